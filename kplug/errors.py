@@ -1,0 +1,30 @@
+"""The errors that a user sees: one line each, raised where the fact is known.
+
+Front ends turn them into an exit status or a host error in one place; nothing else is caught broadly.
+"""
+
+from __future__ import annotations
+
+
+class KplugError(Exception):
+    """Base of all errors worded for the person at the prompt. `str()` is the one line to show."""
+
+
+class UsageError(KplugError):
+    """The command's own words are wrong (exit status 2)."""
+
+
+class InputError(KplugError):
+    """A file cannot be used: missing, truncated, not what it claims to be (exit status 2)."""
+
+
+class MismatchError(InputError):
+    """The vmlinux at hand is not the kernel that the target runs."""
+
+
+class ExpressionError(KplugError):
+    """An expression has no address: unknown symbol, bad syntax (exit status 1: the others are still answered)."""
+
+
+class TargetError(KplugError):
+    """The target cannot be asked: memory that cannot be read, a dropped connection."""

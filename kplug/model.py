@@ -1,0 +1,95 @@
+"""What an answer is made of: data, no I/O, no text.
+
+The JSON contract (`kplug.where/1`, docs/json.md) and every text form derive from these classes, in `kplug.render`.
+Addresses are ints; ranges are half-open, `[start, end)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+SCHEMA = "kplug.where/1"
+
+# Layer kinds, from the widest to the narrowest (the order in which an answer lists them).
+AREA = "area"
+IMAGE = "image"
+MODULE = "module"
+SEGMENT = "segment"
+SECTION = "section"
+REGION = "region"
+PERCPU = "percpu"
+SYMBOL = "symbol"
+LINE = "line"
+ALIAS = "alias"
+SPECIAL = "special"
+GAP = "gap"
+
+# Classes: the one-word answer.
+TEXT = "text"
+RODATA = "rodata"
+INIT = "init"
+DATA = "data"
+BSS = "bss"
+PERCPU_CLASS = "percpu"
+BRK = "brk"
+NO_CLASS = "none"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One level of the answer: a thing that holds the address, and how that is known.
+
+    `start` and `end` are runtime addresses, `end` exclusive; None where the thing has no extent (a special value, a
+    source line). `details` holds the JSON-ready facts of the kind (docs/json.md); a fact that is not known is None.
+    One Layer may serve many addresses: the offset is `address - start`.
+    """
+
+    kind: str
+    name: str
+    start: Optional[int]
+    end: Optional[int]
+    source: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def offset(self, address: int) -> Optional[int]:
+        """Distance of `address` from the start, in bytes; None if the layer has no extent."""
+        return None if self.start is None else address - self.start
+
+
+@dataclass(frozen=True)
+class State:
+    """What the target's memory says of the address now. None: not known, never a guess."""
+
+    mapped: Optional[bool] = None
+    permissions: Optional[str] = None
+    freed: Optional[bool] = None
+
+
+UNKNOWN_STATE = State()
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The whole answer for one address.
+
+    `address` is the runtime address asked about, `link_address` the same place in the ELF file (None outside every
+    image), `region_class` the one-word answer ("class" in JSON).
+    """
+
+    input: str
+    address: int
+    link_address: Optional[int]
+    region_class: str
+    layers: tuple[Layer, ...]
+    state: State = UNKNOWN_STATE
+    warnings: tuple[str, ...] = ()
+
+    def first(self, kind: str) -> Optional[Layer]:
+        """The widest layer of that kind, or None."""
+        return next((layer for layer in self.layers if layer.kind == kind), None)
+
+    def last(self, kind: str) -> Optional[Layer]:
+        """The narrowest layer of that kind, or None."""
+        return next((layer for layer in reversed(self.layers) if layer.kind == kind), None)
