@@ -1,0 +1,238 @@
+"""Fetch a kernel: resolve, download, unpack beside its place, check, then put it there in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import elf, manifest, modules, unpack
+from .apt import PrivateApt, sha256
+from .errors import VMError
+from .manifest import Kernel
+from .paths import cache_root, kernel_dir, remove_tree
+from .progress import Progress, size_text
+from .resolve import Candidate, candidates
+
+# Raised when the layout of a kernel's folder changes: older ones are then made again.
+LAYOUT = 1
+_NEEDED = ("vmlinux", "vmlinuz", "config")
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """A fetched kernel. The paths exist, but for `system_map` where the packages have none."""
+
+    name: str
+    arch: str
+    release: str
+    version: str
+    build_id: str
+    root: Path
+    vmlinux: Path
+    vmlinuz: Path
+    config: Path
+    system_map: Path | None
+    modules: Path
+    debug_modules: Path
+    busybox: Path
+
+    @property
+    def info(self) -> Path:
+        """The stamp, which also has the packages' checksums."""
+        return self.root / "info.json"
+
+
+def cached(name: str) -> KernelFiles | None:
+    """The kernel `name` if the cache has all of it, as it was written; needs no network."""
+    row = manifest.find(name)
+    root = kernel_dir(name)
+    try:
+        info = json.loads((root / "info.json").read_text())
+        if info["layout"] != LAYOUT or info["debug_modules_wanted"] != list(manifest.DEBUG_MODULES):
+            return None
+        for path, about in info["files"].items():
+            if (root / path).stat().st_size != about["size"]:
+                return None
+        system_map = root / "System.map"
+        return KernelFiles(
+            name=name, arch=row.arch, release=info["release"], version=info["version"], build_id=info["build_id"],
+            root=root, vmlinux=root / "vmlinux", vmlinuz=root / "vmlinuz", config=root / "config",
+            system_map=system_map if "System.map" in info["files"] else None,
+            modules=root / "modules", debug_modules=root / "debug-modules", busybox=root / "busybox",
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def verify(files: KernelFiles) -> list[str]:
+    """The files whose content is no longer what was unpacked."""
+    info = json.loads(files.info.read_text())
+    return [path for path, about in info["files"].items() if sha256(files.root / path) != about["sha256"]]
+
+
+def fetch(name: str, refresh: bool = False, keep_archives: bool = False, quiet: bool = False) -> KernelFiles:
+    """The kernel `name`, fetched if the cache doesn't have it. `refresh` asks the mirror for a newer one."""
+    row = manifest.find(name)
+    found = None if refresh else cached(name)
+    if found is not None:
+        return found
+    with _lock():
+        # Another process may have fetched it while this one waited.
+        found = cached(name)
+        if found is not None and not refresh:
+            return found
+        _make(row, found, keep_archives, Progress(name, quiet=quiet))
+    found = cached(name)
+    if found is None:
+        raise VMError(f"{name}: the cache isn't whole right after fetching; is {cache_root()} being changed?")
+    return found
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """One fetch at a time: apt's folders are shared by several kernels."""
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / "lock").open("w")
+    except OSError as error:
+        raise VMError(f"the cache {root} can't be written: {error.strerror}") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(row: Kernel, present: KernelFiles | None, keep_archives: bool, progress: Progress) -> None:
+    reasons = []
+    for source in row.sources:
+        apt = PrivateApt(source.suites, row.arch)
+        try:
+            progress.update(f"reading the package lists of {source.suites[0]}")
+            apt.update(progress.note)
+        except VMError as error:
+            reasons.append(str(error))
+            continue
+        listed = 0
+        for candidate in candidates(apt, source):
+            listed += 1
+            if present is not None and (present.release, present.version) == (candidate.release, candidate.version):
+                progress.done(f"{present.release} is the newest")
+                return
+            try:
+                # The debug twin first: it is the one that may be missing, and then the image is of no use.
+                debs = [_download(apt, package, progress) for package in (candidate.debug, *candidate.images)]
+                busybox = _busybox(apt, progress)
+            except VMError as error:
+                reasons.append(str(error))
+                progress.note(f"{candidate.release}: {error}")
+                continue
+            _unpack(row, candidate, debs, busybox, progress)
+            if not keep_archives:
+                apt.forget([*debs, busybox[0]])
+            return
+        if not listed:
+            reasons.append(f"{source.image} and its debug twin aren't in {', '.join(source.suites)}")
+    raise VMError(f"{row.name}: nothing could be fetched: {'; '.join(dict.fromkeys(reasons))}")
+
+
+def _download(apt: PrivateApt, package: Any, progress: Progress) -> Path:
+    total = package.size
+
+    def update(fraction: float) -> None:
+        progress.update(f"downloading {package.name}  {fraction:4.0%} of {size_text(total)}")
+
+    update(0)
+    return apt.download(package, update)
+
+
+def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
+    found = apt.show("busybox-static")
+    if not found:
+        raise VMError(f"busybox-static isn't in {', '.join(apt.suites)}")
+    return _download(apt, found[0], progress), found[0].version
+
+
+def _unpack(
+    row: Kernel, candidate: Candidate, debs: Sequence[Path], busybox: tuple[Path, str], progress: Progress
+) -> None:
+    """Unpack beside the place, then rename: what is at the place is always whole."""
+    place = kernel_dir(row.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f".{row.name}.*"):  # what an interrupted run left; the lock says nobody uses it
+        remove_tree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{row.name}.", dir=place.parent))
+    try:
+        os.chmod(temporary, 0o755)
+        sizes: dict[str, int] = {}
+
+        def choose(path: str, size: int) -> str | None:
+            name = unpack.destination(path, size, candidate.release, manifest.DEBUG_MODULES)
+            # Of two files that could be one thing the bigger is the real one.
+            if name is None or size <= sizes.get(name, -1):
+                return None
+            sizes[name] = size
+            return name
+
+        for deb in debs:
+            unpack.unpack(deb, choose, temporary, lambda at: progress.update(f"unpacking  {size_text(at)}"))
+        unpack.unpack(
+            busybox[0], lambda path, _: "busybox" if path.endswith("bin/busybox") else None, temporary, lambda _: None
+        )
+        missing = [name for name in (*_NEEDED, "busybox") if not (temporary / name).exists()]
+        if missing:
+            raise VMError(f"{row.name}: the packages of {candidate.release} have no {', '.join(missing)}")
+        os.chmod(temporary / "busybox", 0o755)
+        progress.update("reading the modules")
+        for folder in ("modules", "debug-modules"):
+            (temporary / folder).mkdir(exist_ok=True)
+        (temporary / "modules" / "modules.dep").write_text(modules.make_modules_dep(temporary / "modules"))
+        progress.update("computing checksums")
+        _write_info(row, candidate, busybox[1], temporary)
+        _swap(temporary, place)
+    except OSError as error:
+        raise VMError(f"{row.name}: {error.strerror}: {error.filename}") from None
+    finally:
+        remove_tree(temporary)
+    progress.done(f"{candidate.release} in {progress.elapsed:.0f} s")
+
+
+def _write_info(row: Kernel, candidate: Candidate, busybox_version: str, root: Path) -> None:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    packages = {package.name: package for package in (*candidate.images, candidate.debug)}
+    info = {
+        "layout": LAYOUT,
+        "name": row.name,
+        "arch": row.arch,
+        "release": candidate.release,
+        "version": candidate.version,
+        "build_id": elf.build_id(root / "vmlinux"),
+        "fetched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "packages": {name: {"version": p.version, "sha256": p.sha256} for name, p in packages.items()},
+        "busybox_version": busybox_version,
+        "debug_modules_wanted": list(manifest.DEBUG_MODULES),
+        "files": {
+            str(path.relative_to(root)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
+        },
+    }
+    (root / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put `new` at `place`. A folder can't replace another in one step: the old one moves aside first."""
+    if place.exists() or place.is_symlink():
+        old = place.with_name(f".{place.name}.old")
+        remove_tree(old)
+        place.rename(old)
+        new.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.rename(place)

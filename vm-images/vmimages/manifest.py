@@ -1,0 +1,99 @@
+"""The kernels to have: one row each. Names of packages and suites only; no version is ever pinned, since exact
+versions leave the mirror with each update.
+
+To add a kernel, add a row to `KERNELS`. Debian 11's would be
+
+    Kernel("amd64-5.10", "amd64", (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),)),
+
+A row's name starts with the architecture; files of one that QEMU here can't boot are still fetched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import VMError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a kernel can come from. The debug twin is the package `image` with `-dbg` added."""
+
+    suites: tuple[str, ...]
+    image: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel. `sources` are tried in order; the first that has both the image and its debug twin wins."""
+
+    name: str
+    arch: str  # Debian's name of the architecture
+    sources: tuple[Source, ...]
+    bootable: bool = False
+    default: bool = True  # fetched when no name is given
+
+
+BOOKWORM = ("bookworm", "bookworm-security")
+TRIXIE = ("trixie", "trixie-security")
+
+KERNELS: tuple[Kernel, ...] = (
+    Kernel("amd64-6.1", "amd64", (Source(BOOKWORM, "linux-image-cloud-amd64"),), bootable=True),
+    Kernel(
+        "amd64-6.12",
+        "amd64",
+        (
+            Source(BOOKWORM, "linux-image-6.12-cloud-amd64"),
+            Source(TRIXIE, "linux-image-cloud-amd64"),
+        ),
+        bootable=True,
+    ),
+    Kernel(
+        "arm64-6.12",
+        "arm64",
+        (
+            Source(BOOKWORM, "linux-image-6.12-cloud-arm64"),
+            Source(TRIXIE, "linux-image-cloud-arm64"),
+        ),
+    ),
+    # Not needed by the tests: rows that show that older and newer packaging works too.
+    Kernel(
+        "amd64-5.10",
+        "amd64",
+        (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),),
+        bootable=True,
+        default=False,
+    ),
+    Kernel("amd64-sid", "amd64", (Source(("sid",), "linux-image-cloud-amd64"),), bootable=True, default=False),
+)
+
+# Modules that the guest loads when it boots, besides what these depend on. A kernel that has one built in, or not at
+# all, does without. virtio_console carries the channel to the host; qemu_fw_cfg hands VMCOREINFO to QEMU.
+BOOT_MODULES: tuple[str, ...] = ("virtio_pci", "virtio_console", "qemu_fw_cfg")
+
+# Loaded after these, so that a test finds modules to ask about: drop_monitor has per-CPU variables, br_netfilter has
+# too and is the last of a chain of modules that need each other.
+EXTRA_MODULES: tuple[str, ...] = ("loop", "dummy", "overlay", "drop_monitor", "br_netfilter")
+
+# Modules whose debug twins are unpacked. All of an image's modules are, but all of their twins take over 1 GB.
+DEBUG_MODULES: tuple[str, ...] = (
+    *BOOT_MODULES,
+    *("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev"),
+    *EXTRA_MODULES,
+    *("bridge", "stp", "llc", "ipv6"),
+    *("virtio_blk", "virtio_net", "net_failover", "failover", "virtio_rng", "tun", "x_tables", "squashfs"),
+    *("9p", "9pnet", "9pnet_virtio", "netfs", "ext4", "jbd2", "mbcache", "crc16"),
+)
+
+
+def names(bootable: bool = False) -> tuple[str, ...]:
+    """The names of the kernels that are fetched by default; on demand only those that can be booted."""
+    return tuple(row.name for row in KERNELS if row.default and (row.bootable or not bootable))
+
+
+def find(name: str) -> Kernel:
+    """The row called `name`."""
+    for row in KERNELS:
+        if row.name == name:
+            return row
+    raise VMError(f"no kernel is called {name!r}; there are: {', '.join(row.name for row in KERNELS)}")
