@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from .errors import VMError
 from .fetch import KernelFiles, cached, fetch
+from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
+from .options import Options
+from .qmp import QMPClient, QMPError
 
-__all__ = ["KERNELS", "Kernel", "KernelFiles", "VMError", "cached", "fetch", "find", "names"]
+__all__ = [
+    "KERNELS",
+    "VM",
+    "Kernel",
+    "KernelFiles",
+    "Options",
+    "QMPClient",
+    "QMPError",
+    "VMError",
+    "boot",
+    "cached",
+    "fetch",
+    "find",
+    "names",
+]

@@ -1,0 +1,261 @@
+"""Boot a kernel and hold on to the machine: `with boot("amd64-6.1") as vm: ...`"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from . import initramfs, manifest, options, paths, process
+from .control import Control
+from .errors import VMError
+from .fetch import KernelFiles, fetch
+from .options import Options
+from .progress import Progress
+from .qmp import QMPClient, QMPError
+
+READY_SECONDS = 300.0
+_START_SECONDS = 30.0
+_POLL = 0.05
+
+
+class VM:
+    """A machine that runs. Made by `boot()`; ended by leaving the `with`, by `close()`, or with this process."""
+
+    def __init__(self, files: KernelFiles, chosen: Options, quiet: bool = False) -> None:
+        self.files = files
+        self.options = chosen
+        self.boot_seconds: float | None = None  # from start to ready
+        self._progress = Progress(files.name, quiet=quiet)
+        self._control: Control | None = None
+        self._qmp: QMPClient | None = None
+        self._closed = False
+        self.run_dir = paths.make_run_dir()
+        try:
+            (self.run_dir / "owner").write_text(f"{os.getpid()}\n")
+            image = initramfs.build(files, self.run_dir / "initramfs.cpio", chosen.modules)
+            command = options.command(chosen, files, image, self.run_dir)
+            with (self.run_dir / "qemu.log").open("wb") as log:
+                self._process = process.start(command, log)
+        except BaseException:
+            paths.remove_tree(self.run_dir)
+            raise
+        atexit.register(self.close)
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> VM:
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
+
+    @property
+    def qmp(self) -> QMPClient:
+        """The library's own QMP connection."""
+        if self._qmp is None or self._closed:
+            raise VMError("the machine has ended")
+        return self._qmp
+
+    @property
+    def qmp_socket(self) -> Path:
+        """A second QMP socket, free for others."""
+        return self.run_dir / "qmp2.sock"
+
+    @property
+    def console(self) -> Path:
+        """What the guest wrote to its console."""
+        return self.run_dir / "console.log"
+
+    @property
+    def gdb(self) -> str:
+        """What to give to gdb's `target remote`."""
+        if self.options.gdb == "unix":
+            return str(self.run_dir / "gdb.sock")
+        for device in self.qmp.execute("query-chardev"):
+            if device["label"] == "gdb":
+                match = re.search(r"(127\.0\.0\.1:\d+)", device["filename"])
+                if match:
+                    return match[1]
+        raise VMError("QEMU doesn't say on which port its gdb stub is")
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> None:
+        """Wait until the guest has loaded its modules and takes commands; boot() has done so unless it was paused."""
+        if self._control is None:
+            raise VMError("the machine has ended")
+        if self._control.ready:
+            return
+        started = time.monotonic()
+        try:
+            self._control.wait_ready(timeout, self._tick)
+        except VMError as error:
+            if self._process.poll() is not None:
+                raise self._ended() from None
+            raise VMError(f"{self.files.name}: {error}; its last words: {self._last_line() or 'none'}") from None
+        self.boot_seconds = time.monotonic() - started
+        if self.options.spin is not None:
+            self.run(f"spin {self.options.spin} >/dev/null 2>&1 &")
+        self._progress.done(f"ready in {self.boot_seconds:.1f} s  ({self.files.release})")
+
+    def run(self, command: str, timeout: float = 120.0) -> str:
+        """The output of a shell command in the guest (which must be running). A failing one is an error."""
+        status, output = self.run_bytes(command, timeout)
+        text = output.decode(errors="replace")
+        if status != 0:
+            raise VMError(f"{command!r} failed in the guest (status {status}): {text.strip()[-200:]}")
+        return text
+
+    def run_bytes(self, command: str, timeout: float = 120.0) -> tuple[int, bytes]:
+        """The same with the exit status, and the output as it is."""
+        if self._control is None or self._closed:
+            raise VMError("the machine has ended")
+        return self._control.run(command, timeout)
+
+    def read_file(self, path: str) -> bytes:
+        """A file of the guest."""
+        status, data = self.run_bytes(f"cat '{path}'")
+        if status != 0:
+            raise VMError(f"{path} can't be read in the guest: {data.decode(errors='replace').strip()}")
+        return data
+
+    def stop(self) -> None:
+        """Stop all CPUs, wherever they are."""
+        self.qmp.stop()
+
+    def cont(self) -> None:
+        """Let them run."""
+        self.qmp.cont()
+
+    def monitor(self, command: str) -> str:
+        """A command of QEMU's human monitor."""
+        return self.qmp.monitor(command)
+
+    def info(self) -> dict[str, Any]:
+        """What another program needs in order to use this machine, ready for JSON."""
+        return {
+            "name": self.files.name,
+            "release": self.files.release,
+            "build_id": self.files.build_id,
+            "vmlinux": str(self.files.vmlinux),
+            "modules": str(self.files.modules),
+            "debug_modules": str(self.files.debug_modules),
+            "pid": self.pid,
+            "gdb": self.gdb,
+            "qmp": str(self.qmp_socket),
+            "console": str(self.console),
+            "boot_seconds": self.boot_seconds,
+            "options": dataclasses.asdict(self.options),
+        }
+
+    def close(self) -> None:
+        """End the machine and remove its sockets and logs. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        for connection in (self._control, self._qmp):
+            if connection is not None:
+                connection.close()
+        process.stop(self._process)
+        with contextlib.suppress(OSError):
+            paths.remove_tree(self.run_dir)
+        atexit.unregister(self.close)
+
+    def _connect(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while self._control is None:
+            if self._process.poll() is not None:
+                raise self._ended()
+            try:
+                # QEMU makes its sockets one by one, and the monitors' are the first to come.
+                self._control = Control(self.run_dir / "control.sock")
+            except VMError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+        while self._qmp is None:
+            if self._process.poll() is not None:
+                raise self._ended()
+            try:
+                self._qmp = QMPClient(self.run_dir / "qmp.sock", timeout=max(1.0, deadline - time.monotonic()))
+            except QMPError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+        self._qmp.timeout = _START_SECONDS
+
+    def _tick(self) -> None:
+        if self._process.poll() is not None:
+            raise self._ended()
+        self._progress.update(f"booting  {self._progress.elapsed:.0f} s  {self._last_line()}")
+
+    def _ended(self) -> VMError:
+        said = _tail(self.run_dir / "qemu.log") or self._last_line() or "nothing was said"
+        return VMError(f"{self.files.name}: QEMU ended with status {self._process.returncode}: {said}")
+
+    def _last_line(self) -> str:
+        return _tail(self.console)
+
+
+def boot(
+    name: str,
+    *,
+    cpus: int = 2,
+    memory: int = 256,
+    kaslr: bool = True,
+    pti: bool = False,
+    la57: bool = False,
+    paused: bool = False,
+    gdb: str = "unix",
+    spin: int | None = None,
+    threads: str = "single",
+    append: tuple[str, ...] = (),
+    modules: tuple[str, ...] = manifest.EXTRA_MODULES,
+    devices: tuple[str, ...] = (),
+    timeout: float = READY_SECONDS,
+    quiet: bool = False,
+) -> VM:
+    """Boot the kernel `name` (fetched if it must be) and wait until the guest is ready; `Options` has the meanings.
+
+    With `paused` it comes back before the first instruction: `vm.cont()` and `vm.wait_ready()` go on from there.
+    """
+    chosen = Options(
+        cpus=cpus, memory=memory, kaslr=kaslr, pti=pti, la57=la57, paused=paused, gdb=gdb, spin=spin, threads=threads,
+        append=tuple(append), modules=tuple(modules), devices=tuple(devices),
+    )  # fmt: skip
+    chosen.check()
+    if not manifest.find(name).bootable:
+        raise VMError(f"{name} is there for its files; there is no machine to boot it on")
+    vm = VM(fetch(name, quiet=quiet), chosen, quiet=quiet)
+    try:
+        if not paused:
+            vm.wait_ready(timeout)
+    except BaseException:
+        vm.close()
+        raise
+    return vm
+
+
+def _tail(path: Path) -> str:
+    """The last line of a log, safe to print on a terminal."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 1000))
+            lines = [line.strip() for line in re.split(rb"[\r\n]+", file.read())]
+    except OSError:
+        return ""
+    text = next((line for line in reversed(lines) if line), b"").decode(errors="replace")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return "".join(char if char.isprintable() else "?" for char in plain)
