@@ -1,0 +1,318 @@
+"""The virtual memory map of arm64.
+
+The map changed often; which one a kernel has is found from the facts, never from its version: the address at which the
+image is linked tells the era and the smallest VA_BITS, and vmcoreinfo's own figures come before any table. The figures
+are those of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Documentation/arch/arm64/memory.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable, NamedTuple
+
+from kplug.space.area import NON_CANONICAL, TOP, USER, AddressSpace, Area, Facts, whole
+
+MACHINE = "aarch64"
+
+_KIB, _MIB, _GIB = (1 << shift for shift in (10, 20, 30))
+_STRUCT_PAGE = 64
+_VA_BITS_MIN = (36, 39, 42, 47, 48)  # what VA_BITS_MIN can be; 52-bit kernels have 48 (47 with 16 KiB pages)
+_PAGE_SHIFTS = (12, 14, 16)
+_IF_52 = "the CPU has 52-bit addresses"
+
+
+class _Shape(NamedTuple):
+    """What the constants of one kernel are computed from."""
+
+    va_bits: int
+    va_min: int
+    va_actual: int
+    page_shift: int
+
+    def linear_start(self) -> int:
+        return TOP - (1 << self.va_bits)
+
+    def page_end(self) -> int:
+        """_PAGE_END(VA_BITS_MIN)."""
+        return TOP - (1 << (self.va_min - 1))
+
+    def vmemmap_size(self, span: int) -> int:
+        return (span >> self.page_shift) * _STRUCT_PAGE
+
+    def pud_size(self) -> int:
+        per_table = self.page_shift - 3
+        levels = -(-(self.va_bits - self.page_shift) // per_table)
+        return 1 << (self.page_shift + per_table * (2 if levels > 2 else 1))
+
+
+class _Upper(NamedTuple):
+    """The areas above vmalloc."""
+
+    vmalloc_end: int
+    vmemmap: tuple[int, int]
+    pci_io: tuple[int, int]
+    fixmap_top: int
+
+
+def _upper_4_19(shape: _Shape) -> _Upper:
+    page_offset = TOP - (1 << (shape.va_bits - 1))
+    size = shape.vmemmap_size(1 << (shape.va_bits - 1))
+    start = page_offset - size
+    pci_end = start - 2 * _MIB
+    pci_start = pci_end - 16 * _MIB
+    vmalloc_end = page_offset - shape.pud_size() - size - 64 * _KIB
+    return _Upper(vmalloc_end, (start, page_offset), (pci_start, pci_end), pci_start - 2 * _MIB)
+
+
+def _upper_5_4(shape: _Shape) -> _Upper:
+    size = shape.vmemmap_size(1 << (shape.va_bits - 1))
+    end = TOP - 2 * _MIB
+    start = end - size
+    pci_end = start - 2 * _MIB
+    pci_start = pci_end - 16 * _MIB
+    vmalloc_end = TOP - shape.pud_size() - size - 64 * _KIB
+    return _Upper(vmalloc_end, (start, end), (pci_start, pci_end), pci_start - 2 * _MIB)
+
+
+def _upper_5_15(shape: _Shape) -> _Upper:
+    start = TOP - (1 << (shape.va_bits - (shape.page_shift - 6)))
+    end = start + shape.vmemmap_size(shape.page_end() - shape.linear_start())
+    pci_end = start - 8 * _MIB
+    return _Upper(start - 256 * _MIB, (start, end), (pci_end - 16 * _MIB, pci_end), start - 32 * _MIB)
+
+
+def _upper_6_9(shape: _Shape) -> _Upper:
+    end = TOP - _GIB
+    start = end - shape.vmemmap_size(shape.page_end() - shape.linear_start())
+    # A 52-bit kernel on a 48-bit CPU gives the part of vmemmap that it cannot use to vmalloc.
+    start += shape.vmemmap_size(TOP - (1 << shape.va_actual) - shape.linear_start())
+    pci_start = end + 8 * _MIB
+    return _Upper(start - 8 * _MIB, (start, end), (pci_start, pci_start + 16 * _MIB), TOP - 8 * _MIB)
+
+
+@dataclass(frozen=True)
+class _Era:
+    """A span of versions with one map. Offsets are from the bottom of the part that holds the modules."""
+
+    name: str
+    linear_above: bool  # the linear map is the top half of the kernel's addresses, not the bottom half
+    bpf: int  # size of a BPF JIT area below the modules
+    modules: int  # size of the modules' area
+    text_offsets: tuple[int, ...]  # where _text can lie in the image's area
+    shadow_below: bool  # with KASAN, the shadow pushes the modules up
+    upper: Callable[[_Shape], _Upper]
+    early_init_stack: bool | None = None  # the symbol exists; None: says nothing
+
+
+_ERAS = (
+    _Era("4.19", True, 0, 128 * _MIB, (0x80000,), True, _upper_4_19),
+    _Era("5.4-5.10", False, 128 * _MIB, 128 * _MIB, (0x80000, 0), True, _upper_5_4),
+    _Era("5.11-5.14", False, 128 * _MIB, 128 * _MIB, (0,), False, _upper_5_15),
+    _Era("5.15-6.1", False, 0, 128 * _MIB, (0,), False, _upper_5_15),
+    _Era("6.5-6.8", False, 0, 2 * _GIB, (0,), False, _upper_5_15, early_init_stack=False),
+    _Era("6.9 and later", False, 0, 2 * _GIB, (0,), False, _upper_6_9, early_init_stack=True),
+)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """An era and a VA_BITS_MIN that put the image where it is."""
+
+    era: _Era
+    va_min: int
+    modules: int  # MODULES_VADDR
+    shadow: int  # size of a KASAN shadow below the modules, 0 if none
+
+
+def address_space(facts: Facts) -> AddressSpace:
+    """The map of an arm64 kernel."""
+    fits = _fits(facts)
+    shapes = _shapes(facts, fits)
+    source = _source(facts, fits)
+    claims = list(_claims(facts, fits, shapes, source))
+    return AddressSpace(MACHINE, whole(claims), source, facts)
+
+
+def _bottom(era: _Era, va_min: int) -> int:
+    """Where the part of the address space with the modules begins."""
+    return TOP - (1 << va_min) if era.linear_above else TOP - (1 << (va_min - 1))
+
+
+def _fits(facts: Facts) -> list[_Fit]:
+    """The eras that link the image where this one is linked; one, but for those that differ only further up."""
+    if facts.image_start is None:
+        return []
+    return [
+        _Fit(era, va_min, modules, shadow)
+        for era in _ERAS
+        if era.early_init_stack in (None, facts.has_early_init_stack) or facts.has_early_init_stack is None
+        for va_min in _VA_BITS_MIN
+        if facts.va_bits is None or va_min in _va_bits_min(facts.va_bits)
+        for shadow in ((0, 1 << (va_min - 3), 1 << (va_min - 4)) if era.shadow_below else (0,))
+        for modules in (_bottom(era, va_min) + shadow + era.bpf,)
+        if facts.image_start - modules - era.modules in era.text_offsets
+    ]
+
+
+def _va_bits_min(va_bits: int) -> tuple[int, ...]:
+    return (47, 48) if va_bits > 48 else (va_bits,)
+
+
+def _shapes(facts: Facts, fits: Sequence[_Fit]) -> list[tuple[_Fit, _Shape]]:
+    """Every combination of what the facts leave open."""
+    return [
+        (fit, _Shape(va_bits, fit.va_min, actual, shift))
+        for fit in fits
+        for va_bits in _possible_va_bits(facts, fit)
+        for shift in _PAGE_SHIFTS
+        if facts.page_size in (None, 1 << shift) and shift in _page_shifts(va_bits, fit.va_min)
+        for actual in _possible_actual(facts, fit, va_bits)
+    ]
+
+
+def _possible_va_bits(facts: Facts, fit: _Fit) -> tuple[int, ...]:
+    if facts.va_bits is not None:
+        return (facts.va_bits,)
+    return (fit.va_min, 52) if fit.va_min >= 47 and not fit.era.linear_above else (fit.va_min,)
+
+
+def _possible_actual(facts: Facts, fit: _Fit, va_bits: int) -> tuple[int, ...]:
+    if va_bits <= 48:
+        return (va_bits,)
+    return (fit.va_min, va_bits) if facts.vabits_actual is None else (facts.vabits_actual,)
+
+
+# The page shifts that Kconfig offers for each VA_BITS (from arch/arm64/Kconfig).
+_SHIFTS_OF = {36: (14,), 39: (12,), 42: (16,), 47: (14,), 48: (12, 14, 16)}
+
+
+def _page_shifts(va_bits: int, va_min: int) -> tuple[int, ...]:
+    if va_bits == 52:
+        return (14,) if va_min == 47 else (12, 16)
+    return _SHIFTS_OF.get(va_bits, ())
+
+
+def _source(facts: Facts, fits: Sequence[_Fit]) -> str:
+    if not fits:
+        why = "_text is not known" if facts.image_start is None else "_text is where no known layout has it"
+        return f"arm64, layout not known ({why})"
+    eras = " or ".join(dict.fromkeys(fit.era.name for fit in fits))
+    bits = f"VA_BITS {facts.va_bits}" if facts.va_bits else f"VA_BITS_MIN {fits[0].va_min}"
+    return f"arm64 layout of {eras}, {bits}, from the link address of _text"
+
+
+def _claims(facts: Facts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+    sure, possible = _width(facts, fits)
+    high, low = 1 << sure, 1 << possible
+    yield Area("user", 0, high, source, kind=USER)
+    if possible > sure:
+        yield Area(NON_CANONICAL, high, low, source, details={"if": _IF_52, "then": "user"}, kind=NON_CANONICAL)
+        details = {"if": _IF_52, "then": "direct map"}
+        yield Area(NON_CANONICAL, TOP - low, TOP - high, source, details=details, kind=NON_CANONICAL)
+    yield Area(NON_CANONICAL, low, TOP - low, source, kind=NON_CANONICAL)
+    yield from _told(facts)
+    if not shapes:
+        yield Area("kernel (layout not known)", TOP - high, TOP, source)
+        return
+    yield from _above_vmalloc(facts, shapes, source)
+    yield from _modules_and_vmalloc(facts, shapes, source)
+    yield from _linear(facts, fits[0], TOP - high, source)
+
+
+def _width(facts: Facts, fits: Sequence[_Fit]) -> tuple[int, int]:
+    """Bits of an address: what is sure, and what is possible."""
+    if facts.vabits_actual is not None and 36 <= facts.vabits_actual <= 52:
+        return facts.vabits_actual, facts.vabits_actual
+    if facts.va_bits is not None and 36 <= facts.va_bits <= 48:
+        return facts.va_bits, facts.va_bits
+    if fits:
+        va_min = fits[0].va_min
+        return va_min, 52 if va_min >= 47 and not fits[0].era.linear_above else va_min
+    return 48, 52
+
+
+def _told(facts: Facts) -> Iterator[Area]:
+    """What vmcoreinfo says outright."""
+    for name, start, end, nominal in (
+        ("vmemmap", facts.vmemmap_start, facts.vmemmap_end, False),
+        ("modules", facts.modules_vaddr, facts.modules_end, _image_may_move(facts)),
+        ("vmalloc", facts.vmalloc_start, facts.vmalloc_end, False),
+    ):
+        if start is not None and end is not None and TOP - (1 << 52) <= start < end <= TOP:
+            yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
+
+
+_NOTES = {
+    "vmalloc": {"note": "holds the kernel image as well"},
+    "modules": {"note": "where modules go without KASLR; with it they are near the image, in vmalloc"},
+    "fixmap": {"note": "filled from the top down; FIXADDR_START depends on the configuration and is not known"},
+}
+
+
+def _image_may_move(facts: Facts) -> bool:
+    if facts.has_randomize_base is False or facts.kaslr_disabled:
+        return False
+    return facts.runtime_image_start is None or facts.runtime_image_start != facts.image_start
+
+
+def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+    """What every shape that is possible agrees on, and one area for all that they don't."""
+    uppers = [fit.era.upper(shape) for fit, shape in shapes]
+    if facts.vmemmap_start is not None:
+        uppers = [upper for upper in uppers if upper.vmemmap[0] == facts.vmemmap_start] or uppers
+    first = uppers[0]
+    unsure = []
+    if all(upper.vmemmap == first.vmemmap for upper in uppers):
+        yield Area("vmemmap", *first.vmemmap, source)
+    else:
+        unsure.append("vmemmap")
+    if all(upper.pci_io == first.pci_io for upper in uppers):
+        yield Area("PCI I/O", *first.pci_io, source)
+    else:
+        unsure.append("PCI I/O")
+    if all((upper.fixmap_top, _fixmap_floor(upper)) == (first.fixmap_top, _fixmap_floor(first)) for upper in uppers):
+        floor, start = _fixmap_floor(first), facts.fixmap_start
+        if start is not None and floor <= start < first.fixmap_top:
+            yield Area("fixmap", start, first.fixmap_top, "FIXADDR_START")
+        else:
+            yield Area("fixmap", floor, first.fixmap_top, source, details=_NOTES["fixmap"])
+    else:
+        unsure.append("fixmap")
+    if unsure:
+        listed = " or ".join(["vmalloc", *unsure])
+        lowest = min(upper.vmalloc_end for upper in uppers)
+        highest = max(max(upper.vmemmap[1], upper.pci_io[1], upper.fixmap_top) for upper in uppers)
+        yield Area(f"{listed} (page size, VA_BITS or era not known)", lowest, highest, source)
+
+
+def _fixmap_floor(upper: _Upper) -> int:
+    """The end of what lies below the fixmap."""
+    below = (upper.vmalloc_end, upper.vmemmap[1], upper.pci_io[1])
+    return max(end for end in below if end <= upper.fixmap_top)
+
+
+def _modules_and_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+    fit = shapes[0][0]
+    modules_end = fit.modules + fit.era.modules
+    yield Area("modules", fit.modules, modules_end, source, _image_may_move(facts), details=_NOTES["modules"])
+    if fit.era.bpf:
+        yield Area("BPF JIT", fit.modules - fit.era.bpf, fit.modules, source)
+    vmalloc_end = min(candidate.era.upper(shape).vmalloc_end for candidate, shape in shapes)
+    yield Area("vmalloc", modules_end, vmalloc_end, source, details=_NOTES["vmalloc"])
+
+
+def _linear(facts: Facts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]:
+    """The direct map (arm64's word: linear map), and a KASAN shadow."""
+    middle = TOP - (1 << (fit.va_min - 1))
+    if fit.era.linear_above:
+        yield Area("direct map", middle, TOP, source)
+        if fit.shadow:
+            yield Area("KASAN shadow", bottom, bottom + fit.shadow, source)
+        return
+    if fit.shadow:
+        yield Area("KASAN shadow", middle, middle + fit.shadow, source)
+    elif facts.kasan_shadow:
+        # Generic KASAN has a byte for 8, tag-based KASAN one for 16; which of them is not among the facts.
+        yield Area("KASAN shadow or direct map", middle - ((TOP - bottom) >> 3), middle, source)
+    yield Area("direct map", bottom, middle, source, details={"also_called": "linear map"})
