@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 SCHEMA = "kplug.where/1"
 
@@ -48,12 +48,12 @@ class Layer:
 
     kind: str
     name: str
-    start: Optional[int]
-    end: Optional[int]
+    start: int | None
+    end: int | None
     source: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def offset(self, address: int) -> Optional[int]:
+    def offset(self, address: int) -> int | None:
         """Distance of `address` from the start, in bytes; None if the layer has no extent."""
         return None if self.start is None else address - self.start
 
@@ -62,9 +62,9 @@ class Layer:
 class State:
     """What the target's memory says of the address now. None: not known, never a guess."""
 
-    mapped: Optional[bool] = None
-    permissions: Optional[str] = None
-    freed: Optional[bool] = None
+    mapped: bool | None = None
+    permissions: str | None = None
+    freed: bool | None = None
 
 
 UNKNOWN_STATE = State()
@@ -80,16 +80,16 @@ class Annotation:
 
     input: str
     address: int
-    link_address: Optional[int]
+    link_address: int | None
     region_class: str
     layers: tuple[Layer, ...]
     state: State = UNKNOWN_STATE
     warnings: tuple[str, ...] = ()
 
-    def first(self, kind: str) -> Optional[Layer]:
+    def first(self, kind: str) -> Layer | None:
         """The widest layer of that kind, or None."""
         return next((layer for layer in self.layers if layer.kind == kind), None)
 
-    def last(self, kind: str) -> Optional[Layer]:
+    def last(self, kind: str) -> Layer | None:
         """The narrowest layer of that kind, or None."""
         return next((layer for layer in reversed(self.layers) if layer.kind == kind), None)

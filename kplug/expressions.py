@@ -1,0 +1,119 @@
+"""The expressions that every front end takes: what gdb, crash and drgn users already type.
+
+    0xffffffff81a114f4   ffffffff81a114f4   [<ffffffff81a114f4>]
+    schedule   schedule+0x10   schedule+16   schedule-8   schedule+0x10/0xc7   &init_task   core.c:init_once
+    .rodata   .rodata+0x10
+
+What this grammar does not know (registers, C expressions) is the host's to evaluate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kplug.errors import ExpressionError
+from kplug.image.placed import PlacedImage
+from kplug.image.symbol_table import Symbol
+from kplug.placement import ADDRESS_MASK
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
+# An address as the kernel prints it: without a prefix, with the brackets of older logs.
+_BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
+_OFFSET = re.compile(
+    r"(?P<base>.*?)\s*(?P<sign>[+-])\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?"
+)
+# A source file and a symbol of it, as gdb ('core.c'::init_once) or shortly (core.c:init_once) writes it.
+_IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A runtime address that an expression means, and what to say about the reading."""
+
+    address: int
+    note: str | None = None
+
+
+def parse_number(text: str) -> int | None:
+    """A plain number, hexadecimal with 0x or decimal; None if `text` is none. ExpressionError beyond 64 bits."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    digits = text[2:] if text[:2] in ("0x", "0X") else text
+    if len(digits) > 20:
+        raise ExpressionError(f"{text}: more than 64 bits")
+    number = int(digits, 16 if len(digits) != len(text) else 10)
+    if number > ADDRESS_MASK:
+        raise ExpressionError(f"{text}: more than 64 bits")
+    return number
+
+
+def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
+    """The runtime addresses that `text` means: one, or several where static symbols share a name.
+
+    Raises ExpressionError, worded for the user, if the grammar does not know the text or the images do not have the
+    name; the host may then try its own evaluation.
+    """
+    text = text.strip()
+    number = parse_number(text)
+    if number is not None and not (len(text) == 16 and text.isdigit()):
+        return (Place(number),)
+    bare = _BARE_HEX.fullmatch(text)
+    if bare and not any(placed.image.symbols.indexes_of(text) for placed in images):
+        return (Place(int(bare.group("digits"), 16)),)
+    match = _OFFSET.fullmatch(text)
+    if match and match.group("base"):
+        found = _named(match.group("base"), images)
+        if found:
+            return _moved(text, found, match)
+    found = _named(text, images)
+    if not found:
+        raise ExpressionError(f"{text}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}")
+    return tuple(Place(address) for address, _ in found)
+
+
+def _named(name: str, images: Sequence[PlacedImage]) -> list[tuple[int, tuple[Symbol, PlacedImage] | None]]:
+    """(runtime address, its symbol) for each thing of that name: the symbols, else a section."""
+    name = name.strip()
+    if name.startswith("&"):
+        name = name[1:].strip()
+    in_file = _IN_FILE.fullmatch(name)
+    wanted = in_file.group("name") if in_file else name
+    found: list[tuple[int, tuple[Symbol, PlacedImage] | None]] = []
+    for placed in images:
+        table = placed.image.symbols
+        for symbol in table.exact(wanted):
+            if in_file and table.file_of(symbol.index) != in_file.group("file"):
+                continue
+            found.append((placed.symbol_address(symbol), (symbol, placed)))
+    if not found and name.startswith("."):
+        for placed in images:
+            for section in placed.image.sections:
+                if section.name == name and section.allocated:
+                    found.append((placed.placement.runtime(section.address), None))
+    # Aliases of one name at one address are one place.
+    return list({address: (address, symbol) for address, symbol in found}.values())
+
+
+def _moved(
+    text: str, found: list[tuple[int, tuple[Symbol, PlacedImage] | None]], match: re.Match[str]
+) -> tuple[Place, ...]:
+    """The places found, moved by the offset; an oops line's size (`+0x10/0xc7`) tells symbols of one name apart."""
+    offset = int(match.group("offset"), 0 if match.group("offset")[:2] in ("0x", "0X") else 10)
+    offset = -offset if match.group("sign") == "-" else offset
+    note = None
+    if match.group("size"):
+        size = int(match.group("size"), 0 if match.group("size")[:2] in ("0x", "0X") else 10)
+        fitting = [entry for entry in found if entry[1] and size in _sizes(*entry[1])]
+        if fitting:
+            found = fitting
+        else:
+            sizes = ", ".join(sorted({f"{entry[1][0].size:#x}" for entry in found if entry[1]}))
+            note = f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
+    return tuple(Place(address + offset & ADDRESS_MASK, note) for address, _ in found)
+
+
+def _sizes(symbol: Symbol, placed: PlacedImage) -> tuple[int, int]:
+    """The sizes an oops may print for a symbol: the ELF one, and kallsyms' own, the distance to the next symbol."""
+    return symbol.size, placed.image.index.distance_to_next(symbol.address)

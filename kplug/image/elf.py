@@ -1,0 +1,285 @@
+"""ELF files: headers, sections, segments, notes and bytes, read with bounds checked before anything is believed.
+
+pyelftools knows the structures (and their enumerations); the walk over them is ours, because its own one follows links
+and counts that a hostile file controls. Symbols are in `kplug.image.symbols`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.structs import ELFStructs
+
+from kplug.errors import InputError
+from kplug.image.elf_names import (
+    MACHINES,
+    SHF_COMPRESSED,
+    section_flag_letters,
+    section_type_name,
+    segment_flag_letters,
+    segment_type_name,
+)
+from kplug.image.layout import Section, Segment
+
+# A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands.
+MAX_SECTIONS = 100_000
+MAX_SEGMENTS = 10_000
+# Notes and section names are small in any real file.
+MAX_NOTE_BYTES = 1 << 20
+MAX_NAME_TABLE_BYTES = 1 << 26
+# The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
+MAX_TABLE_BYTES = 1 << 29
+
+NT_GNU_BUILD_ID = 3
+
+
+@dataclass(frozen=True)
+class Note:
+    """One ELF note: owner, number and bytes. What a number means depends on the owner."""
+
+    owner: str
+    type: int
+    description: bytes
+
+
+class ElfFile:
+    """An ELF file opened for reading.
+
+    Raises `InputError`, one line naming the file, for whatever is missing, truncated or contradicts itself.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  (kept open for the life of the object)
+            self.size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from None
+        try:
+            self._parse_header()
+            self.sections = tuple(self._read_sections())
+            self.segments = tuple(self._read_segments())
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _parse_header(self) -> None:
+        identification = self._file.read(16)
+        if identification[:4] != b"\x7fELF":
+            raise InputError(f"{self.path}: not an ELF file{_what_else(identification, self.size)}")
+        if len(identification) < 16 or identification[4] not in (1, 2) or identification[5] not in (1, 2):
+            raise InputError(f"{self.path}: truncated or broken ELF header")
+        self.bits: int = 32 * identification[4]
+        self.little_endian: bool = identification[5] == 1
+        # Only the structures of pyelftools: importing its ELFFile, and DWARF with it, would cost more than the answer.
+        self._structs = ELFStructs(little_endian=self.little_endian, elfclass=self.bits)
+        self._structs.create_basic_structs()
+        header_bytes = self.read(0, self._structs.Elf_Ehdr.sizeof(), "the ELF header")
+        header = self._structs.Elf_Ehdr.parse(header_bytes)
+        self._structs.create_advanced_structs(header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"])
+        self.type: str = str(header["e_type"]).replace("ET_", "", 1)
+        machine = header["e_machine"]
+        self.machine: str = MACHINES.get(machine, str(machine).replace("EM_", "", 1).lower())
+        self.entry: int = header["e_entry"]
+        self._header = header
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether section addresses are still to be assigned (ET_REL: modules, object files)."""
+        return self.type == "REL"
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        """`size` bytes at file `offset`; InputError naming `what` if the file does not have them."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            where = f"offset {offset:#x}, {size:#x} bytes, file has {self.size:#x}"
+            raise InputError(f"{self.path}: {what} lies outside the file ({where})")
+        try:
+            self._file.seek(offset)
+            data = self._file.read(size)
+        except OSError as error:
+            raise InputError(f"{self.path}: {what} cannot be read: {error.strerror or error}") from None
+        if len(data) != size:
+            raise InputError(f"{self.path}: {what} is truncated")
+        return data
+
+    def _table(self, offset: int, count: int, entry_size: int, structure: Any, what: str) -> Iterator[Any]:
+        """Parse `count` entries of a header table, checked against the file's size before the first is read."""
+        needed = structure.sizeof()
+        if entry_size < needed:
+            raise InputError(f"{self.path}: {what} entries of {entry_size} bytes are too small")
+        data = self.read(offset, count * entry_size, what)
+        for index in range(count):
+            try:
+                yield structure.parse(data[index * entry_size : index * entry_size + needed])
+            except (ConstructError, ELFError, ValueError):
+                raise InputError(f"{self.path}: {what}: entry {index} cannot be read") from None
+
+    def _read_sections(self) -> Iterator[Section]:
+        header = self._header
+        offset, count = header["e_shoff"], header["e_shnum"]
+        if offset == 0:
+            return
+        structure = self._structs.Elf_Shdr
+        names_index = header["e_shstrndx"]
+        if count == 0 or names_index == 0xFFFF:
+            # More sections than e_shnum can say: the null section holds the real numbers (gABI, "ELF Header").
+            first = next(self._table(offset, 1, header["e_shentsize"], structure, "the section header table"))
+            count = count or first["sh_size"]
+            names_index = first["sh_link"] if names_index == 0xFFFF else names_index
+        if count > MAX_SECTIONS:
+            raise InputError(f"{self.path}: claims {count} sections; no kernel has over {MAX_SECTIONS}")
+        raw = list(self._table(offset, count, header["e_shentsize"], structure, "the section header table"))
+        names = b""
+        if 0 < names_index < count:
+            table = raw[names_index]
+            names = self.read(table["sh_offset"], min(table["sh_size"], MAX_NAME_TABLE_BYTES), "the section name table")
+        for index, entry in enumerate(raw):
+            flags = entry["sh_flags"]
+            yield Section(
+                index=index,
+                name=_string_at(names, entry["sh_name"]),
+                type=section_type_name(entry["sh_type"]),
+                address=entry["sh_addr"],
+                offset=entry["sh_offset"],
+                size=entry["sh_size"],
+                entry_size=entry["sh_entsize"],
+                flags=flags,
+                flag_letters=section_flag_letters(flags, self.machine),
+                link=entry["sh_link"],
+                info=entry["sh_info"],
+                alignment=entry["sh_addralign"],
+            )
+
+    def _read_segments(self) -> Iterator[Segment]:
+        header = self._header
+        offset, count = header["e_phoff"], header["e_phnum"]
+        if offset == 0:
+            return
+        if count == 0xFFFF and self.sections:
+            count = self.sections[0].info  # PN_XNUM: the null section holds the real number
+        if count > MAX_SEGMENTS:
+            raise InputError(f"{self.path}: claims {count} program headers; no kernel has over {MAX_SEGMENTS}")
+        structure = self._structs.Elf_Phdr
+        for index, entry in enumerate(
+            self._table(offset, count, header["e_phentsize"], structure, "the program header table")
+        ):
+            yield Segment(
+                index=index,
+                type=segment_type_name(entry["p_type"]),
+                offset=entry["p_offset"],
+                address=entry["p_vaddr"],
+                physical_address=entry["p_paddr"],
+                file_size=entry["p_filesz"],
+                memory_size=entry["p_memsz"],
+                flags=entry["p_flags"],
+                flag_letters=segment_flag_letters(entry["p_flags"]),
+                alignment=entry["p_align"],
+            )
+
+    def section(self, name: str) -> Section | None:
+        """The first section of that name, or None."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    def section_bytes(self, section: Section, limit: int = MAX_TABLE_BYTES) -> bytes:
+        """The section's bytes as stored in the file (NOBITS: none); at most `limit`, else InputError."""
+        if section.type == "NOBITS":
+            return b""
+        if section.flags & SHF_COMPRESSED:
+            raise InputError(f"{self.path}: section {section.name} is compressed, which kplug does not read")
+        if section.size > limit:
+            raise InputError(f"{self.path}: section {section.name} claims {section.size:#x} bytes")
+        return self.read(section.offset, section.size, f"section {section.name}")
+
+    def read_address(self, address: int, size: int) -> bytes | None:
+        """Bytes at a link address, from the file; None where the file holds none (NOBITS, outside every section)."""
+        for section in self.sections:
+            if section.occupies_addresses and section.type != "NOBITS" and section.address <= address < section.end:
+                size = min(size, section.end - address)
+                return self.read(section.offset + address - section.address, size, f"section {section.name}")
+        return None
+
+    def notes(self) -> tuple[Note, ...]:
+        """All notes, from the NOTE sections, or from the NOTE segments of a file without sections (a core dump)."""
+        ranges = [(s.offset, s.size) for s in self.sections if s.type == "NOTE"]
+        if not ranges:
+            ranges = [(s.offset, s.file_size) for s in self.segments if s.type == "NOTE"]
+        found: list[Note] = []
+        for offset, size in ranges:
+            found.extend(self._notes_in(self.read(offset, min(size, MAX_NOTE_BYTES), "the notes")))
+        return tuple(found)
+
+    def _notes_in(self, data: bytes) -> Iterator[Note]:
+        # The header is three words in every class and byte order. pyelftools would name the type after the kind of
+        # file; it is the owner that decides what the number means, so the number is kept.
+        header = struct.Struct("<III" if self.little_endian else ">III")
+        position = 0
+        while position + header.size <= len(data):
+            name_size, description_size, number = header.unpack_from(data, position)
+            name_start = position + header.size
+            description_start = name_start + (name_size + 3 & ~3)
+            end = description_start + description_size
+            if end > len(data):
+                return
+            owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "backslashreplace")
+            yield Note(owner, number, data[description_start:end])
+            position = end + 3 & ~3
+
+    @property
+    def build_id(self) -> str | None:
+        """The GNU build ID in hex, or None."""
+        for note in self.notes():
+            if note.owner == "GNU" and note.type == NT_GNU_BUILD_ID and note.description:
+                return note.description.hex()
+        return None
+
+    def laid_out(self, addresses: Mapping[int, int]) -> tuple[Section, ...]:
+        """The sections of a relocatable file with the runtime addresses given by section index.
+
+        Sections without an address are not allocated in the result: nothing is claimed for them.
+        """
+        return tuple(
+            replace(section, address=addresses[section.index])
+            if section.index in addresses
+            else replace(section, size=0 if section.allocated else section.size)
+            for section in self.sections
+        )
+
+
+_OTHER_MAGICS = (
+    (b"MZ", "a bootable kernel image"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"\xfd7zXZ", "xz data"),
+    (b"KDUMP", "a kdump-compressed dump"),
+    (b"makedumpfile", "a flattened dump"),
+)
+
+
+def _what_else(magic: bytes, size: int) -> str:
+    """A hint at what the file is instead, for the person who named it."""
+    if size == 0:
+        return " (it is empty)"
+    kinds = (
+        (b"MZ", "a bootable kernel image"),
+        (b"\x1f\x8b", "gzip data"),
+        (b"\xfd7zX", "xz data"),
+        (b"KDUM", "a kdump file"),
+    )
+    for start, kind in kinds:
+        if magic.startswith(start):
+            return f" (it looks like {kind})"
+    return ""
+
+
+def _string_at(table: bytes, offset: int) -> str:
+    """The NUL-terminated string at `offset`; empty where the table has none."""
+    end = table.find(b"\0", offset) if offset < len(table) else -1
+    return table[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else ""

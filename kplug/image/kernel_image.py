@@ -1,0 +1,96 @@
+"""An image, vmlinux or a module, with everything its file says: sections, segments, symbols and regions together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kplug.image.elf import ElfFile
+from kplug.image.layout import Section, Segment, section_to_segment_mapping
+from kplug.image.symbol_index import SymbolIndex
+from kplug.image.symbol_table import SymbolTable
+from kplug.linker.regions import RegionTree, build_region_tree
+
+if TYPE_CHECKING:
+    from kplug.linker.link_map import LinkMap
+    from kplug.linker.script import LinkerScript
+
+_BANNER_START = b"Linux version "
+_BANNER_LIMIT = 512
+
+
+class KernelImage:
+    """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
+
+    `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
+    claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them.
+    """
+
+    def __init__(
+        self,
+        elf: ElfFile,
+        *,
+        name: str | None = None,
+        symbols_from: ElfFile | None = None,
+        bases: Mapping[int, int] | None = None,
+        script: LinkerScript | None = None,
+        link_map: LinkMap | None = None,
+    ) -> None:
+        self.elf = elf
+        self.path = elf.path
+        self.name = name or os.path.basename(elf.path)
+        self.machine = elf.machine
+        self.bases = bases
+        self.script = script
+        self.link_map = link_map
+        self._symbols_from = symbols_from or elf
+        self.sections: tuple[Section, ...] = elf.sections if bases is None else elf.laid_out(bases)
+        self.segments: tuple[Segment, ...] = elf.segments
+
+    @property
+    def is_module(self) -> bool:
+        return self.elf.relocatable
+
+    @cached_property
+    def build_id(self) -> str | None:
+        return self.elf.build_id
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        """The symbol table; of the separate debug file where this one has none."""
+        return SymbolTable(self._symbols_from, self.sections, self.bases)
+
+    @cached_property
+    def regions(self) -> RegionTree:
+        """The linker script's regions, by link address. A module has none."""
+        boundaries = {} if self.is_module else self.symbols.boundary_candidates()
+        return build_region_tree(boundaries, self.machine, self.script)
+
+    @cached_property
+    def index(self) -> SymbolIndex:
+        """The symbols by address; boundary symbols hold nothing themselves."""
+        regions = (*self.regions.regions, *self.regions.empty)
+        markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
+        return SymbolIndex(self.symbols, markers)
+
+    @cached_property
+    def section_to_segment(self) -> tuple[tuple[Section, ...], ...]:
+        return section_to_segment_mapping(self.sections, self.segments)
+
+    @cached_property
+    def banner(self) -> bytes | None:
+        """The bytes of `linux_banner` up to its newline, or None: what a running kernel's memory is compared with."""
+        for symbol in self.symbols.exact("linux_banner"):
+            data = self.elf.read_address(symbol.address, _BANNER_LIMIT) or b""
+            if data.startswith(_BANNER_START):
+                return data.split(b"\0", 1)[0].rstrip(b"\n")
+        return None
+
+    @cached_property
+    def release(self) -> str | None:
+        """The kernel release (uname -r), from the banner."""
+        match = re.match(rb"Linux version (\S+)", self.banner or b"")
+        return match.group(1).decode("ascii", "backslashreplace") if match else None

@@ -1,0 +1,242 @@
+"""An image in its place: which of its layers hold a runtime address.
+
+The image's link addresses are cut into pieces, at every bound of a segment, section or region; within a piece these
+layers are the same for every address, so they are made once. Only the symbol is looked up for each address.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from kplug import model
+from kplug.image.kernel_image import KernelImage
+from kplug.image.layout import Section, Segment
+from kplug.image.symbol_index import Extent
+from kplug.image.symbol_table import SHN_ABS, Symbol
+from kplug.model import Layer
+from kplug.placement import Placement
+
+# Between symbols, up to this many bytes are alignment; more is data that has no symbol (string literals, constants).
+_ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A range of link addresses with its layers (runtime addresses in them) and what they say in short."""
+
+    layers: tuple[Layer, ...]
+    region_class: str
+    start: int
+    end: int
+    section: Section | None
+    segment: Segment | None
+    region: str | None
+
+
+class PlacedImage:
+    """A `KernelImage` with its `Placement`. All answers are for runtime addresses."""
+
+    def __init__(self, image: KernelImage, placement: Placement) -> None:
+        self.image = image
+        self.placement = placement
+        self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
+        self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
+        regions = image.regions
+        bounds = set(regions.boundaries())
+        for section in self._held_sections:
+            bounds.update((section.address, section.end))
+        for segment in self._held_segments:
+            bounds.update((segment.address, segment.end))
+        self._bounds = sorted(bounds)
+        self._pieces: dict[int, Piece | None] = {}
+        self._symbol_layers: dict[int, Layer] = {}
+
+    def bulk(self, addresses: Sequence[int]) -> Iterator[tuple[Piece | None, int, str | None, int | None]]:
+        """For many runtime addresses, (piece, link address, symbol, offset in it); piece None if not of this image."""
+        link = self.placement.link
+        links = [link(address) for address in addresses]
+        numbers = list(map(bisect_right, repeat(self._bounds), links))
+        pieces = {number: self._piece(number - 1) for number in set(numbers)}
+        names, offsets = self.image.index.names_and_offsets(links)
+        return zip(map(pieces.__getitem__, numbers), links, names, offsets)
+
+    # -- layers --------------------------------------------------------------------------------------------------------
+
+    def piece(self, address: int) -> Piece | None:
+        """The piece that holds a runtime address; None if the image does not."""
+        return self._piece(bisect_right(self._bounds, self.placement.link(address)) - 1)
+
+    def _piece(self, number: int) -> Piece | None:
+        if number not in self._pieces:
+            self._pieces[number] = self._make_piece(number) if 0 <= number < len(self._bounds) - 1 else None
+        return self._pieces[number]
+
+    def layers(self, address: int) -> tuple[Layer, ...]:
+        """The layers that hold a runtime address, from the image to the symbol; empty if the image does not hold it."""
+        piece = self.piece(address)
+        return piece.layers + tuple(self.symbol_layers(address, piece)) if piece else ()
+
+    def symbol_layers(self, address: int, piece: Piece) -> Iterator[Layer]:
+        """The symbols that hold the address, widest first, or the gap between two of them."""
+        link_address = self.placement.link(address)
+        chain = self.image.index.chain(link_address)
+        for extent in chain:
+            layer = self._symbol_layers.get(extent.start)
+            if layer is None:
+                layer = self._symbol_layers[extent.start] = self._symbol_layer(extent)
+            yield layer
+        if piece.section is not None and not any(extent.end > link_address for extent in chain):
+            gap = self._padding_layer(link_address, piece.section)
+            if gap is not None:
+                yield gap
+
+    def symbol_address(self, symbol: Symbol) -> int:
+        """The runtime address of a symbol of this image; an absolute number stays itself.
+
+        Absolute symbols with a value inside the image (x86's init_per_cpu__*) are addresses that the kernel relocates
+        all the same (arch/x86/tools/relocs.c).
+        """
+        if symbol.section_index == SHN_ABS and not self._holds_link_address(symbol.address):
+            return symbol.address
+        return self.placement.runtime(symbol.address)
+
+    def _holds_link_address(self, link_address: int) -> bool:
+        root = self.image.regions.root
+        return root is not None and root.start <= link_address <= root.end
+
+    def _make_piece(self, number: int) -> Piece | None:
+        start, end = self._bounds[number], self._bounds[number + 1]
+        image = self.image
+        sections = [s for s in self._held_sections if s.address <= start < s.end]
+        segments = [s for s in self._held_segments if s.address <= start < s.end]
+        regions = image.regions.chain(start)
+        root = image.regions.root
+        in_root = root is not None and root.start <= start < root.end
+        if not (sections or segments or regions or in_root):
+            return None
+        layers = [self._image_layer(in_root)]
+        runtime = self.placement.runtime
+        delta = runtime(start) - start
+        for segment in segments:
+            details: dict[str, Any] = {
+                "type": segment.type,
+                "flags": segment.flag_letters,
+                "index": segment.index,
+            }
+            layers.append(
+                Layer(model.SEGMENT, segment.name, segment.address + delta, segment.end + delta, "ELF header", details)
+            )
+        for section in sections:
+            details = {"type": section.type, "flags": section.flag_letters, "link_start": None}
+            if not image.is_module:
+                details["link_start"] = hex(section.address)
+            layers.append(
+                Layer(model.SECTION, section.name, section.address + delta, section.end + delta, "ELF header", details)
+            )
+        for region in regions:
+            details = {
+                "start_symbol": region.start_symbol,
+                "end_symbol": region.end_symbol,
+                "freed_after_boot": region.freed_after_boot,
+                "read_only_after_init": region.read_only_after_init,
+            }
+            layers.append(
+                Layer(model.REGION, region.name, region.start + delta, region.end + delta, region.source, details)
+            )
+        gap = None if regions else image.regions.gap(start)
+        if gap is not None:
+            details = {"after": gap.after, "before": gap.before, "why": gap.why}
+            layers.append(
+                Layer(
+                    model.GAP,
+                    f"{gap.after} .. {gap.before}",
+                    gap.start + delta,
+                    gap.end + delta,
+                    "boundary symbols",
+                    details,
+                )
+            )
+        section_here = sections[-1] if sections else None
+        region_class = image.regions.region_class(start) or _class_of_section(section_here)
+        return Piece(
+            layers=tuple(layers),
+            region_class=region_class,
+            start=start,
+            end=end,
+            section=section_here,
+            segment=segments[0] if segments else None,
+            region=regions[-1].name if regions else None,
+        )
+
+    def _image_layer(self, in_root: bool) -> Layer:
+        image, root = self.image, self.image.regions.root
+        start = end = None
+        details: dict[str, Any] = {
+            "release": image.release,
+            "build_id": image.build_id,
+            "slide": None if image.is_module else _signed_hex(self.placement.slide),
+            "path": image.path,
+        }
+        if root is not None and in_root:
+            start, end = self.placement.runtime(root.start), self.placement.runtime(root.end)
+            details["start_symbol"], details["end_symbol"] = root.start_symbol, root.end_symbol
+        kind = model.MODULE if image.is_module else model.IMAGE
+        return Layer(kind, image.name, start, end, self.placement.source, details)
+
+    def _symbol_layer(self, extent: Extent) -> Layer:
+        symbol, table = extent.symbol, self.image.symbols
+        start = self.placement.runtime(extent.start)
+        details: dict[str, Any] = {
+            "type": symbol.letter,
+            "binding": symbol.binding,
+            "size": symbol.size or None,
+            "sizeless": extent.sizeless,
+            "aliases": list(extent.aliases),
+        }
+        file = table.file_of(symbol.index)
+        if file:
+            details["file"] = file
+        if symbol.whole:
+            details["part_of"] = symbol.whole
+        return Layer(model.SYMBOL, symbol.name, start, start + extent.end - extent.start, table.source, details)
+
+    def _padding_layer(self, link_address: int, section: Section) -> Layer | None:
+        padding = self.image.index.padding(link_address, section.address, section.end)
+        if padding.after is None and padding.before is None:
+            return None  # a section without symbols is no gap between any
+        if section.executable or padding.end - padding.start <= _ALIGNMENT_BYTES:
+            name, why = "padding", "no symbol holds it: alignment between two symbols"
+        else:
+            name, why = "unnamed", "no symbol holds it: data without a name (literals, constants) or alignment"
+        details = {
+            "after": padding.after or f"start of {section.name}",
+            "before": padding.before or f"end of {section.name}",
+            "why": why,
+        }
+        delta = self.placement.runtime(link_address) - link_address
+        return Layer(model.GAP, name, padding.start + delta, padding.end + delta, self.image.symbols.source, details)
+
+
+def _by_width(held: Any) -> tuple[int, int]:
+    """Widest first; the order in the file decides between equals."""
+    return (held.address - held.end, held.index)
+
+
+def _class_of_section(section: Section | None) -> str:
+    """The class where no region says one: by section type and flags; none where no section is either."""
+    if section is None:
+        return model.NO_CLASS
+    if section.executable:
+        return model.TEXT
+    if section.type == "NOBITS":
+        return model.BSS
+    return model.DATA if section.writable else model.RODATA
+
+
+def _signed_hex(slide: int) -> str:
+    """A slide as a person writes it: kernels that run below their link address have a negative one."""
+    return hex(slide - (1 << 64)) if slide >> 63 else hex(slide)

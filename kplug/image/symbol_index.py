@@ -1,0 +1,222 @@
+"""Which symbol holds an address: the table's places, sorted.
+
+The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
+- A sized symbol holds its bytes. Past its end comes padding, not more of the symbol.
+- A sizeless one (an assembler label) holds what follows up to the next symbol, boundary marker or end of its section
+  or of the sized symbol around it.
+- A boundary marker of the linker script holds nothing: it answers its very address, and only where it stands alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import add
+
+from kplug.image.symbol_table import Symbol, SymbolTable
+
+# Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
+_SECONDARY_PREFIXES = ("__pfx_", "__SCT__", "__SCK__", "__UNIQUE_ID", "__cfi_", ".L", "__initcall__kmod_", "__event_")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What one address of the symbol table holds: the chosen symbol, the others of that address, and the range.
+
+    `end` is exclusive. A sizeless symbol reaches to the next symbol, boundary marker or section end (`sizeless` true).
+    A boundary marker alone at its address holds nothing: `end == start`, and only the very address is answered.
+    """
+
+    start: int
+    end: int
+    symbol: Symbol
+    aliases: tuple[str, ...]
+    sizeless: bool
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Bytes that no symbol holds, between two that do. None at the edge of a section."""
+
+    start: int
+    end: int
+    after: str | None
+    before: str | None
+
+
+class SymbolIndex:
+    """Address lookups in one `SymbolTable`. `markers` are the names of the linker script's boundary symbols."""
+
+    def __init__(self, table: SymbolTable, markers: Collection[str] = ()) -> None:
+        self.table = table
+        self._values = table.values
+        self._marker_addresses: dict[int, list[int]] = {}
+        for name, index in table.typeless_entries():
+            if name in markers:
+                self._marker_addresses.setdefault(self._values[index], []).append(index)
+        self._marker_starts = sorted(self._marker_addresses)
+        marked = frozenset(index for indexes in self._marker_addresses.values() for index in indexes)
+        self._order = [index for index in table.places if index not in marked]
+        self._order.sort(key=self._values.__getitem__)
+        self._starts = [self._values[index] for index in self._order]
+        self._reach: list[int] | None = None
+        self._extents: dict[int, Extent] = {}
+
+    def __len__(self) -> int:
+        """How many symbols can hold an address (boundary markers not counted)."""
+        return len(self._order)
+
+    def chain(self, address: int) -> tuple[Extent, ...]:
+        """All extents that hold `address`, widest first: a sized symbol around, then a label inside it."""
+        found = list(self._inside_out(address))
+        found.reverse()
+        return tuple(found)
+
+    def innermost(self, address: int) -> Extent | None:
+        """The narrowest extent that holds `address`, or None: the last one of `chain(address)`."""
+        return next(self._inside_out(address), None)
+
+    def _inside_out(self, address: int) -> Iterator[Extent]:
+        """The extents that hold `address`, narrowest first; a lone boundary marker only if nothing else does."""
+        starts = self._starts
+        position = bisect_right(starts, address) - 1
+        found = False
+        if position >= 0:
+            extent = self._extent(position)
+            if address < extent.end:
+                found = True
+                yield extent
+            reach = self._reach_column()
+            position = bisect_left(starts, starts[position], 0, position) - 1
+            # Only sized symbols reach over the next one; `reach` says when no earlier one can.
+            while position >= 0 and reach[position] > address:
+                extent = self._extent(position)
+                if address < extent.end:
+                    found = True
+                    yield extent
+                position = bisect_left(starts, starts[position], 0, position) - 1
+        if not found:
+            marker = self._marker_at(address)
+            if marker is not None:
+                yield marker
+
+    def names_and_offsets(self, addresses: Sequence[int]) -> tuple[list[str | None], list[int | None]]:
+        """For many addresses, the name of the innermost symbol and the distance from its start; None where none is."""
+        names: list[str | None] = []
+        offsets: list[int | None] = []
+        starts, extents = self._starts, self._extents
+        for address in addresses:
+            position = bisect_right(starts, address) - 1
+            extent = None
+            if position >= 0:
+                extent = extents.get(starts[position]) or self._extent(position)
+            if extent is None or address >= extent.end:
+                extent = self.innermost(address)
+            if extent is None:
+                names.append(None)
+                offsets.append(None)
+            else:
+                names.append(extent.symbol.name)
+                offsets.append(address - extent.start)
+        return names, offsets
+
+    def distance_to_next(self, address: int) -> int:
+        """Bytes from `address` to the next symbol: the size that kallsyms gives a symbol. 0 after the last."""
+        position = bisect_right(self._starts, address)
+        return self._starts[position] - address if position < len(self._starts) else 0
+
+    def padding(self, address: int, start: int, end: int) -> Padding:
+        """For an address in `[start, end)` that no symbol holds: the gap, clipped to that range, and its neighbours."""
+        starts = self._starts
+        after = before = None
+        following = bisect_right(starts, address)
+        position = following - 1
+        if position >= 0 and starts[position] >= start:
+            extent = self._extent(position)
+            reach = max(self._reach_column()[position], extent.end)
+            while extent.end < reach and position > 0:
+                # An earlier, larger symbol ends later than the nearest one does.
+                position = bisect_left(starts, starts[position], 0, position) - 1
+                extent = self._extent(position) if position >= 0 else extent
+            after, start = extent.symbol.name, max(start, extent.end)
+        if following < len(starts) and starts[following] < end:
+            before, end = self._extent(following).symbol.name, starts[following]
+        return Padding(start, end, after, before)
+
+    def _reach_column(self) -> list[int]:
+        """For each sorted position, the highest end of the sized symbols up to it."""
+        if self._reach is None:
+            self._reach = list(accumulate(map(add, self._starts, map(self.table.sizes.__getitem__, self._order)), max))
+        return self._reach
+
+    def _sizeless_end(self, position: int) -> int:
+        """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""
+        start = self._starts[position]
+        section = self.table.section_index(self._order[position])
+        end = self.table.sections[section].end
+        following = bisect_right(self._starts, start, position)
+        if following < len(self._starts):
+            end = min(end, self._starts[following])
+        marker = bisect_right(self._marker_starts, start)
+        if marker < len(self._marker_starts):
+            end = min(end, self._marker_starts[marker])
+        # Inside a sized symbol a label ends with it at the latest.
+        around = self._reach_column()[position]
+        if start < around:
+            end = min(end, around)
+        return max(end, start)
+
+    def _extent(self, position: int) -> Extent:
+        """The extent of the group of symbols that share the address at sorted `position` (cached by address)."""
+        start = self._starts[position]
+        extent = self._extents.get(start)
+        if extent is not None:
+            return extent
+        first = bisect_left(self._starts, start, 0, position)
+        last = bisect_right(self._starts, start, position)
+        if last - first == 1:
+            best = self.table.symbol(self._order[position])
+            end = start + best.size
+            aliases: tuple[str, ...] = ()
+        else:
+            group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
+            best, end = group[0], start + max(symbol.size for symbol in group)
+            aliases = tuple(symbol.name for symbol in group[1:])
+        sizeless = end == start
+        if sizeless:
+            end = self._sizeless_end(first)
+        markers = self._marker_addresses.get(start)
+        if markers:
+            aliases += tuple(map(self.table.name, markers))
+        if aliases:
+            aliases = tuple(name for name in dict.fromkeys(aliases) if name != best.name)
+        extent = self._extents[start] = Extent(start, end, best, aliases, sizeless)
+        return extent
+
+    def _marker_at(self, address: int) -> Extent | None:
+        """The boundary marker that stands alone at `address`, as an empty extent."""
+        markers = self._marker_addresses.get(address)
+        if not markers:
+            return None
+        best, *others = sorted(map(self.table.symbol, markers), key=_preference)
+        aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
+        return Extent(address, address, best, aliases, True)
+
+
+def _preference(symbol: Symbol) -> tuple[bool, bool, bool, int, int, str]:
+    """Sort key among symbols at one address, best first: the one that a person means.
+
+    Bookkeeping names last, sized before sizeless, global or weak before local, fewer leading underscores, then the
+    larger one; the rest is only to make the choice stable.
+    """
+    name = symbol.name
+    return (
+        name.startswith(_SECONDARY_PREFIXES),
+        not symbol.size,
+        symbol.binding == "LOCAL",
+        len(name) - len(name.lstrip("_")),
+        -symbol.size,
+        name,
+    )

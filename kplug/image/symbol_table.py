@@ -1,0 +1,380 @@
+"""Symbol tables, decoded in bulk, and asked by name. `kplug.image.symbol_index` asks by address.
+
+A kernel has 100,000 to 300,000 symbols, and most questions touch a handful of them. So the table is decoded with whole-
+array operations (a symbol costs well under a microsecond), names stay bytes until one is wanted, and a `Symbol` object
+exists only for what is returned.
+
+Which symbols can hold an address: those in an allocated section, that are neither file, section nor thread-local
+symbols, nor the mapping symbols of the ARM, AArch64 and RISC-V ABIs ($x, $d, ...), nor assembler labels (.L). Absolute
+symbols are numbers, not places; they are found by name only.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress, islice
+
+from kplug.errors import InputError
+from kplug.image.elf import ElfFile
+from kplug.image.layout import Section
+
+_ADDRESS_MASK = (1 << 64) - 1
+
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE, STT_COMMON, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 3, 4, 5, 6, 10
+STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
+
+_TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
+_BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
+
+# A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
+_COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
+_PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One entry of a symbol table.
+
+    `address` is the link address (runtime for a placed module). `size` is the one in the table, 0 if it has none;
+    `letter` is nm's. `index` is the entry's number in the table, `section_index` that of its section.
+    """
+
+    name: str
+    address: int
+    size: int
+    type: str
+    binding: str
+    letter: str
+    index: int
+    section_index: int
+
+    @property
+    def whole(self) -> str | None:
+        """The function that this is the `.cold` or `__pfx_` part of, or None."""
+        match = _COLD_PART.match(self.name) or _PREFIX_PART.match(self.name)
+        return match.group("whole") if match else None
+
+
+class SymbolTable:
+    """The symbols of one ELF file.
+
+    `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
+    those sections then hold addresses. `sections` are the file's, with `bases` applied.
+
+    Columns, by table entry: `values` (addresses as ints) and `sizes`; `places` lists the entries that can hold an
+    address, in table order.
+    """
+
+    def __init__(self, elf: ElfFile, sections: Sequence[Section], bases: Mapping[int, int] | None = None) -> None:
+        self.sections = sections
+        self._machine = elf.machine
+        self._little_endian = elf.little_endian
+        self.source = "no symbol table"
+        # The table as columns, one value for each entry: name offset, (info, other, section index) packed, value, size.
+        self._name_offsets = array("I")
+        self._kinds = array("I")
+        self.values: Sequence[int] = ()
+        self.sizes: Sequence[int] = ()
+        self._strings = b""
+        self._extended_sections = array("I")
+        self._load(elf)
+        self._typeless: list[tuple[str, int]] | None = None
+        self._names: list[str] | None = None
+        self._file_entries: list[int] | None = None
+        self._letters: dict[int, str] = {}
+        self.places: Sequence[int] = self._places(bases if elf.relocatable else None)
+
+    # -- decoding ------------------------------------------------------------------------------------------------------
+
+    def _load(self, elf: ElfFile) -> None:
+        """Read the symbol table and its strings into the columns."""
+        table = next((s for s in elf.sections if s.type == "SYMTAB"), None)
+        table = table or next((s for s in elf.sections if s.type == "DYNSYM"), None)
+        if table is None:
+            return
+        entry_size = 24 if elf.bits == 64 else 16
+        if table.entry_size not in (0, entry_size):
+            raise InputError(f"{elf.path}: section {table.name} claims symbols of {table.entry_size} bytes")
+        if not 0 < table.link < len(elf.sections):
+            raise InputError(f"{elf.path}: section {table.name} names no string table")
+        data = elf.section_bytes(table)
+        data = data[: len(data) - len(data) % entry_size]
+        self._strings = elf.section_bytes(elf.sections[table.link])
+        words = self._array("I", data)
+        if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
+            doubles = self._array("Q", data)
+            self._name_offsets, self._kinds = words[0::6], words[1::6]
+            self.values, self.sizes = doubles[1::3].tolist(), doubles[2::3]
+        else:  # Elf32_Sym: name, value, size, (info, other, shndx)
+            self._name_offsets, self._kinds = words[0::4], words[3::4]
+            self.values, self.sizes = words[1::4].tolist(), words[2::4]
+        self.source = table.name
+        extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
+        if extended is not None:
+            data = elf.section_bytes(extended)
+            self._extended_sections = self._array("I", data[: len(data) & ~3])
+
+    def _array(self, code: str, data: bytes) -> array[int]:
+        """`data` as numbers in the file's byte order."""
+        numbers = array(code)
+        numbers.frombytes(data)
+        if self._little_endian != (sys.byteorder == "little"):
+            numbers.byteswap()
+        return numbers
+
+    def _unpack(self, kind: int) -> tuple[int, int]:
+        """(st_info, st_shndx) of a packed kind: the bytes info, other, shndx read as one word."""
+        return (kind & 0xFF, kind >> 16) if self._little_endian else (kind >> 24, kind & 0xFFFF)
+
+    def _fields(self, index: int) -> tuple[int, int]:
+        """(st_info, section index) of one entry, the section looked up in SYMTAB_SHNDX where it did not fit."""
+        info, section = self._unpack(self._kinds[index])
+        if section == SHN_XINDEX and index < len(self._extended_sections):
+            section = self._extended_sections[index]
+        return info, section
+
+    def _entries_of_kinds(self, kinds: Container[int]) -> list[int]:
+        return list(compress(range(len(self._kinds)), map(kinds.__contains__, self._kinds)))
+
+    def _places(self, bases: Mapping[int, int] | None) -> list[int]:
+        """The entries that can hold an address (see the module's head); `bases` is applied to their values."""
+        held = frozenset(s.index for s in self.sections if s.allocated and s.index)
+        if bases is not None:
+            held = held.intersection(bases)
+        # A table has some hundred distinct kinds, so what a kind says is asked once for each of them.
+        typed, typeless = set(), set()
+        for kind in set(self._kinds):
+            info, section = self._unpack(kind)
+            if section not in held and not (section == SHN_XINDEX and self._extended_sections):
+                continue
+            if info & 0xF == STT_NOTYPE:
+                typeless.add(kind)
+            elif info & 0xF not in (STT_SECTION, STT_FILE, STT_TLS):
+                typed.add(kind)
+        nameless = self._nameless_offsets()
+        places = [
+            index
+            for index, (kind, name) in enumerate(zip(self._kinds, self._name_offsets))
+            if kind in typed or (kind in typeless and name not in nameless)
+        ]
+        if self._extended_sections:
+            places = [index for index in places if self._fields(index)[1] in held]
+        if bases is not None:
+            values = list(self.values)
+            for index in places:
+                values[index] = values[index] + bases[self._fields(index)[1]] & _ADDRESS_MASK
+            self.values = values
+        return places
+
+    def _nameless_offsets(self) -> frozenset[int]:
+        """String-table offsets of the names that name nothing: the empty one, assembler labels, mapping symbols."""
+        pattern = rb"\0\.L"
+        if self._machine in ("aarch64", "arm", "riscv"):
+            # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
+            pattern = rb"\0(?:\.L|\$[adtx](?:\0|\.|rv))"
+        return frozenset([0, *(match.start() + 1 for match in re.finditer(pattern, self._strings))])
+
+    # -- boundary symbols ----------------------------------------------------------------------------------------------
+
+    def typeless_entries(self) -> list[tuple[str, int]]:
+        """(name, entry) of the sizeless symbols without a type: what the linker makes of an assignment in its script,
+        and the assembler of a bare label. Export tables' own labels are left out: there are ten thousands of them.
+        """
+        if self._typeless is None:
+            exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
+            kinds = set()
+            for kind in set(self._kinds):
+                info, section = self._unpack(kind)
+                bookkeeping = info >> 4 == STB_LOCAL and section in exports
+                if info & 0xF == STT_NOTYPE and section != SHN_UNDEF and not bookkeeping:
+                    kinds.add(kind)
+            entries = self._entries_of_kinds(kinds)
+            self._typeless = [(self.name(index), index) for index in entries if not self.sizes[index]]
+        return self._typeless
+
+    def boundary_candidates(self) -> dict[str, int]:
+        """Names and link addresses of the symbols that may be boundary symbols.
+
+        Absolute ones are among them: some linkers leave boundary symbols that stand outside sections absolute.
+        """
+        return {name: self.values[index] for name, index in self.typeless_entries() if name}
+
+    # -- one entry -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many symbols can hold an address."""
+        return len(self.places)
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.find(b"\0", offset)
+        if end < 0:
+            return ""
+        return self._strings[offset:end].decode("utf-8", "backslashreplace")
+
+    def name(self, index: int) -> str:
+        """The name of table entry `index`."""
+        return self._string(self._name_offsets[index])
+
+    def symbol(self, index: int) -> Symbol:
+        """Table entry `index` as an object."""
+        info, section = self._fields(index)
+        return Symbol(
+            name=self.name(index),
+            address=self.values[index],
+            size=self.sizes[index],
+            type=_TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>"),
+            binding=_BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>"),
+            letter=self._letter(info, section),
+            index=index,
+            section_index=section,
+        )
+
+    def section_index(self, index: int) -> int:
+        """The number of the section of table entry `index`."""
+        return self._fields(index)[1]
+
+    def _letter(self, info: int, section_index: int) -> str:
+        """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case says the binding."""
+        kind, binding = info & 0xF, info >> 4
+        if section_index == SHN_COMMON:
+            return "C"
+        if section_index == SHN_UNDEF:
+            return ("v" if kind == STT_OBJECT else "w") if binding == STB_WEAK else "U"
+        if kind == STT_GNU_IFUNC:
+            return "i"
+        if binding == STB_WEAK:
+            return "V" if kind == STT_OBJECT else "W"
+        if binding == STB_GNU_UNIQUE:
+            return "u"
+        letter = "a" if section_index == SHN_ABS else self._section_letter(section_index)
+        return letter.upper() if binding == STB_GLOBAL else letter
+
+    def _section_letter(self, section_index: int) -> str:
+        letter = self._letters.get(section_index)
+        if letter is None:
+            known = 0 < section_index < len(self.sections)
+            letter = _section_letter(self.sections[section_index]) if known else "?"
+            self._letters[section_index] = letter
+        return letter
+
+    def file_of(self, index: int) -> str | None:
+        """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
+        if self._fields(index)[0] >> 4 != STB_LOCAL:
+            return None
+        if self._file_entries is None:
+            kinds = {kind for kind in set(self._kinds) if self._unpack(kind)[0] & 0xF == STT_FILE}
+            self._file_entries = self._entries_of_kinds(kinds)
+        position = bisect_right(self._file_entries, index) - 1
+        return self.name(self._file_entries[position]) or None if position >= 0 else None
+
+    # -- name to symbols -----------------------------------------------------------------------------------------------
+
+    def indexes_of(self, name: str) -> list[int]:
+        """Table entries of exactly that name that have an address or a value, in table order."""
+        encoded = name.encode("utf-8", "surrogateescape") + b"\0"
+        offsets = set()
+        # Linkers fold a name into the tail of a longer one, so every place where the bytes end a string counts.
+        position = self._strings.find(encoded)
+        while position >= 0:
+            offsets.add(position)
+            position = self._strings.find(encoded, position + 1)
+        if not name or not offsets:
+            return []
+        return [index for index in self._entries_named(offsets) if self._has_value(index)]
+
+    def _entries_named(self, offsets: Collection[int]) -> Iterable[int]:
+        if len(offsets) > 1:
+            return (index for index, offset in enumerate(self._name_offsets) if offset in offsets)
+        return self._entries_at(*offsets)
+
+    def _entries_at(self, offset: int) -> Iterator[int]:
+        """The entries whose name starts at that string-table offset (a search in the array, without a Python loop)."""
+        index = -1
+        try:
+            while True:
+                index = self._name_offsets.index(offset, index + 1)
+                yield index
+        except ValueError:
+            return
+
+    def has_name(self, name: str) -> bool:
+        """Whether a symbol has that name, or one that ends in it: a quick look before `indexes_of`."""
+        return name.encode("utf-8", "surrogateescape") + b"\0" in self._strings
+
+    def exact(self, name: str) -> list[Symbol]:
+        """The symbols of exactly that name, in table order (several: static functions of different files)."""
+        return [self.symbol(index) for index in self.indexes_of(name)]
+
+    def prefix(self, prefix: str, limit: int | None = None) -> list[str]:
+        """Distinct names that start with `prefix`, sorted; at most `limit`."""
+        names = self._sorted_names()
+        start = bisect_left(names, prefix)
+        found: list[str] = []
+        for name in islice(names, start, None):
+            if not name.startswith(prefix) or (limit is not None and len(found) >= limit):
+                break
+            found.append(name)
+        return found
+
+    def glob(self, pattern: str) -> list[str]:
+        """Distinct names that match a shell pattern (`*`, `?`, `[...]`), sorted."""
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return [name for name in self._sorted_names() if matches(name)]
+
+    def _has_value(self, index: int) -> bool:
+        """Whether the entry names a place in memory or an absolute number; not files, sections and undefined ones."""
+        info, section = self._fields(index)
+        return section != SHN_UNDEF and info & 0xF not in (STT_FILE, STT_SECTION)
+
+    def _sorted_names(self) -> list[str]:
+        """All distinct names that `exact` would find, sorted (made once, at the first prefix or glob)."""
+        if self._names is None:
+            self._names = sorted({self.name(i) for i in range(len(self._kinds)) if self._has_value(i)} - {""})
+        return self._names
+
+
+# Section names that decide the letter whatever the flags say, as in binutils' coff_section_type: a name counts with its
+# numbered and dotted forms (".bss.page_aligned").
+_NAMED_SECTION_LETTERS = (
+    (".bss", "b"),
+    (".data", "d"),
+    (".rodata", "r"),
+    (".sbss", "s"),
+    (".sdata", "g"),
+    (".text", "t"),
+    (".debug", "N"),
+    (".drectve", "i"),
+    (".edata", "e"),
+    (".idata", "i"),
+    (".pdata", "p"),
+    (".rdata", "r"),
+    (".scommon", "c"),
+    (".vars", "d"),
+    (".zerovars", "b"),
+    ("code", "t"),
+    ("vars", "d"),
+    ("zerovars", "b"),
+)
+
+
+def _section_letter(section: Section) -> str:
+    """nm's lower-case letter for a symbol of that section."""
+    for name, letter in _NAMED_SECTION_LETTERS:
+        if section.name.startswith(name) and section.name[len(name) : len(name) + 1] in ("", ".", "$", *"0123456789"):
+            return letter
+    if section.executable:
+        return "t"
+    if section.allocated and section.type == "NOBITS":
+        return "b"
+    if section.allocated:
+        return "d" if section.writable else "r"
+    if section.name.startswith((".debug", ".gnu.linkonce.wi.", ".line", ".stab", ".gdb_index")):
+        return "N"
+    return "n" if section.type != "NOBITS" and not section.writable else "?"

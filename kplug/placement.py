@@ -1,0 +1,58 @@
+"""How an image sits in memory: from link addresses to runtime ones and back.
+
+KASLR moves the whole image by one slide, with one exception: x86_64 up to 6.14 links the per-CPU section at address 0
+(a variable's address is its offset in a CPU's area), and what is an offset does not move. 6.15 gave it ordinary
+addresses inside init. The section's own address tells which: no version is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kplug.image.layout import Section
+
+ADDRESS_MASK = (1 << 64) - 1
+PERCPU_SECTION = ".data..percpu"
+
+
+def zero_based_percpu(sections: Sequence[Section]) -> range | None:
+    """The link addresses of a per-CPU section that is linked at 0 as offsets, or None where it is an ordinary one."""
+    for section in sections:
+        if section.name == PERCPU_SECTION and section.allocated and section.address == 0 and section.size:
+            return range(section.address, section.end)
+    return None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
+
+    `source` says how the slide is known, in words for the user.
+    """
+
+    slide: int
+    source: str
+    unmoved: range | None = None
+
+    def runtime(self, link_address: int) -> int:
+        """The runtime address of a link address."""
+        if self.unmoved is not None and link_address in self.unmoved:
+            return link_address
+        return link_address + self.slide & ADDRESS_MASK
+
+    def link(self, address: int) -> int:
+        """The link address of a runtime address. Offsets in the unmoved per-CPU section are both."""
+        if self.unmoved is not None and address in self.unmoved:
+            return address
+        return address - self.slide & ADDRESS_MASK
+
+
+def as_linked(sections: Sequence[Section], source: str = "as linked") -> Placement:
+    """The placement of an image that has not been moved."""
+    return Placement(0, source, zero_based_percpu(sections))
+
+
+def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:
+    """The placement of an image moved by `slide` bytes."""
+    return Placement(slide & ADDRESS_MASK, source, zero_based_percpu(sections))

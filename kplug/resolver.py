@@ -1,0 +1,182 @@
+"""The resolver: what is this address? One answer (`where`), or many in columns (`bulk`).
+
+It only puts together: *locators* know one kind of thing each and yield the layers that hold an address; they are asked
+from the widest kind to the narrowest. A new kind of address is one more locator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kplug import model
+from kplug.image.placed import PlacedImage
+from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
+from kplug.space.layout import AddressSpace
+from kplug.space.special import specials
+
+
+class Locator(Protocol):
+    """Something that knows one kind of thing in the address space."""
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        """The layers that hold a runtime address, widest first; nothing if none does."""
+
+
+class LineSource(Protocol):
+    """Something that knows source lines: a debugger, or a DWARF library."""
+
+    def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
+        """The `line` layer of an address, or nothing."""
+
+
+class StateSource(Protocol):
+    """Something that can look at the target's memory."""
+
+    def state(self, address: int) -> State:
+        """Whether the address is mapped, and how; unknown facts are None."""
+
+
+class AreaLocator:
+    """The area of the architecture's virtual memory map."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self._space = space
+        self._layers: dict[int, Layer] = {}
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        area = self._space.area_at(address)
+        layer = self._layers.get(area.start)
+        if layer is None:
+            details = {"nominal": area.nominal, "hole": area.hole, **area.details}
+            layer = Layer(model.AREA, area.name, area.start, area.end, area.source, details)
+            self._layers[area.start] = layer
+        return (layer,)
+
+
+class SpecialLocator:
+    """Values that are no places: NULL and near it, error pointers, poison, non-canonical ones."""
+
+    def __init__(self, machine: str, space: AddressSpace | None) -> None:
+        self._machine = machine
+        self._space = space
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        for special in specials(address, self._machine, self._space):
+            details = {"what": special.what, "meaning": special.meaning}
+            if special.guess:
+                details["guess"] = True
+            yield Layer(model.SPECIAL, special.name, special.base, None, "table of special values", details)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The answers of `Resolver.bulk`: one list for each fact, all in the order of the addresses.
+
+    Names are those of the narrowest layer; `segment` is the number of the widest segment. None where nothing holds the
+    address; `symbol` and `offset` are None where no symbol does (padding).
+    """
+
+    address: list[int]
+    link_address: list[int | None]
+    image: list[str | None]
+    segment: list[int | None]
+    section: list[str | None]
+    region: list[str | None]
+    region_class: list[str]
+    symbol: list[str | None]
+    offset: list[int | None]
+
+
+class Resolver:
+    """Answers for one kernel: its images in their places, its address space, and what else can be asked.
+
+    `locators` are asked after the images, in order; `lines` and `states` only where given.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[PlacedImage],
+        space: AddressSpace | None = None,
+        *,
+        locators: Sequence[Locator] = (),
+        lines: LineSource | None = None,
+        states: StateSource | None = None,
+    ) -> None:
+        self.images = tuple(images)
+        self.space = space
+        machine = images[0].image.machine if images else ""
+        self._area = AreaLocator(space) if space else None
+        self._special = SpecialLocator(machine, space)
+        self._locators = tuple(locators)
+        self.lines = lines
+        self.states = states
+
+    def where(self, address: int, text: str | None = None) -> Annotation:
+        """The whole answer for one runtime address. `text` is what the user typed, kept in the answer."""
+        layers: list[Layer] = list(self._area.locate(address)) if self._area else []
+        link_address = None
+        region_class = model.NO_CLASS
+        image_layers: tuple[Layer, ...] = ()
+        for placed in self.images:
+            piece = placed.piece(address)
+            if piece is None:
+                continue
+            link_address = None if placed.image.is_module else placed.placement.link(address)
+            region_class = piece.region_class
+            image_layers = piece.layers + tuple(placed.symbol_layers(address, piece))
+            if self.lines is not None:
+                image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
+            break
+        layers += self._special.locate(address)
+        layers += image_layers
+        for locator in self._locators:
+            layers += locator.locate(address)
+        state = self.states.state(address) if self.states else UNKNOWN_STATE
+        return Annotation(
+            input=text if text is not None else f"{address:#x}",
+            address=address,
+            link_address=link_address,
+            region_class=region_class,
+            layers=tuple(layers),
+            state=state,
+        )
+
+    def bulk(self, addresses: Iterable[int]) -> Columns:
+        """The images' answers for many runtime addresses, in columns; no object is made for an address.
+
+        For logs, stacks and scans. Areas, special values, source lines and other locators are not asked.
+        """
+        address = list(addresses)
+        count = len(address)
+        columns = Columns(
+            address=address,
+            link_address=[None] * count,
+            image=[None] * count,
+            segment=[None] * count,
+            section=[None] * count,
+            region=[None] * count,
+            region_class=[model.NO_CLASS] * count,
+            symbol=[None] * count,
+            offset=[None] * count,
+        )
+        pending: Sequence[int] = range(count)
+        for placed in self.images:
+            name, is_module = placed.image.name, placed.image.is_module
+            missed = []
+            answers = placed.bulk([address[number] for number in pending])
+            for number, (piece, link_address, symbol, offset) in zip(pending, answers):
+                if piece is None:
+                    missed.append(number)
+                    continue
+                columns.image[number] = name
+                columns.link_address[number] = None if is_module else link_address
+                columns.segment[number] = piece.segment.index if piece.segment else None
+                columns.section[number] = piece.section.name if piece.section else None
+                columns.region[number] = piece.region
+                columns.region_class[number] = piece.region_class
+                columns.symbol[number] = symbol
+                columns.offset[number] = offset
+            pending = missed
+        return columns

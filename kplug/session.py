@@ -1,0 +1,99 @@
+"""What a front end works with: the images in their places, the address space, and how expressions are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from kplug.errors import ExpressionError
+from kplug.expressions import Place, places
+from kplug.image.placed import PlacedImage
+from kplug.model import Annotation
+from kplug.resolver import LineSource, Locator, Resolver, StateSource
+from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.target import Target
+
+
+def static_facts(placed: PlacedImage) -> Facts:
+    """What the vmlinux alone tells of its address space."""
+    image = placed.image
+    root = image.regions.root
+
+    def has(symbol: str) -> bool:
+        return image.symbols.has_name(symbol)
+
+    if root is None:
+        return Facts()
+    return Facts(
+        image_start=root.start,
+        image_end=root.end,
+        runtime_image_start=placed.placement.runtime(root.start),
+        # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
+        has_randomize_base=has("kernel_randomize_memory") or None,
+        has_randomize_memory=has("kernel_randomize_memory"),
+        has_early_init_stack=has("early_init_stack"),
+    )
+
+
+class Session:
+    """One kernel being asked about.
+
+    `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
+    those of the address space, where more is known than the vmlinux tells.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[PlacedImage],
+        *,
+        target: Target | None = None,
+        facts: Facts | None = None,
+        lines: LineSource | None = None,
+        states: StateSource | None = None,
+        locators: Sequence[Locator] = (),
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.images = tuple(images)
+        self.target = target
+        self.warnings = tuple(warnings)
+        machine = images[0].image.machine if images else "x86_64"
+        if facts is None:
+            facts = static_facts(images[0]) if images and not images[0].image.is_module else Facts()
+        self.space: AddressSpace | None = address_space(machine, facts)
+        self.resolver = Resolver(images, self.space, locators=locators, lines=lines, states=states)
+
+    @property
+    def main(self) -> PlacedImage | None:
+        """The vmlinux, or None."""
+        return next((placed for placed in self.images if not placed.image.is_module), None)
+
+    def places(self, expression: str) -> tuple[Place, ...]:
+        """The runtime addresses an expression means. The common grammar first, then the host's own evaluation.
+
+        In that order because the host's symbols may still be at their link addresses.
+        """
+        if self.target is not None and expression.startswith("$"):
+            return (Place(self.target.evaluate(expression)),)
+        try:
+            return places(expression, self.images)
+        except ExpressionError:
+            if self.target is None:
+                raise
+            return (Place(self.target.evaluate(expression)),)
+
+    def where(self, expression: str) -> Iterator[Annotation]:
+        """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
+        for place in self.places(expression):
+            annotation = self.resolver.where(place.address, expression)
+            warnings = (*self.warnings, *((place.note,) if place.note else ()), *self._link_address_warning(annotation))
+            yield replace(annotation, warnings=warnings) if warnings else annotation
+
+    def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
+        """A hint for the person who gives a link address to a kernel that was moved."""
+        main = self.main
+        if main is None or not main.placement.slide or annotation.link_address is not None:
+            return ()
+        runtime = main.placement.runtime(annotation.address)
+        if runtime == annotation.address or main.piece(runtime) is None:
+            return ()
+        return (f"not in the moved kernel; if it is a link address, its place is {runtime:#x}",)
