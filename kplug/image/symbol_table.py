@@ -78,7 +78,7 @@ class SymbolTable:
         self._little_endian = elf.little_endian
         self.source = "no symbol table"
         # The table as columns, one value for each entry: name offset, (info, other, section index) packed, value, size.
-        self._name_offsets = array("I")
+        self._name_offsets: list[int] = []
         self._kinds = array("I")
         self.values: Sequence[int] = ()
         self.sizes: Sequence[int] = ()
@@ -110,10 +110,10 @@ class SymbolTable:
         words = self._array("I", data)
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
             doubles = self._array("Q", data)
-            self._name_offsets, self._kinds = words[0::6], words[1::6]
+            self._name_offsets, self._kinds = words[0::6].tolist(), words[1::6]
             self.values, self.sizes = doubles[1::3].tolist(), doubles[2::3]
         else:  # Elf32_Sym: name, value, size, (info, other, shndx)
-            self._name_offsets, self._kinds = words[0::4], words[3::4]
+            self._name_offsets, self._kinds = words[0::4].tolist(), words[3::4]
             self.values, self.sizes = words[1::4].tolist(), words[2::4]
         self.source = table.name
         extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
@@ -295,7 +295,7 @@ class SymbolTable:
         return self._entries_at(*offsets)
 
     def _entries_at(self, offset: int) -> Iterator[int]:
-        """The entries whose name starts at that string-table offset (a search in the array, without a Python loop)."""
+        """The entries whose name starts at that string-table offset (`list.index`: no Python loop)."""
         index = -1
         try:
             while True:
