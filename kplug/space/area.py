@@ -15,6 +15,14 @@ USER = "user"
 KERNEL = "kernel"
 NON_CANONICAL = "non-canonical"
 
+# Area names that other parts go by.
+DIRECT_MAP = "direct map"
+VMALLOC = "vmalloc"
+VMEMMAP = "vmemmap"
+MODULES = "modules"
+FIXMAP = "fixmap"
+IMAGE_MAPPING = "kernel image mapping"  # x86_64; arm64 has the image in vmalloc
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -57,6 +65,13 @@ class Facts:
     vmemmap_end: int | None = None
     kernel_pac_mask: int | None = None  # vmcoreinfo KERNELPACMASK
 
+    @property
+    def runtime_image(self) -> tuple[int, int] | None:
+        """Where the image is in memory, if that is known."""
+        if self.runtime_image_start is None or self.image_start is None or self.image_end is None:
+            return None
+        return self.runtime_image_start, self.runtime_image_start + self.image_end - self.image_start
+
 
 @dataclass(frozen=True)
 class Area:
@@ -82,8 +97,10 @@ class AddressSpace:
 
     machine: str
     areas: tuple[Area, ...]
-    description: str = ""
+    description: str = ""  # for people: architecture and paging mode
     facts: Facts = Facts()
+    fixmap_top: int | None = None  # FIXADDR_TOP: address of slot 0
+    page_size: int | None = None
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -94,6 +111,13 @@ class AddressSpace:
         if not 0 <= address < TOP:
             raise ValueError(f"not a 64-bit address: {address:#x}")
         return self.areas[bisect_right(self._starts, address) - 1]
+
+    def fixmap_slot(self, address: int) -> int | None:
+        """The index in `enum fixed_addresses` of the fixmap page at `address`; None where it has none."""
+        if self.fixmap_top is None or self.page_size is None or self.area_at(address).kind != KERNEL:
+            return None
+        slot = (self.fixmap_top - address // self.page_size * self.page_size) // self.page_size
+        return slot if slot >= 0 and FIXMAP in self.area_at(address).name else None
 
     def is_canonical(self, address: int) -> bool:
         """Whether the hardware can translate the address at all, with no tag taken off."""
@@ -144,8 +168,13 @@ def _with_holes(areas: Sequence[Area]) -> Iterable[Area]:
     for area in [*areas, None]:
         start = TOP if area is None else area.start
         if cursor < start:
-            above = "the top of the address space" if area is None else area.name
+            above = "the top of the address space" if area is None else _short(area.name)
             yield Area(f"hole between {below} and {above}", cursor, start, "no area of the layout is here", hole=True)
         if area is not None:
             yield area
-            cursor, below = area.end, area.name
+            cursor, below = area.end, _short(area.name)
+
+
+def _short(name: str) -> str:
+    """The name without the remark in brackets."""
+    return name.partition(" (")[0]

@@ -8,10 +8,23 @@ are those of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Docu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple
 
-from kplug.space.area import NON_CANONICAL, TOP, USER, AddressSpace, Area, Facts, whole
+from kplug.space.area import (
+    DIRECT_MAP,
+    FIXMAP,
+    MODULES,
+    NON_CANONICAL,
+    TOP,
+    USER,
+    VMALLOC,
+    VMEMMAP,
+    AddressSpace,
+    Area,
+    Facts,
+    whole,
+)
 
 MACHINE = "aarch64"
 
@@ -127,11 +140,30 @@ class _Fit:
 
 def address_space(facts: Facts) -> AddressSpace:
     """The map of an arm64 kernel."""
+    facts = _possible(facts)
     fits = _fits(facts)
     shapes = _shapes(facts, fits)
-    source = _source(facts, fits)
-    claims = list(_claims(facts, fits, shapes, source))
-    return AddressSpace(MACHINE, whole(claims), source, facts)
+    tops = {upper.fixmap_top for upper in _uppers(facts, shapes)}
+    shifts = {shape.page_shift for _, shape in shapes}
+    return AddressSpace(
+        MACHINE,
+        whole(list(_claims(facts, fits, shapes, _source(facts, fits)))),
+        f"arm64, {_width_text(facts, fits)} addresses",
+        facts,
+        fixmap_top=tops.pop() if len(tops) == 1 else None,
+        page_size=1 << shifts.pop() if len(shifts) == 1 else facts.page_size,
+    )
+
+
+def _possible(facts: Facts) -> Facts:
+    """The facts without those that no arm64 kernel has."""
+    bits = range(36, 53)
+    va_bits = facts.va_bits if facts.va_bits in bits else None
+    actual = facts.vabits_actual if facts.vabits_actual in bits else None
+    if va_bits is not None and actual is not None and actual > va_bits:
+        actual = None
+    page_size = facts.page_size if facts.page_size in [1 << shift for shift in _PAGE_SHIFTS] else None
+    return replace(facts, va_bits=va_bits, vabits_actual=actual, page_size=page_size)
 
 
 def _bottom(era: _Era, va_min: int) -> int:
@@ -202,13 +234,18 @@ def _source(facts: Facts, fits: Sequence[_Fit]) -> str:
     return f"arm64 layout of {eras}, {bits}, from the link address of _text"
 
 
+def _width_text(facts: Facts, fits: Sequence[_Fit]) -> str:
+    sure, possible = _width(facts, fits)
+    return f"{sure}-bit" if sure == possible else f"{sure}-bit (assumed)"
+
+
 def _claims(facts: Facts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
     sure, possible = _width(facts, fits)
     high, low = 1 << sure, 1 << possible
     yield Area("user", 0, high, source, kind=USER)
     if possible > sure:
         yield Area(NON_CANONICAL, high, low, source, details={"if": _IF_52, "then": "user"}, kind=NON_CANONICAL)
-        details = {"if": _IF_52, "then": "direct map"}
+        details = {"if": _IF_52, "then": DIRECT_MAP}
         yield Area(NON_CANONICAL, TOP - low, TOP - high, source, details=details, kind=NON_CANONICAL)
     yield Area(NON_CANONICAL, low, TOP - low, source, kind=NON_CANONICAL)
     yield from _told(facts)
@@ -233,20 +270,23 @@ def _width(facts: Facts, fits: Sequence[_Fit]) -> tuple[int, int]:
 
 
 def _told(facts: Facts) -> Iterator[Area]:
-    """What vmcoreinfo says outright."""
+    """What vmcoreinfo says outright.
+
+    A 52-bit kernel on a 48-bit CPU has the end of vmalloc in the unused start of vmemmap: vmalloc comes first.
+    """
     for name, start, end, nominal in (
-        ("vmemmap", facts.vmemmap_start, facts.vmemmap_end, False),
-        ("modules", facts.modules_vaddr, facts.modules_end, _image_may_move(facts)),
-        ("vmalloc", facts.vmalloc_start, facts.vmalloc_end, False),
+        (VMALLOC, facts.vmalloc_start, facts.vmalloc_end, False),
+        (VMEMMAP, facts.vmemmap_start, facts.vmemmap_end, False),
+        (MODULES, facts.modules_vaddr, facts.modules_end, _image_may_move(facts)),
     ):
         if start is not None and end is not None and TOP - (1 << 52) <= start < end <= TOP:
             yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
 
 
 _NOTES = {
-    "vmalloc": {"note": "holds the kernel image as well"},
-    "modules": {"note": "where modules go without KASLR; with it they are near the image, in vmalloc"},
-    "fixmap": {"note": "filled from the top down; FIXADDR_START depends on the configuration and is not known"},
+    VMALLOC: {"note": "holds the kernel image as well"},
+    MODULES: {"note": "where modules go without KASLR; with it they are near the image, in vmalloc"},
+    FIXMAP: {"note": "filled from the top down; FIXADDR_START depends on the configuration and is not known"},
 }
 
 
@@ -258,15 +298,13 @@ def _image_may_move(facts: Facts) -> bool:
 
 def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
     """What every shape that is possible agrees on, and one area for all that they don't."""
-    uppers = [fit.era.upper(shape) for fit, shape in shapes]
-    if facts.vmemmap_start is not None:
-        uppers = [upper for upper in uppers if upper.vmemmap[0] == facts.vmemmap_start] or uppers
+    uppers = _uppers(facts, shapes)
     first = uppers[0]
     unsure = []
     if all(upper.vmemmap == first.vmemmap for upper in uppers):
-        yield Area("vmemmap", *first.vmemmap, source)
+        yield Area(VMEMMAP, *first.vmemmap, source)
     else:
-        unsure.append("vmemmap")
+        unsure.append(VMEMMAP)
     if all(upper.pci_io == first.pci_io for upper in uppers):
         yield Area("PCI I/O", *first.pci_io, source)
     else:
@@ -274,16 +312,22 @@ def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: 
     if all((upper.fixmap_top, _fixmap_floor(upper)) == (first.fixmap_top, _fixmap_floor(first)) for upper in uppers):
         floor, start = _fixmap_floor(first), facts.fixmap_start
         if start is not None and floor <= start < first.fixmap_top:
-            yield Area("fixmap", start, first.fixmap_top, "FIXADDR_START")
+            yield Area(FIXMAP, start, first.fixmap_top, "FIXADDR_START")
         else:
-            yield Area("fixmap", floor, first.fixmap_top, source, details=_NOTES["fixmap"])
+            yield Area(FIXMAP, floor, first.fixmap_top, source, details=_NOTES[FIXMAP])
     else:
-        unsure.append("fixmap")
+        unsure.append(FIXMAP)
     if unsure:
-        listed = " or ".join(["vmalloc", *unsure])
+        listed = " or ".join([VMALLOC, *unsure])
         lowest = min(upper.vmalloc_end for upper in uppers)
         highest = max(max(upper.vmemmap[1], upper.pci_io[1], upper.fixmap_top) for upper in uppers)
         yield Area(f"{listed} (page size, VA_BITS or era not known)", lowest, highest, source)
+
+
+def _uppers(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]]) -> list[_Upper]:
+    """The possible areas above vmalloc; vmcoreinfo's VMALLOC_END singles out the right ones."""
+    uppers = [fit.era.upper(shape) for fit, shape in shapes]
+    return [upper for upper in uppers if upper.vmalloc_end == facts.vmalloc_end] or uppers
 
 
 def _fixmap_floor(upper: _Upper) -> int:
@@ -295,18 +339,18 @@ def _fixmap_floor(upper: _Upper) -> int:
 def _modules_and_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
     fit = shapes[0][0]
     modules_end = fit.modules + fit.era.modules
-    yield Area("modules", fit.modules, modules_end, source, _image_may_move(facts), details=_NOTES["modules"])
+    yield Area(MODULES, fit.modules, modules_end, source, _image_may_move(facts), details=_NOTES[MODULES])
     if fit.era.bpf:
         yield Area("BPF JIT", fit.modules - fit.era.bpf, fit.modules, source)
-    vmalloc_end = min(candidate.era.upper(shape).vmalloc_end for candidate, shape in shapes)
-    yield Area("vmalloc", modules_end, vmalloc_end, source, details=_NOTES["vmalloc"])
+    vmalloc_end = min(upper.vmalloc_end for upper in _uppers(facts, shapes))
+    yield Area(VMALLOC, modules_end, vmalloc_end, source, details=_NOTES[VMALLOC])
 
 
 def _linear(facts: Facts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]:
     """The direct map (arm64's word: linear map), and a KASAN shadow."""
     middle = TOP - (1 << (fit.va_min - 1))
     if fit.era.linear_above:
-        yield Area("direct map", middle, TOP, source)
+        yield Area(DIRECT_MAP, middle, TOP, source)
         if fit.shadow:
             yield Area("KASAN shadow", bottom, bottom + fit.shadow, source)
         return
@@ -315,4 +359,9 @@ def _linear(facts: Facts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]
     elif facts.kasan_shadow:
         # Generic KASAN has a byte for 8, tag-based KASAN one for 16; which of them is not among the facts.
         yield Area("KASAN shadow or direct map", middle - ((TOP - bottom) >> 3), middle, source)
-    yield Area("direct map", bottom, middle, source, details={"also_called": "linear map"})
+    details = {"also_called": "linear map"}
+    if fit.era.shadow_below and TOP - bottom > 1 << 48:
+        # Up to 5.10 the half is that of the addresses in use; sources differ, so neither is claimed.
+        half = TOP - ((TOP - bottom) >> 1)
+        yield Area("direct map or the hole above it", half, middle, source)
+    yield Area(DIRECT_MAP, bottom, middle, source, details=details)

@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kplug.space.area import NON_CANONICAL, TOP, USER, AddressSpace, Area, Facts, whole
+from kplug.space.area import (
+    DIRECT_MAP,
+    FIXMAP,
+    IMAGE_MAPPING,
+    MODULES,
+    NON_CANONICAL,
+    TOP,
+    USER,
+    VMALLOC,
+    VMEMMAP,
+    AddressSpace,
+    Area,
+    Facts,
+    whole,
+)
 
 MACHINE = "x86_64"
 
@@ -71,7 +85,7 @@ _IMAGE_SIZE_PLAIN = 512 * _MIB  # KERNEL_IMAGE_SIZE without CONFIG_RANDOMIZE_BAS
 _IMAGE_SIZE_KASLR = _GIB  # and with it
 _MODULES_END = 0xFFFFFFFFFF000000
 _VSYSCALL = 0xFFFFFFFFFF600000
-_FIXMAP_TOP = _VSYSCALL
+_FIXADDR_TOP = 0xFFFFFFFFFF7FF000  # slot 0; the slots down to vsyscall are not used
 _LAST = 0xFFFFFFFFFFE00000
 
 # Above the randomised part nothing depends on the level: name, start, end, what is to be known about it.
@@ -94,7 +108,7 @@ def address_space(facts: Facts) -> AddressSpace:
     if not known:
         claims = [*_only_with_5_level(facts), *claims]
     description = f"x86_64, {actual.name} page tables" + ("" if known else " (assumed)")
-    return AddressSpace(MACHINE, whole(claims), description, facts)
+    return AddressSpace(MACHINE, whole(claims), description, facts, _FIXADDR_TOP, _PAGE)
 
 
 def _level(facts: Facts) -> _Level | None:
@@ -127,16 +141,16 @@ def _claims(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
 
 
 def _image_and_modules(facts: Facts, source: str) -> Iterator[Area]:
-    """The mapping of the kernel image and the modules above it: KERNEL_IMAGE_SIZE is where one ends, the other begins."""
+    """The mapping of the kernel image and the modules above it, which begin KERNEL_IMAGE_SIZE after its start."""
     modules_end = _modules_end(facts)
     size, size_source = _image_size(facts)
     image_end = _IMAGE_MAP + (_IMAGE_SIZE_PLAIN if size is None else size)
     modules = _IMAGE_MAP + (_IMAGE_SIZE_KASLR if size is None else size)
-    yield Area("kernel image mapping", _IMAGE_MAP, image_end, f"{source}; {size_source}")
+    yield Area(IMAGE_MAPPING, _IMAGE_MAP, image_end, f"{source}; {size_source}")
     if size is None:
         yield Area("kernel image mapping or modules (KERNEL_IMAGE_SIZE not known)", image_end, modules, source)
     note = {"note": "also BPF programs, ftrace trampolines and kprobe slots"}
-    yield Area("modules", modules, modules_end, f"{source}; {size_source}", details=note)
+    yield Area(MODULES, modules, modules_end, f"{source}; {size_source}", details=note)
 
 
 def _modules_end(facts: Facts) -> int:
@@ -160,11 +174,11 @@ def _image_size(facts: Facts) -> tuple[int | None, str]:
 
 def _fixmap(facts: Facts, source: str) -> Iterator[Area]:
     start = facts.fixmap_start
-    if start is not None and _modules_end(facts) <= start < _FIXMAP_TOP and start % _PAGE == 0:
-        yield Area("fixmap", start, _FIXMAP_TOP, "FIXADDR_START")
+    if start is not None and _modules_end(facts) <= start < _VSYSCALL and start % _PAGE == 0:
+        yield Area(FIXMAP, start, _VSYSCALL, "FIXADDR_START")
         return
     note = {"note": "FIXADDR_START depends on the configuration and is not known"}
-    yield Area("fixmap or the hole below it", _modules_end(facts), _FIXMAP_TOP, source, details=note)
+    yield Area("fixmap or the hole below it", _modules_end(facts), _VSYSCALL, source, details=note)
 
 
 def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
@@ -172,17 +186,15 @@ def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
     if facts.kasan_shadow:
         yield Area("KASAN shadow", level.kasan, _KASAN_END, source)
     bases = _bases(level, facts)
-    fixed = facts.kasan_shadow or facts.has_randomize_memory is False or facts.kaslr_disabled
-    if (bases == (None, None, None) and not facts.has_randomize_memory) or (fixed and None in bases):
+    compiled = (level.page_offset, level.vmalloc, level.vmemmap)
+    fixed = facts.kasan_shadow or facts.has_randomize_memory is False or facts.kaslr_disabled or bases == compiled
+    known = [base is not None for base in bases]
+    nominal = False
+    if fixed or not (any(known) or facts.has_randomize_memory):
         nominal = not fixed
-        compiled = (level.page_offset, level.vmalloc, level.vmemmap)
-        known = [base is not None for base in bases]
         bases = (bases[0] or compiled[0], bases[1] or compiled[1], bases[2] or compiled[2])
-    else:
-        nominal = False
-        known = [base is not None for base in bases]
     variables = ("page_offset_base", "vmalloc_base", "vmemmap_base")
-    names = ("direct map", "vmalloc", "vmemmap")
+    names = (DIRECT_MAP, VMALLOC, VMEMMAP)
     cursor = level.page_offset
     lost: list[str] = []
     for index, base in enumerate(bases):

@@ -1,0 +1,295 @@
+"""Values that are not the address of a thing but say something: NULL, error pointers, poison, non-canonical ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kplug.space import errno_table, poison
+from kplug.space.area import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
+
+NULL = "null"
+ERRPTR = "errptr"
+POISON = "poison"
+NON_CANONICAL_VALUE = "non-canonical"
+USER_ADDRESS = "user"
+
+
+@dataclass(frozen=True)
+class Special:
+    """One reading of a value.
+
+    `base` is the value that the offset is measured from (offset = address - base). `guess`: other causes are possible.
+    `meant` is the address that this reading says was meant, where that is another one. `versions` and `source` say
+    which kernels have the value and where it is defined; "" where that is not a question.
+    """
+
+    what: str
+    name: str
+    meaning: str
+    base: int | None = None
+    guess: bool = False
+    meant: int | None = None
+    versions: str = ""
+    source: str = ""
+
+
+def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Special, ...]:
+    """Every reading of `address`, the most telling first; () for an ordinary kernel address."""
+    if not 0 <= address < TOP:
+        raise ValueError(f"not a 64-bit address: {address:#x}")
+    kind = None if space is None else space.area_at(address).kind
+    found = [*_error_pointers(address), *_null(address), *_poisons(address, machine)]
+    told = bool(found) and not all(special.guess for special in found)
+    if kind == NON_CANONICAL and space is not None:
+        shadow = list(_kasan_shadow(address, machine, space))
+        plain = _non_canonical(address, space)
+        # Where the value explains itself there is nothing to guess.
+        found += (
+            [*shadow, plain] if told else [*shadow, *_tagged(address, machine, space), plain, *_guesses(address, space)]
+        )
+    elif kind == USER and space is not None and address >= _NULL_REACH:
+        found += _user(address, space)
+    return tuple(found)
+
+
+_NULL_REACH = 0x1000  # a page: members of any usual structure
+_MMAP_MIN = 0x10000  # the usual vm.mmap_min_addr: nothing is mapped below
+
+
+def _error_pointers(address: int) -> Iterator[Special]:
+    code = TOP - address
+    if 0 < code <= errno_table.MAX_ERRNO:
+        name = errno_table.NAMES.get(code)
+        if name is None:
+            meaning = f"In the range of error pointers, but no error has the number {code}."
+            yield Special(ERRPTR, f"ERR_PTR(-{code})", meaning, address, guess=True)
+        else:
+            internal = errno_table.INTERNAL.get(code)
+            more = f": {internal}" if internal else ""
+            meaning = f"An error pointer: the error -{name} ({code}) where a pointer was expected{more}."
+            yield Special(ERRPTR, f"ERR_PTR(-{name})", meaning, address, source="include/linux/err.h")
+        if code % 8 == 0:
+            meaning = f"Or container_of() of a NULL pointer: the member is {code:#x} bytes into its structure."
+            yield Special(NULL, f"NULL-{code:#x}", meaning, 0, guess=True)
+    code = (1 << 32) - address
+    if 0 < code <= errno_table.MAX_ERRNO and code in errno_table.NAMES:
+        name = errno_table.NAMES[code]
+        meaning = f"The error -{name} ({code}) as a 32-bit number: a negative int taken for a pointer."
+        yield Special(ERRPTR, f"(u32)-{name}", meaning, address, guess=True)
+
+
+def _null(address: int) -> Iterator[Special]:
+    if address == 0:
+        yield Special(NULL, "NULL", "The null pointer.", 0)
+    elif address < _NULL_REACH:
+        meaning = f"A member at offset {address:#x} of a structure, through a NULL pointer."
+        yield Special(NULL, f"NULL+{address:#x}", meaning, 0)
+    elif address < _MMAP_MIN:
+        meaning = f"A member at offset {address:#x} of a large structure or array, through a NULL pointer."
+        yield Special(NULL, f"NULL+{address:#x}", meaning, 0, guess=True)
+    if address == 0x10:
+        meaning = "What kmalloc(0) returns: not NULL, and not to be used."
+        yield Special(NULL, "ZERO_SIZE_PTR", meaning, 0x10, source="include/linux/slab.h")
+
+
+def _poisons(address: int, machine: str) -> Iterator[Special]:
+    yield from _pointer_poisons(address, machine)
+    for row in poison.VALUES:
+        offset = address - row.value
+        if 0 <= offset < poison.VALUE_REACH:
+            yield _poison(row, row.value, offset)
+    yield from _fills(address, machine)
+    low, high = address & 0xFFFFFFFF, address >> 32
+    for row in poison.MAGICS:
+        if low == row.value and not high:
+            yield _poison(row, row.value, 0)
+        elif high == row.value:
+            # The magic follows 32 bits of lock.
+            yield _poison(row, row.value << 32, low, " in the upper half", guess=low != 0)
+
+
+_POINTER_REACH = 0x1000
+_CLOSE = 0x400
+
+
+def _pointer_poisons(address: int, machine: str) -> Iterator[Special]:
+    """The pointer poison itself; else the one that `address` is likely a member of, or the container of."""
+    delta = poison.POINTER_DELTA.get(machine)
+    if delta is None:
+        return
+    offsets = [(address - delta - row.value, row) for row in poison.POINTERS]
+    exact = [row for offset, row in offsets if offset == 0]
+    if exact:
+        for row in exact:
+            yield _poison(row, address, 0)
+        return
+    near = [
+        (offset % 8 != 0, abs(offset), offset, index)
+        for index, (offset, row) in enumerate(offsets)
+        if 0 < offset < _POINTER_REACH or (row.name in _CONTAINED and -_POINTER_REACH < offset < 0)
+    ]
+    if near:
+        _, distance, offset, index = min(near)
+        row = offsets[index][1]
+        yield _poison(row, delta + row.value, offset, guess=offset % 8 != 0 or distance > _CLOSE)
+
+
+_CONTAINED = ("LIST_POISON1", "LIST_POISON2")  # container_of() is what one does with a list entry
+_FILL_REACH = 0x4000
+_REPEAT_8 = 0x0101010101010101
+_REPEAT_4 = 0x01010101
+_SIGN = 0xFFFFFFFF00000000
+
+
+def _fills(address: int, machine: str) -> Iterator[Special]:
+    for row in poison.FILLS:
+        if row.machine not in ("", machine):
+            continue
+        value = row.value * _REPEAT_8
+        offset = address - value
+        if -_FILL_REACH < offset < _FILL_REACH:
+            yield _poison(row, value, offset)
+        half = row.value * _REPEAT_4
+        if address == half:
+            yield _poison(row, half, 0, " (32 bits)", guess=True)
+        elif address == _SIGN | half and half >> 31:
+            yield _poison(row, address, 0, " (32 bits, sign extended)", guess=True)
+        elif address >> 32 == half and not -_FILL_REACH < offset < _FILL_REACH:
+            yield _poison(row, half << 32, address & 0xFFFFFFFF, " in the upper half", guess=True)
+
+
+def _poison(row: poison.Poison, base: int, offset: int, note: str = "", guess: bool = False) -> Special:
+    suffix = f"{'+' if offset > 0 else '-'}{abs(offset):#x}" if offset and not note else ""
+    meaning = row.meaning[0].upper() + row.meaning[1:]
+    return Special(
+        POISON,
+        f"{row.name}{note}{suffix}",
+        f"{meaning}.",
+        base,
+        row.guess or guess,
+        versions=row.versions,
+        source=row.source,
+    )
+
+
+def _non_canonical(address: int, space: AddressSpace) -> Special:
+    area = space.area_at(address)
+    condition, then = area.details.get("if"), area.details.get("then")
+    meaning = f"No address at all in this layout ({space.description}): every access faults."
+    if condition and then:
+        meaning = f"No address in this layout ({space.description}); if {condition}, it is in: {then}."
+    return Special(NON_CANONICAL_VALUE, "non-canonical", meaning, guess=bool(condition))
+
+
+# KASAN_SHADOW_OFFSET of generic KASAN; on arm64 it goes with VA_BITS (arch/arm64/Kconfig).
+_KASAN_OFFSET = {
+    ("x86_64", None): 0xDFFFFC0000000000,
+    ("aarch64", None): 0xDFFF800000000000,
+    ("aarch64", 36): 0xDFFFFFF800000000,
+    ("aarch64", 39): 0xDFFFFFC000000000,
+    ("aarch64", 42): 0xDFFFFE0000000000,
+    ("aarch64", 47): 0xDFFFC00000000000,
+}
+
+
+def _kasan_shadow(address: int, machine: str, space: AddressSpace) -> Iterator[Special]:
+    """An access that KASAN's own check made: of the shadow of an address that is itself bad."""
+    if space.facts.kasan_shadow is False:
+        return
+    offset = _KASAN_OFFSET.get((machine, space.facts.va_bits), _KASAN_OFFSET.get((machine, None)))
+    if offset is None or not 0 <= address - offset < 1 << 61:
+        return
+    original = (address - offset) << 3
+    if space.is_kernel(original):
+        return
+    reading = next(iter([*_null(original), *_pointer_poisons(original, machine), *_fills(original, machine)]), None)
+    sure = original < _NULL_REACH
+    if not sure and not (space.facts.kasan_shadow or reading is not None or space.is_user(original)):
+        return
+    name = f"{original:#x}" if reading is None else reading.name
+    meaning = f"KASAN's shadow of {original:#x}-{original + 7:#x}: the access to that address is what is wrong."
+    yield Special(
+        NON_CANONICAL_VALUE, f"KASAN shadow of {name}", meaning, offset, not sure, original, source="mm/kasan/report.c"
+    )
+
+
+def _tagged(address: int, machine: str, space: AddressSpace) -> Iterator[Special]:
+    """arm64: a tag in the top byte, or a pointer authentication code."""
+    if machine != "aarch64":
+        return
+    kernel = bool(address >> 55 & 1)
+    tag_mask = 0xFF << 56
+    untagged = address | tag_mask if kernel else address & ~tag_mask
+    if space.area_at(untagged).kind == (KERNEL if kernel else USER):
+        tag = address >> 56
+        why = "KASAN or memory tagging" if kernel else "the top byte is ignored in user addresses"
+        meaning = f"The address {untagged:#x} with the tag {tag:#04x} in its top byte ({why})."
+        yield Special(NON_CANONICAL_VALUE, f"tag {tag:#04x}", meaning, guess=kernel, meant=untagged)
+
+
+def _authenticated(address: int, space: AddressSpace) -> Iterator[Special]:
+    """arm64: a pointer authentication code in the bits above the address."""
+    stripped = _sign_extend(address, space)
+    mask = space.facts.kernel_pac_mask
+    kernel = bool(address >> 55 & 1)
+    if mask is not None and kernel and stripped not in (address | mask, address | mask | 0xFF << 56):
+        return
+    if space.area_at(stripped).hole or stripped < _MMAP_MIN:
+        return
+    meaning = f"The address {stripped:#x} with a pointer authentication code, not yet checked or found wrong."
+    yield Special(NON_CANONICAL_VALUE, "pointer authentication code", meaning, guess=True, meant=stripped)
+
+
+def _sign_extend(address: int, space: AddressSpace) -> int:
+    """The address with the bits above the virtual ones set as bit 55 is."""
+    user_end = next(area.start for area in space.areas if area.kind == NON_CANONICAL)
+    low = address & (user_end - 1)
+    return low | (TOP - user_end) if address >> 55 & 1 else low
+
+
+def _guesses(address: int, space: AddressSpace, tagged: bool) -> Iterator[Special]:
+    text = _text(address)
+    if text is not None:
+        meaning = f'The bytes in memory are the text "{text}": a string written over a pointer.'
+        yield Special(NON_CANONICAL_VALUE, f'text "{text}"', meaning, guess=True)
+    swapped = address >> 32 | (address & 0xFFFFFFFF) << 32
+    if _plausible(swapped, space):
+        meaning = f"With its 32-bit halves swapped it is {swapped:#x}, {space.area_at(swapped).name}."
+        yield Special(NON_CANONICAL_VALUE, "swapped halves", meaning, guess=True, meant=swapped)
+    if space.machine == "aarch64":
+        # The upper bits are tags and authentication codes as often as not: one flipped bit tells nothing.
+        if not tagged:
+            yield from _authenticated(address, space)
+        return
+    for bit in range(63, 46, -1):
+        flipped = address ^ 1 << bit
+        if _plausible(flipped, space):
+            meaning = f"With bit {bit} flipped it is {flipped:#x}, {space.area_at(flipped).name}."
+            yield Special(NON_CANONICAL_VALUE, f"bit {bit} flipped", meaning, guess=True, meant=flipped)
+
+
+def _text(address: int) -> str | None:
+    """The value as text in memory order (both machines with a map are little-endian), if it is all text."""
+    characters = address.to_bytes(8, "little").rstrip(b"\0")
+    if len(characters) < 6 or not all(0x20 <= byte < 0x7F for byte in characters):
+        return None
+    return characters.decode("ascii")
+
+
+def _plausible(address: int, space: AddressSpace) -> bool:
+    """Whether a pointer of the kernel can hold the address."""
+    area = space.area_at(address)
+    if area.kind != KERNEL or area.hole:
+        return False
+    image = space.facts.runtime_image
+    if area.name == IMAGE_MAPPING and image is not None:
+        return image[0] <= address < image[1]
+    return True
+
+
+def _user(address: int, space: AddressSpace) -> Iterator[Special]:
+    if not space.area_at(address).hole:
+        yield Special(
+            USER_ADDRESS, "user address", "In the half of the address space that each program has for itself."
+        )
