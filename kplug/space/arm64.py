@@ -8,7 +8,7 @@ are those of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Docu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable, NamedTuple
 
 from kplug.space.area import (
@@ -104,8 +104,7 @@ def _upper_6_9(shape: _Shape) -> _Upper:
     return _Upper(start - 8 * _MIB, (start, end), (pci_start, pci_start + 16 * _MIB), TOP - 8 * _MIB)
 
 
-@dataclass(frozen=True)
-class _Era:
+class _Era(NamedTuple):
     """A span of versions with one map. Offsets are from the bottom of the part that holds the modules."""
 
     name: str
@@ -128,8 +127,7 @@ _ERAS = (
 )
 
 
-@dataclass(frozen=True)
-class _Fit:
+class _Fit(NamedTuple):
     """An era and a VA_BITS_MIN that put the image where it is."""
 
     era: _Era
@@ -148,7 +146,7 @@ def address_space(facts: Facts) -> AddressSpace:
     return AddressSpace(
         MACHINE,
         whole(list(_claims(facts, fits, shapes, _source(facts, fits)))),
-        f"arm64, {_width_text(facts, fits)} addresses",
+        f"arm64, {_width_text(facts, fits)}",
         facts,
         fixmap_top=tops.pop() if len(tops) == 1 else None,
         page_size=1 << shifts.pop() if len(shifts) == 1 else facts.page_size,
@@ -236,7 +234,7 @@ def _source(facts: Facts, fits: Sequence[_Fit]) -> str:
 
 def _width_text(facts: Facts, fits: Sequence[_Fit]) -> str:
     sure, possible = _width(facts, fits)
-    return f"{sure}-bit" if sure == possible else f"{sure}-bit (assumed)"
+    return f"{sure}-bit addresses" if sure == possible else f"{sure}-bit addresses (assumed)"
 
 
 def _claims(facts: Facts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
@@ -280,6 +278,8 @@ def _told(facts: Facts) -> Iterator[Area]:
         (MODULES, facts.modules_vaddr, facts.modules_end, _image_may_move(facts)),
     ):
         if start is not None and end is not None and TOP - (1 << 52) <= start < end <= TOP:
+            if name == VMEMMAP and facts.vmalloc_end is not None and start < facts.vmalloc_end < end:
+                start = facts.vmalloc_end + 8 * _MIB
             yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
 
 

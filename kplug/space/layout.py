@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from importlib import import_module
 
-from kplug.space import arm64, x86_64
 from kplug.space.area import KERNEL, NON_CANONICAL, TOP, USER, AddressSpace, Area, Facts
 
 __all__ = ["KERNEL", "NON_CANONICAL", "TOP", "USER", "AddressSpace", "Area", "Facts", "address_space", "machines"]
 
-# The one place where an architecture is registered.
-_TABLES: dict[str, Callable[[Facts], AddressSpace]] = {
-    "x86_64": x86_64.address_space,
-    "aarch64": arm64.address_space,
+# The one place where an architecture is registered: the module whose `address_space(facts)` is its table. Only the
+# one asked for is loaded.
+_TABLES = {
+    "x86_64": "kplug.space.x86_64",
+    "aarch64": "kplug.space.arm64",
 }
 
 
@@ -24,4 +24,7 @@ def machines() -> tuple[str, ...]:
 def address_space(machine: str, facts: Facts | None = None) -> AddressSpace | None:
     """The map of a kernel of which `facts` are known; None where there is no table for the machine."""
     table = _TABLES.get(machine)
-    return None if table is None else table(facts or Facts())
+    if table is None:
+        return None
+    space: AddressSpace = import_module(table).address_space(facts or Facts())
+    return space

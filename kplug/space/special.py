@@ -44,10 +44,11 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     if kind == NON_CANONICAL and space is not None:
         shadow = list(_kasan_shadow(address, machine, space))
         plain = _non_canonical(address, space)
-        # Where the value explains itself there is nothing to guess.
-        found += (
-            [*shadow, plain] if told else [*shadow, *_tagged(address, machine, space), plain, *_guesses(address, space)]
-        )
+        if told:  # where the value explains itself there is nothing to guess
+            found += [*shadow, plain]
+        else:
+            tags = list(_tagged(address, machine, space))
+            found += [*shadow, *tags, plain, *_guesses(address, space, bool(tags))]
     elif kind == USER and space is not None and address >= _NULL_REACH:
         found += _user(address, space)
     return tuple(found)

@@ -7,7 +7,8 @@ have been the same from 4.19 (with page-table isolation) to 7.3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from kplug.space.area import (
     DIRECT_MAP,
@@ -31,8 +32,7 @@ _KIB, _MIB, _GIB, _TIB, _PIB = (1 << shift for shift in (10, 20, 30, 40, 50))
 _PAGE = 4 * _KIB
 
 
-@dataclass(frozen=True)
-class _Level:
+class _Level(NamedTuple):
     """One depth of page tables. The three bases are as compiled; memory randomisation moves them, in this order."""
 
     name: str
