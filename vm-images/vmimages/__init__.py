@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
-from .fetch import KernelFiles, cached, fetch
+from .fetching import KernelFiles, cached, fetch
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
 from .qmp import QMPClient, QMPError
+from .truth import GroundTruth, Symbol
 
 __all__ = [
+    "FORMATS",
     "KERNELS",
     "VM",
+    "DumpSet",
+    "GroundTruth",
     "Kernel",
     "KernelFiles",
     "Options",
     "QMPClient",
     "QMPError",
+    "Symbol",
     "VMError",
     "boot",
     "cached",
+    "dump",
+    "dumps",
     "fetch",
     "find",
     "names",

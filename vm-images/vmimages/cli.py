@@ -3,32 +3,249 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
 import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
 
-from . import manifest
+from . import dumping, initramfs, manifest, paths
+from .command import run_beside
 from .errors import VMError
-from .fetch import cached, fetch
+from .fetching import KernelFiles, cached, fetch, verify
+from .machine import READY_SECONDS, VM, boot
+from .options import Options
+from .progress import size_text
+
+_EXAMPLES = """\
+examples:
+  vm.py fetch                          all kernels of the manifest
+  vm.py boot amd64-6.1                 boot, say how to connect, stay until Ctrl-C
+  vm.py boot amd64-6.12 --pti --spin 1 with page-table isolation, CPU 1 kept in user mode
+  vm.py boot amd64-6.1 -- gdb {vmlinux} -ex 'target remote {gdb}'
+                                       boot, run gdb on it, end it when gdb ends
+  vm.py dump amd64-6.1                 dumps in all formats, into the cache
+  vm.py dump amd64-6.1 -f kdump-zlib -o core.kdump
+  vm.py truth amd64-6.12 -o truth/     the guest's kallsyms, modules, sections, ...
+
+All files lie below $KPLUG_CACHE, else ~/.cache/kplug; nothing else is changed.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it was done, 2 if not."""
-    parser = argparse.ArgumentParser(prog="vm.py", description="Real Debian kernels for kplug's tests and demo.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list")
-    sub = commands.add_parser("fetch")
-    sub.add_argument("names", nargs="*")
-    arguments = parser.parse_args(argv)
+    """Run one command; 0 if it was done, 2 if not, or the status of the program that was run beside a machine."""
+    # Ended politely, this program must end its machine too.
+    signal.signal(signal.SIGTERM, _terminated)
+    # Split here: argparse would take options after NAME for the command's own.
+    words, command = _split(list(sys.argv[1:] if argv is None else argv))
+    arguments = _parser().parse_args(words)
+    arguments.command = command
     try:
-        if arguments.command == "fetch":
-            for name in arguments.names or manifest.names():
-                files = fetch(name)
-                print(f"{name}  {files.release}  {files.root}")
-        else:
-            for row in manifest.KERNELS:
-                found = cached(row.name)
-                print(f"{row.name:12} {found.release if found else '-'}")
+        if command and arguments.run is not _boot:
+            raise VMError("only boot takes a command after --")
+        return int(arguments.run(arguments))
     except VMError as error:
         print(f"vm.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"vm.py: {error.strerror}: {error.filename}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vm.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vm.py",
+        description="Real Debian kernels for kplug's tests and demo: fetch them, boot them under QEMU, dump them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        usage = f"vm.py {name} [options] NAME [-- COMMAND...]" if name == "boot" else None
+        about = textwrap.fill(text[0].upper() + text[1:] + ".")
+        sub = commands.add_parser(name, help=text, usage=usage, description=about)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = add("list", _list, "the kernels of the manifest, and which of them are here")
+    sub.add_argument("--json", action="store_true", help="as JSON, with all paths")
+
+    sub = add("fetch", _fetch, "fetch kernels; what the cache has is not fetched again")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="all that the manifest has by default, if none is given")
+    sub.add_argument("--refresh", action="store_true", help="ask the mirror for newer ones")
+    sub.add_argument("--verify", action="store_true", help="check the checksum of every file in the cache")
+    sub.add_argument("--keep-archives", action="store_true", help="keep the packages after unpacking")
+
+    sub = add("initramfs", _initramfs, "build the guest's filesystem")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("-o", "--output", type=Path, help="where to; in the cache by default")
+    sub.add_argument("--module", action="append", metavar="MODULE", help="a module to load; may be repeated")
+
+    sub = add("boot", _boot, "boot a kernel; it runs until Ctrl-C, or until the command after -- ends")
+    sub.add_argument("name", metavar="NAME")
+    _machine_options(sub)
+    sub.add_argument("--info", type=Path, metavar="FILE", help="write how to connect to FILE, as JSON, once it is up")
+
+    sub = add("dump", _dump, "boot a kernel and dump its memory; dumps in the cache are used again")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument(
+        "-f", "--format", action="append", default=[], choices=dumping.FORMATS, metavar="FORMAT",
+        help=f"one of {', '.join(dumping.FORMATS)}; may be repeated; all by default",
+    )  # fmt: skip
+    sub.add_argument("-o", "--output", type=Path, help="a file for a dump of one format; the cache isn't used then")
+    sub.add_argument("--refresh", action="store_true", help="make them again")
+    sub.add_argument("--memory", type=int, default=256, metavar="MB")
+    sub.add_argument("--cpus", type=int, default=2, metavar="N")
+    sub.add_argument("--pti", action="store_true", help="page-table isolation on")
+
+    sub = add("truth", _truth, "boot a kernel and write down what it says about its addresses")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("-o", "--output", type=Path, help="the folder to write to; in the cache by default")
+    _machine_options(sub)
+
+    sub = add("clean", _clean, "remove dumps, package lists and leftovers from the cache")
+    sub.add_argument("--all", action="store_true", help="the kernels too")
+    return parser
+
+
+def _machine_options(parser: argparse.ArgumentParser) -> None:
+    default = Options()
+    parser.add_argument("--cpus", type=int, default=default.cpus, metavar="N", help="default: %(default)s")
+    parser.add_argument("--memory", type=int, default=default.memory, metavar="MB", help="default: %(default)s")
+    parser.add_argument("--nokaslr", dest="kaslr", action="store_false", help="no KASLR")
+    parser.add_argument("--pti", action="store_true", help="page-table isolation on")
+    parser.add_argument("--la57", action="store_true", help="five levels of page tables")
+    parser.add_argument("--spin", type=int, metavar="CPU", help="keep this CPU busy in user mode")
+    parser.add_argument("--gdb", choices=("unix", "tcp"), default=default.gdb, help="what the gdb stub listens on")
+    parser.add_argument("-S", "--paused", action="store_true", help="stop before the first instruction")
+    parser.add_argument("--threads", choices=("single", "multi"), default=default.threads, help="of the emulator")
+    parser.add_argument("--append", action="append", default=[], metavar="WORD", help="for the kernel's command line")
+    parser.add_argument("--timeout", type=float, default=READY_SECONDS, metavar="S", help="for the boot")
+
+
+def _boot_vm(arguments: argparse.Namespace) -> VM:
+    names = {field.name for field in fields(Options)} & vars(arguments).keys()
+    chosen = {name: getattr(arguments, name) for name in names}
+    chosen["append"] = tuple(word for text in arguments.append for word in text.split())
+    return boot(arguments.name, timeout=arguments.timeout, **chosen)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = {row.name: cached(row.name) for row in manifest.KERNELS}
+    if arguments.json:
+        print(json.dumps({name: _files_json(files) if files else None for name, files in found.items()}, indent=1))
+        return 0
+    for row in manifest.KERNELS:
+        files = found[row.name]
+        what = f"{files.release:32} {files.root}" if files else "not fetched"
+        print(f"{row.name:12} {what}{'' if row.bootable else '  (files only)'}")
+    return 0
+
+
+def _files_json(files: KernelFiles) -> dict[str, str]:
+    return {field.name: str(getattr(files, field.name)) for field in fields(files)}
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    broken = 0
+    for name in arguments.names or manifest.names():
+        files = fetch(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)
+        wrong = verify(files) if arguments.verify else []
+        if wrong:
+            # Without its stamp it is no longer in the cache: the next fetch makes it again.
+            files.info.unlink()
+            broken += 1
+            print(f"vm.py: {name}: not as unpacked: {', '.join(wrong[:5])}; fetch it again", file=sys.stderr)
+        else:
+            print(f"{name:12} {files.release:32} {files.root}")
+    return 2 if broken else 0
+
+
+def _initramfs(arguments: argparse.Namespace) -> int:
+    files = fetch(arguments.name)
+    extra = manifest.EXTRA_MODULES if arguments.module is None else tuple(arguments.module)
+    out = initramfs.build(files, arguments.output or initramfs.place(files), extra)
+    print(f"{out}  {size_text(out.stat().st_size)}")
+    return 0
+
+
+def _boot(arguments: argparse.Namespace) -> int:
+    with _boot_vm(arguments) as vm:
+        info = vm.info()
+        if arguments.info is not None:
+            temporary = arguments.info.with_name(f".{arguments.info.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(info, indent=1) + "\n")
+            temporary.replace(arguments.info)
+        try:
+            if arguments.command:
+                return run_beside(arguments.command, info)
+            for key in ("vmlinux", "gdb", "qmp", "console"):
+                print(f"{key:9} {info[key]}")
+            print(f"\n  gdb {info['vmlinux']} -ex 'target remote {info['gdb']}'\n")
+            print("Ctrl-C ends the machine.", flush=True)
+            vm.wait()
+        except KeyboardInterrupt:
+            print("\nended", file=sys.stderr)
+        finally:
+            if arguments.info is not None:
+                arguments.info.unlink(missing_ok=True)
+    return 0
+
+
+def _dump(arguments: argparse.Namespace) -> int:
+    options = {"memory": arguments.memory, "cpus": arguments.cpus, "pti": arguments.pti}
+    if arguments.output is not None:
+        if len(arguments.format) != 1:
+            raise VMError("-o is for a dump of one --format")
+        with boot(arguments.name, **options) as vm:
+            dumping.dump(vm, arguments.output, arguments.format[0])
+        return 0
+    found = dumping.dumps(arguments.name, arguments.format, refresh=arguments.refresh, **options)
+    for name, path in found.paths.items():
+        if not arguments.format or name in arguments.format:
+            size, used = path.stat().st_size, path.stat().st_blocks * 512
+            print(f"{name:22} {size_text(size):>8} ({size_text(used)} on disk)  {path}")
+    print(f"{'truth':22} {'':28} {found.truth.root}")
+    return 0
+
+
+def _truth(arguments: argparse.Namespace) -> int:
+    into = arguments.output or paths.cache_root() / "truth" / arguments.name
+    with _boot_vm(arguments) as vm:
+        if arguments.paused:
+            vm.cont()
+            vm.wait_ready(arguments.timeout)
+        found = vm.truth(into)
+        slide = found.slide(vm.files)
+        print(f"{into}  release {vm.files.release}  slide {slide:#x}  symbols {len(found.symbols)}"
+              f"  modules {len(found.modules)}")  # fmt: skip
+    return 0
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    names = ("apt", "archives", "dumps", "initramfs", "run", "truth", *(("kernels", "lock") if arguments.all else ()))
+    for name in names:
+        path = paths.cache_root() / name
+        # A machine that runs keeps its folder.
+        if name == "run":
+            paths.sweep_run_dirs(path)
+        else:
+            paths.remove_tree(path)
     return 0

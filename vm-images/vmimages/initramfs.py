@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import manifest, modules
 from .cpio import CpioWriter
 from .errors import VMError
-from .fetch import KernelFiles
+from .fetching import KernelFiles
 from .paths import cache_root
 
 _GUEST = Path(__file__).resolve().parent / "guest"
@@ -50,16 +48,8 @@ def build(files: KernelFiles, out: Path, extra: Sequence[str] = manifest.EXTRA_M
     return out
 
 
-def cached(files: KernelFiles) -> Path:
-    """The usual initramfs of a kernel, in the cache. Built each time (it takes a moment), so never out of date."""
+def place(files: KernelFiles) -> Path:
+    """Where in the cache a kernel's initramfs goes when somebody asks for one; machines build their own."""
     folder = cache_root() / "initramfs"
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{files.name}.", dir=folder)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        build(files, temporary)
-        temporary.chmod(0o644)
-        return temporary.rename(folder / f"{files.name}.cpio")
-    finally:
-        temporary.unlink(missing_ok=True)
+    return folder / f"{files.name}.cpio"

@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import initramfs, manifest, options, paths, process
+from . import initramfs, manifest, options, paths, process, truth
 from .control import Control
 from .errors import VMError
-from .fetch import KernelFiles, fetch
+from .fetching import KernelFiles, fetch
 from .options import Options
 from .progress import Progress
 from .qmp import QMPClient, QMPError
+from .truth import GroundTruth
 
 READY_SECONDS = 300.0
 _START_SECONDS = 30.0
@@ -131,9 +132,30 @@ class VM:
             raise VMError(f"{path} can't be read in the guest: {data.decode(errors='replace').strip()}")
         return data
 
+    def truth(self, into: Path | None = None) -> GroundTruth:
+        """Ask the guest about its addresses now; the answers go to a folder, which else goes away with the machine."""
+        return truth.collect(self.run_bytes, self.run_dir / "truth" if into is None else into)
+
     def stop(self) -> None:
         """Stop all CPUs, wherever they are."""
         self.qmp.stop()
+
+    def privileges(self) -> list[int]:
+        """Each CPU's privilege level: 0 in the kernel, 3 in user mode."""
+        return [int(level) for level in re.findall(r"\bCPL=(\d)", self.monitor("info registers -a"))]
+
+    def stop_in_user_mode(self, cpu: int, timeout: float = 20.0) -> None:
+        """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel; see `spin`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self.stop()
+            levels = self.privileges()
+            if all((level == 3) == (index == cpu) for index, level in enumerate(levels)):
+                return
+            self.cont()
+            if time.monotonic() > deadline:
+                raise VMError(f"CPU {cpu} never was the only one in user mode; the last levels: {levels}")
+            time.sleep(_POLL)
 
     def cont(self) -> None:
         """Let them run."""
@@ -142,6 +164,11 @@ class VM:
     def monitor(self, command: str) -> str:
         """A command of QEMU's human monitor."""
         return self.qmp.monitor(command)
+
+    def wait(self) -> None:
+        """Wait until QEMU ends by itself (the guest powers off or panics, or somebody tells QEMU to quit)."""
+        while self._process.poll() is None:
+            time.sleep(_POLL)
 
     def info(self) -> dict[str, Any]:
         """What another program needs in order to use this machine, ready for JSON."""

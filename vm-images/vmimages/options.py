@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import manifest
 from .errors import VMError
-from .fetch import KernelFiles
+from .fetching import KernelFiles
 
 QEMU = "qemu-system-x86_64"
 
@@ -50,7 +50,9 @@ def kernel_command_line(options: Options) -> str:
         # A guest that panics must end, not sit there.
         "panic=-1",
         # Without a terminal nobody reads the messages as they come; they cost much of the boot under TCG.
-        "loglevel=5",
+        "loglevel=4",
+        # Else /proc/vmallocinfo and the like have hashes for addresses: ground truth must be true.
+        "no_hash_pointers",
         # The crypto self-tests take longer than the rest of the boot.
         "cryptomgr.notests",
         # RDRAND seeds the guest's random numbers; else it waits for noise that an emulated machine hardly has.

@@ -34,6 +34,7 @@ def make_run_dir() -> Path:
     root = cache_root() / "run"
     try:
         root.mkdir(parents=True, exist_ok=True)
+        sweep_run_dirs(root)
         path = Path(tempfile.mkdtemp(prefix="vm-", dir=root))
         if len(os.fsencode(path)) <= _SOCKET_ROOM:
             return path
@@ -41,6 +42,18 @@ def make_run_dir() -> Path:
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="kplug-vm-"))
+
+
+def sweep_run_dirs(root: Path) -> None:
+    """Remove the folders of machines whose owner was killed before it could clean up. QEMU has died with it."""
+    for path in root.glob("vm-*"):
+        try:
+            owner = int((path / "owner").read_text())
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # being made right now, or another user's
 
 
 def remove_tree(path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Dumps of a guest's memory, in every format that QEMU and makedumpfile write."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import makedumpfile, paths
+from .errors import VMError
+from .fetching import KernelFiles, fetch
+from .machine import VM, boot
+from .progress import Progress, size_text
+from .qmp import QMPClient
+from .truth import GroundTruth
+
+LAYOUT = 1
+# The machine whose dumps lie under the kernel's plain name.
+_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False}
+
+# What QEMU writes itself: its own name of the format, and whether addresses are virtual ones.
+QEMU_FORMATS: dict[str, tuple[str, bool]] = {
+    "elf": ("elf", False),
+    "elf-paging": ("elf", True),
+    "kdump-zlib": ("kdump-zlib", False),
+    "kdump-lzo": ("kdump-lzo", False),
+    "kdump-snappy": ("kdump-snappy", False),
+}
+FORMATS: tuple[str, ...] = (*QEMU_FORMATS, *makedumpfile.FORMATS)
+
+
+@dataclass(frozen=True)
+class DumpSet:
+    """Dumps of one machine at one moment, and the ground truth of that same boot (KASLR differs in the next)."""
+
+    files: KernelFiles
+    root: Path
+    paths: dict[str, Path]  # by format
+    truth: GroundTruth
+    complete: bool  # whether it has every format that the host that made it could write
+
+
+def available(qmp: QMPClient) -> tuple[str, ...]:
+    """The formats that can be had on this host."""
+    known = qmp.dump_formats()
+    own = tuple(name for name, (format, _) in QEMU_FORMATS.items() if format in known)
+    return own + makedumpfile.available()
+
+
+def dump(
+    vm: VM, path: Path, format: str = "elf", quiet: bool = False, timeout: float = 600.0, elf: Path | None = None
+) -> Path:
+    """Write the machine's memory to `path`; the machine then goes on, if it ran.
+
+    `elf` is a dump of the same moment as ELF, for makedumpfile to work from; without one it is made, and removed.
+    """
+    path = path.absolute()
+    if format not in FORMATS:
+        raise VMError(f"no format {format!r}; there are: {', '.join(FORMATS)}")
+    if format not in available(vm.qmp):
+        raise VMError(f"this host can't write {format}; it can: {', '.join(available(vm.qmp))}")
+    progress = Progress(f"{vm.files.name} {format}", quiet=quiet)
+    # QEMU and makedumpfile may overwrite in place or refuse to; an unfinished file must not pass for a dump.
+    with tempfile.TemporaryDirectory(prefix=".dump.", dir=path.parent) as folder:
+        part = Path(folder) / "dump"
+        if format in QEMU_FORMATS:
+            name, paging = QEMU_FORMATS[format]
+            vm.qmp.dump(part, name, paging, timeout, lambda fraction: progress.update(f"dumping  {fraction:4.0%}"))
+        else:
+            if elf is None:
+                elf = Path(folder) / "elf"
+                vm.qmp.dump(elf, timeout=timeout, update=lambda at: progress.update(f"dumping  {at:4.0%}"))
+            progress.update("makedumpfile")
+            makedumpfile.convert(format, elf, part)
+        _dig_holes(part)
+        part.replace(path)
+    used = path.stat().st_blocks * 512
+    progress.done(f"{size_text(path.stat().st_size)} ({size_text(used)} on disk) in {progress.elapsed:.1f} s")
+    return path
+
+
+def dumps(
+    name: str,
+    formats: Sequence[str] = (),
+    *,
+    refresh: bool = False,
+    quiet: bool = False,
+    memory: int = 256,
+    cpus: int = 2,
+    pti: bool = False,
+) -> DumpSet:
+    """Dumps of the kernel `name` from the cache, made in one boot if they aren't there; no formats means all.
+
+    The machine has a CPU in user mode (the last) and one in the kernel (the first).
+    """
+    files = fetch(name, quiet=quiet)
+    options = {"memory": memory, "cpus": cpus, "pti": pti}
+    label = name + "".join(f"-{key}{value}" for key, value in options.items() if value != _DEFAULTS[key])
+    place = paths.cache_root() / "dumps" / label
+    for wanted in formats:
+        if wanted not in FORMATS:
+            raise VMError(f"no format {wanted!r}; there are: {', '.join(FORMATS)}")
+    found = None if refresh else _cached(files, place)
+    if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
+        return found
+    present = tuple(found.paths) if found is not None else ()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{label}.", dir=place.parent))
+    try:
+        spin = cpus - 1 if cpus > 1 else None
+        with boot(name, cpus=cpus, memory=memory, pti=pti, spin=spin, quiet=quiet) as vm:
+            names = tuple(dict.fromkeys((*present, *formats))) if formats else available(vm.qmp)
+            vm.truth(temporary / "truth")
+            # All dumps are of this moment. QEMU takes the first CPU's page tables for `paging`: were that one in user
+            # mode under page-table isolation, these would hold hardly any of the kernel.
+            if spin is None:
+                vm.stop()
+            else:
+                vm.stop_in_user_mode(spin)
+            (temporary / "truth" / "registers").write_text(vm.monitor("info registers -a"))
+            for format in sorted(names, key=FORMATS.index):
+                elf = temporary / "elf" if (temporary / "elf").exists() else None
+                dump(vm, temporary / format, format, quiet=quiet, elf=elf)
+        sizes = {format: (temporary / format).stat().st_size for format in names}
+        info = {"layout": LAYOUT, "build_id": files.build_id, "complete": not formats, "formats": sizes, **options}
+        (temporary / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+        os.chmod(temporary, 0o755)
+        paths.remove_tree(place)
+        temporary.rename(place)
+    finally:
+        paths.remove_tree(temporary)
+    found = _cached(files, place)
+    if found is None:
+        raise VMError(f"{place} isn't whole right after it was made")
+    return found
+
+
+def _cached(files: KernelFiles, place: Path) -> DumpSet | None:
+    try:
+        info = json.loads((place / "info.json").read_text())
+        if info["layout"] != LAYOUT or info["build_id"] != files.build_id:
+            return None
+        for format, size in info["formats"].items():
+            if (place / format).stat().st_size != size:
+                return None
+        found = {name: place / name for name in info["formats"]}
+        return DumpSet(files, place, found, GroundTruth(place / "truth"), bool(info["complete"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _dig_holes(path: Path) -> None:
+    """Give the zeros back to the disk; most of a small guest's memory is unused."""
+    tool = shutil.which("fallocate")
+    if tool is not None:
+        subprocess.run([tool, "--dig-holes", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
