@@ -57,13 +57,13 @@ class Facts:
     va_bits: int | None = None  # vmcoreinfo VA_BITS: the most that the kernel was built for
     vabits_actual: int | None = None  # variable up to 6.8; 64 - vmcoreinfo TCR_EL1_T1SZ
     has_early_init_stack: bool | None = None  # symbol early_init_stack: 6.9 and later
-    modules_vaddr: int | None = None  # vmcoreinfo MODULES_VADDR, as are the next five, from 6.1 on
+    modules_vaddr: int | None = None  # vmcoreinfo MODULES_VADDR; the next five likewise, from 6.1 on
     modules_end: int | None = None  # x86_64: only if it is below ffffffffff000000 (DEBUG_KMAP_LOCAL_FORCE_MAP)
     vmalloc_start: int | None = None
     vmalloc_end: int | None = None
     vmemmap_start: int | None = None
     vmemmap_end: int | None = None
-    kernel_pac_mask: int | None = None  # vmcoreinfo KERNELPACMASK
+    kernel_pac_mask: int | None = None  # vmcoreinfo KERNELPACMASK; 0: no pointer authentication
 
     @property
     def runtime_image(self) -> tuple[int, int] | None:
@@ -91,7 +91,7 @@ class Area:
     kind: str = KERNEL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddressSpace:
     """The whole 64-bit space of one kernel as areas: sorted, disjoint, without a gap."""
 

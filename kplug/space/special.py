@@ -216,7 +216,7 @@ def _kasan_shadow(address: int, machine: str, space: AddressSpace) -> Iterator[S
 
 
 def _tagged(address: int, machine: str, space: AddressSpace) -> Iterator[Special]:
-    """arm64: a tag in the top byte, or a pointer authentication code."""
+    """arm64: a tag in the top byte."""
     if machine != "aarch64":
         return
     kernel = bool(address >> 55 & 1)
@@ -231,11 +231,9 @@ def _tagged(address: int, machine: str, space: AddressSpace) -> Iterator[Special
 
 def _authenticated(address: int, space: AddressSpace) -> Iterator[Special]:
     """arm64: a pointer authentication code in the bits above the address."""
-    stripped = _sign_extend(address, space)
-    mask = space.facts.kernel_pac_mask
-    kernel = bool(address >> 55 & 1)
-    if mask is not None and kernel and stripped not in (address | mask, address | mask | 0xFF << 56):
+    if space.facts.kernel_pac_mask == 0:
         return
+    stripped = _sign_extend(address, space)
     if space.area_at(stripped).hole or stripped < _MMAP_MIN:
         return
     meaning = f"The address {stripped:#x} with a pointer authentication code, not yet checked or found wrong."
@@ -263,6 +261,10 @@ def _guesses(address: int, space: AddressSpace, tagged: bool) -> Iterator[Specia
         if not tagged:
             yield from _authenticated(address, space)
         return
+    if address >> 47 == 1 and _plausible(address | 0xFFFF << 48, space):
+        whole = address | 0xFFFF << 48
+        meaning = f"With its upper 16 bits, which are lost, it is {whole:#x}, {space.area_at(whole).name}."
+        yield Special(NON_CANONICAL_VALUE, "upper bits lost", meaning, guess=True, meant=whole)
     for bit in range(63, 46, -1):
         flipped = address ^ 1 << bit
         if _plausible(flipped, space):
