@@ -44,7 +44,8 @@ class Facts:
 
     # x86_64.
     has_randomize_memory: bool | None = None  # CONFIG_RANDOMIZE_MEMORY: symbol kernel_randomize_memory
-    pgtable_l5_enabled: bool | None = None  # vmcoreinfo; variable __pgtable_l5_enabled; CR4.LA57 (bit 12)
+    # vmcoreinfo; variable __pgtable_l5_enabled (no such symbol: the kernel cannot do 5 levels); CR4.LA57 (bit 12)
+    pgtable_l5_enabled: bool | None = None
     page_offset_base: int | None = None  # variable
     vmalloc_base: int | None = None  # variable
     vmemmap_base: int | None = None  # variable
@@ -78,7 +79,9 @@ class Area:
     """A range of the address space, `[start, end)`, that the architecture gives to one use.
 
     `source` says how it is known. `nominal`: the range is as compiled; the running kernel may have randomised it, and
-    nothing told where. `hole`: the architecture puts nothing here. `kind` is USER, KERNEL or NON_CANONICAL.
+    nothing told where. `hole`: the architecture puts nothing here. `kind` is USER, KERNEL or NON_CANONICAL. `details`
+    is JSON-ready: note, end_note, ram_end (direct map), also_called; and `if` and `then` where the area would be
+    another one if a fact that is not known turned out so.
     """
 
     name: str

@@ -39,6 +39,8 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
     kind = None if space is None else space.area_at(address).kind
+    if kind == KERNEL and address < _ORDINARY_END and address not in _SIGN_EXTENDED:
+        return ()
     found = [*_error_pointers(address), *_null(address), *_poisons(address, machine)]
     told = bool(found) and not all(special.guess for special in found)
     if kind == NON_CANONICAL and space is not None:
@@ -54,6 +56,8 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     return tuple(found)
 
 
+# Kernel addresses below it are no special value, but for 32-bit fills with their sign extended.
+_ORDINARY_END = 0xFFFFFFFFFFFF0000
 _NULL_REACH = 0x1000  # a page: members of any usual structure
 _MMAP_MIN = 0x10000  # the usual vm.mmap_min_addr: nothing is mapped below
 
@@ -141,6 +145,7 @@ _FILL_REACH = 0x4000
 _REPEAT_8 = 0x0101010101010101
 _REPEAT_4 = 0x01010101
 _SIGN = 0xFFFFFFFF00000000
+_SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS if row.value >> 7)
 
 
 def _fills(address: int, machine: str) -> Iterator[Special]:
@@ -154,7 +159,7 @@ def _fills(address: int, machine: str) -> Iterator[Special]:
         half = row.value * _REPEAT_4
         if address == half:
             yield _poison(row, half, 0, " (32 bits)", guess=True)
-        elif address == _SIGN | half and half >> 31:
+        elif address == _SIGN | half and address in _SIGN_EXTENDED:
             yield _poison(row, address, 0, " (32 bits, sign extended)", guess=True)
         elif address >> 32 == half and not -_FILL_REACH < offset < _FILL_REACH:
             yield _poison(row, half << 32, address & 0xFFFFFFFF, " in the upper half", guess=True)

@@ -250,15 +250,15 @@ def _extent(
         if physmem_end is not None and 0 < physmem_end < size and (physmem_end + 1) % _PAGE == 0:
             size = physmem_end + 1
         elif randomised:
-            details["end"] = "at most: how far the direct map may grow is not known"
+            details["end_note"] = "at most: how far the direct map may grow is not known"
         if facts.max_pfn is not None and 0 < facts.max_pfn * _PAGE <= size:
-            details["ram_end"] = base + facts.max_pfn * _PAGE
+            details["ram_end"] = f"{base + facts.max_pfn * _PAGE:#x}"
     elif index == 1:
         size = level.vmalloc_size
     else:
         size = level.vmemmap_size
         if randomised and not level.vmemmap_size_exact:
-            details["end"] = "at most: the size follows the direct map's"
+            details["end_note"] = "at most: the size follows the direct map's"
     return min(base + size, later), details
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.space import errno_table
+from kplug.space import errno_table, poison
 from kplug.space.layout import AddressSpace, Facts, address_space
 from kplug.space.special import Special, specials
 
@@ -64,6 +64,13 @@ def test_a_user_address() -> None:
 def test_more_than_64_bits_is_refused(address: int) -> None:
     with pytest.raises(ValueError, match="64-bit"):
         read(address)
+
+
+def test_no_value_of_the_tables_lies_among_ordinary_addresses() -> None:
+    """They are answered without a look at the tables: from ff00000000000000 (5 levels) to the last 64 KiB."""
+    tables = (poison.VALUES, poison.MAGICS)
+    assert not [row for table in tables for row in table if 0xFF << 56 <= row.value < 0xFFFFFFFFFFFF0000]
+    assert not [row for row in poison.FILLS if row.value == 0xFF]
 
 
 # NULL.
