@@ -207,8 +207,6 @@ def _kasan_shadow(address: int, machine: str, space: AddressSpace) -> Iterator[S
     if offset is None or not 0 <= address - offset < 1 << 61:
         return
     original = (address - offset) << 3
-    if space.is_kernel(original):
-        return
     reading = next(iter([*_null(original), *_pointer_poisons(original, machine), *_fills(original, machine)]), None)
     sure = original < _NULL_REACH
     if not sure and not (space.facts.kasan_shadow or reading is not None or space.is_user(original)):

@@ -145,6 +145,28 @@ def test_kasan_shadow_of_a_52_bit_kernel() -> None:
     assert space.area_at(0xFFFD800000000000).start == 0xFFFD800000000000
 
 
+def test_up_to_5_10_a_kasan_shadow_pushes_modules_and_image_up() -> None:
+    """memory.h of 5.4: KASAN_SHADOW_END is 2**45 above the middle with 48 bits, and the BPF area starts there."""
+    space = space_of(image_start=0xFFFFA00010080000, va_bits=48, page_size=K4)
+    assert extent(space, 0xFFFF800000000000) == ("KASAN shadow", 0xFFFF800000000000, 0xFFFF9FFFFFFFFFFF)
+    assert extent(space, 0xFFFFA00008000000) == ("modules", 0xFFFFA00008000000, 0xFFFFA0000FFFFFFF)
+
+
+def test_4_19_has_the_kasan_shadow_at_the_bottom() -> None:
+    """memory.h of 4.19: MODULES_VADDR is VA_START + KASAN_SHADOW_SIZE."""
+    space = space_of(image_start=0xFFFF200008080000, va_bits=48, page_size=K4)
+    assert extent(space, 0xFFFF000000000000) == ("KASAN shadow", 0xFFFF000000000000, 0xFFFF1FFFFFFFFFFF)
+
+
+def test_up_to_5_10_the_upper_part_of_a_52_bit_half_is_not_claimed() -> None:
+    space = space_of(image_start=0xFFFF800010080000, va_bits=52, vabits_actual=52, page_size=K64)
+    assert extent(space, 0xFFF8000000000000) == (
+        "direct map or the hole above it",
+        0xFFF8000000000000,
+        0xFFFF7FFFFFFFFFFF,
+    )
+
+
 # What is not known.
 
 

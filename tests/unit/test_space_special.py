@@ -209,6 +209,15 @@ def test_an_explained_value_is_not_guessed_at() -> None:
     assert [special.what for special in read(POISON_POINTER_DELTA + 0x100)] == ["poison", "non-canonical"]
 
 
+def test_poison_is_not_taken_for_an_authentication_code() -> None:
+    assert [special.what for special in read(POISON_POINTER_DELTA + 0xD390, arm64())] == ["poison", "non-canonical"]
+
+
+def test_poison_with_a_plausible_flip_is_not_guessed_at() -> None:
+    """0x6b6b... is text ("kkkkkkkk") as well, and no one should be told so."""
+    assert not any("text" in special.name for special in read(0x6B6B6B6B6B6B6B6B))
+
+
 # Memory filled with a byte: poison.h.
 
 
@@ -397,6 +406,10 @@ def test_a_pointer_authentication_code() -> None:
 def test_a_cpu_without_pointer_authentication_has_no_codes() -> None:
     """arch/arm64/kernel/vmcore_info.c: KERNELPACMASK is 0 there."""
     assert reasons(0xFEEF800080123456, arm64(kernel_pac_mask=0)) == []
+
+
+def test_what_is_left_without_a_code_must_be_more_than_null() -> None:
+    assert reasons(0xFF11000000000000, arm64()) == []
 
 
 def test_x86_64_has_no_tags() -> None:

@@ -227,6 +227,24 @@ def test_a_base_that_no_kernel_has_is_not_believed(base: int) -> None:
     assert space.area_at(0xFFFF9A1D40000000).name.endswith("(randomised, bases not known)")
 
 
+def test_bases_out_of_order_are_not_believed() -> None:
+    """kaslr.c keeps the order of the three."""
+    space = space_of(**{**RANDOMISED, "vmalloc_base": 0xFFFF900000000000})
+    assert not any(area.start == 0xFFFF900000000000 for area in space.areas)
+
+
+def test_bases_as_compiled_were_not_randomised() -> None:
+    space = space_of(
+        pgtable_l5_enabled=False,
+        has_randomize_memory=True,
+        page_offset_base=0xFFFF888000000000,
+        vmalloc_base=0xFFFFC90000000000,
+        vmemmap_base=0xFFFFEA0000000000,
+    )
+    assert extent(space, 0xFFFF888000000000) == ("direct map", 0xFFFF888000000000, 0xFFFFC87FFFFFFFFF)
+    assert "end_note" not in space.area_at(0xFFFF888000000000).details
+
+
 def test_kmsan_takes_three_quarters_of_vmalloc() -> None:
     """pgtable_64_types.h, VMALLOC_QUARTER_SIZE."""
     space = space_of(pgtable_l5_enabled=False, has_randomize_memory=False, kmsan=True)
