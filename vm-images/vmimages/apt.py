@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -45,6 +47,13 @@ def complaint(stderr: str) -> str:
             if line.startswith(start):
                 return line[2:].strip()
     return lines[-1] if lines else "it failed and gave no reason"
+
+
+def _helper() -> str:
+    """apt-helper lies beside apt's methods, not in PATH."""
+    text = _run(["apt-config", "shell", "methods", "Dir::Bin::methods/d"], env=_c_locale())
+    methods = text.partition("=")[2].strip().strip("'") or "/usr/lib/apt/methods"
+    return str(Path(methods).parent / "apt-helper")
 
 
 def _c_locale() -> dict[str, str]:
@@ -163,35 +172,34 @@ class PrivateApt:
 
     def download(self, package: Package, update: Callable[[float], None]) -> Path:
         """The package's file, its checksum right. A file that is there already is used, a part of one is completed."""
-        name = f"{package.name}_{package.version.replace(':', '%3a')}_{self.arch}.deb"
-        path = self.archives / name
-        if path.exists():
-            if path.stat().st_size == package.size and sha256(path) == package.sha256:
+        path = self.archives / f"{package.name}_{package.version.replace(':', '%3a')}_{self.arch}.deb"
+        if path.exists() and path.stat().st_size >= package.size:
+            if sha256(path) == package.sha256:
                 return path
             path.unlink()
-        self._apt_download(package, update)
-        if not path.exists():
-            # An architecture-independent package, or one whose name apt writes in another way.
-            others = list(self.archives.glob(f"{package.name}_*.deb"))
-            if not others:
-                raise VMError(f"apt-get download {package.name}: no file came")
-            others[0].rename(path)
+        text = _run(["apt-get", "download", "--print-uris", f"{package.name}={package.version}"], env=self._env())
+        match = re.match(r"'([^']+)' ", text)
+        if match is None:
+            raise VMError(f"apt-get download {package.name}: no address was given")
+        self._download(match[1], path, package.sha256, update)
         if sha256(path) != package.sha256:
             path.unlink()
-            raise VMError(f"{name}: the checksum is wrong; the file was thrown away")
+            raise VMError(f"{path.name}: the checksum is wrong; the file was thrown away")
         return path
 
-    def _apt_download(self, package: Package, update: Callable[[float], None]) -> None:
+    def _download(self, uri: str, path: Path, checksum: str, update: Callable[[float], None]) -> None:
+        """Download with apt's own helper: like apt-get it uses the machine's proxies and passwords, and unlike
+        `apt-get download`, which throws parts of files away first, it goes on where an earlier run stopped."""
         read_fd, write_fd = os.pipe()
         try:
             process = subprocess.Popen(
-                ["apt-get", "-q", "-o", f"APT::Status-Fd={write_fd}", "download", f"{package.name}={package.version}"],
-                cwd=self.archives, env=self._env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, text=True, errors="replace", pass_fds=(write_fd,),
+                [_helper(), "-o", f"APT::Status-Fd={write_fd}", "download-file", uri, str(path), f"SHA256:{checksum}"],
+                env=self._env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, errors="replace", pass_fds=(write_fd,), start_new_session=True,
             )  # fmt: skip
-        except FileNotFoundError:
+        except OSError as error:
             os.close(read_fd)
-            raise VMError("apt-get isn't installed") from None
+            raise VMError(f"apt-helper can't be started: {error.strerror}") from None
         finally:
             os.close(write_fd)
         timer = threading.Timer(_DOWNLOAD_SECONDS, process.kill)
@@ -205,11 +213,13 @@ class PrivateApt:
             _, stderr = process.communicate()
         finally:
             timer.cancel()
-            if process.poll() is None:  # interrupted: apt keeps the part that came, and goes on there next time
-                process.terminate()
+            if process.poll() is None:
+                # Interrupted. apt goes on from a part of a file only if that has the server's time, and it is the
+                # process that downloads which sets it when it gets a signal: hence the signal to the whole group.
+                os.killpg(process.pid, signal.SIGINT)
                 process.wait()
         if process.returncode != 0:
-            raise VMError(f"apt-get download {package.name}: {complaint(stderr)}")
+            raise VMError(f"{path.name}: {complaint(stderr)}")
 
     def forget(self, paths: Sequence[Path]) -> None:
         """Remove downloaded files that are no longer needed."""

@@ -70,9 +70,10 @@ def _pairs(show: Callable[..., list[Package]], release: str) -> Iterator[Candida
 
 
 def _parts(show: Callable[..., list[Package]], image: Package, release: str) -> Iterator[Package]:
-    """The packages among which newer packaging splits an image: the kernel itself, and its modules."""
+    """The packages of the same release that an image asks for: newer packaging has the kernel, its modules and its
+    configuration apart (linux-binary-REL, linux-modules-REL, linux-base-REL)."""
     for name, _ in image.depends:
-        if name.startswith(("linux-binary-", "linux-modules-")) and release in name:
+        if name.endswith("-" + release):
             for part in show(name):
                 if part.version == image.version:
                     yield part
