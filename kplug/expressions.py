@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kplug.errors import ExpressionError
 from kplug.image.placed import PlacedImage
@@ -28,8 +28,7 @@ _OFFSET = re.compile(
 _IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A runtime address that an expression means, and what to say about the reading."""
 
     address: int

@@ -35,6 +35,11 @@ class Placement:
     source: str
     unmoved: range | None = None
 
+    @property
+    def slide_text(self) -> str:
+        """The slide as a person writes it: a kernel that runs below its link address has a negative one."""
+        return hex(self.slide - (1 << 64)) if self.slide >> 63 else hex(self.slide)
+
     def runtime(self, link_address: int) -> int:
         """The runtime address of a link address."""
         if self.unmoved is not None and link_address in self.unmoved:
@@ -42,10 +47,14 @@ class Placement:
         return link_address + self.slide & ADDRESS_MASK
 
     def link(self, address: int) -> int:
-        """The link address of a runtime address. Offsets in the unmoved per-CPU section are both."""
-        if self.unmoved is not None and address in self.unmoved:
+        """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
+
+        The place that those would have had, had they been moved, holds nothing of the image: it stays as it is.
+        """
+        link_address = address - self.slide & ADDRESS_MASK
+        if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
             return address
-        return address - self.slide & ADDRESS_MASK
+        return link_address
 
 
 def as_linked(sections: Sequence[Section], source: str = "as linked") -> Placement:

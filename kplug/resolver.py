@@ -7,14 +7,12 @@ from the widest kind to the narrowest. A new kind of address is one more locator
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kplug import model
 from kplug.image.placed import PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.layout import AddressSpace
-from kplug.space.special import specials
 
 
 class Locator(Protocol):
@@ -63,15 +61,26 @@ class SpecialLocator:
         self._space = space
 
     def locate(self, address: int) -> Iterable[Layer]:
+        from kplug.space.special import specials  # most addresses are ordinary and never need its tables
+
         for special in specials(address, self._machine, self._space):
-            details = {"what": special.what, "meaning": special.meaning}
+            details: dict[str, Any] = {"what": special.what, "meaning": special.meaning}
             if special.guess:
                 details["guess"] = True
             yield Layer(model.SPECIAL, special.name, special.base, None, "table of special values", details)
 
 
-@dataclass(frozen=True)
-class Columns:
+_PERCPU_OFFSET = Layer(
+    model.SPECIAL,
+    "per-CPU offset",
+    None,
+    None,
+    "the per-CPU section is linked at 0",
+    {"what": "percpu-offset", "meaning": "A per-CPU variable's offset: each CPU has it at its own base plus this."},
+)
+
+
+class Columns(NamedTuple):
     """The answers of `Resolver.bulk`: one list for each fact, all in the order of the addresses.
 
     Names are those of the narrowest layer; `segment` is the number of the widest segment. None where nothing holds the
@@ -109,6 +118,7 @@ class Resolver:
         machine = images[0].image.machine if images else ""
         self._area = AreaLocator(space) if space else None
         self._special = SpecialLocator(machine, space)
+        self._percpu_offset = images[0].placement.unmoved if images else None
         self._locators = tuple(locators)
         self.lines = lines
         self.states = states
@@ -125,11 +135,17 @@ class Resolver:
                 continue
             link_address = None if placed.image.is_module else placed.placement.link(address)
             region_class = piece.region_class
-            image_layers = piece.layers + tuple(placed.symbol_layers(address, piece))
+            image_layers = piece.layers + placed.symbol_layers(address, piece)
             if self.lines is not None:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
             break
-        layers += self._special.locate(address)
+        is_percpu_offset = self._percpu_offset is not None and address in self._percpu_offset
+        if is_percpu_offset or not image_layers:
+            layers += self._special.locate(address)
+        if is_percpu_offset:
+            # "A user address" says nothing that the offset does not say better.
+            layers = [layer for layer in layers if layer.details.get("what") != "user"]
+            layers.append(_PERCPU_OFFSET)
         layers += image_layers
         for locator in self._locators:
             layers += locator.locate(address)

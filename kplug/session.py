@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from kplug.errors import ExpressionError
 from kplug.expressions import Place, places
@@ -35,11 +36,20 @@ def static_facts(placed: PlacedImage) -> Facts:
     )
 
 
+class Missing(NamedTuple):
+    """An optional part that is not there: what it is, what cannot be answered without it, and how to get it."""
+
+    what: str
+    cost: str
+    remedy: str
+
+
 class Session:
     """One kernel being asked about.
 
     `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
-    those of the address space, where more is known than the vmlinux tells.
+    those of the address space, where more is known than the vmlinux tells. `warnings` go with every answer; `ways` are
+    those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks.
     """
 
     def __init__(
@@ -52,10 +62,16 @@ class Session:
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
         warnings: Sequence[str] = (),
+        ways: Sequence[str] = (),
+        host_facts: Mapping[str, str] | None = None,
+        missing: Sequence[Missing] = (),
     ) -> None:
         self.images = tuple(images)
         self.target = target
         self.warnings = tuple(warnings)
+        self.ways = tuple(ways)
+        self.host_facts = dict(host_facts or {})
+        self.missing = tuple(missing)
         machine = images[0].image.machine if images else "x86_64"
         if facts is None:
             facts = static_facts(images[0]) if images and not images[0].image.is_module else Facts()

@@ -1,0 +1,13 @@
+"""The k-commands, each declared once for every prompt."""
+
+from __future__ import annotations
+
+from kplug.commands.base import Command
+from kplug.commands.layout import REGIONS, SECTIONS, SEGMENTS
+from kplug.commands.status import KASLR, KPLUG
+from kplug.commands.sym import SYM
+from kplug.commands.where import WHERE
+
+COMMANDS: dict[str, Command] = {
+    command.name: command for command in (WHERE, SYM, REGIONS, SECTIONS, SEGMENTS, KASLR, KPLUG)
+}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
@@ -39,8 +39,7 @@ MAX_TABLE_BYTES = 1 << 29
 NT_GNU_BUILD_ID = 3
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """One ELF note: owner, number and bytes. What a number means depends on the owner."""
 
     owner: str
@@ -54,11 +53,13 @@ class ElfFile:
     Raises `InputError`, one line naming the file, for whatever is missing, truncated or contradicts itself.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, stream: BinaryIO | None = None) -> None:
+        """`stream` holds the bytes where they are not those of the file at `path` (unpacked, or never on disk)."""
         self.path = path
         try:
-            self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  (kept open for the life of the object)
-            self.size = os.fstat(self._file.fileno()).st_size
+            self._file = stream or open(path, "rb")  # noqa: SIM115  (kept open for the life of the object)
+            self.size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from None
         try:
@@ -214,32 +215,14 @@ class ElfFile:
             ranges = [(s.offset, s.file_size) for s in self.segments if s.type == "NOTE"]
         found: list[Note] = []
         for offset, size in ranges:
-            found.extend(self._notes_in(self.read(offset, min(size, MAX_NOTE_BYTES), "the notes")))
+            data = self.read(offset, min(size, MAX_NOTE_BYTES), "the notes")
+            found.extend(notes_in(data, self.little_endian))
         return tuple(found)
-
-    def _notes_in(self, data: bytes) -> Iterator[Note]:
-        # The header is three words in every class and byte order. pyelftools would name the type after the kind of
-        # file; it is the owner that decides what the number means, so the number is kept.
-        header = struct.Struct("<III" if self.little_endian else ">III")
-        position = 0
-        while position + header.size <= len(data):
-            name_size, description_size, number = header.unpack_from(data, position)
-            name_start = position + header.size
-            description_start = name_start + (name_size + 3 & ~3)
-            end = description_start + description_size
-            if end > len(data):
-                return
-            owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "backslashreplace")
-            yield Note(owner, number, data[description_start:end])
-            position = end + 3 & ~3
 
     @property
     def build_id(self) -> str | None:
         """The GNU build ID in hex, or None."""
-        for note in self.notes():
-            if note.owner == "GNU" and note.type == NT_GNU_BUILD_ID and note.description:
-                return note.description.hex()
-        return None
+        return build_id_in(self.notes())
 
     def laid_out(self, addresses: Mapping[int, int]) -> tuple[Section, ...]:
         """The sections of a relocatable file with the runtime addresses given by section index.
@@ -252,6 +235,34 @@ class ElfFile:
             else replace(section, size=0 if section.allocated else section.size)
             for section in self.sections
         )
+
+
+def notes_in(data: bytes, little_endian: bool) -> Iterator[Note]:
+    """The notes in the bytes of a note section; a broken one ends them.
+
+    The header is three words in every class and byte order. pyelftools would name the type after the kind of file; it
+    is the owner that decides what the number means, so the number is kept.
+    """
+    header = struct.Struct("<III" if little_endian else ">III")
+    position = 0
+    while position + header.size <= len(data):
+        name_size, description_size, number = header.unpack_from(data, position)
+        name_start = position + header.size
+        description_start = name_start + (name_size + 3 & ~3)
+        end = description_start + description_size
+        if end > len(data):
+            return
+        owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "backslashreplace")
+        yield Note(owner, number, data[description_start:end])
+        position = end + 3 & ~3
+
+
+def build_id_in(notes: Iterable[Note]) -> str | None:
+    """The GNU build ID among the notes, in hex; None if there is none."""
+    for note in notes:
+        if note.owner == "GNU" and note.type == NT_GNU_BUILD_ID and note.description:
+            return note.description.hex()
+    return None
 
 
 _OTHER_MAGICS = (

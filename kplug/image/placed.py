@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from kplug import model
 from kplug.image.kernel_image import KernelImage
@@ -24,8 +23,7 @@ from kplug.placement import Placement
 _ALIGNMENT_BYTES = 64
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A range of link addresses with its layers (runtime addresses in them) and what they say in short."""
 
     layers: tuple[Layer, ...]
@@ -54,6 +52,7 @@ class PlacedImage:
         self._bounds = sorted(bounds)
         self._pieces: dict[int, Piece | None] = {}
         self._symbol_layers: dict[int, Layer] = {}
+        self._gap_layers: dict[int, Layer] = {}
 
     def bulk(self, addresses: Sequence[int]) -> Iterator[tuple[Piece | None, int, str | None, int | None]]:
         """For many runtime addresses, (piece, link address, symbol, offset in it); piece None if not of this image."""
@@ -78,21 +77,18 @@ class PlacedImage:
     def layers(self, address: int) -> tuple[Layer, ...]:
         """The layers that hold a runtime address, from the image to the symbol; empty if the image does not hold it."""
         piece = self.piece(address)
-        return piece.layers + tuple(self.symbol_layers(address, piece)) if piece else ()
+        return piece.layers + self.symbol_layers(address, piece) if piece else ()
 
-    def symbol_layers(self, address: int, piece: Piece) -> Iterator[Layer]:
+    def symbol_layers(self, address: int, piece: Piece) -> tuple[Layer, ...]:
         """The symbols that hold the address, widest first, or the gap between two of them."""
         link_address = self.placement.link(address)
         chain = self.image.index.chain(link_address)
-        for extent in chain:
-            layer = self._symbol_layers.get(extent.start)
-            if layer is None:
-                layer = self._symbol_layers[extent.start] = self._symbol_layer(extent)
-            yield layer
-        if piece.section is not None and not any(extent.end > link_address for extent in chain):
+        layers = tuple([self._symbol_layers.get(extent.start) or self._symbol_layer(extent) for extent in chain])
+        if piece.section is not None and not (chain and chain[-1].end > link_address):
             gap = self._padding_layer(link_address, piece.section)
             if gap is not None:
-                yield gap
+                layers += (gap,)
+        return layers
 
     def symbol_address(self, symbol: Symbol) -> int:
         """The runtime address of a symbol of this image; an absolute number stays itself.
@@ -178,7 +174,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "release": image.release,
             "build_id": image.build_id,
-            "slide": None if image.is_module else _signed_hex(self.placement.slide),
+            "slide": None if image.is_module else self.placement.slide_text,
             "path": image.path,
         }
         if root is not None and in_root:
@@ -202,10 +198,14 @@ class PlacedImage:
             details["file"] = file
         if symbol.whole:
             details["part_of"] = symbol.whole
-        return Layer(model.SYMBOL, symbol.name, start, start + extent.end - extent.start, table.source, details)
+        layer = Layer(model.SYMBOL, symbol.name, start, start + extent.end - extent.start, table.source, details)
+        self._symbol_layers[extent.start] = layer
+        return layer
 
     def _padding_layer(self, link_address: int, section: Section) -> Layer | None:
         padding = self.image.index.padding(link_address, section.address, section.end)
+        if padding.start in self._gap_layers:
+            return self._gap_layers[padding.start]
         if padding.after is None and padding.before is None:
             return None  # a section without symbols is no gap between any
         if section.executable or padding.end - padding.start <= _ALIGNMENT_BYTES:
@@ -218,7 +218,9 @@ class PlacedImage:
             "why": why,
         }
         delta = self.placement.runtime(link_address) - link_address
-        return Layer(model.GAP, name, padding.start + delta, padding.end + delta, self.image.symbols.source, details)
+        layer = Layer(model.GAP, name, padding.start + delta, padding.end + delta, self.image.symbols.source, details)
+        self._gap_layers[padding.start] = layer
+        return layer
 
 
 def _by_width(held: Any) -> tuple[int, int]:
@@ -235,8 +237,3 @@ def _class_of_section(section: Section | None) -> str:
     if section.type == "NOBITS":
         return model.BSS
     return model.DATA if section.writable else model.RODATA
-
-
-def _signed_hex(slide: int) -> str:
-    """A slide as a person writes it: kernels that run below their link address have a negative one."""
-    return hex(slide - (1 << 64)) if slide >> 63 else hex(slide)

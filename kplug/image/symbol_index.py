@@ -1,7 +1,7 @@
 """Which symbol holds an address: the table's places, sorted.
 
 The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
-- A sized symbol holds its bytes. Past its end comes padding, not more of the symbol.
+- A sized symbol holds its bytes, within its section. Past its end comes padding, not more of the symbol.
 - A sizeless one (an assembler label) holds what follows up to the next symbol, boundary marker or end of its section
   or of the sized symbol around it.
 - A boundary marker of the linker script holds nothing: it answers its very address, and only where it stands alone.
@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import add
+from typing import NamedTuple
 
-from kplug.image.symbol_table import Symbol, SymbolTable
+from kplug.image.symbol_table import OBJECT_PREFIXES, Symbol, SymbolTable
 
 # Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
 _SECONDARY_PREFIXES = ("__pfx_", "__SCT__", "__SCK__", "__UNIQUE_ID", "__cfi_", ".L", "__initcall__kmod_", "__event_")
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """What one address of the symbol table holds: the chosen symbol, the others of that address, and the range.
 
     `end` is exclusive. A sizeless symbol reaches to the next symbol, boundary marker or section end (`sizeless` true).
@@ -36,8 +35,7 @@ class Extent:
     sizeless: bool
 
 
-@dataclass(frozen=True)
-class Padding:
+class Padding(NamedTuple):
     """Bytes that no symbol holds, between two that do. None at the edge of a section."""
 
     start: int
@@ -46,30 +44,61 @@ class Padding:
     before: str | None
 
 
+_EVERYTHING = (0, 1 << 64)
+
+
 class SymbolIndex:
-    """Address lookups in one `SymbolTable`. `markers` are the names of the linker script's boundary symbols."""
+    """Address lookups in one `SymbolTable`. `markers` are the names of the linker script's boundary symbols.
+
+    Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
+    of the section it falls in; a question elsewhere sorts them all.
+    """
 
     def __init__(self, table: SymbolTable, markers: Collection[str] = ()) -> None:
         self.table = table
         self._values = table.values
         self._marker_addresses: dict[int, list[int]] = {}
-        for name, index in table.typeless_entries():
-            if name in markers:
+        marked = []
+        for name, index in table.typeless_entries:
+            if name in markers or _unprefixed(name) in markers:
                 self._marker_addresses.setdefault(self._values[index], []).append(index)
+                marked.append(index)
         self._marker_starts = sorted(self._marker_addresses)
-        marked = frozenset(index for indexes in self._marker_addresses.values() for index in indexes)
-        self._order = [index for index in table.places if index not in marked]
-        self._order.sort(key=self._values.__getitem__)
-        self._starts = [self._values[index] for index in self._order]
-        self._reach: list[int] | None = None
-        self._extents: dict[int, Extent] = {}
+        self._places = table.places(without=marked)
+        self._window: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """How many symbols can hold an address (boundary markers not counted)."""
-        return len(self._order)
+        return len(self._places)
+
+    def _cover(self, address: int) -> None:
+        """Make the sorted columns answer for `address`."""
+        if self._window is None:
+            section = next(
+                (s for s in self.table.sections if s.occupies_addresses and s.address <= address < s.end), None
+            )
+            self._sort((section.address, section.end) if section else _EVERYTHING)
+        elif not self._window[0] <= address < self._window[1]:
+            self._sort(_EVERYTHING)
+
+    def _sort(self, window: tuple[int, int]) -> None:
+        """Sort the symbols whose address is in the window."""
+        values, (low, high) = self._values, window
+        self._window = window
+        self._order = [index for index in self._places if low <= values[index] < high]
+        self._order.sort(key=values.__getitem__)
+        self._starts = list(map(values.__getitem__, self._order))
+        self._reach: list[int] | None = None
+        self._extents: dict[int, Extent] = {}
 
     def chain(self, address: int) -> tuple[Extent, ...]:
         """All extents that hold `address`, widest first: a sized symbol around, then a label inside it."""
+        self._cover(address)
+        position = bisect_right(self._starts, address) - 1
+        if position > 0:
+            extent = self._extents.get(self._starts[position]) or self._extent(position)
+            if address < extent.end and self._reach_column()[position - 1] <= address:
+                return (extent,)  # nearly always: the nearest symbol holds it, and nothing before reaches so far
         found = list(self._inside_out(address))
         found.reverse()
         return tuple(found)
@@ -80,6 +109,7 @@ class SymbolIndex:
 
     def _inside_out(self, address: int) -> Iterator[Extent]:
         """The extents that hold `address`, narrowest first; a lone boundary marker only if nothing else does."""
+        self._cover(address)
         starts = self._starts
         position = bisect_right(starts, address) - 1
         found = False
@@ -106,6 +136,8 @@ class SymbolIndex:
         """For many addresses, the name of the innermost symbol and the distance from its start; None where none is."""
         names: list[str | None] = []
         offsets: list[int | None] = []
+        if self._window != _EVERYTHING:
+            self._sort(_EVERYTHING)
         starts, extents = self._starts, self._extents
         for address in addresses:
             position = bisect_right(starts, address) - 1
@@ -123,12 +155,14 @@ class SymbolIndex:
         return names, offsets
 
     def distance_to_next(self, address: int) -> int:
-        """Bytes from `address` to the next symbol: the size that kallsyms gives a symbol. 0 after the last."""
+        """Bytes from `address` to the next symbol, the size that kallsyms gives a symbol. 0 after a section's last."""
+        self._cover(address)
         position = bisect_right(self._starts, address)
         return self._starts[position] - address if position < len(self._starts) else 0
 
     def padding(self, address: int, start: int, end: int) -> Padding:
         """For an address in `[start, end)` that no symbol holds: the gap, clipped to that range, and its neighbours."""
+        self._cover(address)
         starts = self._starts
         after = before = None
         following = bisect_right(starts, address)
@@ -178,13 +212,17 @@ class SymbolIndex:
         last = bisect_right(self._starts, start, position)
         if last - first == 1:
             best = self.table.symbol(self._order[position])
-            end = start + best.size
+            size = best.size
             aliases: tuple[str, ...] = ()
         else:
             group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
-            best, end = group[0], start + max(symbol.size for symbol in group)
+            best, size = group[0], max(symbol.size for symbol in group)
             aliases = tuple(symbol.name for symbol in group[1:])
-        sizeless = end == start
+        section = self.table.sections[best.section_index]
+        end = start + size
+        if section.address <= start < section.end:
+            end = min(end, section.end)  # a symbol that claims more than its section has does not get it
+        sizeless = not size
         if sizeless:
             end = self._sizeless_end(first)
         markers = self._marker_addresses.get(start)
@@ -203,6 +241,13 @@ class SymbolIndex:
         best, *others = sorted(map(self.table.symbol, markers), key=_preference)
         aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
         return Extent(address, address, best, aliases, True)
+
+
+def _unprefixed(name: str) -> str:
+    """The name without what objcopy put before it."""
+    for prefix in OBJECT_PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _preference(symbol: Symbol) -> tuple[bool, bool, bool, int, int, str]:

@@ -16,9 +16,10 @@ import re
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import compress, islice
+from typing import Literal, NamedTuple
 
 from kplug.errors import InputError
 from kplug.image.elf import ElfFile
@@ -33,13 +34,16 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0
 _TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
 _BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
+# What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
+# (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
+OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
+
 # A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
 _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
 _PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """One entry of a symbol table.
 
     `address` is the link address (runtime for a placed module). `size` is the one in the table, 0 if it has none;
@@ -68,28 +72,30 @@ class SymbolTable:
     `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
     those sections then hold addresses. `sections` are the file's, with `bases` applied.
 
-    Columns, by table entry: `values` (addresses as ints) and `sizes`; `places` lists the entries that can hold an
-    address, in table order.
+    Columns, by table entry: `values` (addresses as ints) and `sizes`.
     """
 
     def __init__(self, elf: ElfFile, sections: Sequence[Section], bases: Mapping[int, int] | None = None) -> None:
         self.sections = sections
         self._machine = elf.machine
-        self._little_endian = elf.little_endian
+        self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
         self.source = "no symbol table"
-        # The table as columns, one value for each entry: name offset, (info, other, section index) packed, value, size.
-        self._name_offsets: list[int] = []
-        self._kinds = array("I")
+        # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
+        self._name_column = array("I")
+        self._info = b""
+        self._section_low = b""
+        self._section_high = b""
         self.values: Sequence[int] = ()
         self.sizes: Sequence[int] = ()
         self._strings = b""
         self._extended_sections = array("I")
         self._load(elf)
-        self._typeless: list[tuple[str, int]] | None = None
         self._names: list[str] | None = None
         self._file_entries: list[int] | None = None
         self._letters: dict[int, str] = {}
-        self.places: Sequence[int] = self._places(bases if elf.relocatable else None)
+        self._places = self._place_mask(bases if elf.relocatable else None)
+        if elf.relocatable and bases:
+            self._apply(bases)
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
@@ -110,11 +116,13 @@ class SymbolTable:
         words = self._array("I", data)
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
             doubles = self._array("Q", data)
-            self._name_offsets, self._kinds = words[0::6].tolist(), words[1::6]
-            self.values, self.sizes = doubles[1::3].tolist(), doubles[2::3]
+            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3].tolist(), doubles[2::3]
+            info = 4
         else:  # Elf32_Sym: name, value, size, (info, other, shndx)
-            self._name_offsets, self._kinds = words[0::4].tolist(), words[3::4]
-            self.values, self.sizes = words[1::4].tolist(), words[2::4]
+            self._name_column, self.values, self.sizes = words[0::4], words[1::4].tolist(), words[2::4]
+            info = 12
+        self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
+        self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
         self.source = table.name
         extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
         if extended is not None:
@@ -125,92 +133,87 @@ class SymbolTable:
         """`data` as numbers in the file's byte order."""
         numbers = array(code)
         numbers.frombytes(data)
-        if self._little_endian != (sys.byteorder == "little"):
+        if self._byteorder != sys.byteorder:
             numbers.byteswap()
         return numbers
 
-    def _unpack(self, kind: int) -> tuple[int, int]:
-        """(st_info, st_shndx) of a packed kind: the bytes info, other, shndx read as one word."""
-        return (kind & 0xFF, kind >> 16) if self._little_endian else (kind >> 24, kind & 0xFFFF)
+    # A mask has one byte for each entry, 1 or 0: whole columns are tested, and whole masks combined, without a loop.
 
-    def _fields(self, index: int) -> tuple[int, int]:
-        """(st_info, section index) of one entry, the section looked up in SYMTAB_SHNDX where it did not fit."""
-        info, section = self._unpack(self._kinds[index])
-        if section == SHN_XINDEX and index < len(self._extended_sections):
-            section = self._extended_sections[index]
-        return info, section
+    def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
+        """The entries whose (type, binding) is wanted."""
+        return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
 
-    def _entries_of_kinds(self, kinds: Container[int]) -> list[int]:
-        return list(compress(range(len(self._kinds)), map(kinds.__contains__, self._kinds)))
+    def _section_mask(self, wanted: Container[int]) -> bytes:
+        """The entries whose section index is wanted."""
+        if len(self.sections) <= 256 and not self._extended_sections:
+            low = self._section_low.translate(bytes(index in wanted for index in range(256)))
+            return _both(low, self._section_high.translate(b"\1" + bytes(255)))
+        return bytes(self.section_index(entry) in wanted for entry in range(len(self._info)))
 
-    def _places(self, bases: Mapping[int, int] | None) -> list[int]:
-        """The entries that can hold an address (see the module's head); `bases` is applied to their values."""
-        held = frozenset(s.index for s in self.sections if s.allocated and s.index)
-        if bases is not None:
-            held = held.intersection(bases)
-        # A table has some hundred distinct kinds, so what a kind says is asked once for each of them.
-        typed, typeless = set(), set()
-        for kind in set(self._kinds):
-            info, section = self._unpack(kind)
-            if section not in held and not (section == SHN_XINDEX and self._extended_sections):
-                continue
-            if info & 0xF == STT_NOTYPE:
-                typeless.add(kind)
-            elif info & 0xF not in (STT_SECTION, STT_FILE, STT_TLS):
-                typed.add(kind)
+    def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
+        """The entries that can hold an address (see the module's head)."""
+        held = {s.index for s in self.sections if s.allocated and s.index and (bases is None or s.index in bases)}
+        mask = bytearray(
+            _both(
+                self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
+            )
+        )
+        # What is left unnamed are bare labels; no typed symbol has such a name.
         nameless = self._nameless_offsets()
-        places = [
-            index
-            for index, (kind, name) in enumerate(zip(self._kinds, self._name_offsets))
-            if kind in typed or (kind in typeless and name not in nameless)
-        ]
-        if self._extended_sections:
-            places = [index for index in places if self._fields(index)[1] in held]
-        if bases is not None:
-            values = list(self.values)
-            for index in places:
-                values[index] = values[index] + bases[self._fields(index)[1]] & _ADDRESS_MASK
-            self.values = values
-        return places
+        typeless = _both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))
+        for index, name in zip(compress(range(len(mask)), typeless), compress(self._name_column, typeless)):
+            if name in nameless:
+                mask[index] = 0
+        return bytes(mask)
+
+    def _apply(self, bases: Mapping[int, int]) -> None:
+        """Move the values of a relocatable file's places to where their sections are."""
+        values = list(self.values)
+        for index in self.places():
+            values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
+        self.values = values
 
     def _nameless_offsets(self) -> frozenset[int]:
         """String-table offsets of the names that name nothing: the empty one, assembler labels, mapping symbols."""
         pattern = rb"\0\.L"
         if self._machine in ("aarch64", "arm", "riscv"):
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
-            pattern = rb"\0(?:\.L|\$[adtx](?:\0|\.|rv))"
+            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
+            pattern = rb"\0(?:" + b"|".join(prefix.encode() for prefix in OBJECT_PREFIXES) + rb")*" + name
         return frozenset([0, *(match.start() + 1 for match in re.finditer(pattern, self._strings))])
+
+    def places(self, without: Iterable[int] = ()) -> list[int]:
+        """The entries that can hold an address, in table order, but for those of `without`."""
+        mask = bytearray(self._places)
+        for index in without:
+            mask[index] = 0
+        return list(compress(range(len(mask)), mask))
 
     # -- boundary symbols ----------------------------------------------------------------------------------------------
 
+    @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, entry) of the sizeless symbols without a type: what the linker makes of an assignment in its script,
         and the assembler of a bare label. Export tables' own labels are left out: there are ten thousands of them.
         """
-        if self._typeless is None:
-            exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
-            kinds = set()
-            for kind in set(self._kinds):
-                info, section = self._unpack(kind)
-                bookkeeping = info >> 4 == STB_LOCAL and section in exports
-                if info & 0xF == STT_NOTYPE and section != SHN_UNDEF and not bookkeeping:
-                    kinds.add(kind)
-            entries = self._entries_of_kinds(kinds)
-            self._typeless = [(self.name(index), index) for index in entries if not self.sizes[index]]
-        return self._typeless
+        typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
+        exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
+        bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
+        entries = compress(range(len(typeless)), _both(typeless, bookkeeping.translate(b"\1\0" + bytes(254))))
+        return [(self.name(i), i) for i in entries if not self.sizes[i] and self.section_index(i) != SHN_UNDEF]
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
 
         Absolute ones are among them: some linkers leave boundary symbols that stand outside sections absolute.
         """
-        return {name: self.values[index] for name, index in self.typeless_entries() if name}
+        return {name: self.values[index] for name, index in self.typeless_entries if name}
 
     # -- one entry -----------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """How many symbols can hold an address."""
-        return len(self.places)
+        return sum(self._places)
 
     def _string(self, offset: int) -> str:
         end = self._strings.find(b"\0", offset)
@@ -220,11 +223,11 @@ class SymbolTable:
 
     def name(self, index: int) -> str:
         """The name of table entry `index`."""
-        return self._string(self._name_offsets[index])
+        return self._string(self._name_column[index])
 
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
-        info, section = self._fields(index)
+        info, section = self._info[index], self.section_index(index)
         return Symbol(
             name=self.name(index),
             address=self.values[index],
@@ -237,8 +240,11 @@ class SymbolTable:
         )
 
     def section_index(self, index: int) -> int:
-        """The number of the section of table entry `index`."""
-        return self._fields(index)[1]
+        """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
+        section = self._section_low[index] | self._section_high[index] << 8
+        if section == SHN_XINDEX and index < len(self._extended_sections):
+            return self._extended_sections[index]
+        return section
 
     def _letter(self, info: int, section_index: int) -> str:
         """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case says the binding."""
@@ -266,11 +272,11 @@ class SymbolTable:
 
     def file_of(self, index: int) -> str | None:
         """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
-        if self._fields(index)[0] >> 4 != STB_LOCAL:
+        if self._info[index] >> 4 != STB_LOCAL:
             return None
         if self._file_entries is None:
-            kinds = {kind for kind in set(self._kinds) if self._unpack(kind)[0] & 0xF == STT_FILE}
-            self._file_entries = self._entries_of_kinds(kinds)
+            files = self._info_mask(lambda kind, _: kind == STT_FILE)
+            self._file_entries = list(compress(range(len(files)), files))
         position = bisect_right(self._file_entries, index) - 1
         return self.name(self._file_entries[position]) or None if position >= 0 else None
 
@@ -288,6 +294,10 @@ class SymbolTable:
         if not name or not offsets:
             return []
         return [index for index in self._entries_named(offsets) if self._has_value(index)]
+
+    @cached_property
+    def _name_offsets(self) -> list[int]:
+        return self._name_column.tolist()
 
     def _entries_named(self, offsets: Collection[int]) -> Iterable[int]:
         if len(offsets) > 1:
@@ -312,6 +322,12 @@ class SymbolTable:
         """The symbols of exactly that name, in table order (several: static functions of different files)."""
         return [self.symbol(index) for index in self.indexes_of(name)]
 
+    def named(self, names: Iterable[str]) -> list[Symbol]:
+        """The symbols of any of those names, sorted by name and address: one pass for many names."""
+        wanted = frozenset(names)
+        found = [i for i in range(len(self._info)) if self._has_value(i) and self.name(i) in wanted]
+        return sorted(map(self.symbol, found), key=lambda symbol: (symbol.name, symbol.address))
+
     def prefix(self, prefix: str, limit: int | None = None) -> list[str]:
         """Distinct names that start with `prefix`, sorted; at most `limit`."""
         names = self._sorted_names()
@@ -330,14 +346,19 @@ class SymbolTable:
 
     def _has_value(self, index: int) -> bool:
         """Whether the entry names a place in memory or an absolute number; not files, sections and undefined ones."""
-        info, section = self._fields(index)
-        return section != SHN_UNDEF and info & 0xF not in (STT_FILE, STT_SECTION)
+        return self._info[index] & 0xF not in (STT_FILE, STT_SECTION) and self.section_index(index) != SHN_UNDEF
 
     def _sorted_names(self) -> list[str]:
         """All distinct names that `exact` would find, sorted (made once, at the first prefix or glob)."""
         if self._names is None:
-            self._names = sorted({self.name(i) for i in range(len(self._kinds)) if self._has_value(i)} - {""})
+            self._names = sorted({self.name(i) for i in range(len(self._info)) if self._has_value(i)} - {""})
         return self._names
+
+
+def _both(mask: bytes | bytearray, other: bytes) -> bytes:
+    """Where both masks are 1."""
+    both = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(mask), "little")
 
 
 # Section names that decide the letter whatever the flags say, as in binutils' coff_section_type: a name counts with its

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
+from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
-from kplug.model import SCHEMA, Annotation, Layer
-from kplug.render.summary import summary
+from kplug.model import SCHEMA, Annotation, Layer, State
+from kplug.render.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
 
 
-def _hex(address: int | None) -> str | None:
-    return None if address is None else f"{address:#x}"
+def _hex(address: int | None) -> str:
+    return "null" if address is None else f'"{address:#x}"'
+
+
+def _hex_if_int(value: Any) -> Any:
+    return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# Layers of images are few and come again; those of special values are made for each address.
+MAX_REMEMBERED = 200_000
+
+
+@cache
+def _state(state: State) -> str:
+    return _encode({"mapped": state.mapped, "permissions": state.permissions, "freed": state.freed})
 
 
 class JsonLines:
@@ -25,27 +40,31 @@ class JsonLines:
     def annotation(self, annotation: Annotation) -> str:
         """The object for one address, without a newline."""
         address = annotation.address
-        link_address = annotation.link_address
-        state = annotation.state
-        known = {"mapped": state.mapped, "permissions": state.permissions, "freed": state.freed}
-        link = "null" if link_address is None else f'"{link_address:#x}"'
         layers = ", ".join([self._layer(layer, address) for layer in annotation.layers])
         return (
-            f'{{"schema": "{SCHEMA}", "input": {_encode(annotation.input)}, "address": "{address:#x}", '
-            f'"link_address": {link}, "summary": {_encode(summary(annotation))}, '
+            f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
+            f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(str(summarize(annotation)))}, '
             f'"class": "{annotation.region_class}", "layers": [{layers}], '
-            f'"state": {_encode(known)}, "warnings": {_encode(list(annotation.warnings))}}}'
+            f'"state": {_state(annotation.state)}, "warnings": {_encode(annotation.warnings)}}}'
         )
 
     def _layer(self, layer: Layer, address: int) -> str:
         entry = self._layers.get(id(layer))
-        if entry is None:  # the entry keeps the layer alive, so its id stays its own
-            head = _encode({"kind": layer.kind, "name": layer.name, "start": _hex(layer.start), "end": _hex(layer.end)})
-            tail = _encode({"details": dict(layer.details), "source": layer.source})
-            entry = self._layers[id(layer)] = (layer, head[:-1] + ', "offset": ', ", " + tail[1:])
-        offset = "null" if layer.start is None else f'"{address - layer.start:#x}"'
-        return entry[1] + offset + entry[2]
+        if entry is None:
+            if len(self._layers) > MAX_REMEMBERED:
+                self._layers.clear()
+            # The entry keeps the layer alive, so its id stays its own.
+            head = (
+                f'{{"kind": "{layer.kind}", "name": {_string(layer.name)}, '
+                f'"start": {_hex(layer.start)}, "end": {_hex(layer.end)}, "offset": '
+            )
+            tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
+            entry = self._layers[id(layer)] = (layer, head, tail)
+        offset = None if layer.start is None else address - layer.start
+        return entry[1] + _hex(offset) + entry[2]
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
-        """The object for one row of a table."""
-        return _encode({"schema": schema, **fields})
+        """The object for one row of a table. Ints are addresses and sizes: strings in hex, as everywhere."""
+        return _encode(
+            {"schema": schema, **{key: _hex_if_int(value) for key, value in fields.items() if key != "shown"}}
+        )

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kplug import model
 from kplug.model import Annotation, Layer
+
+_IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
+
+
+class Summary(NamedTuple):
+    """What the address is, in the fewest words (`schedule+0x4`, `padding after foo`, `ERR_PTR(-ENOMEM)`), and where it
+    lies: section and region path, or the area where it lies in no image."""
+
+    head: str
+    tail: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.head, *self.tail))
 
 
 def plus(offset: int) -> str:
@@ -11,51 +26,46 @@ def plus(offset: int) -> str:
     return f"+{offset:#x}"
 
 
-def head(annotation: Annotation) -> str:
-    """What the address is, in the fewest words: `schedule+0x4`, `padding after foo`, `ERR_PTR(-ENOMEM)`."""
-    address = annotation.address
-    layer = _narrowest(annotation)
+def summarize(annotation: Annotation) -> Summary:
+    """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
+    area = special = section = narrowest = None
+    regions = []
+    for layer in annotation.layers:  # one pass: this is done for each address of a long log
+        kind = layer.kind
+        if kind in _IMAGE_KINDS:
+            narrowest = layer
+            if kind == model.SECTION:
+                section = layer
+            elif kind == model.REGION:
+                regions.append(layer.name)
+        elif kind == model.AREA:
+            area = area or layer
+        elif kind == model.SPECIAL:
+            special = special or layer
+    tail: tuple[str, ...] = (section.name,) if section is not None else ()
+    if regions:
+        tail += (f"[{' > '.join(regions)}]",)
+    shown = narrowest or special or area
+    if not tail and area is not None and shown is not area:
+        tail = (f"({area.name})",)
+    return Summary(_head(shown, special, annotation.address), tail)
+
+
+def _head(layer: Layer | None, special: Layer | None, address: int) -> str:
     if layer is None:
         return "unknown"
-    if layer.kind == model.SYMBOL:
-        return layer.name + plus(address - (layer.start or 0))
+    if special is None or layer is special:
+        return _words(layer, address)
+    if special.details["what"] == "percpu-offset":
+        return f"per-CPU offset of {_words(layer, address)}"
+    # A small number has two readings, and both are told.
+    return f"{special.name}, or per-CPU offset of {_words(layer, address)}"
+
+
+def _words(layer: Layer, address: int) -> str:
     if layer.kind == model.GAP:
-        after, before = layer.details.get("after"), layer.details.get("before")
-        if layer.name == "padding":
-            return f"padding after {after}"
-        return f"between {after} and {before}"
+        after, before = layer.details["after"], layer.details["before"]
+        return f"padding after {after}" if layer.name == "padding" else f"between {after} and {before}"
     if layer.kind == model.SPECIAL or layer.start is None:
         return layer.name
-    return f"{layer.name}{plus(address - layer.start)}"
-
-
-def _narrowest(annotation: Annotation) -> Layer | None:
-    """The layer that says most: an image's own, a special value's, or at last the area."""
-    for layer in reversed(annotation.layers):
-        if layer.kind in (model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT, model.SPECIAL):
-            if layer.kind == model.SYMBOL and layer.start == layer.end and annotation.address != layer.start:
-                continue
-            return layer
-    return annotation.layers[-1] if annotation.layers else None
-
-
-def tail(annotation: Annotation) -> list[str]:
-    """Where it lies: section and region path, or the area where it lies in no image."""
-    words = []
-    section = annotation.last(model.SECTION)
-    if section is not None:
-        words.append(section.name)
-    regions = [layer.name for layer in annotation.layers if layer.kind == model.REGION]
-    if regions:
-        words.append(f"[{' > '.join(regions)}]")
-    if not words:
-        area = annotation.first(model.AREA)
-        narrowest = _narrowest(annotation)
-        if area is not None and narrowest is not area:
-            words.append(f"({area.name})")
-    return words
-
-
-def summary(annotation: Annotation) -> str:
-    """Head and tail in one line: `schedule+0x4 .text [text > sched.text]`."""
-    return " ".join([head(annotation), *tail(annotation)])
+    return f"{layer.name}+{address - layer.start:#x}"

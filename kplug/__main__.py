@@ -1,0 +1,7 @@
+"""`python3 -m kplug`."""
+
+import sys
+
+from kplug.cli import main
+
+sys.exit(main())

@@ -1,0 +1,236 @@
+"""The shell front end: `kplug where|sym|regions|sections|segments`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from kplug import __version__
+from kplug.commands import COMMANDS
+from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
+from kplug.errors import InputError, KplugError, UsageError
+from kplug.expressions import parse_number
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening import open_module, open_vmlinux
+from kplug.image.placed import PlacedImage
+from kplug.live import running_slide, running_vmlinux
+from kplug.placement import Placement, as_linked, slid
+from kplug.render.show import Renderer
+from kplug.render.text import COLOURED, PLAIN, Style
+from kplug.session import Session
+
+ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
+
+_DESCRIPTION = "What is this kernel address? Symbol, section, segment and linker-script region, from a vmlinux."
+_EPILOG = """commands:
+{commands}
+  gdb-script  print the path of the script to source in gdb
+  completion  print a completion script for bash, zsh or fish
+
+examples:
+  kplug where -s vmlinux 0xffffffff81a114f4 schedule+0x10
+  grep -o 'ffffffff[0-9a-f]*' oops.txt | kplug where -s vmlinux --kaslr 0x8a00000 --brief -
+  kplug where -s vmlinux --module ext4.ko@0xffffffffc0400000 0xffffffffc0401234
+  kplug regions -s vmlinux
+
+exit status: 0 answered; 1 answered, but something could not be resolved as asked; 2 usage, or an input that
+cannot be read. `kplug COMMAND --help` has more."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status."""
+    words = list(sys.argv[1:] if words is None else words)
+    # One short-lived command that makes no cycles worth collecting: the collector would only walk its big tables.
+    gc.disable()
+    try:
+        return _run(words)
+    except HelpRequestedError as help_text:
+        print(help_text, end="")
+        return ANSWERED
+    except KplugError as error:
+        _complain(str(error))
+        return UNUSABLE
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ANSWERED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help", "help"):
+        raise HelpRequestedError(_help())
+    if name in ("-V", "--version", "version"):
+        print(f"kplug {__version__}")
+        return ANSWERED
+    if name == "gdb-script":
+        print(gdb_script())
+        return ANSWERED
+    if name == "completion":
+        from kplug.completion import completion_script
+
+        print(completion_script(words[1:]), end="")
+        return ANSWERED
+    command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
+    if command is None:
+        raise UsageError(f"kplug: no command {name!r} (try kplug --help)")
+    parser = command_parser(command)
+    arguments = parser.parse_args(words[1:])
+    return _answer(command, arguments)
+
+
+def _help() -> str:
+    width = max(len("gdb-script"), *(len(name) for name in COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    parser = Parser(
+        prog="kplug",
+        usage="kplug COMMAND [OPTION...] [WORD...]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG.format(commands=commands),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    return parser.format_help()
+
+
+def command_parser(command: Command) -> Parser:
+    """The parser of a command at the shell: its own words, and the options that say which kernel is asked about."""
+    parser = command.parser(f"kplug {command.name}")
+    which = parser.add_argument_group("the kernel")
+    which.add_argument("-s", "--vmlinux", metavar="FILE", help="the vmlinux (default: the running kernel's)")
+    which.add_argument(
+        "--module",
+        metavar="FILE@ADDR",
+        action="append",
+        default=[],
+        help="a module and where its text is (FILE@ADDR,.data=ADDR for more of it); may be given more than once",
+    )
+    which.add_argument(
+        "--kaslr",
+        metavar="auto|none|OFFSET",
+        default="auto",
+        help="how far the kernel was moved; auto: as the running kernel if it is this one, else not at all",
+    )
+    which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
+    which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
+    if command.name == "where":
+        parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined callers (needs drgn)")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours; auto: on a terminal only"
+    )
+    return parser
+
+
+def _answer(command: Command, arguments: argparse.Namespace) -> int:
+    if command.name == "where" and not arguments.expressions:
+        raise UsageError("kplug where: no address given (- reads them from standard input)")
+    session = _session(arguments)
+    renderer = Renderer(arguments, _style(arguments.color, sys.stdout))
+    status = ANSWERED
+    write = sys.stdout.write
+    for output in _outputs(command, session, arguments):
+        if isinstance(output, Problem):
+            status = NOT_ALL_ANSWERED
+            sys.stdout.flush()
+            _complain("\n".join(renderer.lines(output)))
+            continue
+        for line in renderer.lines(output):
+            write(line + "\n")
+    sys.stdout.flush()
+    return status
+
+
+def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    """The command's outputs; for kwhere, `-` stands for the addresses on standard input, one a line."""
+    if command.name != "where":
+        yield from command.run(session, arguments)
+        return
+    for expression in arguments.expressions:
+        words = (line.strip() for line in sys.stdin) if expression == "-" else (expression,)
+        for word in words:
+            if word:
+                arguments.expressions = [word]
+                yield from command.run(session, arguments)
+
+
+def _session(arguments: argparse.Namespace) -> Session:
+    path = arguments.vmlinux or running_vmlinux()
+    images: list[PlacedImage] = []
+    if path is not None:
+        script = link_map = None
+        if arguments.lds:
+            from kplug.linker.script import parse_linker_script
+
+            script = parse_linker_script(_text_of(arguments.lds), arguments.lds)
+        if arguments.map:
+            from kplug.linker.link_map import parse_link_map
+
+            link_map = parse_link_map(arguments.map)
+        image = open_vmlinux(path, script, link_map)
+        images.append(PlacedImage(image, _placement(image, arguments.kaslr)))
+    for specification in arguments.module:
+        module = open_module(specification)
+        images.append(PlacedImage(module, as_linked(module.sections, "--module")))
+    if not images:
+        raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
+    lines = None
+    if getattr(arguments, "lines", False):
+        from kplug.runtime.lines import DrgnLines
+
+        lines = DrgnLines(images)
+    return Session(images, lines=lines)
+
+
+def _placement(image: KernelImage, kaslr: str) -> Placement:
+    if kaslr == "none":
+        return as_linked(image.sections)
+    if kaslr == "auto":
+        slide = running_slide(image)
+        if slide is not None:
+            return slid(image.sections, slide, "running kernel, /proc/kallsyms")
+        return as_linked(image.sections, "as linked: nothing tells a slide")
+    negative = kaslr.startswith("-")
+    try:
+        number = parse_number(kaslr.lstrip("+-"))
+    except KplugError:
+        number = None
+    if number is None:
+        raise UsageError(f"--kaslr {kaslr}: auto, none or a number of bytes (0x8a00000) is needed")
+    return slid(image.sections, -number if negative else number, "--kaslr")
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.read(1 << 26)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _style(when: str, stream: TextIO) -> Style:
+    """Colours where asked for; by default on a terminal that takes them, unless NO_COLOR is set (no-color.org)."""
+    if when == "auto":
+        wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    else:
+        wanted = when == "always"
+    return COLOURED if wanted else PLAIN
+
+
+def _complain(message: str) -> None:
+    print(message if message.startswith("kplug") else f"kplug: {message}", file=sys.stderr)
+
+
+def gdb_script() -> str:
+    """The path of the script that gdb sources: the checkout's, or the one that travels in the installed package."""
+    package = os.path.dirname(os.path.realpath(__file__))
+    beside = os.path.dirname(package)
+    for path in (os.path.join(beside, "gdb", "kplug.py"), os.path.join(beside, "kplug_gdb", "kplug.py")):
+        if os.path.isfile(path):
+            return path
+    raise InputError("the gdb script is not beside the package: install kplug again")

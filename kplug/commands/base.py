@@ -1,0 +1,108 @@
+"""What a command is, whatever prompt it is typed at: a declaration over a function that yields outputs.
+
+A front end gives it a `Session` and the parsed words, and shows what comes; it decides nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, Union
+
+from kplug.errors import UsageError
+from kplug.model import Annotation
+from kplug.session import Session
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, the key of the row's value, and whether it is aligned to the right."""
+
+    heading: str
+    key: str
+    right: bool = False
+
+
+class Table(NamedTuple):
+    """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
+
+    Ints are shown in hexadecimal, as addresses and sizes are; None as nothing.
+    """
+
+    schema: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Mapping[str, Any]]
+
+
+class Facts(NamedTuple):
+    """Named facts, one a line. As JSON one object."""
+
+    schema: str
+    facts: Mapping[str, Any]
+
+
+class Problem(NamedTuple):
+    """What could not be answered as asked; the others still are. Exit status 1 at the shell."""
+
+    message: str
+
+
+Output = Union[Annotation, Table, Facts, Problem]
+
+
+class HelpRequestedError(Exception):
+    """-h was given: `str()` is the help to show. Not a failure."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises what a front end can show, instead of printing and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message} (try {self.prog} --help)")
+
+    def print_help(self, file: Any = None) -> None:
+        raise HelpRequestedError(self.format_help())
+
+
+@dataclass(frozen=True)
+class Command:
+    """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
+
+    `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the command's
+    name; `takes_symbols` says that its words complete as symbols.
+    """
+
+    name: str
+    summary: str
+    description: str
+    examples: tuple[tuple[str, str], ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Session, argparse.Namespace], Iterator[Output]]
+    takes_symbols: bool = False
+
+    @property
+    def host_name(self) -> str:
+        """The name at a debugger's prompt: kwhere, ksym, ...; kaslr and kplug begin with a k as they are."""
+        return self.name if self.name.startswith("k") else "k" + self.name
+
+    def parser(self, prog: str) -> Parser:
+        """A parser for the command's words, called `prog` in its messages."""
+        parser = Parser(
+            prog=prog,
+            description=self.description,
+            epilog=self.examples_text(prog),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_arguments(parser)
+        return parser
+
+    def examples_text(self, prog: str) -> str:
+        """The examples as help shows them."""
+        lines = [f"  {prog} {words}".rstrip() for words, _ in self.examples]
+        width = max(map(len, lines), default=0)
+        shown = [f"{line:<{width}}  {meaning}" for line, (_, meaning) in zip(lines, self.examples)]
+        return "\n".join(["examples:", *shown]) if shown else ""
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object for each answer, one a line")

@@ -1,0 +1,108 @@
+"""ksym: symbols by name or address."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
+from kplug.errors import ExpressionError, TargetError
+from kplug.image.placed import PlacedImage
+from kplug.image.symbol_table import Symbol
+from kplug.session import Session
+
+_COLUMNS = (
+    Column("ADDRESS", "address"),
+    Column("SIZE", "size", right=True),
+    Column("T", "type"),
+    Column("SYMBOL", "name"),
+    Column("SECTION", "section"),
+    Column("FILE", "file"),
+    Column("PART OF", "part_of"),
+)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a symbol, a pattern (*, ?, [...]), or an address")
+    parser.add_argument("-p", "--prefix", action="store_true", help="all symbols that begin with NAME")
+    add_json_argument(parser)
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    rows: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for name in arguments.names:
+        found = list(_by_name(session, name, arguments.prefix))
+        if not found and not arguments.prefix and not _is_pattern(name):
+            try:
+                found = list(_by_address(session, name))
+            except (ExpressionError, TargetError) as error:
+                problems.append(Problem(str(error)))
+                continue
+        if not found:
+            problems.append(Problem(f"{name}: no symbol"))
+        rows += found
+    if rows:
+        yield Table("kplug.sym/1", _COLUMNS, rows)
+    yield from problems
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _by_name(session: Session, name: str, prefix: bool) -> Iterator[dict[str, Any]]:
+    for placed in session.images:
+        table = placed.image.symbols
+        if prefix:
+            symbols = table.named(table.prefix(name))
+        elif _is_pattern(name):
+            symbols = table.named(table.glob(name))
+        else:
+            symbols = table.exact(name)
+        for symbol in symbols:
+            yield _row(placed, symbol)
+
+
+def _by_address(session: Session, expression: str) -> Iterator[dict[str, Any]]:
+    """The symbols that hold an address, widest first."""
+    for place in session.places(expression):
+        for placed in session.images:
+            if placed.piece(place.address) is not None:
+                for extent in placed.image.index.chain(placed.placement.link(place.address)):
+                    yield _row(placed, extent.symbol)
+
+
+def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
+    image = placed.image
+    sections = image.sections
+    return {
+        "address": placed.symbol_address(symbol),
+        "link_address": None if image.is_module else symbol.address,
+        "size": symbol.size or None,
+        "type": symbol.letter,
+        "binding": symbol.binding,
+        "name": symbol.name,
+        "image": image.name,
+        "section": sections[symbol.section_index].name if symbol.section_index < len(sections) else None,
+        "file": image.symbols.file_of(symbol.index),
+        "part_of": symbol.whole,
+    }
+
+
+SYM = Command(
+    name="sym",
+    summary="symbols by name, pattern or address",
+    description="""Find symbols: by exact name, by pattern (*, ?, [...]), by prefix (-p), or those that hold an address.
+Static symbols that share a name are told apart by their source file.""",
+    examples=(
+        ("schedule", "one symbol"),
+        ("'*_fops'", "all that match"),
+        ("-p tcp_v4_", "all that begin so"),
+        ("0xffffffff81a114f4", "the symbols that hold an address"),
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+    takes_symbols=True,
+)

@@ -1,0 +1,43 @@
+"""kwhere: what is this address?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from kplug.commands.base import Command, Output, Problem, add_json_argument
+from kplug.errors import ExpressionError, TargetError
+from kplug.session import Session
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("expressions", nargs="*", metavar="EXPR", help="an address, or an expression that has one")
+    parser.add_argument("-b", "--brief", action="store_true", help="only the one-line answer")
+    add_json_argument(parser)
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    for expression in arguments.expressions:
+        try:
+            yield from session.where(expression)
+        except (ExpressionError, TargetError) as error:
+            yield Problem(str(error))
+
+
+WHERE = Command(
+    name="where",
+    summary="what is this address?",
+    description="""Say what an address is: area, image, segment, section, linker-script region and symbol,
+from the widest thing that holds it to the narrowest.
+
+EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symbol with or without an offset
+(schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, core.c:init_once) or a section (.rodata+0x10).""",
+    examples=(
+        ("0xffffffff81a114f4", "an address"),
+        ("schedule+0x10/0xc7", "as an oops prints it"),
+        ("--json .init.data+0x40", "for a script"),
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+    takes_symbols=True,
+)

@@ -1,0 +1,162 @@
+"""Opening what a user names: a vmlinux, a module, their separate debug files."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from kplug.errors import InputError, UsageError
+from kplug.image.elf import ElfFile
+from kplug.image.kernel_image import KernelImage
+from kplug.image.layout import Section
+
+if TYPE_CHECKING:
+    from kplug.linker.link_map import LinkMap
+    from kplug.linker.script import LinkerScript
+
+# Where debug files are installed (gdb's debug-file-directory, drgn's default search path).
+DEBUG_DIRECTORIES = ("/usr/lib/debug",)
+# A module with debug information is some tens of megabytes; what unpacks to more is no module.
+MAX_UNPACKED_BYTES = 1 << 29
+
+
+def open_elf(path: str) -> ElfFile:
+    """The ELF file at `path`, unpacked in memory if it is a .gz, .xz or .bz2 (as distributions ship modules)."""
+    if path.endswith(".zst"):
+        raise InputError(f"{path}: zstd is not in Python's library before 3.14; unpack it first: unzstd {path}")
+    if not path.endswith((".gz", ".xz", ".bz2")):
+        return ElfFile(path)
+    import bz2
+    import gzip
+    import lzma
+    import zlib
+
+    openers: dict[str, Callable[[str], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    try:
+        with openers[os.path.splitext(path)[1]](path) as packed:
+            data = packed.read(MAX_UNPACKED_BYTES + 1)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked: {error}") from None
+    if len(data) > MAX_UNPACKED_BYTES:
+        raise InputError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
+    stream: BinaryIO = io.BytesIO(data)
+    return ElfFile(path, stream)
+
+
+def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
+    """The vmlinux at `path`, with the symbols of its separate debug file where it has none itself."""
+    elf = open_elf(path)
+    return KernelImage(
+        elf,
+        name=os.path.basename(path),
+        symbols_from=_with_symbols(elf),
+        bases={} if elf.relocatable else None,
+        script=script,
+        link_map=link_map,
+    )
+
+
+def open_module(specification: str) -> KernelImage:
+    """A module in its place: `FILE@ADDR`, `FILE@ADDR,.data=ADDR,...` or `FILE@.text=ADDR,...`.
+
+    ADDR alone is the base of the module's text as /proc/modules shows it: the text sections are laid out from there as
+    the kernel's loader does. What lies elsewhere has its own address (/sys/module/NAME/sections/), and where none is
+    given nothing is claimed.
+    """
+    path, at, addresses = specification.rpartition("@")
+    if not at or not path or not addresses:
+        raise UsageError(f"--module {specification}: FILE@ADDR is needed, with ADDR as /proc/modules shows it")
+    elf = open_elf(path)
+    if not elf.relocatable:
+        raise InputError(f"{path}: not a module (its type is {elf.type}, a module's is REL)")
+    bases: dict[int, int] = {}
+    for item in addresses.split(","):
+        name, equals, number = item.rpartition("=")
+        address = _address(number, specification)
+        if not equals:
+            bases.update(text_layout(elf.sections, address, path))
+            continue
+        section = elf.section(name)
+        if section is None or not section.allocated:
+            raise UsageError(f"--module {specification}: {path} has no section {name} in memory")
+        bases[section.index] = address
+    return KernelImage(elf, name=module_name(path), symbols_from=_with_symbols(elf), bases=bases)
+
+
+def module_name(path: str) -> str:
+    """The module's name as the kernel has it: the file's, without endings, with underscores."""
+    return os.path.basename(path).partition(".ko")[0].replace("-", "_")
+
+
+def text_layout(sections: Sequence[Section], base: int, path: str) -> dict[int, int]:
+    """The addresses of a module's text sections from the base of its text, by section index.
+
+    As layout_sections() in kernel/module/main.c: executable allocated sections in the order of the file, each at its
+    alignment; those whose name begins with .init go elsewhere.
+    """
+    placed: dict[int, int] = {}
+    offset = 0
+    for section in sections:
+        if not (section.allocated and section.executable) or section.name.startswith(".init"):
+            continue
+        if section.name == ".plt":
+            # arm64 and others size it when the module is loaded (module_frob_arch_sections).
+            raise UsageError(f"{path}: the loader sizes its .plt; give each section's address: FILE@.text=ADDR,...")
+        alignment = max(section.alignment, 1)
+        offset = (offset + alignment - 1) // alignment * alignment
+        placed[section.index] = base + offset
+        offset += section.size
+    return placed
+
+
+def _address(text: str, specification: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise UsageError(f"--module {specification}: {text!r} is not an address") from None
+
+
+def _with_symbols(elf: ElfFile) -> ElfFile:
+    """`elf` itself if it has a symbol table, else its separate debug file, else itself."""
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        return elf
+    return find_debug_file(elf) or elf
+
+
+def find_debug_file(elf: ElfFile) -> ElfFile | None:
+    """The separate debug file of `elf`: by build ID, by .gnu_debuglink, or beside the file, as gdb and drgn look.
+
+    One of another build is not taken: with build IDs on both sides they must be equal.
+    """
+    build_id = elf.build_id
+    for path in _debug_file_candidates(elf, build_id):
+        if not os.path.isfile(path) or (os.path.exists(elf.path) and os.path.samefile(path, elf.path)):
+            continue
+        try:
+            found = ElfFile(path)
+        except InputError:
+            continue
+        if build_id is None or found.build_id == build_id:
+            return found
+        found.close()
+    return None
+
+
+def _debug_file_candidates(elf: ElfFile, build_id: str | None) -> Iterator[str]:
+    if build_id and len(build_id) > 2:
+        for directory in DEBUG_DIRECTORIES:
+            yield f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    folder = os.path.dirname(os.path.abspath(elf.path))
+    names = [os.path.basename(elf.path), os.path.basename(elf.path) + ".debug"]
+    link = elf.section(".gnu_debuglink")
+    if link is not None:
+        name = elf.section_bytes(link, limit=4096).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+        if name and "/" not in name:
+            names.insert(0, name)
+    for name in dict.fromkeys(names):
+        yield f"{folder}/{name}"
+        yield f"{folder}/.debug/{name}"
+        for directory in DEBUG_DIRECTORIES:
+            yield f"{directory}{folder}/{name}"

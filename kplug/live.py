@@ -1,0 +1,58 @@
+"""What the running Linux kernel says of itself, as far as the caller may read it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+from kplug.image.elf import build_id_in, notes_in
+from kplug.image.kernel_image import KernelImage
+
+# Where distributions put the vmlinux with debug information, and where a build leaves it (drgn looks there as well).
+_VMLINUX_PLACES = (
+    "/usr/lib/debug/boot/vmlinux-{release}",
+    "/usr/lib/debug/lib/modules/{release}/vmlinux",
+    "/boot/vmlinux-{release}",
+    "/lib/modules/{release}/build/vmlinux",
+    "/lib/modules/{release}/vmlinux",
+)
+
+
+def running_vmlinux() -> str | None:
+    """The path of the running kernel's vmlinux, where one is installed."""
+    release = os.uname().release
+    return next((path for path in _vmlinux_paths(release) if os.path.isfile(path)), None)
+
+
+def _vmlinux_paths(release: str) -> Iterator[str]:
+    return (place.format(release=release) for place in _VMLINUX_PLACES)
+
+
+def running_build_id(root: str = "/") -> str | None:
+    """The running kernel's build ID from /sys/kernel/notes, or None."""
+    try:
+        with open(os.path.join(root, "sys/kernel/notes"), "rb") as file:
+            return build_id_in(notes_in(file.read(1 << 20), little_endian=sys.byteorder == "little"))
+    except OSError:
+        return None
+
+
+def running_slide(image: KernelImage, root: str = "/") -> int | None:
+    """The running kernel's KASLR slide if it is the kernel that `image` is and tells its addresses; else None.
+
+    Told by the distance of _stext in /proc/kallsyms (zeros without CAP_SYSLOG or under kptr_restrict) from the file's.
+    """
+    if image.build_id is None or image.build_id != running_build_id(root):
+        return None
+    linked = {symbol.name: symbol.address for name in ("_stext", "_text") for symbol in image.symbols.exact(name)}
+    try:
+        with open(os.path.join(root, "proc/kallsyms"), encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                address, _, name = line.split()[:3]
+                if name in linked:
+                    running = int(address, 16)
+                    return running - linked[name] if running else None
+    except (OSError, ValueError):
+        return None
+    return None

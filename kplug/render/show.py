@@ -1,0 +1,44 @@
+"""Any command's output, in the form asked for: the one place where text and JSON part."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from kplug.commands.base import Facts, Output, Problem, Table
+from kplug.model import Annotation
+from kplug.render.json_lines import JsonLines
+from kplug.render.text import PLAIN, Style, TextRenderer
+
+
+class Renderer:
+    """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`)."""
+
+    def __init__(self, arguments: argparse.Namespace, style: Style = PLAIN) -> None:
+        self._json = JsonLines() if getattr(arguments, "json", False) else None
+        self._brief = getattr(arguments, "brief", False)
+        self._text = TextRenderer(style)
+        self._blocks = 0
+
+    def lines(self, output: Output) -> Iterator[str]:
+        """The lines to print for one output, without newlines."""
+        if isinstance(output, Annotation):
+            if self._json is not None:
+                yield self._json.annotation(output)
+            else:
+                yield self._text.annotation(output, self._brief)
+        elif isinstance(output, Table):
+            if self._json is not None:
+                yield from (self._json.record(output.schema, row) for row in output.rows)
+            else:
+                if self._blocks:
+                    yield ""
+                yield from self._text.table(output)
+        elif isinstance(output, Facts):
+            if self._json is not None:
+                yield self._json.record(output.schema, output.facts)
+            else:
+                yield from self._text.facts(output)
+        elif isinstance(output, Problem):
+            yield self._text.problem(output)
+        self._blocks += 1

@@ -1,0 +1,227 @@
+"""Answers as text, for a person. Derived from the same data as the JSON; coloured only where the front end says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kplug import model
+from kplug.commands.base import Facts, Problem, Table
+from kplug.model import Annotation, Layer, State
+from kplug.render.json_lines import MAX_REMEMBERED
+from kplug.render.safe import safe
+from kplug.render.summary import plus, summarize
+
+_LABEL_WIDTH = 9
+_NAME_WIDTH = 26
+
+
+class Style(NamedTuple):
+    """The escape sequences of each role; empty strings for plain text. `reset` ends any of them."""
+
+    address: str = ""
+    symbol: str = ""
+    label: str = ""
+    section: str = ""
+    warning: str = ""
+    heading: str = ""
+    reset: str = ""
+
+
+PLAIN = Style()
+COLOURED = Style(
+    address="\x1b[34m",
+    symbol="\x1b[1;32m",
+    label="\x1b[36m",
+    section="\x1b[33m",
+    warning="\x1b[31m",
+    heading="\x1b[1m",
+    reset="\x1b[0m",
+)
+
+
+class TextRenderer:
+    """Turns outputs into lines. A layer that serves many addresses is laid out once, all but its offset."""
+
+    def __init__(self, style: Style = PLAIN) -> None:
+        self._style = style
+        self._layers: dict[int, tuple[Layer, str, bool]] = {}
+
+    def annotation(self, annotation: Annotation, brief: bool = False) -> str:
+        """The answer for one address: the one-line answer, then a line for each layer. No newline at the end."""
+        lines = [self.brief(annotation)]
+        if not brief:
+            lines += [self._layer_line(layer, annotation) for layer in annotation.layers]
+            state = _state_words(annotation.state)
+            if state:
+                lines.append(self._labelled("state", state))
+        lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
+        return "\n".join(lines)
+
+    def brief(self, annotation: Annotation) -> str:
+        """The one-line answer."""
+        style = self._style
+        head, tail = summarize(annotation)
+        address = self._paint(style.address, f"{annotation.address:#018x}")
+        words = [self._paint(style.section, safe(word)) for word in tail]
+        return "  ".join([address, self._paint(style.symbol, safe(head)), *words])
+
+    def table(self, table: Table) -> Iterator[str]:
+        """The lines of a table: headings, then rows, columns as wide as their widest cell; empty columns left out."""
+        columns = [column for column in table.columns if any(row.get(column.key) is not None for row in table.rows)]
+        cells = [[_cell(row.get(column.key)) for column in columns] for row in table.rows]
+        widths = [
+            max(len(column.heading), *(len(row[number]) for row in cells)) for number, column in enumerate(columns)
+        ]
+
+        def line(values: list[str]) -> str:
+            aligned = (
+                value.rjust(width) if column.right else value.ljust(width)
+                for value, width, column in zip(values, widths, columns)
+            )
+            return "  ".join(aligned).rstrip()
+
+        yield self._paint(self._style.heading, line([column.heading for column in columns]))
+        yield from map(line, cells)
+
+    def facts(self, facts: Facts) -> Iterator[str]:
+        """The lines of named facts, aligned."""
+        width = max((len(name) for name in facts.facts), default=0)
+        for name, value in facts.facts.items():
+            label = self._paint(self._style.label, name.ljust(width))
+            yield f"{label}  {safe(_cell(value) or 'not known')}"
+
+    def problem(self, problem: Problem) -> str:
+        """The line for what could not be answered."""
+        return self._paint(self._style.warning, safe(problem.message))
+
+    # -- one layer -----------------------------------------------------------------------------------------------------
+
+    def _layer_line(self, layer: Layer, annotation: Annotation) -> str:
+        entry = self._layers.get(id(layer))
+        if entry is None:
+            if len(self._layers) > MAX_REMEMBERED:
+                self._layers.clear()
+            # The entry keeps the layer alive, so its id stays its own.
+            words, shows_offset = _LAYER_WORDS.get(layer.kind, _range_words)(layer)
+            entry = self._layers[id(layer)] = (layer, self._labelled(layer.kind, safe(words)), shows_offset)
+        _, line, shows_offset = entry
+        start = layer.start
+        if shows_offset and start is not None:
+            line = f"{line}  {plus(annotation.address - start)}"
+            if layer.kind == model.SYMBOL and layer.end is not None and layer.end > start:
+                line += f" of {layer.end - start:#x}"
+        elif layer.kind in (model.IMAGE, model.MODULE) and annotation.link_address is not None:
+            line += f", link {annotation.link_address:#x}"
+        return line
+
+    def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
+        return f"  {self._paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"
+
+    def _paint(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{self._style.reset}" if colour else text
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else safe(str(value))
+
+
+def _range(layer: Layer) -> str:
+    if layer.start is None or layer.end is None:
+        return ""
+    return f"{layer.start:#018x}-{layer.end:#018x}"
+
+
+def _range_words(layer: Layer) -> tuple[str, bool]:
+    """Any kind that has no form of its own: name and range."""
+    return f"{layer.name:<{_NAME_WIDTH}} {_range(layer)}".rstrip(), True
+
+
+def _area_words(layer: Layer) -> tuple[str, bool]:
+    unsure = "  (as compiled; the kernel may have randomised it)" if layer.details.get("nominal") else ""
+    return _range_words(layer)[0] + unsure, not unsure
+
+
+def _image_words(layer: Layer) -> tuple[str, bool]:
+    words = [layer.name, layer.details.get("release") or ""]
+    slide = layer.details.get("slide")
+    if slide is not None:
+        sign = "" if slide.startswith("-") else "+"
+        words.append(f"  KASLR {sign}{slide}" if slide != "0x0" else f"  not moved ({layer.source})")
+    return " ".join(filter(None, words)), False
+
+
+def _segment_words(layer: Layer) -> tuple[str, bool]:
+    return f"{f'{layer.name}  ' + layer.details['flags']:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _section_words(layer: Layer) -> tuple[str, bool]:
+    words = f"{layer.name}  {layer.details['type']} {layer.details['flags']}".rstrip()
+    if layer.details.get("object"):
+        words += f"  {layer.details['object']}"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _region_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    bounds = f"{details['start_symbol']} .. {details['end_symbol'] or 'its length'}"
+    fate = "  freed after boot" if details["freed_after_boot"] else ""
+    return f"{layer.name:<{_NAME_WIDTH}} {bounds}{fate}", False
+
+
+def _symbol_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details['type']}"
+    if details.get("file"):
+        words += f"  {details['file']}"
+    if details.get("part_of"):
+        words += f"  part of {details['part_of']}"
+    if details["sizeless"] and layer.end != layer.start:
+        words += "  (sizeless)"
+    if details["aliases"]:
+        words += f"  = {', '.join(details['aliases'][:4])}{', ...' if len(details['aliases']) > 4 else ''}"
+    return f"{words:<{_NAME_WIDTH}}", True
+
+
+def _line_words(layer: Layer) -> tuple[str, bool]:
+    inlined = "".join(
+        f"\n  {'':<{_LABEL_WIDTH}}inlined {entry['function']}  {entry['file']}:{entry['line']}"
+        for entry in layer.details.get("inlined") or ()
+    )
+    return layer.name + inlined, False
+
+
+def _gap_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    return f"between {details['after']} and {details['before']}: {details['why']}  {_range(layer)}".rstrip(), True
+
+
+def _special_words(layer: Layer) -> tuple[str, bool]:
+    guess = " (a guess)" if layer.details.get("guess") else ""
+    return f"{layer.name}: {layer.details['meaning']}{guess}", False
+
+
+_LAYER_WORDS = {
+    model.AREA: _area_words,
+    model.IMAGE: _image_words,
+    model.MODULE: _image_words,
+    model.SEGMENT: _segment_words,
+    model.SECTION: _section_words,
+    model.REGION: _region_words,
+    model.SYMBOL: _symbol_words,
+    model.LINE: _line_words,
+    model.GAP: _gap_words,
+    model.SPECIAL: _special_words,
+}
+
+
+def _state_words(state: State) -> str:
+    """What memory says, in words; what is not known is left out."""
+    words = []
+    if state.mapped is not None:
+        words.append(f"mapped {state.permissions or ''}".rstrip() if state.mapped else "not mapped")
+    if state.freed is not None:
+        words.append("freed" if state.freed else "not freed")
+    return "; ".join(words)
