@@ -83,7 +83,7 @@ def _named(name: str, images: Sequence[PlacedImage]) -> list[tuple[int, tuple[Sy
     for placed in images:
         table = placed.image.symbols
         for symbol in table.exact(wanted):
-            if in_file and table.file_of(symbol.index) != in_file.group("file"):
+            if in_file and table.file_of(symbol.entry) != in_file.group("file"):
                 continue
             found.append((placed.symbol_address(symbol), (symbol, placed)))
     if not found and name.startswith("."):

@@ -135,7 +135,7 @@ class Resolver:
                 continue
             link_address = None if placed.image.is_module else placed.placement.link(address)
             region_class = piece.region_class
-            image_layers = piece.layers + placed.symbol_layers(address, piece)
+            image_layers = placed.layers(address, piece)
             if self.lines is not None:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
             break

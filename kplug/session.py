@@ -31,6 +31,9 @@ def static_facts(placed: PlacedImage) -> Facts:
         runtime_image_start=placed.placement.runtime(root.start),
         # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
         has_randomize_base=has("kernel_randomize_memory") or None,
+        # Without the variable the kernel was built for 4 levels only.
+        pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
+        kasan_shadow=has("kasan_early_shadow_page"),
         has_randomize_memory=has("kernel_randomize_memory"),
         has_early_init_stack=has("early_init_stack"),
     )

@@ -86,7 +86,7 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
         "name": symbol.name,
         "image": image.name,
         "section": sections[symbol.section_index].name if symbol.section_index < len(sections) else None,
-        "file": image.symbols.file_of(symbol.index),
+        "file": image.symbols.file_of(symbol.entry),
         "part_of": symbol.whole,
     }
 

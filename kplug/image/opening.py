@@ -76,7 +76,7 @@ def open_module(specification: str) -> KernelImage:
         name, equals, number = item.rpartition("=")
         address = _address(number, specification)
         if not equals:
-            bases.update(text_layout(elf.sections, address, path))
+            bases.update(text_layout(elf.sections, address))
             continue
         section = elf.section(name)
         if section is None or not section.allocated:
@@ -90,7 +90,7 @@ def module_name(path: str) -> str:
     return os.path.basename(path).partition(".ko")[0].replace("-", "_")
 
 
-def text_layout(sections: Sequence[Section], base: int, path: str) -> dict[int, int]:
+def text_layout(sections: Sequence[Section], base: int) -> dict[int, int]:
     """The addresses of a module's text sections from the base of its text, by section index.
 
     As layout_sections() in kernel/module/main.c: executable allocated sections in the order of the file, each at its
@@ -102,8 +102,7 @@ def text_layout(sections: Sequence[Section], base: int, path: str) -> dict[int, 
         if not (section.allocated and section.executable) or section.name.startswith(".init"):
             continue
         if section.name == ".plt":
-            # arm64 and others size it when the module is loaded (module_frob_arch_sections).
-            raise UsageError(f"{path}: the loader sizes its .plt; give each section's address: FILE@.text=ADDR,...")
+            break  # the loader sizes it (module_frob_arch_sections of arm64 and others): what follows is not known
         alignment = max(section.alignment, 1)
         offset = (offset + alignment - 1) // alignment * alignment
         placed[section.index] = base + offset

@@ -74,14 +74,15 @@ class PlacedImage:
             self._pieces[number] = self._make_piece(number) if 0 <= number < len(self._bounds) - 1 else None
         return self._pieces[number]
 
-    def layers(self, address: int) -> tuple[Layer, ...]:
-        """The layers that hold a runtime address, from the image to the symbol; empty if the image does not hold it."""
-        piece = self.piece(address)
-        return piece.layers + self.symbol_layers(address, piece) if piece else ()
-
-    def symbol_layers(self, address: int, piece: Piece) -> tuple[Layer, ...]:
-        """The symbols that hold the address, widest first, or the gap between two of them."""
+    def layers(self, address: int, piece: Piece) -> tuple[Layer, ...]:
+        """The layers that hold a runtime address of `piece`, from the image to the symbol."""
         link_address = self.placement.link(address)
+        if self.image.link_map is not None:
+            return piece.layers + self._input_section_layers(link_address) + self._symbols(link_address, piece)
+        return piece.layers + self._symbols(link_address, piece)
+
+    def _symbols(self, link_address: int, piece: Piece) -> tuple[Layer, ...]:
+        """The symbols that hold the address, widest first, or the gap between two of them."""
         chain = self.image.index.chain(link_address)
         layers = tuple([self._symbol_layers.get(extent.start) or self._symbol_layer(extent) for extent in chain])
         if piece.section is not None and not (chain and chain[-1].end > link_address):
@@ -89,6 +90,16 @@ class PlacedImage:
             if gap is not None:
                 layers += (gap,)
         return layers
+
+    def _input_section_layers(self, link_address: int) -> tuple[Layer, ...]:
+        """The input section that the linker put there, and the object file it came from, by the link map."""
+        link_map = self.image.link_map
+        entry = link_map.at(link_address) if link_map is not None else None
+        if entry is None or link_map is None:
+            return ()
+        start, end = self.placement.runtime(entry.start), self.placement.runtime(entry.end)
+        details = {"type": "input", "flags": "", "link_start": hex(entry.start), "object": entry.object_file}
+        return (Layer(model.SECTION, entry.input_section, start, end, f"link map {link_map.path}", details),)
 
     def symbol_address(self, symbol: Symbol) -> int:
         """The runtime address of a symbol of this image; an absolute number stays itself.
@@ -193,7 +204,7 @@ class PlacedImage:
             "sizeless": extent.sizeless,
             "aliases": list(extent.aliases),
         }
-        file = table.file_of(symbol.index)
+        file = table.file_of(symbol.entry)
         if file:
             details["file"] = file
         if symbol.whole:

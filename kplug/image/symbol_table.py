@@ -47,7 +47,7 @@ class Symbol(NamedTuple):
     """One entry of a symbol table.
 
     `address` is the link address (runtime for a placed module). `size` is the one in the table, 0 if it has none;
-    `letter` is nm's. `index` is the entry's number in the table, `section_index` that of its section.
+    `letter` is nm's. `entry` is its number in the table, `section_index` that of its section.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Symbol(NamedTuple):
     type: str
     binding: str
     letter: str
-    index: int
+    entry: int
     section_index: int
 
     @property
@@ -235,7 +235,7 @@ class SymbolTable:
             type=_TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>"),
             binding=_BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>"),
             letter=self._letter(info, section),
-            index=index,
+            entry=index,
             section_index=section,
         )
 
@@ -361,28 +361,8 @@ def _both(mask: bytes | bytearray, other: bytes) -> bytes:
     return both.to_bytes(len(mask), "little")
 
 
-# Section names that decide the letter whatever the flags say, as in binutils' coff_section_type: a name counts with its
-# numbered and dotted forms (".bss.page_aligned").
-_NAMED_SECTION_LETTERS = (
-    (".bss", "b"),
-    (".data", "d"),
-    (".rodata", "r"),
-    (".sbss", "s"),
-    (".sdata", "g"),
-    (".text", "t"),
-    (".debug", "N"),
-    (".drectve", "i"),
-    (".edata", "e"),
-    (".idata", "i"),
-    (".pdata", "p"),
-    (".rdata", "r"),
-    (".scommon", "c"),
-    (".vars", "d"),
-    (".zerovars", "b"),
-    ("code", "t"),
-    ("vars", "d"),
-    ("zerovars", "b"),
-)
+# Section names that decide nm's letter whatever the flags say (binutils' coff_section_type; numbered forms count too).
+_NAMED_SECTION_LETTERS = ((".drectve", "i"), (".edata", "e"), (".idata", "i"), (".pdata", "p"))
 
 
 def _section_letter(section: Section) -> str:

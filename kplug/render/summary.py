@@ -28,21 +28,26 @@ def plus(offset: int) -> str:
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
-    area = special = section = narrowest = None
+    area = special = module = section = narrowest = None
     regions = []
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
         kind = layer.kind
         if kind in _IMAGE_KINDS:
             narrowest = layer
             if kind == model.SECTION:
-                section = layer
+                section = section or layer  # the output section; an input section of the link map comes after it
             elif kind == model.REGION:
                 regions.append(layer.name)
         elif kind == model.AREA:
             area = area or layer
         elif kind == model.SPECIAL:
             special = special or layer
-    tail: tuple[str, ...] = (section.name,) if section is not None else ()
+        elif kind == model.MODULE:
+            module = layer
+    # As the kernel prints it: the module in brackets behind the symbol.
+    tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
+    if section is not None:
+        tail += (section.name,)
     if regions:
         tail += (f"[{' > '.join(regions)}]",)
     shown = narrowest or special or area

@@ -51,7 +51,10 @@ class TextRenderer:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end."""
         lines = [self.brief(annotation)]
         if not brief:
-            lines += [self._layer_line(layer, annotation) for layer in annotation.layers]
+            for layer in annotation.layers:
+                lines.append(self._layer_line(layer, annotation))
+                if layer.kind == model.LINE:
+                    lines += [self._labelled("", safe(words)) for words in _caller_words(layer)]
             state = _state_words(annotation.state)
             if state:
                 lines.append(self._labelled("state", state))
@@ -186,11 +189,15 @@ def _symbol_words(layer: Layer) -> tuple[str, bool]:
 
 
 def _line_words(layer: Layer) -> tuple[str, bool]:
-    inlined = "".join(
-        f"\n  {'':<{_LABEL_WIDTH}}inlined {entry['function']}  {entry['file']}:{entry['line']}"
-        for entry in layer.details.get("inlined") or ()
-    )
-    return layer.name + inlined, False
+    chain = layer.details["inlined"]
+    return f"{layer.name:<{_NAME_WIDTH}} {chain[0]['function']}" if chain else layer.name, False
+
+
+def _caller_words(layer: Layer) -> Iterator[str]:
+    """The callers into which the line's function was inlined, innermost first; the last one is no longer inlined."""
+    for entry in layer.details["inlined"][1:]:
+        place = f"{entry['file']}:{entry['line']}"
+        yield f"{place:<{_NAME_WIDTH}} {entry['function']}  (calls it inline)"
 
 
 def _gap_words(layer: Layer) -> tuple[str, bool]:

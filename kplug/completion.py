@@ -1,0 +1,74 @@
+"""`kplug completion bash|zsh|fish`: a completion script, made from the commands' own declarations."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from kplug.commands import COMMANDS
+from kplug.errors import UsageError
+
+OTHER_WORDS = ("gdb-script", "completion")
+SHELLS = ("bash", "zsh", "fish")
+
+_BASH = """\
+# bash completion for kplug:  source <(kplug completion bash)
+_kplug() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} options=
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "{words}" -- "$current"))
+        return
+    fi
+    case $previous in
+        -s|--vmlinux|--module|--lds|--map) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --kaslr) COMPREPLY=($(compgen -W "auto none" -- "$current")); return ;;
+        --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+    esac
+    case ${{COMP_WORDS[1]}} in
+{cases}
+    esac
+    COMPREPLY=($(compgen -W "$options" -- "$current"))
+}}
+complete -o default -F _kplug kplug
+"""
+
+_ZSH = """\
+# zsh completion for kplug:  source <(kplug completion zsh)
+autoload -U +X bashcompinit && bashcompinit
+{bash}"""
+
+
+def completion_script(words: Sequence[str]) -> str:
+    """The script for the shell named in `words`. Raises UsageError if there is none for it."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        raise UsageError(f"kplug completion: one of {', '.join(SHELLS)} is needed")
+    if words[0] == "fish":
+        return _fish()
+    cases = "\n".join(f"        {name}) options='{' '.join(options)}' ;;" for name, options in _options().items())
+    bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), cases=cases)
+    return bash if words[0] == "bash" else _ZSH.format(bash=bash)
+
+
+def _fish() -> str:
+    lines = ["# fish completion for kplug:  kplug completion fish | source"]
+    lines += [
+        f"complete -c kplug -n __fish_use_subcommand -f -a {name} -d '{command.summary}'"
+        for name, command in COMMANDS.items()
+    ]
+    lines += [f"complete -c kplug -n __fish_use_subcommand -f -a {word}" for word in OTHER_WORDS]
+    for name, options in _options().items():
+        for option in options:
+            form = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
+            lines.append(f"complete -c kplug -n '__fish_seen_subcommand_from {name}' {form}")
+    return "\n".join(lines) + "\n"
+
+
+def _options() -> dict[str, list[str]]:
+    """The options of each command at the shell, by its name."""
+    from kplug.cli import command_parser
+
+    def options(parser: argparse.ArgumentParser) -> list[str]:
+        return [option for action in parser._actions for option in action.option_strings]
+
+    return {name: options(command_parser(command)) for name, command in COMMANDS.items()}
