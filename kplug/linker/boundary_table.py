@@ -58,6 +58,7 @@ class BoundaryRow:
     outside: bool = False  # may lie outside [_text, _end)
     inside: tuple[str, str] | None = None  # counts only where the start lies between these two symbols
     length: tuple[str, str] | None = None  # no symbol ends it: it is as long as this other pair
+    least: int = 0  # bytes; what is shorter is padding before the next table, so the region is empty
 
 
 def _row(
@@ -72,10 +73,11 @@ def _row(
     outside: bool = False,
     inside: tuple[str, str] | None = None,
     length: tuple[str, str] | None = None,
+    least: int = 0,
 ) -> BoundaryRow:
     """A row; each pair is written "start end", or "start end other_end ..."."""
     parsed = tuple(Pair(words[0], tuple(words[1:])) for words in (pair.split() for pair in pairs))
-    return BoundaryRow(name, parsed, cls, freed, ro, arches, where, kernels, outside, inside, length)
+    return BoundaryRow(name, parsed, cls, freed, ro, arches, where, kernels, outside, inside, length, least)
 
 
 def _text(name: str, stem: str, kernels: str = "all", where: str = GENERIC_SCRIPT) -> BoundaryRow:
@@ -130,7 +132,8 @@ def _of_tables() -> tuple[BoundaryRow, ...]:
     rows = []
     for position, start in enumerate(_INIT_TABLES):
         if start.endswith("_of_table"):
-            rows.append(_row(start.strip("_"), " ".join((start, *_INIT_TABLES[position + 1 :]))))
+            # Even an unused table holds a closing entry of two pointers, if its subsystem is built in.
+            rows.append(_row(start.strip("_"), " ".join((start, *_INIT_TABLES[position + 1 :])), least=16))
     return tuple(rows)
 
 
@@ -409,7 +412,7 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
     _row("ctors", "__ctors_start __ctors_end"),
     _bounded("mcount_loc", "mcount_loc"),
     _bounded("ftrace_events", "ftrace_events"),
-    _bounded("ftrace_eval_maps", "ftrace_eval_maps"),
+    _bounded("ftrace_eval_map", "ftrace_eval_maps"),
     _bounded("syscalls_metadata", "syscalls_metadata"),
     _bounded("kprobe_blacklist", "kprobe_blacklist"),
     _bounded("error_injection_whitelist", "error_injection_whitelist"),
@@ -427,7 +430,7 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
     ),
     _row("lsm_info", "__start_lsm_info __end_lsm_info", kernels="5.4-"),
     _row("early_lsm_info", "__start_early_lsm_info __end_early_lsm_info", kernels="5.4-"),
-    _row("kunit_init_suites", "__kunit_init_suites_start __kunit_init_suites_end", kernels="6.8-"),
+    _row("kunit_init_test_suites", "__kunit_init_suites_start __kunit_init_suites_end", kernels="6.8-"),
     _row("init.setup", "__setup_start __setup_end"),
     *_initcalls(),
     _row("con_initcall", "__con_initcall_start __con_initcall_end"),
@@ -518,10 +521,10 @@ DATA_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("alloc_tags", "alloc_tags", "6.12-"),
     _bounded("annotated_branch_profile", "annotated_branch_profile"),
     _bounded("branch_profile", "branch_profile"),
-    _bounded("trace_bprintk_fmt"),
+    _bounded("trace_printk_fmt", "___trace_bprintk_fmt"),
     _bounded("tracepoint_str"),
-    _bounded("bpf_raw_tp", "_bpf_raw_tp"),
-    _row("kunit_suites", "__kunit_suites_start __kunit_suites_end", kernels="5.10-"),
+    _bounded("bpf_raw_tp_map", "_bpf_raw_tp"),
+    _row("kunit_test_suites", "__kunit_suites_start __kunit_suites_end", kernels="5.10-"),
     # On x86 these follow _edata; the memory is written to, whatever the section's flags say.
     _bounded("bug_table", writable=True),
     _bounded("orc_header", "orc_header", "6.5-", writable=True),

@@ -13,6 +13,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from kplug.linker.boundary_table import BOUNDARY_TABLE, ROOT_END, ROOT_START, BoundaryRow
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 BY_TABLE = "boundary symbols"
 BY_CONVENTION = "boundary symbols by naming convention"
+BY_SCRIPT = "linker script {}"
 
 LARGEST_IMAGE = 1 << 32  # bytes; a larger [_text, _end) is a lie of the symbol table
+MOST_UNKNOWN_PAIRS = 1000  # a kernel has a handful; a symbol table made to have more is not believed beyond that
 LARGEST_OUTSIDER = 1 << 30  # bytes; the same for a region that is not inside it
 
 # Names of other things than boundaries; some of them end in _start or _end because what they stand for does.
@@ -194,26 +197,50 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
     """
     machine = _MACHINES.get(machine, machine)
     root = _root(symbols)
+    rows = [row for row in BOUNDARY_TABLE if not row.arches or machine in row.arches]
     found: list[Region] = []
-    for row in BOUNDARY_TABLE:
-        region = _from_row(row, symbols, machine, root)
+    for row in rows:
+        region = _from_row(row, symbols, root)
         if region is not None and not _repeats(region, row, found):
             found.append(region)
     pairs = {(region.start_symbol, region.end_symbol) for region in found}
     spans = {(region.start, region.end) for region in found if region.start < region.end}
-    for region in _conventional_pairs(symbols):
+    unknown = chain(_script_pairs(script, symbols, rows), _conventional_pairs(symbols))
+    for region in islice(unknown, MOST_UNKNOWN_PAIRS):
         if (region.start_symbol, region.end_symbol) in pairs or (region.start, region.end) in spans:
             continue  # known, perhaps by a better name
         if _plausible(region, root, found):
             found.append(region)
+            pairs.add((region.start_symbol, region.end_symbol))
             if region.start < region.end:
                 spans.add((region.start, region.end))
+    if script is not None:
+        # Regions of one extent nest as the script opens them.
+        order = script.order()
+        found.sort(key=lambda region: order.get(region.start_symbol or "", len(order)))
     return RegionTree(
         root,
         [region for region in found if region.start < region.end],
         [region for region in found if region.start == region.end],
         machine,
     )
+
+
+def _script_pairs(
+    script: LinkerScript | None, symbols: Mapping[str, int], rows: Sequence[BoundaryRow]
+) -> Iterator[Region]:
+    """The pairs that the linker script assigns and no row knows, by the script's own words."""
+    if script is None:
+        return
+    known = {ROOT_START, ROOT_END}
+    for row in rows:
+        for pair in row.pairs:
+            known.update((pair.start, *pair.ends))
+    for bracket in script.brackets(known):
+        start, end = symbols.get(bracket.start_symbol), symbols.get(bracket.end_symbol)
+        if start is not None and end is not None:
+            source = BY_SCRIPT.format(script.name)
+            yield Region(bracket.name, start, end, bracket.start_symbol, bracket.end_symbol, source=source)
 
 
 def _nesting_order(region: Region) -> tuple[int, int]:
@@ -235,10 +262,8 @@ def _root(symbols: Mapping[str, int]) -> Region | None:
     return Region("image", start, end, ROOT_START, ROOT_END)
 
 
-def _from_row(row: BoundaryRow, symbols: Mapping[str, int], machine: str, root: Region | None) -> Region | None:
+def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None) -> Region | None:
     """The region that the row describes, if this image has it and its bounds are sane."""
-    if row.arches and machine not in row.arches:
-        return None
     for pair in row.pairs:
         start = symbols.get(pair.start)
         if start is None:
@@ -255,7 +280,7 @@ def _from_row(row: BoundaryRow, symbols: Mapping[str, int], machine: str, root: 
             row.name, start, bounds[0], pair.start, bounds[1], row.region_class, row.freed, row.read_only_after_init
         )
         if _applies(row, region, symbols) and _sane(region, root, row.outside):
-            return region
+            return region if _size(region) >= row.least else replace(region, end=region.start)
     return None
 
 
@@ -330,6 +355,8 @@ def _plausible(region: Region, root: Region | None, found: Sequence[Region]) -> 
     if region.start > region.end:
         return False
     within = root is not None and root.start <= region.start and region.end <= root.end
+    if region.source != BY_CONVENTION and _sane(region, root, outside=True):
+        return True  # the script says so
     if not within and not any(
         other.name == "percpu" and other.start <= region.start and region.end <= other.end for other in found
     ):
@@ -343,7 +370,7 @@ def _plausible(region: Region, root: Region | None, found: Sequence[Region]) -> 
             if not inside:
                 return False
             in_text = in_text or other.region_class == TEXT or other.name == "init.text"
-    if in_text and region.source == BY_CONVENTION:
+    if in_text:
         start_symbol = region.start_symbol or ""
         return start_symbol.startswith("__start_") or _TEXT_PAIR.fullmatch(start_symbol) is not None
     return True
@@ -359,7 +386,7 @@ def _pieces(regions: Sequence[Region]) -> tuple[list[int], list[tuple[Region, ..
         region = regions[index]
         for position in range(positions[region.start], positions[region.end]):
             holders[position].append(region)
-    return bounds, [tuple(chain) for chain in holders]
+    return bounds, [tuple(held) for held in holders]
 
 
 def _gaps(root: Region | None, regions: Sequence[Region], machine: str) -> Iterator[Gap]:
