@@ -1,0 +1,49 @@
+# kplug's own commands. Each does its own set-up; what is fetched or built goes into ~/.cache/kplug (KPLUG_CACHE).
+PYTHON ?= python3
+VENV := .venv/bin
+export PYTHON
+
+.PHONY: help setup test unit check demo bench matrix format clean
+
+help:
+	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the shell and drgn about it"
+	@echo "make test    all tests (fetches kernels, boots them: about 15 minutes)"
+	@echo "make unit    the fast tests alone"
+	@echo "make check   formatting, lint, types"
+	@echo "make bench   speed, as ratios to peers"
+	@echo "make matrix  the fast tests on every Python from 3.9 that is installed, and the gdb tests on newer gdbs"
+
+setup:
+	@.ci/setup test
+
+test: setup
+	$(VENV)/python vm-images/vm.py fetch
+	$(VENV)/python -m pytest
+
+unit: setup
+	$(VENV)/python -m pytest -m "not kernel and not boot"
+
+check: setup
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy kplug
+	MYPYPATH=gdb $(VENV)/mypy -p kplug_gdb
+	MYPYPATH=vm-images $(VENV)/mypy -p vmimages
+
+format: setup
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+demo: setup
+	$(VENV)/python vm-images/demo.py
+
+bench:
+	@.ci/setup test bench
+	$(VENV)/python vm-images/vm.py fetch
+	$(VENV)/python tests/bench/run.py
+
+matrix: setup
+	.ci/matrix
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
