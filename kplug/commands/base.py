@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Union
 
 from kplug.errors import UsageError
 from kplug.model import Annotation
-from kplug.session import Session
+
+if TYPE_CHECKING:
+    from kplug.session import Session
 
 
 class Column(NamedTuple):

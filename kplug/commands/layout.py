@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
 from kplug.image.layout import section_to_segment_mapping
-from kplug.image.placed import PlacedImage
-from kplug.linker.regions import Gap, Region
-from kplug.session import Session
+from kplug.linker.regions import Gap
+
+if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
+    from kplug.linker.regions import Region
+    from kplug.session import Session
 
 _RANGE = (Column("START", "start"), Column("END", "end"), Column("SIZE", "size", right=True))
 

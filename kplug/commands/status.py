@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kplug import __version__
 from kplug.commands.base import Command, Facts, Output, Problem, add_json_argument
 from kplug.placement import PERCPU_SECTION
-from kplug.session import Session
+
+if TYPE_CHECKING:
+    from kplug.session import Session
 
 
 def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError
-from kplug.image.placed import PlacedImage
-from kplug.image.symbol_table import Symbol
-from kplug.session import Session
+
+if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
+    from kplug.image.symbol_table import Symbol
+    from kplug.session import Session
 
 _COLUMNS = (
     Column("ADDRESS", "address"),

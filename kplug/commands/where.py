@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kplug.commands.base import Command, Output, Problem, add_json_argument
 from kplug.errors import ExpressionError, TargetError
-from kplug.session import Session
+
+if TYPE_CHECKING:
+    from kplug.session import Session
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
