@@ -130,12 +130,13 @@ def _compare_part(left: str, right: str) -> int:
         number_l, number_r = int(parts_l[2] or 0), int(parts_r[2] or 0)
         if number_l != number_r:
             return -1 if number_l < number_r else 1
-        left, right = left[parts_l.end():], right[parts_r.end():]
+        left, right = left[parts_l.end() :], right[parts_r.end() :]
     return 0
 
 
 def compare_versions(left: str, right: str) -> int:
     """-1, 0 or 1, by Debian's rules for versions."""
+
     def split(version: str) -> tuple[int, str, str]:
         epoch, colon, rest = version.partition(":")
         if not colon:

@@ -13,6 +13,7 @@ _NT_GNU_BUILD_ID = 3
 _SHT_NOBITS = 8
 _MAX_SECTIONS = 100_000
 _MAX_BYTES = 64 << 20
+_MAX_OFFSET = 1 << 62  # beyond it seek() fails in another way
 
 
 def section(file: BinaryIO, wanted: str) -> bytes | None:
@@ -38,12 +39,12 @@ def section(file: BinaryIO, wanted: str) -> bytes | None:
         if names_index >= count:
             return None
         names = _read(file, rows[names_index][4], rows[names_index][5])
+        for row in rows:
+            end = names.find(b"\0", row[0])
+            if names[row[0] : end].decode("latin-1") == wanted and row[1] != _SHT_NOBITS:
+                return _read(file, row[4], row[5])
     except struct.error:
         raise VMError(f"{_name(file)}: the ELF section table is broken") from None
-    for row in rows:
-        end = names.find(b"\0", row[0])
-        if names[row[0] : end].decode("latin-1") == wanted and row[1] != _SHT_NOBITS:
-            return _read(file, row[4], row[5])
     return None
 
 
@@ -73,7 +74,7 @@ def build_id_in_notes(data: bytes, order: str = "<") -> str | None:
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    if size > _MAX_BYTES:
+    if size > _MAX_BYTES or offset > _MAX_OFFSET:
         raise struct.error
     file.seek(offset)
     data = file.read(size)

@@ -219,9 +219,7 @@ def _write_info(row: Kernel, candidate: Candidate, busybox_version: str, root: P
         "packages": {name: {"version": p.version, "sha256": p.sha256} for name, p in packages.items()},
         "busybox_version": busybox_version,
         "debug_modules_wanted": list(manifest.DEBUG_MODULES),
-        "files": {
-            str(path.relative_to(root)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
-        },
+        "files": {str(path.relative_to(root)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths},
     }
     (root / "info.json").write_text(json.dumps(info, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from .truth import GroundTruth
 READY_SECONDS = 300.0
 _START_SECONDS = 30.0
 _POLL = 0.05
+_END_SECONDS = 0.5
+_TAIL_BYTES = 8000
 
 
 class VM:
@@ -103,7 +106,7 @@ class VM:
         try:
             self._control.wait_ready(timeout, self._tick)
         except VMError as error:
-            if self._process.poll() is not None:
+            if self._ends():
                 raise self._ended() from None
             raise VMError(f"{self.files.name}: {error}; its last words: {self._last_line() or 'none'}") from None
         self.boot_seconds = time.monotonic() - started
@@ -161,9 +164,9 @@ class VM:
         """Let them run."""
         self.qmp.cont()
 
-    def monitor(self, command: str) -> str:
-        """A command of QEMU's human monitor."""
-        return self.qmp.monitor(command)
+    def monitor(self, command: str, cpu: int = 0) -> str:
+        """A command of QEMU's human monitor, as seen from a CPU."""
+        return self.qmp.monitor(command, cpu)
 
     def wait(self) -> None:
         """Wait until QEMU ends by itself (the guest powers off or panics, or somebody tells QEMU to quit)."""
@@ -228,8 +231,16 @@ class VM:
             raise self._ended()
         self._progress.update(f"booting  {self._progress.elapsed:.0f} s  {self._last_line()}")
 
+    def _ends(self) -> bool:
+        # QEMU's sockets close a moment before it has ended.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        return self._process.poll() is not None
+
     def _ended(self) -> VMError:
-        said = _tail(self.run_dir / "qemu.log") or self._last_line() or "nothing was said"
+        said = (
+            _tail(self.run_dir / "qemu.log") or _tail(self.console, rb"Kernel panic") or self._last_line() or "silence"
+        )
         return VMError(f"{self.files.name}: QEMU ended with status {self._process.returncode}: {said}")
 
     def _last_line(self) -> str:
@@ -275,14 +286,14 @@ def boot(
     return vm
 
 
-def _tail(path: Path) -> str:
-    """The last line of a log, safe to print on a terminal."""
+def _tail(path: Path, with_text: bytes = b"") -> str:
+    """The last line of a log (that has some text in it), safe to print on a terminal."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 1000))
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             lines = [line.strip() for line in re.split(rb"[\r\n]+", file.read())]
     except OSError:
         return ""
-    text = next((line for line in reversed(lines) if line), b"").decode(errors="replace")
+    text = next((line for line in reversed(lines) if line and with_text in line), b"").decode(errors="replace")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return "".join(char if char.isprintable() else "?" for char in plain)

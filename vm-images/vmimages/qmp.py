@@ -90,9 +90,11 @@ class QMPClient:
         """`running`, `paused`, `prelaunch`, `debug` (a debugger stopped it), ..."""
         return str(self.execute("query-status")["status"])
 
-    def monitor(self, command: str) -> str:
-        """A command of the human monitor, such as `info registers -a`; its text."""
-        return str(self.execute("human-monitor-command", command_line=command)).replace("\r\n", "\n")
+    def monitor(self, command: str, cpu: int = 0) -> str:
+        """A command of the human monitor, such as `info registers -a`; its text. Each runs in a monitor of its own:
+        a `cpu 1` before has no effect, `cpu` says as which CPU it is to look."""
+        text = self.execute("human-monitor-command", command_line=command, cpu_index=cpu)
+        return str(text).replace("\r\n", "\n")
 
     def dump(
         self,
