@@ -44,14 +44,17 @@ class Padding(NamedTuple):
     before: str | None
 
 
-_EVERYTHING = (0, 1 << 64)
+# Bytes around the first address asked about, in which symbols are sorted for it.
+_NEIGHBOURHOOD = 1 << 20
+_EVERYWHERE = (0, 1 << 64)
+_NOWHERE = (0, 0)
 
 
 class SymbolIndex:
     """Address lookups in one `SymbolTable`. `markers` are the names of the linker script's boundary symbols.
 
     Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
-    of the section it falls in; a question elsewhere sorts them all.
+    around it; a question elsewhere sorts them all.
     """
 
     def __init__(self, table: SymbolTable, markers: Collection[str] = ()) -> None:
@@ -74,18 +77,26 @@ class SymbolIndex:
     def _cover(self, address: int) -> None:
         """Make the sorted columns answer for `address`."""
         if self._window is None:
-            section = next(
-                (s for s in self.table.sections if s.occupies_addresses and s.address <= address < s.end), None
-            )
-            self._sort((section.address, section.end) if section else _EVERYTHING)
-        elif not self._window[0] <= address < self._window[1]:
-            self._sort(_EVERYTHING)
+            self._sort(address - _NEIGHBOURHOOD, address + _NEIGHBOURHOOD)
+        low, high = self._window or _NOWHERE
+        if not low <= address < high:
+            self._sort(*_EVERYWHERE)
 
-    def _sort(self, window: tuple[int, int]) -> None:
-        """Sort the symbols whose address is in the window."""
-        values, (low, high) = self._values, window
-        self._window = window
-        self._order = [index for index in self._places if low <= values[index] < high]
+    def _sort(self, low: int, high: int) -> None:
+        """Sort the symbols that start in `[low, high)`, and those so large that they may reach into it.
+
+        The window in which the columns then answer goes from the first of them to the last: of an address between
+        those, both neighbours are known.
+        """
+        values, sizes = self._values, self.table.sizes
+        if (low, high) == _EVERYWHERE:
+            self._order = list(self._places)
+            self._window = _EVERYWHERE
+        else:
+            near = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
+            starts = [values[i] for i in near if low <= values[i] < high]
+            self._order = near
+            self._window = (min(starts), max(starts)) if starts else _NOWHERE
         self._order.sort(key=values.__getitem__)
         self._starts = list(map(values.__getitem__, self._order))
         self._reach: list[int] | None = None
@@ -136,8 +147,8 @@ class SymbolIndex:
         """For many addresses, the name of the innermost symbol and the distance from its start; None where none is."""
         names: list[str | None] = []
         offsets: list[int | None] = []
-        if self._window != _EVERYTHING:
-            self._sort(_EVERYTHING)
+        if self._window != _EVERYWHERE:
+            self._sort(*_EVERYWHERE)
         starts, extents = self._starts, self._extents
         for address in addresses:
             position = bisect_right(starts, address) - 1

@@ -296,23 +296,22 @@ class SymbolTable:
         return [index for index in self._entries_named(offsets) if self._has_value(index)]
 
     @cached_property
-    def _name_offsets(self) -> list[int]:
-        return self._name_column.tolist()
+    def _name_bytes(self) -> bytes:
+        return self._name_column.tobytes()
 
     def _entries_named(self, offsets: Collection[int]) -> Iterable[int]:
         if len(offsets) > 1:
-            return (index for index, offset in enumerate(self._name_offsets) if offset in offsets)
+            return (index for index, offset in enumerate(self._name_column) if offset in offsets)
         return self._entries_at(*offsets)
 
     def _entries_at(self, offset: int) -> Iterator[int]:
-        """The entries whose name starts at that string-table offset (`list.index`: no Python loop)."""
-        index = -1
-        try:
-            while True:
-                index = self._name_offsets.index(offset, index + 1)
-                yield index
-        except ValueError:
-            return
+        """The entries whose name starts at that string-table offset: a search in the column's bytes, without a loop."""
+        column, wanted = self._name_bytes, array("I", [offset]).tobytes()
+        position = column.find(wanted)
+        while position >= 0:
+            if position % len(wanted) == 0:
+                yield position // len(wanted)
+            position = column.find(wanted, position + 1)
 
     def has_name(self, name: str) -> bool:
         """Whether a symbol has that name, or one that ends in it: a quick look before `indexes_of`."""
