@@ -521,7 +521,7 @@ DATA_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("alloc_tags", "alloc_tags", "6.12-"),
     _bounded("annotated_branch_profile", "annotated_branch_profile"),
     _bounded("branch_profile", "branch_profile"),
-    _bounded("trace_printk_fmt", "___trace_bprintk_fmt"),
+    _bounded("trace_bprintk_fmt"),
     _bounded("tracepoint_str"),
     _bounded("bpf_raw_tp_map", "_bpf_raw_tp"),
     _row("kunit_test_suites", "__kunit_suites_start __kunit_suites_end", kernels="5.10-"),
@@ -530,7 +530,7 @@ DATA_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("orc_header", "orc_header", "6.5-", writable=True),
     _bounded("orc_unwind_ip", "orc_unwind_ip", writable=True),
     _bounded("orc_unwind", "orc_unwind", writable=True),
-    _row("orc_lookup", "orc_lookup orc_lookup_end", cls=DATA, freed=False, ro=False),
+    _row("orc_lookup", "orc_lookup orc_lookup_end", cls=BSS, freed=False, ro=False),
     _row(
         "vvar",
         "__vvar_page __init_begin",

@@ -24,6 +24,10 @@ LARGEST_MAP = 256 << 20  # bytes
 _ADDRESSES = 1 << 64
 
 _GNU_START = b"Linker script and memory map"
+_LLD_HEADERS = tuple(
+    (*numbers, b"Align", b"Out", b"In", b"Symbol")
+    for numbers in ((b"VMA", b"LMA", b"Size"), (b"Address", b"Size"))  # the second: before LLVM 7
+)
 _WHOLE = "vmlinux.o"
 _WHOLE_MAP = "vmlinux.o.map"
 
@@ -173,7 +177,7 @@ def _rows(path: str, relocatable: bool) -> Iterator[_Row]:
             if status.st_size > LARGEST_MAP:
                 raise InputError(f"{path}: larger than {LARGEST_MAP >> 20} MiB: not a link map")
             first = file.readline()
-            if first.split()[-4:] == [b"Align", b"Out", b"In", b"Symbol"]:
+            if tuple(first.split()) in _LLD_HEADERS:
                 yield from _lld_rows(path, file, first, relocatable)
             else:
                 file.seek(0)
