@@ -1,0 +1,45 @@
+"""What a user sources in gdb: `source kplug/gdb/kplug.py`. It finds the core and loads the front end; no more.
+
+Neither this folder nor the checkout goes on sys.path: from there `import gdb` would find the folder gdb/, and
+`import kplug` this file. Sourcing it again loads everything anew.
+"""
+
+import importlib.util
+import os
+import sys
+
+# The syntax of any Python 3, to be able to say that one is too old.
+# ruff: noqa: UP032, UP036
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+
+def _load(script):
+    import gdb
+
+    if sys.version_info < (3, 9):
+        found = "{}.{}".format(*sys.version_info[:2])
+        raise gdb.GdbError("kplug needs a gdb with Python 3.9 or newer; this one has " + found)
+    here = os.path.dirname(script)
+    root = os.path.dirname(here)
+    # In a checkout the front end lies in a folder of its own; in an installed package this script lies in it.
+    front_end = os.path.join(here, "kplug_gdb")
+    if not os.path.isdir(front_end):
+        front_end = here
+    former = sys.modules.get("kplug_gdb")
+    if former is not None:
+        former.unload()
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("kplug", "kplug_gdb")]:
+        del sys.modules[name]
+    for name, folder in (("kplug", os.path.join(root, "kplug")), ("kplug_gdb", front_end)):
+        start = os.path.join(folder, "__init__.py")
+        if not os.path.isfile(start):
+            raise gdb.GdbError("kplug: {} is missing: this is no whole checkout or package".format(start))
+        spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[folder])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    sys.modules["kplug_gdb"].load(root)
+
+
+# gdb gives the name as it was typed: relative, with ~, through symbolic links.
+_load(os.path.realpath(os.path.expanduser(__file__)))

@@ -1,0 +1,32 @@
+"""kplug's front end for gdb: its commands, its values, and the core's view of what gdb debugs.
+
+Loaded by kplug.py, which is what a user sources. Nothing is asked of the target, and nothing heavy imported, before a
+command needs it.
+"""
+
+from __future__ import annotations
+
+import gdb
+
+
+def load(root: str) -> None:
+    """Register everything with gdb. `root` is the folder that holds the core's package."""
+    from kplug_gdb import dependencies
+    from kplug_gdb.register import register
+
+    if int(gdb.VERSION.split(".")[0]) < 12:
+        raise gdb.GdbError(f"kplug needs gdb 12 or newer; this is {gdb.VERSION}")
+    dependencies.install(root)
+    register()
+    missing = dependencies.missing_line()
+    if missing:
+        gdb.write(f"{missing}\n", gdb.STDERR)
+
+
+def unload() -> None:
+    """Let go of gdb's hooks, before the modules are loaded anew. Commands stay until they are defined again."""
+    from kplug_gdb import dependencies
+    from kplug_gdb.register import unregister
+
+    unregister()
+    dependencies.uninstall()

@@ -1,0 +1,63 @@
+"""`kaslr --apply`: gdb itself gets the kernel's symbols where they are, so that bt, break and p work."""
+
+from __future__ import annotations
+
+import gdb
+from kplug.errors import InputError, UsageError
+from kplug.placement import PERCPU_SECTION
+from kplug_gdb import objfiles
+from kplug_gdb.host import HOST
+
+
+def apply() -> str:
+    """Replace gdb's symbols of the vmlinux by moved ones; returns what to tell the user.
+
+    `symbol-file -o` would move x86_64's per-CPU section too, whose addresses are offsets and do not move (up to 6.14);
+    `add-symbol-file -o OFFSET -s SECTION ADDRESS` keeps it where it is.
+    """
+    session = HOST.session()
+    main = session.main
+    if main is None or not HOST.target.has_memory():
+        raise UsageError("kaslr --apply: there is no target whose kernel could have moved")
+    if session.warnings and not main.placement.slide:
+        raise UsageError(f"kaslr --apply: {session.warnings[0]}")
+    path, placement = main.image.path, main.placement
+    section = next(s for s in main.image.sections if s.occupies_addresses and s.executable and s.address)
+    applied = objfiles.applied_slide(path, section.name, section.address)
+    if applied == placement.slide:
+        return f"gdb's symbols are at {placement.slide_text} already"
+    quoted = path.replace("\\", "\\\\").replace('"', '\\"')
+    command = f'add-symbol-file "{quoted}" -o {placement.slide:#x}'
+    if placement.unmoved is not None:
+        command += f" -s {PERCPU_SECTION} {placement.unmoved.start:#x}"
+    confirm = gdb.parameter("confirm")
+    gdb.execute("set confirm off", to_string=True)
+    try:
+        _remove(path, applied is not None)
+        gdb.execute(command, to_string=True)
+    except gdb.error as error:
+        raise InputError(f"kaslr --apply: gdb does not take {path}: {error}") from None
+    finally:
+        gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
+    if objfiles.applied_slide(path, section.name, section.address) != placement.slide:
+        raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
+    return f"gdb's symbols of {path} moved by {placement.slide_text}"
+
+
+def _remove(path: str, loaded: bool) -> None:
+    """Take away the symbols that are in the wrong place: the program's, or those of an earlier add-symbol-file."""
+    if not loaded:
+        return
+    space = gdb.current_progspace()
+    if space is not None and space.filename:
+        gdb.execute("symbol-file", to_string=True)
+    for objfile in gdb.objfiles():
+        if objfile.is_valid() and objfile.owner is None and objfile.filename == path:
+            address = _text_address(path)
+            if address is not None:
+                gdb.execute(f"remove-symbol-file -a {address:#x}", to_string=True)
+
+
+def _text_address(path: str) -> int | None:
+    """Where gdb has the file's first code section."""
+    return next((address for found, name, address in objfiles.sections(".text") if found == path), None)

@@ -1,0 +1,119 @@
+"""The k-commands at gdb's prompt: the core's own, each a `gdb.Command`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import gdb
+from kplug import __version__
+from kplug.commands.base import Command, Facts, HelpRequestedError, Output
+from kplug.errors import UsageError
+from kplug_gdb import completion, dependencies, words
+from kplug_gdb.guard import guard
+from kplug_gdb.output import show
+
+
+class KCommand(gdb.Command):
+    """One command of the core. Subclasses are made by `define`, so that each has its help as its docstring."""
+
+    command: Command
+
+    def __init__(self) -> None:
+        super().__init__(self.command.host_name, gdb.COMMAND_DATA)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        with guard():
+            parser = self.command.parser(self.command.host_name)
+            self.add_arguments(parser)
+            try:
+                arguments = words.parse(self.command, parser, argument)
+            except HelpRequestedError as text:
+                gdb.write(str(text))
+                return
+            self.answer(arguments, argument)
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """What the command takes in gdb alone."""
+
+    def answer(self, arguments: argparse.Namespace, line: str) -> None:
+        """Run the command and show what comes."""
+        show(self.outputs(arguments, line), arguments)
+
+    def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
+        from kplug_gdb.host import HOST
+
+        return self.command.run(HOST.session(), arguments)
+
+    def complete(self, text: str, word: str) -> list[str] | int:
+        with guard():
+            return completion.complete(self.command, text, word)
+
+
+class WhereCommand(KCommand):
+    """kwhere: without words it asks about $pc, and a line of several words may be one expression."""
+
+    def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
+        from kplug_gdb.host import HOST
+
+        if not arguments.expressions and not HOST.target.has_memory():
+            raise UsageError("kwhere: no address given, and without a target there is no $pc")
+        session = HOST.session()
+        arguments.expressions = words.expressions(arguments.expressions, line, session.places) or ["$pc"]
+        return self.command.run(session, arguments)
+
+
+class KaslrCommand(KCommand):
+    """kaslr: in gdb it can also move gdb's own symbols."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
+        )
+
+    def answer(self, arguments: argparse.Namespace, line: str) -> None:
+        if arguments.apply:
+            from kplug_gdb.apply import apply
+
+            self.dont_repeat()
+            gdb.write(f"{apply()}\n")
+            return
+        super().answer(arguments, line)
+
+
+class StatusCommand(KCommand):
+    """kplug: what there is is shown even where something is missing for an answer."""
+
+    def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
+        lacking = dependencies.missing_line()
+        if lacking:
+            facts = {"kplug": __version__, "gdb": gdb.VERSION, "missing pyelftools": lacking}
+            return iter((Facts("kplug.status/1", facts),))
+        from kplug_gdb.host import HOST
+
+        return self.command.run(HOST.status_session(), arguments)
+
+
+_KINDS: dict[str, type[KCommand]] = {
+    "where": WhereCommand,
+    "kaslr": KaslrCommand,
+    "kplug": StatusCommand,
+}
+
+
+def define(command: Command) -> KCommand:
+    """Register a command with gdb; one of that name from an earlier loading is replaced."""
+    kind = _KINDS.get(command.name, KCommand)
+    defined: type[KCommand] = type(f"K{command.name}", (kind,), {"command": command, "__doc__": help_text(command)})
+    return defined()
+
+
+def help_text(command: Command) -> str:
+    """What `help kwhere` shows. The first line is what `help data` and `apropos` show."""
+    name = command.host_name
+    parser = command.parser(name)
+    if command.name == "kaslr":
+        KaslrCommand.add_arguments(None, parser)  # type: ignore[arg-type]  # (no gdb.Command is needed for it)
+    summary = command.summary[0].upper() + command.summary[1:]
+    summary += "" if summary.endswith((".", "?")) else "."
+    return f"{summary}\n\n{parser.format_help().rstrip()}"

@@ -1,0 +1,54 @@
+"""Completion: options at once, symbols from the vmlinux's table. The target is never asked."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import gdb
+from kplug.commands.base import Command
+
+# gdb asks on every Tab; more than a screen of names helps nobody.
+LIMIT = 200
+
+_WORD = re.compile(r"[\w.$]*$")
+
+
+def complete(command: Command, text: str, word: str) -> list[str] | int:
+    """The continuations of the last word of `text`. gdb wants them from where its own `word` starts."""
+    last = text.rpartition(" ")[2]
+    if last.startswith("-"):
+        # gdb breaks words at "-", so that what it calls the word may begin in the middle of an option.
+        skipped = len(last) - len(word)
+        return [option[skipped:] for option in options(command) if option.startswith(last)]
+    if not command.takes_symbols:
+        return gdb.COMPLETE_NONE
+    match = _WORD.search(word)
+    stem = match.group() if match else word
+    prefix = word[: len(word) - len(stem)]
+    return [prefix + name for name in symbols(stem)]
+
+
+def options(command: Command) -> list[str]:
+    """The long options that the command takes."""
+    parser = command.parser(command.host_name)
+    if command.name == "kaslr":
+        parser.add_argument("--apply", action="store_true")
+    found = []
+    for action in parser._actions:  # argparse has no public list of what was declared
+        if action.help != argparse.SUPPRESS:
+            found += [option for option in action.option_strings if option.startswith("--")]
+    return sorted(found)
+
+
+def symbols(stem: str) -> list[str]:
+    """Names of the vmlinux that begin so; none for an empty stem, which would be all of them."""
+    from kplug.errors import KplugError
+    from kplug_gdb.host import HOST
+
+    if not stem:
+        return []
+    try:
+        return HOST.images.vmlinux().symbols.prefix(stem, LIMIT)
+    except KplugError:
+        return []

@@ -1,0 +1,106 @@
+"""The core file that gdb has loaded: which addresses it really holds, and what it notes of the kernel.
+
+gdb answers from the vmlinux wherever a core holds nothing (gdb/corelow.c: what the core does not have is asked of the
+stratum below). For a kernel's data these are the initial values. So the core's own program headers decide.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from functools import lru_cache
+
+import gdb
+from kplug.errors import InputError, TargetError
+from kplug.image.elf import ElfFile
+from kplug.memory import UnmappedError
+from kplug.model import State
+from kplug.slide_ways import kernel_offset
+from kplug_gdb.reading import read_plainly
+
+_KERNEL_HALF = 1 << 63
+_HEADING = re.compile(r"^Local core dump file:\n\s*[`'](?P<path>.*)', file type ", re.MULTILINE)
+
+
+def core_path() -> str | None:
+    """The path of the core file that is being debugged, or None if it is no core."""
+    connection = gdb.selected_inferior().connection
+    if connection is None or connection.type != "core":
+        return None
+    match = _HEADING.search(gdb.execute("info files", to_string=True))
+    return match.group("path") if match else None
+
+
+class CoreFile:
+    """The memory of an ELF core, by virtual address, or (dumps of physical memory) by physical address only."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._elf = elf = ElfFile(path)
+        self.offset = kernel_offset(elf.notes())
+        self._physical_base = _physical_base(elf)
+        self._loads = loads = [segment for segment in elf.segments if segment.type == "LOAD" and segment.file_size]
+        virtual = [segment for segment in loads if segment.address >= _KERNEL_HALF]
+        self.physical_only = bool(loads) and not virtual
+        self._ranges = sorted((s.address, s.address + s.file_size) for s in loads)
+        self._starts = [start for start, _ in self._ranges]
+        # Ranges may overlap; none that holds an address begins further below it than this.
+        self._longest = max((end - start for start, end in self._ranges), default=0)
+
+    def holds(self, address: int, size: int) -> bool:
+        """Whether the core has these bytes."""
+        position = bisect_right(self._starts, address) - 1
+        while position >= 0 and address - self._starts[position] < self._longest:
+            if address + size <= self._ranges[position][1]:
+                return True
+            position -= 1
+        return False
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a virtual address; UnmappedError where the core has none."""
+        if not self.holds(address, size):
+            raise UnmappedError(f"the core has no memory at {address:#x}")
+        return read_plainly(address, size)
+
+    def read_image(self, address: int, size: int) -> bytes:
+        """Bytes of the kernel image in a dump of physical memory: phys_base says where it is (x86_64)."""
+        if self._physical_base is None:
+            raise TargetError(f"{self.path}: does not say where in physical memory the kernel is")
+        # arch/x86/include/asm/page_64.h: __phys_addr_nodebug.
+        physical = address - 0xFFFFFFFF80000000 + self._physical_base & (1 << 64) - 1
+        for load in self._loads:
+            offset = physical - load.physical_address
+            if offset >= 0 and offset + size <= load.file_size:
+                return self._elf.read(load.offset + offset, size, "memory")
+        raise UnmappedError(f"the core has no memory at physical address {physical:#x}")
+
+    def state(self, address: int) -> State:
+        """What a dump proves: that an address was mapped. What is not in it may only have been left out."""
+        return State(mapped=True if not self.physical_only and self.holds(address, 1) else None)
+
+
+def _physical_base(elf: ElfFile) -> int | None:
+    for note in elf.notes():
+        if note.owner == "VMCOREINFO":
+            match = re.search(rb"^NUMBER\(phys_base\)=(-?\d{1,20})$", note.description, re.MULTILINE)
+            if match:
+                return int(match.group(1))
+    return None
+
+
+@lru_cache(maxsize=1)
+def _open(path: str, size: int, modified: int) -> CoreFile:
+    return CoreFile(path)
+
+
+def current_core() -> CoreFile | None:
+    """The core that gdb debugs, opened once; None if it is no core. InputError if it cannot be read."""
+    path = core_path()
+    if path is None:
+        return None
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    return _open(path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,95 @@
+"""Values for expressions: $kwhere(a), $ksection(a), $kregion(a), $kclass(a), for printf and breakpoint conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gdb
+from kplug_gdb.guard import guard
+
+if TYPE_CHECKING:
+    from kplug.model import Annotation
+
+
+class _KFunction(gdb.Function):
+    """A function of one address. Its docstring is gdb's help for it."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        super().__init__(self.name)
+
+    def invoke(self, *arguments: gdb.Value) -> gdb.Value | str:
+        with guard():
+            if len(arguments) != 1:
+                raise gdb.GdbError(f"${self.name} takes one address")
+            from kplug_gdb.host import HOST
+            from kplug_gdb.values import as_address
+
+            session = HOST.session()
+            address = as_address(arguments[0], f"${self.name}'s argument")
+            return _printable(self.name, self.answer(session.resolver.where(address)))
+
+    def answer(self, annotation: Annotation) -> str:
+        """The text for an answer."""
+        raise NotImplementedError
+
+
+def _printable(name: str, text: str) -> gdb.Value | str:
+    """The text as a value that `printf "%s"` takes as it is.
+
+    gdb prints the text of a convenience variable directly; for any other string it wants to call the program's malloc
+    (gdb/printcmd.c, printf_c_string), and a kernel has none.
+    """
+    variable = f"_kplug_{name}"
+    gdb.set_convenience_variable(variable, text)
+    return gdb.convenience_variable(variable) or text
+
+
+class KWhere(_KFunction):
+    """The one-line answer for an address: $kwhere(ADDRESS)."""
+
+    name = "kwhere"
+
+    def answer(self, annotation: Annotation) -> str:
+        from kplug.render.safe import safe
+        from kplug.render.summary import summarize
+
+        return safe(str(summarize(annotation)))
+
+
+class KSection(_KFunction):
+    """The ELF section that holds an address, or an empty string: $ksection(ADDRESS)."""
+
+    name = "ksection"
+
+    def answer(self, annotation: Annotation) -> str:
+        return _last(annotation, "section")
+
+
+class KRegion(_KFunction):
+    """The narrowest linker-script region that holds an address, or an empty string: $kregion(ADDRESS)."""
+
+    name = "kregion"
+
+    def answer(self, annotation: Annotation) -> str:
+        return _last(annotation, "region")
+
+
+class KClass(_KFunction):
+    """The class of an address, text, rodata, init, data, bss, percpu, brk or none: $kclass(ADDRESS)."""
+
+    name = "kclass"
+
+    def answer(self, annotation: Annotation) -> str:
+        return annotation.region_class
+
+
+def _last(annotation: Annotation, kind: str) -> str:
+    from kplug.render.safe import safe
+
+    layer = annotation.last(kind)
+    return safe(layer.name) if layer is not None else ""
+
+
+FUNCTIONS = (KWhere, KSection, KRegion, KClass)

@@ -1,0 +1,43 @@
+"""The boundary between kplug and gdb: whatever goes wrong inside reaches the user as one line."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gdb
+from kplug_gdb import dependencies
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn errors into gdb's own. With `set python print-stack full` those of our own making keep their traceback."""
+    try:
+        yield
+    except gdb.GdbError:
+        raise
+    except gdb.error as error:
+        raise gdb.GdbError(_first_line(str(error))) from None
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] == dependencies.PACKAGE:
+            raise gdb.GdbError(dependencies.missing_line() or str(error)) from None
+        raise gdb.GdbError(f"kplug is not whole: {error}") from None
+    except Exception as error:  # the one boundary: nothing of ours may end in a traceback
+        from kplug.errors import KplugError
+
+        if isinstance(error, KplugError):
+            from kplug.render.safe import safe
+
+            raise gdb.GdbError(safe(str(error))) from None
+        if gdb.parameter("python print-stack") == "full":
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise gdb.GdbError(
+            f"kplug: internal error: {type(error).__name__}: {_first_line(str(error))} "
+            f"({place.filename}:{place.lineno}; `set python print-stack full` shows more)"
+        ) from None
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["unknown error"])[0]

@@ -1,0 +1,68 @@
+"""Source lines and inlined functions, from gdb's own debug information."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import gdb
+from kplug import model
+from kplug.image.placed import PlacedImage
+from kplug.model import Layer
+from kplug_gdb import objfiles
+
+_MASK = (1 << 64) - 1
+
+
+class GdbLines:
+    """The `line` layer, asked of gdb at the address where gdb has the symbols: moved or not (kaslr --apply)."""
+
+    def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
+        place = _gdb_address(address, link_address, image)
+        if place is None:
+            return ()
+        try:
+            return tuple(_layers(place))
+        except gdb.error:
+            return ()  # debug information that gdb cannot read
+
+
+def _gdb_address(address: int, link_address: int, image: PlacedImage) -> int | None:
+    """Where gdb has the code; None if gdb has no symbols of that file, or the address is no code."""
+    piece = image.piece(address)
+    section = piece.section if piece is not None else None
+    if section is None or not section.executable:
+        return None
+    if image.image.is_module:
+        return address
+    slide = objfiles.applied_slide(image.image.path, section.name, section.address)
+    return None if slide is None else link_address + slide & _MASK
+
+
+def _layers(place: int) -> Iterator[Layer]:
+    found = gdb.find_pc_line(place)
+    table = found.symtab
+    if table is None or not table.is_valid() or not found.line:
+        return
+    details: dict[str, Any] = {"file": table.filename, "line": found.line, "inlined": list(_inlined(place, found))}
+    yield Layer(model.LINE, f"{table.filename}:{found.line}", None, None, "gdb's debug information", details)
+
+
+def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]:
+    """The functions at the address, innermost first, if one was inlined into another.
+
+    gdb's interface does not tell from which line an inlined function was called: only the innermost line is known.
+    """
+    functions = []
+    block = gdb.block_for_pc(place)
+    while block is not None and not block.is_static and not block.is_global:
+        if block.function is not None:
+            functions.append(block.function)
+        block = block.superblock
+    if len(functions) < 2:
+        return
+    file: str | None = found.symtab.filename if found.symtab is not None else None
+    line: int | None = found.line
+    for function in functions:
+        yield {"function": function.name, "file": file, "line": line}
+        file = line = None

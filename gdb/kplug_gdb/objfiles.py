@@ -1,0 +1,107 @@
+"""What gdb has loaded: which of its files is the kernel, how far gdb itself has moved it, and modules.
+
+gdb has no interface for the sections of its files; `maintenance info sections` prints them, at the addresses that gdb
+uses for them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gdb
+from kplug.errors import InputError
+
+# A Linux kernel has all sorts of sections; one of these is in each of them, and in no other program.
+_KERNEL_SECTIONS = ("__ksymtab", "__ex_table", ".init.text", "__param")
+
+_FILE_LINE = re.compile(r"^(?:Exec|Object) file: [`'](?P<path>.*)', file type ")
+_SECTION_LINE = re.compile(r"^ \[\d+\]\s+0x(?P<start>[0-9a-f]+)->0x[0-9a-f]+ at 0x[0-9a-f]+: (?P<name>\S+)")
+
+
+@dataclass(frozen=True)
+class FileId:
+    """A file as it is on disk now: another size or time means another build."""
+
+    path: str
+    size: int
+    modified: int
+
+
+def file_id(path: str) -> FileId:
+    """The identity of a file. InputError if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    return FileId(path, status.st_size, status.st_mtime_ns)
+
+
+def loaded_paths() -> list[str]:
+    """The files whose symbols gdb has, the program itself first; no file twice, and no separate debug files."""
+    space = gdb.current_progspace()
+    paths = [space.filename] if space is not None and space.filename else []
+    for objfile in gdb.objfiles():
+        if objfile.is_valid() and objfile.owner is None and objfile.filename:
+            paths.append(objfile.filename)
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
+
+
+def find_vmlinux() -> str | None:
+    """The one of gdb's files that is a Linux kernel, or None."""
+    return next((path for path in loaded_paths() if looks_like_kernel(path)), None)
+
+
+def looks_like_kernel(path: str) -> bool:
+    """Whether the file is a linked ELF file with a kernel's sections. Only headers are read, and once for a file."""
+    try:
+        return _looks_like_kernel(file_id(path))
+    except InputError:
+        return False
+
+
+_kernels: dict[FileId, bool] = {}
+
+
+def _looks_like_kernel(file: FileId) -> bool:
+    from kplug.image.elf import ElfFile
+
+    known = _kernels.get(file)
+    if known is None:
+        elf = ElfFile(file.path)
+        names = {section.name for section in elf.sections}
+        known = _kernels[file] = not elf.relocatable and any(name in names for name in _KERNEL_SECTIONS)
+        elf.close()
+    return known
+
+
+def module_paths() -> tuple[str, ...]:
+    """The files among gdb's that are kernel modules by name."""
+    return tuple(path for path in loaded_paths() if re.search(r"\.ko(\.debug)?$", path))
+
+
+def sections(*names: str) -> Iterator[tuple[str, str, int]]:
+    """(file, section, address) of gdb's files, at the addresses that gdb uses; with `names` those sections only."""
+    text = gdb.execute(f"maintenance info sections -all-objects {' '.join(names)}", to_string=True)
+    path = ""
+    for line in text.splitlines():
+        heading = _FILE_LINE.match(line)
+        if heading:
+            path = heading.group("path")
+            continue
+        section = _SECTION_LINE.match(line)
+        if section:
+            yield path, section.group("name"), int(section.group("start"), 16)
+
+
+def applied_slide(path: str, section: str, link_address: int) -> int | None:
+    """How far gdb itself has moved the symbols of that file (modulo 2**64), told by one of its sections.
+
+    None if gdb has no symbols of it; 0 if they are where they were linked.
+    """
+    for found, name, address in sections(section):
+        if name == section and (found == path or os.path.realpath(found) == os.path.realpath(path)):
+            return address - link_address & (1 << 64) - 1
+    return None

@@ -1,0 +1,163 @@
+"""`set kplug ...` and `show kplug ...`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gdb
+from kplug_gdb.settings import SETTINGS
+
+
+class _Prefix(gdb.Command):
+    """Settings of kplug, which says what a kernel address is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, gdb.COMMAND_DATA, gdb.COMPLETE_NONE, True)
+        self.name = name
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        if argument:
+            raise gdb.GdbError(
+                f"{self.name}: no setting {argument!r}; there are: {', '.join(p.name for p in PARAMETERS)}"
+            )
+        for kind in PARAMETERS:
+            gdb.execute(f"show kplug {kind.name}")
+
+
+class _KParameter(gdb.Parameter):
+    """A setting whose value, once checked, goes to `SETTINGS`. `initial` is gdb's form of the default."""
+
+    name = ""
+    kind = gdb.PARAM_STRING
+    initial: Any = None
+    choices: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        former = _former(f"kplug {self.name}")
+        if self.choices:
+            super().__init__(f"kplug {self.name}", gdb.COMMAND_DATA, self.kind, self.choices)
+        else:
+            super().__init__(f"kplug {self.name}", gdb.COMMAND_DATA, self.kind)
+        self.value = self.initial if former is None else former
+        self._good = self.value
+        self.take(self.value)
+
+    def get_set_string(self) -> str:
+        try:
+            self.take(self.value)
+        except gdb.GdbError:
+            self.value = self._good
+            raise
+        self._good = self.value
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"{self.show_doc.rstrip('.')}: {value or 'auto'}."
+
+    def take(self, value: Any) -> None:
+        """Put the value into SETTINGS. GdbError if it is none."""
+        raise NotImplementedError
+
+
+def _former(name: str) -> Any:
+    """The value from before the script was sourced again; None at the first time."""
+    try:
+        return gdb.parameter(name)
+    except RuntimeError:
+        return None
+
+
+class Vmlinux(_KParameter):
+    """The kernel's ELF file, where it is none of those that gdb has loaded; empty for gdb's own."""
+
+    name = "vmlinux"
+    kind = gdb.PARAM_OPTIONAL_FILENAME
+    initial = ""
+    set_doc = "Set the kernel's ELF file"
+    show_doc = "The kernel's ELF file"
+
+    def take(self, value: Any) -> None:
+        path = os.path.expanduser(value) if value else None
+        if path is not None and not os.path.isfile(path):
+            raise gdb.GdbError(f"{value}: no such file")
+        SETTINGS.vmlinux = path
+
+
+class Slide(_KParameter):
+    """How far the kernel was moved: auto finds it in the target, none means not at all, a number of bytes says it."""
+
+    name = "slide"
+    initial = "auto"
+    set_doc = "Set how far the kernel was moved: auto, none, or a number of bytes"
+    show_doc = "How far the kernel was moved"
+
+    def take(self, value: Any) -> None:
+        text = str(value or "auto").strip()
+        if text == "auto":
+            SETTINGS.slide = None
+        elif text == "none":
+            SETTINGS.slide = 0
+        else:
+            try:
+                SETTINGS.slide = int(text, 0) & (1 << 64) - 1
+            except ValueError:
+                raise gdb.GdbError(f"{text}: auto, none or a number of bytes (0x8a00000) is needed") from None
+
+
+class Check(_KParameter):
+    """Whether the vmlinux must be the target's: its banner and build ID are looked for in memory."""
+
+    name = "check"
+    kind = gdb.PARAM_BOOLEAN
+    initial = True
+    set_doc = "Set whether the vmlinux is checked against the target's memory"
+    show_doc = "Whether the vmlinux is checked against the target's memory"
+
+    def get_show_string(self, value: str) -> str:
+        return f"{self.show_doc}: {value}."
+
+    def take(self, value: Any) -> None:
+        SETTINGS.check = bool(value)
+
+
+class Lines(_KParameter):
+    """Whether answers have the source line, read from gdb's debug information."""
+
+    name = "lines"
+    kind = gdb.PARAM_BOOLEAN
+    initial = True
+    set_doc = "Set whether answers have the source line"
+    show_doc = "Whether answers have the source line"
+
+    def take(self, value: Any) -> None:
+        SETTINGS.lines = bool(value)
+
+
+class Color(_KParameter):
+    """Colours: on, off, or auto, which follows gdb's `style enabled` on a terminal."""
+
+    name = "color"
+    kind = gdb.PARAM_ENUM
+    initial = "auto"
+    choices = ("auto", "on", "off")
+    set_doc = "Set whether answers are coloured"
+    show_doc = "Whether answers are coloured"
+
+    def take(self, value: Any) -> None:
+        SETTINGS.color = str(value)
+
+
+PARAMETERS = (Vmlinux, Slide, Check, Lines, Color)
+
+
+def define() -> None:
+    """Register all of them. The values of an earlier loading are kept."""
+    kept = {kind: _former(f"kplug {kind.name}") for kind in PARAMETERS}
+    _Prefix("set kplug")
+    _Prefix("show kplug")
+    for kind in PARAMETERS:
+        parameter = kind()
+        if kept[kind] is not None:
+            parameter.value = kept[kind]
+            parameter.get_set_string()

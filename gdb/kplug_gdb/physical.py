@@ -1,0 +1,125 @@
+"""Physical memory through QEMU's gdb stub, and the kernel's memory through its page tables.
+
+QEMU docs, "GDB usage": the packets qqemu.PhyMemMode (ask) and Qqemu.PhyMemMode:1 or :0 (set) make memory packets mean
+physical addresses. A CPU that was stopped in user mode under page-table isolation has no mapping of the kernel, and so
+this is the only way to read it.
+"""
+
+from __future__ import annotations
+
+import signal
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gdb
+from kplug.errors import TargetError
+from kplug.memory import UnmappedError
+from kplug_gdb import registers
+from kplug_gdb.reading import read_plainly
+from kplug_gdb.x86_tables import Tables, Translation, translate
+
+
+def _ask(packet: str) -> bytes:
+    """The stub's answer to a packet; empty where it does not know it."""
+    connection = gdb.selected_inferior().connection
+    if not isinstance(connection, gdb.RemoteTargetConnection):
+        return b""
+    try:
+        answer: bytes | str = connection.send_packet(packet)
+    except gdb.error as error:
+        raise TargetError(f"the target does not answer: {str(error).splitlines()[0]}") from None
+    return answer if isinstance(answer, bytes) else answer.encode()
+
+
+def mode_on() -> bool | None:
+    """Whether the stub is in physical memory mode; None if it has no such mode."""
+    return {b"0": False, b"1": True}.get(_ask("qqemu.PhyMemMode"))
+
+
+def stub_has_it() -> bool:
+    """Whether the stub of this connection has such a mode: QEMU's does. Asked once for a connection."""
+    global _asked
+    connection = gdb.selected_inferior().connection
+    if connection is None:
+        return False
+    if _asked is None or _asked[0] is not connection:
+        _asked = (connection, mode_on() is not None)
+    return _asked[1]
+
+
+_asked: tuple[gdb.TargetConnection, bool] | None = None
+
+
+@contextmanager
+def physical_memory() -> Iterator[None]:
+    """Memory reads mean physical addresses inside. Whatever happens, the mode is put back to what it was.
+
+    Ctrl-C waits until it is: an interrupt between the packets would leave gdb reading the wrong memory from then on.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        before = mode_on()
+        if before is None:
+            raise TargetError("the target's stub cannot read physical memory (it is not QEMU's)")
+        try:
+            if not before:
+                _ask("Qqemu.PhyMemMode:1")
+            yield
+        finally:
+            if not before:
+                _put_back()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _put_back() -> None:
+    try:
+        _ask("Qqemu.PhyMemMode:0")
+    except KeyboardInterrupt:
+        # One that gdb had noticed before it was held back.
+        _ask("Qqemu.PhyMemMode:0")
+        raise
+
+
+def current_tables(*, kernel: bool) -> Tables | None:
+    """The selected CPU's page tables; None if it is no x86_64 or does not page.
+
+    `kernel`: those of the kernel, under page-table isolation, whatever the CPU uses right now.
+    """
+    cr0, cr3, cr4 = registers.register("cr0"), registers.register("cr3"), registers.register("cr4")
+    efer = registers.register("efer")
+    if cr0 is None or cr3 is None or cr4 is None or efer is None or not cr0 & registers.CR0_PAGING:
+        return None
+    root = cr3 & ~registers.CR3_USER_TABLES if kernel else cr3
+    return Tables(root, 5 if cr4 & registers.CR4_LA57 else 4, bool(efer & registers.EFER_NO_EXECUTE))
+
+
+def _entry(address: int) -> int:
+    number: int = struct.unpack("<Q", read_plainly(address, 8))[0]
+    return number
+
+
+def translation(tables: Tables, address: int) -> Translation | None:
+    """Where an address leads in these tables, or None."""
+    with physical_memory():
+        try:
+            return translate(_entry, tables, address)
+        except UnmappedError:
+            return None  # a table that lies outside of memory
+
+
+def read_through(tables: Tables, address: int, size: int) -> bytes:
+    """`size` bytes at a virtual address of these tables. UnmappedError where they map nothing."""
+    data = b""
+    with physical_memory():
+        while len(data) < size:
+            place = address + len(data) & (1 << 64) - 1
+            try:
+                found = translate(_entry, tables, place)
+            except UnmappedError:
+                found = None
+            if found is None:
+                raise UnmappedError(f"nothing is mapped at {place:#x}")
+            data += read_plainly(found.physical, min(found.room, size - len(data)))
+    return data

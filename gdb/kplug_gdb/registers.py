@@ -1,0 +1,63 @@
+"""The selected CPU's registers, as far as the stub gives them."""
+
+from __future__ import annotations
+
+import gdb
+
+_MASK = (1 << 64) - 1
+
+# Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).
+CR0_PAGING = 1 << 31
+CR4_LA57 = 1 << 12
+EFER_NO_EXECUTE = 1 << 11
+# arch/x86/include/asm/processor-flags.h: X86_CR3_PTI_PCID_USER_BIT's neighbour; the user's page tables are the page
+# after the kernel's (PTI_USER_PGTABLE_BIT, arch/x86/entry/calling.h).
+CR3_USER_TABLES = 1 << 12
+
+
+def register(*names: str) -> int | None:
+    """The value of the first of these registers that there is, of the innermost frame; None if there is none."""
+    try:
+        frame = gdb.newest_frame()
+    except gdb.error:
+        return None
+    for name in names:
+        try:
+            return int(frame.read_register(name)) & _MASK
+        except (gdb.error, ValueError):
+            continue
+    return None
+
+
+def program_counter() -> int | None:
+    """Where the selected CPU is, whatever frame is selected."""
+    try:
+        return int(gdb.newest_frame().pc()) & _MASK
+    except gdb.error:
+        return None
+
+
+def privileged() -> bool | None:
+    """Whether the selected CPU executes with the kernel's rights; None if its registers don't say."""
+    selector = register("cs")
+    if selector is not None:
+        in_protected_mode = (register("cr0") or 1) & 1
+        return not in_protected_mode or selector & 3 == 0
+    status = register("cpsr")
+    if status is not None:
+        return bool(status & 0xC)  # M[3:2] is the exception level (Arm ARM, "Saved Program Status Register")
+    return None
+
+
+def paging() -> bool:
+    """Whether the selected CPU translates addresses; true where its registers don't say."""
+    control = register("cr0")
+    return control is None or bool(control & CR0_PAGING)
+
+
+def forget() -> None:
+    """Make gdb read the registers anew: a reset through QEMU's monitor changes them behind its back."""
+    try:
+        gdb.execute("maintenance flush register-cache", to_string=True)
+    except gdb.error:
+        gdb.execute("flushregs", to_string=True)  # its name up to gdb 10

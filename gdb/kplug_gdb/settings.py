@@ -1,0 +1,19 @@
+"""What the user can set: `set kplug ...`, plain values here, read by whoever needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Settings:
+    """`slide` is None for auto, else the number of bytes (0 for none)."""
+
+    vmlinux: str | None = None
+    slide: int | None = None
+    check: bool = True
+    lines: bool = True
+    color: str = "auto"
+
+
+SETTINGS = Settings()

@@ -1,0 +1,112 @@
+"""How the kernel's memory can be read right now: the ways in, from the plain one to the roundabout ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kplug.memory import UnmappedError
+from kplug.model import UNKNOWN_STATE, State
+from kplug_gdb import physical, registers
+from kplug_gdb.corefile import CoreFile
+from kplug_gdb.reading import read_plainly
+
+_KERNEL_HALF = 1 << 63
+
+
+class View(Protocol):
+    """One way of reading kernel memory."""
+
+    # For `kplug`; and what is added to the name of a way that was tried so.
+    description: str
+    label: str
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a kernel virtual address. UnmappedError, or another TargetError."""
+
+    def state(self, address: int) -> State:
+        """What memory says of an address."""
+
+
+class LiveView:
+    """A live target, as its selected CPU sees memory."""
+
+    description = "as the CPU sees it"
+    label = ""
+
+    def read(self, address: int, size: int) -> bytes:
+        return read_plainly(address, size)
+
+    def state(self, address: int) -> State:
+        """Mapped or not, by reading a byte; with the rights, where the stub lets us walk the page tables."""
+        if not registers.paging():
+            return UNKNOWN_STATE
+        found = _walked_state(address, kernel=False)
+        if found is not None:
+            return found
+        try:
+            read_plainly(address, 1)
+        except UnmappedError:
+            return State(mapped=False)
+        return State(mapped=True)
+
+
+class KernelTablesView:
+    """A CPU in user mode under page-table isolation: the kernel through its own page tables, in physical memory."""
+
+    description = "physical, through the kernel's page tables (the CPU uses the user's, which map hardly any of it)"
+    label = ", by the kernel's page tables in physical memory"
+
+    def read(self, address: int, size: int) -> bytes:
+        tables = physical.current_tables(kernel=True)
+        if tables is None:
+            raise UnmappedError(f"nothing is mapped at {address:#x}")
+        return physical.read_through(tables, address, size)
+
+    def state(self, address: int) -> State:
+        return _walked_state(address, kernel=address >= _KERNEL_HALF) or UNKNOWN_STATE
+
+
+@dataclass
+class CoreView:
+    """A core with virtual addresses."""
+
+    core: CoreFile
+    description: str = "the core's, by virtual address"
+    label: str = ""
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.core.read(address, size)
+
+    def state(self, address: int) -> State:
+        return self.core.state(address)
+
+
+@dataclass
+class PhysicalCoreView:
+    """A core with physical addresses only: the kernel image by its phys_base, nothing else."""
+
+    core: CoreFile
+    description: str = "the core's, by physical address only"
+    label: str = ""
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.core.read_image(address, size)
+
+    def state(self, address: int) -> State:
+        return UNKNOWN_STATE
+
+
+def _walked_state(address: int, *, kernel: bool) -> State | None:
+    """Mapped and rights from the page tables; None where they cannot be walked (no x86_64, no QEMU)."""
+    tables = physical.current_tables(kernel=kernel) if physical.stub_has_it() else None
+    if tables is None:
+        return None
+    found = physical.translation(tables, address)
+    return State(mapped=found is not None, permissions=found.permissions if found else None)
+
+
+def may_be_isolated() -> bool:
+    """Whether the CPU may be using the user's half of a pair of page tables, which map hardly any of the kernel."""
+    cr3 = registers.register("cr3")
+    return bool(cr3 is not None and cr3 & registers.CR3_USER_TABLES and physical.stub_has_it())

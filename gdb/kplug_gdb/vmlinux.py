@@ -1,0 +1,67 @@
+"""The kernel image that gdb's vmlinux is: opened once, and anew when the file on disk is another."""
+
+from __future__ import annotations
+
+import os
+
+from kplug.errors import InputError
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening import module_name, open_elf, open_vmlinux
+from kplug_gdb import objfiles
+from kplug_gdb.objfiles import FileId
+from kplug_gdb.settings import SETTINGS
+
+
+class NoVmlinuxError(InputError):
+    """gdb has no file that is a kernel."""
+
+
+class Images:
+    """The images that the core works with. Only what a question needs is opened."""
+
+    def __init__(self) -> None:
+        self._vmlinux: tuple[FileId, KernelImage] | None = None
+        self._modules: dict[tuple[FileId, tuple[tuple[str, int], ...]], KernelImage] = {}
+
+    def vmlinux(self) -> KernelImage:
+        """The kernel; NoVmlinuxError if gdb has none."""
+        path = SETTINGS.vmlinux or objfiles.find_vmlinux()
+        if path is None:
+            raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel; give one with `file VMLINUX`")
+        file = objfiles.file_id(path)
+        if self._vmlinux is None or self._vmlinux[0] != file:
+            image = open_vmlinux(path)
+            if not len(image.symbols):
+                raise InputError(f"{path}: has no symbol table, and its debug file is not there")
+            if self._vmlinux is not None:
+                self._vmlinux[1].elf.close()
+            self._vmlinux = (file, image)
+        return self._vmlinux[1]
+
+    def vmlinux_if_open(self) -> KernelImage | None:
+        """The kernel if it has been opened already and is still the one, for what must not take time."""
+        return self._vmlinux[1] if self._vmlinux is not None else None
+
+    def modules(self) -> list[KernelImage]:
+        """The modules that the user gave to `add-symbol-file`, where gdb has put their sections."""
+        paths = objfiles.module_paths()
+        if not paths:
+            return []
+        named: dict[str, dict[str, int]] = {path: {} for path in paths}
+        for path, name, address in objfiles.sections():
+            # A section that add-symbol-file was given no address for lies near 0: nothing is claimed for it.
+            if path in named and address >> 63:
+                named[path].setdefault(name, address)
+        return [self._module(path, addresses) for path, addresses in named.items() if addresses]
+
+    def _module(self, path: str, addresses: dict[str, int]) -> KernelImage:
+        key = (objfiles.file_id(path), tuple(sorted(addresses.items())))
+        image = self._modules.get(key)
+        if image is None:
+            elf = open_elf(path)
+            if not elf.relocatable:
+                raise InputError(f"{path}: not a module (its type is {elf.type})")
+            # By name: gdb's numbers leave out the relocation sections.
+            bases = {s.index: addresses[s.name] for s in reversed(elf.sections) if s.allocated and s.name in addresses}
+            image = self._modules[key] = KernelImage(elf, name=module_name(os.path.basename(path)), bases=bases)
+        return image
