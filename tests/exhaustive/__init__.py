@@ -1,0 +1,1 @@
+"""kplug compared with the oracle, address by address (docs/oracle.md)."""

@@ -1,0 +1,88 @@
+"""Every bound, every symbol and 100,000 random addresses of three real kernels: kplug answers as the oracle does."""
+
+from __future__ import annotations
+
+import pytest
+
+from exhaustive.comparison import SLIDE, Subject, claims
+
+pytestmark = pytest.mark.kernel
+
+
+def test_enough_is_asked(subject: Subject) -> None:
+    # A comparison that lost its questions would pass.
+    assert len(subject.addresses) > 400_000
+    assert len(subject.near_bounds) > 300
+    answers = list(subject.oracle.answers(subject.near_bounds))
+    assert sum(claims(answer.piece) for answer in answers) > 250
+    assert len(subject.oracle.groups) > 60_000
+    assert len(subject.oracle.regions) > 70
+
+
+@pytest.mark.parametrize("slide", [0, SLIDE], ids=["as linked", "moved"])
+def test_bulk_answers_as_the_oracle(subject: Subject, slide: int) -> None:
+    subject.compare_bulk(slide).check()
+
+
+@pytest.mark.parametrize(("slide", "every"), [(0, 1), (SLIDE, 8)], ids=["as linked", "moved"])
+def test_where_answers_as_the_oracle(subject: Subject, slide: int, every: int) -> None:
+    subject.compare_where(slide, every).check()
+
+
+def test_what_is_an_offset_does_not_move(subject: Subject) -> None:
+    """The place the per-CPU section would have, had it moved, is nobody's."""
+    move, resolver = subject.moved(SLIDE)
+    addresses = [SLIDE + offset for offset in range(0, subject.percpu_end + 8, 64)]
+    columns = resolver.bulk(addresses)
+    assert {*columns.image, *columns.section, *columns.segment, *columns.region, *columns.symbol} == {None}
+    assert set(columns.region_class) == {"none"}
+    assert not [
+        layer for address in addresses[::16] for layer in resolver.where(address).layers if layer.kind == "image"
+    ]
+    assert move.runtime(subject.oracle.image[0]) == subject.oracle.image[0] + SLIDE
+
+
+def test_regions_have_the_values_of_their_symbols(subject: Subject) -> None:
+    oracle, tree = subject.oracle, subject.image.regions
+    assert tree.root is not None
+    assert (tree.root.start, tree.root.end) == oracle.image
+    wrong = []
+    for region in (*tree.regions, *tree.empty):
+        start = oracle.value(region.start_symbol) if region.start_symbol else None
+        end = oracle.value(region.end_symbol) if region.end_symbol else None
+        if start != region.start or (region.end_symbol and end != region.end):
+            wrong.append((region.name, region.start_symbol, region.end_symbol))
+    assert wrong == []
+
+
+def test_every_known_pair_is_a_region(subject: Subject) -> None:
+    def described(regions: object) -> list[tuple[int, int, str, str, str | None]]:
+        found = [(r.start, r.end, r.name, r.start_symbol, r.end_symbol) for r in regions]  # type: ignore[attr-defined]
+        return sorted(found, key=lambda row: (row[0], row[1], row[2]))
+
+    tree = subject.image.regions
+    assert described(r for r in tree.regions if r is not tree.root) == described(subject.oracle.regions)
+    assert described(tree.empty) == described(subject.oracle.empty)
+
+
+def test_every_start_stop_pair_is_a_region(subject: Subject) -> None:
+    """The convention that the linker and the kernel's macros use: `__start_X` with `__stop_X` or `__end_X`."""
+    known = {(region.start_symbol, region.end_symbol) for region in (*subject.oracle.regions, *subject.oracle.empty)}
+    missing = []
+    for row in subject.oracle.symbol_rows:
+        if row.name.startswith("__start_") and row.size == 0 and row.binding == "GLOBAL":
+            for end in ("__stop_", "__end_"):
+                end_name = end + row.name[len("__start_") :]
+                if subject.oracle.value(end_name) is not None and (row.name, end_name) not in known:
+                    missing.append((row.name, end_name))
+    assert missing == []
+
+
+def test_every_byte_of_the_image_is_answered(subject: Subject) -> None:
+    """A region, or a gap between two that have names."""
+    _, resolver = subject.moved(0)
+    start, end = subject.oracle.image
+    for bound in (start, *(bound for bound in subject.oracle.bounds() if start <= bound < end)):
+        layers = resolver.where(bound).layers
+        gaps = [layer for layer in layers if layer.kind == "gap" and layer.details["after"] and layer.details["before"]]
+        assert gaps or any(layer.kind == "region" for layer in layers), hex(bound)
