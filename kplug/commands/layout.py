@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
 from kplug.image.layout import section_to_segment_mapping
-from kplug.linker.regions import Gap
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
-    from kplug.linker.regions import Region
+    from kplug.linker.regions import Gap, Region
     from kplug.session import Session
 
 _RANGE = (Column("START", "start"), Column("END", "end"), Column("SIZE", "size", right=True))
@@ -102,6 +101,9 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
 
 
 def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    # Not at the head of the file: declaring the commands must stay cheap.
+    from kplug.linker.regions import Gap
+
     main = session.main
     if main is None:
         yield _no_image()
