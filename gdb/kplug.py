@@ -8,14 +8,14 @@ import importlib.util
 import os
 import sys
 
+import gdb
+
 # The syntax of any Python 3, to be able to say that one is too old.
 # ruff: noqa: UP032, UP036
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 
 def _load(script):
-    import gdb
-
     if sys.version_info < (3, 9):
         found = "{}.{}".format(*sys.version_info[:2])
         raise gdb.GdbError("kplug needs a gdb with Python 3.9 or newer; this one has " + found)
@@ -41,5 +41,12 @@ def _load(script):
     sys.modules["kplug_gdb"].load(root)
 
 
-# gdb gives the name as it was typed: relative, with ~, through symbolic links.
-_load(os.path.realpath(os.path.expanduser(__file__)))
+# The code's own file name, not __file__: a Python script that sources this one leaves its own name there (CPython's
+# PyRun_SimpleFile sets __file__ only where there is none). The name is as it was typed: relative, with ~, a link.
+_SCRIPT = os.path.realpath(os.path.expanduser(_load.__code__.co_filename))
+
+try:
+    _load(_SCRIPT)
+except gdb.GdbError as error:
+    # Raised out of a script it would be shown with a traceback.
+    gdb.write("{}\n".format(error), gdb.STDERR)
