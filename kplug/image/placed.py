@@ -33,6 +33,7 @@ class Piece(NamedTuple):
     section: Section | None
     segment: Segment | None
     region: str | None
+    freed_after_boot: bool | None
 
 
 class PlacedImage:
@@ -177,6 +178,7 @@ class PlacedImage:
             section=section_here,
             segment=segments[0] if segments else None,
             region=regions[-1].name if regions else None,
+            freed_after_boot=regions[-1].freed_after_boot if regions else None,
         )
 
     def _image_layer(self, in_root: bool) -> Layer:
