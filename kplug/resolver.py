@@ -7,10 +7,11 @@ from the widest kind to the narrowest. A new kind of address is one more locator
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from kplug import model
-from kplug.image.placed import PlacedImage
+from kplug.image.placed import Piece, PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.layout import AddressSpace
 
@@ -67,6 +68,8 @@ class SpecialLocator:
             details: dict[str, Any] = {"what": special.what, "meaning": special.meaning}
             if special.guess:
                 details["guess"] = True
+            if special.meant is not None:
+                details["meant"] = hex(special.meant)
             yield Layer(model.SPECIAL, special.name, special.base, None, "table of special values", details)
 
 
@@ -129,10 +132,12 @@ class Resolver:
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()
+        held: Piece | None = None
         for placed in self.images:
             piece = placed.piece(address)
             if piece is None:
                 continue
+            held = piece
             link_address = None if placed.image.is_module else placed.placement.link(address)
             region_class = piece.region_class
             image_layers = placed.layers(address, piece)
@@ -149,7 +154,11 @@ class Resolver:
         layers += image_layers
         for locator in self._locators:
             layers += locator.locate(address)
-        state = self.states.state(address) if self.states else UNKNOWN_STATE
+        state = UNKNOWN_STATE
+        if self.states is not None:
+            state = self.states.state(address)
+            if state.freed is None and held is not None and held.freed_after_boot is False:
+                state = replace(state, freed=False)  # the kernel never frees it: no page needs to be looked at
         return Annotation(
             input=text if text is not None else f"{address:#x}",
             address=address,

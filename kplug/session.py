@@ -8,35 +8,12 @@ from typing import NamedTuple
 
 from kplug.errors import ExpressionError
 from kplug.expressions import Place, places
+from kplug.facts import static_facts
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.layout import AddressSpace, Facts, address_space
 from kplug.target import Target
-
-
-def static_facts(placed: PlacedImage) -> Facts:
-    """What the vmlinux alone tells of its address space."""
-    image = placed.image
-    root = image.regions.root
-
-    def has(symbol: str) -> bool:
-        return image.symbols.has_name(symbol)
-
-    if root is None:
-        return Facts()
-    return Facts(
-        image_start=root.start,
-        image_end=root.end,
-        runtime_image_start=placed.placement.runtime(root.start),
-        # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
-        has_randomize_base=has("kernel_randomize_memory") or None,
-        # Without the variable the kernel was built for 4 levels only.
-        pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
-        kasan_shadow=has("kasan_early_shadow_page"),
-        has_randomize_memory=has("kernel_randomize_memory"),
-        has_early_init_stack=has("early_init_stack"),
-    )
 
 
 class Missing(NamedTuple):
