@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
@@ -34,7 +35,7 @@ def static_facts(placed: PlacedImage) -> Facts:
     )
 
 
-# Variables that hold a fact of the same name, or (name in memory, field).
+# (variable, the fact it holds, its bytes); both architectures that have tables are little-endian.
 _X86_64_VARIABLES = (
     ("page_offset_base", "page_offset_base", 8),
     ("vmalloc_base", "vmalloc_base", 8),
@@ -42,7 +43,6 @@ _X86_64_VARIABLES = (
     ("direct_map_physmem_end", "direct_map_physmem_end", 8),  # 6.13 and later
     ("physmem_end", "direct_map_physmem_end", 8),  # its name up to 6.12
     ("max_pfn", "max_pfn", 8),
-    ("__pgtable_l5_enabled", "pgtable_l5_enabled", 4),
 )
 _VARIABLES = {"x86_64": _X86_64_VARIABLES}
 
@@ -52,18 +52,25 @@ def memory_facts(placed: PlacedImage, read: Callable[[int, int], bytes]) -> Fact
 
     What cannot be read, or is not set yet early in boot (zero), stays as the vmlinux tells it.
     """
-    image = placed.image
     facts = static_facts(placed)
-    known: dict[str, int] = {}
-    for name, field, size in _VARIABLES.get(image.machine, ()):
-        for symbol in image.symbols.exact(name)[:1]:
-            try:
-                data = read(placed.symbol_address(symbol), size)
-            except TargetError:
-                continue
-            value = int.from_bytes(data, "little")
-            if value and len(data) == size:
-                known.setdefault(field, value)
-    level = known.pop("pgtable_l5_enabled", None)
-    facts = replace(facts, **known)
-    return replace(facts, pgtable_l5_enabled=True) if level else facts
+    known: dict[str, Any] = {}
+    for name, field, size in _VARIABLES.get(placed.image.machine, ()):
+        value = _variable(placed, read, name, size)
+        if value:
+            known.setdefault(field, value)
+    if placed.image.machine == "x86_64" and "page_offset_base" in known:  # set after the level is
+        level = _variable(placed, read, "__pgtable_l5_enabled", 4)
+        if level is not None:
+            known["pgtable_l5_enabled"] = bool(level)
+    return replace(facts, **known)
+
+
+def _variable(placed: PlacedImage, read: Callable[[int, int], bytes], name: str, size: int) -> int | None:
+    """The value of an unsigned variable of the image in memory; None if there is none or it cannot be read."""
+    for symbol in placed.image.symbols.exact(name)[:1]:
+        try:
+            data = read(placed.symbol_address(symbol), size)
+        except TargetError:
+            return None
+        return int.from_bytes(data, "little") if len(data) == size else None
+    return None

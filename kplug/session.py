@@ -11,6 +11,7 @@ from kplug.expressions import Place, places
 from kplug.facts import static_facts
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
+from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.layout import AddressSpace, Facts, address_space
 from kplug.target import Target
@@ -56,7 +57,9 @@ class Session:
         if facts is None:
             facts = static_facts(images[0]) if images and not images[0].image.is_module else Facts()
         self.space: AddressSpace | None = address_space(machine, facts)
-        self.resolver = Resolver(images, self.space, locators=locators, lines=lines, states=states)
+        self.resolver = Resolver(
+            images, self.space, locators=(*locators, *installed_locators(self)), lines=lines, states=states
+        )
 
     @property
     def main(self) -> PlacedImage | None:

@@ -280,7 +280,10 @@ def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None)
             row.name, start, bounds[0], pair.start, bounds[1], row.region_class, row.freed, row.read_only_after_init
         )
         if _applies(row, region, symbols) and _sane(region, root, row.outside):
-            return region if _size(region) >= row.least else replace(region, end=region.start)
+            # What is too short for an entry is padding up to the next symbol, which then ends nothing.
+            if 0 < _size(region) < row.least:
+                return replace(region, end=region.start, end_symbol=None)
+            return region
     return None
 
 
