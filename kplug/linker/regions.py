@@ -9,6 +9,7 @@ Regions nest, but nothing here relies on it: riscv's data holds its rodata, and 
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -239,7 +240,7 @@ def _script_pairs(
     for bracket in script.brackets(known):
         start, end = symbols.get(bracket.start_symbol), symbols.get(bracket.end_symbol)
         if start is not None and end is not None:
-            source = BY_SCRIPT.format(script.name)
+            source = BY_SCRIPT.format(os.path.basename(script.name))
             yield Region(bracket.name, start, end, bracket.start_symbol, bracket.end_symbol, source=source)
 
 
