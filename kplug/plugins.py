@@ -1,7 +1,7 @@
 """Locators of third parties: entry points of the group `kplug.locators`.
 
-Each names a callable that takes the `Session` and returns a `Locator` (kplug.resolver), or None if it has nothing to say
-of that kernel. docs/extending.md has an example.
+Each names a callable that takes the `Session` and returns a `Locator` (kplug.resolver), or None if it has nothing to
+say of that kernel. docs/extending.md has an example.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ class ElfFile:
             raise InputError(f"{self.path}: truncated or broken ELF header")
         self.bits: int = 32 * identification[4]
         self.little_endian: bool = identification[5] == 1
+        self._os_abi = identification[7]
         # Only the structures of pyelftools: importing its ELFFile, and DWARF with it, would cost more than the answer.
         self._structs = ELFStructs(little_endian=self.little_endian, elfclass=self.bits)
         self._structs.create_basic_structs()
@@ -154,7 +155,7 @@ class ElfFile:
                 size=entry["sh_size"],
                 entry_size=entry["sh_entsize"],
                 flags=flags,
-                flag_letters=section_flag_letters(flags, self.machine),
+                flag_letters=section_flag_letters(flags, self.machine, self._os_abi),
                 link=entry["sh_link"],
                 info=entry["sh_info"],
                 alignment=entry["sh_addralign"],
@@ -175,7 +176,7 @@ class ElfFile:
         ):
             yield Segment(
                 index=index,
-                type=segment_type_name(entry["p_type"]),
+                type=segment_type_name(entry["p_type"], self.machine),
                 offset=entry["p_offset"],
                 address=entry["p_vaddr"],
                 physical_address=entry["p_paddr"],

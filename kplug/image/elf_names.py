@@ -16,22 +16,41 @@ SHF_MASKPROC = 0xF0000000
 SHF_EXCLUDE = 0x80000000
 SHF_GNU_RETAIN = 0x00200000
 
-# The letter of each single flag, in the order of the bits, which is the order readelf prints them in.
-_FLAG_LETTERS = (
-    (0x1, "W"),
-    (0x2, "A"),
-    (0x4, "X"),
-    (0x10, "M"),
-    (0x20, "S"),
-    (0x40, "I"),
-    (0x80, "L"),
-    (0x100, "O"),
-    (0x200, "G"),
-    (0x400, "T"),
-    (0x800, "C"),
-    (SHF_GNU_RETAIN, "R"),
-    (SHF_EXCLUDE, "E"),
-)
+# The letter of each single flag.
+_FLAG_LETTERS = {
+    0x1: "W",
+    0x2: "A",
+    0x4: "X",
+    0x10: "M",
+    0x20: "S",
+    0x40: "I",
+    0x80: "L",
+    0x100: "O",
+    0x200: "G",
+    0x400: "T",
+    0x800: "C",
+    SHF_EXCLUDE: "E",
+}
+# The e_ident[EI_OSABI] values under which 0x200000 means "keep this section" (GNU and FreeBSD).
+_RETAINING_OS = frozenset((3, 9))
+
+# Where readelf has a word of its own, beside the number or the name that pyelftools knows.
+_SECTION_TYPES = {
+    "SHT_AMD64_UNWIND": "X86_64_UNWIND",
+    "SHT_GNU_verdef": "VERDEF",
+    "SHT_GNU_verneed": "VERNEED",
+    "SHT_GNU_versym": "VERSYM",
+    # The bounds of the reserved ranges, of which pyelftools makes names.
+    "SHT_LOOS": "LOOS+0",
+    "SHT_LOPROC": "LOPROC+0",
+    "SHT_LOUSER": "LOUSER+0",
+}
+_SEGMENT_TYPES = {"PT_ARM_EXIDX": "EXIDX", "PT_MIPS_ABIFLAGS": "ABIFLAGS", 0x6474E554: "GNU_SFRAME"}
+_MACHINE_SEGMENT_TYPES = {
+    ("mips", 0x70000000): "REGINFO",
+    ("aarch64", 0x70000002): "AARCH64_MEMTAG_MTE",
+    ("s390", 0x70000000): "S390_PGSTE",
+}
 
 # e_machine (as pyelftools names it) to the name this project uses: the kernel's own (uname -m) where there is one.
 MACHINES = {
@@ -53,41 +72,60 @@ MACHINES = {
 def section_type_name(sh_type: str | int) -> str:
     """The type as readelf prints it; `sh_type` is pyelftools' name, or the number where it knows none."""
     if isinstance(sh_type, str):
-        return sh_type[4:] if sh_type.startswith("SHT_") else sh_type
-    for low, name in ((0x80000000, "LOUSER"), (0x70000000, "LOPROC"), (0x60000000, "LOOS")):
-        if sh_type >= low:
-            return f"{name}+{sh_type - low:#x}"
-    return f"{sh_type:08x}: <unknown>"
+        return _SECTION_TYPES.get(sh_type) or sh_type.removeprefix("SHT_")
+    return _ranged(sh_type, ((0x80000000, "LOUSER"), (0x70000000, "LOPROC"), (0x60000000, "LOOS"))) or (
+        f"{sh_type:08x}: <unknown>"
+    )
 
 
-def section_flag_letters(sh_flags: int, machine: str) -> str:
-    """The flags as the letters readelf prints, lowest bit first."""
-    letters = []
-    known = 0
-    for bit, letter in _FLAG_LETTERS:
-        known |= bit
-        if sh_flags & bit:
-            letters.append((bit, letter))
-    rest = sh_flags & ~known
-    if machine == "x86_64" and rest & SHF_X86_64_LARGE:
-        letters.append((SHF_X86_64_LARGE, "l"))
-        rest &= ~SHF_X86_64_LARGE
-    # readelf folds every other OS or processor bit into one letter each, and what remains into "x".
-    for mask, letter in ((SHF_MASKOS, "o"), (SHF_MASKPROC, "p"), (~(SHF_MASKOS | SHF_MASKPROC), "x")):
-        bits = rest & mask
-        if bits:
-            letters.append((bits & -bits, letter))
-    return "".join(letter for _, letter in sorted(letters))
-
-
-def segment_type_name(p_type: str | int) -> str:
+def segment_type_name(p_type: str | int, machine: str) -> str:
     """The type as readelf prints it; `p_type` is pyelftools' name, or the number where it knows none."""
+    known = _SEGMENT_TYPES.get(p_type)
+    if known is None and isinstance(p_type, int):
+        known = _MACHINE_SEGMENT_TYPES.get((machine, p_type))
+    if known is not None:
+        return known
     if isinstance(p_type, str):
-        return p_type[3:] if p_type.startswith("PT_") else p_type
-    for low, name in ((0x70000000, "LOPROC"), (0x60000000, "LOOS")):
-        if p_type >= low:
-            return f"{name}+{p_type - low:#x}"
-    return f"<unknown>: {p_type:x}"
+        number = {"PT_LOOS": 0x60000000, "PT_LOPROC": 0x70000000}.get(p_type)
+        if number is None:
+            return p_type.removeprefix("PT_")
+        p_type = number
+        if (machine, p_type) in _MACHINE_SEGMENT_TYPES:
+            return _MACHINE_SEGMENT_TYPES[machine, p_type]
+    return _ranged(p_type, ((0x70000000, "LOPROC"), (0x60000000, "LOOS"))) or f"<unknown>: {p_type:x}"
+
+
+def _ranged(number: int, ranges: tuple[tuple[int, str], ...]) -> str | None:
+    """A number of a reserved range as the range's name and the distance into it; C's %#x writes 0 as 0."""
+    for low, name in ranges:
+        if number >= low:
+            return f"{name}+{number - low:#x}" if number > low else f"{name}+0"
+    return None
+
+
+def section_flag_letters(sh_flags: int, machine: str, os_abi: int) -> str:
+    """The flags as the letters readelf prints, lowest bit first: all bits of the OS, or of the processor, that have no
+    letter of their own come as one `o`, or one `p`, and from there on no others of that range do.
+    """
+    letters = ""
+    while sh_flags:
+        bit = sh_flags & -sh_flags
+        sh_flags &= ~bit
+        if bit in _FLAG_LETTERS:
+            letters += _FLAG_LETTERS[bit]
+        elif bit == SHF_GNU_RETAIN and os_abi in _RETAINING_OS:
+            letters += "R"
+        elif bit == SHF_X86_64_LARGE and machine == "x86_64":
+            letters += "l"
+        elif bit & SHF_MASKOS:
+            letters += "o"
+            sh_flags &= ~SHF_MASKOS
+        elif bit & SHF_MASKPROC:
+            letters += "p"
+            sh_flags &= ~SHF_MASKPROC
+        else:
+            letters += "x"
+    return letters
 
 
 def segment_flag_letters(p_flags: int) -> str:
