@@ -240,7 +240,16 @@ def _truth(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    names = ("apt", "archives", "dumps", "initramfs", "run", "truth", *(("kernels", "lock") if arguments.all else ()))
+    names = (
+        "apt",
+        "archives",
+        "dumps",
+        "dumps-lock",
+        "initramfs",
+        "run",
+        "truth",
+        *(("kernels", "lock") if arguments.all else ()),
+    )
     for name in names:
         path = paths.cache_root() / name
         # A machine that runs keeps its folder.

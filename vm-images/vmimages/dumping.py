@@ -105,16 +105,30 @@ def dumps(
     for wanted in formats:
         if wanted not in FORMATS:
             raise VMError(f"no format {wanted!r}; there are: {', '.join(FORMATS)}")
-    found = None if refresh else _cached(files, place)
-    if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
-        return found
-    present = tuple(found.paths) if found is not None else ()
+    # Two that want the same dumps at one time: the second takes what the first made.
+    with paths.locked("dumps-lock"):
+        found = None if refresh else _cached(files, place)
+        if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
+            return found
+        present = tuple(found.paths) if found is not None else ()
+        _make(files, place, (*present, *formats) if formats else (), memory=memory, cpus=cpus, pti=pti, quiet=quiet)
+    found = _cached(files, place)
+    if found is None:
+        raise VMError(f"{place} isn't whole right after it was made")
+    return found
+
+
+def _make(
+    files: KernelFiles, place: Path, formats: Sequence[str], *, memory: int, cpus: int, pti: bool, quiet: bool
+) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{label}.", dir=place.parent))
+    for left in place.parent.glob(f".{place.name}.*"):  # what a killed run left; the lock says nobody uses it
+        paths.remove_tree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
         spin = cpus - 1 if cpus > 1 else None
-        with boot(name, cpus=cpus, memory=memory, pti=pti, spin=spin, quiet=quiet) as vm:
-            names = tuple(dict.fromkeys((*present, *formats))) if formats else available(vm.qmp)
+        with boot(files.name, cpus=cpus, memory=memory, pti=pti, spin=spin, quiet=quiet) as vm:
+            names = tuple(dict.fromkeys(formats)) or available(vm.qmp)
             vm.truth(temporary / "truth")
             # All dumps are of this moment. QEMU takes the first CPU's page tables for `paging`: were that one in user
             # mode under page-table isolation, these would hold hardly any of the kernel.
@@ -127,17 +141,13 @@ def dumps(
                 elf = temporary / "elf" if (temporary / "elf").exists() else None
                 dump(vm, temporary / format, format, quiet=quiet, elf=elf)
         sizes = {format: (temporary / format).stat().st_size for format in names}
-        info = {"layout": LAYOUT, "build_id": files.build_id, "complete": not formats, "formats": sizes, **options}
+        info = {"layout": LAYOUT, "build_id": files.build_id, "complete": not formats, "formats": sizes}
         (temporary / "info.json").write_text(json.dumps(info, indent=1) + "\n")
         os.chmod(temporary, 0o755)
         paths.remove_tree(place)
         temporary.rename(place)
     finally:
         paths.remove_tree(temporary)
-    found = _cached(files, place)
-    if found is None:
-        raise VMError(f"{place} isn't whole right after it was made")
-    return found
 
 
 def _cached(files: KernelFiles, place: Path) -> DumpSet | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from . import elf, manifest, modules, unpack
 from .apt import PrivateApt, sha256
 from .errors import VMError
 from .manifest import Kernel
-from .paths import cache_root, kernel_dir, remove_tree
+from .paths import cache_root, kernel_dir, locked, remove_tree
 from .progress import Progress, size_text
 from .resolve import Candidate, candidates
 
@@ -85,7 +83,8 @@ def fetch(name: str, refresh: bool = False, keep_archives: bool = False, quiet: 
     found = None if refresh else cached(name)
     if found is not None:
         return found
-    with _lock():
+    # One fetch at a time: apt's folders are shared by several kernels.
+    with locked("lock"):
         # Another process may have fetched it while this one waited.
         found = cached(name)
         if found is not None and not refresh:
@@ -95,20 +94,6 @@ def fetch(name: str, refresh: bool = False, keep_archives: bool = False, quiet: 
     if found is None:
         raise VMError(f"{name}: the cache isn't whole right after fetching; is {cache_root()} being changed?")
     return found
-
-
-@contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """One fetch at a time: apt's folders are shared by several kernels."""
-    root = cache_root()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = (root / "lock").open("w")
-    except OSError as error:
-        raise VMError(f"the cache {root} can't be written: {error.strerror}") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _make(row: Kernel, present: KernelFiles | None, keep_archives: bool, progress: Progress) -> None:

@@ -209,7 +209,7 @@ class VM:
             if self._process.poll() is not None:
                 raise self._ended()
             try:
-                # QEMU makes its sockets one by one, and the monitors' are the first to come.
+                # The last socket that QEMU makes: those of the monitors are there too then.
                 self._control = Control(self.run_dir / "control.sock")
             except VMError:
                 if time.monotonic() > deadline:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from .errors import VMError
 
 # sun_path holds 108 bytes with its NUL; the longest socket name below the run folder is "control.sock".
 _SOCKET_ROOM = 107 - len("/control.sock")
@@ -23,6 +28,20 @@ def cache_root() -> Path:
 def kernel_dir(name: str) -> Path:
     """The folder that holds the files of the kernel `name` once it has been fetched."""
     return cache_root() / "kernels" / name
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache's lock `name`; other processes that want it wait. It goes away with the process."""
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / name).open("w")
+    except OSError as error:
+        raise VMError(f"the cache {root} can't be written: {error.strerror}") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_run_dir() -> Path:
