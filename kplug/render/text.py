@@ -196,7 +196,8 @@ def _line_words(layer: Layer) -> tuple[str, bool]:
 def _caller_words(layer: Layer) -> Iterator[str]:
     """The callers into which the line's function was inlined, innermost first; the last one is no longer inlined."""
     for entry in layer.details["inlined"][1:]:
-        place = f"{entry['file']}:{entry['line']}"
+        # gdb does not tell from where an inlined function is called.
+        place = f"{entry['file']}:{entry['line']}" if entry["file"] else "line not known"
         yield f"{place:<{_NAME_WIDTH}} {entry['function']}  (calls it inline)"
 
 
