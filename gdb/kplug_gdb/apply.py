@@ -5,7 +5,7 @@ from __future__ import annotations
 import gdb
 from kplug.errors import InputError, UsageError
 from kplug.placement import PERCPU_SECTION
-from kplug_gdb import objfiles
+from kplug_gdb import linked, objfiles
 from kplug_gdb.host import HOST
 
 
@@ -22,8 +22,7 @@ def apply() -> str:
     if session.warnings and not main.placement.slide:
         raise UsageError(f"kaslr --apply: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
-    section = next(s for s in main.image.sections if s.occupies_addresses and s.executable and s.address)
-    applied = objfiles.applied_slide(path, section.name, section.address)
+    applied = linked.applied_slide(main.image)
     if applied == placement.slide:
         return f"gdb's symbols are at {placement.slide_text} already"
     quoted = path.replace("\\", "\\\\").replace('"', '\\"')
@@ -39,7 +38,7 @@ def apply() -> str:
         raise InputError(f"kaslr --apply: gdb does not take {path}: {error}") from None
     finally:
         gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
-    if objfiles.applied_slide(path, section.name, section.address) != placement.slide:
+    if linked.applied_slide(main.image) != placement.slide:
         raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
     return f"gdb's symbols of {path} moved by {placement.slide_text}"
 

@@ -13,7 +13,7 @@ from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.memory import Read, UnmappedError
 from kplug.slide import Attempt, Checker, Finding, Way, find_banners, find_slide, link_placement, with_warning
-from kplug_gdb import objfiles, physical, registers
+from kplug_gdb import linked, physical, registers
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.reading import has_process
 from kplug_gdb.settings import SETTINGS
@@ -24,8 +24,8 @@ NOT_STARTED = (
 )
 STARTUP = "the CPU runs the kernel's startup code at its physical address: addresses are physical ones"
 PHYSICAL_ONLY = (
-    "this core has physical addresses only: what gdb shows of data is the vmlinux's, not the dump's; "
-    "use drgn or crash on it, or dump again by virtual address (QEMU: dump-guest-memory -p)"
+    "this core has physical addresses only: gdb shows the vmlinux's data, not the dump's "
+    "(use drgn or crash, or dump by virtual address: QEMU's dump-guest-memory -p)"
 )
 
 
@@ -168,12 +168,13 @@ def _search(
 
 def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
     """The ways that cost a read or two."""
-    return [
-        ways.already_moved(_applied(image)),
-        ways.exception_table(image, read, "IDT at its fixed address", (ways.X86_64_IDT,)),
-        ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", _monitor_idt()),
-        ways.vector_table(image, _vector_bases()),
-    ]
+    chosen = [ways.already_moved(_applied(image))]
+    if image.machine == "x86_64":
+        chosen.append(ways.exception_table(image, read, "IDT at its fixed address", (ways.X86_64_IDT,)))
+        chosen.append(ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", _monitor_idt()))
+    elif image.machine == "aarch64":
+        chosen.append(ways.vector_table(image, _vector_bases()))
+    return chosen
 
 
 def _scan(image: KernelImage) -> Way:
@@ -182,10 +183,7 @@ def _scan(image: KernelImage) -> Way:
 
 def _applied(image: KernelImage) -> int | None:
     """How far gdb's own symbols are moved; None if they are not."""
-    section = next((s for s in image.sections if s.occupies_addresses and s.executable and s.address), None)
-    if section is None:
-        return None
-    return objfiles.applied_slide(image.path, section.name, section.address) or None
+    return linked.applied_slide(image) or None
 
 
 def _vector_bases() -> Iterator[int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gdb
 from kplug.errors import KplugError
+from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.model import State
-from kplug.placement import Placement, as_linked
+from kplug.placement import as_linked
 from kplug.session import Missing, Session
+from kplug.space.layout import Facts
+from kplug_gdb import watch
 from kplug_gdb.finder import Finder, Found
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.settings import SETTINGS
@@ -23,28 +26,50 @@ class Host:
         self.images = Images()
         self.finder = Finder()
         self.target = GdbTarget()
-        self._key: object = None
-        self._session: Session | None = None
+        self._placed: tuple[object, list[PlacedImage]] = (None, [])
+        self._known: tuple[object, Facts] = (None, Facts())
+        self._session: tuple[object, Session] | None = None
 
     def session(self) -> Session:
         """The session for a question asked now: the kernel is where it says. KplugError, worded for the user."""
         image = self.images.vmlinux()
         found = self.finder.find(image)
         self.target.view, self.target.kernel = found.view, None
+        placed = self._images(image, found)
+        facts = self._address_space(placed, found)
+        key = (placed, found.finding, facts, SETTINGS.lines)
+        if self._session is None or self._session[0] != key:
+            self._session = (key, self._make(placed, facts, found))
+        self.target.kernel = placed[0]
+        return self._session[1]
+
+    def _images(self, image: KernelImage, found: Found) -> list[PlacedImage]:
+        """The images in their places; the same objects as long as they are there."""
         placement = found.finding.placement
         assert placement is not None  # Finder raises where there is none
         modules = self.images.modules()
-        key = (image, found.finding, tuple(modules), SETTINGS.lines)
-        if self._session is None or key != self._key:
-            self._session = self._make(image, placement, modules, found)
-            self._key = key
-        self.target.kernel = self._session.main
-        return self._session
+        key = (placement, image, *modules)
+        if self._placed[0] != key:
+            placed = [PlacedImage(image, placement)]
+            placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in modules]
+            self._placed = (key, placed)
+        return self._placed[1]
+
+    def _address_space(self, placed: list[PlacedImage], found: Found) -> Facts:
+        """What memory says of the address space; read again when the target ran on."""
+        if found.view is None or not found.finding.lasting:
+            return static_facts(placed[0])
+        key = (watch.generation(), found)
+        if self._known[0] != key:
+            self._known = (key, memory_facts(placed[0], found.view.read))
+        return self._known[1]
 
     def status_session(self) -> Session:
         """The session, or one without images that says in its warnings why there is none."""
         try:
-            return self.session()
+            session = self.session()
+            session.host_facts = self._facts()
+            return session
         except KplugError as error:
             facts = self._facts()
             image = self.images.vmlinux_if_open()
@@ -58,18 +83,16 @@ class Host:
             facts["memory"] = self.target.view.description
         return facts
 
-    def _make(self, image: KernelImage, placement: Placement, modules: list[KernelImage], found: Found) -> Session:
-        placed = [PlacedImage(image, placement)]
-        placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in modules]
+    def _make(self, placed: list[PlacedImage], facts: Facts, found: Found) -> Session:
         return Session(
             placed,
             target=self.target,
+            facts=facts,
             lines=GdbLines() if SETTINGS.lines else None,
             states=_States(self.target),
             warnings=found.finding.warnings,
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in found.finding.trail],
-            host_facts=self._facts(),
-            missing=_missing(image),
+            missing=_missing(placed[0].image),
         )
 
 

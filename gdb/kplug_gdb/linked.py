@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import re
 
+from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug_gdb import objfiles
 
@@ -33,7 +34,7 @@ def place_of(expression: str, kernel: PlacedImage) -> Place:
     """How the value of a gdb expression relates to memory, for a kernel in its place."""
     if not kernel.placement.slide or not _names_symbols(expression, kernel):
         return Place.SAME
-    applied = applied_slide(kernel)
+    applied = applied_slide(kernel.image)
     if applied is None or applied == kernel.placement.slide:
         return Place.SAME
     return Place.MOVED if applied == 0 and _ADDRESS_OF.fullmatch(expression) else Place.UNKNOWN
@@ -44,8 +45,7 @@ def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
     return any(kernel.image.symbols.indexes_of(name) for name in set(_NAME.findall(text)))
 
 
-def applied_slide(kernel: PlacedImage) -> int | None:
+def applied_slide(image: KernelImage) -> int | None:
     """How far gdb itself has moved the kernel's symbols (modulo 2**64); None if gdb has none of them."""
-    image = kernel.image
     section = next((s for s in image.sections if s.occupies_addresses and s.executable and s.address), None)
     return None if section is None else objfiles.applied_slide(image.path, section.name, section.address)

@@ -8,6 +8,7 @@ import gdb
 from kplug.errors import ExpressionError, TargetError
 from kplug.image.placed import PlacedImage
 from kplug_gdb import linked, watch
+from kplug_gdb.corefile import core_path
 from kplug_gdb.reading import has_process, read_plainly
 from kplug_gdb.values import as_address
 from kplug_gdb.views import View
@@ -29,8 +30,9 @@ class GdbTarget:
         connection = gdb.selected_inferior().connection
         if connection is None or not has_process():
             return "no target: the files alone"
-        details = connection.details
-        return f"{connection.description}{f', {details}' if details else ''}"
+        # gdb's own: "remote /run/gdb.sock", "core".
+        details = core_path() if connection.type == "core" else connection.details
+        return f"{connection.type} {details or ''}".rstrip()
 
     def has_memory(self) -> bool:
         return has_process()
