@@ -1,19 +1,18 @@
 """ELF files: headers, sections, segments, notes and bytes, read with bounds checked before anything is believed.
 
-pyelftools knows the structures (and their enumerations); the walk over them is ours, because its own one follows links
-and counts that a hostile file controls. Symbols are in `kplug.image.symbols`.
+pyelftools knows the file header and the names of types; the walk over the tables is ours, because its own one follows
+links and counts that a hostile file controls. Symbols are in `kplug.image.symbol_table`.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
 from elftools.elf.structs import ELFStructs
 
 from kplug.errors import InputError
@@ -27,14 +26,25 @@ from kplug.image.elf_names import (
 )
 from kplug.image.layout import Section, Segment
 
-# A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands.
+# A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands; a dump has segments only.
 MAX_SECTIONS = 100_000
 MAX_SEGMENTS = 10_000
+# What is in what is asked of each pair: 1000 sections in 1000 segments would already be a strange kernel.
+MAX_SECTIONS_TIMES_SEGMENTS = 1_000_000
 # Notes and section names are small in any real file.
-MAX_NOTE_BYTES = 1 << 20
+MAX_NOTE_BYTES = 1 << 22
 MAX_NAME_TABLE_BYTES = 1 << 26
 # The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
-MAX_TABLE_BYTES = 1 << 29
+MAX_TABLE_BYTES = 1 << 26
+
+# The fields of the two header tables, in file order, and their struct formats for 32 and 64 bits (gABI).
+_SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")
+_SECTION_FORMATS = {32: "10I", 64: "2I4Q2I2Q"}
+_SEGMENT_FIELDS = {
+    32: ("type", "offset", "address", "physical_address", "file_size", "memory_size", "flags", "alignment"),
+    64: ("type", "flags", "offset", "address", "physical_address", "file_size", "memory_size", "alignment"),
+}
+_SEGMENT_FORMATS = {32: "8I", 64: "2I6Q"}
 
 NT_GNU_BUILD_ID = 3
 
@@ -56,12 +66,9 @@ class ElfFile:
     def __init__(self, path: str, stream: BinaryIO | None = None) -> None:
         """`stream` holds the bytes where they are not those of the file at `path` (unpacked, or never on disk)."""
         self.path = path
-        try:
-            self._file = stream or open(path, "rb")  # noqa: SIM115  (kept open for the life of the object)
-            self.size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}") from None
+        self._file = stream or open_file(path)
+        self.size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
         try:
             self._parse_header()
             self.sections = tuple(self._read_sections())
@@ -113,53 +120,44 @@ class ElfFile:
             raise InputError(f"{self.path}: {what} is truncated")
         return data
 
-    def _table(self, offset: int, count: int, entry_size: int, structure: Any, what: str) -> Iterator[Any]:
-        """Parse `count` entries of a header table, checked against the file's size before the first is read."""
-        needed = structure.sizeof()
-        if entry_size < needed:
-            raise InputError(f"{self.path}: {what} entries of {entry_size} bytes are too small")
+    def _table(self, offset: int, count: int, entry_size: int, form: str, what: str) -> Iterator[tuple[int, ...]]:
+        """The `count` entries of a header table, checked against the file's size before the first is read."""
+        structure = struct.Struct(("<" if self.little_endian else ">") + form)
+        if not structure.size <= entry_size <= 4 * structure.size:
+            raise InputError(f"{self.path}: {what} claims entries of {entry_size} bytes; they have {structure.size}")
         data = self.read(offset, count * entry_size, what)
-        for index in range(count):
-            try:
-                yield structure.parse(data[index * entry_size : index * entry_size + needed])
-            except (ConstructError, ELFError, ValueError):
-                raise InputError(f"{self.path}: {what}: entry {index} cannot be read") from None
+        if entry_size == structure.size:
+            return structure.iter_unpack(data)
+        return (structure.unpack_from(data, index * entry_size) for index in range(count))
 
     def _read_sections(self) -> Iterator[Section]:
         header = self._header
-        offset, count = header["e_shoff"], header["e_shnum"]
+        offset, count, entry_size = header["e_shoff"], header["e_shnum"], header["e_shentsize"]
         if offset == 0:
             return
-        structure = self._structs.Elf_Shdr
+        form, what = _SECTION_FORMATS[self.bits], "the section header table"
         names_index = header["e_shstrndx"]
         if count == 0 or names_index == 0xFFFF:
             # More sections than e_shnum can say: the null section holds the real numbers (gABI, "ELF Header").
-            first = next(self._table(offset, 1, header["e_shentsize"], structure, "the section header table"))
-            count = count or first["sh_size"]
-            names_index = first["sh_link"] if names_index == 0xFFFF else names_index
+            first = dict(zip(_SECTION_FIELDS, next(iter(self._table(offset, 1, entry_size, form, what)))))
+            count = count or first["size"]
+            names_index = first["link"] if names_index == 0xFFFF else names_index
         if count > MAX_SECTIONS:
             raise InputError(f"{self.path}: claims {count} sections; no kernel has over {MAX_SECTIONS}")
-        raw = list(self._table(offset, count, header["e_shentsize"], structure, "the section header table"))
+        raw = [dict(zip(_SECTION_FIELDS, entry)) for entry in self._table(offset, count, entry_size, form, what)]
         names = b""
         if 0 < names_index < count:
             table = raw[names_index]
-            names = self.read(table["sh_offset"], min(table["sh_size"], MAX_NAME_TABLE_BYTES), "the section name table")
-        for index, entry in enumerate(raw):
-            flags = entry["sh_flags"]
-            yield Section(
-                index=index,
-                name=_string_at(names, entry["sh_name"]),
-                type=section_type_name(entry["sh_type"]),
-                address=entry["sh_addr"],
-                offset=entry["sh_offset"],
-                size=entry["sh_size"],
-                entry_size=entry["sh_entsize"],
-                flags=flags,
-                flag_letters=section_flag_letters(flags, self.machine, self._os_abi),
-                link=entry["sh_link"],
-                info=entry["sh_info"],
-                alignment=entry["sh_addralign"],
-            )
+            names = self.read(table["offset"], min(table["size"], MAX_NAME_TABLE_BYTES), "the section name table")
+        type_names = _type_names(self._structs.Elf_Shdr)
+        for index, fields in enumerate(raw):
+            number = fields["type"]
+            words: dict[str, Any] = {
+                "name": _string_at(names, fields["name"]),
+                "type": section_type_name(type_names.get(number, number)),
+                "flag_letters": section_flag_letters(fields["flags"], self.machine, self._os_abi),
+            }
+            yield Section(index=index, **{**fields, **words})
 
     def _read_segments(self) -> Iterator[Segment]:
         header = self._header
@@ -170,22 +168,20 @@ class ElfFile:
             count = self.sections[0].info  # PN_XNUM: the null section holds the real number
         if count > MAX_SEGMENTS:
             raise InputError(f"{self.path}: claims {count} program headers; no kernel has over {MAX_SEGMENTS}")
-        structure = self._structs.Elf_Phdr
-        for index, entry in enumerate(
-            self._table(offset, count, header["e_phentsize"], structure, "the program header table")
-        ):
-            yield Segment(
-                index=index,
-                type=segment_type_name(entry["p_type"], self.machine),
-                offset=entry["p_offset"],
-                address=entry["p_vaddr"],
-                physical_address=entry["p_paddr"],
-                file_size=entry["p_filesz"],
-                memory_size=entry["p_memsz"],
-                flags=entry["p_flags"],
-                flag_letters=segment_flag_letters(entry["p_flags"]),
-                alignment=entry["p_align"],
-            )
+        if count * len(self.sections) > MAX_SECTIONS_TIMES_SEGMENTS:
+            raise InputError(f"{self.path}: claims {len(self.sections)} sections in {count} segments; no kernel has")
+        entries = self._table(
+            offset, count, header["e_phentsize"], _SEGMENT_FORMATS[self.bits], "the program header table"
+        )
+        type_names = _type_names(self._structs.Elf_Phdr)
+        for index, entry in enumerate(entries):
+            fields = dict(zip(_SEGMENT_FIELDS[self.bits], entry))
+            number = fields["type"]
+            words: dict[str, Any] = {
+                "type": segment_type_name(type_names.get(number, number), self.machine),
+                "flag_letters": segment_flag_letters(fields["flags"]),
+            }
+            yield Segment(index=index, **{**fields, **words})
 
     def section(self, name: str) -> Section | None:
         """The first section of that name, or None."""
@@ -214,10 +210,11 @@ class ElfFile:
         ranges = [(s.offset, s.size) for s in self.sections if s.type == "NOTE"]
         if not ranges:
             ranges = [(s.offset, s.file_size) for s in self.segments if s.type == "NOTE"]
+        if sum(size for _, size in ranges) > MAX_NOTE_BYTES:
+            raise InputError(f"{self.path}: claims over {MAX_NOTE_BYTES >> 20} MiB of notes; no kernel has")
         found: list[Note] = []
         for offset, size in ranges:
-            data = self.read(offset, min(size, MAX_NOTE_BYTES), "the notes")
-            found.extend(notes_in(data, self.little_endian))
+            found.extend(notes_in(self.read(offset, size, "a note section"), self.little_endian))
         return tuple(found)
 
     @property
@@ -266,10 +263,31 @@ def build_id_in(notes: Iterable[Note]) -> str | None:
     return None
 
 
-_OTHER_MAGICS = (
+def _type_names(structure: Any) -> Mapping[int, str]:
+    """pyelftools' names, by number, for the type field of a header table; they depend on the machine."""
+    field = next(field for field in structure.subcons if field.name in ("sh_type", "p_type"))
+    names: Mapping[int, str] = field.decoding
+    return names
+
+
+def open_file(path: str) -> BinaryIO:
+    """The file at `path`, open for reading. InputError for what cannot be read at any place, or might block: a pipe."""
+    try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+            what = "a directory" if stat.S_ISDIR(kind) else "a pipe" if stat.S_ISFIFO(kind) else "a device or socket"
+            raise InputError(f"{path}: {what}, not a file")
+        return open(path, "rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+_OTHER_KINDS = (
     (b"MZ", "a bootable kernel image"),
     (b"\x1f\x8b", "gzip data"),
     (b"\xfd7zXZ", "xz data"),
+    (b"BZh", "bzip2 data"),
+    (b"\x28\xb5\x2f\xfd", "zstd data"),
     (b"KDUMP", "a kdump-compressed dump"),
     (b"makedumpfile", "a flattened dump"),
 )
@@ -279,13 +297,7 @@ def _what_else(magic: bytes, size: int) -> str:
     """A hint at what the file is instead, for the person who named it."""
     if size == 0:
         return " (it is empty)"
-    kinds = (
-        (b"MZ", "a bootable kernel image"),
-        (b"\x1f\x8b", "gzip data"),
-        (b"\xfd7zX", "xz data"),
-        (b"KDUM", "a kdump file"),
-    )
-    for start, kind in kinds:
+    for start, kind in _OTHER_KINDS:
         if magic.startswith(start):
             return f" (it looks like {kind})"
     return ""

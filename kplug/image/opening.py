@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kplug.errors import InputError, UsageError
-from kplug.image.elf import ElfFile
+from kplug.image.elf import ElfFile, open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.layout import Section
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 DEBUG_DIRECTORIES = ("/usr/lib/debug",)
 # A module with debug information is some tens of megabytes; what unpacks to more is no module.
 MAX_UNPACKED_BYTES = 1 << 29
+# A real module packs to a third or a tenth. What unpacks to far more than its own size is made to fill memory.
+MAX_UNPACKING_RATIO = 100
+_ALWAYS_UNPACKED_BYTES = 1 << 24
+# What the largest xz preset needs is 65 MiB.
+_XZ_MEMORY_BYTES = 1 << 27
 
 
 def open_elf(path: str) -> ElfFile:
@@ -28,21 +33,53 @@ def open_elf(path: str) -> ElfFile:
         raise InputError(f"{path}: zstd is not in Python's library before 3.14; unpack it first: unzstd {path}")
     if not path.endswith((".gz", ".xz", ".bz2")):
         return ElfFile(path)
-    import bz2
-    import gzip
     import lzma
     import zlib
 
-    openers: dict[str, Callable[[str], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-    try:
-        with openers[os.path.splitext(path)[1]](path) as packed:
-            data = packed.read(MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be unpacked: {error}") from None
-    if len(data) > MAX_UNPACKED_BYTES:
-        raise InputError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
-    stream: BinaryIO = io.BytesIO(data)
-    return ElfFile(path, stream)
+    unpacked = io.BytesIO()
+    with open_file(path) as packed:
+        size = os.fstat(packed.fileno()).st_size
+        limit = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * size))
+        try:
+            for chunk in _unpacked(packed, os.path.splitext(path)[1]):
+                unpacked.write(chunk)
+                if unpacked.tell() > limit:
+                    raise InputError(f"{path}: unpacks to more than {limit >> 20} MiB; no module of its size does")
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise InputError(f"{path}: cannot be unpacked: {error}") from None
+    return ElfFile(path, unpacked)
+
+
+def _unpacked(packed: BinaryIO, ending: str) -> Iterator[bytes]:
+    """The unpacked bytes, in pieces of bounded size."""
+    import bz2
+    import gzip
+
+    chunk = 1 << 20
+    if ending == ".xz":
+        yield from _unpacked_xz(packed, chunk)
+        return
+    openers: dict[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+    with openers[ending](packed) as unpacking:
+        while data := unpacking.read(chunk):
+            yield data
+
+
+def _unpacked_xz(packed: BinaryIO, chunk: int) -> Iterator[bytes]:
+    """lzma.open takes no bound for the dictionary that an .xz file claims to need; its decompressor does."""
+    import lzma
+
+    data = packed.read(chunk)
+    while data:  # one stream after the other, with padding of NULs in between
+        decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+        while not decompressor.eof:
+            if decompressor.needs_input and not data:
+                data = packed.read(chunk)
+                if not data:
+                    raise EOFError("it ends too early")
+            yield decompressor.decompress(data, chunk)
+            data = b""
+        data = (decompressor.unused_data or packed.read(chunk)).lstrip(b"\0")
 
 
 def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
