@@ -101,7 +101,7 @@ class Subject:
         return Move(slide, self.percpu_end), Resolver([PlacedImage(self.image, placement)])
 
     def asked(self, move: Move, links: Sequence[int]) -> list[int]:
-        """The link addresses whose runtime address means them alone: none that the slide moves into the per-CPU area."""
+        """The link addresses whose runtime address means them alone: none that is moved into the per-CPU area."""
         return [link for link in links if link < move.unmoved or move.runtime(link) >= move.unmoved]
 
     # -- bulk ----------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Subject:
         columns = resolver.bulk(runtime)
         assert columns.address == runtime
         differences = Differences()
-        names = {row.index: row.name for row in self.oracle.section_rows}
+        names = {row.number: row.name for row in self.oracle.section_rows}
         for number, (link, answer) in enumerate(zip(links, self.oracle.answers(links))):
             piece = answer.piece
             holder = answer.symbols[-1] if answer.symbols else answer.marker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,6 @@ from exhaustive.comparison import Subject  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=kernels.NAMES)
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest) -> Subject:
     """One kernel: what the oracle knows of it and what kplug does. Some 300 MB, so only one at a time."""
-    yield Subject(kernels.vmlinux(request.param))
+    return Subject(kernels.vmlinux(request.param))

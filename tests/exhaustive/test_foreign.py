@@ -51,12 +51,21 @@ def _plain(kind: Kind, index: int, size: int = 0x100) -> dict[str, int]:
 
 
 def _layout(kind: Kind) -> tuple[list[RawSection], list[RawSegment]]:
-    """A small kernel: text, rodata, TLS, notes, data and bss, in segments that overlap, and some that are not memory."""
+    """A small kernel: text, rodata, TLS, notes, data and bss, in segments that overlap, and some of no memory."""
     rows = [
-        (".text", 1, 6), (".rodata", 1, 3), (".notes", 7, 2), (".empty", 1, 3), (".tdata", 1, 0x403), (".tbss", 8, 0x403),
-        (".init_array", 14, 3), (".data", 1, 3), ("__bug_table", 1, 2), (".bss", 8, 3), (".comment", 1, 0x30),
+        (".text", 1, 6),
+        (".rodata", 1, 3),
+        (".notes", 7, 2),
+        (".empty", 1, 3),
+        (".tdata", 1, 0x403),
+        (".tbss", 8, 0x403),
+        (".init_array", 14, 3),
+        (".data", 1, 3),
+        ("__bug_table", 1, 2),
+        (".bss", 8, 3),
+        (".comment", 1, 0x30),
         (".debug_info", 1, 0),
-    ]  # fmt: skip
+    ]
     sections, offset, address = [], 0x1000, _plain(kind, 0)["address"]
     for number, (name, kind_of, flags) in enumerate(rows):
         size = 0 if name == ".empty" else 0x40 * (number + 1)
@@ -70,18 +79,28 @@ def _layout(kind: Kind) -> tuple[list[RawSection], list[RawSegment]]:
     text, data, bss, notes = (first[name] for name in (".text", ".tdata", ".bss", ".notes"))
     tls_size = first[".tdata"].size
     segments = [
-        RawSegment(1, 5, text.offset, text.address, text.address, data.offset - text.offset, data.address - text.address, 16),
         RawSegment(
-            1, 6, data.offset, data.address, data.address & 0xFFFFFFF, bss.offset - data.offset,
-            bss.address + bss.size - data.address, 16,
+            1, 5, text.offset, text.address, text.address, data.offset - text.offset, data.address - text.address, 16
+        ),
+        RawSegment(
+            1,
+            6,
+            data.offset,
+            data.address,
+            data.address & 0xFFFFFFF,
+            bss.offset - data.offset,
+            bss.address + bss.size - data.address,
+            16,
         ),
         RawSegment(4, 4, notes.offset, notes.address, notes.address, notes.size, notes.size, 4),
         RawSegment(7, 4, data.offset, data.address, data.address, tls_size, tls_size + first[".tbss"].size, 16),
         RawSegment(0x6474E551, 6, 0, 0, 0, 0, 0, 16),  # GNU_STACK
         RawSegment(0x6474E552, 4, data.offset, data.address, data.address, tls_size, tls_size, 1),  # GNU_RELRO
-        RawSegment(0x6474E553, 4, notes.offset, notes.address, notes.address, notes.size, notes.size, 8),  # GNU_PROPERTY
+        RawSegment(
+            0x6474E553, 4, notes.offset, notes.address, notes.address, notes.size, notes.size, 8
+        ),  # GNU_PROPERTY
         RawSegment(0, 0, 0, 0, 0, 0, 0, 0),
-    ]  # fmt: skip
+    ]
     return sections, segments
 
 

@@ -1,4 +1,4 @@
-"""A distribution kernel known only from its `readelf -a`, as it was published: tests/data/readelf-a-distribution-kernel.txt."""
+"""A distribution kernel of which only the output of `readelf -a` is known, as it was published."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _segment_bits(letters: str) -> int:
 
 def test_the_listing_is_whole() -> None:
     assert len(SECTIONS) == 35
-    assert [row.index for row in SECTIONS] == list(range(35))
+    assert [row.number for row in SECTIONS] == list(range(35))
     assert len(SEGMENTS) == 5
     assert [len(row) for row in MAPPING] == [14, 3, 1, 15, 1]
 
@@ -44,18 +44,36 @@ def test_mapping_from_the_listing_alone() -> None:
     """The section-to-segment mapping, computed from the two tables, is the one readelf printed."""
     sections = [
         Section(
-            row.index, row.name, row.type, row.address, row.offset, row.size, row.entry_size, _bits(row.flags), row.flags,
-            row.link, row.info, row.alignment,
+            row.number,
+            row.name,
+            row.type,
+            row.address,
+            row.offset,
+            row.size,
+            row.entry_size,
+            _bits(row.flags),
+            row.flags,
+            row.link,
+            row.info,
+            row.alignment,
         )
         for row in SECTIONS
-    ]  # fmt: skip
+    ]
     segments = [
         Segment(
-            row.index, row.type, row.offset, row.address, row.physical_address, row.file_size, row.memory_size,
-            _segment_bits(row.flags), row.flags, row.alignment,
+            row.number,
+            row.type,
+            row.offset,
+            row.address,
+            row.physical_address,
+            row.file_size,
+            row.memory_size,
+            _segment_bits(row.flags),
+            row.flags,
+            row.alignment,
         )
         for row in SEGMENTS
-    ]  # fmt: skip
+    ]
     computed = [[section.name for section in held] for held in section_to_segment_mapping(sections, segments)]
     # .altinstr_replacement is .altinstr_replace in the section table: readelf -S without -W cuts names to 17 letters.
     # The mapping has it whole. No other name is longer.
@@ -69,18 +87,32 @@ def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> str:
     whole = {name[:NAME_WIDTH]: name for row in MAPPING for name in row}
     sections = [
         RawSection(
-            whole.get(row.name, row.name), _TYPES[row.type], _bits(row.flags), row.address, row.offset, row.size, row.link,
-            row.info, row.alignment, row.entry_size,
+            whole.get(row.name, row.name),
+            _TYPES[row.type],
+            _bits(row.flags),
+            row.address,
+            row.offset,
+            row.size,
+            row.link,
+            row.info,
+            row.alignment,
+            row.entry_size,
         )
         for row in SECTIONS[1:-1]
-    ]  # fmt: skip
+    ]
     segments = [
         RawSegment(
-            _SEGMENT_TYPES[row.type], _segment_bits(row.flags), row.offset, row.address, row.physical_address, row.file_size,
-            row.memory_size, row.alignment,
+            _SEGMENT_TYPES[row.type],
+            _segment_bits(row.flags),
+            row.offset,
+            row.address,
+            row.physical_address,
+            row.file_size,
+            row.memory_size,
+            row.alignment,
         )
         for row in SEGMENTS
-    ]  # fmt: skip
+    ]
     return write_elf(tmp_path_factory.mktemp("listing") / "vmlinux", Kind(), sections, segments)
 
 

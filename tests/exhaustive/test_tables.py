@@ -24,20 +24,38 @@ def section_rows(elf: ElfFile) -> list[SectionRow]:
     """kplug's sections in the form of the oracle's rows."""
     return [
         SectionRow(
-            s.index, s.name, s.type, s.address, s.offset, s.size, s.entry_size, s.flag_letters, s.link, s.info, s.alignment
+            s.index,
+            s.name,
+            s.type,
+            s.address,
+            s.offset,
+            s.size,
+            s.entry_size,
+            s.flag_letters,
+            s.link,
+            s.info,
+            s.alignment,
         )
         for s in elf.sections
-    ]  # fmt: skip
+    ]
 
 
 def segment_rows(elf: ElfFile) -> list[SegmentRow]:
     """kplug's segments in the form of the oracle's rows."""
     return [
         SegmentRow(
-            s.index, s.type[:SEGMENT_TYPE_WIDTH], s.offset, s.address, s.physical_address, s.file_size, s.memory_size, s.flag_letters, s.alignment
+            s.index,
+            s.type[:SEGMENT_TYPE_WIDTH],
+            s.offset,
+            s.address,
+            s.physical_address,
+            s.file_size,
+            s.memory_size,
+            s.flag_letters,
+            s.alignment,
         )
         for s in elf.segments
-    ]  # fmt: skip
+    ]
 
 
 def mapping_names(elf: ElfFile) -> list[list[str]]:
@@ -57,7 +75,7 @@ def assert_symbols_as_nm(image: KernelImage, rows: list[binutils.SymbolRow]) -> 
     """Letters, sizes, types, bindings and names of every entry of the symbol table."""
     wrong = []
     for row in rows[1:]:
-        symbol = image.symbols.symbol(row.index)
+        symbol = image.symbols.symbol(row.number)
         got = (symbol.address, symbol.size, symbol.type, symbol.binding, symbol.letter)
         name = symbol.name if row.type != "SECTION" else row.name  # readelf and nm show the section's name
         if (*got, name) != (row.value, row.size, row.type, row.binding, row.letter, row.name):

@@ -73,7 +73,7 @@ def write_elf(
     segments: Sequence[RawSegment] = (),
     symbols: Sequence[RawSymbol] | None = None,
 ) -> str:
-    """Write the file: `sections` without the null one, plus .shstrtab (and .symtab and .strtab) at the end of the table."""
+    """Write the file: `sections` without the null one, then .shstrtab (before it .symtab and .strtab)."""
     order = "<" if kind.little_endian else ">"
     wide = kind.bits == 64
     header = struct.Struct(order + ("16sHHIQQQIHHHHHH" if wide else "16sHHIIIIIHHHHHH"))
@@ -113,9 +113,17 @@ def write_elf(
     headers_at = (end + 15) & ~15
     for row, name_offset in zip(table, offsets):
         numbers: tuple[int, ...] = (
-            name_offset, row.type, row.flags, row.address, row.offset, row.size, row.link, row.info, row.alignment,
+            name_offset,
+            row.type,
+            row.flags,
+            row.address,
+            row.offset,
+            row.size,
+            row.link,
+            row.info,
+            row.alignment,
             row.entry_size,
-        )  # fmt: skip
+        )
         chunks.append((headers_at, section_header.pack(*numbers)))
         headers_at += section_header.size
     section_headers_at = headers_at - len(table) * section_header.size
@@ -130,9 +138,21 @@ def write_elf(
         position += segment_header.size
     ident = b"\x7fELF" + bytes((2 if wide else 1, 1 if kind.little_endian else 2, 1, kind.os_abi)) + bytes(8)
     first = header.pack(
-        ident, kind.type, kind.machine, 1, 0, header.size if segments else 0, section_headers_at, 0, header.size,
-        segment_header.size if segments else 0, len(segments), section_header.size, len(table), names_index,
-    )  # fmt: skip
+        ident,
+        kind.type,
+        kind.machine,
+        1,
+        0,
+        header.size if segments else 0,
+        section_headers_at,
+        0,
+        header.size,
+        segment_header.size if segments else 0,
+        len(segments),
+        section_header.size,
+        len(table),
+        names_index,
+    )
     with open(path, "wb") as file:
         file.write(first)
         for offset, content in chunks:

@@ -30,17 +30,36 @@ def read_listing(text: str) -> tuple[list[SectionRow], list[SegmentRow], list[li
             size, entry_size, flags, link, info, alignment = second.groups()
             sections.append(
                 SectionRow(
-                    int(index), name or "", kind, int(address, 16), int(offset, 16), int(size, 16), int(entry_size, 16),
-                    flags or "", int(link), int(info), int(alignment),
+                    int(index),
+                    name or "",
+                    kind,
+                    int(address, 16),
+                    int(offset, 16),
+                    int(size, 16),
+                    int(entry_size, 16),
+                    flags or "",
+                    int(link),
+                    int(info),
+                    int(alignment),
                 )
-            )  # fmt: skip
+            )
         first, second = _SEGMENT.match(line), _SEGMENT_SECOND.match(following)
         if first and second:
             kind, offset, address, physical = first.groups()
             file_size, memory_size, flags, alignment = second.groups()
-            numbers = [int(number, 16) for number in (offset, address, physical, file_size, memory_size)]
-            flags = (flags or "").strip()
-            segments.append(SegmentRow(len(segments), kind, *numbers, flags, int(alignment, 16)))
+            segments.append(
+                SegmentRow(
+                    len(segments),
+                    kind,
+                    int(offset, 16),
+                    int(address, 16),
+                    int(physical, 16),
+                    int(file_size, 16),
+                    int(memory_size, 16),
+                    (flags or "").strip(),
+                    int(alignment, 16),
+                )
+            )
         in_mapping = in_mapping or line == "Segment Sections..."
         row = _MAPPING.match(line)
         if in_mapping and row:

@@ -1,4 +1,4 @@
-"""The rules of docs/oracle.md, applied to what readelf and nm say of one kernel. Brute force where that is plain enough.
+"""The rules of docs/oracle.md, applied to what readelf and nm say of one kernel; brute force where that is plain.
 
 Nothing of kplug is imported. Only the regions that kplug finds by naming convention are handed in, as pairs of symbols
 (`Oracle.conventions`): which pairs of names mean something is a matter of taste, where they lie is not.
@@ -80,7 +80,7 @@ class Oracle:
         self.section_rows = binutils.sections(path)
         self.segment_rows = binutils.segments(path)
         self.symbol_rows = binutils.symbols(path)
-        self.sections = {row.index: row for row in self.section_rows if self._has_room(row)}
+        self.sections = {row.number: row for row in self.section_rows if self._has_room(row)}
         self.segments = [row for row in self.segment_rows if row.memory_size > 0]
         self._values: dict[str, list[int]] = defaultdict(list)
         for row in self.symbol_rows:
@@ -178,13 +178,12 @@ class Oracle:
                 if following < len(stops):
                     limits.append(stops[following])
                 end = max(start, min(limits))
-            others = sorted([row.name for row in ranked[1:]] + [row.name for row in marks.get(start, ())])
-            groups.append(Group(start, end, chosen, tuple(others), not size))
+            others = _names_but(chosen, [*ranked, *marks.get(start, ())])
+            groups.append(Group(start, end, chosen, others, not size))
         markers = {}
         for address, rows in marks.items():
             ranked = sorted(rows, key=_preference)
-            others = sorted(row.name for row in ranked[1:])
-            markers[address] = Group(address, address, ranked[0], tuple(others), True)
+            markers[address] = Group(address, address, ranked[0], _names_but(ranked[0], ranked), True)
         return groups, markers
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -222,8 +221,8 @@ class Oracle:
             before = [region for region in self.regions if region.start == end]
             gap = (start, end, _widest(after, "_text"), _widest(before, "_end"))
         return Piece(
-            tuple(row.index for row in segments),
-            tuple(row.index for row in sections),
+            tuple(row.number for row in segments),
+            tuple(row.number for row in sections),
             tuple(regions),
             _class(regions, sections),
             in_image,
@@ -293,6 +292,11 @@ def _preference(row: SymbolRow) -> tuple[bool, bool, bool, int, int, str]:
         -row.size,
         row.name,
     )
+
+
+def _names_but(chosen: SymbolRow, rows: Iterable[SymbolRow]) -> tuple[str, ...]:
+    """The other names; several static variables may share one, it is said once."""
+    return tuple(sorted({row.name for row in rows} - {chosen.name}))
 
 
 def _widest(regions: Sequence[Region], edge: str) -> frozenset[str]:
