@@ -179,12 +179,14 @@ def _session(arguments: argparse.Namespace) -> Session:
         images.append(PlacedImage(module, as_linked(module.sections, "--module")))
     if not images:
         raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
-    lines = None
+    lines, warnings = None, []
     if getattr(arguments, "lines", False):
         from kplug.runtime.lines import DrgnLines
 
         lines = DrgnLines(images)
-    return Session(images, lines=lines)
+        missing = lines.without_dwarf(images)
+        warnings = [f"no source lines: {path} has no debug information (DWARF)" for path in missing]
+    return Session(images, lines=lines, warnings=warnings)
 
 
 def _placement(image: KernelImage, kaslr: str) -> Placement:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kplug import model
 from kplug.errors import InputError, UsageError
+from kplug.image.elf import ElfFile
 from kplug.image.opening import find_debug_file
 from kplug.image.placed import PlacedImage
 from kplug.model import Layer
@@ -33,6 +34,18 @@ class DrgnLines:
         self._drgn = drgn
         self._programs: dict[int, drgn.Program | None] = {}
 
+    def without_dwarf(self, images: Sequence[PlacedImage]) -> list[str]:
+        """The paths of the images that have no DWARF, neither themselves nor in a separate debug file."""
+        return [placed.image.path for placed in images if self._dwarf_file(placed) is None]
+
+    @staticmethod
+    def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
+        elf = placed.image.elf
+        if elf.section(".debug_info"):
+            return elf
+        found = find_debug_file(elf)
+        return found if found is not None and found.section(".debug_info") else None
+
     def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing where the DWARF has none (data, assembly without it)."""
         number = id(placed.image)
@@ -49,9 +62,8 @@ class DrgnLines:
 
     def _program(self, placed: PlacedImage) -> drgn.Program | None:
         """A drgn program that holds the image's DWARF at its link addresses; None if there is no DWARF."""
-        image = placed.image
-        elf = image.elf if image.elf.section(".debug_info") else find_debug_file(image.elf)
-        if elf is None or elf.section(".debug_info") is None:
+        image, elf = placed.image, self._dwarf_file(placed)
+        if elf is None:
             return None
         program = self._drgn.Program()
         if image.is_module:
