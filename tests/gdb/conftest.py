@@ -1,0 +1,75 @@
+"""Kernels, machines and dumps, each made once for all tests here."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+_HERE = Path(__file__).resolve()
+sys.path.insert(0, str(_HERE.parent))
+sys.path.append(str(_HERE.parents[2] / "vm-images"))
+
+import gdbhelp  # noqa: E402
+
+if TYPE_CHECKING:
+    from vmimages import VM, DumpSet, KernelFiles
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if shutil.which(gdbhelp.GDB) is None:
+        for item in items:
+            if _HERE.parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=f"no {gdbhelp.GDB}"))
+
+
+def _files(name: str) -> KernelFiles:
+    from vmimages import fetch
+
+    return fetch(name, quiet=True)
+
+
+@pytest.fixture(scope="session")
+def kernel_61() -> KernelFiles:
+    return _files("amd64-6.1")
+
+
+@pytest.fixture(scope="session")
+def kernel_612() -> KernelFiles:
+    return _files("amd64-6.12")
+
+
+@pytest.fixture(scope="session")
+def kernel_arm64() -> KernelFiles:
+    return _files("arm64-6.12")
+
+
+@pytest.fixture(scope="session")
+def dumped() -> DumpSet:
+    """Dumps of a 6.1 with KASLR, made at one moment, from the cache if they are there."""
+    from vmimages import dumps
+
+    return dumps("amd64-6.1", ("elf", "elf-paging"), quiet=True)
+
+
+def _booted(name: str, **options: Any) -> Iterator[VM]:
+    from vmimages import boot
+
+    with boot(name, quiet=True, **options) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def moved() -> Iterator[VM]:
+    """A 6.1 with KASLR and two CPUs, in the idle loop most of the time."""
+    yield from _booted("amd64-6.1")
+
+
+@pytest.fixture(scope="session")
+def isolated() -> Iterator[VM]:
+    """A 6.12 with KASLR and page-table isolation, its CPU 1 busy in user mode."""
+    yield from _booted("amd64-6.12", pti=True, spin=1)

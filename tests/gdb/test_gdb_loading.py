@@ -1,0 +1,194 @@
+"""Sourcing the script: by any name, twice, in a package, without pyelftools, on too little of everything."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import gdbhelp
+import pytest
+from gdbhelp import ROOT, SCRIPT, run
+
+COMMANDS = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kaslr", "kplug")
+# What must be so after loading, whatever the name was: the real gdb module, the checkout's core, nothing on sys.path.
+CHECKS = (
+    "python import gdb, kplug, sys; print(gdb.__file__, kplug.__file__, hasattr(gdb, 'execute'))",
+    "python print([p for p in sys.path if 'kplug' in p or p.startswith({root!r})])".format(root=str(ROOT)),
+    "python print('elftools' in sys.modules, 'drgn' in sys.modules)",
+)
+
+
+def check(session: gdbhelp.Session) -> None:
+    place, path, imported = (session[command].text for command in CHECKS)
+    assert str(ROOT / "kplug" / "__init__.py") in place
+    assert str(ROOT / "gdb") not in place.split()[0]
+    assert path.strip() == "[]"
+    assert imported.strip() == "False False"
+    assert "What is this address?" in session["help kwhere"].text
+
+
+def test_by_any_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "link.py").symlink_to(SCRIPT)
+    (home / "folder").symlink_to(ROOT)
+    for name, cwd in (
+        (str(SCRIPT), tmp_path),
+        ("gdb/kplug.py", ROOT),
+        ("kplug.py", ROOT / "gdb"),
+        ("link.py", home),
+        ("~/link.py", tmp_path),
+        ("~/folder/gdb/kplug.py", tmp_path),
+        ("../home/folder/gdb/../gdb/kplug.py", home),
+    ):
+        session = run([*CHECKS, "help kwhere"], tmp_path, script=name, cwd=cwd, extra={"HOME": str(home)})
+        assert session[f"source {name}"].error is None
+        check(session)
+
+
+def test_from_another_script(tmp_path: Path) -> None:
+    outer = tmp_path / "outer.py"
+    outer.write_text(f"import gdb\ngdb.execute('source {SCRIPT}')\n")
+    check(run([*CHECKS, "help kwhere"], tmp_path, script=outer))
+
+
+def test_twice(tmp_path: Path) -> None:
+    session = run(
+        [
+            "set kplug lines off",
+            "python import kplug_gdb, kplug; first = (kplug_gdb, kplug)",
+            f"source {SCRIPT}",
+            "python import kplug_gdb, kplug; print(kplug_gdb is first[0], kplug is first[1])",
+            "python print(sum(type(f).__name__ == 'ElftoolsFinder' for f in sys.meta_path))",
+            "show kplug lines",
+            "help kwhere",
+            *CHECKS,
+        ],
+        tmp_path,
+    )
+    assert [result.error for result in session.results] == [None] * len(session.results)
+    assert session.results[4].output.strip() == "False False"
+    assert session.results[5].output.strip() == "1"
+    assert session["show kplug lines"].text.strip().endswith("off.")
+    check(session)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The two packages as a wheel installs them, without pyelftools."""
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "kplug", site / "kplug", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "gdb" / "kplug_gdb", site / "kplug_gdb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SCRIPT, site / "kplug_gdb" / "kplug.py")
+    return site
+
+
+def test_installed_package(package: Path, tmp_path: Path) -> None:
+    import elftools
+
+    # numpy stands for everything else in site-packages: it must not become importable.
+    (package / "numpy.py").write_text("raise SystemError('not to be imported')\n")
+    shutil.copytree(Path(elftools.__file__).parent, package / "elftools")
+    session = run(
+        [
+            "python import kplug, importlib.util; print(kplug.__file__, importlib.util.find_spec('numpy'))",
+            "python import elftools; print(elftools.__file__)",
+            "kplug",
+        ],
+        tmp_path,
+        script=package / "kplug_gdb" / "kplug.py",
+        extra={"VIRTUAL_ENV": ""},
+    )
+    core, numpy = session.results[1].text.split()
+    assert core == str(package / "kplug" / "__init__.py")
+    assert str(package) not in numpy
+    assert "no vmlinux" in session["kplug"].text
+
+
+def test_without_pyelftools(package: Path, tmp_path: Path) -> None:
+    script = package / "kplug_gdb" / "kplug.py"
+    # The machine may have it for the system's Python.
+    hide = "python import sys; sys.path[:] = [p for p in sys.path if not p.endswith('-packages')]"
+    commands = ["kwhere 0", "kaslr", "p $kclass(0)", "complete kwhere sched", "help ksym", "kplug"]
+    session = run(
+        commands, tmp_path, vmlinux=sys.executable, before=[hide], script=script, extra={"VIRTUAL_ENV": ""}
+    )
+    said = session[f"source {script}"].text
+    assert len(said.splitlines()) == 1
+    assert said.startswith("kplug: gdb's Python finds no pyelftools; run: python3 -m pip install --target ")
+    assert session["kwhere 0"].complaint == said.strip()
+    assert session["kaslr"].complaint == said.strip()
+    assert said.strip() in session["p $kclass(0)"].complaint
+    assert session["complete kwhere sched"].text == ""
+    assert "usage: ksym" in session["help ksym"].text
+    assert "pyelftools" in session["kplug"].text
+
+
+def test_broken_checkout(tmp_path: Path) -> None:
+    (tmp_path / "gdb").mkdir()
+    script = tmp_path / "gdb" / "kplug.py"
+    shutil.copy(SCRIPT, script)
+    said = run([], tmp_path, script=script)[f"source {script}"].text
+    assert len(said.splitlines()) == 1
+    assert "no whole checkout" in said
+
+
+def test_without_vmlinux(tmp_path: Path) -> None:
+    session = run([*COMMANDS, "kwhere 0", "p $kwhere(0)", "complete kwhere a", "complete kwhere --j"], tmp_path)
+    for command in ("kregions", "ksections", "ksegments", "kaslr", "kwhere 0"):
+        assert session[command].complaint.startswith("no vmlinux: "), command
+    assert "no address given" in session["kwhere"].complaint
+    assert "required: NAME" in session["ksym"].complaint
+    assert "no vmlinux" in session["p $kwhere(0)"].complaint
+    assert "no vmlinux" in session["kplug"].text
+    assert session["complete kwhere a"].text == ""
+    assert session["complete kwhere --j"].text == "kwhere --json\n"
+
+
+def test_other_programs_and_files(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no ELF\n")
+    (tmp_path / "short").write_bytes(Path(sys.executable).read_bytes()[:1000])
+    session = run(
+        ["kwhere 0", "set kplug vmlinux /no/such", "show kplug vmlinux", "set kplug vmlinux text", "kwhere 0",
+         "set kplug vmlinux short", "kwhere 1"],
+        tmp_path, vmlinux=sys.executable,
+    )  # fmt: skip
+    first, second = session.all("kwhere 0")
+    assert first.complaint.startswith("no vmlinux: ")
+    assert session["set kplug vmlinux /no/such"].complaint == "/no/such: no such file"
+    assert session["show kplug vmlinux"].text.strip().endswith("auto.")
+    assert "not an ELF file" in second.complaint
+    assert "short: " in session["kwhere 1"].complaint
+
+
+def test_settings(tmp_path: Path) -> None:
+    session = run(
+        ["show kplug", "set kplug slide 0x100", "show kplug slide", "set kplug slide x", "show kplug slide ",
+         "set kplug color blue", "set kplug nothing"],
+        tmp_path,
+    )  # fmt: skip
+    assert len(session["show kplug"].text.splitlines()) == 5
+    assert "0x100" in session["show kplug slide"].text
+    assert "auto, none or a number" in session["set kplug slide x"].complaint
+    assert "0x100" in session["show kplug slide "].text
+    assert session["set kplug color blue"].error
+    assert "no setting 'nothing'" in session["set kplug nothing"].complaint
+
+
+def test_own_mistakes_are_one_line(tmp_path: Path) -> None:
+    session = run(
+        [
+            "python import kplug_gdb.host; kplug_gdb.host.HOST.session = lambda: 1 // 0",
+            "kwhere 0",
+            "p $kclass(0)",
+            "set python print-stack full",
+            "kwhere 1",
+        ],
+        tmp_path,
+    )
+    for command in ("kwhere 0", "p $kclass(0)"):
+        error = session[command].error or ""
+        assert "internal error: ZeroDivisionError" in error
+        assert len(error.strip().splitlines()) == 1
+    assert "integer division or modulo by zero" in (session["kwhere 1"].error or "")
