@@ -144,11 +144,10 @@ class Subject:
 
     # -- where ---------------------------------------------------------------------------------------------------------
 
-    def compare_where(self, slide: int, every: int = 1) -> Differences:
-        """Every address at a bound, and each `every`-th of all, through `Resolver.where`."""
+    def compare_where(self, slide: int) -> Differences:
+        """All addresses through `Resolver.where`."""
         move, resolver = self.moved(slide)
-        chosen = self.addresses[::every] if every == 1 else sorted({*self.near_bounds, *self.addresses[::every]})
-        links = self.asked(move, chosen)
+        links = self.asked(move, self.addresses)
         differences = Differences()
         self._wide.clear()
         for link, answer in zip(links, self.oracle.answers(links)):

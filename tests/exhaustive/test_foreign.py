@@ -164,6 +164,8 @@ OWN_SEGMENT_TYPES = {
 def test_section_types_as_readelf(machine: str, tmp_path: Path) -> None:
     kind = MACHINES[machine]
     numbers = TYPES + OWN_TYPES.get(machine, [])
+    if machine == "parisc":
+        numbers.remove(0x70000000)  # PARISC_EXT, which no Linux file has
     sections = [RawSection(f"t{number:x}", number, 2, **_plain(kind, i, 0)) for i, number in enumerate(numbers)]
     path = write_elf(tmp_path / "types", kind, sections)
     got = [(section.name, section.type) for section in ElfFile(path).sections]
