@@ -46,6 +46,8 @@ class Padding(NamedTuple):
 
 # Bytes around the first address asked about, in which symbols are sorted for it.
 _NEIGHBOURHOOD = 1 << 20
+# Symbols that are looked at one by one for one that reaches over them, before the whole table is prepared for that.
+_PATIENT_STEPS = 64
 _EVERYWHERE = (0, 1 << 64)
 _NOWHERE = (0, 0)
 
@@ -68,6 +70,8 @@ class SymbolIndex:
                 marked.append(index)
         self._marker_starts = sorted(self._marker_addresses)
         self._places = table.places(without=marked)
+        self._held_sections = sorted((s for s in table.sections if s.occupies_addresses), key=lambda s: s.address)
+        self._section_starts = [section.address for section in self._held_sections]
         self._window: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -77,29 +81,37 @@ class SymbolIndex:
     def _cover(self, address: int) -> None:
         """Make the sorted columns answer for `address`."""
         if self._window is None:
-            self._sort(address - _NEIGHBOURHOOD, address + _NEIGHBOURHOOD)
+            self._sort_around(address)
         low, high = self._window or _NOWHERE
         if not low <= address < high:
-            self._sort(*_EVERYWHERE)
+            self._sort_all()
 
-    def _sort(self, low: int, high: int) -> None:
-        """Sort the symbols that start in `[low, high)`, and those so large that they may reach into it.
+    def _sort_around(self, address: int) -> None:
+        """Sort the symbols near the address, and those so large that they may reach there.
 
-        The window in which the columns then answer goes from the first of them to the last: of an address between
-        those, both neighbours are known.
+        What is left out ends before `_known_from`. The window in which the columns then answer begins there, too, and
+        goes from the first of the near symbols to the last: of an address between those, both neighbours are known.
         """
         values, sizes = self._values, self.table.sizes
-        if (low, high) == _EVERYWHERE:
-            self._order = list(self._places)
-            self._window = _EVERYWHERE
-        else:
-            near = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
-            starts = [values[i] for i in near if low <= values[i] < high]
-            self._order = near
-            self._window = (min(starts), max(starts)) if starts else _NOWHERE
-        self._order.sort(key=values.__getitem__)
-        self._starts = list(map(values.__getitem__, self._order))
+        low, high = address - 2 * _NEIGHBOURHOOD, address + _NEIGHBOURHOOD
+        self._order = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
+        starts = [values[i] for i in self._order if low <= values[i] < high]
+        self._known_from = low + _NEIGHBOURHOOD
+        self._window = (max(min(starts), self._known_from), max(starts)) if starts else _NOWHERE
+        self._sort()
+
+    def _sort_all(self) -> None:
+        self._order = list(self._places)
+        self._known_from = 0
+        self._window = _EVERYWHERE
+        self._sort()
+
+    def _sort(self) -> None:
+        self._order.sort(key=self._values.__getitem__)
+        self._starts = list(map(self._values.__getitem__, self._order))
+        self._ends: list[int] = []
         self._reach: list[int] | None = None
+        self._outer: list[int] = []
         self._extents: dict[int, Extent] = {}
 
     def chain(self, address: int) -> tuple[Extent, ...]:
@@ -129,15 +141,11 @@ class SymbolIndex:
             if address < extent.end:
                 found = True
                 yield extent
-            reach = self._reach_column()
-            position = bisect_left(starts, starts[position], 0, position) - 1
-            # Only sized symbols reach over the next one; `reach` says when no earlier one can.
-            while position >= 0 and reach[position] > address:
-                extent = self._extent(position)
+            for outer in self._reaching(bisect_left(starts, starts[position], 0, position) - 1, address):
+                extent = self._extent(outer)
                 if address < extent.end:
                     found = True
                     yield extent
-                position = bisect_left(starts, starts[position], 0, position) - 1
         if not found:
             marker = self._marker_at(address)
             if marker is not None:
@@ -148,7 +156,7 @@ class SymbolIndex:
         names: list[str | None] = []
         offsets: list[int | None] = []
         if self._window != _EVERYWHERE:
-            self._sort(*_EVERYWHERE)
+            self._sort_all()
         starts, extents = self._starts, self._extents
         for address in addresses:
             position = bisect_right(starts, address) - 1
@@ -174,27 +182,83 @@ class SymbolIndex:
     def padding(self, address: int, start: int, end: int) -> Padding:
         """For an address in `[start, end)` that no symbol holds: the gap, clipped to that range, and its neighbours."""
         self._cover(address)
-        starts = self._starts
-        after = before = None
-        following = bisect_right(starts, address)
-        position = following - 1
-        if position >= 0 and starts[position] >= start:
+        asked, after, before = (start, end), None, None
+        following = bisect_right(self._starts, address)
+        if following < len(self._starts) and self._starts[following] < end:
+            before, end = self._extent(following).symbol.name, self._starts[following]
+        position, edge = following - 1, start
+        reach = self._reach_column()
+        # Of those before it, the one that ends last: an earlier, larger one may end later than the nearest does.
+        while position >= 0 and self._starts[position] >= start and (after is None or reach[position] > edge):
             extent = self._extent(position)
-            reach = max(self._reach_column()[position], extent.end)
-            while extent.end < reach and position > 0:
-                # An earlier, larger symbol ends later than the nearest one does.
-                position = bisect_left(starts, starts[position], 0, position) - 1
-                extent = self._extent(position) if position >= 0 else extent
-            after, start = extent.symbol.name, max(start, extent.end)
-        if following < len(starts) and starts[following] < end:
-            before, end = self._extent(following).symbol.name, starts[following]
-        return Padding(start, end, after, before)
+            if after is None or extent.end > edge:
+                after, edge = extent.symbol.name, max(extent.end, start)
+            position = bisect_left(self._starts, extent.start, 0, position) - 1
+        if edge < self._known_from and start < self._known_from:
+            self._sort_all()
+            return self.padding(address, *asked)
+        return Padding(edge, end, after, before)
 
     def _reach_column(self) -> list[int]:
-        """For each sorted position, the highest end of the sized symbols up to it."""
+        """For each sorted position, the highest end of the sized symbols up to it; `_ends` has their own."""
         if self._reach is None:
-            self._reach = list(accumulate(map(add, self._starts, map(self.table.sizes.__getitem__, self._order)), max))
+            self._ends = list(map(add, self._starts, map(self.table.sizes.__getitem__, self._order)))
+            if not self._within_sections():
+                self._ends = list(map(self._end_of, self._order))
+            self._reach = list(accumulate(self._ends, max))
         return self._reach
+
+    def _within_sections(self) -> bool:
+        """Whether no symbol claims bytes beyond the section that it lies in; in an honest file none does."""
+        done = 0
+        for section in self._held_sections:
+            first = bisect_left(self._starts, section.address, done)
+            last = bisect_left(self._starts, section.end, first)
+            if max(self._ends[first:last], default=0) > section.end or self._sized(done, first):
+                return False
+            done = last
+        return not self._sized(done, len(self._starts))
+
+    def _sized(self, first: int, last: int) -> bool:
+        """Whether a symbol in that range of sorted positions has a size."""
+        return first < last and any(map(self.table.sizes.__getitem__, self._order[first:last]))
+
+    def _end_of(self, index: int) -> int:
+        """Where the bytes of table entry `index` end: at most where its section does; outside all it has none."""
+        start = self._values[index]
+        section = self.table.sections[self.table.section_index(index)]
+        if not section.address <= start < section.end:
+            section = self._held_sections[bisect_right(self._section_starts, start) - 1]
+        return min(start + self.table.sizes[index], section.end) if section.address <= start < section.end else start
+
+    def _reaching(self, position: int, address: int) -> Iterator[int]:
+        """From sorted `position` down, one position of each group of symbols at one address whose bytes hold `address`.
+
+        Sizeless symbols do not count: none reaches over the next one.
+        """
+        starts, reach = self._starts, self._reach_column()
+        steps = 0
+        while position >= 0 and reach[position] > address:
+            if self._ends[position] > address:
+                yield position
+                position = bisect_left(starts, starts[position], 0, position) - 1
+            elif steps < _PATIENT_STEPS:
+                steps += 1
+                position -= 1
+            else:
+                position = self._outer_column()[position]
+
+    def _outer_column(self) -> list[int]:
+        """For each sorted position, the nearest one before it that ends later; -1 if none does."""
+        if not self._outer:
+            open_positions: list[int] = []  # each ends earlier than the one before it
+            ends = self._ends
+            for position, end in enumerate(ends):
+                while open_positions and ends[open_positions[-1]] <= end:
+                    open_positions.pop()
+                self._outer.append(open_positions[-1] if open_positions else -1)
+                open_positions.append(position)
+        return self._outer
 
     def _sizeless_end(self, position: int) -> int:
         """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""
@@ -208,9 +272,7 @@ class SymbolIndex:
         if marker < len(self._marker_starts):
             end = min(end, self._marker_starts[marker])
         # Inside a sized symbol a label ends with it at the latest.
-        around = self._reach_column()[position]
-        if start < around:
-            end = min(end, around)
+        end = min((end, *(self._ends[outer] for outer in self._reaching(position - 1, start))))
         return max(end, start)
 
     def _extent(self, position: int) -> Extent:
@@ -223,19 +285,13 @@ class SymbolIndex:
         last = bisect_right(self._starts, start, position)
         if last - first == 1:
             best = self.table.symbol(self._order[position])
-            size = best.size
+            sizeless = not best.size
             aliases: tuple[str, ...] = ()
         else:
             group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
-            best, size = group[0], max(symbol.size for symbol in group)
+            best, sizeless = group[0], not any(symbol.size for symbol in group)
             aliases = tuple(symbol.name for symbol in group[1:])
-        section = self.table.sections[best.section_index]
-        end = start + size
-        if section.address <= start < section.end:
-            end = min(end, section.end)  # a symbol that claims more than its section has does not get it
-        sizeless = not size
-        if sizeless:
-            end = self._sizeless_end(first)
+        end = self._sizeless_end(first) if sizeless else max(map(self._end_of, self._order[first:last]))
         markers = self._marker_addresses.get(start)
         if markers:
             aliases += tuple(map(self.table.name, markers))
