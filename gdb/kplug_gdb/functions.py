@@ -42,8 +42,11 @@ def _printable(name: str, text: str) -> gdb.Value | str:
     (gdb/printcmd.c, printf_c_string), and a kernel has none.
     """
     variable = f"_kplug_{name}"
-    gdb.set_convenience_variable(variable, text)
-    return gdb.convenience_variable(variable) or text
+    # gdb makes an array of no bytes of an empty Python string, and prints that as a pointer.
+    empty = gdb.Value(b"\0", gdb.lookup_type("char").array(0))
+    gdb.set_convenience_variable(variable, text or empty)
+    value = gdb.convenience_variable(variable)
+    return text if value is None else value
 
 
 class KWhere(_KFunction):

@@ -51,7 +51,8 @@ def _layers(place: int) -> Iterator[Layer]:
 def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]:
     """The functions at the address, innermost first, if one was inlined into another.
 
-    gdb's interface does not tell from which line an inlined function was called: only the innermost line is known.
+    The symbol of an inlined function has the place of the call for its file and line (gdb/dwarf2/read.c, new_symbol),
+    which is the caller's line.
     """
     functions = []
     block = gdb.block_for_pc(place)
@@ -61,8 +62,17 @@ def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]
         block = block.superblock
     if len(functions) < 2:
         return
-    file: str | None = found.symtab.filename if found.symtab is not None else None
-    line: int | None = found.line
-    for function in functions:
-        yield {"function": function.name, "file": file, "line": line}
-        file = line = None
+    position = _place(found.symtab, found.line)
+    for number, function in enumerate(functions):
+        called = _place(function.symtab, function.line)
+        if number == 0 and position == called:
+            # gdb takes the last row of the line table that begins a statement; here that is the caller's.
+            yield {"function": function.name, "file": None, "line": None}
+        else:
+            file, line = position
+            yield {"function": function.name, "file": file, "line": line}
+        position = called
+
+
+def _place(table: gdb.Symtab | None, line: int) -> tuple[str, int] | tuple[None, None]:
+    return (table.filename, line) if table is not None and line else (None, None)

@@ -14,7 +14,7 @@ COMMANDS = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kaslr", "kp
 # What must be so after loading, whatever the name was: the real gdb module, the checkout's core, nothing on sys.path.
 CHECKS = (
     "python import gdb, kplug, sys; print(gdb.__file__, kplug.__file__, hasattr(gdb, 'execute'))",
-    "python print([p for p in sys.path if 'kplug' in p or p.startswith({root!r})])".format(root=str(ROOT)),
+    f"python print([p for p in sys.path if 'kplug' in p or p.startswith({str(ROOT)!r})])",
     "python print('elftools' in sys.modules, 'drgn' in sys.modules)",
 )
 
@@ -111,9 +111,7 @@ def test_without_pyelftools(package: Path, tmp_path: Path) -> None:
     # The machine may have it for the system's Python.
     hide = "python import sys; sys.path[:] = [p for p in sys.path if not p.endswith('-packages')]"
     commands = ["kwhere 0", "kaslr", "p $kclass(0)", "complete kwhere sched", "help ksym", "kplug"]
-    session = run(
-        commands, tmp_path, vmlinux=sys.executable, before=[hide], script=script, extra={"VIRTUAL_ENV": ""}
-    )
+    session = run(commands, tmp_path, vmlinux=sys.executable, before=[hide], script=script, extra={"VIRTUAL_ENV": ""})
     said = session[f"source {script}"].text
     assert len(said.splitlines()) == 1
     assert said.startswith("kplug: gdb's Python finds no pyelftools; run: python3 -m pip install --target ")

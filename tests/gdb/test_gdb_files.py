@@ -1,0 +1,217 @@
+"""A vmlinux alone, modules beside it, files that change: no target."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from expected import addresses_command, check_symbols, layer, names_command, nm, sample, sections
+from gdbhelp import run
+
+if TYPE_CHECKING:
+    from vmimages import KernelFiles
+
+pytestmark = pytest.mark.kernel
+
+
+def test_symbols_as_linked(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    symbols = sample(nm(kernel_61.vmlinux), 150)
+    by_address, by_name = addresses_command(symbols), names_command(symbols)
+    session = run(["set kplug lines off", by_address, by_name, "kaslr"], tmp_path, vmlinux=kernel_61.vmlinux)
+    check_symbols(session[by_address].json, symbols, 0)
+    check_symbols(session[by_name].json, symbols, 0)
+    for answer in session[by_address].json:
+        assert answer["state"] == {"mapped": None, "permissions": None, "freed": answer["state"]["freed"]}
+    assert re.search(r"^how +as linked$", session["kaslr"].text, re.MULTILINE)
+
+
+def test_other_kernels(kernel_612: KernelFiles, kernel_arm64: KernelFiles, tmp_path: Path) -> None:
+    for files in (kernel_612, kernel_arm64):
+        symbols = sample(nm(files.vmlinux), 50)
+        command = addresses_command(symbols)
+        # gdb may not know the machine; then the file is named to kplug alone.
+        session = run([f"set kplug vmlinux {files.vmlinux}", command], tmp_path)
+        check_symbols(session[command].json, symbols, 0)
+
+
+def test_tables(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    session = run(["ksections --json", "ksegments --json", "kregions --json", "ksections"], tmp_path,
+                  vmlinux=kernel_61.vmlinux)  # fmt: skip
+    found = {row["name"]: row for row in session["ksections --json"].json}
+    for name, (_, size) in sections(kernel_61.vmlinux).items():
+        assert name in found, name
+        assert int(str(found[name]["size"]), 0) == size, name
+    assert len(session["ksegments --json"].json) == 5
+    assert "sched.text" in {row["name"] for row in session["kregions --json"].json}
+    assert ".init.text" in session["ksections"].text
+
+
+def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    commands = [
+        "kwhere --brief schedule + 4",
+        "kwhere --brief (unsigned long)&init_task",
+        "kwhere --brief &init_task.comm",
+        "kwhere --brief init_task.comm",
+        "kwhere --brief 'core.c'::schedule_timeout",
+        "kwhere --brief (char *)0xffffffff81000000 + 0x10",
+        "kwhere --brief schedule no_such_name init_task",
+        "kwhere --brief no_such_name",
+        "kwhere --brief *init_task",
+        "kwhere --brief 1.5",
+        "kwhere --no-such-option",
+        "kwhere -h",
+        "kwhere",
+        "kwhere $pc",
+    ]
+    session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
+    linked = {symbol.name: symbol.address for symbol in nm(kernel_61.vmlinux)}
+    assert session[commands[0]].text.split()[:2] == [f"{linked['schedule'] + 4:#x}", "schedule+0x4"]
+    assert session[commands[1]].text.startswith(f"{linked['init_task']:#x}  init_task+0x0")
+    assert session[commands[2]].text == session[commands[3]].text
+    assert re.match(rf"{linked['init_task'] >> 16:x}".join(("0x", ".*init_task\\+0x")), session[commands[2]].text)
+    assert session[commands[4]].text.startswith(f"{linked['schedule_timeout']:#x}  schedule_timeout+0x0")
+    assert "0xffffffff81000010" in session[commands[5]].text
+    assert "1 of the above could not be answered" in session[commands[6]].complaint
+    for command in commands[7:12]:
+        assert "usage" in session[command].text if command.endswith("-h") else session[command].complaint
+    assert "no address given" in session["kwhere"].complaint
+    assert "$pc" in session["kwhere $pc"].complaint
+
+
+def test_values(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    commands = [
+        'printf "%s|%s|%s|%s\\n", $kwhere(&schedule), $ksection(schedule), $kregion(schedule), $kclass(schedule)',
+        'printf "%s %s %s\\n", $kclass(&init_task), $kclass(linux_banner), $kclass(0xffffffff00000000)',
+        'p $_streq($kclass(&schedule), "text")',
+        "p $kclass()",
+        "p $kclass(init_task)",
+        "p $ksection(-1)",
+        "help function",
+    ]
+    session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
+    assert session[commands[0]].text == "schedule+0x0 .text [text > sched.text]|.text|sched.text|text\n"
+    assert session[commands[1]].text == "data rodata none\n"
+    assert session[commands[2]].text.endswith("= 1\n")
+    assert "one address" in session[commands[3]].complaint
+    assert "not an address" in session[commands[4]].complaint
+    assert session[commands[5]].text.endswith('= ""\n')
+    for name in ("kwhere", "ksection", "kregion", "kclass"):
+        assert f"function {name} -- " in session["help function"].text
+
+
+def addr2line(path: Path, addresses: list[int]) -> list[list[tuple[str, str]]]:
+    """binutils' chains, innermost first: (function, file:line)."""
+    arguments = ["addr2line", "-fiae", str(path), *(f"{address:#x}" for address in addresses)]
+    lines = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()
+    chains: list[list[tuple[str, str]]] = []
+    rows = iter(lines)
+    for line in rows:
+        if line.startswith("0x"):
+            chains.append([])
+        else:
+            chains[-1].append((line, re.sub(r" \(discriminator \d+\)$", "", next(rows))))
+    return chains
+
+
+def test_lines(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    linked = {symbol.name: symbol.address for symbol in nm(kernel_61.vmlinux)}
+    starts = [linked[name] for name in ("schedule", "vfs_read", "tcp_v4_rcv", "do_exit", "kfree")]
+    addresses = [start + offset for start in starts for offset in (0, 0x14, 0x41)]
+    command = "kwhere --json " + " ".join(f"{address:#x}" for address in addresses)
+    asked = [f"info line *{address:#x}" for address in addresses]
+    session = run([command, *asked, "set kplug lines off", command, "kwhere --json init_task"], tmp_path,
+                  vmlinux=kernel_61.vmlinux)  # fmt: skip
+    lined, bare = (result.json for result in session.all(command))
+    inlined = exact = 0
+    for answer, question, chain in zip(lined, asked, addr2line(kernel_61.vmlinux, addresses)):
+        details = layer(answer, "line")["details"]
+        told = re.match(r'Line (\d+) of "(.*?)"', session[question].text)
+        assert told, session[question].text
+        assert (str(details["line"]), details["file"]) == told.groups()
+        # gdb takes the last row that begins a statement, binutils any row: the line may differ, the functions not.
+        exact += chain[0][1].endswith(f"{details['file']}:{details['line']}")
+        functions = [entry["function"] for entry in details["inlined"]]
+        assert functions == ([name for name, _ in chain] if len(chain) > 1 else []), answer["summary"]
+        if len(chain) > 1:
+            inlined += 1
+            for entry, (_, place) in zip(details["inlined"][1:], chain[1:]):
+                assert place.endswith(f"{entry['file']}:{entry['line']}")
+    assert exact > len(addresses) // 2
+    assert inlined
+    assert all(entry["kind"] != "line" for answer in bare for entry in answer["layers"])
+    assert all(entry["kind"] != "line" for entry in session["kwhere --json init_task"].json[0]["layers"])
+
+
+def test_module(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    path = next((kernel_61.debug_modules).rglob("loop.ko"))
+    text, data = 0xFFFFFFFFC0400000, 0xFFFFFFFFC0410000
+    session = run(
+        [f"add-symbol-file {path} {text:#x} -s .data {data:#x}", "kwhere --json loop_probe",
+         f"kwhere --json {text + 0x10:#x}", "kwhere --json lo_fops", "kwhere --json loop_init"],
+        tmp_path, vmlinux=kernel_61.vmlinux,
+    )  # fmt: skip
+    offsets = {symbol.name: symbol.address for symbol in nm(path)}
+    (answer,) = session["kwhere --json loop_probe"].json
+    assert int(answer["address"], 16) == text + offsets["loop_probe"]
+    assert layer(answer, "module")["name"] == "loop"
+    assert layer(answer, "section")["name"] == ".text"
+    (answer,) = session[f"kwhere --json {text + 0x10:#x}"].json
+    assert layer(answer, "section")["offset"] == "0x10"
+    # A section that got no address is nowhere: gdb's own answer for its symbols is no kernel address.
+    assert session["kwhere --json lo_fops"].error or session["kwhere --json lo_fops"].json[0]["class"] in (
+        "none",
+        "percpu",
+    )
+
+
+def test_file_changes(kernel_61: KernelFiles, kernel_612: KernelFiles, tmp_path: Path) -> None:
+    stripped = {}
+    for files in (kernel_61, kernel_612):
+        stripped[files] = tmp_path / f"{files.name}.stripped"
+        subprocess.run(["objcopy", "--strip-debug", str(files.vmlinux), str(stripped[files])], check=True)
+    vmlinux = tmp_path / "vmlinux"
+    shutil.copy(stripped[kernel_61], vmlinux)
+    linked = [{symbol.name: symbol.address for symbol in nm(path)}["schedule"] for path in stripped.values()]
+    assert linked[0] != linked[1]
+    session = run(
+        [
+            "kwhere --json schedule",
+            f"shell cp {stripped[kernel_612]} {vmlinux}",
+            "kwhere --json schedule ",
+            "file",
+            "kwhere schedule",
+            f"file {stripped[kernel_61]}",
+            "kwhere --json schedule  ",
+            "kplug",
+        ],
+        tmp_path,
+        vmlinux=vmlinux,
+    )
+    assert int(session["kwhere --json schedule"].json[0]["address"], 16) == linked[0]
+    assert int(session["kwhere --json schedule "].json[0]["address"], 16) == linked[1]
+    assert session["kwhere schedule"].complaint.startswith("no vmlinux")
+    assert int(session["kwhere --json schedule  "].json[0]["address"], 16) == linked[0]
+    assert "missing debug information" in session["kplug"].text
+
+
+def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    commands = ["complete kwhere sched_setaff", "complete kwhere --br", "complete kwhere &init_ta", "complete kwhere ",
+                "complete ksym -", "complete kaslr --a", "complete kwhere a", "complete kregions --", "help kaslr",
+                "help kwhere", "apropos kwhere", "help set kplug slide"]  # fmt: skip
+    session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
+    assert session[commands[0]].text == "kwhere sched_setaffinity\n"
+    assert session[commands[1]].text == "kwhere --brief\n"
+    assert session[commands[2]].text == "kwhere &init_task\n"
+    assert session[commands[3]].text.strip() in ("", "kwhere")
+    assert "ksym --json\n" in session[commands[4]].text
+    assert session[commands[5]].text == "kaslr --apply\n"
+    assert 100 <= len(session[commands[6]].text.splitlines()) <= 201
+    assert "kregions --json\n" in session[commands[7]].text
+    assert "--apply" in session["help kaslr"].text
+    assert "examples:" in session["help kwhere"].text
+    assert "What is this address?" in session["apropos kwhere"].text
+    assert "number of bytes" in session["help set kplug slide"].text
