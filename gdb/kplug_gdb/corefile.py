@@ -39,7 +39,10 @@ class CoreFile:
         self.path = path
         self._elf = elf = ElfFile(path)
         self.offset = kernel_offset(elf.notes())
-        self._physical_base = _physical_base(elf)
+        self.release = _noted(elf, rb"^OSRELEASE=(\S{1,100})$")
+        self.build_id = _noted(elf, rb"^BUILD-ID=([0-9a-f]{1,128})$")
+        base = _noted(elf, rb"^NUMBER\(phys_base\)=(-?\d{1,20})$")
+        self._physical_base = None if base is None else int(base)
         self._loads = loads = [segment for segment in elf.segments if segment.type == "LOAD" and segment.file_size]
         virtual = [segment for segment in loads if segment.address >= _KERNEL_HALF]
         self.physical_only = bool(loads) and not virtual
@@ -80,12 +83,12 @@ class CoreFile:
         return State(mapped=True if not self.physical_only and self.holds(address, 1) else None)
 
 
-def _physical_base(elf: ElfFile) -> int | None:
+def _noted(elf: ElfFile, pattern: bytes) -> str | None:
+    """What the VMCOREINFO note says (kernel/vmcore_info.c), or None."""
     for note in elf.notes():
-        if note.owner == "VMCOREINFO":
-            match = re.search(rb"^NUMBER\(phys_base\)=(-?\d{1,20})$", note.description, re.MULTILINE)
-            if match:
-                return int(match.group(1))
+        match = re.search(pattern, note.description, re.MULTILINE) if note.owner == "VMCOREINFO" else None
+        if match:
+            return match.group(1).decode("ascii", "backslashreplace")
     return None
 
 

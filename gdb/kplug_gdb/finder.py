@@ -104,6 +104,8 @@ def _views() -> Iterator[View]:
 
 
 def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> Found:
+    if SETTINGS.check and core.build_id and image.build_id and core.build_id != image.build_id:
+        raise checker.mismatch(f"Linux version {core.release}".encode(), core.build_id)
     if core.physical_only:
         view: View = PhysicalCoreView(core)
         finding = _search(image, checker, view.read, [ways.vmcoreinfo(core.offset)])

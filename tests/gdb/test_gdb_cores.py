@@ -1,0 +1,130 @@
+"""ELF cores: by virtual address, and by physical address only, where gdb serves the vmlinux's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from expected import Named, addresses_command, check_symbols, layer, names_command, sample
+from gdbhelp import run
+from rsp_stub import registers_of
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet, KernelFiles
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+
+def listed(dumped: DumpSet) -> list[Named]:
+    return [Named(s.address, s.kind, s.name) for s in dumped.truth.symbols if s.module is None]
+
+
+def test_virtual_addresses(dumped: DumpSet, tmp_path: Path) -> None:
+    symbols, slide = sample(listed(dumped), 150), dumped.truth.slide(dumped.files)
+    assert slide
+    by_address, by_name = addresses_command(symbols), names_command(symbols)
+    session = run(
+        ["set kplug lines off", by_address, by_name, "kaslr", "kplug", "kwhere --json $pc", "kwhere --json 0x1000000"],
+        tmp_path, vmlinux=dumped.files.vmlinux, before=[f"core-file {dumped.paths['elf-paging']}"],
+    )  # fmt: skip
+    check_symbols(session[by_address].json, symbols, slide)
+    check_symbols(session[by_name].json, symbols, slide)
+    # What was freed after boot may or may not be in the dump; of what was not there is all.
+    kept = [answer for answer in session[by_address].json if answer["class"] in ("text", "data")]
+    assert kept
+    assert all(answer["state"]["mapped"] for answer in kept)
+    assert "KERNELOFFSET of the core's VMCOREINFO: +" + hex(slide) in session["kaslr"].text
+    assert str(dumped.paths["elf-paging"]) in session["kplug"].text
+    assert (
+        int(session["kwhere --json $pc"].json[0]["address"], 16)
+        == registers_of((dumped.root / "truth" / "registers").read_text())["rip"]
+    )
+    assert session["kwhere --json 0x1000000"].json[0]["state"]["mapped"] is None
+
+
+def test_applied(dumped: DumpSet, tmp_path: Path) -> None:
+    session = run(
+        ["kaslr --apply", "p init_task.comm", "kwhere --json schedule", "p/x (unsigned long)&init_task", "kaslr",
+         "kwhere --json init_task.stack", "info line schedule"],
+        tmp_path, vmlinux=dumped.files.vmlinux, before=[f"core-file {dumped.paths['elf-paging']}"],
+    )  # fmt: skip
+    address = dumped.truth.address
+    assert '"swapper/0' in session["p init_task.comm"].text
+    assert f"{address('init_task'):#x}" in session["p/x (unsigned long)&init_task"].text
+    (answer,) = session["kwhere --json schedule"].json
+    assert int(answer["address"], 16) == address("schedule")
+    assert layer(answer, "line")["details"]["file"] == "kernel/sched/core.c"
+    assert f"{address('schedule'):#x}" in session["info line schedule"].text
+    assert layer(session["kwhere --json init_task.stack"].json[0], "region")["name"] == "init_stack"
+
+
+def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
+    symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
+    command = addresses_command(symbols)
+    session = run([command, "kplug", "kaslr"], tmp_path, vmlinux=dumped.files.vmlinux,
+                  before=[f"core-file {dumped.paths['elf']}"])  # fmt: skip
+    answers = session[command].json
+    for answer in answers:
+        (warning,) = answer.pop("warnings")
+        assert "physical addresses only" in warning
+        assert "drgn" in warning
+        assert answer["state"]["mapped"] is None
+        answer["warnings"] = []
+    check_symbols(answers, symbols, slide)
+    assert "physical addresses only" in session["kplug"].text
+
+
+def without_vmcoreinfo(source: Path, target: Path) -> None:
+    """A dump whose VMCOREINFO is not recognised; the memory is shared with the original by hard disk blocks alone."""
+    data = source.open("rb").read(1 << 16)
+    at = data.index(b"VMCOREINFO\0")
+    with target.open("wb") as out, source.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            if chunk.strip(b"\0"):
+                out.write(chunk)
+            else:
+                out.seek(len(chunk), 1)
+        out.truncate()
+    with target.open("r+b") as out:
+        out.seek(at)
+        out.write(b"NOTHINGATA")
+
+
+def test_without_vmcoreinfo(dumped: DumpSet, tmp_path: Path) -> None:
+    slide = dumped.truth.slide(dumped.files)
+    for name in ("elf-paging", "elf"):
+        without_vmcoreinfo(dumped.paths[name], tmp_path / name)
+        session = run(["kaslr --json", "kwhere schedule", "kplug"], tmp_path, vmlinux=dumped.files.vmlinux,
+                      before=[f"core-file {tmp_path / name}"])  # fmt: skip
+        if name == "elf-paging":
+            assert session["kaslr --json"].json[0]["slide"] == hex(slide)
+        else:
+            assert "where the kernel was is not known" in session["kwhere schedule"].complaint
+            assert "where the kernel was is not known" in session["kplug"].text
+        (tmp_path / name).unlink()
+
+
+def test_of_another_kernel(dumped: DumpSet, kernel_612: KernelFiles, tmp_path: Path) -> None:
+    without_vmcoreinfo(dumped.paths["elf-paging"], tmp_path / "bare")
+    session = run(["kaslr"], tmp_path, vmlinux=kernel_612.vmlinux, before=[f"core-file {tmp_path / 'bare'}"])
+    complaint = session["kaslr"].complaint
+    assert kernel_612.release in complaint
+    assert dumped.files.release in complaint  # from the banner in the dump's memory
+    for name in ("elf-paging", "elf"):
+        session = run(["kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)", "kplug"], tmp_path,
+                      vmlinux=kernel_612.vmlinux, before=[f"core-file {dumped.paths[name]}"])  # fmt: skip
+        for command in ("kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)"):
+            complaint = session[command].complaint
+            assert kernel_612.release in complaint
+            assert dumped.files.release in complaint
+            assert dumped.files.build_id in complaint
+
+
+def test_truncated(dumped: DumpSet, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_bytes(dumped.paths["elf-paging"].open("rb").read(1 << 20))
+    session = run(["kwhere schedule", "kwhere schedule ", "kaslr"], tmp_path, vmlinux=dumped.files.vmlinux,
+                  before=[f"core-file {short}"])  # fmt: skip
+    assert session["kwhere schedule"].complaint
+    assert session["kaslr"].complaint
