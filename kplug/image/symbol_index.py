@@ -111,7 +111,7 @@ class SymbolIndex:
         self._starts = list(map(self._values.__getitem__, self._order))
         self._ends: list[int] = []
         self._reach: list[int] | None = None
-        self._outer: list[int] = []
+        self._maxima: list[list[int]] = []
         self._extents: dict[int, Extent] = {}
 
     def chain(self, address: int) -> tuple[Extent, ...]:
@@ -246,19 +246,29 @@ class SymbolIndex:
                 steps += 1
                 position -= 1
             else:
-                position = self._outer_column()[position]
+                position = self._last_ending_after(address, position)
 
-    def _outer_column(self) -> list[int]:
-        """For each sorted position, the nearest one before it that ends later; -1 if none does."""
-        if not self._outer:
-            open_positions: list[int] = []  # each ends earlier than the one before it
-            ends = self._ends
-            for position, end in enumerate(ends):
-                while open_positions and ends[open_positions[-1]] <= end:
-                    open_positions.pop()
-                self._outer.append(open_positions[-1] if open_positions else -1)
-                open_positions.append(position)
-        return self._outer
+    def _last_ending_after(self, address: int, position: int) -> int:
+        """The last sorted position up to `position` whose symbol's bytes end after `address`; -1 if there is none."""
+        if not self._maxima:
+            # A tree of the maxima of pairs of ends, of pairs of those, and so on.
+            level = self._ends
+            self._maxima = [level]
+            while len(level) > 1:
+                level = list(map(max, level[::2], [*level[1::2], *level[-1:]]))
+                self._maxima.append(level)
+        height = 0
+        while position >= 0 and self._maxima[height][position] <= address:
+            if position % 2:
+                position -= 1
+            else:
+                position, height = position // 2 - 1, height + 1
+        while position >= 0 and height:
+            height -= 1
+            position = 2 * position + 1
+            if position >= len(self._maxima[height]) or self._maxima[height][position] <= address:
+                position -= 1
+        return position
 
     def _sizeless_end(self, position: int) -> int:
         """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""

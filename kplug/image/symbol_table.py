@@ -43,6 +43,12 @@ _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
 _PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
 
 
+# The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
+_MAX_NAME_BYTES = 4096
+# Linkers fold a name into the tail of a longer one, so that names together are longer than the table, but not much.
+_NAMES_PER_STRING_TABLE = 4
+
+
 class Symbol(NamedTuple):
     """One entry of a symbol table.
 
@@ -77,6 +83,7 @@ class SymbolTable:
 
     def __init__(self, elf: ElfFile, sections: Sequence[Section], bases: Mapping[int, int] | None = None) -> None:
         self.sections = sections
+        self._path = elf.path
         self._machine = elf.machine
         self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
         self.source = "no symbol table"
@@ -108,11 +115,13 @@ class SymbolTable:
         entry_size = 24 if elf.bits == 64 else 16
         if table.entry_size not in (0, entry_size):
             raise InputError(f"{elf.path}: section {table.name} claims symbols of {table.entry_size} bytes")
-        if not 0 < table.link < len(elf.sections):
+        if not 0 < table.link < len(elf.sections) or elf.sections[table.link].type != "STRTAB":
             raise InputError(f"{elf.path}: section {table.name} names no string table")
         data = elf.section_bytes(table)
         data = data[: len(data) - len(data) % entry_size]
         self._strings = elf.section_bytes(elf.sections[table.link])
+        if not self._strings.endswith(b"\0"):
+            raise InputError(f"{elf.path}: section {elf.sections[table.link].name} is no string table: no NUL ends it")
         words = self._array("I", data)
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
             doubles = self._array("Q", data)
@@ -164,6 +173,11 @@ class SymbolTable:
         for index, name in zip(compress(range(len(mask)), typeless), compress(self._name_column, typeless)):
             if name in nameless:
                 mask[index] = 0
+        names = list(compress(self._name_column, mask))
+        if names and not 0 < min(names) <= max(names) < len(self._strings):
+            # A broken table: what has no name answers nothing.
+            for index in compress(range(len(mask)), mask):
+                mask[index] = 0 < self._name_column[index] < len(self._strings)
         return bytes(mask)
 
     def _apply(self, bases: Mapping[int, int]) -> None:
@@ -200,7 +214,8 @@ class SymbolTable:
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
         bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
         entries = compress(range(len(typeless)), _both(typeless, bookkeeping.translate(b"\1\0" + bytes(254))))
-        return [(self.name(i), i) for i in entries if not self.sizes[i] and self.section_index(i) != SHN_UNDEF]
+        found = [i for i in entries if not self.sizes[i] and self.section_index(i) != SHN_UNDEF]
+        return list(zip(self._all_names(found), found))
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
@@ -216,10 +231,22 @@ class SymbolTable:
         return sum(self._places)
 
     def _string(self, offset: int) -> str:
-        end = self._strings.find(b"\0", offset)
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
         if end < 0:
-            return ""
+            if offset >= len(self._strings):
+                return ""
+            return self._strings[offset : offset + _MAX_NAME_BYTES].decode("utf-8", "backslashreplace") + "..."
         return self._strings[offset:end].decode("utf-8", "backslashreplace")
+
+    def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
+        """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
+        left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
+        for entry in entries:
+            name = self.name(entry)
+            left -= len(name)
+            if left < 0:
+                raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")
+            yield name
 
     def name(self, index: int) -> str:
         """The name of table entry `index`."""
@@ -285,21 +312,23 @@ class SymbolTable:
     def indexes_of(self, name: str) -> list[int]:
         """Table entries of exactly that name that have an address or a value, in table order."""
         encoded = name.encode("utf-8", "surrogateescape") + b"\0"
-        offsets = set()
+        offsets: set[int] = set()
         # Linkers fold a name into the tail of a longer one, so every place where the bytes end a string counts.
         position = self._strings.find(encoded)
-        while position >= 0:
+        while position >= 0 and len(offsets) <= len(self._info):
             offsets.add(position)
             position = self._strings.find(encoded, position + 1)
         if not name or not offsets:
             return []
-        return [index for index in self._entries_named(offsets) if self._has_value(index)]
+        return [i for i in self._entries_named(encoded, offsets) if self._has_value(i)]
 
     @cached_property
     def _name_bytes(self) -> bytes:
         return self._name_column.tobytes()
 
-    def _entries_named(self, offsets: Collection[int]) -> Iterable[int]:
+    def _entries_named(self, encoded: bytes, offsets: Collection[int]) -> Iterable[int]:
+        if len(offsets) > len(self._info):  # not all of them were collected
+            return (i for i, offset in enumerate(self._name_column) if self._strings.startswith(encoded, offset))
         if len(offsets) > 1:
             return (index for index, offset in enumerate(self._name_column) if offset in offsets)
         return self._entries_at(*offsets)
@@ -350,7 +379,8 @@ class SymbolTable:
     def _sorted_names(self) -> list[str]:
         """All distinct names that `exact` would find, sorted (made once, at the first prefix or glob)."""
         if self._names is None:
-            self._names = sorted({self.name(i) for i in range(len(self._info)) if self._has_value(i)} - {""})
+            entries = (i for i in range(len(self._info)) if self._has_value(i))
+            self._names = sorted({*self._all_names(entries)} - {""})
         return self._names
 
 
