@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from exhaustive.comparison import SLIDE, Subject, claims
@@ -56,8 +59,8 @@ def test_regions_have_the_values_of_their_symbols(subject: Subject) -> None:
 
 
 def test_every_known_pair_is_a_region(subject: Subject) -> None:
-    def described(regions: object) -> list[tuple[int, int, str, str, str | None]]:
-        found = [(r.start, r.end, r.name, r.start_symbol, r.end_symbol) for r in regions]  # type: ignore[attr-defined]
+    def described(regions: Iterable[Any]) -> list[tuple[int, int, str, str, str | None]]:
+        found = [(r.start, r.end, r.name, r.start_symbol, r.end_symbol) for r in regions]
         return sorted(found, key=lambda row: (row[0], row[1], row[2]))
 
     tree = subject.image.regions

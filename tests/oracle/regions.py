@@ -104,7 +104,6 @@ PAIRS = [
     Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, ARM64),
     Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, ARM64),
     Pair("__cpu_method_of_table", "__cpuidle_method_of_table", "cpu_method_of_table"),
-    Pair("__cpuidle_method_of_table", "__dtb_start", "cpuidle_method_of_table"),
     Pair("__dtb_start", "__dtb_end", "dtb"),
     Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, ARM64),
     Pair("__irqchip_acpi_probe_table", "__irqchip_acpi_probe_table_end", "irqchip_acpi_probe_table"),
@@ -187,3 +186,7 @@ class Computed(NamedTuple):
 # where x86 up to 6.14 links the section itself at 0.
 ONE_PAGE = Computed("swapper_pg_dir", "swapper_pg_dir", "rodata", ARM64)
 TEMPLATE = Computed("__per_cpu_load", "percpu.load", None, X86)
+
+# Only 32-bit arm declares entries for it (CPUIDLE_METHOD_OF_DECLARE); what follows it elsewhere is the padding before
+# the device tree blobs.
+EMPTY = Computed("__cpuidle_method_of_table", "cpuidle_method_of_table", None, ALL)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from oracle import binutils
 from oracle.binutils import SectionRow, SegmentRow, SymbolRow
-from oracle.regions import IMAGE, ONE_PAGE, PAGE, PAIRS, TEMPLATE
+from oracle.regions import EMPTY, IMAGE, ONE_PAGE, PAGE, PAIRS, TEMPLATE
 
 MASK = (1 << 64) - 1
 
@@ -119,6 +119,9 @@ class Oracle:
         load, first, last = self.value(TEMPLATE.start), self.value("__per_cpu_start"), self.value("__per_cpu_end")
         if load is not None and first == 0 and last is not None and self.machine in TEMPLATE.machines:
             found.append(Region(load, load + last, TEMPLATE.name, TEMPLATE.region_class, TEMPLATE.start, None))
+        table = self.value(EMPTY.start)
+        if table is not None:
+            found.append(Region(table, table, EMPTY.name, EMPTY.region_class, EMPTY.start, None))
         for name, start_symbol, end_symbol in conventions:
             start, end = self.value(start_symbol), self.value(end_symbol)
             assert start is not None, start_symbol
