@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,12 +15,13 @@ from kplug import __version__
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
 from kplug.errors import InputError, KplugError, UsageError
-from kplug.expressions import parse_number
+from kplug.expressions import MAX_LENGTH, parse_number
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.live import running_slide, running_vmlinux
 from kplug.placement import Placement, as_linked, slid
+from kplug.render.safe import safe
 from kplug.render.show import Renderer
 from kplug.render.text import COLOURED, PLAIN, Style
 from kplug.session import Session
@@ -47,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # One short-lived command that makes no cycles worth collecting: the collector would only walk its big tables.
     gc.disable()
     try:
+        _prepare_streams()
         return _run(words)
     except HelpRequestedError as help_text:
         print(help_text, end="")
@@ -54,12 +58,33 @@ def main(words: Sequence[str] | None = None) -> int:
     except KplugError as error:
         _complain(str(error))
         return UNUSABLE
-    except BrokenPipeError:
-        # The reader (head, less) has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) has gone
+        _abandon_output()
         return ANSWERED
+    except OSError as error:  # a full disk; files that are read have their own errors
+        _complain(f"standard input or output: {error.strerror or error}")
+        _abandon_output()
+        return UNUSABLE
+    except MemoryError:
+        _complain("out of memory")
+        return UNUSABLE
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_streams() -> None:
+    """Make any byte in, and any name out, no error of its own: what does not fit the encoding is escaped."""
+    if sys.stdout is None:
+        raise UsageError("kplug: standard output is closed")
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon_output() -> None:
+    """Let what is still to be written go nowhere: Python would complain once more when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -138,7 +163,7 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
         if isinstance(output, Problem):
             status = NOT_ALL_ANSWERED
             sys.stdout.flush()
-            _complain("\n".join(renderer.lines(output)))
+            _complain(output.message)
             continue
         for line in renderer.lines(output):
             write(line + "\n")
@@ -152,11 +177,21 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace) 
         yield from command.run(session, arguments)
         return
     for expression in arguments.expressions:
-        words = (line.strip() for line in sys.stdin) if expression == "-" else (expression,)
-        for word in words:
+        for word in _lines(sys.stdin) if expression == "-" else (expression,):
             if word:
                 arguments.expressions = [word]
                 yield from command.run(session, arguments)
+
+
+def _lines(stream: TextIO | None) -> Iterator[str]:
+    """The lines of a stream, stripped. One much too long for an expression comes as its start, still too long."""
+    while stream is not None:
+        line = stream.readline(2 * MAX_LENGTH)
+        if not line:
+            return
+        yield line if len(line) == 2 * MAX_LENGTH else line.strip()
+        while line and not line.endswith("\n"):
+            line = stream.readline(2 * MAX_LENGTH)
 
 
 def _session(arguments: argparse.Namespace) -> Session:
@@ -199,7 +234,7 @@ def _placement(image: KernelImage, kaslr: str) -> Placement:
         return as_linked(image.sections, "as linked: nothing tells a slide")
     negative = kaslr.startswith("-")
     try:
-        number = parse_number(kaslr.lstrip("+-"))
+        number = parse_number(kaslr[1:] if kaslr.startswith(("-", "+")) else kaslr)
     except KplugError:
         number = None
     if number is None:
@@ -225,7 +260,8 @@ def _style(when: str, stream: TextIO) -> Style:
 
 
 def _complain(message: str) -> None:
-    print(message if message.startswith("kplug") else f"kplug: {message}", file=sys.stderr)
+    if sys.stderr is not None:
+        print(safe(message if message.startswith("kplug") else f"kplug: {message}"), file=sys.stderr)
 
 
 def gdb_script() -> str:

@@ -18,12 +18,14 @@ from kplug.image.placed import PlacedImage
 from kplug.image.symbol_table import Symbol
 from kplug.placement import ADDRESS_MASK
 
+# Symbols' names have less (KSYM_NAME_LEN is 512); a longer line of a log is no expression.
+MAX_LENGTH = 4096
+
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 # An address as the kernel prints it: without a prefix, with the brackets of older logs.
 _BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
-_OFFSET = re.compile(
-    r"(?P<base>.*?)\s*(?P<sign>[+-])\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?"
-)
+# What follows the last + or -: the offset and, in an oops, the symbol's size.
+_OFFSET = re.compile(r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?")
 # A source file and a symbol of it, as gdb ('core.c'::init_once) or shortly (core.c:init_once) writes it.
 _IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
 
@@ -39,13 +41,15 @@ def parse_number(text: str) -> int | None:
     """A plain number, hexadecimal with 0x or decimal; None if `text` is none. ExpressionError beyond 64 bits."""
     if not _NUMBER.fullmatch(text):
         return None
-    digits = text[2:] if text[:2] in ("0x", "0X") else text
-    if len(digits) > 20:
-        raise ExpressionError(f"{text}: more than 64 bits")
-    number = int(digits, 16 if len(digits) != len(text) else 10)
-    if number > ADDRESS_MASK:
-        raise ExpressionError(f"{text}: more than 64 bits")
-    return number
+    base, digits = (16, text[2:]) if text[:2] in ("0x", "0X") else (10, text)
+    digits = digits.lstrip("0")
+    if len(digits) > 20 or int(digits or "0", base) > ADDRESS_MASK:
+        raise ExpressionError(f"{_shortened(text)}: more than 64 bits")
+    return int(digits or "0", base)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
@@ -54,6 +58,8 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     Raises ExpressionError, worded for the user, if the grammar does not know the text or the images do not have the
     name; the host may then try its own evaluation.
     """
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"{_shortened(text)}: too long for an address or a symbol")
     text = text.strip()
     number = parse_number(text)
     if number is not None and not (len(text) == 16 and text.isdigit()):
@@ -61,14 +67,17 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     bare = _BARE_HEX.fullmatch(text)
     if bare and not any(placed.image.symbols.indexes_of(text) for placed in images):
         return (Place(int(bare.group("digits"), 16)),)
-    match = _OFFSET.fullmatch(text)
-    if match and match.group("base"):
-        found = _named(match.group("base"), images)
+    sign = max(text.rfind("+"), text.rfind("-"))
+    match = _OFFSET.fullmatch(text, sign + 1) if sign > 0 else None
+    if match:
+        found = _named(text[:sign], images)
         if found:
-            return _moved(text, found, match)
+            offset = parse_number(match.group("offset")) or 0
+            size = parse_number(match.group("size")) if match.group("size") else None
+            return _moved(text, found, -offset if text[sign] == "-" else offset, size)
     found = _named(text, images)
     if not found:
-        raise ExpressionError(f"{text}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}")
+        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}")
     return tuple(Place(address) for address, _ in found)
 
 
@@ -96,14 +105,11 @@ def _named(name: str, images: Sequence[PlacedImage]) -> list[tuple[int, tuple[Sy
 
 
 def _moved(
-    text: str, found: list[tuple[int, tuple[Symbol, PlacedImage] | None]], match: re.Match[str]
+    text: str, found: list[tuple[int, tuple[Symbol, PlacedImage] | None]], offset: int, size: int | None
 ) -> tuple[Place, ...]:
     """The places found, moved by the offset; an oops line's size (`+0x10/0xc7`) tells symbols of one name apart."""
-    offset = int(match.group("offset"), 0 if match.group("offset")[:2] in ("0x", "0X") else 10)
-    offset = -offset if match.group("sign") == "-" else offset
     note = None
-    if match.group("size"):
-        size = int(match.group("size"), 0 if match.group("size")[:2] in ("0x", "0X") else 10)
+    if size is not None:
         fitting = [entry for entry in found if entry[1] and size in _sizes(*entry[1])]
         if fitting:
             found = fitting

@@ -26,6 +26,9 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
         yield _no_image()
     for placed in session.images:
         image = placed.image
+        if not image.sections:
+            yield Problem(f"{image.path}: has no section headers")
+            continue
         segments: dict[int, list[str]] = {}
         for segment, held in zip(image.segments, section_to_segment_mapping(image.elf.sections, image.segments)):
             for section in held:
@@ -39,7 +42,7 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
                     "name": section.name,
                     "type": section.type,
                     "start": held_at,
-                    "end": None if held_at is None else held_at + section.size,
+                    "end": None if held_at is None else held_at + section.end - section.address,
                     "size": as_read.size,
                     "flags": section.flag_letters,
                     "segments": " ".join(segments.get(section.index, ())),
@@ -69,6 +72,10 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
         yield _no_image()
     for placed in session.images:
         image = placed.image
+        if not image.segments:
+            if placed is session.images[0]:
+                yield Problem(f"{image.path}: has no program headers")
+            continue  # a module never has
         rows = []
         for segment, held in zip(image.segments, image.section_to_segment):
             start = placed.placement.runtime(segment.address) if segment.memory_size else None
@@ -77,7 +84,7 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
                     "index": f"{segment.index:02}",
                     "type": segment.type,
                     "start": start,
-                    "end": None if start is None else start + segment.memory_size,
+                    "end": None if start is None else start + segment.end - segment.address,
                     "size": segment.memory_size,
                     "file_size": segment.file_size,
                     "flags": segment.flag_letters,

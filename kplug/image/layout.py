@@ -30,8 +30,8 @@ class Section:
 
     @property
     def end(self) -> int:
-        """Exclusive end address."""
-        return self.address + self.size
+        """Exclusive end address; a section that claims more than 64 bits have ends there."""
+        return min(self.address + self.size, 1 << 64)
 
     @property
     def allocated(self) -> bool:
@@ -74,8 +74,8 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """Exclusive end address in memory."""
-        return self.address + self.memory_size
+        """Exclusive end address in memory; a segment that claims more than 64 bits have ends there."""
+        return min(self.address + self.memory_size, 1 << 64)
 
 
 # Only these hold thread-local sections; of them TLS holds nothing else.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -119,6 +120,9 @@ def open_module(specification: str) -> KernelImage:
         if section is None or not section.allocated:
             raise UsageError(f"--module {specification}: {path} has no section {name} in memory")
         bases[section.index] = address
+    for index, address in bases.items():
+        if address + elf.sections[index].size > 1 << 64:
+            raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")
     return KernelImage(elf, name=module_name(path), symbols_from=_with_symbols(elf), bases=bases)
 
 
@@ -148,10 +152,9 @@ def text_layout(sections: Sequence[Section], base: int) -> dict[int, int]:
 
 
 def _address(text: str, specification: str) -> int:
-    try:
-        return int(text, 16)
-    except ValueError:
-        raise UsageError(f"--module {specification}: {text!r} is not an address") from None
+    if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", text):
+        raise UsageError(f"--module {specification}: {text!r} is not an address")
+    return int(text, 16)
 
 
 def _with_symbols(elf: ElfFile) -> ElfFile:

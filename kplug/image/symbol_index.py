@@ -194,7 +194,7 @@ class SymbolIndex:
             if after is None or extent.end > edge:
                 after, edge = extent.symbol.name, max(extent.end, start)
             position = bisect_left(self._starts, extent.start, 0, position) - 1
-        if edge < self._known_from and start < self._known_from:
+        if edge < self._known_from:
             self._sort_all()
             return self.padding(address, *asked)
         return Padding(edge, end, after, before)
