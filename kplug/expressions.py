@@ -49,7 +49,7 @@ def parse_number(text: str) -> int | None:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:60] + "..."
+    return text if len(text) <= 200 else text[:60] + "..."
 
 
 def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
@@ -77,7 +77,9 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
             return _moved(text, found, -offset if text[sign] == "-" else offset, size)
     found = _named(text, images)
     if not found:
-        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}")
+        raise ExpressionError(
+            f"{_shortened(text)}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}"
+        )
     return tuple(Place(address) for address, _ in found)
 
 
