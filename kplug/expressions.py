@@ -52,6 +52,14 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:60] + "..."
 
 
+def _why_not(images: Sequence[PlacedImage]) -> str:
+    """What a person should know whose name was not found."""
+    if not images:
+        return " (no vmlinux: give one with -s)"
+    nameless = [placed.image.path for placed in images if not len(placed.image.symbols)]
+    return f" ({', '.join(nameless)}: no symbol table)" if nameless else ""
+
+
 def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     """The runtime addresses that `text` means: one, or several where static symbols share a name.
 
@@ -77,9 +85,7 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
             return _moved(text, found, -offset if text[sign] == "-" else offset, size)
     found = _named(text, images)
     if not found:
-        raise ExpressionError(
-            f"{_shortened(text)}: no such symbol or section{'' if images else ' (no vmlinux: give one with -s)'}"
-        )
+        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(images)}")
     return tuple(Place(address) for address, _ in found)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
+from kplug import model
 from kplug.errors import ExpressionError
 from kplug.expressions import Place, places
 from kplug.facts import static_facts
@@ -53,13 +55,25 @@ class Session:
         self.ways = tuple(ways)
         self.host_facts = dict(host_facts or {})
         self.missing = tuple(missing)
-        machine = images[0].image.machine if images else "x86_64"
+        self._facts = facts
+        self._lines = lines
+        self._states = states
+        self._locators = (*locators, *installed_locators(self))
+
+    # Made at the first question: the space needs the symbols, and what lists sections does without them.
+
+    @cached_property
+    def space(self) -> AddressSpace | None:
+        """The address space of the images' architecture; None where kplug has no table of it."""
+        machine, facts = self.images[0].image.machine if self.images else "x86_64", self._facts
         if facts is None:
-            facts = static_facts(images[0]) if images and not images[0].image.is_module else Facts()
-        self.space: AddressSpace | None = address_space(machine, facts)
-        self.resolver = Resolver(
-            images, self.space, locators=(*locators, *installed_locators(self)), lines=lines, states=states
-        )
+            facts = static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else Facts()
+        return address_space(machine, facts)
+
+    @cached_property
+    def resolver(self) -> Resolver:
+        """What answers for addresses."""
+        return Resolver(self.images, self.space, locators=self._locators, lines=self._lines, states=self._states)
 
     @property
     def main(self) -> PlacedImage | None:
@@ -84,7 +98,12 @@ class Session:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
-            warnings = (*self.warnings, *((place.note,) if place.note else ()), *self._link_address_warning(annotation))
+            warnings = (
+                *self.warnings,
+                *((place.note,) if place.note else ()),
+                *self._link_address_warning(annotation),
+                *self._no_symbols_warning(annotation),
+            )
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
@@ -96,3 +115,15 @@ class Session:
         if runtime == annotation.address or main.piece(runtime) is None:
             return ()
         return (f"not in the moved kernel; if it is a link address, its place is {runtime:#x}",)
+
+    def _no_symbols_warning(self, annotation: Annotation) -> tuple[str, ...]:
+        """Says why an answer ends at the section, where the image has no symbols."""
+        if annotation.region_class == model.NO_CLASS or annotation.first(model.SYMBOL) is not None:
+            return ()
+        layer = annotation.first(model.IMAGE) or annotation.first(model.MODULE)
+        nameless = [placed.image for placed in self.images if not len(placed.image.symbols)]
+        return tuple(
+            f"{image.path}: no symbol table, so symbols and regions are not known"
+            for image in nameless
+            if layer is not None and layer.details.get("path") == image.path
+        )

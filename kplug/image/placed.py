@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -44,16 +45,18 @@ class PlacedImage:
         self.placement = placement
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
-        regions = image.regions
-        bounds = set(regions.boundaries())
+        self._pieces: dict[int, Piece | None] = {}
+        self._symbol_layers: dict[int, Layer] = {}
+        self._gap_layers: dict[int, Layer] = {}
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        bounds = set(self.image.regions.boundaries())
         for section in self._held_sections:
             bounds.update((section.address, section.end))
         for segment in self._held_segments:
             bounds.update((segment.address, segment.end))
-        self._bounds = sorted(bounds)
-        self._pieces: dict[int, Piece | None] = {}
-        self._symbol_layers: dict[int, Layer] = {}
-        self._gap_layers: dict[int, Layer] = {}
+        return sorted(bounds)
 
     def bulk(self, addresses: Sequence[int]) -> Iterator[tuple[Piece | None, int, str | None, int | None]]:
         """For many runtime addresses, (piece, link address, symbol, offset in it); piece None if not of this image."""

@@ -228,6 +228,10 @@ class SymbolTable:
 
     def __len__(self) -> int:
         """How many symbols can hold an address."""
+        return self._place_count
+
+    @cached_property
+    def _place_count(self) -> int:
         return sum(self._places)
 
     def _string(self, offset: int) -> str:
