@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gdb
-from kplug.errors import KplugError
+from kplug.errors import KplugError, TargetError
 from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
@@ -14,6 +14,7 @@ from kplug.space.layout import Facts
 from kplug_gdb import watch
 from kplug_gdb.finder import Finder, Found
 from kplug_gdb.lines import GdbLines
+from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.target import GdbTarget
 from kplug_gdb.vmlinux import Images
@@ -37,6 +38,8 @@ class Host:
         self.target.view, self.target.kernel = found.view, None
         placed = self._images(image, found)
         facts = self._address_space(placed, found)
+        if found.view is not None and not has_process():
+            raise TargetError(CLOSED)  # just now: what could not be read for that reason is not known to be absent
         key = (placed, found.finding, facts, SETTINGS.lines)
         if self._session is None or self._session[0] != key:
             self._session = (key, self._make(placed, facts, found))

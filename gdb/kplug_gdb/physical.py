@@ -26,9 +26,11 @@ def _ask(packet: str) -> bytes:
     if not isinstance(connection, gdb.RemoteTargetConnection):
         return b""
     try:
-        answer: bytes | str = connection.send_packet(packet)
+        answer: bytes | str | None = connection.send_packet(packet)
     except gdb.error as error:
         raise TargetError(f"the target does not answer: {str(error).splitlines()[0]}") from None
+    if answer is None:  # gdb's way of giving an empty one
+        return b""
     return answer if isinstance(answer, bytes) else answer.encode()
 
 

@@ -9,6 +9,8 @@ import gdb
 from kplug.errors import TargetError
 from kplug.memory import UnmappedError
 
+CLOSED = "the connection to the target was closed"
+
 
 def has_process() -> bool:
     """Whether gdb has something that has memory: a remote target, a core."""
@@ -20,6 +22,9 @@ def read_plainly(address: int, size: int) -> bytes:
 
     UnmappedError where nothing is mapped; TargetError where nothing can be read at all.
     """
+    if not has_process():
+        # gdb would read the vmlinux.
+        raise TargetError(CLOSED)
     try:
         with _memory_not_file():
             return bytes(gdb.selected_inferior().read_memory(address, size))
@@ -27,10 +32,10 @@ def read_plainly(address: int, size: int) -> bytes:
         # A dropped connection shows as a memory error too; then the process is gone.
         if has_process():
             raise UnmappedError(f"nothing is mapped at {address:#x}") from None
-        raise TargetError("the connection to the target was closed") from None
+        raise TargetError(CLOSED) from None
     except (gdb.error, OverflowError) as error:
         if not has_process():
-            raise TargetError("the connection to the target was closed") from None
+            raise TargetError(CLOSED) from None
         thread = gdb.selected_thread()
         if thread is not None and thread.is_valid() and thread.is_running():
             raise TargetError("the target is running: interrupt it first") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,23 @@ def _files(name: str) -> KernelFiles:
 @pytest.fixture(scope="session")
 def kernel_61() -> KernelFiles:
     return _files("amd64-6.1")
+
+
+@pytest.fixture(scope="session")
+def bare_61(kernel_61: KernelFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6.1's vmlinux without its 550 MB of debug information: gdb takes seconds to look through those."""
+    return _stripped(kernel_61, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def bare_612(kernel_612: KernelFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _stripped(kernel_612, tmp_path_factory)
+
+
+def _stripped(files: KernelFiles, factory: pytest.TempPathFactory) -> Path:
+    path = factory.mktemp("bare") / f"vmlinux-{files.name}"
+    subprocess.run(["objcopy", "--strip-debug", str(files.vmlinux), str(path)], check=True)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,13 @@ def listed(dumped: DumpSet) -> list[Named]:
     return [Named(s.address, s.kind, s.name) for s in dumped.truth.symbols if s.module is None]
 
 
-def test_virtual_addresses(dumped: DumpSet, tmp_path: Path) -> None:
+def test_virtual_addresses(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
     symbols, slide = sample(listed(dumped), 150), dumped.truth.slide(dumped.files)
     assert slide
     by_address, by_name = addresses_command(symbols), names_command(symbols)
     session = run(
         ["set kplug lines off", by_address, by_name, "kaslr", "kplug", "kwhere --json $pc", "kwhere --json 0x1000000"],
-        tmp_path, vmlinux=dumped.files.vmlinux, before=[f"core-file {dumped.paths['elf-paging']}"],
+        tmp_path, vmlinux=bare_61, before=[f"core-file {dumped.paths['elf-paging']}"],
     )  # fmt: skip
     check_symbols(session[by_address].json, symbols, slide)
     check_symbols(session[by_name].json, symbols, slide)
@@ -59,10 +59,10 @@ def test_applied(dumped: DumpSet, tmp_path: Path) -> None:
     assert layer(session["kwhere --json init_task.stack"].json[0], "region")["name"] == "init_stack"
 
 
-def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
+def test_physical_only(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
     symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
     command = addresses_command(symbols)
-    session = run([command, "kplug", "kaslr"], tmp_path, vmlinux=dumped.files.vmlinux,
+    session = run([command, "kplug", "kaslr"], tmp_path, vmlinux=bare_61,
                   before=[f"core-file {dumped.paths['elf']}"])  # fmt: skip
     answers = session[command].json
     for answer in answers:
@@ -91,11 +91,11 @@ def without_vmcoreinfo(source: Path, target: Path) -> None:
         out.write(b"NOTHINGATA")
 
 
-def test_without_vmcoreinfo(dumped: DumpSet, tmp_path: Path) -> None:
+def test_without_vmcoreinfo(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
     slide = dumped.truth.slide(dumped.files)
     for name in ("elf-paging", "elf"):
         without_vmcoreinfo(dumped.paths[name], tmp_path / name)
-        session = run(["kaslr --json", "kwhere schedule", "kplug"], tmp_path, vmlinux=dumped.files.vmlinux,
+        session = run(["kaslr --json", "kwhere schedule", "kplug"], tmp_path, vmlinux=bare_61,
                       before=[f"core-file {tmp_path / name}"])  # fmt: skip
         if name == "elf-paging":
             assert session["kaslr --json"].json[0]["slide"] == hex(slide)
@@ -105,15 +105,15 @@ def test_without_vmcoreinfo(dumped: DumpSet, tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
-def test_of_another_kernel(dumped: DumpSet, kernel_612: KernelFiles, tmp_path: Path) -> None:
+def test_of_another_kernel(dumped: DumpSet, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
     without_vmcoreinfo(dumped.paths["elf-paging"], tmp_path / "bare")
-    session = run(["kaslr"], tmp_path, vmlinux=kernel_612.vmlinux, before=[f"core-file {tmp_path / 'bare'}"])
+    session = run(["kaslr"], tmp_path, vmlinux=bare_612, before=[f"core-file {tmp_path / 'bare'}"])
     complaint = session["kaslr"].complaint
     assert kernel_612.release in complaint
     assert dumped.files.release in complaint  # from the banner in the dump's memory
     for name in ("elf-paging", "elf"):
         session = run(["kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)", "kplug"], tmp_path,
-                      vmlinux=kernel_612.vmlinux, before=[f"core-file {dumped.paths[name]}"])  # fmt: skip
+                      vmlinux=bare_612, before=[f"core-file {dumped.paths[name]}"])  # fmt: skip
         for command in ("kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)"):
             complaint = session[command].complaint
             assert kernel_612.release in complaint
@@ -121,10 +121,10 @@ def test_of_another_kernel(dumped: DumpSet, kernel_612: KernelFiles, tmp_path: P
             assert dumped.files.build_id in complaint
 
 
-def test_truncated(dumped: DumpSet, tmp_path: Path) -> None:
+def test_truncated(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_bytes(dumped.paths["elf-paging"].open("rb").read(1 << 20))
-    session = run(["kwhere schedule", "kwhere schedule ", "kaslr"], tmp_path, vmlinux=dumped.files.vmlinux,
+    session = run(["kwhere schedule", "kwhere schedule ", "kaslr"], tmp_path, vmlinux=bare_61,
                   before=[f"core-file {short}"])  # fmt: skip
     assert session["kwhere schedule"].complaint
     assert session["kaslr"].complaint

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-def test_symbols_as_linked(kernel_61: KernelFiles, tmp_path: Path) -> None:
-    symbols = sample(nm(kernel_61.vmlinux), 150)
+def test_symbols_as_linked(bare_61: Path, tmp_path: Path) -> None:
+    symbols = sample(nm(bare_61), 150)
     by_address, by_name = addresses_command(symbols), names_command(symbols)
-    session = run(["set kplug lines off", by_address, by_name, "kaslr"], tmp_path, vmlinux=kernel_61.vmlinux)
+    session = run(["set kplug lines off", by_address, by_name, "kaslr"], tmp_path, vmlinux=bare_61)
     check_symbols(session[by_address].json, symbols, 0)
     check_symbols(session[by_name].json, symbols, 0)
     for answer in session[by_address].json:
@@ -168,23 +168,19 @@ def test_module(kernel_61: KernelFiles, tmp_path: Path) -> None:
     )
 
 
-def test_file_changes(kernel_61: KernelFiles, kernel_612: KernelFiles, tmp_path: Path) -> None:
-    stripped = {}
-    for files in (kernel_61, kernel_612):
-        stripped[files] = tmp_path / f"{files.name}.stripped"
-        subprocess.run(["objcopy", "--strip-debug", str(files.vmlinux), str(stripped[files])], check=True)
+def test_file_changes(bare_61: Path, bare_612: Path, tmp_path: Path) -> None:
     vmlinux = tmp_path / "vmlinux"
-    shutil.copy(stripped[kernel_61], vmlinux)
-    linked = [{symbol.name: symbol.address for symbol in nm(path)}["schedule"] for path in stripped.values()]
+    shutil.copy(bare_61, vmlinux)
+    linked = [{symbol.name: symbol.address for symbol in nm(path)}["schedule"] for path in (bare_61, bare_612)]
     assert linked[0] != linked[1]
     session = run(
         [
             "kwhere --json schedule",
-            f"shell cp {stripped[kernel_612]} {vmlinux}",
+            f"shell cp {bare_612} {vmlinux}",
             "kwhere --json schedule ",
             "file",
             "kwhere schedule",
-            f"file {stripped[kernel_61]}",
+            f"file {bare_61}",
             "kwhere --json schedule  ",
             "kplug",
         ],

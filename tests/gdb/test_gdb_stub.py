@@ -1,0 +1,177 @@
+"""A stub that isn't QEMU's, and one that lets go in the middle of an answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from expected import Named, addresses_command, check_symbols, sample
+from gdbhelp import run
+from rsp_stub import ElfMemory, Stub, registers_of
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet, KernelFiles
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+
+def listed(dumped: DumpSet) -> list[Named]:
+    return [Named(s.address, s.kind, s.name) for s in dumped.truth.symbols if s.module is None]
+
+
+def registers(dumped: DumpSet, cpu: int = 0) -> dict[str, int]:
+    return registers_of((dumped.root / "truth" / "registers").read_text(), cpu)
+
+
+@pytest.fixture(scope="module")
+def memory(dumped: DumpSet) -> ElfMemory:
+    return ElfMemory(dumped.paths["elf-paging"])
+
+
+def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    symbols, slide = sample(listed(dumped), 100), dumped.truth.slide(dumped.files)
+    command = addresses_command(symbols)
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(
+            ["kwhere --json $pc", command, "kaslr", "kplug", "kwhere --json 0xffffffff70000000", "kaslr --apply",
+             "p/x (unsigned long)&init_task", "kwhere --json $pc "],
+            tmp_path, vmlinux=bare_61, before=[stub.command],
+        )  # fmt: skip
+        packets = list(stub.packets)
+    check_symbols(session[command].json, symbols, slide)
+    (answer,) = session["kwhere --json $pc"].json
+    assert int(answer["address"], 16) == registers(dumped)["rip"]
+    assert answer["state"]["mapped"] is True
+    assert answer["state"]["permissions"] is None
+    assert session["kwhere --json 0xffffffff70000000"].json[0]["state"]["mapped"] is False
+    assert "IDT at its fixed address" in session["kaslr"].text
+    assert hex(dumped.truth.address("init_task")) in session["p/x (unsigned long)&init_task"].text
+    assert session["kwhere --json $pc "].json[0]["summary"] == answer["summary"]
+    # It is not QEMU: it is asked that once, and no monitor command and no mode change is tried.
+    assert sum(packet == "qqemu.PhyMemMode" for packet in packets) == 1
+    assert not [packet for packet in packets if packet.startswith(("qRcmd", "Qqemu"))]
+
+
+def test_loading_reads_no_memory(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    with Stub(memory, registers(dumped)) as stub:
+        run(["complete kwhere sched_se", "help kwhere", "show kplug"], tmp_path, vmlinux=bare_61)
+        run([], tmp_path, vmlinux=bare_61, script=None, before=[stub.command])
+        alone = stub.memory_packets()
+        run(["complete kwhere sched_se", "help kwhere", "show kplug"], tmp_path, vmlinux=bare_61,
+            before=[stub.command])  # fmt: skip
+        assert stub.memory_packets() == 2 * alone
+
+
+def test_without_an_interrupt_table(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    """Only the search for the banner is left."""
+
+    class Image(ElfMemory):
+        def read(self, address: int, size: int) -> bytes | None:
+            return super().read(address, size) if address >= 0xFFFFFFFF80000000 else None
+
+    with Stub(Image(dumped.paths["elf-paging"]), registers(dumped)) as stub:
+        session = run(["kwhere --json schedule", "kaslr"], tmp_path, vmlinux=bare_61,
+                      before=[stub.command])  # fmt: skip
+        # Those around the program counter come first: the whole window would be 512 steps.
+        assert stub.memory_packets() < 120
+    assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
+    assert "search for the banner" in session["kaslr"].text
+
+
+def test_slide_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    slide = dumped.truth.slide(dumped.files)
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(
+            [f"set kplug slide {slide:#x}", "kwhere --json schedule", "kaslr", f"set kplug slide {slide + 0x200000:#x}",
+             "kwhere --json schedule ", "set kplug check off", "kaslr --json", "set kplug slide none", "kaslr --json "],
+            tmp_path, vmlinux=bare_61, before=[stub.command],
+        )  # fmt: skip
+    assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
+    assert "told by the user" in session["kaslr"].text
+    assert "not at slide" in session["kwhere --json schedule "].complaint
+    assert session["kaslr --json"].json[0]["slide"] == hex(slide + 0x200000)
+    assert "not checked" in session["kaslr --json"].json[0]["how"]
+    assert session["kaslr --json "].json[0]["slide"] == "0x0"
+
+
+def test_user_mode(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
+    """Under page-table isolation such a stub has nothing to offer: said, not guessed."""
+
+    class User(ElfMemory):
+        def read(self, address: int, size: int) -> bytes | None:
+            mapped = address < 1 << 47 or 0xFFFFFE0000000000 <= address < 0xFFFFFE0000001000
+            return super().read(address, size) if mapped else None
+
+    user = registers(dumped, 1)
+    assert user["cs"] & 3 == 3
+    with Stub(User(dumped.paths["elf-paging"]), user) as stub:
+        session = run(["kwhere", "kwhere schedule", "kplug"], tmp_path, vmlinux=bare_61,
+                      before=[stub.command])  # fmt: skip
+    assert "user mode" in session["kwhere schedule"].complaint
+    assert "user mode" in session["kplug"].text
+
+
+def test_another_kernel(
+    dumped: DumpSet, memory: ElfMemory, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path
+) -> None:
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json"],
+                      tmp_path, vmlinux=bare_612, before=[stub.command])  # fmt: skip
+    for command in ("kwhere", "p $kclass($pc)", "kaslr --apply"):
+        complaint = session[command].complaint
+        assert kernel_612.release in complaint
+        assert dumped.files.release in complaint
+    assert dumped.files.release in session["kplug"].text
+    assert "not checked" in session["kaslr --json"].json[0]["how"]
+
+
+@pytest.mark.parametrize("when", [1, 2, 3, 4, 6, 9])
+def test_connection_drops(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path, when: int) -> None:
+    with Stub(memory, registers(dumped), drop_after=_at_connection(dumped, memory, bare_61, tmp_path) + when) as stub:
+        session = run(["kwhere $pc", "kwhere schedule init_task", "kwhere --brief schedule"], tmp_path,
+                      vmlinux=bare_61, before=[stub.command], timeout=60)  # fmt: skip
+    failed = [result for result in session.results if result.error is not None]
+    assert len(failed) <= 2
+    for result in failed:
+        assert "clos" in result.complaint or "No registers" in result.complaint
+    assert not failed or "clos" in failed[0].complaint
+    if failed:  # without a target the files alone answer
+        assert "0xffffffff81" in session["kwhere --brief schedule"].text
+
+
+def _at_connection(dumped: DumpSet, memory: ElfMemory, bare_61: Path, scratch: Path) -> int:
+    """How many memory packets gdb itself sends when it connects."""
+    with Stub(memory, registers(dumped)) as stub:
+        run([], scratch, vmlinux=bare_61, script=None, before=[stub.command])
+        return stub.memory_packets()
+
+
+def test_stub_falls_silent(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    reads = _at_connection(dumped, memory, bare_61, tmp_path)
+    with Stub(memory, registers(dumped), silent_after=reads + 3) as stub:
+        started = time.monotonic()
+        session = run(["set remotetimeout 1", "kwhere $pc"], tmp_path, vmlinux=bare_61,
+                      before=[stub.command], timeout=90)  # fmt: skip
+        assert time.monotonic() - started < 60
+    assert session["kwhere $pc"].complaint
+
+
+def test_nothing_can_be_read(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    with Stub(memory, registers(dumped), unreadable=True) as stub:
+        session = run(["kwhere $pc", "kaslr", "p $kwhere(0)"], tmp_path, vmlinux=bare_61,
+                      before=[stub.command])  # fmt: skip
+    for command in ("kwhere $pc", "kaslr", "p $kwhere(0)"):
+        assert "in the target's memory" in session[command].complaint
+
+
+def test_disconnect_and_connect(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(
+            ["kaslr --json", "disconnect", "kaslr --json ", stub.command, "kaslr --json  "],
+            tmp_path, vmlinux=bare_61, before=[stub.command],
+        )  # fmt: skip
+    slide = hex(dumped.truth.slide(dumped.files))
+    found = [session[f"kaslr --json{' ' * number}"].json[0]["slide"] for number in range(3)]
+    assert found == [slide, "0x0", slide]
