@@ -45,9 +45,14 @@ class KCommand(gdb.Command):
 
         return self.command.run(HOST.session(), arguments)
 
-    def complete(self, text: str, word: str) -> list[str] | int:
-        with guard():
-            return completion.complete(self.command, text, word)
+    def complete(self, text: str, word: str | None) -> list[str] | int:
+        if word is None:
+            return []  # gdb asks for break characters first: its default ones
+        try:
+            with guard():
+                return completion.complete(self.command, text, word)
+        except gdb.GdbError:
+            return []  # in the middle of a line that is being typed nobody wants a message
 
 
 class WhereCommand(KCommand):

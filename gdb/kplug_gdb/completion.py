@@ -43,12 +43,6 @@ def options(command: Command) -> list[str]:
 
 def symbols(stem: str) -> list[str]:
     """Names of the vmlinux that begin so; none for an empty stem, which would be all of them."""
-    from kplug.errors import KplugError
     from kplug_gdb.host import HOST
 
-    if not stem:
-        return []
-    try:
-        return HOST.images.vmlinux().symbols.prefix(stem, LIMIT)
-    except KplugError:
-        return []
+    return HOST.images.vmlinux().symbols.prefix(stem, LIMIT) if stem else []
