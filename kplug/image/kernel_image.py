@@ -74,7 +74,7 @@ class KernelImage:
         """The symbols by address; boundary symbols hold nothing themselves."""
         regions = (*self.regions.regions, *self.regions.empty)
         markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
-        return SymbolIndex(self.symbols, markers)
+        return SymbolIndex(self.symbols, markers, {region.start_symbol for region in regions if region.start_symbol})
 
     @cached_property
     def section_to_segment(self) -> tuple[tuple[Section, ...], ...]:

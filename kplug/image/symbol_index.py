@@ -18,7 +18,18 @@ from typing import NamedTuple
 from kplug.image.symbol_table import OBJECT_PREFIXES, Symbol, SymbolTable
 
 # Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
-_SECONDARY_PREFIXES = ("__pfx_", "__SCT__", "__SCK__", "__UNIQUE_ID", "__cfi_", ".L", "__initcall__kmod_", "__event_")
+_SECONDARY_PREFIXES = (
+    "__pfx_",
+    "__cfi_",
+    "__SCT__",
+    "__SCK__",
+    "__UNIQUE_ID",
+    "__BTF_ID__",
+    "__initcall__kmod_",
+    "__event_",
+    "__ia32_",  # an entry of the 32-bit system calls that is the same code as the 64-bit one
+    ".L",
+)
 
 
 class Extent(NamedTuple):
@@ -53,21 +64,24 @@ _NOWHERE = (0, 0)
 
 
 class SymbolIndex:
-    """Address lookups in one `SymbolTable`. `markers` are the names of the linker script's boundary symbols.
+    """Address lookups in one `SymbolTable`.
+
+    `markers` are the names of the linker script's boundary symbols; those of them that are in `starts` begin something,
+    and name an address rather than one where something ends. Objects without a size are like markers: they hold nothing.
 
     Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
     around it; a question elsewhere sorts them all.
     """
 
-    def __init__(self, table: SymbolTable, markers: Collection[str] = ()) -> None:
+    def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
         self.table = table
         self._values = table.values
         self._marker_addresses: dict[int, list[int]] = {}
-        marked = []
-        for name, index in table.typeless_entries:
-            if name in markers or _unprefixed(name) in markers:
-                self._marker_addresses.setdefault(self._values[index], []).append(index)
-                marked.append(index)
+        self._start_markers = frozenset(starts)
+        marked = table.empty_objects()
+        marked += [i for name, i in table.typeless_entries if name in markers or _unprefixed(name) in markers]
+        for index in marked:
+            self._marker_addresses.setdefault(self._values[index], []).append(index)
         self._marker_starts = sorted(self._marker_addresses)
         self._places = table.places(without=marked)
         self._held_sections = sorted((s for s in table.sections if s.occupies_addresses), key=lambda s: s.address)
@@ -315,7 +329,8 @@ class SymbolIndex:
         markers = self._marker_addresses.get(address)
         if not markers:
             return None
-        best, *others = sorted(map(self.table.symbol, markers), key=_preference)
+        symbols = map(self.table.symbol, markers)
+        best, *others = sorted(symbols, key=lambda s: (s.name not in self._start_markers, _preference(s)))
         aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
         return Extent(address, address, best, aliases, True)
 

@@ -37,6 +37,7 @@ _BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 # What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
 # (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
 OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
+_PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 
 # A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
 _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
@@ -189,12 +190,19 @@ class SymbolTable:
 
     def _nameless_offsets(self) -> frozenset[int]:
         """String-table offsets of the names that name nothing: the empty one, assembler labels, mapping symbols."""
-        pattern = rb"\0\.L"
+        strings = self._strings
+        pattern = rb"\.L"
         if self._machine in ("aarch64", "arm", "riscv"):
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
-            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
-            pattern = rb"\0(?:" + b"|".join(prefix.encode() for prefix in OBJECT_PREFIXES) + rb")*" + name
-        return frozenset([0, *(match.start() + 1 for match in re.finditer(pattern, self._strings))])
+            pattern = rb"\.L|\$[adtx](?=\0|\.|rv)"
+        offsets = {0}
+        # Anywhere in a string, because the linker keeps a name as the tail of a longer one: "$x" in "__kvm_nvhe_$x".
+        for match in re.finditer(pattern, strings):
+            start: int | None = match.start()
+            while start is not None:
+                offsets.add(start)
+                start = next((start - len(p) for p in _PREFIX_BYTES if strings.endswith(p, 0, start)), None)
+        return frozenset(offsets)
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, but for those of `without`."""
@@ -216,6 +224,11 @@ class SymbolTable:
         entries = compress(range(len(typeless)), _both(typeless, bookkeeping.translate(b"\1\0" + bytes(254))))
         found = [i for i in entries if not self.sizes[i] and self.section_index(i) != SHN_UNDEF]
         return list(zip(self._all_names(found), found))
+
+    def empty_objects(self) -> list[int]:
+        """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
+        objects = _both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
+        return [index for index in compress(range(len(objects)), objects) if not self.sizes[index]]
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.

@@ -132,8 +132,10 @@ def _of_tables() -> tuple[BoundaryRow, ...]:
     rows = []
     for position, start in enumerate(_INIT_TABLES):
         if start.endswith("_of_table"):
-            # Even an unused table holds a closing entry of two pointers, if its subsystem is built in.
-            rows.append(_row(start.strip("_"), " ".join((start, *_INIT_TABLES[position + 1 :])), least=16))
+            # Even an unused table holds a closing entry of two pointers, if its subsystem is built in. The last has
+            # none, and only 32-bit arm makes entries for it: elsewhere padding follows (STRUCT_ALIGN, 32 or 64 bytes).
+            least = 65 if start == "__cpuidle_method_of_table" else 16
+            rows.append(_row(start.strip("_"), " ".join((start, *_INIT_TABLES[position + 1 :])), least=least))
     return tuple(rows)
 
 
@@ -521,7 +523,8 @@ DATA_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("alloc_tags", "alloc_tags", "6.12-"),
     _bounded("annotated_branch_profile", "annotated_branch_profile"),
     _bounded("branch_profile", "branch_profile"),
-    _bounded("trace_bprintk_fmt"),
+    # BOUNDED_SECTION_BY(__trace_printk_fmt, ___trace_bprintk_fmt): the section's word is not the symbols'.
+    _row("trace_printk_fmt", "__start___trace_bprintk_fmt __stop___trace_bprintk_fmt"),
     _bounded("tracepoint_str"),
     _bounded("bpf_raw_tp_map", "_bpf_raw_tp"),
     _row("kunit_test_suites", "__kunit_suites_start __kunit_suites_end", kernels="5.10-"),

@@ -53,24 +53,28 @@ def summarize(annotation: Annotation) -> Summary:
     shown = narrowest or special or area
     if not tail and area is not None and shown is not area:
         tail = (f"({area.name})",)
-    return Summary(_head(shown, special, annotation.address), tail)
+    executable = section is not None and "X" in section.details["flags"]
+    return Summary(_head(shown, special, annotation.address, executable), tail)
 
 
-def _head(layer: Layer | None, special: Layer | None, address: int) -> str:
+def _head(layer: Layer | None, special: Layer | None, address: int, executable: bool) -> str:
     if layer is None:
         return "unknown"
     if special is None or layer is special:
-        return _words(layer, address)
+        return _words(layer, address, executable)
     if special.details["what"] == "percpu-offset":
         return f"per-CPU offset of {_words(layer, address)}"
     # A small number has two readings, and both are told.
     return f"{special.name}, or per-CPU offset of {_words(layer, address)}"
 
 
-def _words(layer: Layer, address: int) -> str:
+def _words(layer: Layer, address: int, executable: bool = False) -> str:
     if layer.kind == model.GAP:
         after, before = layer.details["after"], layer.details["before"]
         return f"padding after {after}" if layer.name == "padding" else f"between {after} and {before}"
     if layer.kind == model.SPECIAL or layer.start is None:
         return layer.name
-    return f"{layer.name}+{address - layer.start:#x}"
+    words = f"{layer.name}+{address - layer.start:#x}"
+    # Code labels have no size as a rule; of data it means that nobody says how far it goes.
+    unsure = layer.kind == model.SYMBOL and layer.details["sizeless"] and address != layer.start and not executable
+    return f"{words} (sizeless)" if unsure else words

@@ -105,7 +105,7 @@ EXPECTED: dict[int, Row] = {
     DATA + 0x17: (1, ".data", "data", "data", "variable", 7),
     DATA + 0x18: (1, ".data", "data", "data", "member", 0),
     DATA + 0x20: (1, ".data", "data", "data", "variable", 0x10),  # wider again
-    BSS: (1, ".bss", "bss", "bss", "_edata", 0),  # of two markers the one with fewer underscores
+    BSS: (1, ".bss", "bss", "bss", "__bss_start", 0),  # of two markers the one with fewer underscores
     BSS + 0xF: (1, ".bss", "bss", "bss", "zeroed", 7),
     BSS + 0x100: (None, None, None, "none", None, None),  # _end is outside
     0: (2, ".data..percpu", "percpu", "percpu", "__per_cpu_start", 0),

@@ -148,7 +148,7 @@ PAIRS = [
     Pair("__start___dyndbg", "__stop___dyndbg", "dyndbg"),
     Pair("__start___dyndbg_classes", "__stop___dyndbg_classes", "dyndbg_classes"),
     Pair("__start_alloc_tags", "__stop_alloc_tags", "alloc_tags"),
-    Pair("__start___trace_bprintk_fmt", "__stop___trace_bprintk_fmt", "trace_bprintk_fmt"),
+    Pair("__start___trace_bprintk_fmt", "__stop___trace_bprintk_fmt", "trace_printk_fmt"),
     Pair("__start__bpf_raw_tp", "__stop__bpf_raw_tp", "bpf_raw_tp_map"),
     Pair("__start___tracepoint_str", "__stop___tracepoint_str", "tracepoint_str"),
     Pair("__start___bug_table", "__stop___bug_table", "bug_table", "data"),

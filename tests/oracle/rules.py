@@ -22,7 +22,18 @@ MASK = (1 << 64) - 1
 _BUILD_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
 _MAPPING_SYMBOL = re.compile(r"\$[xdat](\.|$)")
 # Nobody means these when the address has another name.
-_SECONDARY = ("__pfx_", "__SCT__", "__SCK__", "__UNIQUE_ID", "__cfi_", ".L", "__initcall__kmod_", "__event_")
+_SECONDARY = (
+    "__pfx_",
+    "__SCT__",
+    "__SCK__",
+    "__UNIQUE_ID",
+    "__cfi_",
+    ".L",
+    "__initcall__kmod_",
+    "__event_",
+    "__BTF_ID__",
+    "__ia32_",
+)
 
 
 class Region(NamedTuple):
@@ -158,7 +169,7 @@ class Oracle:
         members: dict[int, list[SymbolRow]] = defaultdict(list)
         marks: dict[int, list[SymbolRow]] = defaultdict(list)
         for row in self.symbol_rows:
-            if self._is_marker(row, marker_names):
+            if self._is_marker(row, marker_names) or (self._holds(row) and row.type == "OBJECT" and not row.size):
                 marks[row.value].append(row)
             elif self._holds(row):
                 members[row.value].append(row)
@@ -184,8 +195,9 @@ class Oracle:
             others = _names_but(chosen, [*ranked, *marks.get(start, ())])
             groups.append(Group(start, end, chosen, others, not size))
         markers = {}
+        beginnings = {region.start_symbol for region in (*self.regions, *self.empty)}
         for address, rows in marks.items():
-            ranked = sorted(rows, key=_preference)
+            ranked = sorted(rows, key=lambda row: (row.name not in beginnings, _preference(row)))
             markers[address] = Group(address, address, ranked[0], _names_but(ranked[0], ranked), True)
         return groups, markers
 

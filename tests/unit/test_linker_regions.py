@@ -66,7 +66,7 @@ bug_table __start___bug_table __stop___bug_table
 data_nosave __nosave_begin __nosave_end
 data..once __start_once __end_once
 dyndbg __start___dyndbg __stop___dyndbg
-trace_bprintk_fmt __start___trace_bprintk_fmt __stop___trace_bprintk_fmt
+trace_printk_fmt __start___trace_bprintk_fmt __stop___trace_bprintk_fmt
 mcount_loc __start_mcount_loc __stop_mcount_loc
 init.setup __setup_start __setup_end
 initcall __initcall_start __initcall_end
