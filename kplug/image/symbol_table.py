@@ -37,7 +37,6 @@ _BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 # What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
 # (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
 OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
-_PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 
 # A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
 _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
@@ -169,8 +168,8 @@ class SymbolTable:
             )
         )
         # What is left unnamed are bare labels; no typed symbol has such a name.
-        nameless = self._nameless_offsets()
         typeless = _both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))
+        nameless = self._nameless(set(compress(self._name_column, typeless)))
         for index, name in zip(compress(range(len(mask)), typeless), compress(self._name_column, typeless)):
             if name in nameless:
                 mask[index] = 0
@@ -188,21 +187,14 @@ class SymbolTable:
             values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
         self.values = values
 
-    def _nameless_offsets(self) -> frozenset[int]:
-        """String-table offsets of the names that name nothing: the empty one, assembler labels, mapping symbols."""
-        strings = self._strings
-        pattern = rb"\.L"
+    def _nameless(self, offsets: Collection[int]) -> set[int]:
+        """Of those string-table offsets the ones of what is no name: empty, assembler labels, mapping symbols."""
+        name = rb"\.L"
         if self._machine in ("aarch64", "arm", "riscv"):
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
-            pattern = rb"\.L|\$[adtx](?=\0|\.|rv)"
-        offsets = {0}
-        # Anywhere in a string, because the linker keeps a name as the tail of a longer one: "$x" in "__kvm_nvhe_$x".
-        for match in re.finditer(pattern, strings):
-            start: int | None = match.start()
-            while start is not None:
-                offsets.add(start)
-                start = next((start - len(p) for p in _PREFIX_BYTES if strings.endswith(p, 0, start)), None)
-        return frozenset(offsets)
+            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
+        prefixed = re.compile(rb"(?:" + b"|".join(prefix.encode() for prefix in OBJECT_PREFIXES) + rb"){0,4}" + name)
+        return {offset for offset in offsets if not offset or prefixed.match(self._strings, offset)}
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, but for those of `without`."""

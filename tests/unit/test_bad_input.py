@@ -25,6 +25,7 @@ from elf_builder import (
     BASE_64,
     COMPRESSED,
     EM_386,
+    EM_AARCH64,
     EM_PPC64,
     EM_X86_64,
     ET_REL,
@@ -534,6 +535,17 @@ def test_a_name_that_ends_many_names_is_found_in_time(kplug: BoundedKplug, file:
     answer = kplug.run("sym", "-s", path, "a")
     acceptable(answer, path)
     assert len(answer.out.splitlines()) == 2001
+
+
+@pytest.mark.parametrize("machine", [EM_X86_64, EM_AARCH64])
+@pytest.mark.parametrize("part", [b".L", b"$d.", b"__pi_", b"__kvm_nvhe_"])
+def test_a_string_table_full_of_one_word_fills_no_memory(
+    kplug: BoundedKplug, file: Callable[[bytes], str], part: bytes, machine: int
+) -> None:
+    symbols = [Sym("", BASE_64, 0, ".text", fields={"st_name": 1 + i}) for i in range(100)]
+    elf = small_vmlinux(64, True, machine, symbols=symbols, strings=b"\0" + part * (20_000_000 // len(part)) + b"\0")
+    path = file(bytes(elf))
+    acceptable(kplug.run("where", "-s", path, "0xffffffff81000001"), path)
 
 
 @pytest.mark.parametrize("offset", [10_000, 0x7FFFFFFF, 0xFFFFFFFF])
