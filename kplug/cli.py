@@ -7,6 +7,7 @@ import contextlib
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
@@ -15,7 +16,8 @@ from kplug import __version__
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
 from kplug.errors import InputError, KplugError, UsageError
-from kplug.expressions import MAX_LENGTH, parse_number
+from kplug.expressions import MAX_LENGTH
+from kplug.image.elf import open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
@@ -25,6 +27,9 @@ from kplug.render.safe import safe
 from kplug.render.show import Renderer
 from kplug.render.text import COLOURED, PLAIN, Style
 from kplug.session import Session
+
+# The least that any architecture moves a kernel by.
+_SMALLEST_PAGE = 0x1000
 
 ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
 
@@ -52,9 +57,6 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         _prepare_streams()
         return _run(words)
-    except HelpRequestedError as help_text:
-        print(help_text, end="")
-        return ANSWERED
     except KplugError as error:
         _complain(str(error))
         return UNUSABLE
@@ -88,6 +90,14 @@ def _abandon_output() -> None:
 
 
 def _run(words: list[str]) -> int:
+    try:
+        return _command(words)
+    except HelpRequestedError as help_text:
+        print(help_text, end="", flush=True)
+        return ANSWERED
+
+
+def _command(words: list[str]) -> int:
     name = words[0] if words else "--help"
     if name in ("-h", "--help", "help"):
         raise HelpRequestedError(_help())
@@ -140,7 +150,8 @@ def command_parser(command: Command) -> Parser:
         "--kaslr",
         metavar="auto|none|OFFSET",
         default="auto",
-        help="how far the kernel was moved; auto: as the running kernel if it is this one, else not at all",
+        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel, if "
+        "the vmlinux is its own",
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
@@ -153,8 +164,8 @@ def command_parser(command: Command) -> Parser:
 
 
 def _answer(command: Command, arguments: argparse.Namespace) -> int:
-    if command.name == "where" and not arguments.expressions:
-        raise UsageError("kplug where: no address given (- reads them from standard input)")
+    if command.words and not getattr(arguments, command.words):
+        raise UsageError(f"kplug {command.name}: nothing is asked (- reads words from standard input)")
     session = _session(arguments)
     renderer = Renderer(arguments, _style(arguments.color, sys.stdout))
     status = ANSWERED
@@ -172,15 +183,15 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
 
 
 def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    """The command's outputs; for kwhere, `-` stands for the addresses on standard input, one a line."""
-    if command.name != "where":
+    """The command's outputs; among its words, `-` stands for those on standard input, one a line."""
+    given = getattr(arguments, command.words) if command.words else ()
+    if "-" not in given:
         yield from command.run(session, arguments)
         return
-    for expression in arguments.expressions:
-        for word in _lines(sys.stdin) if expression == "-" else (expression,):
-            if word:
-                arguments.expressions = [word]
-                yield from command.run(session, arguments)
+    words = (word for each in given for word in (_lines(sys.stdin) if each == "-" else (each,)) if word)
+    # What streams is answered word by word; a table is made of all of them.
+    for some in ([word] for word in words) if command.streaming else (list(words),):
+        yield from command.run(session, argparse.Namespace(**{**vars(arguments), command.words: some}))
 
 
 def _lines(stream: TextIO | None) -> Iterator[str]:
@@ -212,15 +223,15 @@ def _session(arguments: argparse.Namespace) -> Session:
     for specification in arguments.module:
         module = open_module(specification)
         images.append(PlacedImage(module, as_linked(module.sections, "--module")))
+        _check_apart(images)
     if not images:
         raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
-    lines, warnings = None, []
+    lines, warnings = None, list[str]()
     if getattr(arguments, "lines", False):
         from kplug.runtime.lines import DrgnLines
 
         lines = DrgnLines(images)
-        missing = lines.without_dwarf(images)
-        warnings = [f"no source lines: {path} has no debug information (DWARF)" for path in missing]
+        warnings = lines.warnings
     return Session(images, lines=lines, warnings=warnings)
 
 
@@ -231,23 +242,35 @@ def _placement(image: KernelImage, kaslr: str) -> Placement:
         slide = running_slide(image)
         if slide is not None:
             return slid(image.sections, slide, "running kernel, /proc/kallsyms")
-        return as_linked(image.sections, "as linked: nothing tells a slide")
-    negative = kaslr.startswith("-")
-    try:
-        number = parse_number(kaslr[1:] if kaslr.startswith(("-", "+")) else kaslr)
-    except KplugError:
-        number = None
-    if number is None:
-        raise UsageError(f"--kaslr {kaslr}: auto, none or a number of bytes (0x8a00000) is needed")
-    return slid(image.sections, -number if negative else number, "--kaslr")
+        return as_linked(image.sections, "as linked; no KASLR offset is known", known=False)
+    # In hexadecimal with or without 0x: the kernel's own KERNELOFFSET= has none.
+    match = re.fullmatch(r"(?P<sign>[+-]?)(?:0[xX])?(?P<digits>[0-9a-fA-F]{1,16})", kaslr)
+    if match is None:
+        raise UsageError(f"--kaslr {kaslr}: auto, none or an offset in hexadecimal (0x8a00000) is needed")
+    offset = int(match.group("digits"), 16)
+    if offset % _SMALLEST_PAGE:
+        raise UsageError(f"--kaslr {kaslr}: a kernel is moved by whole pages, and {offset:#x} is none of that")
+    return slid(image.sections, -offset if match.group("sign") == "-" else offset, "--kaslr")
+
+
+def _check_apart(images: Sequence[PlacedImage]) -> None:
+    """UsageError if the last image, a module, was placed over another one."""
+    *others, module = images
+    for section in module.image.sections:
+        if not section.occupies_addresses:
+            continue
+        for other in others:
+            for address in (section.address, section.end - 1):
+                if other.piece(address) is not None:
+                    raise UsageError(
+                        f"--module: {section.name} of {module.image.name} at {section.address:#x} lies over "
+                        f"{other.image.name}"
+                    )
 
 
 def _text_of(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            return file.read(1 << 26)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    with open_file(path) as file:
+        return file.read(1 << 26).decode("utf-8", "backslashreplace")
 
 
 def _style(when: str, stream: TextIO) -> Style:
@@ -261,7 +284,8 @@ def _style(when: str, stream: TextIO) -> Style:
 
 def _complain(message: str) -> None:
     if sys.stderr is not None:
-        print(safe(message if message.startswith("kplug") else f"kplug: {message}"), file=sys.stderr)
+        named = message.startswith(("kplug: ", "kplug "))
+        print(safe(message if named else f"kplug: {message}"), file=sys.stderr)
 
 
 def gdb_script() -> str:

@@ -1,7 +1,8 @@
-"""The expressions that every front end takes: what gdb, crash and drgn users already type.
+"""The expressions that every front end takes: what gdb, crash and drgn users already type, and what an oops prints.
 
     0xffffffff81a114f4   ffffffff81a114f4   [<ffffffff81a114f4>]
-    schedule   schedule+0x10   schedule+16   schedule-8   schedule+0x10/0xc7   &init_task   core.c:init_once
+    schedule   schedule+0x10   schedule+16   schedule-8   &init_task   core.c:init_once
+    schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
     .rodata   .rodata+0x10
 
 What this grammar does not know (registers, C expressions) is the host's to evaluate.
@@ -9,6 +10,7 @@ What this grammar does not know (registers, C expressions) is the host's to eval
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,6 +30,12 @@ _BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
 _OFFSET = re.compile(r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?")
 # A source file and a symbol of it, as gdb ('core.c'::init_once) or shortly (core.c:init_once) writes it.
 _IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
+
+
+# What the kernel prints around a symbol: "? " before a doubtful frame, the register and its segment, the module behind.
+_DECORATED = re.compile(
+    r"(?:\?\s+)?(?:(?:[RE]?IP|pc|lr)\s*:\s*(?:[0-9a-fA-F]{4}:)?)?(?P<bare>\S+?)(?:\s+\[(?P<module>[\w.-]+)\])?[,;:)]*"
+)
 
 
 class Place(NamedTuple):
@@ -69,12 +77,10 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"{_shortened(text)}: too long for an address or a symbol")
     text = text.strip()
-    number = parse_number(text)
-    if number is not None and not (len(text) == 16 and text.isdigit()):
-        return (Place(number),)
-    bare = _BARE_HEX.fullmatch(text)
-    if bare and not any(placed.image.symbols.indexes_of(text) for placed in images):
-        return (Place(int(bare.group("digits"), 16)),)
+    address = _number_as_address(text, images)
+    if address is not None:
+        return (Place(address),)
+    text, images = _undecorated(text, images)
     sign = max(text.rfind("+"), text.rfind("-"))
     match = _OFFSET.fullmatch(text, sign + 1) if sign > 0 else None
     if match:
@@ -86,45 +92,87 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     found = _named(text, images)
     if not found:
         raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(images)}")
-    return tuple(Place(address) for address, _ in found)
+    return tuple(Place(each.address) for each in found)
 
 
-def _named(name: str, images: Sequence[PlacedImage]) -> list[tuple[int, tuple[Symbol, PlacedImage] | None]]:
-    """(runtime address, its symbol) for each thing of that name: the symbols, else a section."""
+def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
+    """A plain number, or an address as the kernel prints it; None if the text is neither."""
+    narrow = bool(images) and images[0].image.elf.bits == 32
+    bare = _BARE_HEX.fullmatch(text)
+    if bare is None:
+        return parse_number(text)
+    digits = bare.group("digits")
+    if digits.isdigit() and digits == text and len(digits) == 8 and not narrow:
+        return parse_number(text)  # eight decimal digits: a number, but where addresses have eight
+    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in images):
+        return None
+    return int(digits, 16)
+
+
+def _undecorated(text: str, images: Sequence[PlacedImage]) -> tuple[str, Sequence[PlacedImage]]:
+    """The text without what an oops prints around it, and the images that it speaks of: `[ext4]` names one."""
+    match = _DECORATED.fullmatch(text)
+    if match is None:
+        return text, images
+    module = match.group("module")
+    if module is not None:
+        images = [placed for placed in images if placed.image.is_module and placed.image.name == module]
+        if not images:
+            raise ExpressionError(f"{_shortened(text)}: module {module} is not given (--module FILE@ADDR)")
+    return match.group("bare"), images
+
+
+class _Found(NamedTuple):
+    """A thing of the name asked for, and the symbol it is (None for a section)."""
+
+    address: int
+    symbol: Symbol | None
+    placed: PlacedImage
+
+
+def _named(name: str, images: Sequence[PlacedImage]) -> list[_Found]:
+    """The things of that name: the symbols, else a section. Raises ExpressionError if they are there without a place."""
     name = name.strip()
     if name.startswith("&"):
         name = name[1:].strip()
     in_file = _IN_FILE.fullmatch(name)
-    wanted = in_file.group("name") if in_file else name
-    found: list[tuple[int, tuple[Symbol, PlacedImage] | None]] = []
+    file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
+    found: list[_Found] = []
+    unplaced: list[str] = []
     for placed in images:
         table = placed.image.symbols
         for symbol in table.exact(wanted):
-            if in_file and table.file_of(symbol.entry) != in_file.group("file"):
+            if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:
                 continue
-            found.append((placed.symbol_address(symbol), (symbol, placed)))
+            if placed.is_placed(symbol.section_index):
+                found.append(_Found(placed.symbol_address(symbol), symbol, placed))
+            else:
+                unplaced.append(f"{placed.image.sections[symbol.section_index].name} of {placed.image.name}")
     if not found and name.startswith("."):
         for placed in images:
             for section in placed.image.sections:
                 if section.name == name and section.allocated:
-                    found.append((placed.placement.runtime(section.address), None))
+                    if placed.is_placed(section.index):
+                        found.append(_Found(placed.placement.runtime(section.address), None, placed))
+                    else:
+                        unplaced.append(f"{name} of {placed.image.name}")
+    if unplaced and not found:
+        raise ExpressionError(f"{name}: in {unplaced[0]}, whose address is not given (--module FILE@ADDR,SECTION=ADDR)")
     # Aliases of one name at one address are one place.
-    return list({address: (address, symbol) for address, symbol in found}.values())
+    return list({each.address: each for each in found}.values())
 
 
-def _moved(
-    text: str, found: list[tuple[int, tuple[Symbol, PlacedImage] | None]], offset: int, size: int | None
-) -> tuple[Place, ...]:
+def _moved(text: str, found: Sequence[_Found], offset: int, size: int | None) -> tuple[Place, ...]:
     """The places found, moved by the offset; an oops line's size (`+0x10/0xc7`) tells symbols of one name apart."""
     note = None
     if size is not None:
-        fitting = [entry for entry in found if entry[1] and size in _sizes(*entry[1])]
+        fitting = [each for each in found if each.symbol and size in _sizes(each.symbol, each.placed)]
         if fitting:
             found = fitting
         else:
-            sizes = ", ".join(sorted({f"{entry[1][0].size:#x}" for entry in found if entry[1]}))
+            sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in found if each.symbol}))
             note = f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
-    return tuple(Place(address + offset & ADDRESS_MASK, note) for address, _ in found)
+    return tuple(Place(each.address + offset & each.placed.placement.mask, note) for each in found)
 
 
 def _sizes(symbol: Symbol, placed: PlacedImage) -> tuple[int, int]:

@@ -17,7 +17,7 @@ def static_facts(placed: PlacedImage) -> Facts:
     root = image.regions.root
 
     def has(symbol: str) -> bool:
-        return image.symbols.has_name(symbol)
+        return image.symbols.has_name(symbol) and bool(image.symbols.indexes_of(symbol))
 
     if root is None:
         return Facts()

@@ -28,12 +28,15 @@ def zero_based_percpu(sections: Sequence[Section]) -> range | None:
 class Placement:
     """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
 
-    `source` says how the slide is known, in words for the user.
+    `source` says how the slide is known, in words for the user; `known` is false where nothing tells it, and the link
+    addresses have to do. `mask` keeps addresses within the machine's width.
     """
 
     slide: int
     source: str
     unmoved: range | None = None
+    known: bool = True
+    mask: int = ADDRESS_MASK
 
     @property
     def slide_text(self) -> str:
@@ -44,22 +47,22 @@ class Placement:
         """The runtime address of a link address."""
         if self.unmoved is not None and link_address in self.unmoved:
             return link_address
-        return link_address + self.slide & ADDRESS_MASK
+        return link_address + self.slide & self.mask
 
     def link(self, address: int) -> int:
         """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
 
         The place that those would have had, had they been moved, holds nothing of the image: it stays as it is.
         """
-        link_address = address - self.slide & ADDRESS_MASK
+        link_address = address - self.slide & self.mask
         if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
             return address
         return link_address
 
 
-def as_linked(sections: Sequence[Section], source: str = "as linked") -> Placement:
-    """The placement of an image that has not been moved."""
-    return Placement(0, source, zero_based_percpu(sections))
+def as_linked(sections: Sequence[Section], source: str = "as linked", known: bool = True) -> Placement:
+    """The placement of an image that has not been moved; or, not `known`, of one whose slide nothing tells."""
+    return Placement(0, source, zero_based_percpu(sections), known)
 
 
 def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:

@@ -83,6 +83,16 @@ _PERCPU_OFFSET = Layer(
 )
 
 
+_PERCPU_TEMPLATE = Layer(
+    model.SPECIAL,
+    "per-CPU template",
+    None,
+    None,
+    "the per-CPU section is linked inside the image",
+    {"what": "percpu-template", "meaning": "The initial value of a per-CPU variable; each CPU has its own elsewhere."},
+)
+
+
 class Columns(NamedTuple):
     """The answers of `Resolver.bulk`: one list for each fact, all in the order of the addresses.
 
@@ -151,6 +161,8 @@ class Resolver:
             # "A user address" says nothing that the offset does not say better.
             layers = [layer for layer in layers if layer.details.get("what") != "user"]
             layers.append(_PERCPU_OFFSET)
+        elif held is not None and held.region_class == model.PERCPU_CLASS:
+            layers.append(_PERCPU_TEMPLATE)
         layers += image_layers
         for locator in self._locators:
             layers += locator.locate(address)

@@ -15,6 +15,7 @@ from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
+from kplug.space.area import IMAGE_MAPPING
 from kplug.space.layout import AddressSpace, Facts, address_space
 from kplug.target import Target
 
@@ -107,9 +108,15 @@ class Session:
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
-        """A hint for the person who gives a link address to a kernel that was moved."""
+        """A hint where slide and address do not fit: a link address for a kernel that was moved, or the reverse."""
         main = self.main
-        if main is None or not main.placement.slide or annotation.link_address is not None:
+        if main is None or annotation.link_address is not None:
+            return ()
+        if not main.placement.known:
+            area = annotation.first(model.AREA)
+            if area is not None and area.name == IMAGE_MAPPING:
+                return ("outside the kernel as linked; if it was moved (KASLR), tell the slide: --kaslr OFFSET",)
+        if not main.placement.slide:
             return ()
         runtime = main.placement.runtime(annotation.address)
         if runtime == annotation.address or main.piece(runtime) is None:

@@ -63,5 +63,5 @@ class Images:
                 raise InputError(f"{path}: not a module (its type is {elf.type})")
             # By name: gdb's numbers leave out the relocation sections.
             bases = {s.index: addresses[s.name] for s in reversed(elf.sections) if s.allocated and s.name in addresses}
-            image = self._modules[key] = KernelImage(elf, name=module_name(os.path.basename(path)), bases=bases)
+            image = self._modules[key] = KernelImage(elf, name=module_name(elf), bases=bases)
         return image

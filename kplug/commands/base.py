@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from kplug.session import Session
 
 
+class Hex(int):
+    """An address, size or offset in an output: shown in hexadecimal; plain ints are numbers and indexes."""
+
+
+class Range(NamedTuple):
+    """A half-open range of addresses in an output."""
+
+    start: int
+    end: int
+
+
 class Column(NamedTuple):
     """A column of a table: its heading, the key of the row's value, and whether it is aligned to the right."""
 
@@ -28,16 +39,19 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
 
-    Ints are shown in hexadecimal, as addresses and sizes are; None as nothing.
+    Values are strings, numbers, `Hex`, lists of strings, and None, which is shown as nothing. `title` tells tables of
+    several images apart. `indented` names the key that is indented by the row's `depth`, in text.
     """
 
     schema: str
     columns: tuple[Column, ...]
     rows: Sequence[Mapping[str, Any]]
+    title: str = ""
+    indented: str = ""
 
 
 class Facts(NamedTuple):
-    """Named facts, one a line. As JSON one object."""
+    """Named facts, one a line. As JSON one object. Values as in a table, `Range`, and lists of mappings of them."""
 
     schema: str
     facts: Mapping[str, Any]
@@ -71,7 +85,9 @@ class Command:
     """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
 
     `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the command's
-    name; `takes_symbols` says that its words complete as symbols.
+    name; `takes_symbols` says that its words complete as symbols. `words` is the name of the argument that holds words
+    that are asked about (at the shell `-` stands for those on standard input), "" if there is none; `streaming`, that
+    each is answered by itself.
     """
 
     name: str
@@ -81,6 +97,8 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Session, argparse.Namespace], Iterator[Output]]
     takes_symbols: bool = False
+    words: str = ""
+    streaming: bool = False
 
     @property
     def host_name(self) -> str:

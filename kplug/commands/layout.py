@@ -6,24 +6,22 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.errors import UsageError
 from kplug.image.layout import section_to_segment_mapping
 
 if TYPE_CHECKING:
-    from kplug.image.placed import PlacedImage
-    from kplug.linker.regions import Gap, Region
+    from kplug.linker.regions import Gap, Region, RegionTree
     from kplug.session import Session
 
 _RANGE = (Column("START", "start"), Column("END", "end"), Column("SIZE", "size", right=True))
 
 
-def _no_image() -> Problem:
-    return Problem("no vmlinux is loaded")
+def _hex(number: int | None) -> Hex | None:
+    return None if number is None else Hex(number)
 
 
 def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    if not session.images:
-        yield _no_image()
     for placed in session.images:
         image = placed.image
         if not image.sections:
@@ -38,20 +36,20 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
             held_at = placed.placement.runtime(section.address) if section.occupies_addresses else None
             rows.append(
                 {
-                    "index": f"{section.index}",
+                    "index": section.index,
                     "name": section.name,
                     "type": section.type,
-                    "start": held_at,
-                    "end": None if held_at is None else held_at + section.end - section.address,
-                    "size": as_read.size,
+                    "start": _hex(held_at),
+                    "end": _hex(None if held_at is None else held_at + section.end - section.address),
+                    "size": Hex(as_read.size),
                     "flags": section.flag_letters,
-                    "segments": " ".join(segments.get(section.index, ())),
-                    "link_start": as_read.address,
-                    "offset": as_read.offset,
-                    "entry_size": as_read.entry_size,
-                    "link": f"{as_read.link}",
-                    "info": f"{as_read.info}",
-                    "alignment": f"{as_read.alignment}",
+                    "segments": segments.get(section.index, []),
+                    "link_start": Hex(as_read.address),
+                    "offset": Hex(as_read.offset),
+                    "entry_size": Hex(as_read.entry_size),
+                    "link": as_read.link,
+                    "info": as_read.info,
+                    "alignment": as_read.alignment,
                     "image": image.name,
                 }
             )
@@ -64,12 +62,10 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
             Column("SEG", "segments"),
             Column("LINK START", "link_start"),
         )
-        yield Table("kplug.sections/1", columns, rows)
+        yield Table("kplug.sections/1", columns, rows, _title(session, image.path))
 
 
 def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    if not session.images:
-        yield _no_image()
     for placed in session.images:
         image = placed.image
         if not image.segments:
@@ -81,18 +77,18 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
             start = placed.placement.runtime(segment.address) if segment.memory_size else None
             rows.append(
                 {
-                    "index": f"{segment.index:02}",
+                    "index": segment.index,
                     "type": segment.type,
-                    "start": start,
-                    "end": None if start is None else start + segment.end - segment.address,
-                    "size": segment.memory_size,
-                    "file_size": segment.file_size,
+                    "start": _hex(start),
+                    "end": _hex(None if start is None else start + segment.end - segment.address),
+                    "size": Hex(segment.memory_size),
+                    "file_size": Hex(segment.file_size),
                     "flags": segment.flag_letters,
-                    "offset": segment.offset,
-                    "link_start": segment.address,
-                    "physical": segment.physical_address,
+                    "offset": Hex(segment.offset),
+                    "link_start": Hex(segment.address),
+                    "physical": Hex(segment.physical_address),
                     "alignment": segment.alignment,
-                    "sections": " ".join(section.name for section in held),
+                    "sections": [section.name for section in held],
                     "image": image.name,
                 }
             )
@@ -104,7 +100,11 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
             Column("PHYSICAL", "physical"),
             Column("SECTIONS", "sections"),
         )
-        yield Table("kplug.segments/1", columns, rows)
+        yield Table("kplug.segments/1", columns, rows, _title(session, image.path))
+
+
+def _title(session: Session, path: str) -> str:
+    return path if len(session.images) > 1 else ""
 
 
 def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -113,41 +113,42 @@ def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output
 
     main = session.main
     if main is None:
-        yield _no_image()
-        return
-    tree = main.image.regions
+        raise UsageError("regions are those of a vmlinux, and none is given")
+    tree, placement = main.image.regions, main.placement
     if not tree.regions:
         yield Problem(f"{main.image.path}: no boundary symbols, so no regions (no symbol table?)")
         return
-    items: list[tuple[int, int, Any]] = [(r.start, -r.end, r) for r in tree.regions]
-    items += [(gap.start, -gap.end, gap) for gap in tree.gaps]
-    if arguments.empty:
-        items += [(region.start, -region.end, region) for region in tree.empty]
-    items.sort(key=lambda item: item[:2])
+    items: list[Region | Gap] = [*tree.regions, *tree.gaps, *(tree.empty if arguments.empty else ())]
+    items.sort(key=lambda item: (item.start, -item.end))
     rows = []
-    for _, _, item in items:
-        row = _gap_row(item) if isinstance(item, Gap) else _region_row(main, item, item not in tree.empty)
-        start = main.placement.runtime(item.start)
-        row.update(start=start, end=start + item.end - item.start, size=item.end - item.start, link_start=item.start)
-        rows.append(row)
+    for item in items:
+        if isinstance(item, Gap):
+            row = _gap_row(item)
+        else:
+            row = _region_row(tree, item, in_tree=item.start < item.end)
+        start = placement.runtime(item.start)
+        size = item.end - item.start
+        rows.append(
+            {**row, "start": Hex(start), "end": Hex(start + size), "size": Hex(size), "link_start": Hex(item.start)}
+        )
     columns = (
-        Column("REGION", "shown"),
+        Column("REGION", "name"),
         *_RANGE,
         Column("CLASS", "class"),
         Column("AFTER BOOT", "after_boot"),
         Column("BOUNDS", "bounds"),
     )
-    yield Table("kplug.regions/1", columns, rows)
+    yield Table("kplug.regions/1", columns, rows, indented="name")
 
 
-def _region_row(placed: PlacedImage, region: Region, in_tree: bool) -> dict[str, Any]:
-    tree = placed.image.regions
+def _region_row(tree: RegionTree, region: Region, in_tree: bool) -> dict[str, Any]:
     after_boot = "freed" if region.freed_after_boot else "read-only" if region.read_only_after_init else None
     bounds = (region.start_symbol or "?") + " .. " + (region.end_symbol or f"+{region.end - region.start:#x}")
     return {
-        "shown": "  " * (tree.depth(region) if in_tree else 1) + region.name,
+        "kind": "region",
         "name": region.name,
-        "class": (tree.region_class(region.start) if in_tree and region is not tree.root else region.region_class),
+        "depth": tree.depth(region) if in_tree else 1,
+        "class": tree.region_class(region.start) if in_tree and region != tree.root else region.region_class,
         "after_boot": after_boot,
         "bounds": bounds,
         "start_symbol": region.start_symbol,
@@ -160,11 +161,17 @@ def _region_row(placed: PlacedImage, region: Region, in_tree: bool) -> dict[str,
 
 def _gap_row(gap: Gap) -> dict[str, Any]:
     return {
-        "shown": "  (gap)",
-        "name": None,
-        "class": "none",
+        "kind": "gap",
+        "name": "(gap)",
+        "depth": 1,
+        "class": None,
         "after_boot": "freed" if gap.freed_after_boot else None,
         "bounds": f"{gap.after} .. {gap.before}: {gap.why}",
+        "start_symbol": None,
+        "end_symbol": None,
+        "freed_after_boot": gap.freed_after_boot,
+        "read_only_after_init": None,
+        "source": "boundary symbols",
         "after": gap.after,
         "before": gap.before,
     }

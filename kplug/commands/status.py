@@ -8,27 +8,27 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kplug import __version__
-from kplug.commands.base import Command, Facts, Output, Problem, add_json_argument
+from kplug.commands.base import Command, Facts, Output, Range, add_json_argument
+from kplug.errors import UsageError
 from kplug.placement import PERCPU_SECTION
 
 if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
     from kplug.session import Session
 
 
 def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     main = session.main
     if main is None:
-        yield Problem("no vmlinux is loaded")
-        return
+        raise UsageError("no vmlinux is loaded")
     placement, root = main.placement, main.image.regions.root
-    facts: dict[str, Any] = {"slide": placement.slide_text, "how": placement.source}
+    facts: dict[str, Any] = {"slide": placement.slide_text if placement.known else None, "how": placement.source}
     if root is not None:
-        facts["link"] = f"{root.start:#x}-{root.end:#x}  {root.start_symbol} .. {root.end_symbol}"
-        facts["runtime"] = f"{placement.runtime(root.start):#x}-{placement.runtime(root.end):#x}"
+        facts["link"] = Range(root.start, root.end)
+        facts["runtime"] = Range(placement.runtime(root.start), placement.runtime(root.end))
     if placement.unmoved is not None:
         facts["per-CPU"] = f"{PERCPU_SECTION} is linked at 0: its addresses are offsets, and not moved"
-    for number, way in enumerate(session.ways, 1):
-        facts[f"way {number}"] = way
+    facts["ways"] = list(session.ways)
     yield Facts("kplug.kaslr/1", facts)
 
 
@@ -37,24 +37,32 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         "kplug": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
         **session.host_facts,
+        **({"target": session.target.description()} if session.target is not None else {}),
+        "images": [_image_facts(placed) for placed in session.images],
+        "missing": [
+            {"what": missing.what, "cost": missing.cost, "remedy": missing.remedy} for missing in session.missing
+        ],
+        "warnings": list(session.warnings),
     }
-    if session.target is not None:
-        facts["target"] = session.target.description()
-    for placed in session.images:
-        image = placed.image
-        kind = "module" if image.is_module else "vmlinux"
-        facts[f"{kind} {image.name}" if image.is_module else kind] = image.path
-        if not image.is_module:
-            facts["release"] = image.release
-            facts["build ID"] = image.build_id
-            facts["symbols"] = f"{len(image.symbols)} from {image.symbols.source}"
-            facts["regions"] = f"{len(image.regions.regions)}"
-            facts["slide"] = f"{placed.placement.slide_text}  ({placed.placement.source})"
-    for missing in session.missing:
-        facts[f"missing {missing.what}"] = f"costs {missing.cost}; to get it: {missing.remedy}"
-    for number, warning in enumerate(session.warnings, 1):
-        facts[f"warning {number}"] = warning
     yield Facts("kplug.status/1", facts)
+
+
+def _image_facts(placed: PlacedImage) -> dict[str, Any]:
+    image, placement = placed.image, placed.placement
+    facts: dict[str, Any] = {
+        "name": image.name,
+        "kind": "module" if image.is_module else "vmlinux",
+        "path": image.path,
+        "build_id": image.build_id,
+        "symbols": len(image.symbols),
+        "symbols_from": image.symbols.source,
+    }
+    if not image.is_module:
+        facts["release"] = image.release
+        facts["regions"] = len(image.regions.regions)
+        facts["slide"] = placement.slide_text if placement.known else None
+        facts["how"] = placement.source
+    return facts
 
 
 KASLR = Command(

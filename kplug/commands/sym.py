@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
     image = placed.image
     sections = image.sections
     return {
-        "address": placed.symbol_address(symbol),
-        "link_address": None if image.is_module else symbol.address,
-        "size": symbol.size or None,
+        "address": Hex(placed.symbol_address(symbol)) if placed.is_placed(symbol.section_index) else None,
+        "link_address": None if image.is_module else Hex(symbol.address),
+        "size": Hex(symbol.size) if symbol.size else None,
         "type": symbol.letter,
         "binding": symbol.binding,
         "name": symbol.name,
@@ -107,4 +107,5 @@ Static symbols that share a name are told apart by their source file.""",
     add_arguments=_add_arguments,
     run=_run,
     takes_symbols=True,
+    words="names",
 )

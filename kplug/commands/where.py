@@ -43,4 +43,6 @@ EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symb
     add_arguments=_add_arguments,
     run=_run,
     takes_symbols=True,
+    words="expressions",
+    streaming=True,
 )

@@ -123,12 +123,17 @@ def open_module(specification: str) -> KernelImage:
     for index, address in bases.items():
         if address + elf.sections[index].size > 1 << 64:
             raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")
-    return KernelImage(elf, name=module_name(path), symbols_from=_with_symbols(elf), bases=bases)
+    return KernelImage(elf, name=module_name(elf), symbols_from=_with_symbols(elf), bases=bases)
 
 
-def module_name(path: str) -> str:
-    """The module's name as the kernel has it: the file's, without endings, with underscores."""
-    return os.path.basename(path).partition(".ko")[0].replace("-", "_")
+def module_name(elf: ElfFile) -> str:
+    """The module's name as the kernel has it: what .modinfo says (since 4.13), else the file's, with underscores."""
+    information = elf.section(".modinfo")
+    if information is not None:
+        for entry in elf.section_bytes(information, limit=1 << 20).split(b"\0"):
+            if entry.startswith(b"name="):
+                return entry[5:].decode("utf-8", "backslashreplace")
+    return os.path.basename(elf.path).partition(".ko")[0].replace("-", "_")
 
 
 def text_layout(sections: Sequence[Section], base: int) -> dict[int, int]:

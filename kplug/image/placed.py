@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ class PlacedImage:
 
     def __init__(self, image: KernelImage, placement: Placement) -> None:
         self.image = image
-        self.placement = placement
+        self.placement = placement if image.elf.bits == 64 else replace(placement, mask=(1 << image.elf.bits) - 1)
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
         self._pieces: dict[int, Piece | None] = {}
@@ -114,6 +115,10 @@ class PlacedImage:
         if symbol.section_index == SHN_ABS and not self._holds_link_address(symbol.address):
             return symbol.address
         return self.placement.runtime(symbol.address)
+
+    def is_placed(self, section_index: int) -> bool:
+        """Whether the addresses of that section are known: not of a module's section that was given no address."""
+        return self.image.bases is None or section_index in self.image.bases or section_index == SHN_ABS
 
     def _holds_link_address(self, link_address: int) -> bool:
         root = self.image.regions.root
@@ -190,7 +195,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "release": image.release,
             "build_id": image.build_id,
-            "slide": None if image.is_module else self.placement.slide_text,
+            "slide": self.placement.slide_text if self.placement.known and not image.is_module else None,
             "path": image.path,
         }
         if root is not None and in_root:
@@ -205,7 +210,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "type": symbol.letter,
             "binding": symbol.binding,
-            "size": symbol.size or None,
+            "size": hex(symbol.size) if symbol.size else None,
             "sizeless": extent.sizeless,
             "aliases": list(extent.aliases),
         }

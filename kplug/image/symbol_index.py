@@ -67,7 +67,7 @@ class SymbolIndex:
     """Address lookups in one `SymbolTable`.
 
     `markers` are the names of the linker script's boundary symbols; those of them that are in `starts` begin something,
-    and name an address rather than one where something ends. Objects without a size are like markers: nothing is theirs.
+    and name an address rather than one where something ends. Objects without a size are like markers and hold nothing.
 
     Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
     around it; a question elsewhere sorts them all.

@@ -11,7 +11,6 @@ beside the map.
 from __future__ import annotations
 
 import os
-import stat
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from kplug.errors import InputError
+from kplug.image.elf import open_file
 
 LARGEST_MAP = 256 << 20  # bytes
 _ADDRESSES = 1 << 64
@@ -170,10 +170,8 @@ def parse_link_map(path: str) -> LinkMap:
 
 def _rows(path: str, relocatable: bool) -> Iterator[_Row]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{path}: not a regular file")
             if status.st_size > LARGEST_MAP:
                 raise InputError(f"{path}: larger than {LARGEST_MAP >> 20} MiB: not a link map")
             first = file.readline()

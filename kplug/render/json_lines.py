@@ -8,6 +8,7 @@ from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
+from kplug.commands.base import Hex, Range
 from kplug.model import SCHEMA, Annotation, Layer, State
 from kplug.render.summary import summarize
 
@@ -18,8 +19,17 @@ def _hex(address: int | None) -> str:
     return "null" if address is None else f'"{address:#x}"'
 
 
-def _hex_if_int(value: Any) -> Any:
-    return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else value
+def _plain(value: Any) -> Any:
+    """A value of a table or of facts, as JSON has it."""
+    if isinstance(value, Hex):
+        return f"{value:#x}"
+    if isinstance(value, Range):
+        return {"start": f"{value.start:#x}", "end": f"{value.end:#x}"}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 # Layers of images are few and come again; those of special values are made for each address.
@@ -64,7 +74,5 @@ class JsonLines:
         return entry[1] + _hex(offset) + entry[2]
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
-        """The object for one row of a table. Ints are addresses and sizes: strings in hex, as everywhere."""
-        return _encode(
-            {"schema": schema, **{key: _hex_if_int(value) for key, value in fields.items() if key != "shown"}}
-        )
+        """The object for one row of a table, or for facts."""
+        return _encode({"schema": schema, **_plain(dict(fields))})

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from kplug import model
 from kplug.model import Annotation, Layer
 
+# Special values that say no more than the area does.
+_WHOLE_AREAS = frozenset(("user", "non-canonical"))
 _IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
 
 
@@ -30,10 +32,13 @@ def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
     area = special = module = section = narrowest = None
     regions = []
+    address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
         kind = layer.kind
         if kind in _IMAGE_KINDS:
-            narrowest = layer
+            # A boundary symbol names its very address, although it holds nothing and a gap begins there.
+            if kind != model.GAP or narrowest is None or narrowest.kind != model.SYMBOL or narrowest.end != address:
+                narrowest = layer
             if kind == model.SECTION:
                 section = section or layer  # the output section; an input section of the link map comes after it
             elif kind == model.REGION:
@@ -51,10 +56,15 @@ def summarize(annotation: Annotation) -> Summary:
     if regions:
         tail += (f"[{' > '.join(regions)}]",)
     shown = narrowest or special or area
-    if not tail and area is not None and shown is not area:
+    if (
+        not tail
+        and area is not None
+        and shown is not area
+        and not (special and special.details["what"] in _WHOLE_AREAS)
+    ):
         tail = (f"({area.name})",)
     executable = section is not None and "X" in section.details["flags"]
-    return Summary(_head(shown, special, annotation.address, executable), tail)
+    return Summary(_head(shown, special, address, executable), tail)
 
 
 def _head(layer: Layer | None, special: Layer | None, address: int, executable: bool) -> str:
@@ -62,10 +72,12 @@ def _head(layer: Layer | None, special: Layer | None, address: int, executable: 
         return "unknown"
     if special is None or layer is special:
         return _words(layer, address, executable)
-    if special.details["what"] == "percpu-offset":
-        return f"per-CPU offset of {_words(layer, address)}"
+    if special.details["what"] == "percpu-template":
+        return f"per-CPU template of {_words(layer, address)}"
     # A small number has two readings, and both are told.
-    return f"{special.name}, or per-CPU offset of {_words(layer, address)}"
+    reading = f"{address:#x} ({_words(layer, address)})" if layer.kind == model.GAP else f"of {_words(layer, address)}"
+    words = f"per-CPU offset {reading}"
+    return words if special.details["what"] == "percpu-offset" else f"{special.name}, or {words}"
 
 
 def _words(layer: Layer, address: int, executable: bool = False) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kplug import model
-from kplug.commands.base import Facts, Problem, Table
+from kplug.commands.base import Facts, Hex, Problem, Range, Table
 from kplug.model import Annotation, Layer, State
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
@@ -72,7 +72,7 @@ class TextRenderer:
     def table(self, table: Table) -> Iterator[str]:
         """The lines of a table: headings, then rows, columns as wide as their widest cell; empty columns left out."""
         columns = [column for column in table.columns if any(row.get(column.key) is not None for row in table.rows)]
-        cells = [[_cell(row.get(column.key)) for column in columns] for row in table.rows]
+        cells = [[_table_cell(row, column.key, table.indented) for column in columns] for row in table.rows]
         widths = [
             max(len(column.heading), *(len(row[number]) for row in cells)) for number, column in enumerate(columns)
         ]
@@ -84,15 +84,17 @@ class TextRenderer:
             )
             return "  ".join(aligned).rstrip()
 
+        if table.title:
+            yield safe(table.title)
         yield self._paint(self._style.heading, line([column.heading for column in columns]))
         yield from map(line, cells)
 
     def facts(self, facts: Facts) -> Iterator[str]:
-        """The lines of named facts, aligned."""
-        width = max((len(name) for name in facts.facts), default=0)
-        for name, value in facts.facts.items():
-            label = self._paint(self._style.label, name.ljust(width))
-            yield f"{label}  {safe(_cell(value) or 'not known')}"
+        """The lines of named facts, aligned; a list's items are numbered, a mapping's stand below its first."""
+        lines = list(_fact_lines(facts.facts))
+        width = max((len(label) for label, _ in lines), default=0)
+        for label, words in lines:
+            yield f"{self._paint(self._style.label, label.ljust(width))}  {words}".rstrip()
 
     def problem(self, problem: Problem) -> str:
         """The line for what could not be answered."""
@@ -128,7 +130,34 @@ class TextRenderer:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else safe(str(value))
+    if isinstance(value, Range):
+        return f"{value.start:#x}-{value.end:#x}"
+    if isinstance(value, list):
+        return " ".join(map(_cell, value))
+    return f"{value:#x}" if isinstance(value, Hex) else safe(str(value))
+
+
+def _table_cell(row: Mapping[str, Any], key: str, indented: str) -> str:
+    cell = _cell(row.get(key))
+    return "  " * row["depth"] + cell if key == indented else cell
+
+
+def _fact_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(label, words) of each line."""
+    for name, value in facts.items():
+        label = name.replace("_", " ")
+        if not isinstance(value, list):
+            yield label, _cell(value) or "not known"
+            continue
+        single = label.removesuffix("s")
+        for number, item in enumerate(value, 1):
+            numbered = f"{single} {number}" if len(value) > 1 else single
+            if not isinstance(item, dict):
+                yield numbered, _cell(item)
+                continue
+            first, *others = _fact_lines(item)
+            yield numbered, first[1]
+            yield from (("  " + sub_label, words) for sub_label, words in others)
 
 
 def _range(layer: Layer) -> str:

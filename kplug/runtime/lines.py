@@ -21,7 +21,7 @@ SOURCE = "DWARF, read by drgn"
 class DrgnLines:
     """Source lines of images, asked by link address (of a module: by runtime address). Implements `LineSource`.
 
-    Each image is opened at the first question about it. Raises UsageError if drgn is not installed.
+    Each image's DWARF is opened at the first question about it. Raises UsageError if drgn is not there, or too old.
     """
 
     def __init__(self, images: Sequence[PlacedImage]) -> None:
@@ -31,59 +31,74 @@ class DrgnLines:
             raise UsageError(
                 "source lines (-l) are read through drgn, which is not installed: pip install 'kplug[drgn]'"
             ) from None
+        if not hasattr(drgn.Program, "source_location"):  # 0.1.0
+            raise UsageError("source lines (-l) need drgn 0.1.0 or newer: pip install --upgrade drgn")
         self._drgn = drgn
-        self._programs: dict[int, drgn.Program | None] = {}
-
-    def without_dwarf(self, images: Sequence[PlacedImage]) -> list[str]:
-        """The paths of the images that have no DWARF, neither themselves nor in a separate debug file."""
-        return [placed.image.path for placed in images if self._dwarf_file(placed) is None]
-
-    @staticmethod
-    def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
-        elf = placed.image.elf
-        if elf.section(".debug_info"):
-            return elf
-        found = find_debug_file(elf)
-        return found if found is not None and found.section(".debug_info") else None
+        self._dwarf = {id(placed.image): _dwarf_file(placed) for placed in images}
+        self._programs: dict[int, drgn.Program] = {}
+        self._layers: dict[tuple[int, int], Layer | None] = {}
+        # What to tell the user: images that have no DWARF, neither themselves nor in a separate debug file.
+        self.warnings = [
+            f"no source lines: {placed.image.path} has no debug information (DWARF)"
+            for placed in images
+            if self._dwarf[id(placed.image)] is None
+        ]
 
     def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing where the DWARF has none (data, assembly without it)."""
-        number = id(placed.image)
-        if number not in self._programs:
-            self._programs[number] = self._program(placed)
-        program = self._programs[number]
-        if program is None:
-            return
-        try:
-            locations = program.source_location(link_address)
-        except LookupError:
-            return
-        yield line_layer([(place.name(), place.filename, place.line) for place in locations], SOURCE)
+        key = id(placed.image), link_address
+        if key not in self._layers:
+            self._layers[key] = self._layer(link_address, placed)
+        layer = self._layers[key]
+        return () if layer is None else (layer,)
 
-    def _program(self, placed: PlacedImage) -> drgn.Program | None:
-        """A drgn program that holds the image's DWARF at its link addresses; None if there is no DWARF."""
-        image, elf = placed.image, self._dwarf_file(placed)
+    def _layer(self, link_address: int, placed: PlacedImage) -> Layer | None:
+        elf = self._dwarf.get(id(placed.image))
         if elf is None:
             return None
-        program = self._drgn.Program()
-        if image.is_module:
-            module = program.relocatable_module(image.name, min((image.bases or {}).values(), default=0), create=True)
-        else:
-            module = program.extra_module(image.name, create=True)
-        if isinstance(module, tuple):  # (module, whether it is new): drgn 0.0.31 to 0.2
-            module = module[0]
-        held = [section for section in image.sections if section.occupies_addresses]
-        if image.is_module:
-            for section in held:
-                module.section_addresses[section.name] = section.address
-        if held:
-            code = [section for section in held if section.address]
-            module.address_range = (min(s.address for s in code), max(s.end for s in code))
         try:
-            module.try_file(elf.path)
+            program = self._program(elf, placed)
+            chain = [(place.name(), place.filename, place.line) for place in program.source_location(link_address)]
+        except LookupError:
+            return None
         except Exception as error:  # drgn raises bare Exception for what libdw rejects
             raise InputError(f"{elf.path}: its DWARF cannot be read: {error}") from None
-        return program if module.debug_file_status.name == "HAVE" else None
+        # A broken line table gives places without a file.
+        return line_layer(chain, SOURCE) if chain and chain[0][1] and chain[0][2] else None
+
+    def _program(self, elf: ElfFile, placed: PlacedImage) -> drgn.Program:
+        """A drgn program that holds the image's DWARF at its link addresses."""
+        image = placed.image
+        if id(image) in self._programs:
+            return self._programs[id(image)]
+        program = self._drgn.Program()
+        module: drgn.Module
+        if image.is_module:
+            relocatable = program.relocatable_module(
+                image.name, min((image.bases or {}).values(), default=0), create=True
+            )
+            module = relocatable[0] if isinstance(relocatable, tuple) else relocatable  # a tuple up to 0.2
+            for section in image.sections:
+                if section.occupies_addresses:
+                    module.section_addresses[section.name] = section.address
+        else:
+            extra = program.extra_module(image.name, create=True)
+            module = extra[0] if isinstance(extra, tuple) else extra
+        code = [section for section in image.sections if section.occupies_addresses and section.address]
+        if code:
+            module.address_range = (min(s.address for s in code), max(s.end for s in code))
+        module.try_file(elf.path)
+        self._programs[id(image)] = program
+        return program
+
+
+def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
+    """The file that has the image's DWARF: its own, or its separate debug file."""
+    elf = placed.image.elf
+    if elf.section(".debug_info"):
+        return elf
+    found = find_debug_file(elf)
+    return found if found is not None and found.section(".debug_info") else None
 
 
 def line_layer(chain: Sequence[tuple[str, str, int]], source: str) -> Layer:
