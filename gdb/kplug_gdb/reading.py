@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
 from kplug.errors import TargetError
 from kplug.memory import UnmappedError
+
+_MAJOR = int(gdb.VERSION.split(".")[0])
 
 CLOSED = "the connection to the target was closed"
 
@@ -25,10 +28,13 @@ def read_plainly(address: int, size: int) -> bytes:
     if not has_process():
         # gdb would read the vmlinux.
         raise TargetError(CLOSED)
+    started = time.monotonic()
     try:
         with _memory_not_file():
-            return bytes(gdb.selected_inferior().read_memory(address, size))
+            return _read(address, size)
     except gdb.MemoryError:
+        if time.monotonic() - started > 0.9 * _patience():
+            raise TargetError("the target does not answer") from None
         # A dropped connection shows as a memory error too; then the process is gone.
         if has_process():
             raise UnmappedError(f"nothing is mapped at {address:#x}") from None
@@ -40,6 +46,27 @@ def read_plainly(address: int, size: int) -> bytes:
         if thread is not None and thread.is_valid() and thread.is_running():
             raise TargetError("the target is running: interrupt it first") from None
         raise TargetError(f"memory cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _read(address: int, size: int) -> bytes:
+    """The bytes as the selected thread sees them.
+
+    From 14 on, Inferior.read_memory asks any thread of the inferior (gdb/inferior.h, scoped_restore_current_inferior_
+    for_memory), which for QEMU is the first CPU; a value is read in the selected one.
+    """
+    inferior = gdb.selected_inferior()
+    if _MAJOR < 14:
+        return bytes(inferior.read_memory(address, size))
+    byte = inferior.architecture().integer_type(8, False)
+    value = gdb.Value(address).cast(byte.array(size - 1).pointer()).dereference()
+    if _MAJOR >= 15:
+        return bytes(value.bytes)
+    return value.string("latin-1", "strict", size).encode("latin-1")
+
+
+def _patience() -> float:
+    """How long gdb waits for a packet before it gives up, in seconds."""
+    return float(gdb.parameter("remotetimeout") or 2)
 
 
 @contextmanager

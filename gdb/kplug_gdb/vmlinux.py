@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import module_name, open_elf, open_vmlinux

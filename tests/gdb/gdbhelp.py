@@ -81,7 +81,8 @@ class Session:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """What gdb is started with: the pyelftools of the Python that runs the tests is in the active venv."""
-    found = {**os.environ, "VIRTUAL_ENV": sys.prefix, "TERM": "dumb", "LC_ALL": "C.UTF-8", **(extra or {})}
+    found = {**os.environ, "VIRTUAL_ENV": sys.prefix, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    found.update({"DEBUGINFOD_URLS": "", **(extra or {})})
     return {name: value for name, value in found.items() if value}
 
 
@@ -108,7 +109,19 @@ def run(
     env["KPLUG_TEST_RESULTS"] = str(file)
     driver = scratch / "driver.py"
     driver.write_text(_DRIVER)
-    arguments = [GDB, "-nx", "-batch", "-iex", "set auto-load off", "-ex", "set width 0", "-ex", "set height 0"]
+    arguments = [
+        GDB,
+        "-nx",
+        "-batch",
+        "-iex",
+        "set auto-load off",
+        "-iex",
+        "set debuginfod enabled off",
+        "-ex",
+        "set width 0",
+        "-ex",
+        "set height 0",
+    ]
     arguments += [str(vmlinux)] if vmlinux is not None else []
     arguments += ["-ex", f"python exec(compile(open({str(driver)!r}).read(), '<driver>', 'exec'))"]
     done = subprocess.run(
