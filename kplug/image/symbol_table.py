@@ -34,6 +34,9 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0
 _TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
 _BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
+# Names that are searched for one by one, before all are brought into a dictionary.
+_FEW_QUESTIONS = 16
+
 # What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
 # (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
 OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
@@ -98,6 +101,7 @@ class SymbolTable:
         self._extended_sections = array("I")
         self._load(elf)
         self._names: list[str] | None = None
+        self._name_questions = 0
         self._file_entries: list[int] | None = None
         self._letters: dict[int, str] = {}
         self._places = self._place_mask(bases if elf.relocatable else None)
@@ -320,6 +324,9 @@ class SymbolTable:
 
     def indexes_of(self, name: str) -> list[int]:
         """Table entries of exactly that name that have an address or a value, in table order."""
+        self._name_questions += 1
+        if self._name_questions > _FEW_QUESTIONS:
+            return self._entries_by_name.get(name, []) if name else []
         encoded = name.encode("utf-8", "surrogateescape") + b"\0"
         offsets: set[int] = set()
         # Linkers fold a name into the tail of a longer one, so every place where the bytes end a string counts.
@@ -329,7 +336,7 @@ class SymbolTable:
             position = self._strings.find(encoded, position + 1)
         if not name or not offsets:
             return []
-        return [i for i in self._entries_named(encoded, offsets) if self._has_value(i)]
+        return sorted(i for i in self._entries_named(encoded, offsets) if self._has_value(i))
 
     @cached_property
     def _name_bytes(self) -> bytes:
@@ -341,6 +348,15 @@ class SymbolTable:
         if len(offsets) > 1:
             return (index for index, offset in enumerate(self._name_column) if offset in offsets)
         return self._entries_at(*offsets)
+
+    @cached_property
+    def _entries_by_name(self) -> dict[str, list[int]]:
+        """The entries of each name: worth its making only for those who ask for many names."""
+        valued = [index for index in range(len(self._info)) if self._has_value(index)]
+        entries: dict[str, list[int]] = {}
+        for index, name in zip(valued, self._all_names(valued)):
+            entries.setdefault(name, []).append(index)
+        return entries
 
     def _entries_at(self, offset: int) -> Iterator[int]:
         """The entries whose name starts at that string-table offset: a search in the column's bytes, without a loop."""

@@ -510,7 +510,7 @@ def test_one_symbol_that_claims_everything_slows_no_other(kplug: BoundedKplug, f
     acceptable(answer, path)
     assert answer.out.splitlines()[1].split()[1] == "huge+0x3e"
     beyond = kplug.run("where", "-b", "-s", path, f"{BASE_64 + 8 * MANY - 1:#x}", f"{BASE_64 + 8 * MANY:#x}")
-    assert ["huge" in line for line in beyond.out.splitlines()] == [True, False]
+    assert ["huge" in line for line in beyond.out.splitlines() if line.startswith("0x")] == [True, False]
 
 
 @pytest.mark.parametrize("step", [0, 1])
