@@ -96,6 +96,28 @@ def test_slide_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path:
     assert session["kaslr --json "].json[0]["slide"] == "0x0"
 
 
+def test_applied_twice(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    """gdb's symbols may be in a wrong place already: of the boot before, or by the user's own doing."""
+    slide = dumped.truth.slide(dumped.files)
+    where = "p/x (unsigned long)&init_task"
+    wrong = [f"symbol-file -o 0x2000000 {bare_61}", f"add-symbol-file {bare_61} -o 0x2000000"]
+    for name, commands in (("-o", wrong[:1]), ("add", ["symbol-file", *wrong[1:]]), ("both", wrong[1:])):
+        with Stub(memory, registers(dumped)) as stub:
+            session = run(
+                [*commands, "kwhere --json init_task", "kaslr --apply", where, "kwhere --json init_task ",
+                 "set kplug check off", f"set kplug slide {slide + 0x400000:#x}", "kaslr --apply ", where + " ",
+                 "set kplug slide auto", "set kplug check on", "kaslr --apply  ", where + "  ", "kwhere --json schedule"],
+                tmp_path, vmlinux=bare_61, before=["set confirm off", stub.command],
+            )  # fmt: skip
+        place = dumped.truth.address("init_task")
+        for command in ("kwhere --json init_task", "kwhere --json init_task "):
+            assert int(session[command].json[0]["address"], 16) == place, name
+        assert hex(place) in session[where].text, name
+        assert hex(place + 0x400000) in session[where + " "].text, name
+        assert hex(place) in session[where + "  "].text, name
+        assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule"), name
+
+
 def test_user_mode(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
     """Under page-table isolation such a stub has nothing to offer: said, not guessed."""
 
