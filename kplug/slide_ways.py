@@ -174,9 +174,12 @@ def _bases_around(image: KernelImage, address: int | None, steps: Iterable[int],
     start, end = _image_range(image)
     if address is None:
         return
+    seen: set[int] = set()
     for step in steps:
         offset = start % step
         base = (address - offset) // step * step + offset
         while base > address - (end - start) and base >= lowest:
-            yield base
+            if base not in seen:
+                seen.add(base)
+                yield base
             base -= step

@@ -106,7 +106,8 @@ def test_applied_twice(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_pa
             session = run(
                 [*commands, "kwhere --json init_task", "kaslr --apply", where, "kwhere --json init_task ",
                  "set kplug check off", f"set kplug slide {slide + 0x400000:#x}", "kaslr --apply ", where + " ",
-                 "set kplug slide auto", "set kplug check on", "kaslr --apply  ", where + "  ", "kwhere --json schedule"],
+                 "set kplug slide auto", "set kplug check on", "kaslr --apply  ", where + "  ",
+                 "kwhere --json schedule"],
                 tmp_path, vmlinux=bare_61, before=["set confirm off", stub.command],
             )  # fmt: skip
         place = dumped.truth.address("init_task")
