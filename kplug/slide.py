@@ -17,9 +17,6 @@ from kplug.image.kernel_image import KernelImage
 from kplug.memory import Read, UnmappedError, try_read
 from kplug.placement import ADDRESS_MASK, Placement, as_linked, slid
 
-# Words for the ways, used in `Placement.source` and by `kaslr`.
-AS_LINKED = "as linked"
-
 # How a kernel's banner begins (init/version.c: "Linux version " UTS_RELEASE " (" ...); the same text as a format
 # string, which is in every kernel too, has a % there.
 BANNER_PATTERN = re.compile(rb"Linux version \d[\x21-\x7e]* \([\x20-\x7e]*")
@@ -186,10 +183,10 @@ def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
 
 
 def link_placement(
-    image: KernelImage, warning: str | None, trail: Sequence[Attempt] = (), *, lasting: bool = True
+    image: KernelImage, why: str, warning: str | None = None, trail: Sequence[Attempt] = (), *, lasting: bool = True
 ) -> Finding:
-    """The finding for a kernel that answers as linked: there is no memory, or the kernel is not in it yet."""
-    placement = as_linked(image.sections, AS_LINKED)
+    """The finding for a kernel whose slide nothing tells (there is no memory, or it is not in it yet): as linked."""
+    placement = as_linked(image.sections, f"as linked; {why}", known=False)
     return Finding(placement, tuple(trail), lasting=lasting, warnings=(warning,) if warning else ())
 
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class Hex(int):
-    """An address, size or offset in an output: shown in hexadecimal; plain ints are numbers and indexes."""
+    """An address or offset in an output: in hexadecimal, a string in JSON. Plain ints are counts and indexes."""
+
+
+class Size(int):
+    """A number of bytes in an output: shown in hexadecimal, a number in JSON."""
 
 
 class Range(NamedTuple):

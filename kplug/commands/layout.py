@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
 from kplug.errors import UsageError
 from kplug.image.layout import section_to_segment_mapping
 
@@ -41,12 +41,12 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
                     "type": section.type,
                     "start": _hex(held_at),
                     "end": _hex(None if held_at is None else held_at + section.end - section.address),
-                    "size": Hex(as_read.size),
+                    "size": Size(as_read.size),
                     "flags": section.flag_letters,
                     "segments": segments.get(section.index, []),
                     "link_start": Hex(as_read.address),
                     "offset": Hex(as_read.offset),
-                    "entry_size": Hex(as_read.entry_size),
+                    "entry_size": Size(as_read.entry_size),
                     "link": as_read.link,
                     "info": as_read.info,
                     "alignment": as_read.alignment,
@@ -81,8 +81,8 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
                     "type": segment.type,
                     "start": _hex(start),
                     "end": _hex(None if start is None else start + segment.end - segment.address),
-                    "size": Hex(segment.memory_size),
-                    "file_size": Hex(segment.file_size),
+                    "size": Size(segment.memory_size),
+                    "file_size": Size(segment.file_size),
                     "flags": segment.flag_letters,
                     "offset": Hex(segment.offset),
                     "link_start": Hex(segment.address),
@@ -129,7 +129,7 @@ def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output
         start = placement.runtime(item.start)
         size = item.end - item.start
         rows.append(
-            {**row, "start": Hex(start), "end": Hex(start + size), "size": Hex(size), "link_start": Hex(item.start)}
+            {**row, "start": Hex(start), "end": Hex(start + size), "size": Size(size), "link_start": Hex(item.start)}
         )
     columns = (
         Column("REGION", "name"),

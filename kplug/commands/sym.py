@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
     return {
         "address": Hex(placed.symbol_address(symbol)) if placed.is_placed(symbol.section_index) else None,
         "link_address": None if image.is_module else Hex(symbol.address),
-        "size": Hex(symbol.size) if symbol.size else None,
+        "size": Size(symbol.size) if symbol.size else None,
         "type": symbol.letter,
         "binding": symbol.binding,
         "name": symbol.name,

@@ -210,7 +210,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "type": symbol.letter,
             "binding": symbol.binding,
-            "size": hex(symbol.size) if symbol.size else None,
+            "size": symbol.size or None,
             "sizeless": extent.sizeless,
             "aliases": list(extent.aliases),
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kplug import model
-from kplug.commands.base import Facts, Hex, Problem, Range, Table
+from kplug.commands.base import Facts, Hex, Problem, Range, Size, Table
 from kplug.model import Annotation, Layer, State
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
@@ -134,7 +134,7 @@ def _cell(value: Any) -> str:
         return f"{value.start:#x}-{value.end:#x}"
     if isinstance(value, list):
         return " ".join(map(_cell, value))
-    return f"{value:#x}" if isinstance(value, Hex) else safe(str(value))
+    return f"{value:#x}" if isinstance(value, (Hex, Size)) else safe(str(value))
 
 
 def _table_cell(row: Mapping[str, Any], key: str, indented: str) -> str:
