@@ -27,6 +27,7 @@ PHYSICAL_ONLY = (
     "this core has physical addresses only: gdb shows the vmlinux's data, not the dump's "
     "(use drgn or crash, or dump by virtual address: QEMU's dump-guest-memory -p)"
 )
+_NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ class Finder:
 
     def _look(self, image: KernelImage, checker: Checker) -> Found:
         if not has_process():
-            if SETTINGS.slide:
+            if SETTINGS.slide is not None:
                 finding = find_slide(checker, _nothing, [ways.told(SETTINGS.slide)], check=False)
                 return Found(finding, None)
-            return Found(link_placement(image, None, [Attempt("no target", "no memory to look in: as linked")]), None)
+            return Found(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
         if core is not None:
             return _in_core(image, checker, core)
@@ -142,7 +143,8 @@ def _in_live_target(image: KernelImage, checker: Checker) -> Found:
             return Found(finding, view)
     if low:
         warning = NOT_STARTED.format(pc=f"{pc:#x}")
-        return Found(link_placement(image, warning, finding.trail, lasting=False), views[0])
+        why = "the kernel does not run yet"
+        return Found(link_placement(image, why, warning, finding.trail, lasting=False), views[0])
     raise _not_found(checker, views[-1].read, finding)
 
 

@@ -26,7 +26,7 @@ def test_symbols_as_linked(bare_61: Path, tmp_path: Path) -> None:
     check_symbols(session[by_name].json, symbols, 0)
     for answer in session[by_address].json:
         assert answer["state"] == {"mapped": None, "permissions": None, "freed": answer["state"]["freed"]}
-    assert re.search(r"^how +as linked$", session["kaslr"].text, re.MULTILINE)
+    assert re.search(r"^how +as linked; there is no target$", session["kaslr"].text, re.MULTILINE)
 
 
 def test_other_kernels(kernel_612: KernelFiles, kernel_arm64: KernelFiles, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_file_changes(bare_61: Path, bare_612: Path, tmp_path: Path) -> None:
     assert int(session["kwhere --json schedule "].json[0]["address"], 16) == linked[1]
     assert session["kwhere schedule"].complaint.startswith("no vmlinux")
     assert int(session["kwhere --json schedule  "].json[0]["address"], 16) == linked[0]
-    assert "missing debug information" in session["kplug"].text
+    assert re.search(r"debug information\n.*source lines", session["kplug"].text)
 
 
 def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:

@@ -319,5 +319,5 @@ def test_reset(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
             tmp_path, vmlinux=bare_61, before=[connect(machine)],
         )  # fmt: skip
         assert session["kaslr --json"].json[0]["slide"] == hex(before)
-        assert session["kaslr --json "].json[0]["slide"] == "0x0"
+        assert session["kaslr --json "].json[0]["slide"] is None
         assert "not got to its kernel yet" in session["kwhere --json schedule"].json[0]["warnings"][0]
