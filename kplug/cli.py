@@ -150,8 +150,8 @@ def command_parser(command: Command) -> Parser:
         "--kaslr",
         metavar="auto|none|OFFSET",
         default="auto",
-        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel, if "
-        "the vmlinux is its own",
+        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel, "
+        "if the vmlinux is its own",
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")

@@ -21,7 +21,11 @@ _kplug() {{
         return
     fi
     case $previous in
-        -s|--vmlinux|--module|--lds|--map) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        -s|--vmlinux|--module|--lds|--map)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return ;;
+        completion) COMPREPLY=($(compgen -W "{shells}" -- "$current")); return ;;
         --kaslr) COMPREPLY=($(compgen -W "auto none" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
     esac
@@ -30,7 +34,7 @@ _kplug() {{
     esac
     COMPREPLY=($(compgen -W "$options" -- "$current"))
 }}
-complete -o default -F _kplug kplug
+complete -F _kplug kplug
 """
 
 _ZSH = """\
@@ -45,8 +49,10 @@ def completion_script(words: Sequence[str]) -> str:
         raise UsageError(f"kplug completion: one of {', '.join(SHELLS)} is needed")
     if words[0] == "fish":
         return _fish()
-    cases = "\n".join(f"        {name}) options='{' '.join(options)}' ;;" for name, options in _options().items())
-    bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), cases=cases)
+    cases = "\n".join(
+        f"        {name}|k{name}) options='{' '.join(options)}' ;;" for name, options in _options().items()
+    )
+    bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), shells=" ".join(SHELLS), cases=cases)
     return bash if words[0] == "bash" else _ZSH.format(bash=bash)
 
 

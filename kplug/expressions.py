@@ -131,7 +131,7 @@ class _Found(NamedTuple):
 
 
 def _named(name: str, images: Sequence[PlacedImage]) -> list[_Found]:
-    """The things of that name: the symbols, else a section. Raises ExpressionError if they are there without a place."""
+    """The things of that name: the symbols, else a section. ExpressionError if they are there without a place."""
     name = name.strip()
     if name.startswith("&"):
         name = name[1:].strip()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
+from kplug.memory import Read, try_read
 from kplug.space.layout import Facts
 
 
@@ -47,7 +46,7 @@ _X86_64_VARIABLES = (
 _VARIABLES = {"x86_64": _X86_64_VARIABLES}
 
 
-def memory_facts(placed: PlacedImage, read: Callable[[int, int], bytes]) -> Facts:
+def memory_facts(placed: PlacedImage, read: Read) -> Facts:
     """What the vmlinux tells, and the kernel's own variables in memory; `read` is a Target's. Costs a few small reads.
 
     What cannot be read, or is not set yet early in boot (zero), stays as the vmlinux tells it.
@@ -65,12 +64,8 @@ def memory_facts(placed: PlacedImage, read: Callable[[int, int], bytes]) -> Fact
     return replace(facts, **known)
 
 
-def _variable(placed: PlacedImage, read: Callable[[int, int], bytes], name: str, size: int) -> int | None:
+def _variable(placed: PlacedImage, read: Read, name: str, size: int) -> int | None:
     """The value of an unsigned variable of the image in memory; None if there is none or it cannot be read."""
-    for symbol in placed.image.symbols.exact(name)[:1]:
-        try:
-            data = read(placed.symbol_address(symbol), size)
-        except TargetError:
-            return None
-        return int.from_bytes(data, "little") if len(data) == size else None
-    return None
+    symbols = placed.image.symbols.exact(name)
+    data = try_read(read, placed.symbol_address(symbols[0]), size) if symbols else None
+    return None if data is None else int.from_bytes(data, "little")

@@ -98,7 +98,6 @@ class ElfFile:
         self.type: str = str(header["e_type"]).replace("ET_", "", 1)
         machine = header["e_machine"]
         self.machine: str = MACHINES.get(machine, str(machine).replace("EM_", "", 1).lower())
-        self.entry: int = header["e_entry"]
         self._header = header
 
     @property

@@ -70,8 +70,7 @@ class JsonLines:
             )
             tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
             entry = self._layers[id(layer)] = (layer, head, tail)
-        offset = None if layer.start is None else address - layer.start
-        return entry[1] + _hex(offset) + entry[2]
+        return entry[1] + _hex(layer.offset(address)) + entry[2]
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
         """The object for one row of a table, or for facts."""
