@@ -1,0 +1,76 @@
+"""Measures the gdb front end on a stopped QEMU guest: loading, the first kwhere after connecting, the next ones.
+
+    python tests/gdb/measure.py [KERNEL]        KPLUG_GDB names another gdb; --json prints one object
+
+Each run is a gdb of its own on the same guest; medians of `RUNS` runs. The time of a command is taken inside gdb around
+gdb.execute(command, to_string=True).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parents[1] / "vm-images")]
+
+from gdbhelp import GDB, SCRIPT, run  # noqa: E402
+
+RUNS = 5
+
+_INSIDE = """
+import gdb, json, statistics, time
+
+def taken(command):
+    start = time.perf_counter()
+    gdb.execute(command, to_string=True)
+    return (time.perf_counter() - start) * 1000
+
+found = {"load": taken("source SCRIPT"), "first": taken("kwhere $pc")}
+gdb.execute("set kplug lines off")
+base = int(gdb.parse_and_eval("(unsigned long)$pc")) & ~0xfffff
+found["next"] = statistics.median(taken("kwhere $pc") for _ in range(200))
+found["next, other addresses"] = statistics.median(taken(f"kwhere {base + 0x971 * n:#x}") for n in range(200))
+found["value"] = statistics.median(taken("output $kclass($pc)") for _ in range(200))
+gdb.execute("set kplug lines on")
+taken("kwhere $pc")
+found["next, with lines"] = statistics.median(taken("kwhere $pc") for _ in range(200))
+print(json.dumps(found))
+""".replace("SCRIPT", str(SCRIPT))
+
+
+def measure(kernel: str) -> dict[str, float]:
+    """Milliseconds, by what was measured."""
+    from vmimages import boot
+
+    runs = []
+    with boot(kernel, quiet=True) as machine, tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "inside.py"
+        script.write_text(_INSIDE)
+        for _ in range(RUNS):
+            before = [f"target remote {machine.gdb}"]
+            session = run([], Path(folder), vmlinux=machine.files.vmlinux, before=before, script=script)
+            runs.append(json.loads(session[f"source {script}"].text.splitlines()[-1]))
+    return {name: statistics.median(found[name] for found in runs) for name in runs[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="time kplug in gdb on a stopped QEMU guest")
+    parser.add_argument("kernel", nargs="?", default="amd64-6.1")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.kernel)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    print(f"{arguments.kernel}, {GDB}, median of {RUNS} runs, ms")
+    for name, value in found.items():
+        print(f"  {name:24} {value:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
