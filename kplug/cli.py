@@ -150,7 +150,7 @@ def command_parser(command: Command) -> Parser:
         "--kaslr",
         metavar="auto|none|OFFSET",
         default="auto",
-        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel, "
+        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel "
         "if the vmlinux is its own",
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")

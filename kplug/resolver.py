@@ -169,7 +169,7 @@ class Resolver:
         state = UNKNOWN_STATE
         if self.states is not None:
             state = self.states.state(address)
-            if state.freed is None and held is not None and held.freed_after_boot is False:
+            if state.mapped and state.freed is None and held is not None and held.freed_after_boot is False:
                 state = replace(state, freed=False)  # the kernel never frees it: no page needs to be looked at
         return Annotation(
             input=text if text is not None else f"{address:#x}",

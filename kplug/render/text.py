@@ -182,6 +182,8 @@ def _image_words(layer: Layer) -> tuple[str, bool]:
     if slide is not None:
         sign = "" if slide.startswith("-") else "+"
         words.append(f"  KASLR {sign}{slide}" if slide != "0x0" else f"  not moved ({layer.source})")
+    elif layer.kind == model.IMAGE:
+        words.append(f"  {layer.source}")
     return " ".join(filter(None, words)), False
 
 
