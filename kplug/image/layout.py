@@ -85,12 +85,11 @@ _MEMORY_TYPES = frozenset(("LOAD", "DYNAMIC", "GNU_EH_FRAME", "GNU_STACK", "GNU_
 
 
 def _lies_within(start: int, size: int, outer_start: int, outer_size: int) -> bool:
-    """Whether `[start, start+size)` lies in the outer range; an empty one not at its very end, unless that is empty too.
-
-    (binutils compares with `outer_size - 1`, unsigned: with 0 every distance passes, and the sum decides.)
+    """Whether `[start, start+size)` lies in the outer range; an empty one must not sit at the outer's very end, unless
+    that is empty itself.
     """
     distance = start - outer_start
-    return 0 <= distance <= (outer_size - 1 if outer_size else 0) and distance + size <= outer_size
+    return 0 <= distance <= max(outer_size - 1, 0) and distance + size <= outer_size
 
 
 def section_in_segment(section: Section, segment: Segment) -> bool:
