@@ -77,11 +77,6 @@ def already_moved(slide: int | None) -> Way:
     return Way("the debugger's symbols are moved", lambda: () if slide is None else (slide,), sure=True)
 
 
-def previous(slide: int | None) -> Way:
-    """Where it was the last time: a guest that only ran on is still there."""
-    return Way("where it was before", lambda: () if slide is None else (slide,))
-
-
 def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
     """x86: the handler in gate 0 of the interrupt descriptor table. `bases` may ask the host, and is read lazily."""
 
