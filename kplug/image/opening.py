@@ -180,10 +180,10 @@ def find_debug_file(elf: ElfFile) -> ElfFile | None:
             continue
         try:
             found = ElfFile(path)
+            if build_id is None or found.build_id == build_id:
+                return found
         except InputError:
             continue
-        if build_id is None or found.build_id == build_id:
-            return found
         found.close()
     return None
 
