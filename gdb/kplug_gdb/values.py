@@ -37,4 +37,5 @@ def as_address(value: gdb.Value, text: str) -> int:
     # `info symbol` has no type to go by, and neither has a symbol without debug information.
     if value.address is not None and kind.code == gdb.TYPE_CODE_ERROR:
         return int(value.address) & _MASK
-    raise ExpressionError(f"{text}: is of type {kind}, not an address (take its address with &)")
+    hint = " (take its address with &)" if value.address is not None else ""
+    raise ExpressionError(f"{text}: is of type {kind}, not an address{hint}")
