@@ -89,7 +89,7 @@ def _serve() -> None:
 
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     gc.freeze()
-    for line in requests:
+    for number, line in enumerate(requests):
         request = json.loads(line)
         out, err = io.BytesIO(), io.BytesIO()
         sys.stdin = io.TextIOWrapper(io.BytesIO(request["stdin"].encode("latin-1")), encoding="utf-8")
@@ -104,8 +104,8 @@ def _serve() -> None:
             crash = traceback.format_exc()
         seconds = time.process_time() - started
         sys.stderr.flush()
-        gc.enable()
-        gc.collect()
+        if seconds > 0.05 or number % 32 == 0:
+            gc.collect()  # kplug turns the collector off; what one question left must not count for the next
         reply = {
             "status": status,
             "out": out.getvalue().decode("utf-8", "backslashreplace"),
