@@ -26,9 +26,7 @@ unit: setup
 check: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy kplug
-	MYPYPATH=gdb $(VENV)/mypy -p kplug_gdb
-	MYPYPATH=vm-images $(VENV)/mypy -p vmimages
+	$(VENV)/mypy kplug gdb/kplug_gdb vm-images/vmimages
 
 format: setup
 	$(VENV)/ruff check --fix .

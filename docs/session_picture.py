@@ -22,7 +22,12 @@ sys.path.insert(0, str(ROOT / "vm-images"))
 
 import vmimages  # noqa: E402
 
-COMMANDS = ("source gdb/kplug.py", "kwhere $pc", "kwhere -b schedule+0x10/0xc7 &init_task 0x18 0xfffffffffffffff4", "kaslr")
+COMMANDS = (
+    "source gdb/kplug.py",
+    "kwhere $pc",
+    "kwhere -b schedule+0x10/0xc7 &init_task 0x18 0xfffffffffffffff4",
+    "kaslr",
+)
 PROMPT = b"(gdb) "
 
 CHARACTER_WIDTH, LINE_HEIGHT, MARGIN = 7.83, 17, 14
@@ -30,6 +35,7 @@ COLOURS = {
     "30": "#6e7681", "31": "#ff7b72", "32": "#7ee787", "33": "#e3b341", "34": "#79c0ff", "35": "#d2a8ff",
     "36": "#76e3ea", "37": "#e6edf3",
 }  # fmt: skip
+FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
 FOREGROUND, BACKGROUND = "#e6edf3", "#0d1117"
 
 
@@ -92,7 +98,7 @@ def svg(text: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}">',
         f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>',
-        f'<g font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="13" fill="{FOREGROUND}">',
+        f'<g font-family="{FONTS}" font-size="13" fill="{FOREGROUND}">',
     ]
     for number, line in enumerate(lines):
         y = MARGIN + (number + 0.75) * LINE_HEIGHT

@@ -150,8 +150,8 @@ def command_parser(command: Command) -> Parser:
         "--kaslr",
         metavar="auto|none|OFFSET",
         default="auto",
-        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running kernel "
-        "if the vmlinux is its own",
+        help="how far the kernel was moved, in hexadecimal (--kaslr=-0x... if down); auto: as far as the running "
+        "kernel, if the vmlinux is its own",
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
@@ -189,9 +189,7 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace) 
         yield from command.run(session, arguments)
         return
     words = (word for each in given for word in (_lines(sys.stdin) if each == "-" else (each,)) if word)
-    # What streams is answered word by word; a table is made of all of them.
-    for some in ([word] for word in words) if command.streaming else (list(words),):
-        yield from command.run(session, argparse.Namespace(**{**vars(arguments), command.words: some}))
+    yield from command.run(session, argparse.Namespace(**{**vars(arguments), command.words: words}))
 
 
 def _lines(stream: TextIO | None) -> Iterator[str]:

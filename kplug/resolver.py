@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from kplug import model
+from kplug.columns import Columns
 from kplug.image.placed import Piece, PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.layout import AddressSpace
@@ -93,24 +94,6 @@ _PERCPU_TEMPLATE = Layer(
 )
 
 
-class Columns(NamedTuple):
-    """The answers of `Resolver.bulk`: one list for each fact, all in the order of the addresses.
-
-    Names are those of the narrowest layer; `segment` is the number of the widest segment. None where nothing holds the
-    address; `symbol` and `offset` are None where no symbol does (padding).
-    """
-
-    address: list[int]
-    link_address: list[int | None]
-    image: list[str | None]
-    segment: list[int | None]
-    section: list[str | None]
-    region: list[str | None]
-    region_class: list[str]
-    symbol: list[str | None]
-    offset: list[int | None]
-
-
 class Resolver:
     """Answers for one kernel: its images in their places, its address space, and what else can be asked.
 
@@ -185,35 +168,4 @@ class Resolver:
 
         For logs, stacks and scans. Areas, special values, source lines and other locators are not asked.
         """
-        address = list(addresses)
-        count = len(address)
-        columns = Columns(
-            address=address,
-            link_address=[None] * count,
-            image=[None] * count,
-            segment=[None] * count,
-            section=[None] * count,
-            region=[None] * count,
-            region_class=[model.NO_CLASS] * count,
-            symbol=[None] * count,
-            offset=[None] * count,
-        )
-        pending: Sequence[int] = range(count)
-        for placed in self.images:
-            name, is_module = placed.image.name, placed.image.is_module
-            missed = []
-            answers = placed.bulk([address[number] for number in pending])
-            for number, (piece, link_address, symbol, offset) in zip(pending, answers):
-                if piece is None:
-                    missed.append(number)
-                    continue
-                columns.image[number] = name
-                columns.link_address[number] = None if is_module else link_address
-                columns.segment[number] = piece.segment.index if piece.segment else None
-                columns.section[number] = piece.section.name if piece.section else None
-                columns.region[number] = piece.region
-                columns.region_class[number] = piece.region_class
-                columns.symbol[number] = symbol
-                columns.offset[number] = offset
-            pending = missed
-        return columns
+        return Columns(self.images, list(addresses))

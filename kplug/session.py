@@ -99,13 +99,15 @@ class Session:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
-            warnings = (
-                *self.warnings,
-                *((place.note,) if place.note else ()),
-                *self._link_address_warning(annotation),
-                *self._no_symbols_warning(annotation),
-            )
+            warnings = self._warnings(annotation)
+            if place.note is not None:
+                warnings = (*warnings, place.note)
             yield replace(annotation, warnings=warnings) if warnings else annotation
+
+    def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
+        if annotation.link_address is not None and annotation.last(model.SYMBOL) is not None:
+            return self.warnings  # nearly always, and for each line of a long log
+        return (*self.warnings, *self._link_address_warning(annotation), *self._no_symbols_warning(annotation))
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
         """A hint where slide and address do not fit: a link address for a kernel that was moved, or the reverse."""

@@ -90,8 +90,8 @@ class Command:
 
     `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the command's
     name; `takes_symbols` says that its words complete as symbols. `words` is the name of the argument that holds words
-    that are asked about (at the shell `-` stands for those on standard input), "" if there is none; `streaming`, that
-    each is answered by itself.
+    that are asked about, "" if there is none; a front end may give an iterator (at the shell `-` stands for those on
+    standard input).
     """
 
     name: str
@@ -102,7 +102,6 @@ class Command:
     run: Callable[[Session, argparse.Namespace], Iterator[Output]]
     takes_symbols: bool = False
     words: str = ""
-    streaming: bool = False
 
     @property
     def host_name(self) -> str:

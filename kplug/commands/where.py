@@ -44,5 +44,4 @@ EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symb
     run=_run,
     takes_symbols=True,
     words="expressions",
-    streaming=True,
 )

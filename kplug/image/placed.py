@@ -7,7 +7,7 @@ layers are the same for every address, so they are made once. Only the symbol is
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from kplug import model
 from kplug.image.kernel_image import KernelImage
 from kplug.image.layout import Section, Segment
+from kplug.image.symbol_cuts import SymbolCuts
 from kplug.image.symbol_index import Extent
 from kplug.image.symbol_table import SHN_ABS, Symbol
 from kplug.model import Layer
@@ -59,14 +60,33 @@ class PlacedImage:
             bounds.update((segment.address, segment.end))
         return sorted(bounds)
 
-    def bulk(self, addresses: Sequence[int]) -> Iterator[tuple[Piece | None, int, str | None, int | None]]:
-        """For many runtime addresses, (piece, link address, symbol, offset in it); piece None if not of this image."""
-        link = self.placement.link
-        links = [link(address) for address in addresses]
-        numbers = list(map(bisect_right, repeat(self._bounds), links))
+    # -- many addresses at once ----------------------------------------------------------------------------------------
+
+    def links(self, addresses: Sequence[int]) -> Sequence[int]:
+        """The link addresses of many runtime addresses: `Placement.link` without a call for each."""
+        placement = self.placement
+        slide, mask, unmoved = placement.slide, placement.mask, placement.unmoved
+        if not slide:
+            return addresses
+        if unmoved is None:
+            return [address - slide & mask for address in addresses]
+        end = unmoved.stop  # it starts at 0
+        return [address if address < end or (link := address - slide & mask) < end else link for address in addresses]
+
+    def pieces(self, link_addresses: Sequence[int]) -> list[Piece | None]:
+        """The piece of each link address, None where the image holds nothing."""
+        numbers = list(map(bisect_right, repeat(self._bounds), link_addresses))
         pieces = {number: self._piece(number - 1) for number in set(numbers)}
-        names, offsets = self.image.index.names_and_offsets(links)
-        return zip(map(pieces.__getitem__, numbers), links, names, offsets)
+        return list(map(pieces.__getitem__, numbers))
+
+    @cached_property
+    def symbol_cuts(self) -> SymbolCuts:
+        """What answers for the symbols of many link addresses."""
+
+        def holds(link_address: int) -> bool:
+            return self._piece(bisect_right(self._bounds, link_address) - 1) is not None
+
+        return SymbolCuts(self.image.index, holds)
 
     # -- layers --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ The rule, in one sentence: the narrowest symbol whose bytes hold the address, ne
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import accumulate
 from operator import add
 from typing import NamedTuple
@@ -165,27 +165,22 @@ class SymbolIndex:
             if marker is not None:
                 yield marker
 
-    def names_and_offsets(self, addresses: Sequence[int]) -> tuple[list[str | None], list[int | None]]:
-        """For many addresses, the name of the innermost symbol and the distance from its start; None where none is."""
-        names: list[str | None] = []
-        offsets: list[int | None] = []
+    # What `SymbolCuts` is made from.
+
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
+        """All symbols sorted by address: their starts, the ends of their bytes, and the highest end up to each."""
         if self._window != _EVERYWHERE:
             self._sort_all()
-        starts, extents = self._starts, self._extents
-        for address in addresses:
-            position = bisect_right(starts, address) - 1
-            extent = None
-            if position >= 0:
-                extent = extents.get(starts[position]) or self._extent(position)
-            if extent is None or address >= extent.end:
-                extent = self.innermost(address)
-            if extent is None:
-                names.append(None)
-                offsets.append(None)
-            else:
-                names.append(extent.symbol.name)
-                offsets.append(address - extent.start)
-        return names, offsets
+        reach = self._reach_column()
+        return self._starts, self._ends, reach
+
+    def extent_at(self, position: int) -> Extent:
+        """The extent of the symbols at that sorted position."""
+        return self._extent(position)
+
+    def marker_addresses(self) -> list[int]:
+        """The addresses that have markers, sorted."""
+        return self._marker_starts
 
     def distance_to_next(self, address: int) -> int:
         """Bytes from `address` to the next symbol, the size that kallsyms gives a symbol. 0 after a section's last."""

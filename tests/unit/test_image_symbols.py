@@ -47,6 +47,7 @@ from hypothesis import strategies as st
 
 from kplug.image import symbol_index
 from kplug.image.elf import ElfFile
+from kplug.image.symbol_cuts import SymbolCuts
 from kplug.image.symbol_index import SymbolIndex
 from kplug.image.symbol_table import Symbol, SymbolTable
 
@@ -529,7 +530,9 @@ def test_the_symbols_that_hold_an_address_are_those_of_brute_force(
         expected = [(s, e, n) for s, (e, n) in sorted(groups.items()) if s <= address < e]
         found = [(e.start, e.end, frozenset((e.symbol.name, *e.aliases))) for e in index.chain(address)]
         assert found == expected
-        bulk = [column[0] for column in index.names_and_offsets([address])]
+        cuts = SymbolCuts(index, lambda _: True)
+        pieces = cuts.pieces([address])
+        bulk = [cuts.names(pieces)[0], cuts.offsets(pieces, [address])[0]]
         chain = index.chain(address)
         assert bulk == ([chain[-1].symbol.name, address - chain[-1].start] if chain else [None, None])
 
@@ -547,7 +550,7 @@ def test_sorting_only_the_neighbourhood_changes_no_answer(
     """The first question sorts the symbols around it, and others may be answered from those."""
     table = table_of(tmp_path, Elf(sections=sections(), symbols=symbols))
     everything = SymbolIndex(table)
-    everything.names_and_offsets([0])  # sorts them all
+    everything.columns()  # sorts them all
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(symbol_index, "_NEIGHBOURHOOD", neighbourhood)
         patch.setattr(symbol_index, "_PATIENT_STEPS", patience)

@@ -11,7 +11,7 @@ from kplug.errors import InputError
 from kplug.plugins import installed_locators
 from kplug.session import Session
 
-PLUGIN = '''
+PLUGIN = """
 from kplug.model import Layer
 
 class FirmwareLocator:
@@ -24,7 +24,7 @@ def make(session):
 
 def broken(session):
     raise RuntimeError("no board")
-'''
+"""
 
 
 def install(folder: Path, entry: str) -> list[str]:
