@@ -147,7 +147,7 @@ def _named(name: str, images: Sequence[PlacedImage]) -> list[_Found]:
             if placed.is_placed(symbol.section_index):
                 found.append(_Found(placed.symbol_address(symbol), symbol, placed))
             else:
-                unplaced.append(f"{placed.image.sections[symbol.section_index].name} of {placed.image.name}")
+                unplaced.append(f"{placed.image.section_name(symbol.section_index)} of {placed.image.name}")
     if not found and name.startswith("."):
         for placed in images:
             for section in placed.image.sections:

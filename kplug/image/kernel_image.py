@@ -54,6 +54,10 @@ class KernelImage:
     def is_module(self) -> bool:
         return self.elf.relocatable
 
+    def section_name(self, index: int) -> str:
+        """The name of the section of that number; a symbol may claim one that is not there."""
+        return self.sections[index].name if index < len(self.sections) else f"section {index}"
+
     @cached_property
     def build_id(self) -> str | None:
         return self.elf.build_id

@@ -419,6 +419,18 @@ def test_a_module_without_a_place_is_refused(kplug: BoundedKplug, module: str, a
     assert "--module" in answer.err
 
 
+@pytest.mark.parametrize("number", [0xFF00, 0xFFF2, 0xFFFF, 200])
+def test_a_symbol_of_a_module_may_claim_a_section_that_is_not_there(
+    kplug: BoundedKplug, tmp_path: Path, number: int
+) -> None:
+    elf = small_vmlinux(type=1, segments=[], symbols=[Sym("lost", 0, 4, number, FUNC)])
+    path = tmp_path / "m.ko"
+    path.write_bytes(bytes(elf))
+    answer = kplug.run("where", "--module", f"{path}@0xffffffffc0400000", "lost")
+    assert (answer.status, answer.out, answer.crash) == (1, "", None)
+    assert "lost" in answer.err
+
+
 def test_a_vmlinux_is_no_module(kplug: BoundedKplug, vmlinux: str) -> None:
     answer = kplug.run("where", "--module", f"{vmlinux}@0xffffffffc0000000", "0")
     assert answer.status == 2
