@@ -282,8 +282,10 @@ class SymbolIndex:
     def _sizeless_end(self, position: int) -> int:
         """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""
         start = self._starts[position]
-        section = self.table.section_index(self._order[position])
-        end = self.table.sections[section].end
+        section = self.table.sections[self.table.section_index(self._order[position])]
+        if not section.address <= start < section.end:
+            return start  # a label at the very end of its section holds nothing of the next one
+        end = section.end
         following = bisect_right(self._starts, start, position)
         if following < len(self._starts):
             end = min(end, self._starts[following])
@@ -310,7 +312,11 @@ class SymbolIndex:
             group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
             best, sizeless = group[0], not any(symbol.size for symbol in group)
             aliases = tuple(symbol.name for symbol in group[1:])
-        end = self._sizeless_end(first) if sizeless else max(map(self._end_of, self._order[first:last]))
+        if sizeless:
+            end = self._sizeless_end(first)
+        else:
+            self._reach_column()
+            end = max(self._ends[first:last])
         markers = self._marker_addresses.get(start)
         if markers:
             aliases += tuple(map(self.table.name, markers))

@@ -335,6 +335,11 @@ def test_a_sizeless_symbol_ends_with_its_section(tmp_path: Path) -> None:
     assert [names(index, a) for a in (0x1FFF, 0x2000, 0x2001)] == [["label"], [], []]
 
 
+def test_a_label_at_the_end_of_its_section_holds_nothing_of_the_next(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [Sym("end_of_text", 0x2000, 0, ".text"), Sym("d", 0x2010, 4, ".data", OBJECT)])
+    assert [names(index, a) for a in (0x1FFF, 0x2000, 0x2001)] == [[], [], []]
+
+
 def test_a_sizeless_symbol_ends_at_a_boundary_marker(tmp_path: Path) -> None:
     index = index_of(tmp_path, [Sym("label", 0x1000, 0, ".text"), Sym("_etext", 0x1010, 0, ".text")], ["_etext"])
     assert [names(index, a) for a in (0x100F, 0x1010, 0x1011)] == [["label"], ["_etext"], []]
@@ -506,10 +511,10 @@ def brute_force(symbols: Sequence[Sym]) -> dict[int, tuple[int, frozenset[str]]]
         if any(symbol.size for symbol in here):
             end = sized[start]
         else:
-            _, own_high = SECTION_BOUNDS[str(here[0].section)]
-            ends = [own_high, *(s.value for s in symbols if s.value > start)]
+            low, high = SECTION_BOUNDS[str(here[0].section)]
+            ends = [high if low <= start < high else start, *(s.value for s in symbols if s.value > start)]
             ends += [e for s, e in sized.items() if s < start < e]
-            end = max(min(ends), start)
+            end = min(ends)
         groups[start] = (end, frozenset(symbol.name for symbol in here))
     return groups
 
