@@ -14,7 +14,7 @@ from typing import TextIO
 
 from kplug import __version__
 from kplug.commands import COMMANDS
-from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
+from kplug.commands.base import Command, HelpFormatter, HelpRequestedError, Output, Parser, Problem
 from kplug.errors import InputError, KplugError, UsageError
 from kplug.expressions import MAX_LENGTH
 from kplug.image.elf import open_file
@@ -72,6 +72,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return UNUSABLE
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # a fault of kplug's own: no traceback but for who asks for it
+        if os.environ.get("KPLUG_TRACEBACK"):
+            raise
+        _complain(f"internal error: {type(error).__name__}: {error} (KPLUG_TRACEBACK=1 shows where)")
+        return UNUSABLE
 
 
 def _prepare_streams() -> None:
@@ -128,7 +133,7 @@ def _help() -> str:
         usage="kplug COMMAND [OPTION...] [WORD...]",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(commands=commands),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     return parser.format_help()

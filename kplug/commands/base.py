@@ -6,6 +6,7 @@ A front end gives it a `Session` and the parsed words, and shows what comes; it 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Union
@@ -74,6 +75,17 @@ class HelpRequestedError(Exception):
     """-h was given: `str()` is the help to show. Not a failure."""
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal. argparse asks for that at each argument, through modules that cost milliseconds."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        try:
+            width = os.get_terminal_size().columns - 2
+        except (OSError, ValueError):
+            width = 100
+        super().__init__(prog, **{"width": max(width, 40), **options})
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that raises what a front end can show, instead of printing and leaving."""
 
@@ -114,7 +126,7 @@ class Command:
             prog=prog,
             description=self.description,
             epilog=self.examples_text(prog),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         self.add_arguments(parser)
         return parser

@@ -237,8 +237,9 @@ class PlacedImage:
         file = table.file_of(symbol.entry)
         if file:
             details["file"] = file
-        if symbol.whole:
-            details["part_of"] = symbol.whole
+        whole = symbol.whole
+        if whole:
+            details["part_of"] = whole
         layer = Layer(model.SYMBOL, symbol.name, start, start + extent.end - extent.start, table.source, details)
         self._symbol_layers[extent.start] = layer
         return layer

@@ -40,6 +40,7 @@ _FEW_QUESTIONS = 16
 # What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
 # (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
 OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
+_PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 
 # A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
 _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
@@ -71,6 +72,8 @@ class Symbol(NamedTuple):
     @property
     def whole(self) -> str | None:
         """The function that this is the `.cold` or `__pfx_` part of, or None."""
+        if ".cold" not in self.name and not self.name.startswith("__"):
+            return None
         match = _COLD_PART.match(self.name) or _PREFIX_PART.match(self.name)
         return match.group("whole") if match else None
 
@@ -103,7 +106,8 @@ class SymbolTable:
         self._names: list[str] | None = None
         self._name_questions = 0
         self._file_entries: list[int] | None = None
-        self._letters: dict[int, str] = {}
+        # Type, binding and letter by (st_info, section index): a table has some hundred of these.
+        self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
         self._places = self._place_mask(bases if elf.relocatable else None)
         if elf.relocatable and bases:
             self._apply(bases)
@@ -171,18 +175,22 @@ class SymbolTable:
                 self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
             )
         )
-        # What is left unnamed are bare labels; no typed symbol has such a name.
-        typeless = _both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))
-        nameless = self._nameless(set(compress(self._name_column, typeless)))
-        for index, name in zip(compress(range(len(mask)), typeless), compress(self._name_column, typeless)):
-            if name in nameless:
-                mask[index] = 0
-        names = list(compress(self._name_column, mask))
-        if names and not 0 < min(names) <= max(names) < len(self._strings):
-            # A broken table: what has no name answers nothing.
+        # A broken table: what has no name answers nothing.
+        if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
-                mask[index] = 0 < self._name_column[index] < len(self._strings)
+                mask[index] = self._name_column[index] < len(self._strings)
+        mask = bytearray(_without(mask, self._unnamed_mask()))
+        for index in self._nameless(_both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))):
+            mask[index] = 0
         return bytes(mask)
+
+    def _unnamed_mask(self) -> bytes:
+        """The entries whose name offset is 0."""
+        column, zero = self._name_column.tobytes(), b"\1" + bytes(255)
+        mask = column[0::4].translate(zero)
+        for byte in (1, 2, 3):
+            mask = _both(mask, column[byte::4].translate(zero))
+        return mask
 
     def _apply(self, bases: Mapping[int, int]) -> None:
         """Move the values of a relocatable file's places to where their sections are."""
@@ -191,14 +199,19 @@ class SymbolTable:
             values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
         self.values = values
 
-    def _nameless(self, offsets: Collection[int]) -> set[int]:
-        """Of those string-table offsets the ones of what is no name: empty, assembler labels, mapping symbols."""
-        name = rb"\.L"
+    def _nameless(self, typeless: bytes) -> list[int]:
+        """Of the typeless entries (no typed one has such a name) the assembler labels and mapping symbols."""
+        strings, name, starts = self._strings, rb"\.L", set(b".")
         if self._machine in ("aarch64", "arm", "riscv"):
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
-            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
-        prefixed = re.compile(rb"(?:" + b"|".join(prefix.encode() for prefix in OBJECT_PREFIXES) + rb"){0,4}" + name)
-        return {offset for offset in offsets if not offset or prefixed.match(self._strings, offset)}
+            name, starts = rb"(?:\.L|\$[adtx](?=\0|\.|rv))", set(b".$")
+        if b"_.L" in strings or b"_$" in strings:
+            name, starts = rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name, starts | set(b"_")
+        matches = re.compile(name).match
+        # The first byte spares most names the rest.
+        entries = zip(compress(range(len(typeless)), typeless), compress(self._name_column, typeless))
+        suspects = [(index, offset) for index, offset in entries if strings[offset] in starts]
+        return [index for index, offset in suspects if matches(strings, offset)]
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, but for those of `without`."""
@@ -217,14 +230,16 @@ class SymbolTable:
         typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
         bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
-        entries = compress(range(len(typeless)), _both(typeless, bookkeeping.translate(b"\1\0" + bytes(254))))
-        found = [i for i in entries if not self.sizes[i] and self.section_index(i) != SHN_UNDEF]
+        wanted = _without(_without(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
+        sizes = self.sizes
+        found = [index for index in compress(range(len(wanted)), wanted) if not sizes[index]]
         return list(zip(self._all_names(found), found))
 
     def empty_objects(self) -> list[int]:
         """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
         objects = _both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
-        return [index for index in compress(range(len(objects)), objects) if not self.sizes[index]]
+        sizes = self.sizes
+        return [index for index in compress(range(len(objects)), objects) if not sizes[index]]
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
@@ -268,16 +283,12 @@ class SymbolTable:
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
         info, section = self._info[index], self.section_index(index)
-        return Symbol(
-            name=self.name(index),
-            address=self.values[index],
-            size=self.sizes[index],
-            type=_TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>"),
-            binding=_BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>"),
-            letter=self._letter(info, section),
-            entry=index,
-            section_index=section,
-        )
+        words = self._words.get((info, section))
+        if words is None:
+            kind = _TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
+            binding = _BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
+            words = self._words[info, section] = kind, binding, self._letter(info, section)
+        return Symbol(self.name(index), self.values[index], self.sizes[index], *words, index, section)
 
     def section_index(self, index: int) -> int:
         """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
@@ -299,16 +310,11 @@ class SymbolTable:
             return "V" if kind == STT_OBJECT else "W"
         if binding == STB_GNU_UNIQUE:
             return "u"
-        letter = "a" if section_index == SHN_ABS else self._section_letter(section_index)
+        if section_index == SHN_ABS:
+            letter = "a"
+        else:
+            letter = _section_letter(self.sections[section_index]) if section_index < len(self.sections) else "?"
         return letter.upper() if binding == STB_GLOBAL else letter
-
-    def _section_letter(self, section_index: int) -> str:
-        letter = self._letters.get(section_index)
-        if letter is None:
-            known = 0 < section_index < len(self.sections)
-            letter = _section_letter(self.sections[section_index]) if known else "?"
-            self._letters[section_index] = letter
-        return letter
 
     def file_of(self, index: int) -> str | None:
         """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
@@ -413,6 +419,11 @@ def _both(mask: bytes | bytearray, other: bytes) -> bytes:
     """Where both masks are 1."""
     both = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
     return both.to_bytes(len(mask), "little")
+
+
+def _without(mask: bytes | bytearray, other: bytes) -> bytes:
+    """Where the first mask is 1 and the other 0."""
+    return _both(mask, other.translate(b"\1\0" + bytes(254)))
 
 
 # Section names that decide nm's letter whatever the flags say (binutils' coff_section_type; numbered forms count too).

@@ -23,11 +23,6 @@ class Summary(NamedTuple):
         return " ".join((self.head, *self.tail))
 
 
-def plus(offset: int) -> str:
-    """An offset as it follows a name: `+0x10`."""
-    return f"+{offset:#x}"
-
-
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
     area = special = module = section = narrowest = None

@@ -10,7 +10,7 @@ from kplug.commands.base import Facts, Hex, Problem, Range, Size, Table
 from kplug.model import Annotation, Layer, State
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
-from kplug.render.summary import plus, summarize
+from kplug.render.summary import summarize
 
 _LABEL_WIDTH = 9
 _NAME_WIDTH = 26
@@ -45,7 +45,8 @@ class TextRenderer:
 
     def __init__(self, style: Style = PLAIN) -> None:
         self._style = style
-        self._layers: dict[int, tuple[Layer, str, bool]] = {}
+        # Each layer, its line, where offsets count from (None: none is shown), and what follows the offset.
+        self._layers: dict[int, tuple[Layer, str, int | None, str]] = {}
 
     def annotation(self, annotation: Annotation, brief: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end."""
@@ -109,15 +110,16 @@ class TextRenderer:
                 self._layers.clear()
             # The entry keeps the layer alive, so its id stays its own.
             words, shows_offset = _LAYER_WORDS.get(layer.kind, _range_words)(layer)
-            entry = self._layers[id(layer)] = (layer, self._labelled(layer.kind, safe(words)), shows_offset)
-        _, line, shows_offset = entry
-        start = layer.start
-        if shows_offset and start is not None:
-            line = f"{line}  {plus(annotation.address - start)}"
-            if layer.kind == model.SYMBOL and layer.end is not None and layer.end > start:
-                line += f" of {layer.end - start:#x}"
-        elif layer.kind in (model.IMAGE, model.MODULE) and annotation.link_address is not None:
-            line += f", link {annotation.link_address:#x}"
+            of = ""
+            if layer.kind == model.SYMBOL and layer.start is not None and layer.end is not None:
+                of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
+            start = layer.start if shows_offset else None
+            entry = self._layers[id(layer)] = (layer, self._labelled(layer.kind, safe(words)), start, of)
+        _, line, start, of = entry
+        if start is not None:
+            return f"{line}  +{annotation.address - start:#x}{of}"
+        if layer.kind in (model.IMAGE, model.MODULE) and annotation.link_address is not None:
+            return f"{line}, link {annotation.link_address:#x}"
         return line
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
