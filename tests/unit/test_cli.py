@@ -6,7 +6,6 @@ read.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -541,8 +540,8 @@ def test_names_that_the_streams_encoding_lacks_are_escaped(tmp_path: Path) -> No
 def test_an_interrupt_ends_quietly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], vmlinux: str
 ) -> None:
-    class Interrupted(io.StringIO):
-        def readline(self, size: int | None = -1, /) -> str:
+    class Interrupted:
+        def readline(self, size: int) -> str:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stdin", Interrupted())

@@ -191,9 +191,10 @@ def test_a_module_has_the_name_that_the_kernel_gives_it(tmp_path: Path, file: st
     import gzip
     import lzma
 
-    pack = {".xz": lzma.compress, ".gz": gzip.compress}.get(os.path.splitext(file)[1], bytes)
+    data = bytes(small_vmlinux(type=ET_REL, segments=[]))
+    packed = {".xz": lzma.compress(data), ".gz": gzip.compress(data)}
     path = tmp_path / file
-    path.write_bytes(pack(bytes(small_vmlinux(type=ET_REL, segments=[]))))
+    path.write_bytes(packed.get(os.path.splitext(file)[1], data))
     assert open_module(f"{path}@0x1000").name == name
 
 

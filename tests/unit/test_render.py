@@ -29,7 +29,7 @@ from kplug.session import Session
 
 CLASSES = {"text", "rodata", "init", "data", "bss", "percpu", "brk", "none"}
 HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]*)")
-DETAILS = {
+DETAILS: dict[str, dict[str, type]] = {
     "section": {"type": str, "flags": str, "link_start": str},
     "segment": {"type": str, "flags": str, "index": int},
     "region": {"start_symbol": str, "end_symbol": str, "freed_after_boot": bool, "read_only_after_init": bool},

@@ -100,7 +100,7 @@ def test_any_symbols(tmp_path: Path, symbols: list[Sym], boundaries: bool) -> No
     elf.symbols = [*(elf.symbols if boundaries else ()), *symbols]
     image = open_vmlinux(put(tmp_path / "vmlinux", bytes(elf)))
     resolver = Resolver([PlacedImage(image, as_linked(image.sections))])
-    addresses = set()
+    addresses: set[int] = set()
     for symbol in symbols:
         for end in (symbol.value, symbol.value + symbol.size):
             addresses.update((end - 1, end, end + 1))
