@@ -1,5 +1,6 @@
 # kplug's own commands. Each does its own set-up; what is fetched or built goes into ~/.cache/kplug (KPLUG_CACHE).
-PYTHON ?= python3
+# The system's Python, which is gdb's too; Debian's is also built for speed.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv/bin
 export PYTHON
 

@@ -45,32 +45,35 @@ class JsonLines:
     """Renders annotations. A layer that serves many addresses is encoded once, all but its offset."""
 
     def __init__(self) -> None:
-        self._layers: dict[int, tuple[Layer, str, str]] = {}
+        # By the layer's id: the layer (which keeps it alive, so its id stays its own), its start, and the text around
+        # the offset.
+        self._layers: dict[int, tuple[Layer, int | None, str, str]] = {}
 
     def annotation(self, annotation: Annotation) -> str:
         """The object for one address, without a newline."""
         address = annotation.address
-        layers = ", ".join([self._layer(layer, address) for layer in annotation.layers])
+        encoded, layers = self._layers, []
+        for layer in annotation.layers:  # no call for each of them: logs are long
+            _, start, head, tail = encoded.get(id(layer)) or self._encode_layer(layer)
+            layers.append(f'{head}"{address - start:#x}"{tail}' if start is not None else f"{head}null{tail}")
+        warnings = _encode(annotation.warnings) if annotation.warnings else "[]"
         return (
             f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
             f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(str(summarize(annotation)))}, '
-            f'"class": "{annotation.region_class}", "layers": [{layers}], '
-            f'"state": {_state(annotation.state)}, "warnings": {_encode(annotation.warnings)}}}'
+            f'"class": "{annotation.region_class}", "layers": [{", ".join(layers)}], '
+            f'"state": {_state(annotation.state)}, "warnings": {warnings}}}'
         )
 
-    def _layer(self, layer: Layer, address: int) -> str:
-        entry = self._layers.get(id(layer))
-        if entry is None:
-            if len(self._layers) > MAX_REMEMBERED:
-                self._layers.clear()
-            # The entry keeps the layer alive, so its id stays its own.
-            head = (
-                f'{{"kind": "{layer.kind}", "name": {_string(layer.name)}, '
-                f'"start": {_hex(layer.start)}, "end": {_hex(layer.end)}, "offset": '
-            )
-            tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
-            entry = self._layers[id(layer)] = (layer, head, tail)
-        return entry[1] + _hex(layer.offset(address)) + entry[2]
+    def _encode_layer(self, layer: Layer) -> tuple[Layer, int | None, str, str]:
+        if len(self._layers) > MAX_REMEMBERED:
+            self._layers.clear()
+        head = (
+            f'{{"kind": "{layer.kind}", "name": {_string(layer.name)}, '
+            f'"start": {_hex(layer.start)}, "end": {_hex(layer.end)}, "offset": '
+        )
+        tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
+        entry = self._layers[id(layer)] = layer, layer.start, head, tail
+        return entry
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
         """The object for one row of a table, or for facts."""

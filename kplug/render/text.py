@@ -12,6 +12,7 @@ from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
 from kplug.render.summary import summarize
 
+_IMAGES = (model.IMAGE, model.MODULE)
 _LABEL_WIDTH = 9
 _NAME_WIDTH = 26
 
@@ -45,17 +46,25 @@ class TextRenderer:
 
     def __init__(self, style: Style = PLAIN) -> None:
         self._style = style
-        # Each layer, its line, where offsets count from (None: none is shown), and what follows the offset.
-        self._layers: dict[int, tuple[Layer, str, int | None, str]] = {}
+        # By the layer's id: the layer (which keeps it alive, so its id stays its own), where offsets count from (None:
+        # none is shown), its line, and what follows the offset.
+        self._layers: dict[int, tuple[Layer, int | None, str, str]] = {}
 
     def annotation(self, annotation: Annotation, brief: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end."""
         lines = [self.brief(annotation)]
         if not brief:
-            for layer in annotation.layers:
-                lines.append(self._layer_line(layer, annotation))
-                if layer.kind == model.LINE:
-                    lines += [self._labelled("", safe(words)) for words in _caller_words(layer)]
+            address, laid_out = annotation.address, self._layers
+            for layer in annotation.layers:  # no call for each of them: logs are long
+                _, start, line, of = laid_out.get(id(layer)) or self._lay_out(layer)
+                if start is not None:
+                    lines.append(f"{line}  +{address - start:#x}{of}")
+                elif layer.kind == model.LINE:
+                    lines += [line, *(self._labelled("", safe(words)) for words in _caller_words(layer))]
+                elif layer.kind in _IMAGES and annotation.link_address is not None:
+                    lines.append(f"{line}, link {annotation.link_address:#x}")
+                else:
+                    lines.append(line)
             state = _state_words(annotation.state)
             if state:
                 lines.append(self._labelled("state", state))
@@ -103,24 +112,16 @@ class TextRenderer:
 
     # -- one layer -----------------------------------------------------------------------------------------------------
 
-    def _layer_line(self, layer: Layer, annotation: Annotation) -> str:
-        entry = self._layers.get(id(layer))
-        if entry is None:
-            if len(self._layers) > MAX_REMEMBERED:
-                self._layers.clear()
-            # The entry keeps the layer alive, so its id stays its own.
-            words, shows_offset = _LAYER_WORDS.get(layer.kind, _range_words)(layer)
-            of = ""
-            if layer.kind == model.SYMBOL and layer.start is not None and layer.end is not None:
-                of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
-            start = layer.start if shows_offset else None
-            entry = self._layers[id(layer)] = (layer, self._labelled(layer.kind, safe(words)), start, of)
-        _, line, start, of = entry
-        if start is not None:
-            return f"{line}  +{annotation.address - start:#x}{of}"
-        if layer.kind in (model.IMAGE, model.MODULE) and annotation.link_address is not None:
-            return f"{line}, link {annotation.link_address:#x}"
-        return line
+    def _lay_out(self, layer: Layer) -> tuple[Layer, int | None, str, str]:
+        if len(self._layers) > MAX_REMEMBERED:
+            self._layers.clear()
+        words, shows_offset = _LAYER_WORDS.get(layer.kind, _range_words)(layer)
+        of = ""
+        if layer.kind == model.SYMBOL and layer.start is not None and layer.end is not None:
+            of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
+        start = layer.start if shows_offset else None
+        entry = self._layers[id(layer)] = layer, start, self._labelled(layer.kind, safe(words)), of
+        return entry
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
         return f"  {self._paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"
