@@ -1,7 +1,12 @@
-"""`python3 -m kplug`."""
+"""`python3 -m kplug`, also from a checkout that is not installed."""
 
 import sys
 
-from kplug.cli import main
+try:
+    from kplug.cli import main
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] != "elftools":
+        raise
+    sys.exit("kplug: pyelftools is not installed for this Python: pip install pyelftools")
 
 sys.exit(main())

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from kplug.errors import InputError
 from kplug.image.elf import build_id_in, notes_in
 from kplug.image.kernel_image import KernelImage
 
@@ -43,7 +44,11 @@ def running_slide(image: KernelImage, root: str = "/") -> int | None:
 
     Told by the distance of _stext in /proc/kallsyms (zeros without CAP_SYSLOG or under kptr_restrict) from the file's.
     """
-    if image.build_id is None or image.build_id != running_build_id(root):
+    try:
+        build_id = image.build_id
+    except InputError:  # broken notes: whatever kernel that is, it is not known to be this one
+        return None
+    if build_id is None or build_id != running_build_id(root):
         return None
     linked = {symbol.name: symbol.address for name in ("_stext", "_text") for symbol in image.symbols.exact(name)}
     try:
