@@ -16,7 +16,7 @@ from kplug import __version__
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpFormatter, HelpRequestedError, Output, Parser, Problem
 from kplug.errors import InputError, KplugError, UsageError
-from kplug.expressions import MAX_LENGTH
+from kplug.expressions import MAX_LENGTH, Hints
 from kplug.image.elf import open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_module, open_vmlinux
@@ -28,6 +28,11 @@ from kplug.render.show import Renderer
 from kplug.render.text import COLOURED, PLAIN, Style
 from kplug.session import Session
 
+_HINTS = Hints(
+    vmlinux="give one with -s FILE",
+    module="--module FILE@ADDR,SECTION=ADDR",
+    slide="--kaslr OFFSET; an oops prints it as Kernel Offset",
+)
 # The least that any architecture moves a kernel by.
 _SMALLEST_PAGE = 0x1000
 
@@ -235,7 +240,7 @@ def _session(arguments: argparse.Namespace) -> Session:
 
         lines = DrgnLines(images)
         warnings = lines.warnings
-    return Session(images, lines=lines, warnings=warnings)
+    return Session(images, lines=lines, warnings=warnings, hints=_HINTS)
 
 
 def _placement(image: KernelImage, kaslr: str) -> Placement:

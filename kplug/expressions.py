@@ -38,6 +38,22 @@ _DECORATED = re.compile(
 )
 
 
+class Hints(NamedTuple):
+    """How a person at the prompt gives what is missing, in the front end's own words; empty where there is no way."""
+
+    vmlinux: str = ""
+    module: str = ""
+    slide: str = ""
+
+
+NO_HINTS = Hints()
+
+
+def with_hint(message: str, hint: str) -> str:
+    """The message, with the remedy behind it if there is one."""
+    return f"{message} ({hint})" if hint else message
+
+
 class Place(NamedTuple):
     """A runtime address that an expression means, and what to say about the reading."""
 
@@ -60,15 +76,15 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:60] + "..."
 
 
-def _why_not(images: Sequence[PlacedImage]) -> str:
+def _why_not(images: Sequence[PlacedImage], hints: Hints) -> str:
     """What a person should know whose name was not found."""
     if not images:
-        return " (no vmlinux: give one with -s)"
+        return f" ({with_hint('no vmlinux', hints.vmlinux)})"
     nameless = [placed.image.path for placed in images if not len(placed.image.symbols)]
     return f" ({', '.join(nameless)}: no symbol table)" if nameless else ""
 
 
-def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
+def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> tuple[Place, ...]:
     """The runtime addresses that `text` means: one, or several where static symbols share a name.
 
     Raises ExpressionError, worded for the user, if the grammar does not know the text or the images do not have the
@@ -80,18 +96,18 @@ def places(text: str, images: Sequence[PlacedImage]) -> tuple[Place, ...]:
     address = _number_as_address(text, images)
     if address is not None:
         return (Place(address),)
-    text, images = _undecorated(text, images)
+    text, images = _undecorated(text, images, hints)
     sign = max(text.rfind("+"), text.rfind("-"))
     match = _OFFSET.fullmatch(text, sign + 1) if sign > 0 else None
     if match:
-        found = _named(text[:sign], images)
+        found = _named(text[:sign], images, hints)
         if found:
             offset = parse_number(match.group("offset")) or 0
             size = parse_number(match.group("size")) if match.group("size") else None
             return _moved(text, found, -offset if text[sign] == "-" else offset, size)
-    found = _named(text, images)
+    found = _named(text, images, hints)
     if not found:
-        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(images)}")
+        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(images, hints)}")
     return tuple(Place(each.address) for each in found)
 
 
@@ -109,7 +125,7 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     return int(digits, 16)
 
 
-def _undecorated(text: str, images: Sequence[PlacedImage]) -> tuple[str, Sequence[PlacedImage]]:
+def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
     """The text without what an oops prints around it, and the images that it speaks of: `[ext4]` names one."""
     match = _DECORATED.fullmatch(text)
     if match is None:
@@ -118,7 +134,7 @@ def _undecorated(text: str, images: Sequence[PlacedImage]) -> tuple[str, Sequenc
     if module is not None:
         images = [placed for placed in images if placed.image.is_module and placed.image.name == module]
         if not images:
-            raise ExpressionError(f"{_shortened(text)}: module {module} is not given (--module FILE@ADDR)")
+            raise ExpressionError(with_hint(f"{_shortened(text)}: module {module} is not loaded here", hints.module))
     return match.group("bare"), images
 
 
@@ -130,7 +146,7 @@ class _Found(NamedTuple):
     placed: PlacedImage
 
 
-def _named(name: str, images: Sequence[PlacedImage]) -> list[_Found]:
+def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Found]:
     """The things of that name: the symbols, else a section. ExpressionError if they are there without a place."""
     name = name.strip()
     if name.startswith("&"):
@@ -157,7 +173,7 @@ def _named(name: str, images: Sequence[PlacedImage]) -> list[_Found]:
                     else:
                         unplaced.append(f"{name} of {placed.image.name}")
     if unplaced and not found:
-        raise ExpressionError(f"{name}: in {unplaced[0]}, whose address is not given (--module FILE@ADDR,SECTION=ADDR)")
+        raise ExpressionError(with_hint(f"{name}: in {unplaced[0]}, whose address is not known", hints.module))
     # Aliases of one name at one address are one place.
     return list({each.address: each for each in found}.values())
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kplug import model
 from kplug.errors import ExpressionError
-from kplug.expressions import Place, places
+from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.facts import static_facts
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
@@ -33,7 +33,8 @@ class Session:
 
     `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
     those of the address space, where more is known than the vmlinux tells. `warnings` go with every answer; `ways` are
-    those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks.
+    those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks,
+    `hints` its words for what a person can do.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Session:
         ways: Sequence[str] = (),
         host_facts: Mapping[str, str] | None = None,
         missing: Sequence[Missing] = (),
+        hints: Hints = NO_HINTS,
     ) -> None:
         self.images = tuple(images)
         self.target = target
@@ -56,6 +58,7 @@ class Session:
         self.ways = tuple(ways)
         self.host_facts = dict(host_facts or {})
         self.missing = tuple(missing)
+        self.hints = hints
         self._facts = facts
         self._lines = lines
         self._states = states
@@ -89,7 +92,7 @@ class Session:
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
         try:
-            return places(expression, self.images)
+            return places(expression, self.images, self.hints)
         except ExpressionError:
             if self.target is None:
                 raise
@@ -117,7 +120,8 @@ class Session:
         if not main.placement.known:
             area = annotation.first(model.AREA)
             if area is not None and area.name == IMAGE_MAPPING:
-                return ("outside the kernel as linked; if it was moved (KASLR), tell the slide: --kaslr OFFSET",)
+                moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
+                return (with_hint(moved, self.hints.slide),)
         if not main.placement.slide:
             return ()
         runtime = main.placement.runtime(annotation.address)

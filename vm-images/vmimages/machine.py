@@ -147,13 +147,25 @@ class VM:
         """Each CPU's privilege level: 0 in the kernel, 3 in user mode."""
         return [int(level) for level in re.findall(r"\bCPL=(\d)", self.monitor("info registers -a"))]
 
+    def on_user_page_tables(self) -> list[bool]:
+        """For each CPU, whether it uses the page tables that a user program sees under page-table isolation.
+
+        That is bit 12 of CR3 (PTI_USER_PGTABLE_BIT in arch/x86/entry/calling.h). A CPU in the first instructions of the
+        kernel's entry still does.
+        """
+        found = re.findall(r"\bCR3=([0-9a-f]+)", self.monitor("info registers -a"))
+        return [self.options.pti and bool(int(value, 16) & 0x1000) for value in found]
+
     def stop_in_user_mode(self, cpu: int, timeout: float = 20.0) -> None:
-        """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel; see `spin`."""
+        """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;
+        see `spin`.
+        """
         deadline = time.monotonic() + timeout
         while True:
             self.stop()
-            levels = self.privileges()
-            if all((level == 3) == (index == cpu) for index, level in enumerate(levels)):
+            levels, on_users = self.privileges(), self.on_user_page_tables()
+            states = list(zip(levels, on_users))
+            if all(level == 3 if i == cpu else level == 0 and not on_user for i, (level, on_user) in enumerate(states)):
                 return
             self.cont()
             if time.monotonic() > deadline:
