@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -28,7 +27,12 @@ GDB_COMMANDS = (
     "kwhere --brief schedule+0x10/0xc7 &init_task .rodata+0x40 jiffies runqueues",
     "kwhere 0xdead000000000122 0x18",
     'printf "%s is %s\\n", $kwhere($pc), $kclass($pc)',
+    "kaslr --apply",
+    "bt 3",
 )
+
+
+TRY_IT = "gdb {vmlinux} -ex 'target remote {gdb}' -ex 'source gdb/kplug.py'"
 
 
 def title(text: str) -> None:
@@ -67,32 +71,9 @@ def ask_shell(vm: vmimages.VM, slide: int, address: int) -> None:
     run([kplug, "where", "-l", "-s", vmlinux, "--kaslr", hex(slide), hex(address)])
 
 
-def ask_drgn(vm: vmimages.VM, dump: Path) -> int:
-    """The same resolver from a drgn script, on a dump of the guest. Returns the slide that the dump's note tells."""
-    import drgn
-    from drgn.helpers.linux.pid import for_each_task
-
-    from kplug.image.opening import open_vmlinux
-    from kplug.image.placed import PlacedImage
-    from kplug.placement import slid
-    from kplug.render.text import TextRenderer
-    from kplug.session import Session
-
-    program = drgn.Program()
-    program.set_core_dump(dump)
-    program.load_debug_info([vm.files.vmlinux])
-    note = program["vmcoreinfo_data"].string_().decode()
-    match = re.search(r"^KERNELOFFSET=([0-9a-f]+)$", note, re.MULTILINE)
-    slide = int(match.group(1), 16) if match else 0
-    image = open_vmlinux(str(vm.files.vmlinux))
-    session = Session([PlacedImage(image, slid(image.sections, slide, "VMCOREINFO of the dump"))])
-    renderer = TextRenderer()
-    # The stacks of two kernel threads; inlined frames share their address with the function that holds them.
-    for task in [task for task in for_each_task(program) if not task.mm][1:3]:
-        print(f"task {task.comm.string_().decode()} (pid {task.pid.value_()})")
-        for address in dict.fromkeys(frame.pc for frame in program.stack_trace(task)):
-            print("  " + renderer.brief(session.resolver.where(address)))
-    return slide
+def ask_drgn(vm: vmimages.VM, dump: Path) -> None:
+    """The same resolver from a drgn script, on a dump of the guest."""
+    run([sys.executable, str(ROOT / "docs" / "drgn_example.py"), str(vm.files.vmlinux), str(dump)])
 
 
 def main() -> int:
@@ -102,15 +83,17 @@ def main() -> int:
     title(f"Boot {arguments.kernel} with KASLR on")
     with vmimages.boot(arguments.kernel, cpus=1) as vm:
         print(f"{vm.files.release}, ready after {vm.boot_seconds:.0f} s")
-        schedule = vm.truth().address("schedule")
+        truth = vm.truth()
+        schedule, slide = truth.address("schedule"), truth.slide(vm.files)
         vm.stop()
         title("kwhere in gdb, on the guest's gdb stub")
         ask_gdb(vm)
         title("drgn on a dump of the guest, with kplug's resolver")
         dump = vmimages.dump(vm, vm.run_dir / "vmcore", "elf")
-        slide = ask_drgn(vm, dump)
+        ask_drgn(vm, dump)
         title(f"The shell, for schedule as the guest's own /proc/kallsyms has it: {schedule:#x}")
         ask_shell(vm, slide, schedule + 4)
+    print(f"\nTo try it yourself:\n  vm-images/vm.py boot {arguments.kernel} -- {TRY_IT}")
     return 0
 
 
