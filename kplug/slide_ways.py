@@ -85,13 +85,21 @@ def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[i
             return
         links = [symbol.address for handler in _DIVIDE_ERROR for symbol in image.symbols.exact(handler)]
         for base in bases:
-            gate = try_read(read, base, 16) if links else None
-            if gate is not None:
-                # Intel SDM vol. 3, "64-Bit Mode IDT": offset bits 0-15, 16-31 and 32-63 at bytes 0, 6 and 8.
-                low, middle, high = struct.unpack("<H4xHI4x", gate)
-                yield (high << 32 | middle << 16 | low) - links[0] & ADDRESS_MASK
+            handler = first_handler(read, base) if links else None
+            if handler is not None:
+                yield handler - links[0] & ADDRESS_MASK
 
     return Way(name, candidates, sure=True)
+
+
+def first_handler(read: Read, base: int) -> int | None:
+    """The handler in gate 0 of an x86_64 interrupt descriptor table; None where there is none to read."""
+    gate = try_read(read, base, 16)
+    if gate is None:
+        return None
+    # Intel SDM vol. 3, "64-Bit Mode IDT": offset bits 0-15, 16-31 and 32-63 at bytes 0, 6 and 8.
+    low, middle, high = struct.unpack("<H4xHI4x", gate)
+    return int(high << 32 | middle << 16 | low)
 
 
 def vector_table(image: KernelImage, bases: Iterable[int]) -> Way:

@@ -211,7 +211,7 @@ def _monitor_idt() -> Iterator[int]:
 def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:
     """Why the kernel is not there, as far as that can be told."""
     ours = checker.image.banner or b""
-    for banner in find_banners(read, _where_kernels_are(), _CHUNK):
+    for banner in find_banners(read, _where_kernels_are(checker.image, read), _CHUNK):
         if banner not in ours:
             return checker.mismatch(banner)
     if physical.stub_has_it() and physical.mode_on():
@@ -231,15 +231,15 @@ _CHUNK = 64 << 10
 _LOOK_SECONDS = 2.0
 
 
-def _where_kernels_are() -> Iterator[int]:
-    """Where another kernel's read-only data may be: behind the code that runs. For as long as a person would wait."""
-    pc = registers.program_counter()
+def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
+    """Where another kernel's read-only data may be: behind its exception handlers, and behind the code that runs, which
+    may be a module's. For as long as a person would wait.
+    """
+    starts = [ways.first_handler(read, ways.X86_64_IDT)] if image.machine == "x86_64" else [*_vector_bases()]
     deadline = time.monotonic() + _LOOK_SECONDS
-    if pc is None or not pc >> 63:
-        return
-    start = pc & ~(_CHUNK - 1)
-    for number in range((64 << 20) // _CHUNK):
-        if time.monotonic() > deadline:
-            return
-        # A banner that lies across the edge of two chunks is in the overlap.
-        yield start + number * (_CHUNK - 512)
+    for start in (*starts, registers.program_counter()):
+        for number in range((64 << 20) // _CHUNK) if start is not None and start >> 63 else ():
+            if time.monotonic() > deadline:
+                return
+            # A banner that lies across the edge of two chunks is in the overlap.
+            yield (start & ~(_CHUNK - 1)) + number * (_CHUNK - 512)

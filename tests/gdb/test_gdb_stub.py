@@ -71,13 +71,15 @@ def test_without_an_interrupt_table(dumped: DumpSet, memory: ElfMemory, bare_61:
         def read(self, address: int, size: int) -> bytes | None:
             return super().read(address, size) if address >= 0xFFFFFFFF80000000 else None
 
-    with Stub(Image(dumped.paths["elf-paging"]), registers(dumped)) as stub:
-        session = run(["kwhere --json schedule", "kaslr"], tmp_path, vmlinux=bare_61,
-                      before=[stub.command])  # fmt: skip
-        # Those around the program counter come first: the whole window would be 512 steps.
-        assert stub.memory_packets() < 120
-    assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
-    assert "search for the banner" in session["kaslr"].text
+    module, _ = next(iter(dumped.truth.modules.values()))
+    # Those around the program counter come first; the whole window, for one in a module, is 512 steps.
+    for pc, limit in ((dumped.truth.address("schedule") + 4, 120), (module, 1200)):
+        with Stub(Image(dumped.paths["elf-paging"]), {**registers(dumped), "rip": pc}) as stub:
+            session = run(["kwhere --json schedule", "kaslr"], tmp_path, vmlinux=bare_61,
+                          before=[stub.command])  # fmt: skip
+            assert stub.memory_packets() < limit
+        assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
+        assert "search for the banner" in session["kaslr"].text
 
 
 def test_slide_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
@@ -139,15 +141,17 @@ def test_user_mode(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
 def test_another_kernel(
     dumped: DumpSet, memory: ElfMemory, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path
 ) -> None:
-    with Stub(memory, registers(dumped)) as stub:
-        session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json"],
-                      tmp_path, vmlinux=bare_612, before=[stub.command])  # fmt: skip
-    for command in ("kwhere", "p $kclass($pc)", "kaslr --apply"):
-        complaint = session[command].complaint
-        assert kernel_612.release in complaint
-        assert dumped.files.release in complaint
-    assert dumped.files.release in session["kplug"].text
-    assert "not checked" in session["kaslr --json"].json[0]["how"]
+    module, _ = next(iter(dumped.truth.modules.values()))
+    for pc in (dumped.truth.address("schedule") + 4, module):  # wherever the CPU was when it was stopped
+        with Stub(memory, {**registers(dumped), "rip": pc}) as stub:
+            session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json"],
+                          tmp_path, vmlinux=bare_612, before=[stub.command])  # fmt: skip
+        for command in ("kwhere", "p $kclass($pc)", "kaslr --apply"):
+            complaint = session[command].complaint
+            assert kernel_612.release in complaint
+            assert dumped.files.release in complaint
+        assert dumped.files.release in session["kplug"].text
+        assert "not checked" in session["kaslr --json"].json[0]["how"]
 
 
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 6, 9])
