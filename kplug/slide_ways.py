@@ -74,7 +74,7 @@ def vmcoreinfo(offset: int | None) -> Way:
 
 def already_moved(slide: int | None) -> Way:
     """The debugger's own symbols have been moved, by the user or by `kaslr --apply`."""
-    return Way("the debugger's symbols are moved", lambda: () if slide is None else (slide,), sure=True)
+    return Way("gdb's own symbols", lambda: () if slide is None else (slide,), sure=True)
 
 
 def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:

@@ -17,14 +17,15 @@ def apply() -> str:
     """
     session = HOST.session()
     main = session.main
-    if main is None or not HOST.target.has_memory():
+    applied = linked.applied_slide(main.image) if main is not None else None
+    if main is None or not (HOST.target.has_memory() or applied):
         raise UsageError("kaslr --apply: there is no target whose kernel could have moved")
-    if session.warnings and not main.placement.slide:
+    if session.warnings and HOST.target.has_memory() and not main.placement.slide:
         raise UsageError(f"kaslr --apply: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
-    applied = linked.applied_slide(main.image)
     if applied == placement.slide:
-        return f"gdb's symbols are at {placement.slide_text} already"
+        told = f"gdb's symbols are at {placement.slide_text} already"
+        return "\n".join((told, *(f"warning: {warning}" for warning in session.warnings)))
     quoted = path.replace("\\", "\\\\").replace('"', '\\"')
     command = f'add-symbol-file "{quoted}" -o {placement.slide:#x}'
     if placement.unmoved is not None:
@@ -40,7 +41,8 @@ def apply() -> str:
         gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
     if linked.applied_slide(main.image) != placement.slide:
         raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
-    return f"gdb's symbols of {path} moved by {placement.slide_text}"
+    told = f"gdb's symbols of {path} moved by {placement.slide_text}"
+    return "\n".join((told, *(f"warning: {warning}" for warning in session.warnings)))
 
 
 def _remove(path: str, loaded: bool) -> None:

@@ -85,6 +85,20 @@ class KaslrCommand(KCommand):
             return
         super().answer(arguments, line)
 
+    def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
+        from kplug_gdb import linked
+        from kplug_gdb.host import HOST
+
+        session = HOST.session()
+        for output in self.command.run(session, arguments):
+            if isinstance(output, Facts) and session.main is not None:
+                facts = {**output.facts, "gdb": linked.description(session.main)}
+                facts["ways"] = facts.pop("ways", [])  # the longest comes last
+                if session.warnings:
+                    facts["warnings"] = list(session.warnings)
+                output = output._replace(facts=facts)
+            yield output
+
 
 class StatusCommand(KCommand):
     """kplug: what there is is shown even where something is missing for an answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import gdb
+from kplug.errors import ExpressionError
 from kplug_gdb.guard import guard
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _KFunction(gdb.Function):
-    """A function of one address. Its docstring is gdb's help for it."""
+    """A function of one address, or of a string that kwhere would take. Its docstring is gdb's help for it."""
 
     name = ""
 
@@ -24,15 +25,27 @@ class _KFunction(gdb.Function):
             if len(arguments) != 1:
                 raise gdb.GdbError(f"${self.name} takes one address")
             from kplug_gdb.host import HOST
-            from kplug_gdb.values import as_address
+            from kplug_gdb.values import string_of
 
             session = HOST.session()
-            address = as_address(arguments[0], f"${self.name}'s argument")
+            text = string_of(arguments[0])
+            if text is None:
+                address = HOST.target.address_of(arguments[0], f"${self.name}'s argument")
+            else:
+                address = _only(text, [place.address for place in session.places(text)])
             return _printable(self.name, self.answer(session.resolver.where(address)))
 
     def answer(self, annotation: Annotation) -> str:
         """The text for an answer."""
         raise NotImplementedError
+
+
+def _only(text: str, addresses: list[int]) -> int:
+    """The address of a name; a value has room for one only."""
+    if len(addresses) > 1:
+        shown = ", ".join(f"{address:#x}" for address in addresses)
+        raise ExpressionError(f"{text}: {len(addresses)} symbols have this name: {shown}")
+    return addresses[0]
 
 
 def _printable(name: str, text: str) -> gdb.Value | str:

@@ -33,9 +33,11 @@ class Host:
 
     def session(self) -> Session:
         """The session for a question asked now: the kernel is where it says. KplugError, worded for the user."""
+        # What is known of another inferior, or of a moment ago, is nothing to go by if this fails.
+        self.target.view, self.target.kernel, self.target.images = None, None, ()
         image = self.images.vmlinux()
         found = self.finder.find(image)
-        self.target.view, self.target.kernel = found.view, None
+        self.target.view = found.view
         placed = self._images(image, found)
         facts = self._address_space(placed, found)
         if found.view is not None and not has_process():
@@ -43,7 +45,7 @@ class Host:
         key = (placed, found.finding, facts, SETTINGS.lines)
         if self._session is None or self._session[0] != key:
             self._session = (key, self._make(placed, facts, found))
-        self.target.kernel = placed[0]
+        self.target.kernel, self.target.images = placed[0], placed
         return self._session[1]
 
     def _images(self, image: KernelImage, found: Found) -> list[PlacedImage]:
@@ -75,9 +77,9 @@ class Host:
             return session
         except KplugError as error:
             facts = self._facts()
-            image = self.images.vmlinux_if_open()
-            if image is not None:
-                facts["vmlinux"] = image.path
+            path = self.images.path()
+            if path is not None:
+                facts["vmlinux"] = path
             return Session([], target=self.target, host_facts=facts, warnings=[str(error)])
 
     def _facts(self) -> dict[str, str]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 import enum
 import re
 
+from kplug.errors import ExpressionError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
+from kplug.placement import ADDRESS_MASK
 from kplug_gdb import objfiles
 
 # An address taken without reading memory: casts, &, a name, members and constant indexes, an offset.
 _ADDRESS_OF = re.compile(
     r"\s*(?:\([\w\s*]+\)\s*)*&\s*(?:'[^']*'::)?\w+(?:\.\w+|\[\s*\d+\s*\])*\s*(?:[+-]\s*(?:0x[0-9a-fA-F]+|\d+)\s*)?"
 )
+_CAST = re.compile(r"\([\w\s]+\*+\s*\)")
 _TAG = re.compile(r"\b(?:struct|union|enum)\s+\w+")
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'(?!::)")
+_NUMBER = re.compile(r"(?<![\w.$])(?:0[xX][0-9a-fA-F]+|[1-9][0-9]*)(?![\w.])")
 # Names that stand for themselves: no register, no member.
 _NAME = re.compile(r"(?<![\w$.])(?<!->)[A-Za-z_]\w*")
 
@@ -32,12 +36,69 @@ class Place(enum.Enum):
 
 def place_of(expression: str, kernel: PlacedImage) -> Place:
     """How the value of a gdb expression relates to memory, for a kernel in its place."""
-    if not kernel.placement.slide or not _names_symbols(expression, kernel):
+    if not _names_symbols(expression, kernel) or not _is_elsewhere(kernel):
         return Place.SAME
+    return Place.MOVED if _ADDRESS_OF.fullmatch(expression) else Place.UNKNOWN
+
+
+def _is_elsewhere(kernel: PlacedImage) -> bool:
     applied = applied_slide(kernel.image)
-    if applied is None or applied == kernel.placement.slide:
-        return Place.SAME
-    return Place.MOVED if applied == 0 and _ADDRESS_OF.fullmatch(expression) else Place.UNKNOWN
+    return applied is not None and applied != kernel.placement.slide
+
+
+def moved(address: int, kernel: PlacedImage) -> int:
+    """Where in memory is what gdb's symbols have at `address`."""
+    placement = kernel.placement
+    if placement.unmoved is not None and address in placement.unmoved:
+        return address
+    return placement.runtime(address - (applied_slide(kernel.image) or 0) & ADDRESS_MASK)
+
+
+def misplaced(address: int, kernel: PlacedImage) -> bool:
+    """Whether gdb's symbols have something of the kernel at `address`, and the kernel is elsewhere."""
+    root = kernel.image.regions.root
+    if root is None or not _is_elsewhere(kernel):
+        return False
+    link = address - (applied_slide(kernel.image) or 0) & ADDRESS_MASK
+    unmoved = kernel.placement.unmoved
+    return root.start <= link < root.end or (unmoved is not None and link in unmoved and link != address)
+
+
+def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
+    """The error for what gdb would read, or has taken the address of, in the wrong place."""
+    applied, slide = applied_slide(kernel.image), kernel.placement.slide
+    where = (
+        f"gdb's symbols are at {signed(applied)}, the kernel is at {signed(slide)}"
+        if applied
+        else "gdb would read it where the kernel was linked, not where it is"
+    )
+    return ExpressionError(f"{text}: {where}: `kaslr --apply` first")
+
+
+def too_long(expression: str) -> bool:
+    """Whether it has a number of more than 64 bits: gdb 13 takes the lower ones without a word."""
+    return any(int(number, 0) > ADDRESS_MASK for number in _NUMBER.findall(_STRING.sub(" ", expression)))
+
+
+def description(kernel: PlacedImage) -> str:
+    """Where gdb's own symbols are, for `kaslr`."""
+    applied = applied_slide(kernel.image)
+    if applied is None:
+        return "has no symbols of this file"
+    told = f"symbols moved by {signed(applied)}" if applied else "symbols as linked"
+    return f"{told} (kaslr --apply moves them)" if applied != kernel.placement.slide else told
+
+
+def may_read_memory(expression: str) -> bool:
+    """Whether evaluating it may follow a pointer: `*`, `->`, `[`, but for casts and the operand of &."""
+    if _ADDRESS_OF.fullmatch(expression):
+        return False
+    return re.search(r"\*|->|\[", _CAST.sub(" ", _STRING.sub(" ", expression))) is not None
+
+
+def signed(slide: int) -> str:
+    """A slide with its sign."""
+    return f"-{(1 << 64) - slide:#x}" if slide >> 63 else f"+{slide:#x}"
 
 
 def _names_symbols(expression: str, kernel: PlacedImage) -> bool:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Sequence
 
 import gdb
 from kplug.errors import ExpressionError, TargetError
+from kplug.expressions import places
 from kplug.image.placed import PlacedImage
 from kplug_gdb import linked, watch
 from kplug_gdb.corefile import core_path
 from kplug_gdb.reading import has_process, read_plainly
-from kplug_gdb.values import as_address
-from kplug_gdb.views import View
+from kplug_gdb.values import as_address, is_place, symbol_address
+from kplug_gdb.views import PhysicalCoreView, View
+
+# What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
+_KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
+NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
 class GdbTarget:
     """The selected inferior.
 
     `view` is how the kernel's memory is read at the moment, None where there is none; `kernel` is the vmlinux in its
-    place, None as long as that is not known.
+    place, None as long as that is not known; `images` are all of them.
     """
 
     def __init__(self) -> None:
         self.view: View | None = None
         self.kernel: PlacedImage | None = None
+        self.images: Sequence[PlacedImage] = ()
 
     def description(self) -> str:
         """The connection, in gdb's words."""
@@ -44,20 +51,49 @@ class GdbTarget:
 
     def evaluate(self, expression: str) -> int:
         """The value of an expression of gdb's, as an address. What names kernel symbols is answered where they are."""
-        place = linked.Place.SAME
-        if self.kernel is not None:
-            place = linked.place_of(expression, self.kernel)
-        if place is linked.Place.UNKNOWN:
-            raise ExpressionError(
-                f"{expression}: gdb would read it where the kernel was linked, not where it is: `kaslr --apply` first"
-            )
+        if linked.too_long(expression):
+            raise ExpressionError(f"{expression}: more than 64 bits")
+        kernel = self.kernel
+        place = linked.place_of(expression, kernel) if kernel is not None else linked.Place.SAME
+        if kernel is not None and (place is linked.Place.UNKNOWN or _holds_misplaced(expression, kernel)):
+            raise linked.refusal(expression, kernel)
+        if isinstance(self.view, PhysicalCoreView) and linked.may_read_memory(expression):
+            raise ExpressionError(f"{expression}: {NO_READING}")
         try:
-            value = as_address(gdb.parse_and_eval(expression), expression)
+            value = gdb.parse_and_eval(expression)
+            self._refuse_reading(value, expression)
+            address = as_address(value, expression)
         except gdb.error as error:
+            if _KERNELS_OWN.fullmatch(expression):
+                places(expression, self.images)  # raises what says more than gdb's error
             raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
-        if place is linked.Place.MOVED and self.kernel is not None:
-            return self.kernel.placement.runtime(value)
-        return value
+        return linked.moved(address, kernel) if place is linked.Place.MOVED and kernel is not None else address
+
+    def address_of(self, value: gdb.Value, text: str) -> int:
+        """The address that a value means, which gdb has made already: its type is all that tells where it is from."""
+        self._refuse_reading(value, text)
+        symbol, kernel = symbol_address(value), self.kernel
+        if symbol is None or kernel is None or not linked.misplaced(symbol, kernel):
+            return as_address(value, text)
+        if not is_place(value):
+            raise linked.refusal(text, kernel)
+        return linked.moved(as_address(value, text), kernel)
+
+    def _refuse_reading(self, value: gdb.Value, text: str) -> None:
+        if isinstance(self.view, PhysicalCoreView) and value.address is not None and not is_place(value):
+            raise ExpressionError(f"{text}: {NO_READING}")
 
     def generation(self) -> Hashable:
         return watch.generation()
+
+
+def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:
+    """Whether it has a value of gdb's ($x, $1) that was made of symbols which are not where the kernel is."""
+    for name in set(re.findall(r"\$[\w$]*", expression)):
+        try:
+            address = symbol_address(gdb.parse_and_eval(name))
+        except gdb.error:
+            continue
+        if address is not None and linked.misplaced(address, kernel):
+            return True
+    return False

@@ -29,7 +29,10 @@ def as_address(value: gdb.Value, text: str) -> int:
         value = value.referenced_value()
         kind = value.type.strip_typedefs()
     if kind.code in _NUMBERS:
-        return int(value) & _MASK
+        number = int(value)
+        if not -(1 << 63) <= number <= _MASK:
+            raise ExpressionError(f"{text}: more than 64 bits")
+        return number & _MASK
     if kind.code in _PLACES and value.address is not None:
         return int(value.address) & _MASK
     if kind.code == gdb.TYPE_CODE_VOID:
@@ -39,3 +42,35 @@ def as_address(value: gdb.Value, text: str) -> int:
         return int(value.address) & _MASK
     hint = " (take its address with &)" if value.address is not None else ""
     raise ExpressionError(f"{text}: is of type {kind}, not an address{hint}")
+
+
+def string_of(value: gdb.Value) -> str | None:
+    """The text of a string that was typed, or is a convenience variable's; None for all else, arrays in memory too."""
+    kind = value.type.strip_typedefs()
+    if kind.code == gdb.TYPE_CODE_STRING or (
+        kind.code == gdb.TYPE_CODE_ARRAY and kind.target().sizeof == 1 and value.address is None
+    ):
+        return str(value.string("utf-8", "replace")).rstrip("\0")
+    return None
+
+
+def symbol_address(value: gdb.Value) -> int | None:
+    """The address by which a value hangs on gdb's symbols, as far as its type tells; None if it does not.
+
+    That is where it was, or would be, read from, or what it points to. A register or a number is no such thing, and
+    neither are the types of $pc and $sp, `void (*)()` and `void *`.
+    """
+    if value.address is not None:
+        return int(value.address) & _MASK
+    kind = value.type.strip_typedefs()
+    if kind.code != gdb.TYPE_CODE_PTR:
+        return None
+    target = kind.target().strip_typedefs()
+    if target.code == gdb.TYPE_CODE_VOID or str(kind) == "void (*)()":
+        return None
+    return int(value) & _MASK
+
+
+def is_place(value: gdb.Value) -> bool:
+    """Whether the value stands for its own address: a function, an array, a symbol of no known type."""
+    return value.type.strip_typedefs().code in (*_PLACES, gdb.TYPE_CODE_ERROR)

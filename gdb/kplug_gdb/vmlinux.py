@@ -23,7 +23,7 @@ class Images:
 
     def vmlinux(self) -> KernelImage:
         """The kernel; NoVmlinuxError if gdb has none."""
-        path = SETTINGS.vmlinux or objfiles.find_vmlinux()
+        path = self.path()
         if path is None:
             raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel; give one with `file VMLINUX`")
         file = objfiles.file_id(path)
@@ -36,9 +36,9 @@ class Images:
             self._vmlinux = (file, image)
         return self._vmlinux[1]
 
-    def vmlinux_if_open(self) -> KernelImage | None:
-        """The kernel if it has been opened already and is still the one, for what must not take time."""
-        return self._vmlinux[1] if self._vmlinux is not None else None
+    def path(self) -> str | None:
+        """The kernel's file, whether it can be read or not; None if gdb has none."""
+        return SETTINGS.vmlinux or objfiles.find_vmlinux()
 
     def modules(self) -> list[KernelImage]:
         """The modules that the user gave to `add-symbol-file`, where gdb has put their sections."""

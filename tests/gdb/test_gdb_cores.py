@@ -59,11 +59,20 @@ def test_applied(dumped: DumpSet, tmp_path: Path) -> None:
     assert layer(session["kwhere --json init_task.stack"].json[0], "region")["name"] == "init_stack"
 
 
-def test_physical_only(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
+def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
     symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
     command = addresses_command(symbols)
-    session = run([command, "kplug", "kaslr"], tmp_path, vmlinux=bare_61,
-                  before=[f"core-file {dumped.paths['elf']}"])  # fmt: skip
+    address = dumped.truth.address
+    reading = ["kwhere *(void **)$sp", "kwhere init_task.stack", "p $kwhere(*(void **)$sp)", "kwhere *(long *)$sp + 8"]
+    session = run([command, "kplug", "kaslr", "kwhere --json $sp", "kaslr --apply", "kwhere --json $pc",
+                   "kwhere --json (long)&linux_banner", "p $kwhere(schedule)", *reading], tmp_path,
+                  vmlinux=dumped.files.vmlinux, before=[f"core-file {dumped.paths['elf']}"])  # fmt: skip
+    for question in reading:
+        assert "physical addresses only" in session[question].complaint, question
+    assert int(session["kwhere --json (long)&linux_banner"].json[0]["address"], 16) == address("linux_banner")
+    assert '"schedule+0x0 ' in session["p $kwhere(schedule)"].text
+    for question in ("kaslr", "kaslr --apply"):
+        assert "physical addresses only" in session[question].text, question
     answers = session[command].json
     for answer in answers:
         (warning,) = answer.pop("warnings")

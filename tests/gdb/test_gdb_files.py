@@ -62,6 +62,7 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
         "kwhere --brief no_such_name",
         "kwhere --brief *init_task",
         "kwhere --brief 1.5",
+        "kwhere 0x1ffffffffffffffff",
         "kwhere --no-such-option",
         "kwhere -h",
         "kwhere",
@@ -76,10 +77,35 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert session[commands[4]].text.startswith(f"{linked['schedule_timeout']:#x}  schedule_timeout+0x0")
     assert "0xffffffff81000010" in session[commands[5]].text
     assert "1 of the above could not be answered" in session[commands[6]].complaint
-    for command in commands[7:12]:
+    for command in commands[7:13]:
         assert "usage" in session[command].text if command.endswith("-h") else session[command].complaint
+    complaint = session["kwhere 0x1ffffffffffffffff"].complaint
+    assert "64 bits" in complaint or "too large" in complaint
     assert "no address given" in session["kwhere"].complaint
     assert "$pc" in session["kwhere $pc"].complaint
+
+
+def test_words(bare_61: Path, tmp_path: Path) -> None:
+    """Whether a line of several words is one expression, and whose complaint is shown."""
+    linked = {symbol.name: symbol.address for symbol in nm(bare_61)}
+    commands = [
+        "kwhere --brief ? schedule+0x4/0xc7",
+        "kwhere --brief schedule init_task",
+        "kwhere ? schedule+0x4/0xc7 [ext4]",
+        "kwhere (no_such_name + 4)",
+        "kwhere (unsigned long) no_such_name",
+        "kwhere inode.c:no_such_name",
+        "kwhere [<ffffffff81000000>] [ffffffff81000000]",
+    ]
+    session = run(commands, tmp_path, vmlinux=bare_61)
+    assert session[commands[0]].text.startswith(f"{linked['schedule'] + 4:#x}  schedule+0x4")
+    assert len(session[commands[1]].text.splitlines()) == 2
+    assert "module ext4" in session[commands[2]].complaint
+    assert "(no_such_name + 4)" in session[commands[3]].complaint + session.stderr
+    assert "could not be answered" not in session[commands[3]].complaint
+    assert "no_such_name" in session[commands[4]].complaint
+    assert "no such symbol" in session[commands[5]].complaint
+    assert session[commands[6]].text.count("_text") >= 2
 
 
 def test_values(kernel_61: KernelFiles, tmp_path: Path) -> None:

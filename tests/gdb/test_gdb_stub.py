@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,3 +203,76 @@ def test_disconnect_and_connect(dumped: DumpSet, memory: ElfMemory, bare_61: Pat
     slide = hex(dumped.truth.slide(dumped.files))
     found = [session[f"kaslr --json{' ' * number}"].json[0]["slide"] for number in range(3)]
     assert found == [slide, None, slide]
+
+
+def test_values_before_apply(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
+    """gdb has its symbols as linked: a value made of them is answered where the kernel is, or not at all."""
+    address = dumped.truth.address
+    right = {
+        "$kwhere(schedule)": "schedule+0x0 ",
+        "$kclass(init_task.comm)": "data",
+        '$kwhere("&init_task")': "init_task+0x0 ",
+        '$kwhere("schedule+0x4/0xc7")': "schedule+0x4 ",
+        '$ksection("init_task")': ".data",
+        '$kclass("&init_task")': "data",
+        "$kclass($pc)": "text",
+        "$kwhere($sp)": "",
+        f"$kwhere({address('init_task'):#x})": "init_task+0x0 ",
+    }
+    refused = [*(f"p ${name}(&init_task)" for name in ("kwhere", "kclass", "ksection", "kregion")),
+               "p $kwhere(&schedule)", "p $kwhere(jiffies)", "p $kwhere(&init_task.comm)", "p $kwhere(linux_banner)",
+               "kwhere $x", "kwhere (char *)$x + 8", "kwhere $", "p $kwhere($x)"]  # fmt: skip
+    registers_in_kernel = {**registers(dumped), "rip": address("schedule") + 4, "rsp": address("init_stack") + 0x3E98}
+    before = [f"p {value}" for value in right]
+    with Stub(memory, registers_in_kernel) as stub:
+        session = run(
+            [*before, "set $x = &init_task", "p &init_task", *refused, 'p $kwhere("no_such_name")', "kaslr",
+             "kaslr --apply", "p $kwhere(&init_task) ", "set $x = &init_task", "kwhere --json $x", "kaslr "],
+            tmp_path, vmlinux=dumped.files.vmlinux, before=[stub.command],
+        )  # fmt: skip
+    for value, text in right.items():
+        assert f'= "{text}' in session[f"p {value}"].text, value
+    for command in refused:
+        assert "kaslr --apply" in session[command].complaint, command
+    assert "no_such_name" in session['p $kwhere("no_such_name")'].complaint
+    assert '"init_task+0x0 ' in session["p $kwhere(&init_task) "].text
+    assert int(session["kwhere --json $x"].json[0]["address"], 16) == address("init_task")
+    assert "gdb's own symbols: no candidate" in session["kaslr"].text
+    assert re.search(r"^gdb +symbols as linked \(kaslr --apply moves them\)$", session["kaslr"].text, re.MULTILINE)
+    slide = dumped.truth.slide(dumped.files)
+    assert re.search(rf"^gdb +symbols moved by \+{slide:#x}$", session["kaslr "].text, re.MULTILINE)
+
+
+def test_symbols_still_moved(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
+    """gdb's symbols stay at the slide of the target before, or at another one: they are not taken for the kernel's."""
+    slide, place = dumped.truth.slide(dumped.files), dumped.truth.address("init_task")
+    asked = ["kwhere --json (unsigned long)&init_task", "p $kwhere(schedule)", "kwhere init_task.stack",
+             "p $kwhere(&init_task)"]  # fmt: skip
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(
+            [f"symbol-file -o 0x2000000 {dumped.files.vmlinux}", *asked, "kaslr --apply", "disconnect",
+             *(f"{command} " for command in asked), "kaslr --apply ", "p/x (unsigned long)&init_task"],
+            tmp_path, vmlinux=dumped.files.vmlinux, before=["set confirm off", stub.command],
+        )  # fmt: skip
+    for end, expected in (("", place), (" ", place - slide)):
+        assert int(session[asked[0] + end].json[0]["address"], 16) == expected
+        assert '"schedule+0x0 ' in session[asked[1] + end].text
+        for command in asked[2:]:
+            complaint = session[command + end].complaint
+            assert "kaslr --apply" in complaint
+            at, kernel = ("+0x2000000", f"+{slide:#x}") if not end else (f"+{slide:#x}", "+0x0")
+            assert f"gdb's symbols are at {at}, the kernel is at {kernel}" in complaint
+    assert hex(place - slide) in session["p/x (unsigned long)&init_task"].text
+
+
+def test_another_inferior(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    """What is known of one inferior is not shown of the next."""
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(["kplug", "add-inferior", "inferior 2", "kplug ", "inferior 1", "kplug  "], tmp_path,
+                      vmlinux=bare_61, before=[stub.command])  # fmt: skip
+    for command in ("kplug", "kplug  "):
+        assert "as the CPU sees it" in session[command].text
+        assert str(bare_61) in session[command].text
+    assert "no vmlinux" in session["kplug "].text
+    assert "as the CPU sees it" not in session["kplug "].text
+    assert str(bare_61) not in session["kplug "].text
