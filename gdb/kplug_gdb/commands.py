@@ -31,14 +31,14 @@ class KCommand(gdb.Command):
             except HelpRequestedError as text:
                 gdb.write(str(text))
                 return
-            self.answer(arguments, argument)
+            self.answer(arguments, argument, from_tty)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """What the command takes in gdb alone."""
 
-    def answer(self, arguments: argparse.Namespace, line: str) -> None:
+    def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         """Run the command and show what comes."""
-        show(self.outputs(arguments, line), arguments)
+        show(self.outputs(arguments, line), arguments, from_tty)
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb.host import HOST
@@ -76,14 +76,14 @@ class KaslrCommand(KCommand):
             "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
         )
 
-    def answer(self, arguments: argparse.Namespace, line: str) -> None:
+    def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         if arguments.apply:
             from kplug_gdb.apply import apply
 
             self.dont_repeat()
             gdb.write(f"{apply()}\n")
             return
-        super().answer(arguments, line)
+        super().answer(arguments, line, from_tty)
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb import linked

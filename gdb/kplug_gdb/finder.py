@@ -12,10 +12,11 @@ from kplug import slide_ways as ways
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.memory import Read, UnmappedError
+from kplug.placement import slid
 from kplug.slide import Attempt, Checker, Finding, Way, find_banners, find_slide, link_placement, with_warning
 from kplug_gdb import linked, physical, registers
 from kplug_gdb.corefile import CoreFile, current_core
-from kplug_gdb.reading import has_process
+from kplug_gdb.reading import NO_ANSWER, has_process, timed_out
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
@@ -27,6 +28,7 @@ PHYSICAL_ONLY = (
     "this core has physical addresses only: gdb shows the vmlinux's data, not the dump's "
     "(use drgn or crash, or dump by virtual address: QEMU's dump-guest-memory -p)"
 )
+HARDLY_ANY = "this core does not hold the kernel's memory: its note's word is taken for where the kernel was"
 _NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 
@@ -45,10 +47,6 @@ class Finder:
         self._key: object = None
         self._found: Found | None = None
         self._checker: Checker | None = None
-
-    def forget(self) -> None:
-        """Look for the kernel anew at the next question."""
-        self._found = None
 
     def find(self, image: KernelImage) -> Found:
         """The kernel's place, sure at this moment. KplugError, worded for the user, if there is none to be sure of."""
@@ -111,14 +109,29 @@ def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> Found:
         view: View = PhysicalCoreView(core)
         finding = _search(image, checker, view.read, [ways.vmcoreinfo(core.offset)])
         if finding.placement is None:
+            finding = _noted(image, core, finding)
+        if finding.placement is None:
             raise TargetError(f"where the kernel was is not known: {PHYSICAL_ONLY}")
         return Found(with_warning(finding, PHYSICAL_ONLY), view)
     view = CoreView(core)
     quick = [ways.not_moved(), ways.vmcoreinfo(core.offset), *_quick_ways(image, view.read)]
     finding = _search(image, checker, view.read, [*quick, _scan(image)])
     if finding.placement is None:
+        finding = _noted(image, core, finding)
+    if finding.placement is None and core.build_id and core.build_id == image.build_id:
+        raise TargetError(f"{core.path}: of this kernel, but holds none of its memory, and does not say where it was")
+    if finding.placement is None:
         raise _not_found(checker, view.read, finding)
     return Found(finding, view)
+
+
+def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
+    """What the core's note says, where its memory says nothing and the build ID in it is the vmlinux's."""
+    if SETTINGS.slide is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
+        return finding
+    placement = slid(image.sections, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
+    told = Attempt("VMCOREINFO's word", f"{linked.signed(core.offset)}: its BUILD-ID is the vmlinux's")
+    return Finding(placement, (*finding.trail, told), warnings=(HARDLY_ANY,))
 
 
 def _in_live_target(image: KernelImage, checker: Checker) -> Found:
@@ -200,9 +213,14 @@ def _monitor_idt() -> Iterator[int]:
     """IDT bases from QEMU's `info registers`; other stubs are not asked."""
     if not physical.stub_has_it():
         return
+    started = time.monotonic()
     try:
         text = gdb.execute("monitor info registers", to_string=True)
+    except UnicodeDecodeError:
+        raise TargetError(NO_ANSWER) from None
     except gdb.error:
+        if timed_out(started):
+            raise TargetError(NO_ANSWER) from None
         return
     for match in re.finditer(r"^IDT=\s+([0-9a-f]+) [0-9a-f]+", text, re.MULTILINE):
         yield int(match.group(1), 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
 
 import gdb
@@ -11,19 +12,30 @@ from kplug.commands.base import Output, Problem
 from kplug_gdb.settings import SETTINGS
 
 
-def styled() -> bool:
-    """Whether to use colours: `set kplug color`, else gdb's `set style enabled` on a terminal that takes them."""
+def styled(from_tty: bool) -> bool:
+    """Whether to use colours: `set kplug color`, else gdb's `set style enabled` where the user's terminal shows it.
+
+    gdb does not say where its output goes. What is typed at the prompt goes to the terminal, but for `pipe`, which the
+    history tells of; what a script executes may be kept by it.
+    """
     if SETTINGS.color != "auto":
         return SETTINGS.color == "on"
-    return bool(gdb.parameter("style enabled")) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+    if not from_tty or not gdb.parameter("style enabled"):
+        return False
+    return os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb" and not _piped()
 
 
-def show(outputs: Iterable[Output], arguments: argparse.Namespace) -> None:
+def _piped() -> bool:
+    typed = (gdb.execute("show commands", to_string=True).strip().splitlines() or [""])[-1]
+    return re.match(r"\s*\d+\s+(?:\||pip)", typed) is not None
+
+
+def show(outputs: Iterable[Output], arguments: argparse.Namespace, from_tty: bool) -> None:
     """Write the outputs as they come. What could not be answered becomes gdb's error, after everything else."""
     from kplug.render.show import Renderer
     from kplug.render.text import COLOURED, PLAIN
 
-    renderer = Renderer(arguments, COLOURED if styled() else PLAIN)
+    renderer = Renderer(arguments, COLOURED if styled(from_tty) else PLAIN)
     problems = 0
     pending: str | None = None
     for output in outputs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ import gdb
 from kplug.errors import TargetError
 from kplug.memory import UnmappedError
 from kplug_gdb import registers
-from kplug_gdb.reading import read_plainly
+from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
 from kplug_gdb.x86_tables import Tables, Translation, translate
 
 
@@ -25,13 +26,18 @@ def _ask(packet: str) -> bytes:
     connection = gdb.selected_inferior().connection
     if not isinstance(connection, gdb.RemoteTargetConnection):
         return b""
+    started = time.monotonic()
     try:
         answer: bytes | str | None = connection.send_packet(packet)
+    except UnicodeDecodeError:
+        raise TargetError(NO_ANSWER) from None
     except gdb.error as error:
-        raise TargetError(f"the target does not answer: {str(error).splitlines()[0]}") from None
+        raise TargetError(f"{NO_ANSWER}: {str(error).splitlines()[0]}") from None
+    if not answer and timed_out(started):
+        raise TargetError(NO_ANSWER)
     if answer is None:  # gdb's way of giving an empty one
         return b""
-    return answer if isinstance(answer, bytes) else answer.encode()
+    return answer if isinstance(answer, bytes) else answer.encode("utf-8", "replace")
 
 
 def mode_on() -> bool | None:
@@ -63,6 +69,8 @@ def physical_memory() -> Iterator[None]:
     try:
         before = mode_on()
         if before is None:
+            if stub_has_it():
+                raise TargetError(NO_ANSWER)
             raise TargetError("the target's stub cannot read physical memory (it is not QEMU's)")
         try:
             if not before:

@@ -12,6 +12,9 @@ from kplug.memory import UnmappedError
 
 _MAJOR = int(gdb.VERSION.split(".")[0])
 
+NO_ANSWER = (
+    "the target does not answer, or late: the connection may be out of step with it (`disconnect` and connect again)"
+)
 CLOSED = "the connection to the target was closed"
 
 
@@ -33,15 +36,19 @@ def read_plainly(address: int, size: int) -> bytes:
         with _memory_not_file():
             return _read(address, size)
     except gdb.MemoryError:
-        if time.monotonic() - started > 0.9 * _patience():
-            raise TargetError("the target does not answer") from None
+        if timed_out(started):
+            raise TargetError(NO_ANSWER) from None
         # A dropped connection shows as a memory error too; then the process is gone.
         if has_process():
             raise UnmappedError(f"nothing is mapped at {address:#x}") from None
         raise TargetError(CLOSED) from None
+    except UnicodeDecodeError:
+        raise TargetError(NO_ANSWER) from None
     except (gdb.error, OverflowError) as error:
         if not has_process():
             raise TargetError(CLOSED) from None
+        if timed_out(started):
+            raise TargetError(NO_ANSWER) from None
         thread = gdb.selected_thread()
         if thread is not None and thread.is_valid() and thread.is_running():
             raise TargetError("the target is running: interrupt it first") from None
@@ -62,6 +69,11 @@ def _read(address: int, size: int) -> bytes:
     if _MAJOR >= 15:
         return bytes(value.bytes)
     return value.string("latin-1", "strict", size).encode("latin-1")
+
+
+def timed_out(started: float) -> bool:
+    """Whether what began at that time of the monotonic clock has taken as long as gdb waits for a packet."""
+    return time.monotonic() - started > 0.9 * _patience()
 
 
 def _patience() -> float:

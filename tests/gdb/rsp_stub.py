@@ -51,7 +51,7 @@ class Stub:
     """Listens on loopback and serves one gdb after the other.
 
     `drop_after`: close the connection at that memory packet (1 is the first). `silent_after`: answer no more from that
-    memory packet on. `unreadable`: all memory is.
+    memory packet on. `unreadable`: all memory is. `others`: what it answers to packets that begin so.
     """
 
     def __init__(
@@ -62,11 +62,13 @@ class Stub:
         drop_after: int | None = None,
         silent_after: int | None = None,
         unreadable: bool = False,
+        others: Mapping[str, str] | None = None,
     ) -> None:
         self.memory = memory
         self.registers = dict(registers)
         self.packets: list[str] = []
         self._drop_after, self._silent_after, self._unreadable = drop_after, silent_after, unreadable
+        self._others = dict(others or {})
         self._reads = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -121,6 +123,9 @@ class Stub:
                 connection.sendall(b"+$" + payload + b"#" + f"{sum(payload) & 0xFF:02x}".encode())
 
     def _answer(self, packet: str) -> str | None:
+        for start, answer in self._others.items():
+            if packet.startswith(start):
+                return answer
         if packet.startswith("qSupported"):
             return "PacketSize=1000"
         if packet == "?":

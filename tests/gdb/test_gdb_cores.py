@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,3 +138,39 @@ def test_truncated(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
                   before=[f"core-file {short}"])  # fmt: skip
     assert session["kwhere schedule"].complaint
     assert session["kaslr"].complaint
+
+
+def test_without_the_kernels_memory(dumped: DumpSet, bare_61: Path, bare_612: Path, tmp_path: Path) -> None:
+    """Dumped by a program's page tables: the note alone says where the kernel was, and its build ID which one."""
+    with dumped.paths["elf-paging"].open("rb") as file:
+        header = bytearray(file.read(64))
+        file.seek(struct.unpack_from("<Q", header, 32)[0])
+        note = bytearray(file.read(56))
+        offset, size = struct.unpack_from("<Q", note, 8)[0], struct.unpack_from("<Q", note, 32)[0]
+        file.seek(offset)
+        notes = file.read(size)
+    struct.pack_into("<Q", header, 32, 64)
+    struct.pack_into("<H", header, 56, 2)
+    struct.pack_into("<HHH", header, 58, 64, 0, 0)
+    struct.pack_into("<Q", header, 40, 0)
+    struct.pack_into("<Q", note, 8, 4096)
+    load = struct.pack("<IIQQQQQQ", 1, 0, 12288, 0xFFFFFE0000001000, 0x1000, 4096, 4096, 0)
+    data = (bytes(header) + note + load).ljust(4096, b"\0") + notes.ljust(8192, b"\0")
+    (tmp_path / "hardly").write_bytes(data + bytes(4096))
+    assert len(notes) <= 8192
+    symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
+    command = addresses_command(symbols)
+    session = run([command, "kaslr"], tmp_path, vmlinux=bare_61, before=[f"core-file {tmp_path / 'hardly'}"])
+    answers = session[command].json
+    for answer in answers:
+        (warning,) = answer["warnings"]
+        assert "does not hold the kernel's memory" in warning
+        answer["warnings"] = []
+    check_symbols(answers, symbols, slide)
+    assert "BUILD-ID" in session["kaslr"].text
+    (tmp_path / "silent").write_bytes(data.replace(b"KERNELOFFSET=", b"NOTHINGATALL=") + bytes(4096))
+    session = run(["kaslr"], tmp_path, vmlinux=bare_61, before=[f"core-file {tmp_path / 'silent'}"])
+    assert "another kernel" not in session["kaslr"].complaint
+    assert "of this kernel" in session["kaslr"].complaint
+    session = run(["kaslr"], tmp_path, vmlinux=bare_612, before=[f"core-file {tmp_path / 'hardly'}"])
+    assert dumped.files.release in session["kaslr"].complaint

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -190,3 +193,39 @@ def test_own_mistakes_are_one_line(tmp_path: Path) -> None:
         assert "internal error: ZeroDivisionError" in error
         assert len(error.strip().splitlines()) == 1
     assert "integer division or modulo by zero" in (session["kwhere 1"].error or "")
+
+
+@pytest.mark.kernel
+def test_colours_on_the_terminal_only(tmp_path: Path, bare_61: Path) -> None:
+    """What goes into a pipe, or to a script, has no escapes; nor has what a script writes."""
+    ours, theirs = pty.openpty()
+    piped, kept = tmp_path / "piped", tmp_path / "kept"
+    commands = [
+        f"source {SCRIPT}",
+        "kwhere --brief schedule",
+        f"pipe kwhere schedule | cat > {piped}",
+        f"| kwhere schedule | cat >> {piped}",
+        f"python open({str(kept)!r}, 'w').write(gdb.execute('kwhere schedule', to_string=True))",
+        "quit",
+    ]
+    environment = {**gdbhelp.environment(), "TERM": "xterm"}
+    started = [gdbhelp.GDB, "-nx", "-q", "-ex", "set confirm off", str(bare_61)]
+    shown = b""
+    with subprocess.Popen(started, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, "".join(f"{command}\n" for command in commands).encode())
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            shown += data
+        process.wait(60)
+    os.close(ours)
+    answer = next(line for line in shown.splitlines() if b".text" in line and b"schedule" in line)
+    assert b"\x1b[" in answer.replace(b"\x1b[?2004", b"")
+    assert piped.read_text().count("schedule+0x0") == 2
+    assert "\x1b" not in piped.read_text() + kept.read_text()
+    assert "schedule+0x0" in kept.read_text()

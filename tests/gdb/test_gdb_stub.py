@@ -183,7 +183,20 @@ def test_stub_falls_silent(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tm
         session = run(["set remotetimeout 1", "kwhere $pc"], tmp_path, vmlinux=bare_61,
                       before=[stub.command], timeout=90)  # fmt: skip
         assert time.monotonic() - started < 60
-    assert session["kwhere $pc"].complaint
+    assert "does not answer" in session["kwhere $pc"].complaint
+
+
+def test_out_of_step(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
+    """QEMU stalled: what comes for the monitor's answer is another packet's, memory in hexadecimal."""
+
+    class Image(ElfMemory):
+        def read(self, address: int, size: int) -> bytes | None:
+            return super().read(address, size) if address >= 0xFFFFFFFF80000000 else None
+
+    others = {"qqemu.PhyMemMode": "0", "qRcmd": "fffe80"}
+    with Stub(Image(dumped.paths["elf-paging"]), registers(dumped), others=others) as stub:
+        session = run(["kwhere schedule"], tmp_path, vmlinux=bare_61, before=[stub.command], timeout=30)
+    assert "out of step" in session["kwhere schedule"].complaint
 
 
 def test_nothing_can_be_read(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
