@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import gdb
 from kplug import __version__
-from kplug.commands.base import Command, Facts, HelpRequestedError, Output
+from kplug.commands.base import Command, Facts, HelpRequestedError, Output, Parser
 from kplug.errors import UsageError
 from kplug_gdb import completion, dependencies, words
 from kplug_gdb.guard import guard
@@ -24,17 +24,12 @@ class KCommand(gdb.Command):
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         with guard():
-            parser = self.command.parser(self.command.host_name)
-            self.add_arguments(parser)
             try:
-                arguments = words.parse(self.command, parser, argument)
+                arguments = words.parse(self.command, parser_of(self.command), argument)
             except HelpRequestedError as text:
                 gdb.write(str(text))
                 return
             self.answer(arguments, argument, from_tty)
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """What the command takes in gdb alone."""
 
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         """Run the command and show what comes."""
@@ -70,11 +65,6 @@ class WhereCommand(KCommand):
 
 class KaslrCommand(KCommand):
     """kaslr: in gdb it can also move gdb's own symbols."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
-        )
 
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         if arguments.apply:
@@ -127,12 +117,29 @@ def define(command: Command) -> KCommand:
     return defined()
 
 
+def parser_of(command: Command) -> Parser:
+    """The command's parser, with what it takes, and what there is to say of it, in gdb alone."""
+    parser = command.parser(command.host_name)
+    if command.name == "kaslr":
+        parser.add_argument(
+            "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
+        )
+    parser.epilog = f"{parser.epilog}\n{_IN_GDB[command.name]}" if command.name in _IN_GDB else parser.epilog
+    return parser
+
+
+# Behind the examples.
+_IN_GDB = {
+    "where": """  kwhere *(void **)$sp           an expression of gdb's
+
+Without EXPR it asks about $pc. What the above does not cover is gdb's to evaluate: $rdi + 8, &init_task.comm.
+In gdb's own expressions the answers are values: $kwhere(ADDRESS), $ksection, $kregion, $kclass ("help function").""",
+    "kaslr": "  kaslr --apply  move gdb's own symbols to where the kernel is",
+}
+
+
 def help_text(command: Command) -> str:
     """What `help kwhere` shows. The first line is what `help data` and `apropos` show."""
-    name = command.host_name
-    parser = command.parser(name)
-    if command.name == "kaslr":
-        KaslrCommand.add_arguments(None, parser)  # type: ignore[arg-type]  # (no gdb.Command is needed for it)
     summary = command.summary[0].upper() + command.summary[1:]
     summary += "" if summary.endswith((".", "?")) else "."
-    return f"{summary}\n\n{parser.format_help().rstrip()}"
+    return f"{summary}\n\n{parser_of(command).format_help().rstrip()}"

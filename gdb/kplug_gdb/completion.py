@@ -31,11 +31,10 @@ def complete(command: Command, text: str, word: str) -> list[str] | int:
 
 def options(command: Command) -> list[str]:
     """The long options that the command takes."""
-    parser = command.parser(command.host_name)
-    if command.name == "kaslr":
-        parser.add_argument("--apply", action="store_true")
+    from kplug_gdb.commands import parser_of
+
     found = []
-    for action in parser._actions:  # argparse has no public list of what was declared
+    for action in parser_of(command)._actions:  # argparse has no public list of what was declared
         if action.help != argparse.SUPPRESS:
             found += [option for option in action.option_strings if option.startswith("--")]
     return sorted(found)

@@ -67,6 +67,7 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
         "kwhere -h",
         "kwhere",
         "kwhere $pc",
+        "kwhere --brief inode.c:init_once",
     ]
     session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
     linked = {symbol.name: symbol.address for symbol in nm(kernel_61.vmlinux)}
@@ -79,6 +80,7 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert "1 of the above could not be answered" in session[commands[6]].complaint
     for command in commands[7:13]:
         assert "usage" in session[command].text if command.endswith("-h") else session[command].complaint
+    assert "init_once+0x0" in session["kwhere --brief inode.c:init_once"].text
     complaint = session["kwhere 0x1ffffffffffffffff"].complaint
     assert "64 bits" in complaint or "too large" in complaint
     assert "no address given" in session["kwhere"].complaint
@@ -233,7 +235,9 @@ def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert session[commands[5]].text == "kaslr --apply\n"
     assert 100 <= len(session[commands[6]].text.splitlines()) <= 201
     assert "kregions --json\n" in session[commands[7]].text
-    assert "--apply" in session["help kaslr"].text
+    assert re.search(r"^  kaslr --apply +\S", session["help kaslr"].text, re.MULTILINE)
+    for said in ("Without EXPR it asks about $pc", "$kwhere(ADDRESS)", "*(void **)$sp"):
+        assert said in session["help kwhere"].text
     assert "examples:" in session["help kwhere"].text
     assert "What is this address?" in session["apropos kwhere"].text
     assert "number of bytes" in session["help set kplug slide"].text
