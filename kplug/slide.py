@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable
 
-from kplug.errors import InputError, MismatchError
+from kplug.errors import InputError, MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.memory import Read, UnmappedError, try_read
 from kplug.placement import ADDRESS_MASK, Placement, as_linked, slid
@@ -153,12 +153,13 @@ def find_slide(
         try:
             for slide in way.candidates():
                 slide &= ADDRESS_MASK
-                if not check and way.sure:
-                    tried.append(Attempt(way.name, f"{_signed(slide)}, not checked"))
-                    return Finding(slid(sections, slide, f"{way.name}, not checked"), tuple(tried))
                 count += 1
                 if slide in rejected:
                     continue
+                if not check and way.sure:
+                    tried.append(Attempt(way.name, f"{_signed(slide)}, not checked"))
+                    placement = slid(sections, slide, f"{way.name}, not checked")
+                    return Finding(placement, tuple(tried), warnings=unchecked(checker, read, slide))
                 if not _matches(checker, read, slide, check):
                     rejected.add(slide)
                     continue
@@ -170,6 +171,19 @@ def find_slide(
         outcome = failed or ("no candidate" if not count else f"not there ({_counted(count)} tried)")
         tried.append(Attempt(way.name, outcome))
     return Finding(None, tuple(tried))
+
+
+def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
+    """What to say of a slide that was taken without a check: nothing if it is right or there is no memory to tell."""
+    try:
+        if checker.matches(read, slide):
+            return ()
+        theirs = "the kernel was not found in memory where this slide puts it"
+    except MismatchError as error:
+        theirs = str(error)
+    except TargetError:
+        return ()
+    return (f"not checked, and likely to be wrong: {theirs}",)
 
 
 def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:

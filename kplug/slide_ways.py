@@ -86,7 +86,8 @@ def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[i
         links = [symbol.address for handler in _DIVIDE_ERROR for symbol in image.symbols.exact(handler)]
         for base in bases:
             handler = first_handler(read, base) if links else None
-            if handler is not None:
+            # Another kernel's handler is somewhere else in its image.
+            if handler is not None and (handler - links[0]) % _WINDOWS["x86_64"].steps[0] == 0:
                 yield handler - links[0] & ADDRESS_MASK
 
     return Way(name, candidates, sure=True)

@@ -83,7 +83,7 @@ class Finder:
         if not has_process():
             if SETTINGS.slide is not None:
                 finding = find_slide(checker, _nothing, [ways.told(SETTINGS.slide)], check=False)
-                return Found(finding, None)
+                return Found(replace(finding, warnings=()), None)
             return Found(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
         if core is not None:

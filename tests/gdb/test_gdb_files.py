@@ -21,7 +21,11 @@ pytestmark = pytest.mark.kernel
 def test_symbols_as_linked(bare_61: Path, tmp_path: Path) -> None:
     symbols = sample(nm(bare_61), 150)
     by_address, by_name = addresses_command(symbols), names_command(symbols)
-    session = run(["set kplug lines off", by_address, by_name, "kaslr"], tmp_path, vmlinux=bare_61)
+    session = run(["set kplug lines off", by_address, by_name, "kaslr", "set kplug slide 0x1000000",
+                   "kwhere --json schedule"], tmp_path, vmlinux=bare_61)  # fmt: skip
+    (answer,) = session["kwhere --json schedule"].json
+    assert answer["warnings"] == []  # the user's word, and no memory to check it by
+    assert int(answer["link_address"], 16) == int(answer["address"], 16) - 0x1000000
     check_symbols(session[by_address].json, symbols, 0)
     check_symbols(session[by_name].json, symbols, 0)
     for answer in session[by_address].json:

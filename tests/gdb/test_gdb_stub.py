@@ -145,14 +145,19 @@ def test_another_kernel(
     module, _ = next(iter(dumped.truth.modules.values()))
     for pc in (dumped.truth.address("schedule") + 4, module):  # wherever the CPU was when it was stopped
         with Stub(memory, {**registers(dumped), "rip": pc}) as stub:
-            session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json"],
+            session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json",
+                           "set kplug slide 0x1000000", "kwhere --json schedule", "kaslr"],
                           tmp_path, vmlinux=bare_612, before=[stub.command])  # fmt: skip
         for command in ("kwhere", "p $kclass($pc)", "kaslr --apply"):
             complaint = session[command].complaint
             assert kernel_612.release in complaint
             assert dumped.files.release in complaint
         assert dumped.files.release in session["kplug"].text
-        assert "not checked" in session["kaslr --json"].json[0]["how"]
+        # Their first handler less ours is no slide that a kernel can have: no candidate is left.
+        assert dumped.files.release in session["kaslr --json"].complaint
+        (warning,) = session["kwhere --json schedule"].json[0]["warnings"]
+        assert warning.startswith("not checked, and likely to be wrong")
+        assert "not checked, and likely to be wrong" in session["kaslr"].text
 
 
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 6, 9])
