@@ -11,6 +11,8 @@ from kplug.commands.base import Command
 # gdb asks on every Tab; more than a screen of names helps nobody.
 LIMIT = 200
 
+# Registers and gdb's own variables, and members: gdb knows those.
+_GDBS = re.compile(r"\$\w*$|[\w)\]](?:\.|->)\w*$")
 _WORD = re.compile(r"[\w.$]*$")
 
 
@@ -26,6 +28,11 @@ def complete(command: Command, text: str, word: str) -> list[str] | int:
     match = _WORD.search(word)
     stem = match.group() if match else word
     prefix = word[: len(word) - len(stem)]
+    if _GDBS.search(last):
+        # gdb breaks words at "." too: schedule.cold is one name.
+        whole = _WORD.findall(last)[0]
+        names = symbols(whole) if whole.endswith(word) and "$" not in whole else []
+        return [name[len(whole) - len(word) :] for name in names] or gdb.COMPLETE_EXPRESSION
     return [prefix + name for name in symbols(stem)]
 
 

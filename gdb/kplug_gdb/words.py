@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import gdb
 from kplug.commands.base import Command, Parser
-from kplug.errors import ExpressionError, TargetError
+from kplug.errors import ExpressionError, TargetError, UsageError
 
 # kwhere's and ksym's options; what is left of the line without them may be one expression with blanks in it.
 _OPTIONS = re.compile(r"(?:(?<=\s)|^)(?:--json|--brief|--prefix|-b|-p)(?=\s|$)")
@@ -16,6 +16,8 @@ _OPTIONS = re.compile(r"(?:(?<=\s)|^)(?:--json|--brief|--prefix|-b|-p)(?=\s|$)")
 
 def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
     """The arguments of a line. UsageError if they are wrong."""
+    if line.count('"') % 2:
+        raise UsageError(f'{parser.prog}: a " is not closed')
     return parser.parse_args(gdb.string_to_argv(line))
 
 

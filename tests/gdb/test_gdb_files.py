@@ -71,6 +71,7 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
         "kwhere -h",
         "kwhere",
         "kwhere $pc",
+        'kwhere "',
         "kwhere --brief inode.c:init_once",
     ]
     session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
@@ -84,6 +85,7 @@ def test_expressions(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert "1 of the above could not be answered" in session[commands[6]].complaint
     for command in commands[7:13]:
         assert "usage" in session[command].text if command.endswith("-h") else session[command].complaint
+    assert "is not closed" in session['kwhere "'].complaint
     assert "init_once+0x0" in session["kwhere --brief inode.c:init_once"].text
     complaint = session["kwhere 0x1ffffffffffffffff"].complaint
     assert "64 bits" in complaint or "too large" in complaint
@@ -229,7 +231,9 @@ def test_file_changes(bare_61: Path, bare_612: Path, tmp_path: Path) -> None:
 def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
     commands = ["complete kwhere sched_setaff", "complete kwhere --br", "complete kwhere &init_ta", "complete kwhere ",
                 "complete ksym -", "complete kaslr --a", "complete kwhere a", "complete kregions --", "help kaslr",
-                "help kwhere", "apropos kwhere", "help set kplug slide"]  # fmt: skip
+                "help kwhere", "apropos kwhere", "help set kplug slide", "complete kwhere &init_task.thread_p",
+                "complete kwhere (&init_task)->stack_c", "complete kwhere core.c:schedule_timeout_id",
+                "complete kwhere cpu_up.col", "complete kwhere $sched"]  # fmt: skip
     session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
     assert session[commands[0]].text == "kwhere sched_setaffinity\n"
     assert session[commands[1]].text == "kwhere --brief\n"
@@ -245,3 +249,8 @@ def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert "examples:" in session["help kwhere"].text
     assert "What is this address?" in session["apropos kwhere"].text
     assert "number of bytes" in session["help set kplug slide"].text
+    assert session[commands[12]].text == "kwhere &init_task.thread_pid\n"
+    assert session[commands[13]].text == "kwhere (&init_task)->stack_canary\n"
+    assert session[commands[14]].text == "kwhere core.c:schedule_timeout_idle\n"
+    assert session[commands[15]].text == "kwhere cpu_up.cold\n"
+    assert "sched_" not in session[commands[16]].text  # a variable of gdb's, no symbol
