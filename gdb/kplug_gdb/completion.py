@@ -31,7 +31,9 @@ def complete(command: Command, text: str, word: str) -> list[str] | int:
     if _GDBS.search(last):
         # gdb breaks words at "." too: schedule.cold is one name.
         whole = _WORD.findall(last)[0]
-        names = symbols(whole) if whole.endswith(word) and "$" not in whole else []
+        if "$" in whole:
+            return gdb.COMPLETE_NONE  # gdb offers symbols there
+        names = symbols(whole) if whole.endswith(word) else []
         return [name[len(whole) - len(word) :] for name in names] or gdb.COMPLETE_EXPRESSION
     return [prefix + name for name in symbols(stem)]
 
