@@ -1,7 +1,7 @@
 """The expressions that every front end takes: what gdb, crash and drgn users already type, and what an oops prints.
 
     0xffffffff81a114f4   ffffffff81a114f4   [<ffffffff81a114f4>]
-    schedule   schedule+0x10   schedule+16   schedule-8   &init_task   core.c:init_once
+    schedule   schedule+0x10   schedule+16   schedule-8   &init_task   inode.c:init_once
     schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
     .rodata   .rodata+0x10
 
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
 # What follows the last + or -: the offset and, in an oops, the symbol's size.
 _OFFSET = re.compile(r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?")
-# A source file and a symbol of it, as gdb ('core.c'::init_once) or shortly (core.c:init_once) writes it.
+# A source file and a symbol of it, as gdb ('inode.c'::init_once) or shortly (inode.c:init_once) writes it.
 _IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gdb
 from kplug.errors import KplugError, TargetError
+from kplug.expressions import Hints
 from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
@@ -18,6 +19,12 @@ from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.target import GdbTarget
 from kplug_gdb.vmlinux import Images
+
+_HINTS = Hints(
+    vmlinux="file VMLINUX",
+    module="add-symbol-file FILE.ko ADDR -s SECTION ADDR",
+    slide="set kplug slide OFFSET",
+)
 
 
 class Host:
@@ -98,6 +105,7 @@ class Host:
             warnings=found.finding.warnings,
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in found.finding.trail],
             missing=_missing(placed[0].image),
+            hints=_HINTS,
         )
 
 
