@@ -108,7 +108,7 @@ class Session:
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        if annotation.link_address is not None and annotation.last(model.SYMBOL) is not None:
+        if annotation.link_address is not None and not self._nameless:
             return self.warnings  # nearly always, and for each line of a long log
         return (*self.warnings, *self._link_address_warning(annotation), *self._no_symbols_warning(annotation))
 
@@ -131,12 +131,16 @@ class Session:
 
     def _no_symbols_warning(self, annotation: Annotation) -> tuple[str, ...]:
         """Says why an answer ends at the section, where the image has no symbols."""
-        if annotation.region_class == model.NO_CLASS or annotation.first(model.SYMBOL) is not None:
-            return ()
         layer = annotation.first(model.IMAGE) or annotation.first(model.MODULE)
-        nameless = [placed.image for placed in self.images if not len(placed.image.symbols)]
+        if layer is None or annotation.region_class == model.NO_CLASS:
+            return ()
         return tuple(
-            f"{image.path}: no symbol table, so symbols and regions are not known"
-            for image in nameless
-            if layer is not None and layer.details.get("path") == image.path
+            f"{path}: no symbol table, so symbols and regions are not known"
+            for path in self._nameless
+            if layer.details.get("path") == path
         )
+
+    @cached_property
+    def _nameless(self) -> list[str]:
+        """The paths of the images that have no symbols."""
+        return [placed.image.path for placed in self.images if not len(placed.image.symbols)]
