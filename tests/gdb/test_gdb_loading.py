@@ -17,7 +17,7 @@ COMMANDS = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kaslr", "kp
 # What must be so after loading, whatever the name was: the real gdb module, the checkout's core, nothing on sys.path.
 CHECKS = (
     "python import gdb, kplug, sys; print(gdb.__file__, kplug.__file__, hasattr(gdb, 'execute'))",
-    f"python print([p for p in sys.path if 'kplug' in p or p.startswith({str(ROOT)!r})])",
+    f"python print([p for p in sys.path if p.startswith({str(ROOT)!r}) or p.endswith('kplug_gdb')])",
     "python print('elftools' in sys.modules, 'drgn' in sys.modules)",
 )
 
