@@ -196,6 +196,7 @@ def test_own_mistakes_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.skipif("KPLUG_GDB" in os.environ, reason="drives a terminal by the prompt that the system's gdb draws")
 def test_colours_on_the_terminal_only(tmp_path: Path, bare_61: Path) -> None:
     """What goes into a pipe, or to a script, has no escapes; nor has what a script writes."""
     ours, theirs = pty.openpty()
