@@ -149,6 +149,12 @@ def command_parser(command: Command) -> Parser:
     parser = command.parser(f"kplug {command.name}")
     which = parser.add_argument_group("the kernel")
     which.add_argument("-s", "--vmlinux", metavar="FILE", help="the vmlinux (default: the running kernel's)")
+    which.add_argument("-c", "--core", metavar="FILE", help="a vmcore, or /proc/kcore (needs drgn)")
+    which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
+    which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
+    which.add_argument(
+        "--module-dir", metavar="DIR", action="append", default=[], help="where the modules' debug files are"
+    )
     which.add_argument(
         "--module",
         metavar="FILE@ADDR",
@@ -214,6 +220,28 @@ def _lines(stream: TextIO | None) -> Iterator[str]:
 
 
 def _session(arguments: argparse.Namespace) -> Session:
+    return _memory_session(arguments) if arguments.core or arguments.qemu else _file_session(arguments)
+
+
+def _memory_session(arguments: argparse.Namespace) -> Session:
+    """A kernel that has memory: a vmcore, a guest."""
+    try:
+        from kplug.runtime.opening import Request
+        from kplug.runtime.session import open_session
+    except ImportError:
+        raise UsageError("vmcores and guests are read through drgn, which is not installed: pip install drgn") from None
+    return open_session(
+        Request(
+            core=arguments.core,
+            qemu=arguments.qemu,
+            symbols=(arguments.vmlinux,) if arguments.vmlinux else (),
+            module_directories=tuple(arguments.module_dir),
+            vmcoreinfo=arguments.vmcoreinfo,
+        )
+    )
+
+
+def _file_session(arguments: argparse.Namespace) -> Session:
     path = arguments.vmlinux or running_vmlinux()
     images: list[PlacedImage] = []
     if path is not None:

@@ -25,6 +25,15 @@ SYMBOL = "symbol"
 LINE = "line"
 SPECIAL = "special"
 GAP = "gap"
+# What only memory tells.
+VMAP = "vmap"
+ALIAS = "alias"
+PAGE = "page"
+PAGETABLE = "pagetable"
+SLAB = "slab"
+STACK = "stack"
+TASK = "task"
+VMA = "vma"
 
 # Classes: the one-word answer.
 TEXT = "text"
@@ -60,11 +69,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class State:
-    """What the target's memory says of the address now. None: not known, never a guess."""
+    """What the target's memory says of the address now. None: not known, never a guess.
+
+    `permissions` are those of the page tables ("r-x"), `page_size` the bytes that one entry of them maps.
+    """
 
     mapped: bool | None = None
     permissions: str | None = None
     freed: bool | None = None
+    page_size: int | None = None
 
 
 UNKNOWN_STATE = State()

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from kplug import model
 from kplug.columns import Columns
+from kplug.errors import TargetError
+from kplug.image.images import Images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.layout import AddressSpace
@@ -21,7 +23,11 @@ class Locator(Protocol):
     """Something that knows one kind of thing in the address space."""
 
     def locate(self, address: int) -> Iterable[Layer]:
-        """The layers that hold a runtime address, widest first; nothing if none does."""
+        """The layers that hold a runtime address, widest first; nothing if none does.
+
+        TargetError, worded for the user, if what would tell cannot be read: the rest of the answer stands, with that as
+        a warning.
+        """
 
 
 class LineSource(Protocol):
@@ -109,9 +115,9 @@ class Resolver:
         lines: LineSource | None = None,
         states: StateSource | None = None,
     ) -> None:
-        self.images = tuple(images)
+        self.images = images if isinstance(images, Images) else Images(images)
         self.space = space
-        machine = images[0].image.machine if images else ""
+        machine = images[0].image.machine if images else space.machine if space else ""
         self._area = AreaLocator(space) if space else None
         self._special = SpecialLocator(machine, space)
         self._percpu_offset = images[0].placement.unmoved if images else None
@@ -125,18 +131,20 @@ class Resolver:
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()
+        warnings: list[str] = []
         held: Piece | None = None
-        for placed in self.images:
-            piece = placed.piece(address)
-            if piece is None:
-                continue
-            held = piece
+        try:
+            found = self.images.holding(address)
+        except TargetError as error:  # of a module that is in memory alone
+            found = None
+            warnings.append(str(error))
+        if found is not None:
+            placed, held = found
             link_address = None if placed.image.is_module else placed.placement.link(address)
-            region_class = piece.region_class
-            image_layers = placed.layers(address, piece)
+            region_class = held.region_class
+            image_layers = placed.layers(address, held)
             if self.lines is not None:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
-            break
         is_percpu_offset = self._percpu_offset is not None and address in self._percpu_offset
         if is_percpu_offset or not image_layers:
             layers += self._special.locate(address)
@@ -148,10 +156,18 @@ class Resolver:
             layers.append(_PERCPU_TEMPLATE)
         layers += image_layers
         for locator in self._locators:
-            layers += locator.locate(address)
+            try:
+                layers += locator.locate(address)
+            except TargetError as error:
+                warnings.append(str(error))
+        if region_class == model.NO_CLASS and any(layer.kind == model.PERCPU for layer in layers):
+            region_class = model.PERCPU_CLASS
         state = UNKNOWN_STATE
         if self.states is not None:
-            state = self.states.state(address)
+            try:
+                state = self.states.state(address)
+            except TargetError as error:
+                warnings.append(str(error))
             if state.mapped and state.freed is None and held is not None and held.freed_after_boot is False:
                 state = replace(state, freed=False)  # the kernel never frees it: no page needs to be looked at
         return Annotation(
@@ -161,6 +177,7 @@ class Resolver:
             region_class=region_class,
             layers=tuple(layers),
             state=state,
+            warnings=tuple(dict.fromkeys(warnings)),
         )
 
     def bulk(self, addresses: Iterable[int]) -> Columns:

@@ -11,6 +11,7 @@ from kplug import model
 from kplug.errors import ExpressionError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.facts import static_facts
+from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
@@ -52,7 +53,7 @@ class Session:
         missing: Sequence[Missing] = (),
         hints: Hints = NO_HINTS,
     ) -> None:
-        self.images = tuple(images)
+        self.images = images if isinstance(images, Images) else Images(images)
         self.target = target
         self.warnings = tuple(warnings)
         self.ways = tuple(ways)
@@ -82,7 +83,7 @@ class Session:
     @property
     def main(self) -> PlacedImage | None:
         """The vmlinux, or None."""
-        return next((placed for placed in self.images if not placed.image.is_module), None)
+        return self.images.main
 
     def places(self, expression: str) -> tuple[Place, ...]:
         """The runtime addresses an expression means. The common grammar first, then the host's own evaluation.
@@ -102,7 +103,7 @@ class Session:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
-            warnings = self._warnings(annotation)
+            warnings = (*self._warnings(annotation), *annotation.warnings)
             if place.note is not None:
                 warnings = (*warnings, place.note)
             yield replace(annotation, warnings=warnings) if warnings else annotation

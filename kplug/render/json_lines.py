@@ -38,7 +38,14 @@ MAX_REMEMBERED = 200_000
 
 @cache
 def _state(state: State) -> str:
-    return _encode({"mapped": state.mapped, "permissions": state.permissions, "freed": state.freed})
+    return _encode(
+        {
+            "mapped": state.mapped,
+            "permissions": state.permissions,
+            "freed": state.freed,
+            "page_size": state.page_size,
+        }
+    )
 
 
 class JsonLines:

@@ -10,6 +10,9 @@ from kplug.model import Annotation, Layer
 # Special values that say no more than the area does.
 _WHOLE_AREAS = frozenset(("user", "non-canonical"))
 _IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
+# What memory tells of who has the address now; a later one in an answer is the narrower. A page is named where nothing
+# says more.
+_OWNERS = frozenset((model.VMAP, model.SLAB, model.STACK, model.TASK, model.PAGETABLE, model.VMA, model.ALIAS))
 
 
 class Summary(NamedTuple):
@@ -25,7 +28,7 @@ class Summary(NamedTuple):
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
-    area = special = module = section = narrowest = None
+    area = special = module = section = narrowest = owner = page = percpu = None
     regions = []
     address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
@@ -44,13 +47,24 @@ def summarize(annotation: Annotation) -> Summary:
             special = special or layer
         elif kind == model.MODULE:
             module = layer
+        elif kind in _OWNERS:
+            owner = layer
+        elif kind == model.PAGE:
+            page = layer
+        elif kind == model.PERCPU:
+            percpu = layer
     # As the kernel prints it: the module in brackets behind the symbol.
     tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
     if section is not None:
         tail += (section.name,)
     if regions:
         tail += (f"[{' > '.join(regions)}]",)
-    shown = narrowest or special or area
+    if percpu is not None:
+        tail += (f"({percpu.name})",)
+    if narrowest is not None and annotation.state.freed:
+        now = owner or page
+        tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
+    shown = narrowest or special or owner or percpu or page or area
     if (
         not tail
         and area is not None
@@ -81,7 +95,22 @@ def _words(layer: Layer, address: int, executable: bool = False) -> str:
         return f"padding after {after}" if layer.name == "padding" else f"between {after} and {before}"
     if layer.kind == model.SPECIAL or layer.start is None:
         return layer.name
+    if layer.kind in _OWNERS or layer.kind == model.PAGE:
+        return now_words(layer, address)
     words = f"{layer.name}+{address - layer.start:#x}"
     # Code labels have no size as a rule; of data it means that nobody says how far it goes.
     unsure = layer.kind == model.SYMBOL and layer.details["sizeless"] and address != layer.start and not executable
     return f"{words} (sizeless)" if unsure else words
+
+
+def now_words(layer: Layer, address: int) -> str:
+    """What memory says of who has the address: `slab object task_struct+0x18`, `stack of 1 (init)+0x3f80`."""
+    details, offset = layer.details, layer.offset(address) or 0
+    if layer.kind == model.SLAB:
+        state = details.get("state")
+        free = f"{state} " if state and state != "allocated" else ""
+        return f"{free}slab object {layer.name}+{offset:#x}" if details.get("object") else f"slab {layer.name}"
+    if layer.kind == model.PAGE:
+        return f"{layer.name}+{offset:#x}"
+    prefix = {model.STACK: "stack of ", model.ALIAS: "alias of ", model.TASK: "task ", model.VMAP: "vmap "}
+    return f"{prefix.get(layer.kind, '')}{layer.name}+{offset:#x}"

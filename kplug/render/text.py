@@ -245,6 +245,56 @@ def _special_words(layer: Layer) -> tuple[str, bool]:
     return f"{layer.name}: {layer.details['meaning']}{guess}", False
 
 
+def _percpu_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details.get('kind') or ''}".rstrip()
+    if details.get("variable"):
+        words += f"  {details['variable']}"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _page_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = [layer.name]
+    if details.get("pfn") is not None:
+        words += [f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
+    if details.get("refcount") is not None:
+        words.append(f"refcount {details['refcount']}, mapcount {details['mapcount']}")
+    words.append(details.get("flags") or "")
+    return "  ".join(filter(None, words)), False
+
+
+def _slab_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details.get('state') or ''}".rstrip()
+    if details.get("object_size") is not None:
+        words += f"  object size {details['object_size']:#x}"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _vmap_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = [layer.name]
+    if details.get("pages"):
+        words.append(f"{details['pages']} pages")
+    words += [details.get("flags") or "", "guard page" if details.get("guard") else ""]
+    return f"{'  '.join(filter(None, words)):<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _stack_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = layer.name
+    if details.get("depth") is not None:
+        words += f"  depth {details['depth']:#x}"
+    if details.get("guard"):
+        words += "  guard page"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
+def _alias_words(layer: Layer) -> tuple[str, bool]:
+    return f"{layer.details.get('of') or ''}  {layer.name}  ({layer.details.get('why') or ''})", True
+
+
 _LAYER_WORDS = {
     model.AREA: _area_words,
     model.IMAGE: _image_words,
@@ -256,6 +306,12 @@ _LAYER_WORDS = {
     model.LINE: _line_words,
     model.GAP: _gap_words,
     model.SPECIAL: _special_words,
+    model.PERCPU: _percpu_words,
+    model.PAGE: _page_words,
+    model.SLAB: _slab_words,
+    model.VMAP: _vmap_words,
+    model.STACK: _stack_words,
+    model.ALIAS: _alias_words,
 }
 
 
@@ -263,7 +319,18 @@ def _state_words(state: State) -> str:
     """What memory says, in words; what is not known is left out."""
     words = []
     if state.mapped is not None:
-        words.append(f"mapped {state.permissions or ''}".rstrip() if state.mapped else "not mapped")
+        mapped = f"mapped {state.permissions or ''}".rstrip()
+        if state.page_size is not None:
+            mapped += f" by a page of {size_words(state.page_size)}"
+        words.append(mapped if state.mapped else "not mapped")
     if state.freed is not None:
         words.append("freed" if state.freed else "not freed")
     return "; ".join(words)
+
+
+def size_words(size: int) -> str:
+    """A number of bytes in the largest binary unit that divides it: "2 MiB"."""
+    for shift, unit in ((60, "EiB"), (50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift} {unit}"
+    return f"{size:#x} bytes"

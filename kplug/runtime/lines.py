@@ -29,7 +29,7 @@ class DrgnLines:
             import drgn
         except ImportError:
             raise UsageError(
-                "source lines (-l) are read through drgn, which is not installed: pip install 'kplug[drgn]'"
+                "source lines (-l) are read through drgn, which is not installed: pip install drgn"
             ) from None
         if not hasattr(drgn.Program, "source_location"):  # 0.1.0
             raise UsageError("source lines (-l) need drgn 0.1.0 or newer: pip install --upgrade drgn")

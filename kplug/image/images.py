@@ -1,0 +1,42 @@
+"""The images of one kernel together: which of them holds an address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from kplug.image.placed import Piece, PlacedImage
+
+
+class Images(Sequence[PlacedImage]):
+    """The vmlinux first, where there is one, then modules.
+
+    A kernel that runs has more modules than most questions touch: `kplug.runtime.modules` makes theirs when they are
+    asked for, behind the same face.
+    """
+
+    def __init__(self, images: Sequence[PlacedImage] = ()) -> None:
+        self._images = tuple(images)
+
+    @overload
+    def __getitem__(self, index: int) -> PlacedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PlacedImage]: ...
+    def __getitem__(self, index: int | slice) -> PlacedImage | Sequence[PlacedImage]:
+        return self._images[index]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def main(self) -> PlacedImage | None:
+        """The vmlinux, or None."""
+        return next((placed for placed in self._images if not placed.image.is_module), None)
+
+    def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
+        """The image that holds a runtime address, and the piece of it; None if none does."""
+        for placed in self._images:
+            piece = placed.piece(address)
+            if piece is not None:
+                return placed, piece
+        return None

@@ -1,0 +1,53 @@
+"""A `Session` of the core over a drgn Program: the images in their places, the facts of memory, and the locators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kplug.expressions import Hints
+from kplug.facts import memory_facts
+from kplug.image.opening import open_vmlinux
+from kplug.image.placed import PlacedImage
+from kplug.placement import slid
+from kplug.resolver import Locator
+from kplug.runtime.kernel import Kernel
+from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.runtime.target import DrgnTarget
+from kplug.session import Session
+
+HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide="--vmcoreinfo FILE")
+
+
+def open_session(request: Request) -> Session:
+    """Open what the user named and make a session of it. KplugError, worded for the user, if that cannot be."""
+    return session_of(open_kernel(request))
+
+
+def session_of(opened: Opened) -> Session:
+    """The session of a kernel that is open."""
+    image = _placed_vmlinux(opened)
+    kernel = Kernel(opened.prog, image, live=opened.live)
+    return Session(
+        kernel.images,
+        target=DrgnTarget(kernel, opened.description),
+        facts=memory_facts(image, kernel.read) if image is not None else None,
+        locators=locators(kernel),
+        warnings=opened.warnings,
+        ways=opened.how,
+        hints=HINTS,
+    )
+
+
+def locators(kernel: Kernel) -> Sequence[Locator]:
+    """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
+    return ()
+
+
+def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
+    if opened.vmlinux is None:
+        return None
+    image = open_vmlinux(opened.vmlinux)
+    offset = re.search(r"^KERNELOFFSET=([0-9a-f]+)$", opened.vmcoreinfo, re.MULTILINE)
+    slide = int(offset.group(1), 16) if offset else 0
+    return PlacedImage(image, slid(image.sections, slide, "KERNELOFFSET in VMCOREINFO"))
