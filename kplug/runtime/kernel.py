@@ -12,6 +12,7 @@ from kplug.errors import TargetError
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.memory import UnmappedError
+from kplug.runtime.vmcoreinfo import VmcoreInfo
 
 T = TypeVar("T")
 
@@ -40,12 +41,20 @@ class Kernel:
     """The Program, the vmlinux in its place where there is one, and what was read, as long as it holds.
 
     `image` is None without a vmlinux; then only what needs no symbols and types can be asked. `has_types` says whether
-    drgn has the kernel's DWARF.
+    drgn has the kernel's DWARF. `vmcoreinfo` is what the kernel told of itself, empty where nothing is known of it.
     """
 
-    def __init__(self, prog: drgn.Program, image: PlacedImage | None, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        prog: drgn.Program,
+        image: PlacedImage | None,
+        *,
+        live: bool = False,
+        vmcoreinfo: VmcoreInfo | None = None,
+    ) -> None:
         self.prog = prog
         self.image = image
+        self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.images: Images = Images([image] if image is not None else [])
         self.live = live
         self._remembered: dict[object, Any] = {}

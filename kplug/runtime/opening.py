@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import drgn
 
 from kplug.errors import InputError
+from kplug.runtime.vmcoreinfo import VmcoreInfo
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Request:
 class Opened:
     """A Program that stands on a kernel. `vmlinux` is the file with its symbols, None if there is none.
 
-    `description` names the target for the user, `vmcoreinfo` is the note's text, `how` says what the dump did not state
+    `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
     and where it was found; `warnings` go with every answer.
     """
 
@@ -37,7 +38,7 @@ class Opened:
     description: str
     live: bool
     vmlinux: str | None
-    vmcoreinfo: str
+    vmcoreinfo: VmcoreInfo
     how: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     module_directories: tuple[str, ...] = ()
@@ -64,4 +65,4 @@ def open_kernel(request: Request) -> Opened:
         raise InputError(f"{request.core or request.qemu or '/proc/kcore'}: {error}") from None
     vmlinux = prog.main_module().debug_file_path
     text = prog["VMCOREINFO"].string_().decode("utf-8", "replace")
-    return Opened(prog, description, live, vmlinux, text)
+    return Opened(prog, description, live, vmlinux, VmcoreInfo(text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from kplug.expressions import Hints
@@ -27,7 +26,7 @@ def open_session(request: Request) -> Session:
 def session_of(opened: Opened) -> Session:
     """The session of a kernel that is open."""
     image = _placed_vmlinux(opened)
-    kernel = Kernel(opened.prog, image, live=opened.live)
+    kernel = Kernel(opened.prog, image, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
     return Session(
         kernel.images,
         target=DrgnTarget(kernel, opened.description),
@@ -48,6 +47,4 @@ def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
     if opened.vmlinux is None:
         return None
     image = open_vmlinux(opened.vmlinux)
-    offset = re.search(r"^KERNELOFFSET=([0-9a-f]+)$", opened.vmcoreinfo, re.MULTILINE)
-    slide = int(offset.group(1), 16) if offset else 0
-    return PlacedImage(image, slid(image.sections, slide, "KERNELOFFSET in VMCOREINFO"))
+    return PlacedImage(image, slid(image.sections, opened.vmcoreinfo.slide or 0, "KERNELOFFSET in VMCOREINFO"))
