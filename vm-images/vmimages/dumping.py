@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import makedumpfile, paths
 from .errors import VMError
@@ -21,7 +22,7 @@ from .truth import GroundTruth
 
 LAYOUT = 1
 # The machine whose dumps lie under the kernel's plain name.
-_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False}
+_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "kaslr": True}
 
 # What QEMU writes itself: its own name of the format, and whether addresses are virtual ones.
 QEMU_FORMATS: dict[str, tuple[str, bool]] = {
@@ -93,13 +94,15 @@ def dumps(
     memory: int = 256,
     cpus: int = 2,
     pti: bool = False,
+    la57: bool = False,
+    kaslr: bool = True,
 ) -> DumpSet:
     """Dumps of the kernel `name` from the cache, made in one boot if they aren't there; no formats means all.
 
     The machine has a CPU in user mode (the last) and one in the kernel (the first).
     """
     files = fetch(name, quiet=quiet)
-    options = {"memory": memory, "cpus": cpus, "pti": pti}
+    options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "kaslr": kaslr}
     label = name + "".join(f"-{key}{value}" for key, value in options.items() if value != _DEFAULTS[key])
     place = paths.cache_root() / "dumps" / label
     for wanted in formats:
@@ -111,23 +114,21 @@ def dumps(
         if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
             return found
         present = tuple(found.paths) if found is not None else ()
-        _make(files, place, (*present, *formats) if formats else (), memory=memory, cpus=cpus, pti=pti, quiet=quiet)
+        _make(files, place, (*present, *formats) if formats else (), options, quiet=quiet)
     found = _cached(files, place)
     if found is None:
         raise VMError(f"{place} isn't whole right after it was made")
     return found
 
 
-def _make(
-    files: KernelFiles, place: Path, formats: Sequence[str], *, memory: int, cpus: int, pti: bool, quiet: bool
-) -> None:
+def _make(files: KernelFiles, place: Path, formats: Sequence[str], options: dict[str, Any], *, quiet: bool) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     for left in place.parent.glob(f".{place.name}.*"):  # what a killed run left; the lock says nobody uses it
         paths.remove_tree(left)
     temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
-        spin = cpus - 1 if cpus > 1 else None
-        with boot(files.name, cpus=cpus, memory=memory, pti=pti, spin=spin, quiet=quiet) as vm:
+        spin = options["cpus"] - 1 if options["cpus"] > 1 else None
+        with boot(files.name, **options, spin=spin, quiet=quiet) as vm:
             names = tuple(dict.fromkeys(formats)) or available(vm.qmp)
             vm.truth(temporary / "truth")
             # All dumps are of this moment. QEMU takes the first CPU's page tables for `paging`: were that one in user
