@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import drgn
 
@@ -13,6 +13,9 @@ from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.memory import UnmappedError
 from kplug.runtime.vmcoreinfo import VmcoreInfo
+
+if TYPE_CHECKING:
+    from kplug.runtime.modules import Modules
 
 T = TypeVar("T")
 
@@ -109,6 +112,13 @@ class Kernel:
             return None
         symbols = self.image.image.symbols.exact(name)
         return self.image.symbol_address(symbols[0]) if symbols else None
+
+    @property
+    def modules(self) -> Modules:
+        """The loaded modules; their list is read at the first question about it."""
+        from kplug.runtime.modules import Modules
+
+        return self.remembered("modules", lambda: Modules(self))
 
     @property
     def has_types(self) -> bool:
