@@ -29,7 +29,9 @@ MAX_USERS = MAX_MODULES
 MAX_MEMORY_BYTES = 1 << 31
 # Names of sections and the text of MODULE_VERSION, in bytes.
 MAX_TEXT_BYTES = 512
+# A build ID has 20 bytes as a rule, 64 at most; its note a header and the owner besides.
 _MAX_NOTE_BYTES = 4096
+_NOTE_HEADER = struct.Struct("<III")
 
 TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
 INIT, INIT_TEXT, INIT_DATA, INIT_RODATA = "init", "init_text", "init_data", "init_rodata"
@@ -47,6 +49,8 @@ MEMORY_TYPES = {
 }
 _STATES = {0: "live", 1: "coming", 2: "going", 3: "unformed"}  # enum module_state
 
+# On 64-bit machines the kernel has the upper half of the addresses.
+KERNEL_HALF = 1 << 63
 _MASK = (1 << 64) - 1
 
 
@@ -144,14 +148,20 @@ class Module:
         for section in sections:
             part = self.part_at(section.start)
             if section.name == ".note.gnu.build-id" and part is not None:
-                size = min(part.end - section.start, _MAX_NOTE_BYTES)
-                # In page by page: the note is some 36 bytes, and the page after it may not be in the dump.
-                size = min(size, 4096 - section.start % 4096)
-                note = try_read(self._kernel.read, section.start, size)
-                found = build_id_in(notes_in(note or b"", little_endian=True))
-                if found is not None:
-                    return found
+                return self._build_id_at(section.start, part.end)
         return None
+
+    def _build_id_at(self, start: int, end: int) -> str | None:
+        """The build ID in the note at `start`, of which nothing lies beyond `end`."""
+        header = try_read(self._kernel.read, start, _NOTE_HEADER.size)
+        if header is None:
+            return None
+        name_size, description_size, _ = _NOTE_HEADER.unpack(header)
+        size = _NOTE_HEADER.size + (name_size + 3 & ~3) + description_size
+        if size > min(end - start, _MAX_NOTE_BYTES):
+            return None
+        note = try_read(self._kernel.read, start, size)
+        return build_id_in(notes_in(note, little_endian=True)) if note is not None else None
 
     @cached_property
     def all_sections(self) -> tuple[ModuleSection, ...]:
@@ -208,6 +218,8 @@ class Modules:
             while node != head:
                 if node in seen or len(found) >= MAX_MODULES:
                     raise TargetError("it loops" if node in seen else f"it has more than {MAX_MODULES}")
+                if node < KERNEL_HALF:
+                    raise TargetError(f"it goes on at {node:#x}, which is no kernel address")
                 seen.add(node)
                 found.append(layout.module(node - layout.offset("list") & _MASK))
                 node = layout.pointer(node)

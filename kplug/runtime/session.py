@@ -25,17 +25,21 @@ def open_session(request: Request) -> Session:
 
 def session_of(opened: Opened) -> Session:
     """The session of a kernel that is open."""
-    image = _placed_vmlinux(opened)
-    kernel = Kernel(opened.prog, image, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+    kernel = kernel_of(opened)
     return Session(
         kernel.images,
         target=DrgnTarget(kernel, opened.description),
-        facts=memory_facts(image, kernel.read) if image is not None else None,
+        facts=memory_facts(kernel.image, kernel.read) if kernel.image is not None else None,
         locators=locators(kernel),
         warnings=opened.warnings,
         ways=opened.how,
         hints=HINTS,
     )
+
+
+def kernel_of(opened: Opened) -> Kernel:
+    """What the locators share, of a kernel that is open."""
+    return Kernel(opened.prog, _placed_vmlinux(opened), live=opened.live, vmcoreinfo=opened.vmcoreinfo)
 
 
 def locators(kernel: Kernel) -> Sequence[Locator]:

@@ -1,0 +1,59 @@
+"""A dump with some bytes of its memory replaced: what a crash, or somebody hostile, might have left there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import drgn
+from drgn.helpers.linux.mm import follow_phys
+
+from kplug.runtime.kernel import Kernel
+from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.runtime.session import kernel_of
+
+_PAGE = 4096
+
+
+def open_dump(dump: Path, vmlinux: Path | None, *module_directories: Path) -> Opened:
+    """The dump, open. Only of the format "elf" (physical addresses) do all aliases of what `patch` changes change."""
+    symbols = (str(vmlinux),) if vmlinux is not None else ()
+    return open_kernel(Request(str(dump), symbols=symbols, module_directories=tuple(map(str, module_directories))))
+
+
+def open_patchable(dump: Path, vmlinux: Path | None, *module_directories: Path) -> Kernel:
+    """The kernel in the dump, to be looked at and patched."""
+    return kernel_of(open_dump(dump, vmlinux, *module_directories))
+
+
+def patch(kernel: Kernel, address: int, data: bytes) -> None:
+    """Replace the bytes at a kernel virtual address, at all of its aliases; what `kernel` remembers is forgotten.
+
+    The file stays as it is: only this Program sees the change. Later patches go over earlier ones.
+    """
+    for start in range(address - address % _PAGE, address + len(data), _PAGE):
+        first, last = max(start, address), min(start + _PAGE, address + len(data))
+        physical = follow_phys(kernel.prog["init_mm"].address_of_(), first).value_()
+        _replace(kernel.prog, physical, data[first - address : last - address])
+    kernel.moved()
+
+
+def patch_physical(kernel: Kernel, address: int, data: bytes) -> None:
+    """Replace the bytes at a physical address, as `patch` does."""
+    _replace(kernel.prog, address, data)
+    kernel.moved()
+
+
+def unmap(kernel: Kernel, address: int, size: int) -> None:
+    """Take whole pages at a kernel virtual address out of the dump, as makedumpfile does."""
+
+    def absent(address: int, count: int, offset: int, physical: bool) -> bytes:
+        raise drgn.FaultError("memory was not saved in the dump", address)
+
+    for start in range(address, address + size, _PAGE):
+        physical = follow_phys(kernel.prog["init_mm"].address_of_(), start).value_()
+        kernel.prog.add_memory_segment(physical, _PAGE, absent, True)
+    kernel.moved()
+
+
+def _replace(prog: drgn.Program, physical: int, data: bytes) -> None:
+    prog.add_memory_segment(physical, len(data), lambda _, count, offset, __: data[offset : offset + count], True)
