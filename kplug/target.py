@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Protocol
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Register(NamedTuple):
+    """A register of the selected frame; its value is None where the frame's caller did not save it."""
+
+    name: str
+    value: int | None
+
+
+class FramePlace(NamedTuple):
+    """A frame of the selected stack, as the host's unwinder has it: innermost 0, inlined functions counted.
+
+    `interrupted`: it did not call the frame inside it, an exception or interrupt came (its pc is no return address).
+    """
+
+    number: int
+    pc: int
+    sp: int
+    function: str | None
+    is_inline: bool = False
+    interrupted: bool = False
+
+
+class StackBounds(NamedTuple):
+    """The stack that holds an address: `[start, end)`, whose it is, and how that is known."""
+
+    start: int
+    end: int
+    owner: str
+    source: str
 
 
 class Target(Protocol):
@@ -23,3 +53,15 @@ class Target(Protocol):
 
     def generation(self) -> Hashable:
         """Changes whenever what was read may no longer hold: the target ran, other object files were loaded."""
+
+    def registers(self) -> Sequence[Register]:
+        """All registers of the selected frame, in the architecture's usual order. TargetError if there are none."""
+
+    def stack_pointer(self) -> int | None:
+        """The selected frame's stack pointer; None if there are no registers."""
+
+    def frames(self) -> Sequence[FramePlace]:
+        """The frames of the selected stack, innermost first; none where the host cannot unwind it. Never raises."""
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        """The kernel stack that holds an address; None if it is on no stack that is known."""

@@ -46,6 +46,11 @@ def _is_elsewhere(kernel: PlacedImage) -> bool:
     return applied is not None and applied != kernel.placement.slide
 
 
+def in_place(kernel: PlacedImage) -> bool:
+    """Whether gdb has the kernel's symbols, and where the kernel is."""
+    return applied_slide(kernel.image) == kernel.placement.slide
+
+
 def moved(address: int, kernel: PlacedImage) -> int:
     """Where in memory is what gdb's symbols have at `address`."""
     placement = kernel.placement

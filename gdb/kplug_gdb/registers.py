@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gdb
 
 _MASK = (1 << 64) - 1
@@ -61,3 +63,36 @@ def forget() -> None:
         gdb.execute("maintenance flush register-cache", to_string=True)
     except gdb.error:
         gdb.execute("flushregs", to_string=True)  # its name up to gdb 10
+
+
+def of_selected_frame() -> Iterator[tuple[str, int | None]]:
+    """Name and value of each register that holds a number of at most 64 bits; None where it was not saved.
+
+    gdb.error if there is no frame.
+    """
+    frame = gdb.selected_frame()
+    architecture = frame.architecture()
+    others = {each.name for group in ("float", "vector") for each in architecture.registers(group)}
+    names = (each.name for group in ("general", "system") for each in architecture.registers(group))
+    for name in dict.fromkeys(names):
+        if name in others:
+            continue
+        try:
+            value = frame.read_register(name)
+            number = None if value.is_optimized_out else int(value) & _MASK
+        except (gdb.error, ValueError, TypeError):
+            continue  # the stub does not have it
+        yield name, number
+
+
+def frames(limit: int = 1024) -> Iterator[tuple[gdb.Frame, int]]:
+    """gdb's frames with their numbers, innermost first; ends where gdb cannot go on."""
+    try:
+        frame: gdb.Frame | None = gdb.newest_frame()
+        for number in range(limit):
+            if frame is None:
+                return
+            yield frame, number
+            frame = frame.older()
+    except gdb.error:
+        return

@@ -9,7 +9,8 @@ import gdb
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
-from kplug_gdb import linked, watch
+from kplug.target import FramePlace, Register, StackBounds
+from kplug_gdb import linked, registers, watch
 from kplug_gdb.corefile import core_path
 from kplug_gdb.reading import has_process, read_plainly
 from kplug_gdb.values import as_address, is_place, symbol_address
@@ -17,6 +18,7 @@ from kplug_gdb.views import PhysicalCoreView, View
 
 # What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
 _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
+_MASK = (1 << 64) - 1
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
@@ -85,6 +87,62 @@ class GdbTarget:
 
     def generation(self) -> Hashable:
         return watch.generation()
+
+    def registers(self) -> Sequence[Register]:
+        if not has_process():
+            raise TargetError("no target, so there are no registers")
+        try:
+            return tuple(Register(name, value) for name, value in registers.of_selected_frame())
+        except gdb.error as error:
+            raise TargetError(f"no registers: {str(error).strip().splitlines()[0]}") from None
+
+    def stack_pointer(self) -> int | None:
+        try:
+            return int(gdb.selected_frame().read_register("sp")) & _MASK
+        except (gdb.error, ValueError):
+            return None
+
+    def frames(self) -> Sequence[FramePlace]:
+        """gdb's frames. Without the kernel's symbols in place gdb guesses them: then only the innermost is one."""
+        found = []
+        trusted = self.kernel is not None and linked.in_place(self.kernel)
+        for frame, number in registers.frames():
+            if number and not trusted:
+                break
+            try:
+                sp = int(frame.read_register("sp")) & _MASK
+                pc = int(frame.pc()) & _MASK
+            except (gdb.error, ValueError):
+                break
+            inner = frame.newer()
+            interrupted = number == 0 or (inner is not None and inner.type() == gdb.SIGTRAMP_FRAME)
+            found.append(FramePlace(number, pc, sp, frame.name(), frame.type() == gdb.INLINE_FRAME, interrupted))
+        return tuple(found)
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        """A guess from how task stacks are aligned: vmalloc'ed ones by their size (THREAD_ALIGN)."""
+        size, source = _thread_size()
+        if size is None or not address >> 63:
+            return None
+        start = address & -size
+        return StackBounds(start, start + size, f"a stack of {size >> 10} KiB, aligned by its size", source)
+
+
+def _thread_size() -> tuple[int | None, str]:
+    """The size of a task's stack and how it is known."""
+    try:
+        return int(gdb.lookup_type("union thread_union").sizeof), "the size of thread_union; the bounds are a guess"
+    except gdb.error:
+        pass
+    try:
+        machine = gdb.selected_frame().architecture().name()
+    except gdb.error:
+        return None, ""
+    # arch/x86/include/asm/page_64_types.h, THREAD_SIZE_ORDER without KASAN; arch/arm64/include/asm/memory.h,
+    # MIN_THREAD_SHIFT.
+    if machine.startswith(("i386:x86-64", "aarch64")):
+        return 1 << 14, "the usual size of a task's stack; the bounds are a guess"
+    return None, ""
 
 
 def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:

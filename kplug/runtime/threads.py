@@ -1,0 +1,224 @@
+"""Threads of a drgn target, their frames and registers, and which of them is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import drgn
+from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.pid import find_task
+from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
+
+from kplug.errors import KplugError, TargetError, UsageError
+from kplug.registers import ordered
+from kplug.runtime.kernel import Kernel, fault_words, reading
+
+
+class Frame(NamedTuple):
+    """A frame of a stack, innermost 0; an inlined function is a frame too and shares its caller's registers.
+
+    `function` is the name in the debug information, else the symbol's, None if neither is known. `registers` are those
+    known in the frame, by name, in the architecture's usual order. `interrupted`: the frame made no call, an interrupt
+    or exception came; its pc is then the instruction itself, no return address. `drgn_frame` is drgn's own.
+    """
+
+    number: int
+    pc: int
+    sp: int
+    function: str | None
+    registers: dict[str, int]
+    is_inline: bool
+    interrupted: bool
+    drgn_frame: Any = None
+
+
+class Thread(NamedTuple):
+    """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`."""
+
+    tid: int
+    comm: str
+    cpu: int | None
+    crashed: bool
+    task: Any
+
+    def __str__(self) -> str:
+        where = f" on CPU {self.cpu}" if self.cpu is not None else ""
+        return f"{self.tid} ({self.comm}){where}{', crashed' if self.crashed else ''}"
+
+
+@contextmanager
+def _drgn_answers(what: str) -> Iterator[None]:
+    """`reading`, and what drgn's unwinder raises as bare Exception."""
+    try:
+        with reading(what):
+            yield
+    except KplugError:
+        raise
+    except drgn.FaultError as error:
+        raise TargetError(f"{what}: {fault_words(error)}") from None
+    except Exception as error:  # drgn's own type for what its libraries say
+        raise TargetError(f"{what}: {' '.join(str(error).split())}") from None
+
+
+class Selection:
+    """The thread and the frame that a person works with; both are chosen at the first question about them.
+
+    All methods raise TargetError, worded for the user, if memory or debug information does not tell.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._thread: Thread | None = None
+        self._generation: object = None
+        self._frame = 0
+
+    # -- threads -------------------------------------------------------------------------------------------------------
+
+    def threads(self) -> Sequence[Thread]:
+        """The crashed thread first, then the tasks on the CPUs, in the CPUs' order."""
+        threads: Sequence[Thread] = self._kernel.remembered("threads", self._find_threads)
+        return threads
+
+    @property
+    def thread(self) -> Thread:
+        """The selected thread: at first the crashed one, of a dump without one CPU 0's task, of a live kernel init."""
+        if self._thread is None:
+            return self._select(self._first())
+        if self._generation != self._kernel.generation:  # it ran on: the task may be on another CPU now, or have ended
+            self._select(self._again(self._thread))
+        return self._thread
+
+    def select_thread(self, tid: int) -> Thread:
+        """Select a task by its ID, as the init namespace has it, and its innermost frame. UsageError if none has it."""
+        for thread in self.threads():
+            if thread.tid == tid:
+                return self._select(thread)
+        with _drgn_answers(f"task {tid}"):
+            task = find_task(self._kernel.prog, tid)
+            if not task:
+                raise UsageError(f"no task has the ID {tid}")
+            return self._select(self._thread_of(task))
+
+    def select_cpu(self, cpu: int) -> Thread:
+        """Select the task on a CPU, and its innermost frame. UsageError if there is no such CPU."""
+        for thread in self.threads():
+            if thread.cpu == cpu:
+                return self._select(thread)
+        cpus = sorted(thread.cpu for thread in self.threads() if thread.cpu is not None)
+        raise UsageError(f"there is no CPU {cpu}; there are {', '.join(map(str, cpus))}")
+
+    def select_task(self, task: Any) -> Thread:
+        """Select the task of a drgn `struct task_struct *`."""
+        with _drgn_answers("the task"):
+            return self._select(self._thread_of(task))
+
+    def _select(self, thread: Thread) -> Thread:
+        self._thread, self._frame, self._generation = thread, 0, self._kernel.generation
+        return thread
+
+    def _again(self, thread: Thread) -> Thread:
+        """A thread that was selected before the kernel ran on."""
+        if thread.tid == 0:
+            return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
+        with _drgn_answers(str(thread)):
+            task = find_task(self._kernel.prog, thread.tid)
+            if not task or task.value_() != thread.task.value_():
+                self._thread = None
+                raise TargetError(f"the selected task, {thread}, has ended")
+            return self._thread_of(task)
+
+    def _first(self) -> Thread:
+        threads = self.threads()
+        if threads and not self._kernel.live:
+            return threads[0]
+        # Nothing is known of who asks, nor can a task that runs be unwound.
+        with _drgn_answers("the tasks"):
+            return self._thread_of(find_task(self._kernel.prog, 1))
+
+    def _find_threads(self) -> Sequence[Thread]:
+        prog = self._kernel.prog
+        with _drgn_answers("the tasks on the CPUs"):
+            crashed = self._crashed_task()
+            threads = [self._thread_of(crashed, crashed=True)] if crashed is not None else []
+            for cpu in for_each_online_cpu(prog):
+                task = cpu_curr(prog, cpu)
+                if crashed is None or task.value_() != crashed.value_():
+                    threads.append(self._thread_of(task, cpu=cpu))
+        return tuple(threads)
+
+    def _crashed_task(self) -> Any:
+        """The task that panicked; None if the kernel did not."""
+        if self._kernel.live:
+            return None
+        try:
+            return self._kernel.prog.crashed_thread().object
+        except (LookupError, ValueError):  # "panic_cpu is not set"; or there is no such symbol
+            return None
+
+    def _thread_of(self, task: Any, *, cpu: int | None = None, crashed: bool = False) -> Thread:
+        if cpu is None and task_on_cpu(task):
+            cpu = task_cpu(task)
+        comm = task.comm.string_().decode("utf-8", "backslashreplace")
+        return Thread(task.pid.value_(), comm, cpu, crashed, task)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def frames(self) -> Sequence[Frame]:
+        """The frames of the selected thread, innermost first; at least one."""
+        thread = self.thread
+        key = ("frames", thread.task.value_(), thread.cpu)
+        frames: Sequence[Frame] = self._kernel.remembered(key, lambda: self._unwind(thread))
+        return frames
+
+    @property
+    def frame(self) -> Frame:
+        """The selected frame."""
+        frames = self.frames()
+        return frames[min(self._frame, len(frames) - 1)]
+
+    def select_frame(self, number: int) -> Frame:
+        """Select a frame by its number. UsageError if the stack has no such frame."""
+        frames = self.frames()
+        if not 0 <= number < len(frames):
+            raise UsageError(f"there is no frame {number}; the stack has 0 to {len(frames) - 1}")
+        self._frame = number
+        return frames[number]
+
+    def _unwind(self, thread: Thread) -> Sequence[Frame]:
+        if self._kernel.live and thread.cpu is not None:
+            raise TargetError(
+                f"{thread} is running: a kernel that runs has its registers in the CPU, and no stack trace of it "
+                "can be made (tasks that sleep have one)"
+            )
+        with _drgn_answers(f"the stack of {thread}"):
+            trace = self._kernel.prog.stack_trace(thread.task)
+            frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
+        if not frames:
+            raise TargetError(f"the stack of {thread} has no frame that can be found")
+        return tuple(frames)
+
+    def _frame_of(self, number: int, frame: Any) -> Frame:
+        registers = ordered(frame.registers(), self._kernel.machine)
+        try:
+            pc = frame.pc
+        except LookupError:
+            pc = 0
+        try:
+            sp = frame.sp
+        except LookupError:
+            sp = registers.get("rsp", registers.get("sp", 0))
+        name = frame.function_name or self._symbol_name(pc if frame.interrupted else pc - 1)
+        return Frame(number, pc, sp, name, registers, frame.is_inline, frame.interrupted, frame)
+
+    def _symbol_name(self, address: int) -> str | None:
+        """The image's symbol at an address: what debug information of assembly does not have."""
+        try:
+            found = self._kernel.images.holding(address)
+        except TargetError:
+            return None
+        if found is None:
+            return None
+        extent = found[0].image.index.innermost(found[0].placement.link(address))
+        return extent.symbol.name if extent is not None else None
