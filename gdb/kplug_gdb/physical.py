@@ -16,9 +16,10 @@ from contextlib import contextmanager
 import gdb
 from kplug.errors import TargetError
 from kplug.memory import UnmappedError
+from kplug.page_tables import Translation
+from kplug.page_tables.x86_64 import Tables
 from kplug_gdb import registers
 from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
-from kplug_gdb.x86_tables import Tables, Translation, translate
 
 
 def _ask(packet: str) -> bytes:
@@ -114,7 +115,7 @@ def translation(tables: Tables, address: int) -> Translation | None:
     """Where an address leads in these tables, or None."""
     with physical_memory():
         try:
-            return translate(_entry, tables, address)
+            return tables.translate(_entry, address)
         except UnmappedError:
             return None  # a table that lies outside of memory
 
@@ -126,7 +127,7 @@ def read_through(tables: Tables, address: int, size: int) -> bytes:
         while len(data) < size:
             place = address + len(data) & (1 << 64) - 1
             try:
-                found = translate(_entry, tables, place)
+                found = tables.translate(_entry, place)
             except UnmappedError:
                 found = None
             if found is None:

@@ -103,7 +103,9 @@ def _walked_state(address: int, *, kernel: bool) -> State | None:
     if tables is None:
         return None
     found = physical.translation(tables, address)
-    return State(mapped=found is not None, permissions=found.permissions if found else None)
+    if found is None:
+        return State(mapped=False)
+    return State(mapped=True, permissions=found.permissions, page_size=found.page_size)
 
 
 def may_be_isolated() -> bool:

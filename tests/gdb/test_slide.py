@@ -1,12 +1,10 @@
-"""The core's search for the slide, and the page-table walk, on made-up memory: no gdb."""
+"""The core's search for the slide, on made-up memory: no gdb."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -149,52 +147,3 @@ def test_kernel_offset() -> None:
     ):
         assert offset(text) is None
     assert offset(b"KERNELOFFSET=1\n", "CORE ") is None
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    """gdb/kplug_gdb/x86_tables.py, which needs no gdb."""
-    spec = importlib.util.spec_from_file_location("x86_tables", ROOT / "gdb" / "kplug_gdb" / "x86_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["x86_tables"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-NX, PRESENT, WRITE, LARGE = 1 << 63, 1, 2, 0x80
-
-
-def physical(entries: dict[int, int]) -> Callable[[int], int]:
-    return lambda address: entries.get(address, 0)
-
-
-@pytest.mark.parametrize("levels", [4, 5])
-def test_page_tables(tables: ModuleType, levels: int) -> None:
-    address = 0xFFFFFFFF81234567 if levels == 4 else 0xFF11223344556677
-    shifts = [12 + 9 * level for level in range(levels - 1, -1, -1)]
-
-    def walk(leaf_shift: int, leaf: int, upper: int = PRESENT | WRITE, no_execute: bool = True) -> object:
-        entries, table = {}, 0x1000
-        for shift in shifts:
-            slot = table + (address >> shift & 0x1FF) * 8
-            if shift == leaf_shift:
-                entries[slot] = leaf
-                break
-            table += 0x1000
-            entries[slot] = table | upper
-        return tables.translate(physical(entries), tables.Tables(0x1000, levels, no_execute), address)
-
-    found = walk(12, 0x7654000 | PRESENT)
-    assert found == tables.Translation(0x7654000 | address & 0xFFF, 0x1000 - (address & 0xFFF), "r-x")
-    assert walk(12, 0x7654000 | PRESENT | WRITE | NX).permissions == "rw-"  # type: ignore[attr-defined]
-    assert walk(12, 0x7654000 | PRESENT | WRITE | NX, PRESENT).permissions == "r--"  # type: ignore[attr-defined]
-    assert walk(12, 0x7654000 | PRESENT | NX, no_execute=False).permissions == "r-x"  # type: ignore[attr-defined]
-    assert walk(12, 0x7654000 | PRESENT, PRESENT | NX).permissions == "r--"  # type: ignore[attr-defined]
-    for shift in (21, 30):
-        size = 1 << shift
-        found = walk(shift, 3 * size | PRESENT | LARGE | 1 << 12)  # bit 12 is PAT in a large page
-        assert found == tables.Translation(3 * size | address & size - 1, size - (address & size - 1), "r-x")
-    assert walk(12, 0x7654000) is None
-    assert walk(39, LARGE | PRESENT) is None  # no such large page: walked on, into nothing

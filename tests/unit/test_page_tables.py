@@ -1,0 +1,135 @@
+"""Page tables, walked in made-up memory. Real ones: tests/runtime/test_memory*.py and tests/gdb."""
+
+from __future__ import annotations
+
+import pytest
+
+from kplug.page_tables import Translation, aarch64, x86_64
+
+NX, PRESENT, WRITE, LARGE = 1 << 63, 1, 2, 0x80
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_x86_64(levels: int) -> None:
+    address = 0xFFFFFFFF81234567 if levels == 4 else 0xFF11223344556677
+    shifts = [12 + 9 * level for level in range(levels - 1, -1, -1)]
+
+    def walk(
+        leaf_shift: int, leaf: int, upper: int = PRESENT | WRITE, no_execute: bool = True, encryption: int = 0
+    ) -> Translation | None:
+        entries, table = {}, 0x1000
+        for shift in shifts:
+            slot = table + (address >> shift & 0x1FF) * 8
+            if shift == leaf_shift:
+                entries[slot] = leaf | encryption
+                break
+            table += 0x1000
+            entries[slot] = table | upper | encryption
+        tables = x86_64.Tables(0x1000, levels, no_execute, encryption)
+        return tables.translate(lambda slot: entries.get(slot, 0), address)
+
+    def rights(*args: int, no_execute: bool = True) -> str | None:
+        found = walk(*args, no_execute=no_execute)
+        return found.permissions if found else None
+
+    in_page = address & 0xFFF
+    expected = Translation(0x7654000 | in_page, 0x1000 - in_page, "r-x", 0x1000, 0)
+    assert walk(12, 0x7654000 | PRESENT) == expected
+    assert walk(12, 0x7654000 | PRESENT, encryption=1 << 47) == expected
+    assert rights(12, 0x7654000 | PRESENT | WRITE | NX) == "rw-"
+    assert rights(12, 0x7654000 | PRESENT | WRITE | NX, PRESENT) == "r--"
+    assert rights(12, 0x7654000 | PRESENT | NX, no_execute=False) == "r-x"
+    assert rights(12, 0x7654000 | PRESENT, PRESENT | NX) == "r--"
+    for level, shift in ((1, 21), (2, 30)):
+        size = 1 << shift
+        found = walk(shift, 3 * size | PRESENT | LARGE | 1 << 12)  # bit 12 is PAT in a large page
+        assert found == Translation(3 * size | address & size - 1, size - (address & size - 1), "r-x", size, level)
+    assert walk(12, 0x7654000) is None
+    assert walk(39, LARGE | PRESENT) is None  # no such large page: walked on, into nothing
+
+
+VALID, TABLE, PXN, UXN, READ_ONLY, DBM = 1, 2, 1 << 53, 1 << 54, 1 << 7, 1 << 51
+ADDRESS_64 = 0xFFFF_8000_8123_4567
+
+
+def walk_arm64(
+    page_shift: int, address_bits: int, leaf_level: int, leaf: int, *, upper: int = 0, user: bool = False
+) -> Translation | None:
+    """A walk for an address of the upper half through tables that lead to one leaf entry."""
+    tables = aarch64.Tables(0x100000, address_bits, page_shift, user)
+    address, per_level = ADDRESS_64 & (1 << address_bits) - 1, page_shift - 3
+    entries, table = {}, 0x100000
+    for level in range(tables.levels - 1, -1, -1):
+        slot = table + (address >> page_shift + per_level * level & (1 << per_level) - 1) * 8
+        if level == leaf_level:
+            entries[slot] = leaf
+            break
+        table += 1 << page_shift
+        entries[slot] = table | VALID | TABLE | upper
+    return tables.translate(lambda slot: entries.get(slot, 0), ADDRESS_64)
+
+
+@pytest.mark.parametrize(
+    ("page_shift", "address_bits", "levels"),
+    [
+        (12, 39, 3),
+        (12, 48, 4),
+        (12, 52, 5),
+        (14, 36, 2),
+        (14, 47, 3),
+        (14, 48, 4),
+        (14, 52, 4),
+        (16, 42, 2),
+        (16, 52, 3),
+    ],
+)
+def test_arm64_geometries(page_shift: int, address_bits: int, levels: int) -> None:
+    """Documentation/arch/arm64/memory.rst has these: as many levels, pages of that size, blocks one level up."""
+    assert aarch64.Tables(0, address_bits, page_shift).levels == levels
+    size = 1 << page_shift
+    found = walk_arm64(page_shift, address_bits, 0, 7 * size | VALID | TABLE | UXN)
+    in_page = ADDRESS_64 & size - 1
+    assert found == Translation(7 * size | in_page, size - in_page, "rwx", size, 0)
+    block = 1 << page_shift + page_shift - 3
+    found = walk_arm64(page_shift, address_bits, 1, 3 * block | VALID | PXN)
+    in_block = ADDRESS_64 & block - 1
+    assert found == Translation(3 * block | in_block, block - in_block, "rw-", block, 1)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "upper", "user", "expected"),
+    [
+        (0, 0, False, "rwx"),
+        (PXN, 0, False, "rw-"),
+        (UXN, 0, False, "rwx"),
+        (UXN, 0, True, "rw-"),
+        (READ_ONLY, 0, False, "r-x"),
+        (READ_ONLY | DBM | PXN, 0, False, "rw-"),  # clean, and the hardware makes it dirty at the first write
+        (0, 1 << 62, False, "r-x"),
+        (0, 1 << 59, False, "rw-"),
+        (0, 1 << 60, False, "rwx"),
+        (0, 1 << 60, True, "rw-"),
+    ],
+)
+def test_arm64_rights(leaf: int, upper: int, user: bool, expected: str) -> None:
+    found = walk_arm64(12, 48, 0, 0x7654000 | VALID | TABLE | leaf, upper=upper, user=user)
+    assert found is not None
+    assert found.permissions == expected
+
+
+def test_arm64_wide_physical_addresses() -> None:
+    found = walk_arm64(12, 52, 0, 0x7654000 | 0b10 << 8 | VALID | TABLE)  # FEAT_LPA2: bits 9:8 are 51:50
+    assert found is not None
+    assert found.physical == 2 << 50 | 0x7654567
+    found = walk_arm64(12, 48, 0, 0x7654000 | 0b11 << 8 | VALID | TABLE)  # without it, shareability
+    assert found is not None
+    assert found.physical == 0x7654567
+    found = walk_arm64(16, 48, 0, 0x7650000 | 0xA << 12 | VALID | TABLE)  # 64 KiB: bits 15:12 are 51:48
+    assert found is not None
+    assert found.physical == 0xA << 48 | 0x7654567
+
+
+def test_arm64_entries_that_map_nothing() -> None:
+    assert walk_arm64(12, 48, 0, 0x7654000 | TABLE) is None
+    assert walk_arm64(12, 48, 0, 0x7654000 | VALID) is None  # reserved at the lowest level
+    assert walk_arm64(12, 48, 3, 0x7654000 | VALID) is None  # no block at the top
