@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import gdb
 from kplug import __version__
 from kplug.commands.base import Command, Facts, HelpRequestedError, Output, Parser
+from kplug.commands.words import expressions, whole_expression
 from kplug.errors import UsageError
 from kplug_gdb import completion, dependencies, words
 from kplug_gdb.guard import guard
@@ -59,7 +60,8 @@ class WhereCommand(KCommand):
         if not arguments.expressions and not HOST.target.has_memory():
             raise UsageError("kwhere: no address given, and without a target there is no $pc")
         session = HOST.session()
-        arguments.expressions = words.expressions(arguments.expressions, line, session.places) or ["$pc"]
+        whole = whole_expression(line, parser_of(self.command))
+        arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
         return self.command.run(session, arguments)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 import gdb
 from kplug.commands.base import Command
+from kplug.commands.words import long_options
 
 # gdb asks on every Tab; more than a screen of names helps nobody.
 LIMIT = 200
@@ -42,11 +42,7 @@ def options(command: Command) -> list[str]:
     """The long options that the command takes."""
     from kplug_gdb.commands import parser_of
 
-    found = []
-    for action in parser_of(command)._actions:  # argparse has no public list of what was declared
-        if action.help != argparse.SUPPRESS:
-            found += [option for option in action.option_strings if option.startswith("--")]
-    return sorted(found)
+    return long_options(command, parser_of(command))
 
 
 def symbols(stem: str) -> list[str]:

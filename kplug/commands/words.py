@@ -1,0 +1,131 @@
+"""The words of a command line at a prompt: what splits them, what options are, and what is one expression."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kplug.commands.base import Command
+from kplug.errors import ExpressionError, TargetError, UsageError
+
+_OPENING, _CLOSING = "([{", ")]}"
+# Words that mean nothing alone: operators, what an oops prints around a symbol ("? ", "[ext4]").
+_PART = re.compile(r"[-+*/%&|^~!<>=?]+|\[(?![0-9a-fA-F]{8}\]|[0-9a-fA-F]{16}\])[\w.-]+\]")
+
+
+class Line(NamedTuple):
+    """A line as typed: its words, the text they came from, and where its output goes.
+
+    `pipeline` is what the shell is given behind a `|`; `file` and `append` are of `> FILE` and `>> FILE`.
+    """
+
+    words: list[str]
+    text: str
+    pipeline: str | None = None
+    file: str | None = None
+    append: bool = False
+
+
+def split(line: str) -> Line:
+    """A command's line without its name. Quotes hold blanks and are dropped; what stands in brackets stays as it is.
+
+    A `|` or `>` counts outside of both, and not in `->` or `[<ffffffff81a114f4>]`. UsageError if a quote is not closed
+    or a redirection has no file.
+    """
+    words: list[str] = []
+    word: str | None = None
+    depth = position = 0
+    while position < len(line):
+        character = line[position]
+        if character in "\"'":
+            end = line.find(character, position + 1)
+            if end < 0:
+                raise UsageError(f"a {character} is not closed")
+            word = (word or "") + (line[position : end + 1] if depth else line[position + 1 : end])
+            position = end
+        elif character == "\\" and not depth and position + 1 < len(line):
+            position += 1
+            word = (word or "") + line[position]
+        elif not depth and character.isspace():
+            words += [word] if word is not None else []
+            word = None
+        elif not depth and (character == "|" or (character == ">" and _is_redirection(line, position))):
+            words += [word] if word is not None else []
+            return _with_output(words, line, position)
+        else:
+            depth += character in _OPENING
+            depth = max(0, depth - (character in _CLOSING))
+            word = (word or "") + character
+        position += 1
+    return Line(words + ([word] if word is not None else []), line.strip())
+
+
+# "<ffffffff81a114f4>" as older logs print an address.
+_IN_ANGLES = re.compile(r"<[0-9a-fA-F]+$")
+
+
+def _is_redirection(line: str, position: int) -> bool:
+    return not line.startswith("->", position - 1) and not _IN_ANGLES.search(line, 0, position)
+
+
+def _with_output(words: list[str], line: str, position: int) -> Line:
+    """The line's words, and where it sends its output from `position` on."""
+    text, rest = line[:position].strip(), line[position:]
+    if rest.startswith("|"):
+        if not rest[1:].strip():
+            raise UsageError("a shell command is needed after |")
+        return Line(words, text, pipeline=rest[1:].strip())
+    append = rest.startswith(">>")
+    files = split(rest[2 if append else 1 :]).words
+    if len(files) != 1:
+        raise UsageError(f"one file is needed after {'>>' if append else '>'}")
+    return Line(words, text, file=files[0], append=append)
+
+
+def flags(parser: argparse.ArgumentParser) -> list[str]:
+    """The options that the parser takes, but those that want a value."""
+    return [option for action in parser._actions if action.nargs == 0 for option in action.option_strings]
+
+
+def long_options(command: Command, parser: argparse.ArgumentParser | None = None) -> list[str]:
+    """The long options that a command takes (its `parser` if the front end added some)."""
+    found: list[str] = []
+    for action in (parser or command.parser(command.name))._actions:  # argparse has no public list of what was declared
+        if action.help != argparse.SUPPRESS:
+            found += [option for option in action.option_strings if option.startswith("--")]
+    return sorted(found)
+
+
+def whole_expression(text: str, parser: argparse.ArgumentParser) -> str:
+    """The text without the parser's flags, as one expression."""
+    options = "|".join(map(re.escape, flags(parser)))
+    return re.sub(rf"(?:(?<=\s)|^)(?:{options})(?=\s|$)", "", text).strip()
+
+
+def expressions(words: list[str], whole: str, means_something: Callable[[str], object]) -> list[str]:
+    """What the user meant by `words`: each of them, or (`$pc + 4`, `(long)&init_task`) the `whole` text as one.
+
+    The whole counts where a word is only a part of something, or means nothing alone and the whole does.
+    `means_something` raises if not.
+    """
+    if not words or words == [whole]:
+        return words
+    if any(_PART.fullmatch(word) or not _is_balanced(word) for word in words):
+        return [whole]
+    if all(_holds(means_something, word) for word in words):
+        return words
+    return [whole] if _holds(means_something, whole) else words
+
+
+def _is_balanced(word: str) -> bool:
+    return all(word.count(opening) == word.count(closing) for opening, closing in zip(_OPENING, _CLOSING))
+
+
+def _holds(means_something: Callable[[str], object], text: str) -> bool:
+    try:
+        means_something(text)
+    except (ExpressionError, TargetError):
+        return False
+    return True
