@@ -160,6 +160,8 @@ class Resolver:
                 layers += locator.locate(address)
             except TargetError as error:
                 warnings.append(str(error))
+        if not is_percpu_offset and any(layer.details.get("what") == "percpu-offset" for layer in layers):
+            layers = [layer for layer in layers if layer.details.get("what") != "user"]
         if region_class == model.NO_CLASS and any(layer.kind == model.PERCPU for layer in layers):
             region_class = model.PERCPU_CLASS
         state = UNKNOWN_STATE

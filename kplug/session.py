@@ -14,6 +14,7 @@ from kplug.facts import static_facts
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
+from kplug.percpu import Instances, Wanted, wanted_instance
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.area import IMAGE_MAPPING
@@ -35,7 +36,7 @@ class Session:
     `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
     those of the address space, where more is known than the vmlinux tells. `warnings` go with every answer; `ways` are
     those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks,
-    `hints` its words for what a person can do.
+    `percpu` what finds a CPU's own variables, `hints` its words for what a person can do.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Session:
         lines: LineSource | None = None,
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
+        percpu: Instances | None = None,
         warnings: Sequence[str] = (),
         ways: Sequence[str] = (),
         host_facts: Mapping[str, str] | None = None,
@@ -63,6 +65,7 @@ class Session:
         self._facts = facts
         self._lines = lines
         self._states = states
+        self._percpu = percpu
         self._locators = (*locators, *installed_locators(self))
 
     # Made at the first question: the space needs the symbols, and what lists sections does without them.
@@ -93,11 +96,27 @@ class Session:
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
         try:
-            return places(expression, self.images, self.hints)
+            wanted = wanted_instance(expression) if "@" in expression else None
+            found = places(wanted.expression if wanted else expression, self.images, self.hints)
         except ExpressionError:
             if self.target is None:
                 raise
             return (Place(self.target.evaluate(expression)),)
+        return found if wanted is None else self._instances(expression, wanted, found)
+
+    def _instances(self, expression: str, wanted: Wanted, found: Sequence[Place]) -> tuple[Place, ...]:
+        """The places of `NAME@CPU`: those found for the name, on that CPU or on all of them."""
+        if self._percpu is None or self.target is None or not self.target.has_memory():
+            raise ExpressionError(f"{expression}: where a CPU has its own copy is told by memory, and there is none here")
+        instances: list[Place] = []
+        try:
+            for place in found:
+                instances += [Place(each, place.note) for each in self._percpu.instances(place.address, wanted.cpu)]
+        except ExpressionError as error:
+            raise ExpressionError(f"{expression}: {error}") from None
+        if not instances:
+            raise ExpressionError(f"{expression}: {wanted.name} is not a per-CPU variable")
+        return tuple(instances)
 
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""

@@ -12,6 +12,7 @@ from kplug.placement import slid
 from kplug.resolver import Locator
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.runtime.percpu import Percpu
 from kplug.runtime.target import DrgnTarget
 from kplug.session import Session
 
@@ -26,11 +27,13 @@ def open_session(request: Request) -> Session:
 def session_of(opened: Opened) -> Session:
     """The session of a kernel that is open."""
     kernel = kernel_of(opened)
+    asked = locators(kernel)
     return Session(
         kernel.images,
         target=DrgnTarget(kernel, opened.description),
         facts=memory_facts(kernel.image, kernel.read) if kernel.image is not None else None,
-        locators=locators(kernel),
+        locators=asked,
+        percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         warnings=opened.warnings,
         ways=opened.how,
         hints=HINTS,
@@ -44,7 +47,9 @@ def kernel_of(opened: Opened) -> Kernel:
 
 def locators(kernel: Kernel) -> Sequence[Locator]:
     """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
-    return ()
+    if kernel.image is None:
+        return ()
+    return (Percpu(kernel, kernel.image),)
 
 
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
