@@ -1,0 +1,139 @@
+"""kplug in a drgn script: what is this address?
+
+    >>> from kplug.drgn import where
+    >>> print(where(prog["init_task"].mm).brief)
+
+Every function takes the Program first, or leaves it out: then it is that of the object asked about, else drgn's default
+one, as with drgn's own helpers. What is read of memory is remembered with the Program, and forgotten at each call if the
+kernel runs; the functions work from the moment the Program is open, and know more once it has debug information.
+
+All raise `kplug.errors.KplugError`, one line that says what is wrong: UsageError for a Program that is no kernel,
+ExpressionError for what is no address.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Union
+
+from drgn import Object, Program, Symbol
+from drgn.helpers.common.prog import takes_program_or_default
+
+from kplug.columns import Columns
+from kplug.errors import ExpressionError, KplugError
+from kplug.model import Annotation
+from kplug.render.json_lines import JsonLines
+from kplug.render.text import TextRenderer
+from kplug.runtime.attached import session_for
+from kplug.runtime.values import address_of
+from kplug.session import Session
+
+__all__ = ("Address", "Answer", "KplugError", "bulk", "session", "where", "where_all")
+
+#: What can be asked about: a number; an object (a pointer or integer means its value, a struct, array or function the
+#: place where it lies); a symbol of drgn's; an expression of kwhere's ("schedule+0x10", "runqueues@1", "$pc").
+Address = Union[int, Object, Symbol, str]
+
+
+class Answer(Annotation):
+    """The answer for one address: the data (`kplug.model.Annotation`), and its forms.
+
+    `str()` is the text that kwhere shows, all lines of it.
+    """
+
+    def __str__(self) -> str:
+        return TextRenderer().annotation(self)
+
+    @cached_property
+    def brief(self) -> str:
+        """The one-line answer: `0xffffffff81a114f4  schedule+0x4  .text  [text > sched.text]`."""
+        return TextRenderer().brief(self)
+
+    @cached_property
+    def json(self) -> str:
+        """The answer as one JSON object (kplug.where/1), on one line."""
+        return JsonLines().annotation(self)
+
+
+@takes_program_or_default
+def where(prog: Program, address: Address) -> Answer:
+    """What an address is.
+
+    >>> answer = where(0xffffffff81a114f4)
+    >>> print(answer.brief)
+    0xffffffff81a114f4  schedule+0x4  .text  [text > sched.text]
+    >>> answer.last("symbol").name
+    'schedule'
+
+    :param prog: the kernel; may be left out
+    :param address: see `Address`
+    :raises kplug.errors.ExpressionError: if it is no address, or stands for several (see `where_all`)
+    :raises kplug.errors.KplugError: if it cannot be answered
+    """
+    found = where_all(prog, address)
+    if len(found) > 1:
+        places = ", ".join(f"{each.address:#x}" for each in found[:4]) + (", ..." if len(found) > 4 else "")
+        raise ExpressionError(f"{address} stands for {len(found)} addresses ({places}): ask where_all()")
+    return found[0]
+
+
+@takes_program_or_default
+def where_all(prog: Program, address: Address) -> list[Answer]:
+    """What the addresses are that an expression stands for: several where symbols share a name, or on each CPU.
+
+    >>> for answer in where_all("runqueues@*"):
+    ...     print(answer.brief)
+
+    Arguments and errors are those of `where`.
+    """
+    asked = session_for(prog)
+    if isinstance(address, str):
+        return [_answer(annotation) for annotation in asked.where(address)]
+    return [_answer(annotation) for annotation in asked.where(hex(address_of(address, _named(address))))]
+
+
+@takes_program_or_default
+def bulk(prog: Program, addresses: Iterable[int]) -> Columns:
+    """The images' answers for many addresses, in columns: symbol, offset, section, region, class, ...
+
+    No object is made for an address: a million of them take some seconds. Only vmlinux and modules are asked, not what
+    memory tells of an address.
+
+    >>> columns = bulk(frame.pc for frame in prog.stack_trace(1))
+    >>> list(zip(columns.symbol, columns.offset))
+
+    :param prog: the kernel; may be left out
+    :param addresses: runtime addresses
+    """
+    return session_for(prog).resolver.bulk(list(map(operator.index, addresses)))
+
+
+@takes_program_or_default
+def session(prog: Program) -> Session:
+    """The kernel as kplug sees it: images in their places, address space, resolver (`kplug.session.Session`)."""
+    return session_for(prog)
+
+
+def _named(address: int | Object | Symbol) -> str:
+    """What an error calls it."""
+    return f"an object of type {address.type_.type_name()}" if isinstance(address, Object) else str(address)
+
+
+def _answer(annotation: Annotation) -> Answer:
+    return Answer(
+        annotation.input,
+        annotation.address,
+        annotation.link_address,
+        annotation.region_class,
+        annotation.layers,
+        annotation.state,
+        annotation.warnings,
+    )
+
+
+# drgn's prompt shows its own kinds of answers by str(); so it does with this one. A script has no prompt to tell.
+if "drgn.cli" in sys.modules:
+    sys.modules["drgn.cli"].display_str(Answer)

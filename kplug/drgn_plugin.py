@@ -1,0 +1,133 @@
+"""The k-commands at drgn's own prompt: `%kwhere`, `%ksym`, ...
+
+drgn loads this module in every process that opens a program (entry points of the group `drgn.plugins`). So it imports
+nothing of kplug's: a command's declaration, and all that answers, come with the first `%k...` that is typed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from drgn.commands import DEFAULT_COMMAND_NAMESPACE, CommandArgumentError, CommandError, ParsedCommand, ShellRedirection
+
+if TYPE_CHECKING:
+    import argparse
+
+    from drgn import Program
+
+    from kplug.commands.base import Command, Parser
+    from kplug.commands.words import Line
+
+# The names at the prompt of all commands in kplug.commands.COMMANDS, which would have to be imported for them.
+NAMES = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kaslr", "kplug")
+
+
+class KCommand:
+    """One k-command, as drgn's commands are made (`drgn.commands.Command`). Nothing is imported before it is asked."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def command(self) -> Command:
+        """The declaration that all prompts share."""
+        from kplug.commands import COMMANDS
+
+        return next(command for command in COMMANDS.values() if command.host_name == self._name)
+
+    def description(self) -> str:
+        return self.command.summary
+
+    def format_usage(self) -> str:
+        return self._parser().format_usage()[len("usage: ") :].rstrip()
+
+    def format_help(self, *, indent: str = "") -> str:
+        import textwrap
+
+        parser = self._parser()
+        return textwrap.indent(parser.format_help()[len(parser.format_usage()) :].strip(), indent)
+
+    def enabled(self, prog: Program) -> bool:
+        # Always: a program that is no kernel is told so, in a line that says more than "command not found".
+        return True
+
+    def parse(self, source: str, /) -> ParsedCommand[Line]:
+        """The words, as at kplug's own prompt: `&init_task` and `(long)x` need no quotes; `|` and `>` as ever."""
+        from kplug.commands.words import split
+        from kplug.errors import UsageError
+
+        try:
+            line = split(source)
+        except UsageError as error:
+            raise SyntaxError(str(error)) from None
+        files = () if line.file is None else (ShellRedirection(1, ">>" if line.append else ">", line.file),)
+        return ParsedCommand(line, files, line.pipeline)
+
+    def run(self, prog: Program, name: str, line: Line, /, *, globals: dict[str, Any], **_: Any) -> None:
+        """Answer. CommandError, one line, for what cannot be answered: after everything that can."""
+        from kplug.commands.base import HelpRequestedError
+        from kplug.errors import KplugError, UsageError
+
+        try:
+            self._answer(prog, line, globals)
+        except HelpRequestedError as text:
+            print(text, end="")
+        except UsageError as error:
+            message = str(error)
+            raise CommandArgumentError(message if message.startswith(name) else f"{name}: {message}") from None
+        except KplugError as error:
+            raise CommandError(str(error)) from None
+
+    def _parser(self) -> Parser:
+        return self.command.parser(self._name)
+
+    def _answer(self, prog: Program, line: Line, names: dict[str, Any]) -> None:
+        from kplug.commands.words import expressions, whole_expression
+        from kplug.runtime.attached import evaluating, session_for
+
+        parser = self._parser()
+        arguments = parser.parse_args(line.words)
+        session = session_for(prog)
+        evaluating(session, names)
+        if self._name == "kwhere":
+            whole = whole_expression(line.text, parser)
+            arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
+        _show(self.command.run(session, arguments), arguments)
+
+
+def _show(outputs: Any, arguments: argparse.Namespace) -> None:
+    """Print the outputs as they come. The last problem becomes the command's error, after everything else."""
+    from kplug.commands.base import Problem
+    from kplug.render.show import Renderer
+
+    renderer = Renderer(arguments, _style())
+    problems, pending = 0, ""
+    for output in outputs:
+        if pending:
+            print(f"drgn: {pending}", file=sys.stderr)
+            pending = ""
+        text = "\n".join(renderer.lines(output))
+        if isinstance(output, Problem):
+            problems += 1
+            pending = text
+        else:
+            print(text)
+    if pending:
+        raise CommandError(pending)
+    if problems:
+        raise CommandError(f"{problems} of the above could not be answered")
+
+
+def _style() -> Any:
+    """Colours on a terminal that takes them, unless NO_COLOR is set (no-color.org); a pipe is none."""
+    import os
+
+    from kplug.render.text import COLOURED, PLAIN
+
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return COLOURED if wanted else PLAIN
+
+
+for _name in NAMES:
+    DEFAULT_COMMAND_NAMESPACE.register(_name, KCommand(_name))

@@ -1,0 +1,99 @@
+"""The session of a Program that somebody else opened: drgn's own prompt, a drgn script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import drgn
+
+from kplug.errors import ExpressionError, UsageError
+from kplug.expressions import Hints
+from kplug.runtime.opening import Opened
+from kplug.runtime.session import session_of
+from kplug.runtime.target import DrgnTarget
+from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.session import Session
+
+#: What a person can do about what is missing, in the words of drgn's own command line.
+HINTS = Hints(vmlinux="give one with drgn -s FILE", module="drgn -s FILE", slide="drgn --vmcoreinfo FILE")
+
+_REMEMBERED = "kplug.session"
+
+
+def session_for(prog: drgn.Program) -> Session:
+    """The session of an open kernel, made at the first call and kept with the Program.
+
+    It is made again once drgn has other debug information, and it forgets what memory said at each call if the kernel
+    runs. UsageError if the Program is no kernel; InputError if its vmlinux cannot be read.
+    """
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise UsageError(_why_none(prog))
+    files = _debug_files(prog)
+    made: tuple[object, Session] | None = prog.cache.get(_REMEMBERED)
+    if made is None or made[0] != files:
+        made = files, _session(prog)
+        prog.cache[_REMEMBERED] = made
+    session = made[1]
+    if isinstance(session.target, DrgnTarget) and session.target.kernel.live:
+        session.target.kernel.moved()
+    return session
+
+
+def evaluating(session: Session, names: Mapping[str, Any] | None) -> None:
+    """Let the session's expressions mean, where nothing else does, what they are in Python: `task.stack`, `prog["x"]`.
+
+    `names` are the globals of the prompt at which the person types; None: no Python.
+    """
+    if isinstance(session.target, DrgnTarget):
+        session.target.evaluator = _evaluator(names) if names is not None else None
+
+
+def _evaluator(names: Mapping[str, Any]) -> Callable[[str], Any]:
+    def evaluate(expression: str) -> Any:
+        try:
+            return eval(expression, dict(names))
+        except (NameError, SyntaxError):
+            raise ExpressionError(f"{expression}: no such symbol, section, register or Python expression") from None
+        except Exception as error:  # whatever the expression does
+            raise ExpressionError(f"{expression}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+    return evaluate
+
+
+def _session(prog: drgn.Program) -> Session:
+    live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
+    return session_of(Opened(prog, _description(prog, live), live, _vmlinux(prog), _vmcoreinfo(prog)), HINTS)
+
+
+def _description(prog: drgn.Program, live: bool) -> str:
+    if live:
+        return "the running kernel" if prog.flags & drgn.ProgramFlags.IS_LOCAL else "a running guest"
+    return f"vmcore {prog.core_dump_path}" if prog.core_dump_path else "a vmcore"
+
+
+def _vmlinux(prog: drgn.Program) -> str | None:
+    try:
+        main = prog.main_module()
+    except LookupError:  # nobody asked drgn for debug information yet
+        return None
+    path: str | None = main.debug_file_path or main.loaded_file_path
+    return path
+
+
+def _vmcoreinfo(prog: drgn.Program) -> VmcoreInfo:
+    try:
+        return VmcoreInfo(prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
+    except LookupError:
+        return VmcoreInfo("")
+
+
+def _debug_files(prog: drgn.Program) -> frozenset[tuple[str, str]]:
+    """The debug files that drgn has by now: what an answer may rest on."""
+    return frozenset((module.name, module.debug_file_path or "") for module in prog.modules() if module.debug_file_path)
+
+
+def _why_none(prog: drgn.Program) -> str:
+    if prog.platform is None or not prog.flags:
+        return "no kernel is open: start drgn with -c VMCORE, with --qemu, or as root"
+    return "this program is not a Linux kernel"
