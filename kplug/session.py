@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -34,7 +34,8 @@ class Session:
     """One kernel being asked about.
 
     `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
-    those of the address space, where more is known than the vmlinux tells. `warnings` go with every answer; `ways` are
+    those of the address space, where more is known than the vmlinux tells, or what reads them at the first question;
+    `machine` is the architecture, where no image tells it. `warnings` go with every answer; `ways` are
     those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks,
     `percpu` what finds a CPU's own variables, `hints` its words for what a person can do.
     """
@@ -44,7 +45,8 @@ class Session:
         images: Sequence[PlacedImage],
         *,
         target: Target | None = None,
-        facts: Facts | None = None,
+        facts: Facts | Callable[[], Facts] | None = None,
+        machine: str = "",
         lines: LineSource | None = None,
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
@@ -63,6 +65,7 @@ class Session:
         self.missing = tuple(missing)
         self.hints = hints
         self._facts = facts
+        self.machine = machine or (self.images[0].image.machine if self.images else "x86_64")
         self._lines = lines
         self._states = states
         self._percpu = percpu
@@ -73,10 +76,10 @@ class Session:
     @cached_property
     def space(self) -> AddressSpace | None:
         """The address space of the images' architecture; None where kplug has no table of it."""
-        machine, facts = self.images[0].image.machine if self.images else "x86_64", self._facts
+        facts = self._facts() if callable(self._facts) else self._facts
         if facts is None:
             facts = static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else Facts()
-        return address_space(machine, facts)
+        return address_space(self.machine, facts)
 
     @cached_property
     def resolver(self) -> Resolver:
@@ -107,7 +110,7 @@ class Session:
     def _instances(self, expression: str, wanted: Wanted, found: Sequence[Place]) -> tuple[Place, ...]:
         """The places of `NAME@CPU`: those found for the name, on that CPU or on all of them."""
         if self._percpu is None or self.target is None or not self.target.has_memory():
-            raise ExpressionError(f"{expression}: where a CPU has its own copy is told by memory, and there is none here")
+            raise ExpressionError(f"{expression}: a CPU's own copy is found through memory, and here is none")
         instances: list[Place] = []
         try:
             for place in found:

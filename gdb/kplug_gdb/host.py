@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gdb
 from kplug.errors import KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.model import State
+from kplug.model import Layer, State
+from kplug.percpu import StaticPercpu
 from kplug.placement import as_linked
 from kplug.session import Missing, Session
 from kplug.space.layout import Facts
@@ -24,6 +27,7 @@ _HINTS = Hints(
     vmlinux="file VMLINUX",
     module="add-symbol-file FILE.ko ADDR -s SECTION ADDR",
     slide="set kplug slide OFFSET",
+    memory="`target remote ...`, or `core VMCORE`",
 )
 
 
@@ -96,9 +100,12 @@ class Host:
         return facts
 
     def _make(self, placed: list[PlacedImage], facts: Facts, found: Found) -> Session:
+        percpu = _Percpu(placed[0], self.target)
         return Session(
             placed,
             target=self.target,
+            locators=(percpu,) if found.finding.lasting else (),
+            percpu=percpu,
             facts=facts,
             lines=GdbLines() if SETTINGS.lines else None,
             states=_States(self.target),
@@ -114,6 +121,17 @@ def _missing(image: KernelImage) -> list[Missing]:
     if any(section.name in (".debug_info", ".debug_line") for section in image.sections):
         return []
     return [Missing("debug information", "source lines", "load the vmlinux of the kernel's debug package")]
+
+
+class _Percpu(StaticPercpu):
+    """The CPUs' own variables, by the memory of the moment; read at the first address that may be one's."""
+
+    def __init__(self, placed: PlacedImage, target: GdbTarget) -> None:
+        super().__init__(placed, target.read, watch.generation)
+        self._target = target
+
+    def locate(self, address: int) -> Sequence[Layer]:
+        return super().locate(address) if self._target.view is not None else ()
 
 
 class _States:

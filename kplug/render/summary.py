@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kplug import model
 from kplug.model import Annotation, Layer
@@ -28,7 +29,7 @@ class Summary(NamedTuple):
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
-    area = special = module = section = narrowest = owner = page = percpu = None
+    area = special = module = section = narrowest = owner = page = percpu = cpu = None
     regions = []
     address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
@@ -52,19 +53,19 @@ def summarize(annotation: Annotation) -> Summary:
         elif kind == model.PAGE:
             page = layer
         elif kind == model.PERCPU:
-            percpu = layer
+            percpu, cpu = layer, cpu or layer
     # As the kernel prints it: the module in brackets behind the symbol.
     tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
     if section is not None:
         tail += (section.name,)
     if regions:
         tail += (f"[{' > '.join(regions)}]",)
-    if percpu is not None:
-        tail += (f"({percpu.name})",)
+    if cpu is not None:
+        tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
         now = owner or page
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
-    shown = narrowest or special or owner or percpu or page or area
+    shown = narrowest or special or percpu or owner or page or area
     if (
         not tail
         and area is not None
@@ -97,10 +98,19 @@ def _words(layer: Layer, address: int, executable: bool = False) -> str:
         return layer.name
     if layer.kind in _OWNERS or layer.kind == model.PAGE:
         return now_words(layer, address)
+    if layer.kind == model.PERCPU:
+        return f"{_percpu_words(layer.details)}+{address - layer.start:#x}"
     words = f"{layer.name}+{address - layer.start:#x}"
     # Code labels have no size as a rule; of data it means that nobody says how far it goes.
     unsure = layer.kind == model.SYMBOL and layer.details["sizeless"] and address != layer.start and not executable
     return f"{words} (sizeless)" if unsure else words
+
+
+def _percpu_words(details: Mapping[str, Any]) -> str:
+    """Per-CPU memory that is no variable."""
+    if details.get("allocated") is None:
+        return f"per-CPU {details.get('kind') or ''} memory"
+    return "per-CPU allocation" if details["allocated"] else "free per-CPU memory"
 
 
 def now_words(layer: Layer, address: int) -> str:

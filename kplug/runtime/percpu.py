@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import drgn
@@ -24,7 +25,6 @@ from kplug.runtime.kernel import Kernel, reading
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
 _MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 20
-_MOST_MODULES = 1 << 16
 _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
 
 
@@ -278,10 +278,8 @@ class Percpu:
                 lists = prog["pcpu_chunk_lists"]  # 5.9 (3c7be18ac9a0)
             except LookupError:
                 lists = prog["pcpu_slot"]
-            try:
+            with suppress(LookupError):
                 slots *= prog.constant("PCPU_NR_CHUNK_TYPES").value_()  # 5.9 to 5.13: lists of two types of chunks
-            except LookupError:
-                pass
         if not 0 < slots <= _MOST_SLOTS:
             raise TargetError(f"per-CPU chunks: pcpu_nr_slots is {slots}")
         for number in range(slots):
@@ -313,7 +311,7 @@ class Percpu:
             descriptor, base, pages = chunk.value_(), read.base_addr.value_(), read.nr_pages.value_()
             size = pages * self._page_size
             before, behind = read.start_offset.value_(), read.end_offset.value_()
-            if not (0 < pages <= _MOST_UNIT_PAGES and 0 <= before and 0 <= behind and before + behind <= size):
+            if not (0 < pages <= _MOST_UNIT_PAGES and min(before, behind) >= 0 and before + behind <= size):
                 raise TargetError(f"per-CPU chunks: what is at {descriptor:#x} is no chunk")
             return Chunk(
                 descriptor,
@@ -341,19 +339,8 @@ class Percpu:
         return next((area for area in areas if area.pointer <= pointer < area.pointer + area.size), None)
 
     def _module_areas(self) -> list[_ModuleArea]:
-        prog = self._kernel.prog
-        areas: list[_ModuleArea] = []
-        with reading("per-CPU variables of modules"):
-            from drgn.helpers.linux.list import list_for_each_entry
-
-            for number, module in enumerate(list_for_each_entry("struct module", prog["modules"].address_of_(), "list")):
-                if number >= _MOST_MODULES:
-                    raise TargetError("per-CPU variables of modules: the list of modules loops")
-                size = module.percpu_size.value_()
-                if size:
-                    name = module.name.string_().decode("utf-8", "replace")
-                    areas.append(_ModuleArea(name, module.percpu.value_(), size))
-        return areas
+        found = ((module.name, module.percpu) for module in self._kernel.modules)
+        return [_ModuleArea(name, percpu.base, percpu.size) for name, percpu in found if percpu is not None]
 
     def _module_layers(self, module: _ModuleArea, pointer: int, distance: int) -> Iterator[Layer]:
         start = module.pointer + distance
