@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Tuple
 
 from kplug import model
-from kplug.commands.base import Facts, Hex, Problem, Range, Size, Table
+from kplug.commands.base import Address, Brief, Column, Facts, Hex, HumanSize, Problem, Range, Size, Table
 from kplug.model import Annotation, Layer, State
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
@@ -15,6 +15,8 @@ from kplug.render.summary import summarize
 _IMAGES = (model.IMAGE, model.MODULE)
 _LABEL_WIDTH = 9
 _NAME_WIDTH = 26
+# A table's cell: (colour, text) of each part.
+_Cell = Tuple[Tuple[str, str], ...]
 
 
 class Style(NamedTuple):
@@ -79,25 +81,54 @@ class TextRenderer:
         words = [self._paint(style.section, safe(word)) for word in tail]
         return "  ".join([address, self._paint(style.symbol, safe(head)), *words])
 
-    def table(self, table: Table) -> Iterator[str]:
-        """The lines of a table: headings, then rows, columns as wide as their widest cell; empty columns left out."""
+    def table(self, table: Table, width: int | None = None) -> Iterator[str]:
+        """The lines of a table: headings, then rows, columns as wide as their widest cell; empty columns left out.
+
+        Lines end at `width` characters where that is given.
+        """
         columns = [column for column in table.columns if any(row.get(column.key) is not None for row in table.rows)]
-        cells = [[_table_cell(row, column.key, table.indented) for column in columns] for row in table.rows]
-        widths = [
-            max(len(column.heading), *(len(row[number]) for row in cells)) for number, column in enumerate(columns)
-        ]
-
-        def line(values: list[str]) -> str:
-            aligned = (
-                value.rjust(width) if column.right else value.ljust(width)
-                for value, width, column in zip(values, widths, columns)
-            )
-            return "  ".join(aligned).rstrip()
-
+        cells = [[self._table_cell(row, column, table.indented) for column in columns] for row in table.rows]
+        lengths = [[sum(len(text) for _, text in cell) for cell in row] for row in cells]
+        widths = [max(len(column.heading), *(row[number] for row in lengths)) for number, column in enumerate(columns)]
+        aligned = [(column.right, width) for column, width in zip(columns, widths)]
         if table.title:
             yield safe(table.title)
-        yield self._paint(self._style.heading, line([column.heading for column in columns]))
-        yield from map(line, cells)
+        headings = [((self._style.heading, column.heading),) for column in columns]
+        yield self._table_line(headings, aligned, width)
+        for row in cells:
+            yield self._table_line(row, aligned, width)
+
+    def _table_cell(self, row: Mapping[str, Any], column: Column, indented: str) -> _Cell:
+        value = row.get(column.key)
+        if isinstance(value, Brief):
+            return tuple(self._brief_cell(value.annotation))
+        text = _cell(value)
+        colour: str = getattr(self._style, column.role) if column.role else ""
+        return ((colour, "  " * row["depth"] + text if column.key == indented else text),)
+
+    def _brief_cell(self, annotation: Annotation) -> Iterator[tuple[str, str]]:
+        head, tail = summarize(annotation)
+        yield self._style.symbol, safe(head)
+        for word in tail:
+            yield "", "  "
+            yield self._style.section, safe(word)
+
+    def _table_line(self, row: Sequence[_Cell], aligned: Sequence[tuple[bool, int]], limit: int | None) -> str:
+        """One line of cells in columns that are aligned (to the right?, width), no longer than `limit`."""
+        pieces: list[tuple[str, str]] = []
+        for number, (cell, (right, width)) in enumerate(zip(row, aligned)):
+            padding = " " * (width - sum(len(text) for _, text in cell))
+            pieces += [("", "  ")] if number else []
+            pieces += [("", padding), *cell] if right else [*cell, ("", padding)]
+        while pieces and not pieces[-1][1].strip():
+            pieces.pop()
+        line, length = "", 0
+        for colour, text in pieces:
+            if limit is not None and length + len(text) > limit:
+                return line + self._paint(colour, text[: max(0, limit - length)]) if limit > length else line
+            line += self._paint(colour, text) if text else ""
+            length += len(text)
+        return line.rstrip()
 
     def facts(self, facts: Facts) -> Iterator[str]:
         """The lines of named facts, aligned; a list's items are numbered, a mapping's stand below its first."""
@@ -137,12 +168,19 @@ def _cell(value: Any) -> str:
         return f"{value.start:#x}-{value.end:#x}"
     if isinstance(value, list):
         return " ".join(map(_cell, value))
+    if isinstance(value, HumanSize):
+        return _human_size(value)
+    if isinstance(value, Address):
+        return f"{value:#018x}"
     return f"{value:#x}" if isinstance(value, (Hex, Size)) else safe(str(value))
 
 
-def _table_cell(row: Mapping[str, Any], key: str, indented: str) -> str:
-    cell = _cell(row.get(key))
-    return "  " * row["depth"] + cell if key == indented else cell
+def _human_size(size: int) -> str:
+    """A number of bytes in the largest unit of which it has one whole: exact (`64 TiB`), or with one digit after it."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = max(0, min(len(units) - 1, (size.bit_length() - 1) // 10))
+    whole, rest = divmod(size, 1 << 10 * power)
+    return f"{size / (1 << 10 * power):.1f} {units[power]}" if rest else f"{whole} {units[power]}"
 
 
 def _fact_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kplug.expressions import Hints
-from kplug.facts import memory_facts
 from kplug.image.opening import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.placement import slid
 from kplug.resolver import Locator
 from kplug.runtime.kernel import Kernel
-from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.runtime.opening import Opened, Request, open_kernel, slide_of
 from kplug.runtime.percpu import Percpu
 from kplug.runtime.target import DrgnTarget
 from kplug.session import Session
@@ -24,19 +23,20 @@ def open_session(request: Request) -> Session:
     return session_of(open_kernel(request))
 
 
-def session_of(opened: Opened) -> Session:
-    """The session of a kernel that is open."""
+def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
+    """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
     kernel = kernel_of(opened)
     asked = locators(kernel)
     return Session(
         kernel.images,
         target=DrgnTarget(kernel, opened.description),
-        facts=memory_facts(kernel.image, kernel.read) if kernel.image is not None else None,
+        facts=lambda: kernel.facts,
+        machine=kernel.machine,
         locators=asked,
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         warnings=opened.warnings,
         ways=opened.how,
-        hints=HINTS,
+        hints=hints,
     )
 
 
@@ -55,5 +55,6 @@ def locators(kernel: Kernel) -> Sequence[Locator]:
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
     if opened.vmlinux is None:
         return None
-    image = open_vmlinux(opened.vmlinux)
-    return PlacedImage(image, slid(image.sections, opened.vmcoreinfo.slide or 0, "KERNELOFFSET in VMCOREINFO"))
+    image, info = opened.image or open_vmlinux(opened.vmlinux), opened.vmcoreinfo
+    source = "KERNELOFFSET in VMCOREINFO" if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
+    return PlacedImage(image, slid(image.sections, slide_of(info, image), source))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,11 @@ VMEMMAP = "vmemmap"
 MODULES = "modules"
 FIXMAP = "fixmap"
 IMAGE_MAPPING = "kernel image mapping"  # x86_64; arm64 has the image in vmalloc
+CPU_ENTRY_AREA = "cpu_entry_area"
+
+# Enumerators of `enum fixed_addresses` that are bounds and no slots.
+PERMANENT_SLOTS_END = "__end_of_permanent_fixed_addresses"
+SLOTS_END = "__end_of_fixed_addresses"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Facts:
     kasan_shadow: bool | None = None  # KASAN with shadow memory: symbol kasan_early_shadow_page
     page_size: int | None = None  # vmcoreinfo PAGESIZE; arm64: swapper_pg_dir - reserved_pg_dir
     max_pfn: int | None = None  # variable max_pfn: one past the last page frame of RAM
+    struct_page_size: int | None = None  # vmcoreinfo SIZE(page)
+    fixed_addresses: tuple[tuple[str, int], ...] = ()  # the enumerators of enum fixed_addresses, from debug information
+    refused: tuple[str, ...] = ()  # sentences: what was read and cannot be so, or could not be read
 
     # x86_64.
     has_randomize_memory: bool | None = None  # CONFIG_RANDOMIZE_MEMORY: symbol kernel_randomize_memory
@@ -53,6 +61,12 @@ class Facts:
     kernel_image_size: int | None = None  # vmcoreinfo KERNEL_IMAGE_SIZE
     fixmap_start: int | None = None  # FIXADDR_TOP - (enumerator __end_of_permanent_fixed_addresses << 12)
     kmsan: bool | None = None  # symbol kmsan_init_runtime
+    phys_base: int | None = None  # vmcoreinfo, variable: physical - virtual + __START_KERNEL_map; may be negative
+    # (CPU, start) of each struct cpu_entry_area, and (name, offset, size) of its members, from debug information and
+    # the per-CPU variable _cea_offset (6.2 and later, and backports; before, in the order of the CPUs)
+    cpu_entry_areas: tuple[tuple[int, int], ...] = ()
+    cpu_entry_area_size: int | None = None
+    cpu_entry_area_members: tuple[tuple[str, int, int], ...] = ()
 
     # arm64.
     va_bits: int | None = None  # vmcoreinfo VA_BITS: the most that the kernel was built for
@@ -65,6 +79,8 @@ class Facts:
     vmemmap_start: int | None = None
     vmemmap_end: int | None = None
     kernel_pac_mask: int | None = None  # vmcoreinfo KERNELPACMASK; 0: no pointer authentication
+    kimage_voffset: int | None = None  # vmcoreinfo, variable: virtual - physical of the image
+    phys_offset: int | None = None  # vmcoreinfo PHYS_OFFSET, variable memstart_addr: physical address of PAGE_OFFSET
 
     @property
     def runtime_image(self) -> tuple[int, int] | None:
@@ -80,8 +96,9 @@ class Area:
 
     `source` says how it is known. `nominal`: the range is as compiled; the running kernel may have randomised it, and
     nothing told where. `hole`: the architecture puts nothing here. `kind` is USER, KERNEL or NON_CANONICAL. `details`
-    is JSON-ready: note, end_note, ram_end (direct map), also_called; and `if` and `then` where the area would be
-    another one if a fact that is not known turned out so.
+    is JSON-ready: note, end_note, ram_end (direct map), also_called, compiled_start (where the base is a variable, and
+    without randomisation has this value); and `if` and `then` where the area would be another one if a fact that is
+    not known turned out so. `parts` are sorted and disjoint; they need not fill the area.
     """
 
     name: str
@@ -92,11 +109,26 @@ class Area:
     hole: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     kind: str = KERNEL
+    parts: tuple[Area, ...] = ()
+
+    def part_at(self, address: int) -> Area | None:
+        """The part that holds the address."""
+        low, high = 0, len(self.parts)
+        while low < high:  # bisect has a key from Python 3.10 on
+            middle = (low + high) // 2
+            if self.parts[middle].start <= address:
+                low = middle + 1
+            else:
+                high = middle
+        return self.parts[low - 1] if low and address < self.parts[low - 1].end else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AddressSpace:
-    """The whole 64-bit space of one kernel as areas: sorted, disjoint, without a gap."""
+    """The whole 64-bit space of one kernel as areas: sorted, disjoint, without a gap.
+
+    `warnings` are sentences on facts that no such kernel can have, and that were not used.
+    """
 
     machine: str
     areas: tuple[Area, ...]
@@ -104,6 +136,7 @@ class AddressSpace:
     facts: Facts = Facts()
     fixmap_top: int | None = None  # FIXADDR_TOP: address of slot 0
     page_size: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -114,6 +147,23 @@ class AddressSpace:
         if not 0 <= address < TOP:
             raise ValueError(f"not a 64-bit address: {address:#x}")
         return self.areas[bisect_right(self._starts, address) - 1]
+
+    def parts_at(self, address: int) -> Iterator[Area]:
+        """The parts of the area that hold `address`, widest first; of the fixmap the one slot."""
+        part = self.area_at(address).part_at(address)
+        while part is not None:
+            yield self._slot(part, address) if "slot" in part.details else part
+            part = part.part_at(address)
+
+    def _slot(self, part: Area, address: int) -> Area:
+        """The one page of a range of fixmap slots."""
+        slot, size = self.fixmap_slot(address), self.page_size
+        if slot is None or size is None or part.end - part.start == size:
+            return part
+        start = address // size * size
+        first = part.details["slot"]
+        name = part.details["first"] + (f"+{slot - first}" if slot > first else "")
+        return replace(part, name=name, start=start, end=start + size, details={"slot": slot, "range": part.name})
 
     def fixmap_slot(self, address: int) -> int | None:
         """The index in `enum fixed_addresses` of the fixmap page at `address`; None where it has none."""
@@ -158,11 +208,16 @@ def _free_parts(claim: Area, taken: Sequence[Area]) -> list[Area]:
         if area.start >= end:
             break
         if area.start > cursor:
-            parts.append(replace(claim, start=cursor, end=area.start))
+            parts.append(_clipped(claim, cursor, area.start))
         cursor = area.end
     if cursor < end:
-        parts.append(replace(claim, start=cursor, end=end))
+        parts.append(_clipped(claim, cursor, end))
     return parts
+
+
+def _clipped(area: Area, start: int, end: int) -> Area:
+    parts = (_clipped(part, max(start, part.start), min(end, part.end)) for part in area.parts)
+    return replace(area, start=start, end=end, parts=tuple(part for part in parts if part.start < part.end))
 
 
 def _with_holes(areas: Sequence[Area]) -> Iterable[Area]:
@@ -176,6 +231,45 @@ def _with_holes(areas: Sequence[Area]) -> Iterable[Area]:
         if area is not None:
             yield area
             cursor, below = area.end, _short(area.name)
+
+
+def fixmap_parts(facts: Facts, top: int, page_size: int) -> tuple[Area, ...]:
+    """The slots of `enum fixed_addresses`, sorted by address; those between the two names of a range as one part.
+
+    Slot 0 is the page at `top`, and the others go down from there.
+    """
+    slots: dict[int, str] = {}
+    for name, slot in facts.fixed_addresses:
+        if not name.startswith("__"):
+            slots.setdefault(slot, name)
+    parts = []
+    numbers = sorted(slots)
+    ended = -1
+    for number, following in zip(numbers, [*numbers[1:], -1]):
+        if number <= ended:
+            continue
+        first, last, name = slots[number], number, slots[number]
+        if following >= 0 and _stem(first) == _stem(slots[following]):
+            last, name = following, f"{first} .. {slots[following]}"
+        ended = last
+        details = {"slot": number, "last_slot": last, "first": first}
+        start, end = top - last * page_size, top - (number - 1) * page_size
+        if start >= 0:
+            parts.append(Area(name, start, end, "enum fixed_addresses", details=details))
+    return tuple(reversed(parts))
+
+
+def _stem(name: str) -> str:
+    """What the two names of a range of slots share: FIX_BTMAP_END .. FIX_BTMAP_BEGIN, FIX_FDT_END .. FIX_FDT."""
+    for ending in ("_0", "_BEGIN", "_END"):
+        if name.endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def permanent_slots(facts: Facts) -> int | None:
+    """The number of slots of the fixmap that stay after boot; None if it is not known."""
+    return dict(facts.fixed_addresses).get(PERMANENT_SLOTS_END)
 
 
 def _short(name: str) -> str:

@@ -23,6 +23,8 @@ from kplug.space.area import (
     AddressSpace,
     Area,
     Facts,
+    fixmap_parts,
+    permanent_slots,
     whole,
 )
 
@@ -138,7 +140,7 @@ class _Fit(NamedTuple):
 
 def address_space(facts: Facts) -> AddressSpace:
     """The map of an arm64 kernel."""
-    facts = _possible(facts)
+    told, facts = facts, _possible(facts)
     fits = _fits(facts)
     shapes = _shapes(facts, fits)
     tops = {upper.fixmap_top for upper in _uppers(facts, shapes)}
@@ -150,6 +152,7 @@ def address_space(facts: Facts) -> AddressSpace:
         facts,
         fixmap_top=tops.pop() if len(tops) == 1 else None,
         page_size=1 << shifts.pop() if len(shifts) == 1 else facts.page_size,
+        warnings=(*facts.refused, *_refused(told, facts)),
     )
 
 
@@ -162,6 +165,20 @@ def _possible(facts: Facts) -> Facts:
         actual = None
     page_size = facts.page_size if facts.page_size in [1 << shift for shift in _PAGE_SHIFTS] else None
     return replace(facts, va_bits=va_bits, vabits_actual=actual, page_size=page_size)
+
+
+def _refused(told: Facts, used: Facts) -> Iterator[str]:
+    """Which facts were not used, and why."""
+    for name, value, kept in (
+        ("VA_BITS", told.va_bits, used.va_bits),
+        ("vabits_actual", told.vabits_actual, used.vabits_actual),
+        ("PAGESIZE", told.page_size, used.page_size),
+    ):
+        if value != kept:
+            yield f"{name} is {value}, which no arm64 kernel has: it is not used"
+    for name, start, end in _told_ranges(used):
+        if start is not None and end is not None and not _possible_range(start, end):
+            yield f"{name} is told to be {start:#x}-{end:#x}, which is no range of the kernel's half: it is not used"
 
 
 def _bottom(era: _Era, va_min: int) -> int:
@@ -272,15 +289,24 @@ def _told(facts: Facts) -> Iterator[Area]:
 
     A 52-bit kernel on a 48-bit CPU has the end of vmalloc in the unused start of vmemmap: vmalloc comes first.
     """
-    for name, start, end, nominal in (
-        (VMALLOC, facts.vmalloc_start, facts.vmalloc_end, False),
-        (VMEMMAP, facts.vmemmap_start, facts.vmemmap_end, False),
-        (MODULES, facts.modules_vaddr, facts.modules_end, _image_may_move(facts)),
-    ):
-        if start is not None and end is not None and TOP - (1 << 52) <= start < end <= TOP:
+    for name, start, end in _told_ranges(facts):
+        if start is not None and end is not None and _possible_range(start, end):
+            nominal = name == MODULES and _image_may_move(facts)
             if name == VMEMMAP and facts.vmalloc_end is not None and start < facts.vmalloc_end < end:
                 start = facts.vmalloc_end + 8 * _MIB
             yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
+
+
+def _told_ranges(facts: Facts) -> tuple[tuple[str, int | None, int | None], ...]:
+    return (
+        (VMALLOC, facts.vmalloc_start, facts.vmalloc_end),
+        (VMEMMAP, facts.vmemmap_start, facts.vmemmap_end),
+        (MODULES, facts.modules_vaddr, facts.modules_end),
+    )
+
+
+def _possible_range(start: int, end: int) -> bool:
+    return TOP - (1 << 52) <= start < end <= TOP
 
 
 _NOTES = {
@@ -310,11 +336,7 @@ def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: 
     else:
         unsure.append("PCI I/O")
     if all((upper.fixmap_top, _fixmap_floor(upper)) == (first.fixmap_top, _fixmap_floor(first)) for upper in uppers):
-        floor, start = _fixmap_floor(first), facts.fixmap_start
-        if start is not None and floor <= start < first.fixmap_top:
-            yield Area(FIXMAP, start, first.fixmap_top, "FIXADDR_START")
-        else:
-            yield Area(FIXMAP, floor, first.fixmap_top, source, details=_NOTES[FIXMAP])
+        yield _fixmap(facts, {shape.page_shift for _, shape in shapes}, first, source)
     else:
         unsure.append(FIXMAP)
     if unsure:
@@ -322,6 +344,21 @@ def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: 
         lowest = min(upper.vmalloc_end for upper in uppers)
         highest = max(max(upper.vmemmap[1], upper.pci_io[1], upper.fixmap_top) for upper in uppers)
         yield Area(f"{listed} (page size, VA_BITS or era not known)", lowest, highest, source)
+
+
+def _fixmap(facts: Facts, page_shifts: set[int], upper: _Upper, source: str) -> Area:
+    floor, start, top = _fixmap_floor(upper), facts.fixmap_start, upper.fixmap_top
+    parts: tuple[Area, ...] = ()
+    if len(page_shifts) == 1:
+        page_size = 1 << min(page_shifts)
+        parts = fixmap_parts(facts, top, page_size)
+        slots = permanent_slots(facts)
+        if start is None and slots is not None:
+            start = top - slots * page_size
+    if start is not None and floor <= start < top:
+        # The slots that are used early in boot lie below FIXADDR_START.
+        return Area(FIXMAP, start, top, "FIXADDR_START", parts=parts)
+    return Area(FIXMAP, floor, top, source, details=_NOTES[FIXMAP], parts=parts)
 
 
 def _uppers(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]]) -> list[_Upper]:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kplug.space.area import (
+    CPU_ENTRY_AREA,
     DIRECT_MAP,
     FIXMAP,
     IMAGE_MAPPING,
     MODULES,
     NON_CANONICAL,
+    SLOTS_END,
     TOP,
     USER,
     VMALLOC,
@@ -23,6 +25,8 @@ from kplug.space.area import (
     AddressSpace,
     Area,
     Facts,
+    fixmap_parts,
+    permanent_slots,
     whole,
 )
 
@@ -80,6 +84,7 @@ _LEVEL_5 = _Level(
 
 _KASAN_END = 0xFFFFFC0000000000
 _CPU_ENTRY_AREA = 0xFFFFFE0000000000  # the three randomised bases stay below it
+_CPU_ENTRY_AREA_END = 0xFFFFFE8000000000
 _IMAGE_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map
 _IMAGE_SIZE_PLAIN = 512 * _MIB  # KERNEL_IMAGE_SIZE without CONFIG_RANDOMIZE_BASE
 _IMAGE_SIZE_KASLR = _GIB  # and with it
@@ -88,9 +93,10 @@ _VSYSCALL = 0xFFFFFFFFFF600000
 _FIXADDR_TOP = 0xFFFFFFFFFF7FF000  # slot 0; the slots down to vsyscall are not used
 _LAST = 0xFFFFFFFFFFE00000
 
+_BASE_VARIABLES = ("page_offset_base", "vmalloc_base", "vmemmap_base")
+
 # Above the randomised part nothing depends on the level: name, start, end, what is to be known about it.
 _FIXED = (
-    ("cpu_entry_area", _CPU_ENTRY_AREA, 0xFFFFFE8000000000, "entry stacks, GDT and TSS of each CPU, in random order"),
     ("espfix stacks", 0xFFFFFF0000000000, 0xFFFFFF8000000000, "mapped where CONFIG_X86_ESPFIX64 is set"),
     ("EFI runtime services", 0xFFFFFFEF00000000, 0xFFFFFFFF00000000, "mapped only in the page tables of EFI calls"),
     ("vsyscall", _VSYSCALL, _VSYSCALL + _PAGE, "legacy calls of user programs; may be execute-only or off"),
@@ -108,7 +114,8 @@ def address_space(facts: Facts) -> AddressSpace:
     if not known:
         claims = [*_only_with_5_level(facts), *claims]
     description = f"x86_64, {actual.name} page tables" + ("" if known else " (assumed)")
-    return AddressSpace(MACHINE, whole(claims), description, facts, _FIXADDR_TOP, _PAGE)
+    warnings = (*facts.refused, *_refused(actual, facts))
+    return AddressSpace(MACHINE, whole(claims), description, facts, _FIXADDR_TOP, _PAGE, warnings)
 
 
 def _level(facts: Facts) -> _Level | None:
@@ -128,7 +135,9 @@ def _claims(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
     yield Area("guard page above user", level.user_end - _PAGE, level.user_end, source, hole=True, kind=USER)
     yield Area(NON_CANONICAL, level.user_end, level.guard_hole, source, kind=NON_CANONICAL)
     for name, start, end, use in _FIXED:
-        yield Area(name, start, end, source, details={"note": use})
+        parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE) if start == _VSYSCALL else ()
+        yield Area(name, start, end, source, details={"note": use}, parts=parts)
+    yield _cpu_entry_area(facts, source)
     yield Area(
         "last 2 MiB", _LAST, TOP, source, hole=True, details={"note": "never mapped, so that error pointers fault"}
     )
@@ -138,6 +147,31 @@ def _claims(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
     note = {"note": "left to hypervisors"}
     yield Area("guard hole", level.guard_hole, level.ldt, source, hole=True, details=note)
     yield Area("LDT remap", level.ldt, level.page_offset, source, details={"note": "used by page-table isolation"})
+
+
+def _cpu_entry_area(facts: Facts, source: str) -> Area:
+    """The area with the entry stacks, GDT and TSS of each CPU, behind a page with the IDT."""
+    parts = []
+    size = facts.cpu_entry_area_size
+    if size is not None:
+        parts.append(Area("IDT", _CPU_ENTRY_AREA, _CPU_ENTRY_AREA + _PAGE, "CPU_ENTRY_AREA_RO_IDT"))
+        for cpu, start in sorted(facts.cpu_entry_areas, key=lambda pair: pair[1]):
+            if not _fits_cpu_entry_area(start, size) or start < parts[-1].end:
+                continue
+            members = [
+                Area(f"{name} of CPU {cpu}", start + offset, start + offset + length, "struct cpu_entry_area")
+                for name, offset, length in facts.cpu_entry_area_members
+            ]
+            cpus = {"cpu": cpu}
+            parts.append(
+                Area(f"CPU {cpu}", start, start + size, "get_cpu_entry_area()", details=cpus, parts=tuple(members))
+            )
+    note = {"note": "entry stacks, GDT and TSS of each CPU"}
+    return Area(CPU_ENTRY_AREA, _CPU_ENTRY_AREA, _CPU_ENTRY_AREA_END, source, details=note, parts=tuple(parts))
+
+
+def _fits_cpu_entry_area(start: int, size: int) -> bool:
+    return start >= _CPU_ENTRY_AREA + _PAGE and start + size <= _CPU_ENTRY_AREA_END and start % _PAGE == 0
 
 
 def _image_and_modules(facts: Facts, source: str) -> Iterator[Area]:
@@ -173,12 +207,28 @@ def _image_size(facts: Facts) -> tuple[int | None, str]:
 
 
 def _fixmap(facts: Facts, source: str) -> Iterator[Area]:
-    start = facts.fixmap_start
-    if start is not None and _modules_end(facts) <= start < _VSYSCALL and start % _PAGE == 0:
-        yield Area(FIXMAP, start, _VSYSCALL, "FIXADDR_START")
+    parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE)
+    start = _fixmap_start(facts)
+    if start is not None:
+        yield Area(FIXMAP, start, _VSYSCALL, "FIXADDR_START", parts=parts)
+        # Below it lie the slots that are for early in boot; what maps them stays.
+        slots = dict(facts.fixed_addresses).get(SLOTS_END, 0)
+        lowest = _FIXADDR_TOP - (slots - 1) * _PAGE
+        if _modules_end(facts) <= lowest < start:
+            note = {"note": "slots that are used early in boot: early_ioremap()"}
+            yield Area(f"early {FIXMAP}", lowest, start, "enum fixed_addresses", details=note, parts=parts)
         return
     note = {"note": "FIXADDR_START depends on the configuration and is not known"}
     yield Area("fixmap or the hole below it", _modules_end(facts), _VSYSCALL, source, details=note)
+
+
+def _fixmap_start(facts: Facts) -> int | None:
+    """FIXADDR_START, if it is known and can be so."""
+    start, slots = facts.fixmap_start, permanent_slots(facts)
+    if start is None and slots is not None:
+        start = _FIXADDR_TOP - slots * _PAGE
+    good = start is not None and _modules_end(facts) <= start < _VSYSCALL and start % _PAGE == 0
+    return start if good else None
 
 
 def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
@@ -193,7 +243,6 @@ def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
     if fixed or not (any(known) or facts.has_randomize_memory):
         nominal = not fixed
         bases = (bases[0] or compiled[0], bases[1] or compiled[1], bases[2] or compiled[2])
-    variables = ("page_offset_base", "vmalloc_base", "vmemmap_base")
     names = (DIRECT_MAP, VMALLOC, VMEMMAP)
     cursor = level.page_offset
     lost: list[str] = []
@@ -207,7 +256,9 @@ def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
         later = next((other for other in bases[index + 1 :] if other is not None), _CPU_ENTRY_AREA)
         randomised = known[index] and not fixed
         end, details = _extent(level, facts, index, base, randomised, later)
-        where = variables[index] if known[index] else source
+        if facts.has_randomize_memory is not False:
+            details["compiled_start"] = f"{compiled[index]:#x}"
+        where = _BASE_VARIABLES[index] if known[index] else source
         if index == 1 and facts.kmsan:
             quarter = base + (end - base) // 4
             yield Area(names[index], base, quarter, where, nominal, details=details)
@@ -227,16 +278,54 @@ def _window(names: list[str], start: int, end: int) -> Area:
 
 
 def _bases(level: _Level, facts: Facts) -> tuple[int | None, int | None, int | None]:
-    """The three bases as read, without those that no kernel could have."""
-    low = level.ldt
-    good: list[int | None] = []
-    for base in (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base):
-        if base is not None and low <= base < _CPU_ENTRY_AREA and base % _PAGE == 0:
-            good.append(base)
-            low = base + _PAGE
-        else:
-            good.append(None)
-    return good[0], good[1], good[2]
+    """The three bases as read, without those that no kernel could have.
+
+    mm/kaslr.c keeps them in order, gives vmalloc its whole size, and moves each by whole 1 GiB; where they contradict
+    each other, and nothing tells which of them is wrong, none of those counts.
+    """
+    values = (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base)
+    last = _CPU_ENTRY_AREA - _TIB  # there is no smaller vmemmap
+    limits = (last - level.vmalloc_size, last - level.vmalloc_size, last)
+    good = [
+        index
+        for index, (base, limit) in enumerate(zip(values, limits))
+        if base is not None and level.ldt <= base <= limit and base % _GIB == 0
+    ]
+    subsets = [[index for index in good if mask >> index & 1] for mask in range(8)]
+    fitting = [subset for subset in subsets if _in_order([(index, values[index] or 0) for index in subset], level)]
+    most = max(map(len, fitting))
+    sure = set.intersection(*(set(subset) for subset in fitting if len(subset) == most))
+    page_offset, vmalloc, vmemmap = (base if index in sure else None for index, base in enumerate(values))
+    return page_offset, vmalloc, vmemmap
+
+
+def _in_order(bases: list[tuple[int, int]], level: _Level) -> bool:
+    """Whether some of the bases, each with its index, can be together in one kernel."""
+    return all(
+        low + (level.vmalloc_size if index == 1 else _TIB) <= high
+        for (index, low), (_, high) in zip(bases, bases[1:])
+    )  # fmt: skip
+
+
+def _refused(level: _Level, facts: Facts) -> Iterator[str]:
+    """Which facts were not used, and why."""
+    bases = zip(_BASE_VARIABLES, (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base), _bases(level, facts))
+    for name, told, used in bases:
+        if told is not None and used is None:
+            yield f"{name} is {told:#x}: no kernel with {level.name} page tables has it so, and it is not used"
+    end = facts.direct_map_physmem_end
+    if end is not None and not _possible_physmem_end(facts):
+        yield f"direct_map_physmem_end is {end:#x}, which is below RAM or not the end of a page: it is not used"
+    if facts.max_pfn is not None and not 0 < facts.max_pfn * _PAGE <= level.direct_map_size:
+        yield f"max_pfn is {facts.max_pfn:#x}, more than any direct map holds: it is not used"
+    if facts.kernel_image_size not in (None, _IMAGE_SIZE_PLAIN, _IMAGE_SIZE_KASLR):
+        yield f"KERNEL_IMAGE_SIZE is {facts.kernel_image_size:#x}, which no kernel has: it is not used"
+    if _fixmap_start(facts) is None and (facts.fixmap_start is not None or permanent_slots(facts) is not None):
+        yield "FIXADDR_START as told is outside the fixmap: it is not used"
+    size = facts.cpu_entry_area_size
+    for cpu, start in facts.cpu_entry_areas:
+        if size is None or not _fits_cpu_entry_area(start, size):
+            yield f"the cpu_entry_area of CPU {cpu} is at {start:#x}, where there is none: it is not used"
 
 
 def _extent(
@@ -247,7 +336,7 @@ def _extent(
     if index == 0:
         physmem_end = facts.direct_map_physmem_end
         size = level.direct_map_size
-        if physmem_end is not None and 0 < physmem_end < size and (physmem_end + 1) % _PAGE == 0:
+        if physmem_end is not None and physmem_end < size and _possible_physmem_end(facts):
             size = physmem_end + 1
         elif randomised:
             details["end_note"] = "at most: how far the direct map may grow is not known"
@@ -258,8 +347,28 @@ def _extent(
     else:
         size = level.vmemmap_size
         if randomised and not level.vmemmap_size_exact:
-            details["end_note"] = "at most: the size follows the direct map's"
+            exact = _vmemmap_size(facts)
+            size = min(size, exact) if exact else size
+            if not exact:
+                details["end_note"] = "at most: the size follows the direct map's"
     return min(base + size, later), details
+
+
+def _possible_physmem_end(facts: Facts) -> bool:
+    end = facts.direct_map_physmem_end
+    if end is None or end <= 0 or (end + 1) % _PAGE:
+        return False
+    return not facts.max_pfn or facts.max_pfn * _PAGE > _LEVEL_5.direct_map_size or facts.max_pfn * _PAGE <= end + 1
+
+
+def _vmemmap_size(facts: Facts) -> int | None:
+    """What mm/kaslr.c gives to vmemmap: a struct page for each page of the direct map, in whole TiB."""
+    end = facts.direct_map_physmem_end
+    if end is None or facts.struct_page_size is None or not 32 <= facts.struct_page_size <= 128:
+        return None
+    if not _possible_physmem_end(facts):
+        return None
+    return -(-((end + 1) // _PAGE * facts.struct_page_size) // _TIB) * _TIB
 
 
 def _only_with_5_level(facts: Facts) -> Iterator[Area]:

@@ -1,0 +1,210 @@
+"""kmap: the whole virtual address space of the kernel, or what holds an address."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kplug import model
+from kplug.commands.base import Address, Column, Command, Hex, HumanSize, Output, Problem, Table, add_json_argument
+from kplug.errors import KplugError, UsageError
+from kplug.space.area import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, VMALLOC, AddressSpace, Area
+
+if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
+    from kplug.session import Session
+
+_COLUMNS = (
+    Column("START", "start"),
+    Column("END", "end"),
+    Column("SIZE", "size", right=True),
+    Column("AREA", "name"),
+    Column("MOVED BY", "moved", right=True),
+    Column("KNOWN FROM", "source"),
+    Column("NOTE", "note"),
+)
+# How many of their levels of parts are listed unasked; all, where nothing is said.
+_BRIEFLY = {FIXMAP: 0, f"early {FIXMAP}": 0, "vsyscall": 0, CPU_ENTRY_AREA: 1}
+_CLASSES = frozenset((model.TEXT, model.RODATA, model.INIT, model.DATA, model.BSS, model.BRK))
+_MANY = 32  # parts that are listed unasked
+_ALL = 99
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    space = session.space
+    if space is None:
+        raise UsageError("kplug has no map of this architecture's address space")
+    areas = tuple(_with_contents(area, session, space) for area in space.areas)
+    for warning in space.warnings:
+        yield Problem(warning)
+    if not arguments.places:
+        rows = [row for area in areas for row in _rows(area, 0, _ALL if arguments.verbose else None)]
+        yield Table("kplug.map/1", _COLUMNS, rows, space.description, indented="name")
+        return
+    for word in arguments.places:
+        named = [area for area in areas if _is_called(area, word)]
+        if named:
+            rows = [row for area in named for row in _rows(area, 0, _ALL)]
+            yield Table("kplug.map/1", _COLUMNS, rows, indented="name")
+            continue
+        try:
+            addresses = [place.address for place in session.places(word)]
+        except KplugError as error:
+            yield Problem(str(error))
+            continue
+        for address in addresses:
+            rows = [{**row, "input": word, "address": Hex(address)} for row in _holding(areas, space, address)]
+            yield Table("kplug.map/1", _COLUMNS, rows, f"{word}: {address:#x}", indented="name")
+
+
+def _is_called(area: Area, word: str) -> bool:
+    """Whether a word is the area's name; one of several words, as a shell gives them, may have - or _ between."""
+    plain = word.lower().replace("-", " ").replace("_", " ")
+    return not area.hole and area.name.lower().replace("-", " ").replace("_", " ") == plain
+
+
+def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterator[dict[str, Any]]:
+    """The rows of what holds an address, widest first."""
+    area = next(area for area in areas if area.start <= address < area.end)
+    yield next(_rows(area, 0, 0))
+    parts = list(space.parts_at(address))
+    if not parts:
+        part = area.part_at(address)
+        while part is not None:
+            parts.append(part)
+            part = part.part_at(address)
+    for depth, part in enumerate(parts, 1):
+        yield next(_rows(part, depth, 0))
+
+
+def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]]:
+    """The row of an area, or of a part of one, and those of its parts; `levels` of them, None for what is usual."""
+    usual = levels is None
+    details = area.details
+    compiled = details.get("compiled_start")
+    notes = [details[key] for key in ("note", "end_note") if key in details]
+    if "then" in details:
+        notes.append(f"if {details['if']}: {details['then']}")
+    if area.nominal:
+        notes.insert(0, "as compiled; the kernel may have moved it")
+    if levels is None:
+        levels = _BRIEFLY.get(area.name, _ALL)
+        levels = 0 if len(area.parts) > _MANY else levels
+        if not levels and area.parts:
+            notes.append(f"{len(area.parts)} parts: -v, or the area's name, lists them")
+    yield {
+        "name": area.name,
+        "depth": depth,
+        "kind": "part" if depth else "hole" if area.hole else "area",
+        "half": area.kind,
+        "start": Address(area.start),
+        "end": Address(area.end),
+        "size": HumanSize(area.end - area.start),
+        "moved": None if compiled is None or area.nominal else Hex(area.start - int(compiled, 16)),
+        "compiled_start": compiled,
+        "nominal": area.nominal,
+        "source": _source(area),
+        "note": "; ".join(notes) or None,
+        **{key: details[key] for key in ("slot", "cpu", "physical", "class") if key in details},
+    }
+    if levels:
+        for part in area.parts:
+            if not (usual and part.details.get("minor")):
+                yield from _rows(part, depth + 1, None if usual and levels == _ALL else levels - 1)
+
+
+def _source(area: Area) -> str:
+    """How the area is known, in few words: most are as the layout has it, and that is named above the table."""
+    layout, _, more = area.source.partition("; ")
+    return more or ("layout" if " layout" in layout or area.hole else layout)
+
+
+def _with_contents(area: Area, session: Session, space: AddressSpace) -> Area:
+    """The area with what the kernel put into it as parts: its image, its RAM."""
+    parts = [*area.parts]
+    main = session.main
+    if main is not None and main.image.regions.root is not None:
+        start = main.placement.runtime(main.image.regions.root.start)
+        if area.start <= start < area.end:
+            parts.append(_image(main, area, space))
+    ram_end = int(area.details.get("ram_end", "0"), 16)
+    if area.name == DIRECT_MAP and area.start < ram_end < area.end:
+        note = {"note": "up to the last page of RAM; with the holes between"}
+        parts.append(Area("RAM", area.start, ram_end, "max_pfn", area.nominal, details=note))
+        note = {"note": "addresses of the direct map that no RAM has"}
+        parts.append(Area("beyond RAM", ram_end, area.end, "max_pfn", area.nominal, hole=True, details=note))
+    return replace(area, parts=tuple(sorted(parts, key=lambda part: part.start))) if parts else area
+
+
+def _image(main: PlacedImage, area: Area, space: AddressSpace) -> Area:
+    """The kernel image and its outermost regions."""
+    image, placement, tree = main.image, main.placement, main.image.regions
+    assert tree.root is not None
+    runtime = placement.runtime
+    regions = tuple(
+        Area(
+            region.name,
+            runtime(region.start),
+            runtime(region.start) + region.end - region.start,
+            region.source,
+            details={
+                "class": region.region_class,
+                "minor": region.name not in _CLASSES,
+                **({"note": "freed after boot"} if region.freed_after_boot else {}),
+            },
+        )
+        for region in tree.regions
+        if tree.depth(region) == 1
+    )
+    start = runtime(tree.root.start)
+    details: dict[str, Any] = {}
+    if placement.known:
+        details["compiled_start"] = f"{tree.root.start:#x}"
+    physical = _physical(start, space)
+    if physical is not None:
+        details["physical"] = f"{physical:#x}"
+        details["note"] = f"at physical address {physical:#x}"
+    if area.name == VMALLOC:
+        details["note"] = "; ".join(["in the vmalloc area", *filter(None, [details.get("note")])])
+    name = f"{image.name} {image.release or ''}".rstrip()
+    end = start + tree.root.end - tree.root.start
+    return Area(name, start, end, placement.source, not placement.known, details=details, parts=regions)
+
+
+def _physical(address: int, space: AddressSpace) -> int | None:
+    """The physical address of an address of the image."""
+    facts = space.facts
+    if space.machine == "x86_64" and facts.phys_base is not None:
+        physical = address - 0xFFFFFFFF80000000 + facts.phys_base  # __START_KERNEL_map
+    elif space.machine == "aarch64" and facts.kimage_voffset is not None:
+        physical = address - facts.kimage_voffset
+    else:
+        return None
+    return physical if 0 <= physical < 1 << 52 else None
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places", nargs="*", metavar="ADDR|AREA", help="an address, or the name of an area (fixmap, direct-map, ...)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="all parts of each area, the fixmap by slot")
+    add_json_argument(parser)
+
+
+MAP = Command(
+    name="map",
+    summary="the kernel's virtual address space, area by area",
+    description="""List the whole virtual address space of this kernel: each area and each hole, where it is, by how
+much randomisation moved it from where it was compiled to be, and how that is known. Parts stand indented below.""",
+    examples=(
+        ("", "the whole map"),
+        ("fixmap", "one area, with all its parts"),
+        ("0xffffc90000000000", "the area that holds an address"),
+        ("-v", "the map with all parts"),
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+    takes_symbols=True,
+)

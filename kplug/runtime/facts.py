@@ -1,0 +1,145 @@
+"""What a kernel's memory, its VMCOREINFO and its debug information tell of its address space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import drgn
+from drgn.helpers.linux.cpumask import for_each_possible_cpu
+from drgn.helpers.linux.percpu import per_cpu
+
+from kplug.errors import TargetError
+from kplug.facts import memory_facts
+from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.space.layout import Facts
+
+# (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
+_NUMBERS = {
+    "x86_64": (("KERNEL_IMAGE_SIZE", "kernel_image_size"), ("phys_base", "phys_base")),
+    "aarch64": (
+        ("VA_BITS", "va_bits"),
+        ("MODULES_VADDR", "modules_vaddr"),  # this and the next five: 5.19 and later
+        ("MODULES_END", "modules_end"),
+        ("VMALLOC_START", "vmalloc_start"),
+        ("VMALLOC_END", "vmalloc_end"),
+        ("VMEMMAP_START", "vmemmap_start"),
+        ("VMEMMAP_END", "vmemmap_end"),
+        ("KERNELPACMASK", "kernel_pac_mask"),
+        ("kimage_voffset", "kimage_voffset"),
+        ("PHYS_OFFSET", "phys_offset"),
+    ),
+}
+_MAX_ENUMERATORS = 4096
+_MAX_SLOT = 1 << 16
+_CPU_ENTRY_AREA_PER_CPU = 0xFFFFFE0000001000  # behind the page with the IDT
+
+
+def kernel_facts(kernel: Kernel) -> Facts:
+    """All that is known of the kernel's address space. Reads memory: some tens of small reads.
+
+    What cannot be read, and what two sources tell differently, is named in the facts' `refused`.
+    """
+    facts = Facts()
+    refused: list[str] = []
+    if kernel.image is not None:
+        try:
+            facts = memory_facts(kernel.image, kernel.read)
+        except TargetError as error:
+            refused.append(str(error))
+    facts = with_vmcoreinfo(facts, kernel.vmcoreinfo, kernel.machine)
+    if kernel.has_types:
+        known: dict[str, Any] = {"fixed_addresses": tuple(_fixed_addresses(kernel))}
+        if kernel.machine == "x86_64":
+            try:
+                known.update(_cpu_entry_areas(kernel))
+            except TargetError as error:
+                refused.append(str(error))
+        facts = replace(facts, **known)
+    return replace(facts, refused=(*facts.refused, *refused))
+
+
+def with_vmcoreinfo(facts: Facts, info: VmcoreInfo, machine: str) -> Facts:
+    """`facts`, and what VMCOREINFO tells, which comes first where both tell the same."""
+    known: dict[str, Any] = {}
+    for name, field in _NUMBERS.get(machine, ()):
+        if name in info.numbers:
+            known[field] = info.numbers[name]
+    if info.page_size is not None:
+        known["page_size"] = info.page_size
+    if "page" in info.sizes:
+        known["struct_page_size"] = info.sizes["page"]
+    if machine == "x86_64":
+        level = info.numbers.get("pgtable_l5_enabled")
+        if level in (0, 1):
+            known["pgtable_l5_enabled"] = bool(level)
+        _second_source(facts, known, "vmalloc_base", info.numbers.get("VMALLOC_START"))  # 6.9 and later
+        _second_source(facts, known, "vmemmap_base", info.symbols.get("vmemmap"))  # 6.9 and later
+    elif machine == "aarch64" and "TCR_EL1_T1SZ" in info.numbers:
+        known["vabits_actual"] = 64 - info.numbers["TCR_EL1_T1SZ"]
+    if facts.image_start is None:
+        known.update(_image_place(info, machine))
+    return replace(facts, **known)
+
+
+def _second_source(facts: Facts, known: dict[str, Any], field: str, told: int | None) -> None:
+    """A base that the variable tells as well. Where they differ, neither is believed."""
+    read = getattr(facts, field)
+    if told is None or read == told:
+        return
+    if read is None:
+        known[field] = told
+        return
+    known[field] = None
+    said = f"{field} is {read:#x}, and VMCOREINFO says {told:#x}: neither is used"
+    known["refused"] = (*known.get("refused", facts.refused), said)
+
+
+def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
+    """Where the image is, of which no vmlinux tells."""
+    start, slide = info.symbols.get("_stext"), info.slide
+    if start is None or slide is None:
+        return {}
+    if machine == "x86_64":  # _stext is _text there
+        return {"image_start": start - slide, "runtime_image_start": start}
+    modules_end = info.numbers.get("MODULES_END")  # where the image is linked; the text follows its header
+    if machine == "aarch64" and modules_end is not None and 0 <= start - slide - modules_end <= 1 << 16:
+        return {"image_start": modules_end, "runtime_image_start": modules_end + slide}
+    return {}
+
+
+def _fixed_addresses(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    """The names of the fixmap's slots; none without that type."""
+    try:
+        enumerators: Sequence[drgn.TypeEnumerator] = kernel.prog.type("enum fixed_addresses").enumerators or ()
+    except LookupError:
+        return
+    for enumerator in enumerators[:_MAX_ENUMERATORS]:
+        if 0 <= enumerator.value < _MAX_SLOT:
+            yield enumerator.name, enumerator.value
+
+
+def _cpu_entry_areas(kernel: Kernel) -> dict[str, Any]:
+    """Where each possible CPU has its struct cpu_entry_area."""
+    prog = kernel.prog
+    try:
+        area = prog.type("struct cpu_entry_area")
+    except LookupError:
+        return {}
+    size = area.size or 0
+    offset = None
+    if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, a multiple of the size
+        offset = prog["_cea_offset"]
+    areas = []
+    with reading("the CPUs' entry areas"):
+        for cpu in for_each_possible_cpu(prog):
+            index = cpu if offset is None else per_cpu(offset, cpu).value_()
+            areas.append((cpu, _CPU_ENTRY_AREA_PER_CPU + index * size))
+    members = tuple(
+        (member.name, member.offset, prog_size)
+        for member in area.members or ()
+        if member.name and (prog_size := drgn.sizeof(member.type))
+    )
+    return {"cpu_entry_areas": tuple(areas), "cpu_entry_area_size": size, "cpu_entry_area_members": members}
