@@ -46,6 +46,8 @@ class KernelImage:
         self.bases = bases
         self.script = script
         self.link_map = link_map
+        #: How its sections are known, for the user.
+        self.sections_source = "ELF header"
         self._symbols_from = symbols_from or elf
         self.sections: tuple[Section, ...] = elf.sections if bases is None else elf.laid_out(bases)
         self.segments: tuple[Segment, ...] = elf.segments
@@ -53,6 +55,11 @@ class KernelImage:
     @property
     def is_module(self) -> bool:
         return self.elf.relocatable
+
+    @property
+    def symbols_path(self) -> str:
+        """The file that the symbols are from: this one, or its separate debug file."""
+        return self._symbols_from.path
 
     def section_name(self, index: int) -> str:
         """The name of the section of that number; a symbol may claim one that is not there."""

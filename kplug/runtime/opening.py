@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import drgn
 
-from kplug.errors import InputError
-from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.errors import InputError, MismatchError, TargetError
+from kplug.image.elf import open_file
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening import open_vmlinux
+from kplug.memory import UnmappedError
+from kplug.runtime import dump_header, note_search
+from kplug.runtime.dump_header import DumpHeader, read_header
+from kplug.runtime.guest import Guest, ask, connection_for_drgn
+from kplug.runtime.progress import waiting
+from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
+from kplug.slide import Checker
+
+_ARCHITECTURES = {
+    "x86_64": drgn.Architecture.X86_64,
+    "i386": drgn.Architecture.I386,
+    "aarch64": drgn.Architecture.AARCH64,
+    "arm": drgn.Architecture.ARM,
+    "ppc64": drgn.Architecture.PPC64,
+    "riscv64": drgn.Architecture.RISCV64,
+    "s390x": drgn.Architecture.S390X,
+    "loongarch64": drgn.Architecture.LOONGARCH64,
+}
+# drgn's own plug-ins add commands to its prompt, and take longer to import than a dump to open. Those of others, which
+# may find debug information, are loaded.
+_UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
+_PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
+# drgn says it of every flattened file; reading one is as fast as reading another once it is open.
+_NOISE = ("makedumpfile flattened format",)
 
 
 @dataclass(frozen=True)
@@ -28,10 +58,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Opened:
-    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, None if there is none.
+    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, `image` what is in it; None if there
+    is none.
 
     `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
-    and where it was found; `warnings` go with every answer.
+    and where it was found; `warnings` go with every answer. `header` is that of a vmcore.
     """
 
     prog: drgn.Program
@@ -43,26 +74,410 @@ class Opened:
     warnings: tuple[str, ...] = ()
     module_directories: tuple[str, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
+    image: KernelImage | None = None
+    header: DumpHeader | None = None
+
+
+@dataclass
+class _Target:
+    """A kernel that drgn has open, before its debug information is sought."""
+
+    name: str
+    prog: drgn.Program
+    description: str
+    how: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    header: DumpHeader | None = None
 
 
 def open_kernel(request: Request) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if that cannot be."""
-    prog = drgn.Program()
-    try:
+    given = _given_vmcoreinfo(request.vmcoreinfo)
+    image = open_vmlinux(request.symbols[0]) if request.symbols else None
+    with _heard() as messages, _without_plugins():
         if request.core is not None:
-            prog.set_core_dump(request.core)
-            description, live = f"vmcore {request.core}", False
+            target = _open_core(request.core, given, image)
         elif request.qemu is not None:
-            prog.set_qemu_qmp(request.qemu)
-            description, live = f"QEMU guest {request.qemu}", True
+            target = _open_guest(request.qemu, given, image)
         else:
-            prog.set_kernel()
-            description, live = "the running kernel", True
-        prog.load_debug_info(request.symbols, main=True)
-    except drgn.MissingDebugInfoError:
+            target = _open_running(given)
+        prog = target.prog
+        info = VmcoreInfo(prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
+        _set_directories(prog, request.module_directories)
+        image = _load_vmlinux(target, info, image)
+    warnings = (*target.warnings, *(f"drgn: {message}" for message in messages))
+    return Opened(
+        prog,
+        target.description,
+        bool(prog.flags & drgn.ProgramFlags.IS_LIVE),
+        image.path if image is not None else None,
+        info,
+        tuple(target.how),
+        warnings,
+        request.module_directories,
+        image=image,
+        header=target.header,
+    )
+
+
+# -- vmcores -----------------------------------------------------------------------------------------------------------
+
+
+def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Target:
+    header = read_header(path)
+    machine = header.machine or (image.machine if image is not None else None)
+    if image is not None and header.machine is not None and image.machine != header.machine:
+        raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
+
+    def opened(vmcoreinfo: str | None) -> drgn.Program:
+        # An ELF file says all that drgn wants to know; of the other formats drgn asks a library that may not know.
+        architecture = _ARCHITECTURES.get(machine or "") if header.format != dump_header.ELF else None
+        platform = drgn.Platform(architecture) if architecture is not None else None
+        prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
+        prog.set_core_dump(path)
+        return prog
+
+    how: list[str] = []
+    prog = None
+    if given is not None or header.has_vmcoreinfo is not False:
+        try:
+            prog = opened(given)
+        except Exception as error:  # drgn raises bare Exception for what its libraries reject
+            if given is not None or not _is_about_vmcoreinfo(error):
+                raise InputError(f"{path}: {_words(error)}") from None
+    if prog is None or not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        prog = _with_found_note(path, opened, header, image)
+        how.append("VMCOREINFO: not in the dump's notes; found in its memory")
+    elif given is not None:
+        how.append("VMCOREINFO: as given (--vmcoreinfo)")
+    target = _Target(path, prog, f"vmcore {path}", how, header=header)
+    if header.missing:
+        target.warnings.append(
+            f"{path} is truncated: {header.missing} bytes are missing at its end, and with them memory"
+        )
+    elif header.incomplete:
+        target.warnings.append(f"{path} is incomplete: its disk was full when it was written")
+    return target
+
+
+def _is_about_vmcoreinfo(error: Exception) -> bool:
+    words = str(error)
+    return "vmcoreinfo" in words.lower() or "swapper_pg_dir" in words
+
+
+def _with_found_note(
+    path: str, opened: Callable[[str | None], drgn.Program], header: DumpHeader, image: KernelImage | None
+) -> drgn.Program:
+    """The dump, opened with the VMCOREINFO that was found in its memory."""
+    try:
+        searched = opened(note_search.bootstrap(header.release))
+    except Exception as error:
+        raise InputError(f"{path}: {_words(error)}") from None
+    ranges = [(0, header.pages_end or 1 << 46)]
+    if header.segments:
+        ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size]
+    # The dump level says what was left out; the lowest bit are pages of zeros.
+    scattered = header.format != dump_header.ELF and (header.level is None or header.level > 1)
+    rejected: list[VmcoreInfo] = []
+    for info in _candidates(searched, ranges, scattered, image, header.release):
+        try:
+            prog = opened(info.text)
+        except Exception:
+            rejected.append(info)
+            continue
+        if note_search.stands_in_memory(prog, info):
+            return prog
+        rejected.append(info)
+    raise InputError(f"{path}: {_not_found(rejected)}")
+
+
+def _candidates(
+    prog: drgn.Program,
+    ranges: Sequence[tuple[int, int]],
+    scattered: bool,
+    image: KernelImage | None,
+    release: str | None,
+) -> Iterator[VmcoreInfo]:
+    """What may be the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first found is it."""
+    build_id = image.build_id if image is not None else None
+    later: list[VmcoreInfo] = []
+    for info in note_search.find_notes(prog, ranges, scattered=scattered):
+        if build_id is None or info.build_id == build_id:
+            yield info
+        else:
+            later.append(info)
+    yield from note_search.best_first(later, build_id, release)
+
+
+def _not_found(rejected: Sequence[VmcoreInfo]) -> str:
+    if not rejected:
+        return "no VMCOREINFO in it, nor in its memory: not a Linux kernel's dump, or give it with --vmcoreinfo FILE"
+    releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))
+    return (
+        f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel stands where it says: "
+        "give it with --vmcoreinfo FILE"
+    )
+
+
+# -- the running kernel, and guests ------------------------------------------------------------------------------------
+
+
+def _open_running(given: str | None) -> _Target:
+    prog = drgn.Program(vmcoreinfo=given)
+    try:
+        prog.set_kernel()
+    except PermissionError:
+        raise InputError("/proc/kcore: only root may read the running kernel's memory (sudo kplug)") from None
+    except Exception as error:
+        raise InputError(f"the running kernel: {_words(error)}") from None
+    return _Target("/proc/kcore", prog, "the running kernel")
+
+
+def _open_guest(address: str, given: str | None, image: KernelImage | None) -> _Target:
+    guest = ask(address)
+    if image is not None and guest.machine in _ARCHITECTURES and image.machine != guest.machine:
+        raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
+    target = _Target(address, drgn.Program(vmcoreinfo=given), f"QEMU guest {address}")
+    try:
+        target.prog.set_qemu_qmp(connection_for_drgn(address))
+        if given is not None:
+            # drgn 0.3 takes the text, but sets up page tables only for one that it got from QEMU.
+            target.prog.set_linux_kernel_custom(given, is_live=True)
+            target.how.append("VMCOREINFO: as given (--vmcoreinfo)")
+        elif not target.prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+            target.prog = _guest_with_found_note(target, guest, image)
+            target.how.append("VMCOREINFO: the guest did not give it to QEMU (-device vmcoreinfo); found in its memory")
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{address}: {_words(error)}") from None
+    return target
+
+
+def _guest_with_found_note(target: _Target, guest: Guest, image: KernelImage | None) -> drgn.Program:
+    """The guest's Program with the VMCOREINFO that was found in the guest's memory."""
+    rejected: list[VmcoreInfo] = []
+    for info in _candidates(target.prog, guest.ranges, False, image, None):
+        # A kernel that does not stand where it should leaves the Program as it is: it can be set only once.
+        if _stands_in(target.prog, info):
+            target.prog.set_linux_kernel_custom(info.text, is_live=True)
+            return target.prog
+        rejected.append(info)
+    raise InputError(f"{target.name}: {_not_found(rejected)}")
+
+
+def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
+    """`note_search.stands_in_memory`, asked of a Program of its own that reads the guest's memory through `guest`."""
+    prog = drgn.Program(guest.platform)
+
+    def read(address: int, size: int, offset: int, physical: bool) -> bytes:
+        return bytes(guest.read(address, size, True))
+
+    prog.add_memory_segment(0, (1 << 64) - 1, read, True)
+    try:
+        prog.set_linux_kernel_custom(info.text, is_live=True)
+    except Exception:
+        return False
+    return note_search.stands_in_memory(prog, info)
+
+
+# -- debug information -------------------------------------------------------------------------------------------------
+
+
+def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) -> KernelImage | None:
+    """Give drgn the vmlinux: the one that was given, if it is right, or the one that drgn finds."""
+    prog = target.prog
+    # The first of a kernel's modules is the kernel; the others are not read before somebody wants them.
+    main = next(iter(prog.loaded_modules()))[0]
+    if image is not None:
+        _check(target, info, image, main.build_id.hex() if main.build_id else None)
+        if not main.build_id and image.build_id:
+            main.build_id = bytes.fromhex(image.build_id)
+        _try_file(main, image.path)
+        if main.wants_debug_file():
+            separate = image.symbols_path
+            if separate != image.path:
+                _try_file(main, separate)
+    if main.wants_debug_file():
+        # By build ID, beside the installed kernels, and from debuginfod, which may take its time.
+        try:
+            waiting("looking for the kernel's debug information", lambda: prog.load_module_debug_info(main))
+        except drgn.MissingDebugInfoError:
+            pass
+        except Exception as error:
+            target.warnings.append(f"looking for the kernel's debug information: {_words(error)}")
+    if image is None:
+        path = main.debug_file_path or main.loaded_file_path
+        if path is not None:
+            return open_vmlinux(path)
+        wanted = f" (build ID {info.build_id})" if info.build_id else ""
+        target.warnings.append(f"no vmlinux found for {info.release}{wanted}: give one with -s FILE")
+    return image
+
+
+def _try_file(main: drgn.Module, path: str) -> None:
+    """Let drgn use a file that was found to be right."""
+    try:
+        # drgn asks of the file no more than its DWARF; one without it still has symbols.
+        main.loaded_file_status = drgn.ModuleFileStatus.WANT
+        main.try_file(path, force=True)
+        if main.loaded_file_status == drgn.ModuleFileStatus.WANT:
+            main.loaded_file_status = drgn.ModuleFileStatus.DONT_NEED
+    except Exception as error:
+        raise InputError(f"{path}: drgn cannot use it: {_words(error)}") from None
+
+
+def _check(target: _Target, info: VmcoreInfo, image: KernelImage, build_id: str | None) -> None:
+    """MismatchError unless the image is the target's kernel. `build_id` is that which the target states, if it does."""
+    if build_id is not None and image.build_id == build_id:
+        return
+    # VMCOREINFO has no build ID before 5.9, and a wrong one in some releases: then memory has the last word.
+    try:
+        if Checker(image).matches(_reader(target.prog), slide_of(info, image)):
+            return
+    except MismatchError:
         pass
-    except Exception as error:  # drgn raises bare Exception for what its libraries reject
-        raise InputError(f"{request.core or request.qemu or '/proc/kcore'}: {error}") from None
-    vmlinux = prog.main_module().debug_file_path
-    text = prog["VMCOREINFO"].string_().decode("utf-8", "replace")
-    return Opened(prog, description, live, vmlinux, VmcoreInfo(text))
+    except InputError:
+        if build_id is None and image.release in (None, info.release):
+            target.warnings.append(
+                f"{image.path}: has neither linux_banner nor a build ID: not checked to be the right one"
+            )
+            return
+    if build_id is None and image.release == info.release and not _banner_is_there(target.prog, info, image):
+        target.warnings.append(f"{image.path}: not checked to be the right build: the kernel's banner cannot be read")
+        return
+    ours = _kernel_words(image.release, image.build_id)
+    theirs = _kernel_words(info.release, build_id)
+    raise MismatchError(f"{image.path} is {ours}, but the target runs {theirs}: give the vmlinux of that kernel")
+
+
+def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -> bool:
+    """Whether there is memory where the image's banner should be."""
+    for symbol in image.symbols.exact("linux_banner"):
+        try:
+            prog.read(symbol.address + slide_of(info, image) & (1 << 64) - 1, 16)
+        except (drgn.FaultError, ValueError, OverflowError):
+            return False
+        return True
+    return False
+
+
+def _kernel_words(release: str | None, build_id: str | None) -> str:
+    return (release or "a kernel without a banner") + (f" (build ID {build_id})" if build_id else "")
+
+
+def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
+    """By how much the kernel that `info` describes was moved from where `image` is linked, in bytes."""
+    if info.slide is not None:
+        return info.slide
+    for symbol in image.symbols.exact("_stext"):
+        if "_stext" in info.symbols:
+            return info.symbols["_stext"] - symbol.address
+    return 0
+
+
+def _reader(prog: drgn.Program) -> Callable[[int, int], bytes]:
+    def read(address: int, size: int) -> bytes:
+        try:
+            return bytes(prog.read(address, size))
+        except (drgn.FaultError, ValueError, OverflowError) as error:
+            raise UnmappedError(_words(error)) from None
+        except Exception as error:
+            raise TargetError(_words(error)) from None
+
+    return read
+
+
+def _set_directories(prog: drgn.Program, directories: Sequence[str]) -> None:
+    """Let drgn look for modules, and for files by build ID, in the user's folders before its own."""
+    for directory in directories:
+        if not os.path.isdir(directory):
+            raise InputError(f"--module-dir {directory}: no such directory")
+    if directories:
+        options = prog.debug_info_options
+        absolute = tuple(os.path.abspath(directory) for directory in directories)
+        options.directories = (*absolute, *options.directories)
+        options.kernel_directories = (*absolute, *options.kernel_directories)
+
+
+def load_modules(prog: drgn.Program, files: Sequence[str] = ()) -> tuple[str, ...]:
+    """Load the debug information of every loaded module, as drgn's own prompt does at its start, and say what is
+    missing. `files` are tried first. Takes a second or more; Ctrl-C raises KeyboardInterrupt.
+    """
+    try:
+        waiting("loading the modules' debug information", lambda: prog.load_debug_info(files, default=True))
+    except drgn.MissingDebugInfoError as error:
+        return tuple(line.strip() for line in str(error).splitlines() if line.strip())
+    return ()
+
+
+# -- the surroundings --------------------------------------------------------------------------------------------------
+
+
+def _given_vmcoreinfo(path: str | None) -> str | None:
+    """The text of a VMCOREINFO file; InputError if it cannot be that."""
+    if path is None:
+        return None
+    with open_file(path) as file:
+        data = file.read(MAX_BYTES + 1)
+    text = data.split(b"\0", 1)[0].decode("utf-8", "replace")
+    info = VmcoreInfo(text)
+    missing = [
+        what
+        for what, there in (
+            ("OSRELEASE", info.release),
+            ("PAGESIZE", info.page_size),
+            ("SYMBOL(swapper_pg_dir)", info.symbols.get("swapper_pg_dir")),
+        )
+        if not there
+    ]
+    if missing or len(data) > MAX_BYTES:
+        what = f"no {missing[0]} in it" if missing else "it is too long"
+        raise InputError(f"{path}: not the text of VMCOREINFO: {what}")
+    return text if text.endswith("\n") else text + "\n"  # drgn reads whole lines
+
+
+def _words(error: BaseException) -> str:
+    """What a library said, on one line; the file's name is said elsewhere."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Listener(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        if not any(noise in text for noise in _NOISE) and text not in self._messages:
+            self._messages.append(text)
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What drgn logs inside is put into the list, without what says nothing, instead of on standard error."""
+    messages: list[str] = []
+    logger, listener = logging.getLogger("drgn"), _Listener(messages)
+    propagate = logger.propagate
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = propagate
+
+
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """drgn imports its plug-ins when the first target is set: not its own, unless the user says what he wants."""
+    if _PLUGIN_SWITCH in os.environ:
+        yield
+        return
+    os.environ[_PLUGIN_SWITCH] = _UNNEEDED_PLUGINS
+    try:
+        yield
+    finally:
+        os.environ.pop(_PLUGIN_SWITCH, None)

@@ -83,3 +83,19 @@ def _number(text: str, base: int) -> int | None:
     except ValueError:
         return None
     return value if -(1 << 63) <= value < 1 << 64 else None
+
+
+def is_plausible(info: VmcoreInfo) -> bool:
+    """Whether that is a whole VMCOREINFO, not the start of one, or a text that only begins like it."""
+    size = info.page_size
+    return (
+        bool(info.release)
+        and info.text.isascii()
+        and all(character.isprintable() or character == "\n" for character in info.text)
+        and size is not None
+        and 4096 <= size <= 65536
+        and not size & size - 1
+        and bool(info.symbols.get("swapper_pg_dir"))
+        and len(info.symbols) >= 3
+        and len(info.offsets) >= 3
+    )

@@ -1,0 +1,82 @@
+"""Waiting for what takes long: a line on the terminal that goes away again, and Ctrl-C that is always heard."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# What is over sooner is not announced.
+PATIENCE_SECONDS = 1.0
+_REDRAW_SECONDS = 0.1
+_BAR_WIDTH = 24
+
+
+class Progress:
+    """One line on standard error, if that is a terminal, redrawn while it lasts and removed at the end.
+
+    Used in a `with`; `update` takes the fraction that is done, or None where nobody knows.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = self._drawn = time.monotonic()
+        self._shown = False
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
+
+    def update(self, fraction: float | None = None) -> None:
+        """Redraw it, if it is time to."""
+        now = time.monotonic()
+        if not self._terminal or now - self._started < PATIENCE_SECONDS or now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn, self._shown = now, True
+        if fraction is None:
+            text = f"{self._what} ... {now - self._started:.0f} s"
+        else:
+            done = round(min(max(fraction, 0.0), 1.0) * _BAR_WIDTH)
+            text = f"{self._what} [{'#' * done}{'.' * (_BAR_WIDTH - done)}] {fraction:4.0%}"
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
+
+
+def waiting(what: str, work: Callable[[], T]) -> T:
+    """What `work` returns or raises. It runs in a thread, so that Ctrl-C is heard while a library works away.
+
+    KeyboardInterrupt leaves the work to itself: what it was done for must not be used any more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # told to who waits
+            failure.append(error)
+        finally:
+            done.set()
+
+    # A daemon: the process may end without it.
+    threading.Thread(target=run, name=what, daemon=True).start()
+    with Progress(what) as progress:
+        while not done.wait(_REDRAW_SECONDS):
+            progress.update()
+    if failure:
+        raise failure[0]
+    result: T = outcome[0]
+    return result
