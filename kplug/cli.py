@@ -1,4 +1,4 @@
-"""The shell front end: `kplug where|sym|regions|sections|segments`."""
+"""The shell front end: `kplug COMMAND` answers a question, `kplug` without a command opens the prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from kplug import __version__
 from kplug.commands import COMMANDS
@@ -28,23 +28,33 @@ from kplug.render.show import Renderer
 from kplug.render.text import COLOURED, PLAIN, Style
 from kplug.session import Session
 
+if TYPE_CHECKING:
+    from kplug.runtime.opening import Request
+
 _HINTS = Hints(
     vmlinux="give one with -s FILE",
     module="--module FILE@ADDR,SECTION=ADDR",
     slide="--kaslr OFFSET; an oops prints it as Kernel Offset",
+    memory="-c VMCORE, or --qemu QMP",
 )
 # The least that any architecture moves a kernel by.
 _SMALLEST_PAGE = 0x1000
 
+# The running kernel's memory.
+_MEMORY = "/proc/kcore"
+
 ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
 
 _DESCRIPTION = "What is this kernel address? Symbol, section, segment and linker-script region, from a vmlinux."
-_EPILOG = """commands:
+_EPILOG = """Without a command, a prompt is opened on a vmcore, a guest or the running kernel (`kplug -c FILE --help` has more).
+
+commands:
 {commands}
   gdb-script  print the path of the script to source in gdb
   completion  print a completion script for bash, zsh or fish
 
 examples:
+  kplug -c vmcore -s vmlinux                    a prompt; sudo kplug opens one on the running kernel
   kplug where -s vmlinux 0xffffffff81a114f4 schedule+0x10
   grep -o 'ffffffff[0-9a-f]*' oops.txt | kplug where -s vmlinux --kaslr 0x8a00000 --brief -
   kplug where -s vmlinux --module ext4.ko@0xffffffffc0400000 0xffffffffc0401234
@@ -52,6 +62,16 @@ examples:
 
 exit status: 0 answered; 1 answered, but something could not be resolved as asked; 2 usage, or an input that
 cannot be read. `kplug COMMAND --help` has more."""
+
+_PROMPT_DESCRIPTION = """Open a prompt on a kernel and its memory: k-commands (kwhere, kregs, ...; `help` lists them) and lines of
+Python with drgn's prog at hand. Without -c and --qemu it is the running kernel. With -e, or standard input that is no
+terminal, the commands given are run, and nothing else."""
+_PROMPT_EPILOG = """examples:
+  kplug -c vmcore -s vmlinux                    a prompt on a crash dump
+  sudo kplug                                    on the running kernel
+  kplug --qemu qmp.sock -s vmlinux              on a QEMU guest
+  kplug -c vmcore -s vmlinux -e 'bt' -e kregs   run commands, then leave
+  kplug -c vmcore -s vmlinux < commands         run a script"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -108,7 +128,7 @@ def _run(words: list[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
-    name = words[0] if words else "--help"
+    name = words[0] if words else "" if os.path.exists(_MEMORY) else "--help"
     if name in ("-h", "--help", "help"):
         raise HelpRequestedError(_help())
     if name in ("-V", "--version", "version"):
@@ -122,6 +142,8 @@ def _command(words: list[str]) -> int:
 
         print(completion_script(words[1:]), end="")
         return ANSWERED
+    if not name or name.startswith("-"):
+        return _prompt(prompt_parser().parse_args(words))
     command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
     if command is None:
         raise UsageError(f"kplug: no command {name!r} (try kplug --help)")
@@ -135,7 +157,7 @@ def _help() -> str:
     commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
     parser = Parser(
         prog="kplug",
-        usage="kplug COMMAND [OPTION...] [WORD...]",
+        usage="kplug COMMAND [OPTION...] [WORD...]\n       kplug [-c VMCORE | --qemu QMP] [-s VMLINUX] [OPTION...] [-e CMD]...",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(commands=commands),
         formatter_class=HelpFormatter,
@@ -144,10 +166,23 @@ def _help() -> str:
     return parser.format_help()
 
 
-def command_parser(command: Command) -> Parser:
-    """The parser of a command at the shell: its own words, and the options that say which kernel is asked about."""
-    parser = command.parser(f"kplug {command.name}")
-    which = parser.add_argument_group("the kernel")
+def prompt_parser() -> Parser:
+    """The parser of a command line without a command: which kernel the prompt is opened on, and what it is to do."""
+    parser = Parser(
+        prog="kplug",
+        usage="kplug [-c VMCORE | --qemu QMP] [-s VMLINUX] [OPTION...] [-e CMD]...",
+        description=_PROMPT_DESCRIPTION,
+        epilog=_PROMPT_EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    _add_memory_arguments(parser.add_argument_group("the kernel"))
+    parser.add_argument("-e", dest="commands", metavar="CMD", action="append", default=[], help="run CMD, then leave")
+    _add_color_argument(parser)
+    return parser
+
+
+def _add_memory_arguments(which: argparse._ArgumentGroup) -> None:
+    """The options that name a kernel which has memory."""
     which.add_argument("-s", "--vmlinux", metavar="FILE", help="the vmlinux (default: the running kernel's)")
     which.add_argument("-c", "--core", metavar="FILE", help="a vmcore, or /proc/kcore (needs drgn)")
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
@@ -155,6 +190,19 @@ def command_parser(command: Command) -> Parser:
     which.add_argument(
         "--module-dir", metavar="DIR", action="append", default=[], help="where the modules' debug files are"
     )
+
+
+def _add_color_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours; auto: on a terminal only"
+    )
+
+
+def command_parser(command: Command) -> Parser:
+    """The parser of a command at the shell: its own words, and the options that say which kernel is asked about."""
+    parser = command.parser(f"kplug {command.name}")
+    which = parser.add_argument_group("the kernel")
+    _add_memory_arguments(which)
     which.add_argument(
         "--module",
         metavar="FILE@ADDR",
@@ -173,9 +221,7 @@ def command_parser(command: Command) -> Parser:
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
     if command.name == "where":
         parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined callers (needs drgn)")
-    parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="colours; auto: on a terminal only"
-    )
+    _add_color_argument(parser)
     return parser
 
 
@@ -225,20 +271,41 @@ def _session(arguments: argparse.Namespace) -> Session:
 
 def _memory_session(arguments: argparse.Namespace) -> Session:
     """A kernel that has memory: a vmcore, a guest."""
+    request = _request(arguments)
+    from kplug.runtime.session import open_session
+
+    return open_session(request)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """What the options name. UsageError without drgn."""
     try:
         from kplug.runtime.opening import Request
-        from kplug.runtime.session import open_session
     except ImportError:
         raise UsageError("vmcores and guests are read through drgn, which is not installed: pip install drgn") from None
-    return open_session(
-        Request(
-            core=arguments.core,
-            qemu=arguments.qemu,
-            symbols=(arguments.vmlinux,) if arguments.vmlinux else (),
-            module_directories=tuple(arguments.module_dir),
-            vmcoreinfo=arguments.vmcoreinfo,
-        )
+    return Request(
+        core=arguments.core,
+        qemu=arguments.qemu,
+        symbols=(arguments.vmlinux,) if arguments.vmlinux else (),
+        module_directories=tuple(arguments.module_dir),
+        vmcoreinfo=arguments.vmcoreinfo,
     )
+
+
+def _prompt(arguments: argparse.Namespace) -> int:
+    """The prompt, a script on standard input, or the commands of -e. Returns the exit status."""
+    if arguments.core and arguments.qemu:
+        raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
+    if not arguments.core and not arguments.qemu and not os.access(_MEMORY, os.R_OK):
+        if not os.path.exists(_MEMORY):
+            raise UsageError(
+                f"kplug: no {_MEMORY} here: the running kernel's memory cannot be read (-c VMCORE opens a dump)"
+            )
+        raise UsageError("kplug: the running kernel's memory is root's to read: sudo kplug (-c VMCORE opens a dump)")
+    request = _request(arguments)
+    from kplug.repl.main import run
+
+    return run(request, arguments.commands, arguments.color)
 
 
 def _file_session(arguments: argparse.Namespace) -> Session:

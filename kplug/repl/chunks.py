@@ -1,0 +1,47 @@
+"""Lines of a script put together to what is run at once: a command, or a Python statement with all its lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from kplug.repl.python import is_block, is_whole
+
+_CONTINUES = re.compile(r"\s|#|(?:elif|else|except|finally)\b")
+
+
+class Chunk(NamedTuple):
+    """What is run at once, and the number of its first line."""
+
+    number: int
+    text: str
+
+
+def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[Chunk]:
+    """The chunks of a script. A command is yielded at once; a block ends at the next line that is not part of it."""
+    numbered = enumerate(lines, 1)
+    ahead = next(numbered, None)
+    while ahead is not None:
+        number, line = ahead
+        line = line.rstrip("\n")
+        if not line.strip() or line.lstrip().startswith("#"):
+            ahead = next(numbered, None)
+            continue
+        if is_command(line):
+            yield Chunk(number, line)
+            ahead = next(numbered, None)
+            continue
+        text, ahead = line, None
+        while not is_whole(text) or is_block(text):  # only then the next line is waited for
+            ahead = next(numbered, None)
+            if ahead is None or (is_whole(text) and not _continues(ahead[1])):
+                break
+            text, ahead = text + "\n" + ahead[1].rstrip("\n"), None
+        yield Chunk(number, text)
+        ahead = ahead or next(numbered, None)
+
+
+def _continues(line: str) -> bool:
+    """Whether a line after a block may belong to it."""
+    return not line.strip() or _CONTINUES.match(line) is not None

@@ -1,0 +1,225 @@
+"""What may follow what was typed: commands, options, symbols, modules, CPUs, Python names and attributes."""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kplug.commands.base import Command
+from kplug.commands.words import long_options
+from kplug.errors import KplugError
+from kplug.render.safe import safe
+from kplug.repl.python import names_of
+
+if TYPE_CHECKING:
+    from kplug.repl.dispatch import Prompt
+
+# More than a screen of names helps nobody.
+LIMIT = 100
+
+_NAME = re.compile(r"[\w.]*$")
+_CPU = re.compile(r"@(?P<stem>\d*)$")
+_REGISTER = re.compile(r"\$(?P<stem>\w*)$")
+# A chain of names, members, and indexes that are constants: looking at it runs no code but properties.
+_CHAIN = re.compile(
+    r"""(?P<object>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\[(?:\d+|"[^"\\]*"|'[^'\\]*')\])*)\.(?P<stem>\w*)$""", re.VERBOSE
+)
+_VARIABLE = re.compile(r"""prog\[(?P<quote>["'])(?P<stem>\w*)$""")
+_PYTHON_NAME = re.compile(r"(?P<stem>[A-Za-z_]\w*)$")
+
+
+class Found(NamedTuple):
+    """One continuation: the text that replaces the last `length` characters."""
+
+    text: str
+    length: int
+
+
+class Names:
+    """The names of a kernel's symbols, made for searching in one text."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
+        self._text: str | None = None
+
+    def like(self, stem: str, limit: int = LIMIT) -> list[str]:
+        """The names that begin so; after them those that have it within; after those that have its letters in order."""
+        if not stem:
+            return []
+        if self._text is None:
+            self._text = "\n" + "\n".join(self._names()) + "\n"
+        found = dict.fromkeys(self._having("\n" + stem, limit))
+        if len(found) < limit:
+            found.update(dict.fromkeys(self._having(stem, limit)))
+        if len(found) < limit and len(stem) > 2:
+            found.update(dict.fromkeys(self._fuzzy(stem, limit)))
+        return list(found)[:limit]
+
+    def _having(self, part: str, limit: int) -> Iterator[str]:
+        """The names around the first places where `part` is, shortest first."""
+        text, names = self._text or "", dict[str, None]()
+        position = text.find(part)
+        while position >= 0 and len(names) < limit:
+            end = text.index("\n", position + 1)
+            names[text[text.rfind("\n", 0, position + 1) + 1 : end]] = None
+            position = text.find(part, end)
+        return iter(names if part.startswith("\n") else sorted(names, key=len))
+
+    def _fuzzy(self, stem: str, limit: int) -> list[str]:
+        """The names with the letters of `stem` in their order, those with the letters closest together first."""
+        letters = [re.escape(letter) for letter in stem]
+        pattern = letters[0] + "".join(rf"[^{letter}\n]*{letter}" for letter in letters[1:])
+        text, found = self._text or "", []
+        for match in re.finditer(pattern, text):
+            start, end = text.rfind("\n", 0, match.start() + 1) + 1, text.index("\n", match.end() - 1)
+            found.append((match.end() - match.start(), end - start, text[start:end]))
+            if len(found) >= 50 * limit:
+                break
+        return [name for _, _, name in sorted(found)[:limit]]
+
+
+class Completer:
+    """Completes the lines of one session. Nothing is read from the target but what members of objects ask for."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._symbols = Names(self._symbol_names)
+
+    def complete(self, text: str) -> list[Found]:
+        """The continuations of the text before the cursor; none where something goes wrong."""
+        line = text.rpartition("\n")[2]
+        try:
+            found = list(self._first_word(text)) or list(self._rest(text, line))
+        except Exception:  # in the middle of typing nobody wants a message
+            return []
+        return [each for each in dict.fromkeys(found) if safe(each.text) == each.text][: 2 * LIMIT]
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _first_word(self, text: str) -> Iterator[Found]:
+        """Commands, and names of Python's, where the first word is being typed."""
+        match = re.fullmatch(r"\s*(?P<stem>[A-Za-z_]\w*)?", text)
+        if match is None:
+            return
+        stem = match.group("stem") or ""
+        for name in self._prompt.commands:
+            if name.startswith(stem) and len(name) > 1:
+                yield Found(name, len(stem))
+        if stem:
+            yield from self._python_names(stem)
+
+    def _rest(self, text: str, line: str) -> Iterator[Found]:
+        if text.startswith("!") or not self._prompt.is_command(text):
+            yield from self._file_names(line) if text.startswith("!") else self._python(line)
+            return
+        name = (re.findall(r"[\w?]+", line) or [""])[0]
+        command = self._prompt.commands.get(name)
+        if command is None:
+            return
+        if re.search(r"[|>]", line.replace("->", "")):
+            yield from self._file_names(line)
+            return
+        yield from self._arguments(command, line)
+
+    def _arguments(self, command: Command, line: str) -> Iterator[Found]:
+        last = line.rpartition(" ")[2]
+        if last.startswith("-"):
+            parser = self._prompt.parser(command)
+            yield from (Found(option, len(last)) for option in long_options(command, parser) if option.startswith(last))
+            return
+        registers, cpus = _REGISTER.search(line), _CPU.search(line)
+        if registers is not None:
+            yield from self._registers(registers.group("stem"))
+        elif cpus is not None:
+            stem = cpus.group("stem")
+            yield from (Found(cpu, len(stem)) for cpu in self._cpus() if cpu.startswith(stem))
+        elif command.name == "help":
+            yield from (Found(each, len(last)) for each in self._prompt.commands if each.startswith(last))
+        elif command.name == "mod":
+            yield from (Found(each, len(last)) for each in self._modules() if each.startswith(last))
+        elif _choices(self._prompt.parser(command)):
+            choices = _choices(self._prompt.parser(command))
+            yield from (Found(each, len(last)) for each in choices if each.startswith(last))
+        elif command.takes_symbols:
+            yield from self._symbols_or_python(line)
+
+    def _symbols_or_python(self, line: str) -> Iterator[Found]:
+        if _VARIABLE.search(line) or _CHAIN.search(line):
+            python = list(self._python(line))
+            if python:
+                yield from python
+                return
+        match = _NAME.search(line)
+        stem = match.group() if match else ""
+        yield from (Found(name, len(stem)) for name in self._symbols.like(stem))
+
+    def _symbol_names(self) -> Iterator[str]:
+        """The vmlinux's; modules' would have to be read first."""
+        main = self._prompt.session.main
+        return iter(main.image.symbols.prefix("") if main is not None else ())
+
+    def _registers(self, stem: str) -> Iterator[Found]:
+        try:
+            names = [register.name for register in self._prompt.target.registers()]
+        except KplugError:
+            return
+        yield from (Found(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
+
+    def _cpus(self) -> Iterator[str]:
+        from drgn.helpers.linux.cpumask import for_each_possible_cpu
+
+        return map(str, for_each_possible_cpu(self._prompt.target.kernel.prog))
+
+    def _modules(self) -> list[str]:
+        from kplug.runtime.modules import loaded_modules
+
+        return sorted(module.name for module in loaded_modules(self._prompt.target.kernel))
+
+    # -- Python --------------------------------------------------------------------------------------------------------
+
+    def _python(self, line: str) -> Iterator[Found]:
+        variable, chain, name = _VARIABLE.search(line), _CHAIN.search(line), _PYTHON_NAME.search(line)
+        register = _REGISTER.search(line)
+        if register is not None:
+            yield from self._registers(register.group("stem"))
+        elif variable is not None:
+            stem, quote = variable.group("stem"), variable.group("quote")
+            yield from (Found(each + quote + "]", len(stem)) for each in self._symbols.like(stem))
+        elif chain is not None:
+            yield from self._members(chain.group("object"), chain.group("stem"))
+        elif name is not None:
+            yield from self._python_names(name.group("stem"))
+
+    def _members(self, expression: str, stem: str) -> Iterator[Found]:
+        value: Any = eval(expression, self._prompt.python.namespace)
+        hidden = "_" if not stem else "__" if stem == "_" else "\0"
+        for name in sorted(dir(value)):
+            if name.startswith(stem) and not name.startswith(hidden):
+                yield Found(name, len(stem))
+
+    def _python_names(self, stem: str) -> Iterator[Found]:
+        for name in [*keyword.kwlist, *names_of(self._prompt.python.namespace)]:
+            if name.startswith(stem):
+                yield Found(name, len(stem))
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _file_names(self, line: str) -> Iterator[Found]:
+        last = re.split(r"[\s|>]", line)[-1]
+        folder, _, stem = last.rpartition("/")
+        where = os.path.expanduser(folder + "/" if "/" in last else ".")
+        for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
+            if entry.name.startswith(stem) and (stem or not entry.name.startswith(".")):
+                yield Found(entry.name + ("/" if entry.is_dir() else ""), len(stem))
+
+
+def _choices(parser: argparse.ArgumentParser) -> Sequence[str]:
+    """The words that a command's first argument may be, where they are a few."""
+    for action in parser._actions:
+        if not action.option_strings and action.choices is not None:
+            return [str(choice) for choice in action.choices]
+    return ()

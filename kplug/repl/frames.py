@@ -1,0 +1,209 @@
+"""bt, frame, up, down, thread and cpu: which thread and frame the registers and `$pc` are of."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kplug.commands.base import Column, Hex, Output, Table
+from kplug.errors import TargetError, UsageError
+from kplug.repl.builtin import PromptCommand
+
+if TYPE_CHECKING:
+    from kplug.runtime.threads import Frame, Selection, Thread
+    from kplug.session import Session
+
+_FRAMES = (
+    Column("#", "number", right=True),
+    Column("PC", "pc"),
+    Column("FUNCTION", "function"),
+    Column("LINE", "line"),
+)
+_THREADS = (Column("", "selected"), Column("CPU", "cpu", right=True), Column("PID", "pid", right=True)) + (
+    Column("COMM", "comm"),
+    Column("", "note"),
+)
+
+
+def selection_of(session: Session) -> Selection:
+    """The session's selected thread and frame."""
+    selection: Selection | None = getattr(session.target, "selection", None)
+    if selection is None:
+        raise TargetError("this target has no threads")
+    return selection
+
+
+def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    selection = selection_of(session)
+    selected: Thread | None = None
+    number = selection.frame.number if arguments.pid is None else None
+    if arguments.pid is not None:
+        selected = selection.thread
+        selection.select_thread(arguments.pid)
+        number = None
+    try:
+        thread, frames = selection.thread, selection.frames()
+    finally:
+        if selected is not None and number is None:
+            selection.select_task(selected.task)
+    shown = frames[: arguments.limit] if arguments.limit is not None else frames
+    yield Table("kplug.frames/1", _FRAMES, [_frame_row(session, frame) for frame in shown], title=_title(thread))
+
+
+def _title(thread: Thread) -> str:
+    return f"PID {thread}"
+
+
+def _frame_row(session: Session, frame: Frame) -> dict[str, Any]:
+    line = None
+    if frame.drgn_frame is not None:
+        try:
+            file, number, _ = frame.drgn_frame.source()
+            line = f"{file}:{number}"
+        except LookupError:
+            pass
+    name = f"{frame.function} (inlined)" if frame.is_inline else frame.function
+    return {"number": frame.number, "pc": Hex(frame.pc), "function": name or _symbol(session, frame), "line": line}
+
+
+def _symbol(session: Session, frame: Frame) -> str | None:
+    from kplug.render.summary import summarize
+
+    return summarize(session.resolver.where(frame.pc))[0]
+
+
+def _frame(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    selection = selection_of(session)
+    frame = selection.frame if arguments.number is None else selection.select_frame(arguments.number)
+    yield Table("kplug.frames/1", _FRAMES, [_frame_row(session, frame)])
+
+
+def _moved(direction: int, end: str) -> Callable[[Session, argparse.Namespace], Iterator[Output]]:
+    def run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+        selection = selection_of(session)
+        now, last = selection.frame.number, len(selection.frames()) - 1
+        wanted = now + direction * arguments.count
+        if now == min(max(wanted, 0), last) and wanted != now:
+            raise UsageError(f"this is the {end} frame")
+        yield Table("kplug.frames/1", _FRAMES, [_frame_row(session, selection.select_frame(min(max(wanted, 0), last)))])
+
+    return run
+
+
+def _thread(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    selection = selection_of(session)
+    if arguments.pid is not None:
+        yield from _selected(session, selection.select_thread(arguments.pid))
+        return
+    yield _threads(selection)
+
+
+def _cpu(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    selection = selection_of(session)
+    if arguments.number is not None:
+        yield from _selected(session, selection.select_cpu(arguments.number))
+        return
+    yield _threads(selection)
+
+
+def _selected(session: Session, thread: Thread) -> Iterator[Output]:
+    """What was selected: the thread, and its innermost frame where there is one."""
+    selection = selection_of(session)
+    try:
+        rows = [_frame_row(session, selection.frame)]
+    except TargetError:  # a task that runs on a live kernel
+        yield _threads(selection, [thread])
+        return
+    yield Table("kplug.frames/1", _FRAMES, rows, title=_title(thread))
+
+
+def _threads(selection: Selection, threads: Sequence[Thread] | None = None) -> Table:
+    selected = selection.thread
+    listed = list(threads if threads is not None else selection.threads())
+    if not any(_same(thread, selected) for thread in listed):
+        listed.append(selected)
+    rows = [
+        {
+            "selected": "*" if _same(thread, selected) else "",
+            "cpu": thread.cpu,
+            "pid": thread.tid,
+            "comm": thread.comm,
+            "note": "crashed" if thread.crashed else "",
+        }
+        for thread in listed
+    ]
+    return Table("kplug.threads/1", _THREADS, rows)
+
+
+def _same(one: Thread, other: Thread) -> bool:
+    return (one.tid, one.cpu) == (other.tid, other.cpu)
+
+
+def _number_argument(name: str, meaning: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(name.lower(), nargs="?", type=int, metavar=name, help=meaning)
+
+    return add
+
+
+def _count_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("count", nargs="?", type=int, default=1, metavar="N", help="by how many frames (default: 1)")
+
+
+def _bt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="a task that is not the selected one")
+    parser.add_argument("-n", "--limit", type=int, metavar="N", help="only the innermost N frames")
+
+
+FRAME_COMMANDS = (
+    PromptCommand(
+        name="bt",
+        summary="the stack trace of the selected thread, or of a task",
+        description="Show the frames of the selected thread (at first the one that crashed), innermost first.",
+        examples=(("", "of the selected thread"), ("1", "of the task with the PID 1")),
+        add_arguments=_bt_arguments,
+        run=_bt,
+    ),
+    PromptCommand(
+        name="frame",
+        other_names=("f",),
+        summary="select a frame, whose registers $pc, $rsp, ... are",
+        description="Select a frame of the stack by its number in bt. Without one, show the selected frame.",
+        examples=(("2", "the frame #2 of bt"),),
+        add_arguments=_number_argument("NUMBER", "the frame's number in bt"),
+        run=_frame,
+    ),
+    PromptCommand(
+        name="up",
+        summary="select the frame that called this one",
+        description="Select the frame that called the selected one.",
+        examples=(("", "one frame up"), ("2", "two frames up")),
+        add_arguments=_count_argument,
+        run=_moved(1, "outermost"),
+    ),
+    PromptCommand(
+        name="down",
+        summary="select the frame that this one called",
+        description="Select the frame that the selected one called.",
+        examples=(("", "one frame down"), ("2", "two frames down")),
+        add_arguments=_count_argument,
+        run=_moved(-1, "innermost"),
+    ),
+    PromptCommand(
+        name="thread",
+        summary="select a task by its PID; without one, list those on the CPUs",
+        description="Select a task by its PID and its innermost frame. Without a PID, list the tasks on the CPUs.",
+        examples=(("", "the tasks on the CPUs"), ("1", "the task with the PID 1")),
+        add_arguments=_number_argument("PID", "the task's ID"),
+        run=_thread,
+    ),
+    PromptCommand(
+        name="cpu",
+        summary="select the task on a CPU; without one, list them",
+        description="Select the task that runs on a CPU, and its innermost frame. Without a number, list them all.",
+        examples=(("", "the tasks on the CPUs"), ("1", "the task on CPU 1")),
+        add_arguments=_number_argument("NUMBER", "the CPU's number"),
+        run=_cpu,
+    ),
+)

@@ -1,0 +1,83 @@
+"""Opening a kernel and running what is asked of it: -e, a script on standard input, or a person at the prompt."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kplug.errors import UsageError
+from kplug.repl.output import Screen
+
+if TYPE_CHECKING:
+    from kplug.repl.dispatch import Prompt
+    from kplug.runtime.opening import Request
+
+
+def run(request: Request, commands: Sequence[str], color: str) -> int:
+    """Open what `request` names; then run `commands`, or what standard input has. Returns the exit status."""
+    interactive = not commands and sys.stdin is not None and sys.stdin.isatty()
+    editing = interactive and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    if editing:
+        from kplug.repl import background
+
+        background.start("kplug.repl.prompt")
+    try:
+        prompt = _open(request, Screen(color, paging=interactive))
+        if interactive:
+            gc.enable()
+            gc.freeze()
+            return _interactive(prompt, editing)
+        return _script(prompt, commands)
+    finally:
+        if editing:
+            background.finish()
+
+
+def _open(request: Request, screen: Screen) -> Prompt:
+    import drgn
+
+    from kplug.repl.dispatch import Prompt
+    from kplug.runtime.session import open_session
+    from kplug.runtime.target import DrgnTarget
+
+    session = open_session(request)
+    assert isinstance(session.target, DrgnTarget)
+    drgn.set_default_prog(session.target.kernel.prog)
+    sys.path.insert(0, "")  # modules beside the user, as at drgn's prompt
+    return Prompt(session, session.target, screen)
+
+
+def _script(prompt: Prompt, commands: Sequence[str]) -> int:
+    from kplug.repl.dispatch import Leave, Status
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
+    worst = Status.ANSWERED
+    try:
+        if commands:
+            for command in commands:
+                worst = max(worst, prompt.run_all(command.split("\n"), lambda _: "kplug: "))
+        elif sys.stdin is not None:
+            worst = prompt.run_all(sys.stdin, lambda number: f"kplug: line {number}: ")
+    except Leave as leave:
+        return worst if leave.status is None else leave.status
+    return worst
+
+
+def _interactive(prompt: Prompt, editing: bool) -> int:
+    from kplug.repl.plain import Plain
+
+    if not editing:
+        return Plain(prompt).loop()
+    try:
+        from kplug.repl.prompt import Terminal
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "prompt_toolkit":
+            raise
+        raise UsageError(
+            "the prompt needs prompt-toolkit: pip install prompt-toolkit (-e CMD and commands on standard input do not)"
+        ) from None
+    return Terminal(prompt).loop()

@@ -1,0 +1,168 @@
+"""Where a command's lines go: the terminal, its pager, a shell pipeline or a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import IO, Protocol
+
+from kplug.commands.words import Line
+from kplug.errors import InputError
+from kplug.render.text import COLOURED, PLAIN, Style
+
+# Lines are kept back this long, in seconds, in case they need the pager.
+_PATIENCE = 0.3
+
+
+class Writer(Protocol):
+    """Takes lines, without newlines. `terminal` says whether a person reads them as they come."""
+
+    terminal: bool
+
+    def write(self, line: str) -> None: ...
+
+
+class _Direct:
+    terminal = True
+
+    def write(self, line: str) -> None:
+        sys.stdout.write(line + "\n")
+
+    def close(self) -> None:
+        sys.stdout.flush()
+
+
+class _File:
+    terminal = False
+
+    def __init__(self, path: str, append: bool) -> None:
+        try:
+            self._file = open(os.path.expanduser(path), "a" if append else "w", errors="backslashreplace")  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        self._path = path
+
+    def write(self, line: str) -> None:
+        self._file.write(line + "\n")
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise InputError(f"{self._path}: {error.strerror}") from None
+
+
+class _Pipeline:
+    """A shell command line that reads what is written. BrokenPipeError from `write` once it reads no more."""
+
+    terminal = False
+
+    def __init__(self, command: str, environment: dict[str, str] | None = None) -> None:
+        sys.stdout.flush()
+        self._process = subprocess.Popen(
+            command, shell=True, stdin=subprocess.PIPE, text=True, errors="backslashreplace", env=environment
+        )
+
+    @property
+    def _input(self) -> IO[str]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def write(self, line: str) -> None:
+        self._input.write(line + "\n")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._input.close()
+        # Ctrl-C while it runs is its own affair.
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._process.wait()
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+
+class _Paged:
+    """Writes to the terminal what fits on it, and gives the pager what does not, or what takes its time."""
+
+    terminal = True
+
+    def __init__(self, pager: str) -> None:
+        self._command = pager
+        self._pager: _Pipeline | None = None
+        self._kept: list[str] = []
+        self._columns, rows = shutil.get_terminal_size()
+        self._rows_left = rows - 1
+        self._deadline = time.monotonic() + _PATIENCE
+
+    def write(self, line: str) -> None:
+        if self._pager is not None:
+            self._pager.write(line)
+            return
+        self._kept.append(line)
+        self._rows_left -= sum(max(1, -(-len(row) // max(1, self._columns))) for row in line.split("\n"))
+        if self._rows_left < 0 or time.monotonic() > self._deadline:
+            self._pager = _Pipeline(self._command, {"LESS": "FRX", **os.environ})
+            for kept in self._kept:
+                self._pager.write(kept)
+
+    def close(self) -> None:
+        if self._pager is not None:
+            self._pager.close()
+            return
+        sys.stdout.write("".join(line + "\n" for line in self._kept))
+        sys.stdout.flush()
+
+
+class Screen:
+    """The output of a session. `color` is auto, always or never; `paging` may be changed at any time."""
+
+    def __init__(self, color: str = "auto", paging: bool = True) -> None:
+        self.color = color
+        self.paging = paging
+
+    @contextlib.contextmanager
+    def opened(self, line: Line | None = None) -> Iterator[Writer]:
+        """What takes a command's lines; whoever stops reading them ends the command."""
+        writer: _Direct | _File | _Pipeline | _Paged
+        if line is not None and line.pipeline is not None:
+            writer = _Pipeline(line.pipeline)
+        elif line is not None and line.file is not None:
+            writer = _File(line.file, line.append)
+        else:
+            pager = self._pager()
+            writer = _Paged(pager) if pager else _Direct()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                yield writer
+        finally:
+            writer.close()
+
+    def style(self, writer: Writer) -> Style:
+        """The colours for what is written there."""
+        if self.color == "auto":
+            return COLOURED if writer.terminal and colourful() else PLAIN
+        return COLOURED if self.color == "always" else PLAIN
+
+    def _pager(self) -> str | None:
+        """The pager's command line; None where there is none, or none is wanted."""
+        if not self.paging or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+            return None
+        command = os.environ.get("KPLUG_PAGER", os.environ.get("PAGER") or "less")
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            return None
+        return command if words and words[0] != "cat" and shutil.which(words[0]) else None
+
+
+def colourful() -> bool:
+    """Whether standard output shows colours, and they are wanted (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"

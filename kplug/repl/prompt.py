@@ -1,0 +1,126 @@
+"""The prompt at a terminal: editing, completion, history, colours and the toolbar, by prompt-toolkit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completion
+from prompt_toolkit.completion import Completer as ToolkitCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import completion_is_selected, has_focus
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
+
+from kplug.repl.completion import Completer
+from kplug.repl.dispatch import Leave, Prompt
+from kplug.repl.history import KeptHistory, history_path
+from kplug.repl.lexer import STYLE, LineLexer
+from kplug.repl.output import colourful
+from kplug.repl.plain import CONTINUATION, PROMPT
+from kplug.repl.toolbar import toolbar_text
+
+_INDENT = "    "
+
+
+class _Completions(ToolkitCompleter):
+    """The core's completions as prompt-toolkit takes them."""
+
+    def __init__(self, completer: Completer) -> None:
+        self._completer = completer
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        for found in self._completer.complete(document.text_before_cursor):
+            yield Completion(found.text, -found.length)
+
+
+class Terminal:
+    """Reads what a person types and has it run."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._toolbar = ""
+        colours = colourful()
+        self._session: PromptSession[str] = PromptSession(
+            PROMPT,
+            multiline=True,
+            prompt_continuation=lambda width, number, wrapped: CONTINUATION,
+            lexer=LineLexer(prompt.is_command),
+            completer=_Completions(Completer(prompt)),
+            complete_while_typing=False,
+            history=KeptHistory(history_path()),
+            auto_suggest=AutoSuggestFromHistory(),
+            bottom_toolbar=self._toolbar_parts,
+            key_bindings=self._keys(),
+            style=Style.from_dict(STYLE) if colours else None,
+            include_default_pygments_style=False,
+            color_depth=None if colours else ColorDepth.DEPTH_1_BIT,
+            enable_suspend=True,
+            reserve_space_for_menu=6,
+        )
+
+    def loop(self) -> int:
+        """Run what is typed until the user leaves; the exit status."""
+        self._warm_up()
+        while True:
+            try:
+                self._toolbar = toolbar_text(self._prompt.session, self._prompt.target)
+                text = self._session.prompt()
+                if text.strip():
+                    self._prompt.run_all(text.split("\n"))
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")
+            except EOFError:
+                return 0
+            except Leave as leave:
+                return leave.status or 0
+
+    def _warm_up(self) -> None:
+        """Import what the first line of Python needs while it is being typed. drgn's objects are not touched here."""
+        from kplug.repl import background
+
+        background.start("drgn.helpers.linux")
+
+    def _toolbar_parts(self) -> StyleAndTextTuples:
+        return [("", self._toolbar)]
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("enter", filter=has_focus(DEFAULT_BUFFER) & ~completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            """Run it if it is whole; else begin another line, indented as Python wants it."""
+            buffer = event.current_buffer
+            text = buffer.text
+            if self._is_complete(text) and (buffer.document.is_cursor_at_the_end or "\n" not in text):
+                buffer.validate_and_handle()
+                return
+            line = buffer.document.current_line_before_cursor
+            indent = line[: len(line) - len(line.lstrip())] if line.strip() else ""
+            buffer.insert_text("\n" + indent + (_INDENT if line.rstrip().endswith(":") else ""))
+
+        @keys.add("enter", filter=has_focus(DEFAULT_BUFFER) & completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            """Take the completion."""
+            event.current_buffer.complete_state = None
+
+        @keys.add("c-\\")
+        def _(event: KeyPressEvent) -> None:
+            """As the terminal would have it."""
+            run_in_terminal(lambda: os.kill(os.getpid(), signal.SIGQUIT))
+
+        return keys
+
+    def _is_complete(self, text: str) -> bool:
+        if "\n" not in text and self._prompt.is_command(text):
+            return True
+        lines = text.rstrip(" ")
+        return self._prompt.python.is_complete(lines)
