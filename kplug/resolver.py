@@ -16,7 +16,7 @@ from kplug.errors import TargetError
 from kplug.image.images import Images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
-from kplug.space.layout import AddressSpace
+from kplug.space.layout import AddressSpace, Area
 
 
 class Locator(Protocol):
@@ -58,7 +58,13 @@ class AreaLocator:
             details = {"nominal": area.nominal, "hole": area.hole, **area.details}
             layer = Layer(model.AREA, area.name, area.start, area.end, area.source, details)
             self._layers[area.start] = layer
-        return (layer,)
+        return (layer, *self._parts(area, address)) if area.parts else (layer,)
+
+    def _parts(self, area: Area, address: int) -> Iterable[Layer]:
+        """The parts of the area that hold the address: a slot of the fixmap, a CPU's entry area."""
+        for part in self._space.parts_at(address):
+            details = {"part_of": area.name, "nominal": part.nominal, "hole": part.hole, **part.details}
+            yield Layer(model.AREA, part.name, part.start, part.end, part.source, details)
 
 
 class SpecialLocator:

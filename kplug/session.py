@@ -131,9 +131,14 @@ class Session:
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        if annotation.link_address is not None and not self._nameless:
+        if annotation.link_address is not None and self._main_has_symbols:
             return self.warnings  # nearly always, and for each line of a long log
-        return (*self.warnings, *self._link_address_warning(annotation), *self._no_symbols_warning(annotation))
+        told = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
+        return (*self.warnings, *self._space_warnings(annotation), *told)
+
+    def _space_warnings(self, annotation: Annotation) -> tuple[str, ...]:
+        """What was said of the address space and cannot be so; an image is where it is all the same."""
+        return self.space.warnings if self.space is not None and annotation.link_address is None else ()
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
         """A hint where slide and address do not fit: a link address for a kernel that was moved, or the reverse."""
@@ -152,18 +157,18 @@ class Session:
             return ()
         return (f"not in the moved kernel; if it is a link address, its place is {runtime:#x}",)
 
-    def _no_symbols_warning(self, annotation: Annotation) -> tuple[str, ...]:
-        """Says why an answer ends at the section, where the image has no symbols."""
-        layer = annotation.first(model.IMAGE) or annotation.first(model.MODULE)
-        if layer is None or annotation.region_class == model.NO_CLASS:
+    def _image_warnings(self, annotation: Annotation) -> tuple[str, ...]:
+        """What is to be said of the image that holds the address: why an answer ends at the section, for one."""
+        if annotation.first(model.IMAGE) is None and annotation.first(model.MODULE) is None:
             return ()
-        return tuple(
-            f"{path}: no symbol table, so symbols and regions are not known"
-            for path in self._nameless
-            if layer.details.get("path") == path
-        )
+        found = self.images.holding(annotation.address)
+        if found is None:
+            return ()
+        placed, _ = found
+        if len(placed.image.symbols):
+            return placed.warnings
+        return (*placed.warnings, f"{placed.image.path}: no symbol table, so symbols and regions are not known")
 
     @cached_property
-    def _nameless(self) -> list[str]:
-        """The paths of the images that have no symbols."""
-        return [placed.image.path for placed in self.images if not len(placed.image.symbols)]
+    def _main_has_symbols(self) -> bool:
+        return self.main is not None and len(self.main.image.symbols) > 0

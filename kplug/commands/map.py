@@ -92,7 +92,7 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
     if levels is None:
         levels = _BRIEFLY.get(area.name, _ALL)
         levels = 0 if len(area.parts) > _MANY else levels
-        if not levels and area.parts:
+        if not levels and len(area.parts) > 1:
             notes.append(f"{len(area.parts)} parts: -v, or the area's name, lists them")
     yield {
         "name": area.name,
@@ -118,7 +118,7 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
 def _source(area: Area) -> str:
     """How the area is known, in few words: most are as the layout has it, and that is named above the table."""
     layout, _, more = area.source.partition("; ")
-    return more or ("layout" if " layout" in layout or area.hole else layout)
+    return more or ("layout" if " layout" in area.source else layout)
 
 
 def _with_contents(area: Area, session: Session, space: AddressSpace) -> Area:
@@ -134,7 +134,7 @@ def _with_contents(area: Area, session: Session, space: AddressSpace) -> Area:
         note = {"note": "up to the last page of RAM; with the holes between"}
         parts.append(Area("RAM", area.start, ram_end, "max_pfn", area.nominal, details=note))
         note = {"note": "addresses of the direct map that no RAM has"}
-        parts.append(Area("beyond RAM", ram_end, area.end, "max_pfn", area.nominal, hole=True, details=note))
+        parts.append(Area("beyond RAM", ram_end, area.end, "max_pfn", area.nominal, True, details=note))
     return replace(area, parts=tuple(sorted(parts, key=lambda part: part.start))) if parts else area
 
 

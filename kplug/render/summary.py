@@ -29,7 +29,7 @@ class Summary(NamedTuple):
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
-    area = special = module = section = narrowest = owner = page = percpu = cpu = None
+    area = part = special = module = section = narrowest = owner = page = percpu = cpu = None
     regions = []
     address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
@@ -43,7 +43,10 @@ def summarize(annotation: Annotation) -> Summary:
             elif kind == model.REGION:
                 regions.append(layer.name)
         elif kind == model.AREA:
-            area = area or layer
+            if area is None:
+                area = layer
+            else:
+                part = layer  # a slot of the fixmap, a CPU's entry area
         elif kind == model.SPECIAL:
             special = special or layer
         elif kind == model.MODULE:
@@ -65,7 +68,7 @@ def summarize(annotation: Annotation) -> Summary:
     if narrowest is not None and annotation.state.freed:
         now = owner or page
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
-    shown = narrowest or special or percpu or owner or page or area
+    shown = narrowest or special or percpu or owner or page or part or area
     if (
         not tail
         and area is not None

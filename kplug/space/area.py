@@ -162,7 +162,7 @@ class AddressSpace:
             return part
         start = address // size * size
         first = part.details["slot"]
-        name = part.details["first"] + (f"+{slot - first}" if slot > first else "")
+        name = part.details["first"] + (f"[{slot - first}]" if slot > first else "")
         return replace(part, name=name, start=start, end=start + size, details={"slot": slot, "range": part.name})
 
     def fixmap_slot(self, address: int) -> int | None:

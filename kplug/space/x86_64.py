@@ -162,7 +162,8 @@ def _cpu_entry_area(facts: Facts, source: str) -> Area:
                 Area(f"{name} of CPU {cpu}", start + offset, start + offset + length, "struct cpu_entry_area")
                 for name, offset, length in facts.cpu_entry_area_members
             ]
-            cpus = {"cpu": cpu}
+            compiled = _CPU_ENTRY_AREA + _PAGE + cpu * size
+            cpus = {"cpu": cpu, "compiled_start": f"{compiled:#x}"}
             parts.append(
                 Area(f"CPU {cpu}", start, start + size, "get_cpu_entry_area()", details=cpus, parts=tuple(members))
             )
