@@ -66,7 +66,8 @@ def summarize(annotation: Annotation) -> Summary:
     if cpu is not None:
         tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
-        now = owner or page
+        # That the direct map has the page too says nothing of who has it.
+        now = page if owner is None or owner.kind == model.ALIAS else owner
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
     shown = narrowest or special or percpu or owner or page or part or area
     if (
@@ -125,5 +126,5 @@ def now_words(layer: Layer, address: int) -> str:
         return f"{free}slab object {layer.name}+{offset:#x}" if details.get("object") else f"slab {layer.name}"
     if layer.kind == model.PAGE:
         return f"{layer.name}+{offset:#x}"
-    prefix = {model.STACK: "stack of ", model.ALIAS: "alias of ", model.TASK: "task ", model.VMAP: "vmap "}
+    prefix = {model.STACK: "stack of ", model.ALIAS: "alias of ", model.TASK: "task "}
     return f"{prefix.get(layer.kind, '')}{layer.name}+{offset:#x}"

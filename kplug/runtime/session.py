@@ -11,8 +11,11 @@ from kplug.placement import slid
 from kplug.resolver import Locator
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.opening import Opened, Request, open_kernel, slide_of
+from kplug.runtime.page_state import MemoryState
+from kplug.runtime.pages import PageLocator
 from kplug.runtime.percpu import Percpu
 from kplug.runtime.target import DrgnTarget
+from kplug.runtime.vmap import VmapLocator
 from kplug.session import Session
 
 HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide="--vmcoreinfo FILE")
@@ -33,6 +36,7 @@ def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
         facts=lambda: kernel.facts,
         machine=kernel.machine,
         locators=asked,
+        states=MemoryState(kernel),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         warnings=opened.warnings,
         ways=opened.how,
@@ -42,14 +46,21 @@ def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
 
 def kernel_of(opened: Opened) -> Kernel:
     """What the locators share, of a kernel that is open."""
-    return Kernel(opened.prog, _placed_vmlinux(opened), live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+    return Kernel(
+        opened.prog,
+        _placed_vmlinux(opened),
+        live=opened.live,
+        vmcoreinfo=opened.vmcoreinfo,
+        module_directories=opened.module_directories,
+    )
 
 
 def locators(kernel: Kernel) -> Sequence[Locator]:
     """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
+    memory: tuple[Locator, ...] = (VmapLocator(kernel), PageLocator(kernel))
     if kernel.image is None:
-        return ()
-    return (Percpu(kernel, kernel.image),)
+        return memory
+    return (*memory, Percpu(kernel, kernel.image))
 
 
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:

@@ -1,0 +1,43 @@
+"""Freed memory of the image: init sections, and x86's padding between text, rodata and data.
+
+The kernel gives these pages to the page allocator once it has booted (free_initmem(), mark_rodata_ro()); their struct
+pages are reserved up to then. An address there is answered as linked and as what has the page now.
+"""
+
+from __future__ import annotations
+
+from kplug.runtime.kernel import Kernel
+from kplug.runtime.page_tables import page_tables
+from kplug.runtime.pages import pages_of
+
+
+def is_freed(kernel: Kernel, address: int) -> bool | None:
+    """Whether the kernel freed the image's page at an address. None where that is not known, or it is no image's.
+
+    TargetError if the struct page cannot be read.
+    """
+    tables = page_tables(kernel)
+    if kernel.image is None or not tables.in_image(address):
+        return None
+    piece = kernel.image.piece(address)
+    if piece is not None and piece.freed_after_boot is False:
+        return False
+    pages, physical = pages_of(kernel), tables.linear_physical(address)
+    if pages is None or physical is None or tables.paging is None:
+        return None
+    pfn = physical >> tables.paging.page_shift
+    return not pages.is_reserved(pfn) if pages.exists(pfn) else None
+
+
+def owned_address(kernel: Kernel, address: int) -> int | None:
+    """The direct map's address under which the owner of the memory at an address is to be sought.
+
+    That is the address itself in the direct map, and the other one of freed memory of the image; None for the rest.
+    """
+    tables = page_tables(kernel)
+    if tables.in_direct_map(address):
+        return address
+    if not is_freed(kernel, address):
+        return None
+    physical = tables.linear_physical(address)
+    return tables.direct_address(physical) if physical is not None else None
