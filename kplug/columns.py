@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from kplug import model
+from kplug.image.images import Images
 from kplug.image.placed import Piece, PlacedImage
 
 
@@ -21,6 +22,8 @@ class Columns:
         self.address = addresses
         self._parts: list[_Part] = []
         pending: Sequence[int] | None = None  # which addresses are still nobody's; None: all of them
+        if isinstance(images, Images):
+            images = images.around(addresses)
         for placed in images:
             asked = addresses if pending is None else [addresses[number] for number in pending]
             part = _Part(placed, asked, pending)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kplug.errors import ExpressionError
+from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.image.symbol_table import Symbol
 from kplug.placement import ADDRESS_MASK
@@ -44,6 +45,7 @@ class Hints(NamedTuple):
     vmlinux: str = ""
     module: str = ""
     slide: str = ""
+    memory: str = ""
 
 
 NO_HINTS = Hints()
@@ -132,7 +134,8 @@ def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tupl
         return text, images
     module = match.group("module")
     if module is not None:
-        images = [placed for placed in images if placed.image.is_module and placed.image.name == module]
+        named = (images if isinstance(images, Images) else Images(images)).named(module)
+        images = [named] if named is not None else []
         if not images:
             raise ExpressionError(with_hint(f"{_shortened(text)}: module {module} is not loaded here", hints.module))
     return match.group("bare"), images

@@ -70,10 +70,11 @@ def _by_name(session: Session, name: str, prefix: bool) -> Iterator[dict[str, An
 def _by_address(session: Session, expression: str) -> Iterator[dict[str, Any]]:
     """The symbols that hold an address, widest first."""
     for place in session.places(expression):
-        for placed in session.images:
-            if placed.piece(place.address) is not None:
-                for extent in placed.image.index.chain(placed.placement.link(place.address)):
-                    yield _row(placed, extent.symbol)
+        found = session.images.holding(place.address)
+        if found is not None:
+            placed, _ = found
+            for extent in placed.image.index.chain(placed.placement.link(place.address)):
+                yield _row(placed, extent.symbol)
 
 
 def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:

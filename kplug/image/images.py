@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 from kplug.image.placed import Piece, PlacedImage
@@ -40,3 +40,11 @@ class Images(Sequence[PlacedImage]):
             if piece is not None:
                 return placed, piece
         return None
+
+    def named(self, name: str) -> PlacedImage | None:
+        """The module of that name, or None."""
+        return next((placed for placed in self if placed.image.is_module and placed.image.name == name), None)
+
+    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        """The images among which are all that hold any of the runtime addresses."""
+        return self._images

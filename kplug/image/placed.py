@@ -44,6 +44,8 @@ class PlacedImage:
 
     def __init__(self, image: KernelImage, placement: Placement) -> None:
         self.image = image
+        #: What the user should know of where its symbols come from; goes with the answers for its addresses.
+        self.warnings: tuple[str, ...] = ()
         self.placement = placement if image.elf.bits == 64 else replace(placement, mask=(1 << image.elf.bits) - 1)
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
@@ -171,7 +173,14 @@ class PlacedImage:
             if not image.is_module:
                 details["link_start"] = hex(section.address)
             layers.append(
-                Layer(model.SECTION, section.name, section.address + delta, section.end + delta, "ELF header", details)
+                Layer(
+                    model.SECTION,
+                    section.name,
+                    section.address + delta,
+                    section.end + delta,
+                    image.sections_source,
+                    details,
+                )
             )
         for region in regions:
             details = {

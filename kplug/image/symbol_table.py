@@ -193,9 +193,13 @@ class SymbolTable:
         return mask
 
     def _apply(self, bases: Mapping[int, int]) -> None:
-        """Move the values of a relocatable file's places to where their sections are."""
+        """Move the values of a relocatable file's symbols to where their sections are.
+
+        Of all that are in these sections: assembler labels hold no address, but are found by name.
+        """
         values = list(self.values)
-        for index in self.places():
+        placed = self._section_mask(bases)
+        for index in compress(range(len(values)), placed):
             values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
         self.values = values
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import drgn
@@ -12,12 +14,23 @@ from kplug.errors import TargetError
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.memory import UnmappedError
+from kplug.runtime.progress import waiting
 from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.space.layout import AddressSpace, Facts, address_space
 
 if TYPE_CHECKING:
     from kplug.runtime.modules import Modules
 
 T = TypeVar("T")
+
+# What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as it
+# does one that does not exist.
+_FAULTS = (
+    (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
+    (re.compile("not present|No way to translate"), "address is not mapped"),
+    (re.compile("Out-of-bounds PFN|could not find physical memory segment"), "no memory at this physical address"),
+    (re.compile("Unexpected EOF|short read|Short read"), "the dump is truncated before this memory"),
+)
 
 
 @contextmanager
@@ -33,11 +46,33 @@ def reading(what: str) -> Iterator[None]:
         raise TargetError(f"{what}: {said}") from None
     except (drgn.BadDataError, drgn.OutOfBoundsError, ValueError, TypeError, OverflowError) as error:
         raise TargetError(f"{what}: {error}") from None
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        raise TargetError(f"{what}: {lost_words(error)}") from None
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the target itself is gone: what the operating system says of a guest's process or of a file, and what
+    drgn says as a bare Exception of a connection."""
+    return isinstance(error, OSError) or type(error) is Exception
+
+
+def lost_words(error: Exception) -> str:
+    """Why the target cannot be asked any more, on one line."""
+    if isinstance(error, (ProcessLookupError, BrokenPipeError, ConnectionError)):
+        return "the guest has gone away"
+    if isinstance(error, BlockingIOError):  # the time limit of the connection
+        return "the guest does not answer"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or "the target cannot be asked"
 
 
 def fault_words(error: drgn.FaultError) -> str:
-    """drgn's reason and address on one line: `memory was excluded from the dump: 0xffff...`."""
-    return " ".join(str(error).split())
+    """Why memory could not be read, and the address that could not, on one line."""
+    text = " ".join(str(error).split())
+    return next((f"{words}: {error.address:#x}" for start, words in _FAULTS if start.search(text)), text)
 
 
 class Kernel:
@@ -45,6 +80,7 @@ class Kernel:
 
     `image` is None without a vmlinux; then only what needs no symbols and types can be asked. `has_types` says whether
     drgn has the kernel's DWARF. `vmcoreinfo` is what the kernel told of itself, empty where nothing is known of it.
+    `module_directories` are folders that the user says have the modules' debug files.
     """
 
     def __init__(
@@ -54,14 +90,15 @@ class Kernel:
         *,
         live: bool = False,
         vmcoreinfo: VmcoreInfo | None = None,
+        module_directories: Sequence[str] = (),
     ) -> None:
         self.prog = prog
         self.image = image
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
-        self.images: Images = Images([image] if image is not None else [])
         self.live = live
         self._remembered: dict[object, Any] = {}
         self._generation = 0
+        self._module_directories = tuple(module_directories)
 
     @property
     def machine(self) -> str:
@@ -96,6 +133,10 @@ class Kernel:
             raise UnmappedError(fault_words(error)) from None
         except (OverflowError, ValueError) as error:
             raise TargetError(f"memory at {address:#x} cannot be read: {error}") from None
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            raise TargetError(f"memory at {address:#x} cannot be read: {lost_words(error)}") from None
 
     def read_physical(self, address: int, size: int) -> bytes:
         """Bytes at a physical address, errors as `read`."""
@@ -105,6 +146,10 @@ class Kernel:
             raise UnmappedError(fault_words(error)) from None
         except (OverflowError, ValueError) as error:
             raise TargetError(f"physical memory at {address:#x} cannot be read: {error}") from None
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            raise TargetError(f"physical memory at {address:#x} cannot be read: {lost_words(error)}") from None
 
     def symbol(self, name: str) -> int | None:
         """The runtime address of a symbol of the vmlinux; None if it has none of that name."""
@@ -112,6 +157,31 @@ class Kernel:
             return None
         symbols = self.image.image.symbols.exact(name)
         return self.image.symbol_address(symbols[0]) if symbols else None
+
+    @cached_property
+    def images(self) -> Images:
+        """The vmlinux and the loaded modules; a module's is made when an address in it is asked about."""
+        from kplug.runtime.module_images import LoadedImages
+
+        return LoadedImages(self, self._module_directories)
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of its address space."""
+        return self.remembered("facts", self._find_facts)
+
+    def _find_facts(self) -> Facts:
+        from kplug.runtime.facts import kernel_facts  # which needs this module
+
+        return kernel_facts(self)
+
+    @property
+    def space(self) -> AddressSpace | None:
+        """Its address space; None where kplug has no table of the architecture."""
+        return self.remembered("space", self._find_space)
+
+    def _find_space(self) -> AddressSpace | None:
+        return address_space(self.machine, self.facts)
 
     @property
     def modules(self) -> Modules:
@@ -127,7 +197,8 @@ class Kernel:
 
     def _find_types(self) -> bool:
         try:
-            self.prog.type("struct page")
+            # The first question about a type makes drgn index all of the DWARF.
+            waiting("reading the kernel's debug information", lambda: self.prog.type("struct page"))
         except LookupError:
             return False
         return True
