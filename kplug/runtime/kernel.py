@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as it
-# does one that does not exist.
+# What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as
+# one that does not exist.
 _FAULTS = (
     (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
     (re.compile("not present|No way to translate"), "address is not mapped"),

@@ -150,6 +150,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
         how.append("VMCOREINFO: not in the dump's notes; found in its memory")
     elif given is not None:
         how.append("VMCOREINFO: as given (--vmcoreinfo)")
+    _leave_out_user_half(prog, header)
     target = _Target(path, prog, f"vmcore {path}", how, header=header)
     if header.missing:
         target.warnings.append(
@@ -158,6 +159,20 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
     elif header.incomplete:
         target.warnings.append(f"{path} is incomplete: its disk was full when it was written")
     return target
+
+
+def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
+    """QEMU and makedumpfile write 0, or the physical address, for a segment's virtual one where they know none; drgn
+    takes that for memory at NULL and above. The lower half of these machines is user space: the kernel has nothing
+    there.
+    """
+    if header.machine not in ("x86_64", "aarch64", "riscv64") or all(s.virtual >> 63 for s in header.segments):
+        return
+
+    def unmapped(address: int, size: int, offset: int, physical: bool) -> bytes:
+        raise drgn.FaultError("address is not mapped", address)
+
+    prog.add_memory_segment(0, 1 << 63, unmapped, False)
 
 
 def _is_about_vmcoreinfo(error: Exception) -> bool:
