@@ -10,6 +10,7 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
 from kplug.target import FramePlace, Register, StackBounds
+from kplug.thread_size import thread_size
 from kplug_gdb import linked, registers, watch
 from kplug_gdb.corefile import core_path
 from kplug_gdb.reading import has_process, read_plainly
@@ -120,29 +121,14 @@ class GdbTarget:
         return tuple(found)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
-        """A guess from how task stacks are aligned: vmalloc'ed ones by their size (THREAD_ALIGN)."""
-        size, source = _thread_size()
+        """A guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN), others need not be."""
+        size = thread_size(self.kernel) if self.kernel is not None else None
         if size is None or not address >> 63:
             return None
         start = address & -size
-        return StackBounds(start, start + size, f"a stack of {size >> 10} KiB, aligned by its size", source)
-
-
-def _thread_size() -> tuple[int | None, str]:
-    """The size of a task's stack and how it is known."""
-    try:
-        return int(gdb.lookup_type("union thread_union").sizeof), "the size of thread_union; the bounds are a guess"
-    except gdb.error:
-        pass
-    try:
-        machine = gdb.selected_frame().architecture().name()
-    except gdb.error:
-        return None, ""
-    # arch/x86/include/asm/page_64_types.h, THREAD_SIZE_ORDER without KASAN; arch/arm64/include/asm/memory.h,
-    # MIN_THREAD_SHIFT.
-    if machine.startswith(("i386:x86-64", "aarch64")):
-        return 1 << 14, "the usual size of a task's stack; the bounds are a guess"
-    return None, ""
+        return StackBounds(
+            start, start + size, "a task's stack, if it is one", "guessed: aligned by its size"
+        )
 
 
 def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:

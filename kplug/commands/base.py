@@ -62,9 +62,9 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
 
-    Values are strings, numbers, `Hex`, lists of strings, `Brief`, whole Annotations (for JSON), and None, which is shown
-    as nothing. `title` tells tables of
-    several images apart. `indented` names the key that is indented by the row's `depth`, in text.
+    Values are strings, numbers, `Hex`, lists of strings, `Brief`, whole Annotations (for JSON), and None, which is
+    shown as nothing. `title` tells tables of several images apart. `indented` names the key that is indented by the
+    row's `depth`, in text.
     """
 
     schema: str

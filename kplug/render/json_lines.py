@@ -8,7 +8,7 @@ from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
-from kplug.commands.base import Hex, Range
+from kplug.commands.base import Brief, Hex, Range
 from kplug.model import SCHEMA, Annotation, Layer, State
 from kplug.render.summary import summarize
 
@@ -25,6 +25,8 @@ def _plain(value: Any) -> Any:
         return f"{value:#x}"
     if isinstance(value, Range):
         return {"start": f"{value.start:#x}", "end": f"{value.end:#x}"}
+    if isinstance(value, Brief):
+        return str(summarize(value.annotation))
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -83,5 +85,9 @@ class JsonLines:
         return entry
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
-        """The object for one row of a table, or for facts."""
-        return _encode({"schema": schema, **_plain(dict(fields))})
+        """The object for one row of a table, or for facts. An Annotation in it is the object that kwhere has for it."""
+        encoded = (
+            f"{_string(key)}: {self.annotation(value) if isinstance(value, Annotation) else _encode(_plain(value))}"
+            for key, value in {"schema": schema, **fields}.items()
+        )
+        return f"{{{', '.join(encoded)}}}"

@@ -12,9 +12,13 @@ from kplug.render.text import PLAIN, Style, TextRenderer
 
 
 class Renderer:
-    """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`)."""
+    """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`).
 
-    def __init__(self, arguments: argparse.Namespace, style: Style = PLAIN) -> None:
+    `width` is that of the terminal, where one shows them: the lines of tables end there.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, style: Style = PLAIN, width: int | None = None) -> None:
+        self._width = width
         self._json = JsonLines() if getattr(arguments, "json", False) else None
         self._brief = getattr(arguments, "brief", False)
         self._text = TextRenderer(style)
@@ -33,7 +37,7 @@ class Renderer:
             else:
                 if self._blocks:
                     yield ""
-                yield from self._text.table(output)
+                yield from self._text.table(output, self._width)
         elif isinstance(output, Facts):
             if self._json is not None:
                 yield self._json.record(output.schema, output.facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 from kplug import model
 from kplug.commands.base import Address, Brief, Column, Facts, Hex, HumanSize, Problem, Range, Size, Table
@@ -16,7 +16,7 @@ _IMAGES = (model.IMAGE, model.MODULE)
 _LABEL_WIDTH = 9
 _NAME_WIDTH = 26
 # A table's cell: (colour, text) of each part.
-_Cell = Tuple[Tuple[str, str], ...]
+_Cell = tuple[tuple[str, str], ...]
 
 
 class Style(NamedTuple):
@@ -297,8 +297,9 @@ def _page_words(layer: Layer) -> tuple[str, bool]:
     if details.get("pfn") is not None:
         words += [f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
     if details.get("refcount") is not None:
-        words.append(f"refcount {details['refcount']}, mapcount {details['mapcount']}")
-    words.append(details.get("flags") or "")
+        mapcount = "" if details.get("mapcount") is None else f", mapcount {details['mapcount']}"
+        words.append(f"refcount {details['refcount']}{mapcount}")
+    words += [details.get("flags") or "", details.get("path") or ""]
     return "  ".join(filter(None, words)), False
 
 

@@ -14,6 +14,7 @@ from kplug.runtime.kernel import Kernel
 from kplug.runtime.threads import Selection
 from kplug.runtime.values import address_of
 from kplug.target import FramePlace, Register, StackBounds
+from kplug.thread_size import thread_size
 
 _MASK = (1 << 64) - 1
 _USUAL = drgn.PlatformFlags.IS_64_BIT | drgn.PlatformFlags.IS_LITTLE_ENDIAN
@@ -70,9 +71,9 @@ class DrgnTarget:
         try:
             thread = self.selection.thread
             start = thread.task.stack.value_()
-            size = self.kernel.prog.type("union thread_union").size
         except (KplugError, LookupError, AttributeError, drgn.FaultError):
             return None
+        size = thread_size(self.kernel.image) if self.kernel.image is not None else None
         if size is None or not start <= address < start + size:
             return None
         return StackBounds(start, start + size, f"task stack of {thread}", "task_struct.stack")

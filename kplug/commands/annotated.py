@@ -1,0 +1,97 @@
+"""Rows of values with what each of them is: shared by the commands that show registers, stacks and memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from kplug import model
+from kplug.commands.base import Brief, Column
+from kplug.errors import UsageError
+from kplug.expressions import with_hint
+
+if TYPE_CHECKING:
+    from kplug.model import Annotation
+    from kplug.session import Session
+    from kplug.target import Target
+
+WHAT = Column("WHAT", "summary")
+TEXT = Column("TEXT", "text")
+
+# What such a value means is told even where it is small or lies where no kernel address does.
+_TELLING = frozenset(("errptr", "poison"))
+_PLAIN_KINDS = frozenset((model.AREA, model.SPECIAL, model.GAP))
+_LEAST_TEXT = 4
+_HALF = 1 << 32
+
+
+def memory_target(session: Session, command: str) -> Target:
+    """The session's target. UsageError, with the remedy, if there is no memory to read."""
+    if session.target is None or not session.target.has_memory():
+        raise UsageError(with_hint(f"{command}: memory is needed, and files alone have none", session.hints.memory))
+    return session.target
+
+
+def word_size(session: Session) -> int:
+    """The bytes of a pointer of the kernel."""
+    return session.main.image.elf.bits // 8 if session.main is not None else 8
+
+
+def byte_order(session: Session) -> Literal["little", "big"]:
+    """The kernel's byte order."""
+    return "little" if session.main is None or session.main.image.elf.little_endian else "big"
+
+
+class Annotator:
+    """Answers for values of registers and memory; each value is asked about once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[int, Annotation] = {}
+
+    def where(self, value: int) -> Annotation:
+        """The whole answer."""
+        annotation = self._known.get(value)
+        if annotation is None:
+            annotation = self._known[value] = self._session.resolver.where(value)
+        return annotation
+
+    def telling(self, value: int) -> Annotation | None:
+        """The answer, if it is one; None for what is a plain number as far as anybody can tell."""
+        if 0 <= value < 0x1000:
+            return None
+        annotation = self.where(value)
+        for layer in annotation.layers:
+            details = layer.details
+            if layer.kind == model.SPECIAL and details["what"] in _TELLING and not details.get("guess"):
+                return annotation
+        if value < _HALF:
+            return None  # a number much rather than a per-CPU variable's offset
+        if any(layer.kind not in _PLAIN_KINDS for layer in annotation.layers):
+            return annotation
+        return annotation if self._session.space is not None and _in_kernel(annotation) else None
+
+    def fields(self, annotation: Annotation | None) -> dict[str, Any]:
+        """The keys of a row that say what its value is; all None for a plain number."""
+        section = annotation.first(model.SECTION) if annotation is not None else None
+        return {
+            "summary": Brief(annotation) if annotation is not None else None,
+            "class": annotation.region_class if annotation is not None else None,
+            "section": section.name if section is not None else None,
+            "annotation": annotation,
+        }
+
+
+def _in_kernel(annotation: Annotation) -> bool:
+    """Whether the value is an address of the kernel's half, though nothing is known to be there."""
+    if any(layer.details.get("what") in ("user", "non-canonical") for layer in annotation.layers):
+        return False
+    area = annotation.first(model.AREA)
+    return area is not None and annotation.address >> 63 == 1
+
+
+def text_of(data: bytes) -> str | None:
+    """The text that bytes are, all printable ASCII but for NULs at the end; None if they are not, or hardly any."""
+    stripped = data.rstrip(b"\0")
+    if len(stripped) < _LEAST_TEXT or not all(0x20 <= byte < 0x7F for byte in stripped):
+        return None
+    return repr(stripped.decode("ascii"))

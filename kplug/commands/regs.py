@@ -1,0 +1,78 @@
+"""kregs: the registers, each with what it holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kplug.commands.annotated import WHAT, Annotator, memory_target
+from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.registers import canonical
+
+if TYPE_CHECKING:
+    from kplug.session import Session
+    from kplug.target import Register
+
+_COLUMNS = (Column("NAME", "name", role="label"), Column("VALUE", "value", role="address"), WHAT)
+# Selectors: small numbers, indexes of descriptors.
+_SELECTORS = frozenset(("cs", "ss", "ds", "es", "fs", "gs"))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these registers")
+    add_json_argument(parser)
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    registers = memory_target(session, "registers").registers()
+    machine = session.machine
+    chosen, problems = _chosen(registers, list(arguments.names), machine)
+    annotator = Annotator(session)
+    rows = [_row(register, machine, annotator) for register in chosen]
+    if rows:
+        yield Table("kplug.regs/1", _COLUMNS, rows)
+    yield from problems
+
+
+def _chosen(
+    registers: Sequence[Register], names: Sequence[str], machine: str
+) -> tuple[Sequence[Register], list[Problem]]:
+    """The registers asked for, in the order asked; all of them if none is."""
+    if not names:
+        return registers, []
+    by_name = {canonical(register.name, machine)[0]: register for register in registers}
+    chosen, problems = [], []
+    for name in names:
+        register = by_name.get(canonical(name.lstrip("$"), machine)[0])
+        if register is None:
+            problems.append(Problem(f"{name}: no such register here"))
+        else:
+            chosen.append(register)
+    return chosen, problems
+
+
+def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, Any]:
+    from kplug.register_flags import flag_names  # not at the head of the file: declaring the commands must stay cheap
+
+    value = register.value
+    row: dict[str, Any] = {"name": register.name, "value": None if value is None else Hex(value), "flags": None}
+    if value is None:
+        return {**row, **annotator.fields(None), "summary": "not saved in this frame"}
+    flags = flag_names(register.name, value, machine)
+    if flags is not None:
+        return {**row, **annotator.fields(None), "flags": flags, "summary": " ".join(flags)}
+    if register.name in _SELECTORS:
+        return {**row, **annotator.fields(None)}
+    return {**row, **annotator.fields(annotator.telling(value))}
+
+
+REGS = Command(
+    name="regs",
+    summary="the registers, each with what it holds",
+    description="""Show the registers of the selected frame, with the one-line answer for each that holds an address;
+flags and control registers by the names of their bits.""",
+    examples=(("", "all of them"), ("rdi rsi", "these"), ("--json", "for a script")),
+    add_arguments=_add_arguments,
+    run=_run,
+)

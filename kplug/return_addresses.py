@@ -1,0 +1,123 @@
+"""Words of a stack: which are return addresses, which belong to a frame that the unwinder found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kplug import model
+from kplug.calls import REACH, calls_before
+from kplug.errors import TargetError
+
+if TYPE_CHECKING:
+    from kplug.model import Annotation
+    from kplug.session import Session
+    from kplug.target import FramePlace
+
+
+class ReturnAddresses:
+    """Tells them by the instruction before: a call, read from memory (it was patched), else from the image.
+
+    `where` answers for an address. Where no call can be told (another architecture, bytes that cannot be read) a word
+    is no return address: never a guess.
+    """
+
+    def __init__(self, session: Session, where: Callable[[int], Annotation]) -> None:
+        self._session = session
+        self._where = where
+        self._known: dict[int, bool | None] = {}
+
+    def follows_call(self, value: int) -> bool | None:
+        """Whether the instruction before an address is a call; None if the address is not in code."""
+        if value not in self._known:
+            self._known[value] = self._follows_call(value)
+        return self._known[value]
+
+    def annotation(self, value: int) -> Annotation:
+        """The answer for a return address: that of the call, with the offset of the address, as the kernel's %pB.
+
+        A call that does not return may be a function's last instruction; the address is then the next function's.
+        """
+        return replace(self._where(value - 1), input=f"{value:#x}", address=value)
+
+    def _follows_call(self, value: int) -> bool | None:
+        # The call has to be code; what follows it need not (a function that ends in a call that does not return).
+        if value < 0x1000 or not is_code(self._where(value - 1)):
+            return None
+        code = self._code(value)
+        for call in calls_before(code, value, self._session.machine):
+            if call.target is None or is_code(self._where(call.target)):
+                return True
+        return False if is_code(self._where(value)) else None
+
+    def _code(self, address: int) -> bytes:
+        """The bytes before an address, as many as a call may have; none if they cannot be read."""
+        reach = REACH.get(self._session.machine, 0)
+        target = self._session.target
+        for size in range(reach, 1, -1):  # shorter where a page begins that cannot be read before
+            if target is not None:
+                try:
+                    return target.read(address - size, size)
+                except TargetError:
+                    pass
+            data = self._from_image(address - size, size)
+            if data is not None:
+                return data
+        return b""
+
+    def _from_image(self, address: int, size: int) -> bytes | None:
+        try:
+            found = self._session.images.holding(address)
+        except TargetError:
+            return None
+        if found is None or found[0].image.is_module:  # a module's code on disk is not yet relocated
+            return None
+        placed = found[0]
+        return placed.image.elf.read_address(placed.placement.link(address), size)
+
+
+def is_code(annotation: Annotation) -> bool:
+    """Whether instructions are there: an executable section, or memory that the page tables say is executable."""
+    section = annotation.first(model.SECTION)
+    if section is not None:
+        return "X" in section.details["flags"]
+    if annotation.last(model.SYMBOL) is not None and annotation.region_class == model.TEXT:
+        return True
+    return annotation.address >> 63 == 1 and (annotation.state.permissions or "").endswith("x")
+
+
+def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], size: int) -> Mapping[int, FramePlace]:
+    """Where on the stack the frames' program counters are saved: address -> frame (the outermost of inlined ones).
+
+    `words` are those of the stack from `start` on, `size` bytes each. A frame whose slot is not found has none.
+    """
+    slots: dict[int, FramePlace] = {}
+    end = start + len(words) * size
+
+    def word(address: int) -> int | None:
+        return words[(address - start) // size] if start <= address < end else None
+
+    inner = frames[0].sp if frames else 0
+    for frame in frames[1:]:
+        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp):
+            continue
+        address = _saved_at(frame, inner, word, size, end)
+        if address is not None:
+            slots[address] = frame
+        inner = frame.sp
+    return slots
+
+
+def _saved_at(frame: FramePlace, inner: int, word: Callable[[int], int | None], size: int, end: int) -> int | None:
+    if not frame.interrupted:
+        # Just below the caller's stack pointer where a call pushes it; in the callee's frame where it does not.
+        if word(frame.sp - size) == frame.pc:
+            return frame.sp - size
+        last = min(frame.sp, end)
+        return next((place for place in range(inner, last, size) if word(place) == frame.pc), None)
+    # x86: the exception pushed ip, cs, flags, sp, ss.
+    for place in range(inner, end, size):
+        if word(place) == frame.pc and word(place + 3 * size) == frame.sp:
+            return place
+    return None
