@@ -15,9 +15,10 @@ from typing import Callable, NamedTuple, Protocol
 
 from kplug import model
 from kplug.errors import ExpressionError, TargetError
-from kplug.image.placed import Piece, PlacedImage
+from kplug.image.placed import PlacedImage
 from kplug.memory import Read
 from kplug.model import Layer
+from kplug.placement import PERCPU_SECTION
 
 STATIC, MODULE, DYNAMIC = "static", "module", "dynamic"
 SOURCE = "__per_cpu_offset in memory"
@@ -236,12 +237,12 @@ _KERNEL_IS_UPPER_HALF = frozenset(("x86_64", "aarch64"))
 
 
 def shifted_symbols(placed: PlacedImage, address: int, distance: int) -> tuple[Layer, ...]:
-    """The symbols (or the gap) at a runtime address of an image, `distance` bytes further on: where a CPU's copy is."""
-    piece: Piece | None = placed.piece(address)
-    if piece is None:
-        return ()
-    narrow = placed.layers(address, piece)[len(piece.layers) :]
-    return tuple(replace(layer, start=_plus(layer.start, distance), end=_plus(layer.end, distance)) for layer in narrow)
+    """The symbols (or the gap) of an image's per-CPU section at the address that it has there, `distance` bytes further
+    on: where a CPU's copy is."""
+    link_address = placed.placement.link(address)
+    section = next((s for s in placed.image.sections if s.name == PERCPU_SECTION and s.size), None)
+    layers = placed.symbol_layers(link_address, section)
+    return tuple(replace(layer, start=_plus(layer.start, distance), end=_plus(layer.end, distance)) for layer in layers)
 
 
 def _plus(address: int | None, distance: int) -> int | None:

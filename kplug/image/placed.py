@@ -105,15 +105,15 @@ class PlacedImage:
         """The layers that hold a runtime address of `piece`, from the image to the symbol."""
         link_address = self.placement.link(address)
         if self.image.link_map is not None:
-            return piece.layers + self._input_section_layers(link_address) + self._symbols(link_address, piece)
-        return piece.layers + self._symbols(link_address, piece)
+            return piece.layers + self._input_section_layers(link_address) + self.symbol_layers(link_address, piece.section)
+        return piece.layers + self.symbol_layers(link_address, piece.section)
 
-    def _symbols(self, link_address: int, piece: Piece) -> tuple[Layer, ...]:
-        """The symbols that hold the address, widest first, or the gap between two of them."""
+    def symbol_layers(self, link_address: int, section: Section | None) -> tuple[Layer, ...]:
+        """The symbols that hold a link address, widest first, or the gap between two of them in its section."""
         chain = self.image.index.chain(link_address)
         layers = tuple([self._symbol_layers.get(extent.start) or self._symbol_layer(extent) for extent in chain])
-        if piece.section is not None and not (chain and chain[-1].end > link_address):
-            gap = self._padding_layer(link_address, piece.section)
+        if section is not None and not (chain and chain[-1].end > link_address):
+            gap = self._padding_layer(link_address, section)
             if gap is not None:
                 layers += (gap,)
         return layers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import drgn
@@ -25,6 +25,7 @@ from kplug.runtime.kernel import Kernel, reading
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
 _MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 20
+_CHUNKS = "per-CPU chunks"
 _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
 
 
@@ -118,7 +119,7 @@ class Percpu:
 
     def _in_chunk(self, address: int, span: _Span, chunk: Chunk, known: _Map) -> Iterator[Layer]:
         place = address - span.distance  # in the base unit
-        pointer = _pointer_of(place, known, self._mask)
+        pointer = _pointer_of(place, known.base, known.areas, self._mask)
         facts, run = self._facts(chunk, place, pointer)
         module, problem = self._module_or_problem(chunk, pointer)
         narrower: list[Layer] = []
@@ -225,80 +226,92 @@ class Percpu:
 
     def _make_map(self) -> _Map:
         areas = self._static.areas
+        first, size = areas.template.start, len(areas.template)
+        spans = _Spans()
+        for cpu, distance in areas.offsets.items():
+            start = first + distance & self._mask
+            spans.add([_Span(start, start + size, cpu, distance, None)])
         chunks: list[Chunk] = []
-        problem = None
-        base, unit_offsets = 0, dict[int, int]()
-        try:
-            if self._kernel.has_types:
-                base, unit_offsets = self._units(areas)
-                for chunk in self._chunks():
-                    chunks.append(chunk)  # those before a broken one stand
-        except TargetError as error:
-            problem = str(error)
-        first = areas.template.start
-        spans = [
-            _Span(start := first + offset & self._mask, start + len(areas.template), cpu, offset, None)
-            for cpu, offset in areas.offsets.items()
-        ]
-        for chunk in chunks:
-            for cpu, offset in unit_offsets.items():
-                spans.append(_Span(chunk.start + offset, chunk.end + offset, cpu, offset, chunk))
-        spans.sort(key=lambda span: span.start)
-        known = _Map(spans, [span.start for span in spans], [], [], areas, base, problem)
-        ordered = sorted((_pointer_of(chunk.start, known, self._mask), chunk) for chunk in chunks)
-        known.pointer_starts.extend(pointer for pointer, _ in ordered)
-        known.chunks.extend(chunk for _, chunk in ordered)
-        return known
+        problems: list[str] = []
+        base = 0
+        if self._kernel.has_types:
+            try:
+                base, units = self._units(areas)
+                for chunk in self._chunks(problems):
+                    if spans.add(self._spans_of(chunk, units)):
+                        chunks.append(chunk)
+                    else:
+                        problems.append(f"{_CHUNKS}: what is at {chunk.descriptor:#x} lies over something else")
+            except TargetError as error:
+                problems.append(str(error))
+        pointers = sorted((_pointer_of(chunk.start, base, areas, self._mask), chunk) for chunk in chunks)
+        return _Map(
+            spans.all,
+            spans.starts,
+            [chunk for _, chunk in pointers],
+            [pointer for pointer, _ in pointers],
+            areas,
+            base,
+            problems[0] if problems else None,
+        )
+
+    def _spans_of(self, chunk: Chunk, units: dict[int, int]) -> list[_Span]:
+        return [_Span(chunk.start + unit, chunk.end + unit, cpu, unit, chunk) for cpu, unit in units.items()]
 
     def _units(self, areas: Areas) -> tuple[int, dict[int, int]]:
         """The base unit's address, and each CPU's unit offset from it."""
         prog = self._kernel.prog
-        with reading("per-CPU chunks"):
+        with reading(f"{_CHUNKS} could not be read"):
             base = prog["pcpu_base_addr"].value_()
             offsets = prog["pcpu_unit_offsets"]
             return base, {cpu: offsets[cpu].value_() for cpu in areas.offsets}
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """The chunks of modules and of allocations; the reserved one is on no list."""
+    def _chunks(self, problems: list[str]) -> Iterator[Chunk]:
+        """The chunks of modules and of allocations. What could not be read is added to `problems`, the rest stands."""
         prog = self._kernel.prog
-        with reading("per-CPU chunks: pcpu_reserved_chunk"):
-            reserved = prog["pcpu_reserved_chunk"]
-            if reserved:
+        with _noted(problems):
+            with reading(f"{_CHUNKS}: pcpu_reserved_chunk could not be read"):
+                reserved = prog["pcpu_reserved_chunk"]
+                there = bool(reserved)
+            if there:  # it is on no list
                 yield self._chunk(reserved, MODULE)
-        seen: set[int] = set()
-        for head in self._list_heads():
-            for chunk in self._on_list(head, seen):
-                yield self._chunk(chunk, DYNAMIC)
+        heads = self._list_heads()
+        seen = {head.address_ for head in heads}
+        for head in heads:
+            with _noted(problems):
+                for chunk in self._on_list(head, seen):
+                    with _noted(problems):
+                        yield self._chunk(chunk, DYNAMIC)
 
-    def _list_heads(self) -> Iterator[drgn.Object]:
+    def _list_heads(self) -> list[drgn.Object]:
         prog = self._kernel.prog
-        with reading("per-CPU chunks: pcpu_nr_slots"):
+        with reading(f"{_CHUNKS}: pcpu_nr_slots could not be read"):
             slots = prog["pcpu_nr_slots"].value_()
             try:
-                lists = prog["pcpu_chunk_lists"]  # 5.9 (3c7be18ac9a0)
+                lists = prog["pcpu_chunk_lists"].read_()  # 3c7be18ac9a0 (5.9)
             except LookupError:
-                lists = prog["pcpu_slot"]
+                lists = prog["pcpu_slot"].read_()
+            types = 1
             with suppress(LookupError):
-                slots *= prog.constant("PCPU_NR_CHUNK_TYPES").value_()  # 5.9 to 5.13: lists of two types of chunks
+                types = prog.constant("PCPU_NR_CHUNK_TYPES").value_()  # 5.9 to 5.13: lists of two types of chunks
         if not 0 < slots <= _MOST_SLOTS:
-            raise TargetError(f"per-CPU chunks: pcpu_nr_slots is {slots}")
-        for number in range(slots):
-            yield lists[number]
+            raise TargetError(f"{_CHUNKS}: pcpu_nr_slots is {slots}")
+        return [lists[number] for number in range(slots * types)]
 
     def _on_list(self, head: drgn.Object, seen: set[int]) -> Iterator[drgn.Object]:
         """The chunks on one list, as pointers. TargetError where the list leads nowhere, or back into itself."""
         prog = self._kernel.prog
-        with reading("per-CPU chunks: a chunk list"):
-            start = head.address_of_().value_()
+        with reading(f"{_CHUNKS}: a list could not be read"):
+            start = head.address_
             chunk_type = prog.type("struct pcpu_chunk")
             within = drgn.offsetof(chunk_type, "list")
             pointer_type = prog.pointer_type(chunk_type)
             node = head.next.value_()
             while node != start:
                 if node in seen:
-                    raise TargetError(f"per-CPU chunks: the list loops at {node:#x}")
+                    raise TargetError(f"{_CHUNKS}: the list loops at {node:#x}")
                 if len(seen) >= _MOST_CHUNKS:
-                    raise TargetError(f"per-CPU chunks: more than {_MOST_CHUNKS} on the lists")
+                    raise TargetError(f"{_CHUNKS}: more than {_MOST_CHUNKS} on the lists")
                 seen.add(node)
                 chunk = drgn.Object(prog, pointer_type, node - within & self._mask)
                 following = chunk.list.next.value_()
@@ -306,13 +319,13 @@ class Percpu:
                 node = following
 
     def _chunk(self, chunk: drgn.Object, kind: str) -> Chunk:
-        with reading("per-CPU chunks"):
+        with reading(f"{_CHUNKS} could not be read"):
             read = chunk[0].read_()
             descriptor, base, pages = chunk.value_(), read.base_addr.value_(), read.nr_pages.value_()
             size = pages * self._page_size
             before, behind = read.start_offset.value_(), read.end_offset.value_()
             if not (0 < pages <= _MOST_UNIT_PAGES and min(before, behind) >= 0 and before + behind <= size):
-                raise TargetError(f"per-CPU chunks: what is at {descriptor:#x} is no chunk")
+                raise TargetError(f"{_CHUNKS}: what is at {descriptor:#x} is no chunk")
             return Chunk(
                 descriptor,
                 kind,
@@ -328,10 +341,14 @@ class Percpu:
     # -- modules -------------------------------------------------------------------------------------------------------
 
     def _module_or_problem(self, chunk: Chunk, pointer: int) -> tuple[_ModuleArea | None, TargetError | None]:
+        """The module that has a place in the reserved chunk; and why it may not be known."""
+        if chunk.kind != MODULE:
+            return None, None
         try:
-            return (self._module_at(pointer) if chunk.kind == MODULE else None), None
+            found, problem = self._module_at(pointer), self._kernel.modules.problem
         except TargetError as error:
             return None, error
+        return found, TargetError(problem) if problem is not None and found is None else None
 
     def _module_at(self, pointer: int) -> _ModuleArea | None:
         """The loaded module whose per-CPU variables have that __percpu pointer."""
@@ -344,8 +361,15 @@ class Percpu:
 
     def _module_layers(self, module: _ModuleArea, pointer: int, distance: int) -> Iterator[Layer]:
         start = module.pointer + distance
-        placed = next((p for p in self._kernel.images if p.image.is_module and p.image.name == module.name), None)
-        yield Layer(model.MODULE, module.name, start, start + module.size, "struct module in memory", {})
+        placed = self._kernel.images.named(module.name)
+        details = {
+            "release": None,
+            "build_id": placed.image.build_id if placed is not None else None,
+            "slide": None,
+            "path": placed.image.path if placed is not None else None,
+            "memory": "percpu",
+        }
+        yield Layer(model.MODULE, module.name, start, start + module.size, "struct module in memory", details)
         if placed is not None:
             yield from shifted_symbols(placed, pointer, distance)
 
@@ -364,9 +388,41 @@ class Percpu:
         return [address + distance & self._mask for distance in known.areas.distances(cpu)]
 
 
-def _pointer_of(place: int, known: _Map, mask: int) -> int:
+class _Spans:
+    """Spans in the order of their addresses, none over another: a broken record must not hide what is known."""
+
+    def __init__(self) -> None:
+        self.all: list[_Span] = []
+        self.starts: list[int] = []
+
+    def add(self, spans: Sequence[_Span]) -> bool:
+        """Add them, if there is room for all of them."""
+        if not all(self._has_room(span) for span in spans):
+            return False
+        for span in spans:
+            position = bisect_right(self.starts, span.start)
+            self.all.insert(position, span)
+            self.starts.insert(position, span.start)
+        return True
+
+    def _has_room(self, span: _Span) -> bool:
+        position = bisect_right(self.starts, span.start)
+        before = self.all[position - 1].end if position else 0
+        after = self.starts[position] if position < len(self.starts) else 1 << 64
+        return before <= span.start < span.end <= after
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except TargetError as error:
+        problems.append(str(error))
+
+
+def _pointer_of(place: int, base: int, areas: Areas, mask: int) -> int:
     """The __percpu pointer of an address in the base unit (mm/percpu.c, __addr_to_pcpu_ptr)."""
-    return place - known.base + known.areas.template.start & mask
+    return place - base + areas.template.start & mask
 
 
 def _place_of(pointer: int, known: _Map, mask: int) -> int:
