@@ -4,8 +4,8 @@
     >>> print(where(prog["init_task"].mm).brief)
 
 Every function takes the Program first, or leaves it out: then it is that of the object asked about, else drgn's default
-one, as with drgn's own helpers. What is read of memory is remembered with the Program, and forgotten at each call if the
-kernel runs; the functions work from the moment the Program is open, and know more once it has debug information.
+one, as with drgn's own helpers. What is read of memory is remembered with the Program, and forgotten at each call if
+the kernel runs. The functions work from the moment the Program is open, and know more once it has debug information.
 
 All raise `kplug.errors.KplugError`, one line that says what is wrong: UsageError for a Program that is no kernel,
 ExpressionError for what is no address.

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from kplug.commands.words import Line
 
 # The names at the prompt of all commands in kplug.commands.COMMANDS, which would have to be imported for them.
-NAMES = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kaslr", "kplug")
+NAMES = (
+    *("kwhere", "kregs", "kstack", "kx", "ksym", "kregions", "ksections", "ksegments", "kmap"),
+    *("kaslr", "kplug"),
+)
 
 
 class KCommand:
@@ -89,29 +92,30 @@ class KCommand:
         parser = self._parser()
         arguments = parser.parse_args(line.words)
         session = session_for(prog)
-        evaluating(session, names)
-        if self._name == "kwhere":
-            whole = whole_expression(line.text, parser)
-            arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
-        _show(self.command.run(session, arguments), arguments)
+        with evaluating(session, names):
+            if self._name == "kwhere":
+                whole = whole_expression(line.text, parser)
+                arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
+            _show(self.command.run(session, arguments), arguments)
 
 
 def _show(outputs: Any, arguments: argparse.Namespace) -> None:
     """Print the outputs as they come. The last problem becomes the command's error, after everything else."""
     from kplug.commands.base import Problem
+    from kplug.render.safe import safe
     from kplug.render.show import Renderer
 
     renderer = Renderer(arguments, _style())
     problems, pending = 0, ""
     for output in outputs:
         if pending:
-            print(f"drgn: {pending}", file=sys.stderr)
+            print(f"drgn: error: {pending}", file=sys.stderr)
             pending = ""
-        text = "\n".join(renderer.lines(output))
         if isinstance(output, Problem):
             problems += 1
-            pending = text
-        else:
+            pending = safe(output.message)
+            continue
+        for text in renderer.lines(output):
             print(text)
     if pending:
         raise CommandError(pending)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import drgn
@@ -40,13 +41,21 @@ def session_for(prog: drgn.Program) -> Session:
     return session
 
 
-def evaluating(session: Session, names: Mapping[str, Any] | None) -> None:
-    """Let the session's expressions mean, where nothing else does, what they are in Python: `task.stack`, `prog["x"]`.
+@contextmanager
+def evaluating(session: Session, names: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, the session's expressions mean, where nothing else does, what they are in Python: `task.stack`.
 
-    `names` are the globals of the prompt at which the person types; None: no Python.
+    `names` are the globals of the prompt at which the person types.
     """
-    if isinstance(session.target, DrgnTarget):
-        session.target.evaluator = _evaluator(names) if names is not None else None
+    target = session.target
+    if not isinstance(target, DrgnTarget):
+        yield
+        return
+    before, target.evaluator = target.evaluator, _evaluator(names)
+    try:
+        yield
+    finally:
+        target.evaluator = before
 
 
 def _evaluator(names: Mapping[str, Any]) -> Callable[[str], Any]:

@@ -45,7 +45,7 @@ _MKE2FS = ("mke2fs", "/usr/sbin/mke2fs", "/sbin/mke2fs")
 # Parts of the standard library that are big and that nothing here imports.
 _NOT_OF_THE_LIBRARY = {
     *("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"),
-    *("__pycache__", "pydoc_data", "distutils"),
+    *("pydoc_data", "distutils"),
 }
 _LDD_PATH = re.compile(r"(?:=> |^\s*)(/\S+) \(0x")
 
@@ -138,7 +138,7 @@ def _place_python(root: Path) -> None:
             inner[:] = [name for name in inner if name not in _NOT_OF_THE_LIBRARY and not name.startswith("config-")]
             for name in names:
                 source = Path(folder, name)
-                if source.is_file() and source.suffix != ".a":
+                if source.is_file() and source.suffix != ".a" and _is_for_this_python(source):
                     _place(source, root / source.relative_to("/"))
 
 
@@ -149,8 +149,13 @@ def _distribution(name: str) -> Iterator[tuple[Path, Path]]:
         raise VMError(f"{name}: its installation doesn't list its files")
     for path in found:
         source = Path(str(path.locate()))
-        if ".." not in path.parts and "__pycache__" not in path.parts and source.is_file():
+        if ".." not in path.parts and source.is_file() and _is_for_this_python(source):
             yield Path(*path.parts), source
+
+
+def _is_for_this_python(path: Path) -> bool:
+    """Not another version's compiled module. Our own are taken along: a guest is slow to compile."""
+    return path.suffix != ".pyc" or path.name.endswith(f".{sys.implementation.cache_tag}.pyc")
 
 
 def _place_libraries(root: Path) -> None:
@@ -179,4 +184,4 @@ def _place(source: Path, to: Path) -> None:
     with contextlib.suppress(OSError):
         os.link(os.path.realpath(source), to)
         return
-    shutil.copy(source, to)
+    shutil.copy2(source, to)  # with its time, which compiled modules are held against
