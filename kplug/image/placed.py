@@ -105,7 +105,11 @@ class PlacedImage:
         """The layers that hold a runtime address of `piece`, from the image to the symbol."""
         link_address = self.placement.link(address)
         if self.image.link_map is not None:
-            return piece.layers + self._input_section_layers(link_address) + self.symbol_layers(link_address, piece.section)
+            return (
+                piece.layers
+                + self._input_section_layers(link_address)
+                + self.symbol_layers(link_address, piece.section)
+            )
         return piece.layers + self.symbol_layers(link_address, piece.section)
 
     def symbol_layers(self, link_address: int, section: Section | None) -> tuple[Layer, ...]:
