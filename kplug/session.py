@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 from kplug import model
-from kplug.errors import ExpressionError
+from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.facts import static_facts
 from kplug.image.images import Images
@@ -18,7 +18,7 @@ from kplug.percpu import Instances, Wanted, wanted_instance
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.area import IMAGE_MAPPING
-from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.space.layout import AddressSpace, Area, Facts, address_space
 from kplug.target import Target
 
 
@@ -35,9 +35,10 @@ class Session:
 
     `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
     those of the address space, where more is known than the vmlinux tells, or what reads them at the first question;
-    `machine` is the architecture, where no image tells it. `warnings` go with every answer; `ways` are
-    those by which the slide was sought, `host_facts` what the front end says of itself, `missing` what it lacks,
-    `percpu` what finds a CPU's own variables, `hints` its words for what a person can do.
+    `machine` is the architecture, where no image tells it; `contents` finds what the kernel has put into the areas of
+    the address space, for `kmap -v`. `warnings` go with every answer; `ways` are those by which the slide was sought,
+    `host_facts` what the front end says of itself, `missing` what it lacks, `percpu` what finds a CPU's own variables,
+    `hints` its words for what a person can do.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Session:
         target: Target | None = None,
         facts: Facts | Callable[[], Facts] | None = None,
         machine: str = "",
+        contents: Callable[[], Iterable[Area]] | None = None,
         lines: LineSource | None = None,
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
@@ -65,6 +67,7 @@ class Session:
         self.missing = tuple(missing)
         self.hints = hints
         self._facts = facts
+        self.contents = contents
         self.machine = machine or (self.images[0].image.machine if self.images else "x86_64")
         self._lines = lines
         self._states = states
@@ -161,7 +164,10 @@ class Session:
         """What is to be said of the image that holds the address: why an answer ends at the section, for one."""
         if annotation.first(model.IMAGE) is None and annotation.first(model.MODULE) is None:
             return ()
-        found = self.images.holding(annotation.address)
+        try:
+            found = self.images.holding(annotation.address)
+        except TargetError:  # the answer says so already
+            return ()
         if found is None:
             return ()
         placed, _ = found

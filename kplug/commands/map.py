@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.commands.base import Address, Column, Command, Hex, HumanSize, Output, Problem, Table, add_json_argument
-from kplug.errors import KplugError, UsageError
-from kplug.space.area import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, VMALLOC, AddressSpace, Area
+from kplug.errors import KplugError, TargetError, UsageError
+from kplug.space.area import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
@@ -36,7 +37,14 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     space = session.space
     if space is None:
         raise UsageError("kplug has no map of this architecture's address space")
-    areas = tuple(_with_contents(area, session, space) for area in space.areas)
+    contents: list[Area] = []
+    with_modules = [area for area in space.areas if area.name in (MODULES, VMALLOC)]
+    if arguments.verbose or any(_is_called(area, word) for area in with_modules for word in arguments.places):
+        try:
+            contents += session.contents() if session.contents is not None else ()
+        except TargetError as error:
+            yield Problem(str(error))
+    areas = tuple(_with_contents(area, session, space, contents) for area in space.areas)
     for warning in space.warnings:
         yield Problem(warning)
     if not arguments.places:
@@ -60,9 +68,14 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _is_called(area: Area, word: str) -> bool:
-    """Whether a word is the area's name; one of several words, as a shell gives them, may have - or _ between."""
-    plain = word.lower().replace("-", " ").replace("_", " ")
-    return not area.hole and area.name.lower().replace("-", " ").replace("_", " ") == plain
+    """Whether a word is the area's name, with a space, - or _ between its words. An area that may be one or another,
+    because not all facts are known, has the names of both; the early slots of the fixmap are part of it.
+    """
+    if area.hole and area.name.startswith("hole "):
+        return False
+    plain = re.sub("[-_ ]+", " ", word.lower())
+    names = re.split(", | or ", re.sub("[-_ ]+", " ", area.name.lower()).partition(" (")[0])
+    return any(name in (plain, f"early {plain}") for name in names)
 
 
 def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterator[dict[str, Any]]:
@@ -107,7 +120,9 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
         "nominal": area.nominal,
         "source": _source(area),
         "note": "; ".join(notes) or None,
-        **{key: details[key] for key in ("slot", "cpu", "physical", "class") if key in details},
+        **{key: details.get(key) for key in ("slot", "last_slot", "cpu", "physical", "class", "module")},
+        "input": None,
+        "address": None,
     }
     if levels:
         for part in area.parts:
@@ -121,9 +136,16 @@ def _source(area: Area) -> str:
     return more or ("layout" if " layout" in area.source else layout)
 
 
-def _with_contents(area: Area, session: Session, space: AddressSpace) -> Area:
-    """The area with what the kernel put into it as parts: its image, its RAM."""
+def _with_contents(area: Area, session: Session, space: AddressSpace, contents: Sequence[Area]) -> Area:
+    """The area with what the kernel put into it as parts: its image, its RAM, its modules."""
     parts = [*area.parts]
+    modules = list(_disjoint(part for part in contents if area.start <= part.start < part.end <= area.end))
+    if modules:
+        count = len({part.details["module"] for part in modules})
+        used = sum(part.end - part.start for part in modules)
+        notes = [f"{count} modules have {used // 1024} KiB", *filter(None, [area.details.get("note")])]
+        area = replace(area, details={**area.details, "note": "; ".join(notes)})
+        parts += modules
     main = session.main
     if main is not None and main.image.regions.root is not None:
         start = main.placement.runtime(main.image.regions.root.start)
@@ -136,6 +158,15 @@ def _with_contents(area: Area, session: Session, space: AddressSpace) -> Area:
         note = {"note": "addresses of the direct map that no RAM has"}
         parts.append(Area("beyond RAM", ram_end, area.end, "max_pfn", area.nominal, True, details=note))
     return replace(area, parts=tuple(sorted(parts, key=lambda part: part.start))) if parts else area
+
+
+def _disjoint(parts: Iterable[Area]) -> Iterator[Area]:
+    """The parts by address, without those that overlap one before them: a broken list may say anything."""
+    end = 0
+    for part in sorted(parts, key=lambda part: part.start):
+        if part.start >= end:
+            yield part
+            end = part.end
 
 
 def _image(main: PlacedImage, area: Area, space: AddressSpace) -> Area:

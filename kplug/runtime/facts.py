@@ -14,7 +14,7 @@ from kplug.errors import TargetError
 from kplug.facts import memory_facts
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.space.layout import Facts
+from kplug.space.layout import Area, Facts
 
 # (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
 _NUMBERS = {
@@ -50,6 +50,8 @@ def kernel_facts(kernel: Kernel) -> Facts:
         except TargetError as error:
             refused.append(str(error))
     facts = with_vmcoreinfo(facts, kernel.vmcoreinfo, kernel.machine)
+    if kernel.machine == "x86_64" and facts.page_offset_base is None:
+        facts = replace(facts, page_offset_base=_mapped_page_offset(kernel, facts))
     if kernel.has_types:
         known: dict[str, Any] = {"fixed_addresses": tuple(_fixed_addresses(kernel))}
         if kernel.machine == "x86_64":
@@ -108,6 +110,48 @@ def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
     if machine == "aarch64" and modules_end is not None and 0 <= start - slide - modules_end <= 1 << 16:
         return {"image_start": modules_end, "runtime_image_start": modules_end + slide}
     return {}
+
+
+# Entries of x86's page tables.
+_PRESENT, _LARGE, _FRAME = 1, 1 << 7, 0x000FFFFFFFFFF000
+_START_KERNEL_MAP = 0xFFFFFFFF80000000
+
+
+def _mapped_page_offset(kernel: Kernel, facts: Facts) -> int | None:
+    """page_offset_base, from what the kernel's page tables map: the direct map is the lowest of the kernel's areas that
+    they do, and what it maps is as far from its physical address everywhere. None where they cannot be read.
+    """
+    root = kernel.vmcoreinfo.symbols.get("swapper_pg_dir")
+    if root is None or facts.phys_base is None or facts.pgtable_l5_enabled is None:
+        return None
+    encrypted = kernel.vmcoreinfo.numbers.get("sme_mask", 0)
+    levels = 5 if facts.pgtable_l5_enabled else 4
+    shift = 12 + 9 * (levels - 1)
+    table, address = root - _START_KERNEL_MAP + facts.phys_base, ((1 << 64) - 1) << (shift + 9) & (1 << 64) - 1
+    # Behind the guard hole and the LDT remap, which processes have; with 5 levels that one is in the next table.
+    first = 256 + (17 if levels == 4 else 16)
+    while True:
+        try:
+            entries = memoryview(kernel.read_physical(table, 4096)).cast("Q")
+        except TargetError:
+            return None
+        index = next((index for index in range(first, 512) if entries[index] & _PRESENT), None)
+        if index is None:
+            return None
+        address |= index << shift
+        frame = entries[index] & _FRAME & ~encrypted
+        if shift == 12 or (shift < 39 and entries[index] & _LARGE):
+            base = address - (frame >> shift << shift)
+            return base if base % (1 << 30) == 0 else None
+        table, shift, first = frame, shift - 9, 256 if levels == 5 and shift == 48 and index == 272 else 0
+
+
+def module_areas(kernel: Kernel) -> Iterator[Area]:
+    """The memory of the loaded modules, each part of it. TargetError if their list cannot be read."""
+    for module in kernel.modules:
+        for part in module.memory:
+            details = {"module": module.name}
+            yield Area(f"{module.name} {part.type}", part.start, part.end, "the list of modules", details=details)
 
 
 def _fixed_addresses(kernel: Kernel) -> Iterator[tuple[str, int]]:

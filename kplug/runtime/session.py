@@ -9,11 +9,17 @@ from kplug.image.opening import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.placement import slid
 from kplug.resolver import Locator
+from kplug.runtime.alias import AliasLocator
+from kplug.runtime.facts import module_areas
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.opening import Opened, Request, open_kernel, slide_of
+from kplug.runtime.other_code import OtherCodeLocator
 from kplug.runtime.page_state import MemoryState
 from kplug.runtime.pages import PageLocator
 from kplug.runtime.percpu import Percpu
+from kplug.runtime.slab import SlabLocator
+from kplug.runtime.stacks import StackLocator, TaskLocator
+from kplug.runtime.table_pages import TablePageLocator
 from kplug.runtime.target import DrgnTarget
 from kplug.runtime.vmap import VmapLocator
 from kplug.session import Session
@@ -32,9 +38,10 @@ def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
     asked = locators(kernel)
     return Session(
         kernel.images,
-        target=DrgnTarget(kernel, opened.description),
+        target=DrgnTarget(kernel, opened.description, opened.cpus),
         facts=lambda: kernel.facts,
         machine=kernel.machine,
+        contents=lambda: module_areas(kernel),
         locators=asked,
         states=MemoryState(kernel),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
@@ -57,7 +64,16 @@ def kernel_of(opened: Opened) -> Kernel:
 
 def locators(kernel: Kernel) -> Sequence[Locator]:
     """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
-    memory: tuple[Locator, ...] = (VmapLocator(kernel), PageLocator(kernel))
+    memory: tuple[Locator, ...] = (
+        VmapLocator(kernel),
+        OtherCodeLocator(kernel),
+        AliasLocator(kernel),
+        PageLocator(kernel),
+        TablePageLocator(kernel),
+        SlabLocator(kernel),
+        StackLocator(kernel),
+        TaskLocator(kernel),
+    )
     if kernel.image is None:
         return memory
     return (*memory, Percpu(kernel, kernel.image))
