@@ -37,11 +37,22 @@ class LineSource(Protocol):
         """The `line` layer of an address, or nothing."""
 
 
+class StateError(TargetError):
+    """Not all of the state of an address could be had; `state` is what could."""
+
+    def __init__(self, message: str, state: State) -> None:
+        super().__init__(message)
+        self.state = state
+
+
 class StateSource(Protocol):
     """Something that can look at the target's memory."""
 
     def state(self, address: int) -> State:
-        """Whether the address is mapped, and how; unknown facts are None."""
+        """Whether the address is mapped, and how; unknown facts are None.
+
+        TargetError, or StateError, for what cannot be read; it becomes a warning.
+        """
 
 
 class AreaLocator:
@@ -106,6 +117,16 @@ _PERCPU_TEMPLATE = Layer(
 )
 
 
+def _told_class(layers: Iterable[Layer]) -> str:
+    """The class of an address in no image, where a locator's layer says one."""
+    for layer in layers:
+        if layer.kind == model.PERCPU:
+            return model.PERCPU_CLASS
+        if "class" in layer.details:
+            return str(layer.details["class"])
+    return model.NO_CLASS
+
+
 class Resolver:
     """Answers for one kernel: its images in their places, its address space, and what else can be asked.
 
@@ -168,14 +189,15 @@ class Resolver:
                 warnings.append(str(error))
         if not is_percpu_offset and any(layer.details.get("what") == "percpu-offset" for layer in layers):
             layers = [layer for layer in layers if layer.details.get("what") != "user"]
-        if region_class == model.NO_CLASS and any(layer.kind == model.PERCPU for layer in layers):
-            region_class = model.PERCPU_CLASS
+        if region_class == model.NO_CLASS:
+            region_class = _told_class(layers)
         state = UNKNOWN_STATE
         if self.states is not None:
             try:
                 state = self.states.state(address)
             except TargetError as error:
                 warnings.append(str(error))
+                state = error.state if isinstance(error, StateError) else UNKNOWN_STATE
             if state.mapped and state.freed is None and held is not None and held.freed_after_boot is False:
                 state = replace(state, freed=False)  # the kernel never frees it: no page needs to be looked at
         return Annotation(

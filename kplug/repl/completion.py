@@ -175,9 +175,7 @@ class Completer:
         return map(str, for_each_possible_cpu(self._prompt.target.kernel.prog))
 
     def _modules(self) -> list[str]:
-        from kplug.runtime.modules import loaded_modules
-
-        return sorted(module.name for module in loaded_modules(self._prompt.target.kernel))
+        return sorted(module.name for module in self._prompt.target.kernel.modules)
 
     # -- Python --------------------------------------------------------------------------------------------------------
 

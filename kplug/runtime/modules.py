@@ -18,6 +18,7 @@ from kplug.errors import TargetError
 from kplug.image.elf import build_id_in, notes_in
 from kplug.memory import try_read
 from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.lists import list_nodes
 
 # A kernel of a distribution loads some hundreds; each takes a page at least, and the largest modules area is 2 GiB.
 MAX_MODULES = 20_000
@@ -31,6 +32,8 @@ MAX_MEMORY_BYTES = 1 << 31
 MAX_TEXT_BYTES = 512
 # A build ID has 20 bytes as a rule, 64 at most; its note a header and the owner besides.
 _MAX_NOTE_BYTES = 4096
+# MODULE_NAME_LEN: 64 less a pointer.
+MAX_NAME_BYTES = 56
 _NOTE_HEADER = struct.Struct("<III")
 
 TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
@@ -49,8 +52,6 @@ MEMORY_TYPES = {
 }
 _STATES = {0: "live", 1: "coming", 2: "going", 3: "unformed"}  # enum module_state
 
-# On 64-bit machines the kernel has the upper half of the addresses.
-KERNEL_HALF = 1 << 63
 _MASK = (1 << 64) - 1
 
 
@@ -178,6 +179,14 @@ class Module:
         return next((part for part in self.memory if part.start <= address < part.end), None)
 
 
+class Unloaded(NamedTuple):
+    """A module that is gone: its name, the taints it left, and how often it was unloaded (None: not kept)."""
+
+    name: str
+    taints: str
+    times: int | None
+
+
 class Modules:
     """The kernel's list of modules, the last loaded first. The list is read at the first question.
 
@@ -212,21 +221,29 @@ class Modules:
         if head is None:
             return ()
         found: list[Module] = []
-        seen: set[int] = set()
         try:
-            node = layout.pointer(head)
-            while node != head:
-                if node in seen or len(found) >= MAX_MODULES:
-                    raise TargetError("it loops" if node in seen else f"it has more than {MAX_MODULES}")
-                if node < KERNEL_HALF:
-                    raise TargetError(f"it goes on at {node:#x}, which is no kernel address")
-                seen.add(node)
+            for node in list_nodes(kernel, head, MAX_MODULES):
                 found.append(layout.module(node - layout.offset("list") & _MASK))
-                node = layout.pointer(node)
         except TargetError as error:
             where = f"past {found[-1].name}" if found else "at all"
             self._problem = f"the module list could not be read {where}: {error}"
         return tuple(found)
+
+    @property
+    def unloaded(self) -> tuple[Unloaded, ...]:
+        """The modules that are gone, as far as the kernel remembers: the last one, and those that tainted it.
+
+        TargetError if what it remembers cannot be read.
+        """
+        return self._unloaded
+
+    @cached_property
+    def _unloaded(self) -> tuple[Unloaded, ...]:
+        found: dict[str, Unloaded] = {}
+        with reading("the unloaded modules"):
+            for gone in (*_last_unloaded(self._kernel), *_unloaded_tainted(self._kernel)):
+                found[gone.name] = gone  # the list of those that tainted it says more
+        return tuple(found.values())
 
     def named(self, name: str) -> Module | None:
         """The module of that name, or None."""
@@ -305,7 +322,7 @@ class _Layout:
 
     def text_in(self, data: bytes, path: str, size: int) -> str:
         offset = self.offset(path)
-        return data[offset : offset + size].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        return _text(data[offset : offset + size])
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -469,15 +486,12 @@ class _Layout:
             use = self.kernel.prog.type("struct module_use")
             link_at, source_at = drgn.offsetof(use, "source_list"), drgn.offsetof(use, "source")
             head = module.address + self.offset("source_list")
-            node, seen = self.pointer(head), set[int]()
-            while node != head:
-                if node in seen or len(seen) >= MAX_USERS:
-                    raise TargetError(f"the users of module {module.name}: the list loops")
-                seen.add(node)
-                source = self.pointer(node - link_at + source_at)
-                name = self.kernel.read(source + self.offset("name"), self.name_bytes)
-                yield name.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-                node = self.pointer(node)
+            try:
+                for node in list_nodes(self.kernel, head, MAX_USERS):
+                    source = self.pointer(node - link_at + source_at)
+                    yield _text(self.kernel.read(source + self.offset("name"), self.name_bytes))
+            except TargetError as error:
+                raise TargetError(f"the users of module {module.name} could not be read: {error}") from None
 
     def taint_letters(self, taints: int) -> str:
         """The letters of a module's taints, from the kernel's own table."""
@@ -488,6 +502,42 @@ class _Layout:
         with reading("the letters of taints"):
             flags = self.kernel.prog["taint_flags"]  # 7fd8329ba502 (4.10)
             return "".join(chr(flag.c_true.value_() & 0x7F) for flag in flags)
+
+
+def _last_unloaded(kernel: Kernel) -> Iterator[Unloaded]:
+    """`last_unloaded_module`: a name; since 6.1 (6f1dae1d84b6) with its taints. Nothing without module unloading."""
+    try:
+        last = kernel.prog["last_unloaded_module"]
+    except LookupError:
+        return
+    is_structure = last.type_.kind == drgn.TypeKind.STRUCT
+    name = _text(kernel.read((last.name if is_structure else last).address_ or 0, MAX_NAME_BYTES))
+    if name:
+        # Each letter in the text's parentheses, as a panic prints it: "(OE)".
+        taints = _text(kernel.read(last.taints.address_ or 0, 16)).strip("()") if is_structure else ""
+        yield Unloaded(name, taints, None)
+
+
+def _unloaded_tainted(kernel: Kernel) -> Iterator[Unloaded]:
+    """`unloaded_tainted_modules` (99bd9956551b, 5.19), with CONFIG_MODULE_UNLOAD_TAINT_TRACKING."""
+    head = kernel.symbol("unloaded_tainted_modules")
+    if head is None:
+        return
+    kind = kernel.prog.type("struct mod_unload_taint")
+    link, name, taints, count = (drgn.offsetof(kind, member) for member in ("list", "name", "taints", "count"))
+    layout = _Layout(kernel)
+    try:
+        for node in list_nodes(kernel, head, MAX_MODULES):
+            entry = kernel.read(node - link, kind.size or 0)
+            letters = layout.taint_letters(int.from_bytes(entry[taints : taints + 8], "little"))
+            yield Unloaded(_text(entry[name:][:MAX_NAME_BYTES]), letters, int.from_bytes(entry[count:][:8], "little"))
+    except TargetError as error:
+        raise TargetError(f"the list of unloaded modules could not be read: {error}") from None
+
+
+def _text(data: bytes) -> str:
+    """The string at the start of the bytes, up to its NUL."""
+    return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
 def _signed(number: int) -> int:

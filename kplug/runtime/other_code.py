@@ -1,0 +1,299 @@
+"""What is code in the modules' space and of no module: BPF programs, ftrace's trampolines, kprobes' copies of
+instructions. And what is there of nothing: the gaps between modules.
+
+The kernel asks in that order whether an address is text (kernel_text_address() in kernel/extable.c): image, modules,
+ftrace trampolines, kprobe slots, BPF. In /proc/kallsyms these have names in brackets where a module's would be.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import drgn
+
+from kplug import model
+from kplug.errors import TargetError
+from kplug.model import Layer
+from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.lists import list_nodes
+from kplug.runtime.modules import MAX_TEXT_BYTES
+from kplug.space.area import MODULES, VMALLOC
+
+# A machine with a program for each container and cgroup has some ten thousand.
+MAX_BPF = 1_000_000
+MAX_TRAMPOLINES = 100_000
+MAX_SLOT_PAGES = 100_000
+MAX_PROBES = 1_000_000
+
+_PAGE = 4096
+_STATES = {0: "free", 1: "to be freed", 2: "used"}  # enum kprobe_slot_state
+
+
+class Code(NamedTuple):
+    """Some code: whose it is (as /proc/kallsyms has it, in brackets there), its name, and `[start, end)`.
+
+    `what` says in words what it is, `source` where that is known from.
+    """
+
+    owner: str
+    name: str
+    start: int
+    end: int
+    what: str
+    source: str
+
+
+class OtherCode:
+    """All of it at one moment, sorted by address. `problems` are what could not be read, in sentences."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.problems: list[str] = []
+        found: list[Code] = []
+        readers: tuple[tuple[str, Callable[[Kernel], Iterator[Code]]], ...] = (
+            ("the list of ftrace trampolines", _trampolines),
+            ("the list of kprobe slots", _kprobe_pages),
+            ("the list of BPF programs", _bpf),
+        )
+        for what, read in readers:
+            try:
+                with reading(what):
+                    for code in read(kernel):
+                        if code.start < code.end:
+                            found.append(code)
+            except TargetError as error:
+                self.problems.append(f"{what} could not be read to its end: {error}")
+        self.codes = sorted(found, key=lambda code: code.start)
+        self._starts = [code.start for code in self.codes]
+
+    def holding(self, address: int) -> Code | None:
+        """The code that holds an address, or None."""
+        position = bisect_right(self._starts, address) - 1
+        code = self.codes[position] if position >= 0 else None
+        return code if code is not None and address < code.end else None
+
+    def neighbours(self, address: int) -> tuple[Code | None, Code | None]:
+        """Those before and after an address that none holds."""
+        position = bisect_right(self._starts, address)
+        before = self.codes[position - 1] if position else None
+        return before, self.codes[position] if position < len(self.codes) else None
+
+
+def other_code(kernel: Kernel) -> OtherCode:
+    """The code of no module, of a kernel that has types; read once as long as it stands still."""
+    return kernel.remembered("other code", lambda: OtherCode(kernel))
+
+
+def _bpf(kernel: Kernel) -> Iterator[Code]:
+    """What the BPF compiler made: programs, trampolines, dispatchers (`struct bpf_ksym`, bfea9a8574f3, 5.8)."""
+    head = kernel.symbol("bpf_kallsyms")
+    if head is None:
+        return
+    kind = kernel.prog.type("struct bpf_ksym")
+    link, start, end, name = (drgn.offsetof(kind, member) for member in ("lnode", "start", "end", "name"))
+    for node in list_nodes(kernel, head, MAX_BPF):
+        data = kernel.read(node - link, name + MAX_TEXT_BYTES)
+        text = data[name:].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        what = "BPF program" if text.startswith("bpf_prog_") else "made by the BPF compiler"
+        for word in ("trampoline", "dispatcher"):
+            if text.startswith(f"bpf_{word}_"):
+                what = f"BPF {word}"
+        yield Code("bpf", text, _word(data, start), _word(data, end), what, "bpf_kallsyms")
+
+
+def _trampolines(kernel: Kernel) -> Iterator[Code]:
+    """ftrace's own trampolines, one for each tracer that has some (`ftrace_ops_trampoline_list`, fc0ea795f53c, 5.9)."""
+    head = kernel.symbol("ftrace_ops_trampoline_list")
+    if head is None:
+        return
+    kind = kernel.prog.type("struct ftrace_ops")
+    link, start, size, function = (
+        drgn.offsetof(kind, member) for member in ("list", "trampoline", "trampoline_size", "func")
+    )
+    for node in list_nodes(kernel, head, MAX_TRAMPOLINES):
+        data = kernel.read(node - link, kind.size or 0)
+        address = _word(data, start)
+        what = "ftrace trampoline"
+        called = symbol_at(kernel, _word(data, function))
+        if called is not None:
+            what += f" that calls {called}"
+        yield Code(
+            "__builtin__ftrace",
+            "ftrace_trampoline",
+            address,
+            address + _word(data, size),
+            what,
+            "ftrace_ops_trampoline_list",
+        )
+
+
+def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
+    """The pages in which kprobes keep copies of the instructions that they replaced."""
+    for variable in ("kprobe_insn_slots", "kprobe_optinsn_slots"):
+        cache = kernel.symbol(variable)
+        if cache is None:
+            continue
+        kind, page = kernel.prog.type("struct kprobe_insn_cache"), kernel.prog.type("struct kprobe_insn_page")
+        link, instructions = drgn.offsetof(page, "list"), drgn.offsetof(page, "insns")
+        name = "kprobe_insn_page" if variable == "kprobe_insn_slots" else "kprobe_optinsn_page"
+        for node in list_nodes(kernel, cache + drgn.offsetof(kind, "pages"), MAX_SLOT_PAGES):
+            start = int.from_bytes(kernel.read(node - link + instructions, 8), "little")
+            yield Code("__builtin__kprobes", name, start, start + _PAGE, "kprobe instruction slots", variable)
+
+
+def probes(kernel: Kernel) -> dict[int, str]:
+    """What each slot of `kprobe_insn_slots` in use is the copy of: `do_sys_openat2+0x0`, by the slot's address."""
+
+    def read() -> dict[int, str]:
+        found: dict[int, str] = {}
+        table = kernel.prog["kprobe_table"]
+        kind = kernel.prog.type("struct kprobe")
+        link, place, slot = (drgn.offsetof(kind, member) for member in ("hlist", "addr", "ainsn.insn"))
+        for bucket in range(table.type_.length or 0):
+            node = int.from_bytes(kernel.read((table.address_ or 0) + 8 * bucket, 8), "little")
+            seen: set[int] = set()
+            while node and node not in seen and len(found) < MAX_PROBES:
+                seen.add(node)
+                data = kernel.read(node - link, kind.size or 0)
+                probed = _word(data, place)
+                found.setdefault(_word(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
+                node = _word(data, link)
+        return found
+
+    def make() -> dict[int, str]:
+        try:
+            with reading("the kprobes"):
+                return read()
+        except TargetError:
+            return {}
+
+    return kernel.remembered("kprobes", make)
+
+
+def symbol_at(kernel: Kernel, address: int) -> str | None:
+    """The symbol and offset of an address of code, `[module]` behind it; None where none is known."""
+    try:
+        found = kernel.images.holding(address)
+    except TargetError:
+        return None
+    if found is None:
+        return None
+    placed, _ = found
+    extent = placed.image.index.innermost(placed.placement.link(address))
+    if extent is None:
+        return None
+    offset = placed.placement.link(address) - extent.start
+    words = f"{extent.symbol.name}+{offset:#x}" if offset else extent.symbol.name
+    return f"{words} [{placed.image.name}]" if placed.image.is_module else words
+
+
+class OtherCodeLocator:
+    """Code of no module, and the gaps between modules. Asked after the vmap areas: it names what these do not."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._layers: dict[Code, tuple[Layer, ...]] = {}
+        self._generation = kernel.generation
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel = self._kernel
+        if not address >> 63 or not kernel.has_types or kernel.image is None:
+            return
+        area = kernel.space.area_at(address) if kernel.space is not None else None
+        # Where there is no modules' area of its own, such code is in vmalloc's, and so is much else.
+        if area is None or area.name not in (MODULES, VMALLOC, "BPF JIT"):
+            return
+        if kernel.modules.holding(address) is not None:
+            return
+        known = other_code(kernel)
+        code = known.holding(address)
+        if code is not None:
+            yield from self._code_layers(code)
+            yield from self._slot(code, address)
+        elif area.name == MODULES:
+            yield from self._gap(known, address, area.start, area.end)
+
+    def _code_layers(self, code: Code) -> tuple[Layer, ...]:
+        if self._generation != self._kernel.generation:
+            self._generation = self._kernel.generation
+            self._layers.clear()
+        if code not in self._layers:
+            owner: dict[str, Any] = {"release": None, "build_id": None, "slide": None, "path": None, "what": code.what}
+            symbol: dict[str, Any] = {
+                "type": "t",
+                "binding": None,
+                "size": code.end - code.start,
+                "sizeless": False,
+                "aliases": [],
+                "class": model.TEXT,
+            }
+            self._layers[code] = (
+                Layer(model.MODULE, code.owner, None, None, code.source, owner),
+                Layer(model.SYMBOL, code.name, code.start, code.end, code.source, symbol),
+            )
+        return self._layers[code]
+
+    def _slot(self, code: Code, address: int) -> Iterator[Layer]:
+        """Which probe's instruction an address among kprobe slots is, as a narrower symbol."""
+        if code.source != "kprobe_insn_slots":
+            return
+        kernel = self._kernel
+        with reading("the size of kprobe slots"):
+            cache = kernel.prog["kprobe_insn_slots"]
+            size = cache.insn_size.value_() * drgn.sizeof(kernel.prog.type("kprobe_opcode_t"))
+        start = address - (address - code.start) % size if 0 < size <= _PAGE else code.start
+        probed = probes(kernel).get(start)
+        if probed is not None:
+            details: dict[str, Any] = {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": []}
+            yield Layer(model.SYMBOL, f"copy of {probed}", start, start + size, "kprobe_table", details)
+
+    def _gap(self, known: OtherCode, address: int, start: int, end: int) -> Iterator[Layer]:
+        """Between which two things of the modules' area an address lies that nothing holds."""
+        from kplug.runtime.vmap import vmap_areas
+
+        kernel = self._kernel
+        areas = vmap_areas(kernel)
+        vmap = areas.at(address)
+        before, after = self._around(known, address)
+        if vmap is not None and not vmap.lazy and not areas.is_guard(vmap, address):
+            inside = [found for found in (before, after) if found is not None and vmap.start <= found[1] < vmap.end]
+            if not inside:
+                return  # the area is somebody's, and it is named
+            why = "memory for code, and none is here"
+        elif vmap is not None and vmap.lazy:
+            why = "freed, and not yet given back: the memory of a module or of other code that is gone"
+        else:
+            why = "no module, BPF program or trampoline is here"
+        if known.problems:
+            why += f"; but {'; '.join(known.problems)}"
+        gone = kernel.modules.unloaded
+        if gone:
+            why += f"; unloaded: {', '.join(each.name for each in gone[:8])}"
+        details = {
+            "after": before[0] if before is not None else f"start of {MODULES}",
+            "before": after[0] if after is not None else f"end of {MODULES}",
+            "why": why,
+        }
+        first = before[2] if before is not None else start
+        last = after[1] if after is not None else end
+        yield Layer(model.GAP, "between modules", max(first, start), min(last, end), "the kernel's lists", details)
+
+    def _around(
+        self, known: OtherCode, address: int
+    ) -> tuple[tuple[str, int, int] | None, tuple[str, int, int] | None]:
+        """The nearest things before and after: name, start and end of each."""
+        modules, codes = self._kernel.modules.neighbours(address), known.neighbours(address)
+        sides: list[list[tuple[str, int, int]]] = [[], []]
+        for side, held, code in zip(sides, modules, codes):
+            if held is not None:
+                part, module = held
+                side.append((f"{module.name} ({part.type})", part.start, part.end))
+            if code is not None:
+                side.append((f"{code.name} [{code.owner}]", code.start, code.end))
+        befores, afters = sides
+        return max(befores, key=lambda each: each[2], default=None), min(afters, key=lambda each: each[1], default=None)
+
+
+def _word(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 8], "little")
