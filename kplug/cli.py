@@ -229,7 +229,7 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
     if command.words and not getattr(arguments, command.words):
         raise UsageError(f"kplug {command.name}: nothing is asked (- reads words from standard input)")
     session = _session(arguments)
-    renderer = Renderer(arguments, _style(arguments.color, sys.stdout))
+    renderer = Renderer(arguments, _style(arguments.color, sys.stdout), _width(sys.stdout))
     status = ANSWERED
     write = sys.stdout.write
     for output in _outputs(command, session, arguments):
@@ -383,6 +383,14 @@ def _style(when: str, stream: TextIO) -> Style:
     else:
         wanted = when == "always"
     return COLOURED if wanted else PLAIN
+
+
+def _width(stream: TextIO) -> int | None:
+    """The columns of a terminal; None where output goes elsewhere, so that nothing is cut."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 def _complain(message: str) -> None:

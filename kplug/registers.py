@@ -18,6 +18,9 @@ _X86_64 = (
 _ARM64 = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
 ORDER: Mapping[str, tuple[str, ...]] = {"x86_64": _X86_64, "aarch64": _ARM64}
 
+# Those that no function call changes.
+SYSTEM = frozenset(("k_gs_base", "cr0", "cr2", "cr3", "cr4", "cr8", "efer"))
+
 # What else a register is called -> its name here. $pc, $sp and $fp are gdb's, on every architecture.
 _ALIASES: Mapping[str, Mapping[str, str]] = {
     "x86_64": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from kplug.model import Annotation
     from kplug.session import Session
     from kplug.target import FramePlace
+
+_PAGE = 0x1000
 
 
 class ReturnAddresses:
@@ -45,36 +47,46 @@ class ReturnAddresses:
         # The call has to be code; what follows it need not (a function that ends in a call that does not return).
         if value < 0x1000 or not is_code(self._where(value - 1)):
             return None
-        code = self._code(value)
-        for call in calls_before(code, value, self._session.machine):
-            if call.target is None or is_code(self._where(call.target)):
-                return True
+        for code in self._codes(value):
+            for call in calls_before(code, value, self._session.machine):
+                if call.target is None or is_code(self._where(call.target)):
+                    return True
         return False if is_code(self._where(value)) else None
 
-    def _code(self, address: int) -> bytes:
-        """The bytes before an address, as many as a call may have; none if they cannot be read."""
-        reach = REACH.get(self._session.machine, 0)
-        target = self._session.target
-        for size in range(reach, 1, -1):  # shorter where a page begins that cannot be read before
-            if target is not None:
-                try:
-                    return target.read(address - size, size)
-                except TargetError:
-                    pass
-            data = self._from_image(address - size, size)
-            if data is not None:
-                return data
-        return b""
+    def _codes(self, address: int) -> Iterator[bytes]:
+        """The bytes before an address, as many as a call may have: memory's, else the image's.
 
-    def _from_image(self, address: int, size: int) -> bytes | None:
+        Both in what is freed after boot: who has the memory now says nothing of the call.
+        """
+        memory = self._from_memory(address)
+        if memory is not None:
+            yield memory
+        if memory is None or self._where(address - 1).region_class == model.INIT:
+            image = self._from_image(address)
+            if image is not None:
+                yield image
+
+    def _from_memory(self, address: int) -> bytes | None:
+        target = self._session.target
+        reach = REACH.get(self._session.machine, 0)
+        room = address % _PAGE or _PAGE
+        for size in (reach, min(reach, room)):  # the page before may not be there
+            try:
+                return target.read(address - size, size) if target is not None else None
+            except TargetError:
+                continue
+        return None
+
+    def _from_image(self, address: int) -> bytes | None:
+        reach = REACH.get(self._session.machine, 0)
         try:
-            found = self._session.images.holding(address)
+            found = self._session.images.holding(address - 1)
         except TargetError:
             return None
         if found is None or found[0].image.is_module:  # a module's code on disk is not yet relocated
             return None
         placed = found[0]
-        return placed.image.elf.read_address(placed.placement.link(address), size)
+        return placed.image.elf.read_address(placed.placement.link(address - reach), reach)
 
 
 def is_code(annotation: Annotation) -> bool:
@@ -100,7 +112,7 @@ def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], 
 
     inner = frames[0].sp if frames else 0
     for frame in frames[1:]:
-        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp):
+        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp) or frame.pc < _PAGE:
             continue
         address = _saved_at(frame, inner, word, size, end)
         if address is not None:

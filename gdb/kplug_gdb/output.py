@@ -11,6 +11,9 @@ import gdb
 from kplug.commands.base import Output, Problem
 from kplug_gdb.settings import SETTINGS
 
+# gdb's way to say that lines may be as long as they like.
+_UNLIMITED = 1 << 15
+
 
 def styled(from_tty: bool) -> bool:
     """Whether to use colours: `set kplug color`, else gdb's `set style enabled` where the user's terminal shows it.
@@ -20,9 +23,18 @@ def styled(from_tty: bool) -> bool:
     """
     if SETTINGS.color != "auto":
         return SETTINGS.color == "on"
-    if not from_tty or not gdb.parameter("style enabled"):
-        return False
-    return os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb" and not _piped()
+    return bool(gdb.parameter("style enabled")) and os.environ.get("TERM", "dumb") != "dumb" and _is_seen(from_tty)
+
+
+def _is_seen(from_tty: bool) -> bool:
+    """Whether the output goes to the terminal, as far as gdb lets us know."""
+    return from_tty and os.isatty(1) and not _piped()
+
+
+def _width(from_tty: bool) -> int | None:
+    """Where the lines of tables end: at gdb's `set width`, on a terminal only."""
+    width = gdb.parameter("width") if _is_seen(from_tty) else None
+    return width if isinstance(width, int) and 0 < width < _UNLIMITED else None
 
 
 def _piped() -> bool:
@@ -35,7 +47,7 @@ def show(outputs: Iterable[Output], arguments: argparse.Namespace, from_tty: boo
     from kplug.render.show import Renderer
     from kplug.render.text import COLOURED, PLAIN
 
-    renderer = Renderer(arguments, COLOURED if styled(from_tty) else PLAIN)
+    renderer = Renderer(arguments, COLOURED if styled(from_tty) else PLAIN, _width(from_tty))
     problems = 0
     pending: str | None = None
     for output in outputs:

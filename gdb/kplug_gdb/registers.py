@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import gdb
 
 _MASK = (1 << 64) - 1
+# Groups of registers that hold no addresses.
+_OTHER_GROUPS = {"float", "vector", "sse", "mmx"}
 
 # Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).
 CR0_PAGING = 1 << 31
@@ -72,7 +74,8 @@ def of_selected_frame() -> Iterator[tuple[str, int | None]]:
     """
     frame = gdb.selected_frame()
     architecture = frame.architecture()
-    others = {each.name for group in ("float", "vector") for each in architecture.registers(group)}
+    known = {group.name for group in architecture.register_groups()}
+    others = {each.name for group in known & _OTHER_GROUPS for each in architecture.registers(group)}
     names = (each.name for group in ("general", "system") for each in architecture.registers(group))
     for name in dict.fromkeys(names):
         if name in others:

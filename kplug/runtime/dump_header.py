@@ -190,7 +190,7 @@ def _kdump(path: str, file: BinaryIO, format: str) -> DumpHeader:
 
 
 def _flattened(path: str, file: BinaryIO) -> DumpHeader:
-    head = _unflattened_head(path, file)
+    head = unflattened_head(path, file)
     if head.startswith(b"\x7fELF"):
         return DumpHeader(path, FLATTENED)
     if not head.startswith((_KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
@@ -198,8 +198,8 @@ def _flattened(path: str, file: BinaryIO) -> DumpHeader:
     return _parse_kdump(path, head, FLATTENED)
 
 
-def _unflattened_head(path: str, file: BinaryIO) -> bytes:
-    """The first bytes of the file that was flattened, as far as its first records tell."""
+def unflattened_head(path: str, file: BinaryIO) -> bytes:
+    """The first bytes of the file that was flattened, as far as its first records tell. InputError if it is cut off."""
     head = bytearray(_HEAD_BYTES)
     end = 0
     file.seek(_FLAT_HEADER_BYTES)

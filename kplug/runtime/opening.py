@@ -16,6 +16,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_vmlinux
 from kplug.memory import UnmappedError
 from kplug.runtime import dump_header, note_search
+from kplug.runtime.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 from kplug.runtime.dump_header import DumpHeader, read_header
 from kplug.runtime.guest import Guest, ask, connection_for_drgn
 from kplug.runtime.progress import waiting
@@ -62,7 +63,8 @@ class Opened:
     is none.
 
     `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
-    and where it was found; `warnings` go with every answer. `header` is that of a vmcore.
+    and where it was found; `warnings` go with every answer. `header` is that of a vmcore, `cpus` has registers of the
+    CPUs that drgn does not give.
     """
 
     prog: drgn.Program
@@ -76,6 +78,7 @@ class Opened:
     notes: dict[str, str] = field(default_factory=dict)
     image: KernelImage | None = None
     header: DumpHeader | None = None
+    cpus: CpuRegisters | None = None
 
 
 @dataclass
@@ -88,6 +91,7 @@ class _Target:
     how: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     header: DumpHeader | None = None
+    cpus: CpuRegisters | None = None
 
 
 def open_kernel(request: Request) -> Opened:
@@ -117,6 +121,7 @@ def open_kernel(request: Request) -> Opened:
         request.module_directories,
         image=image,
         header=target.header,
+        cpus=target.cpus or (NoteRegisters(target.header.path) if target.header is not None else None),
     )
 
 
@@ -254,7 +259,9 @@ def _open_guest(address: str, given: str | None, image: KernelImage | None) -> _
         raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
     target = _Target(address, drgn.Program(vmcoreinfo=given), f"QEMU guest {address}")
     try:
-        target.prog.set_qemu_qmp(connection_for_drgn(address))
+        connection = connection_for_drgn(address)
+        target.cpus = MonitorRegisters(connection)
+        target.prog.set_qemu_qmp(connection)
         if given is not None:
             # drgn 0.3 takes the text, but sets up page tables only for one that it got from QEMU.
             target.prog.set_linux_kernel_custom(given, is_live=True)

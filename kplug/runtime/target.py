@@ -10,6 +10,7 @@ import drgn
 
 from kplug.errors import ExpressionError, KplugError, TargetError
 from kplug.registers import canonical, is_register
+from kplug.runtime.cpu_registers import CpuRegisters
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.threads import Selection
 from kplug.runtime.values import address_of
@@ -28,9 +29,10 @@ class DrgnTarget:
     what the registers' grammar does not know (a prompt's Python); it raises ExpressionError if it cannot.
     """
 
-    def __init__(self, kernel: Kernel, description: str) -> None:
+    def __init__(self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None) -> None:
+        """`cpus` has registers of the CPUs beyond those that drgn gives."""
         self.kernel = kernel
-        self.selection = Selection(kernel)
+        self.selection = Selection(kernel, cpus)
         self.evaluator: Callable[[str], Any] | None = None
         self._description = description
 

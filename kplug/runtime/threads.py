@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,8 +12,12 @@ from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
 from kplug.errors import KplugError, TargetError, UsageError
-from kplug.registers import ordered
+from kplug.registers import SYSTEM, ordered
+from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
 from kplug.runtime.kernel import Kernel, fault_words, reading
+
+# How often the stack of a CPU that runs is tried to be read without a change meanwhile.
+_ATTEMPTS = 3
 
 
 class Frame(NamedTuple):
@@ -68,8 +72,10 @@ class Selection:
     All methods raise TargetError, worded for the user, if memory or debug information does not tell.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, cpus: CpuRegisters | None = None) -> None:
+        """`cpus` has registers of the CPUs beyond those that drgn gives."""
         self._kernel = kernel
+        self._cpus = cpus
         self._thread: Thread | None = None
         self._generation: object = None
         self._frame = 0
@@ -131,9 +137,9 @@ class Selection:
 
     def _first(self) -> Thread:
         threads = self.threads()
-        if threads and not self._kernel.live:
+        if threads and (not self._kernel.live or self._cpus is not None):
             return threads[0]
-        # Nothing is known of who asks, nor can a task that runs be unwound.
+        # A task that runs cannot be unwound without its CPU's registers.
         with _drgn_answers("the tasks"):
             return self._thread_of(find_task(self._kernel.prog, 1))
 
@@ -187,17 +193,51 @@ class Selection:
         return frames[number]
 
     def _unwind(self, thread: Thread) -> Sequence[Frame]:
-        if self._kernel.live and thread.cpu is not None:
-            raise TargetError(
-                f"{thread} is running: a kernel that runs has its registers in the CPU, and no stack trace of it "
-                "can be made (tasks that sleep have one)"
-            )
-        with _drgn_answers(f"the stack of {thread}"):
-            trace = self._kernel.prog.stack_trace(thread.task)
-            frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
+        if not self._kernel.live or thread.cpu is None:
+            with _drgn_answers(f"the stack of {thread}"):
+                trace = self._kernel.prog.stack_trace(thread.task)
+            more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
+            frames = self._frames_of(thread, trace, more)
+        else:
+            frames = self._unwind_running(thread, thread.cpu)
         if not frames:
             raise TargetError(f"the stack of {thread} has no frame that can be found")
-        return tuple(frames)
+        return frames
+
+    def _unwind_running(self, thread: Thread, cpu: int) -> Sequence[Frame]:
+        """The frames of a CPU that may run on as its stack is read: those count only if it was the same stack after."""
+        before = self._cpus.of(cpu) if self._cpus is not None else {}
+        for _ in range(_ATTEMPTS):
+            registers = before
+            frames = self._unwind_from(thread, registers)
+            before = self._cpus.of(cpu) if self._cpus is not None else {}
+            if all(before.get(name) == registers.get(name) for name in ("rsp", "sp", "gs_base")):
+                return frames
+        return frames[:1]
+
+    def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
+        prog = self._kernel.prog
+        with _drgn_answers(f"the stack of {thread}"):
+            kind = prog.type("struct pt_regs")
+            data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0)
+            if data is None:
+                raise TargetError(
+                    f"{thread} is running: its registers are in the CPU, and no stack trace of it can be made "
+                    "(tasks that sleep have one)"
+                )
+            trace = prog.stack_trace(drgn.Object.from_bytes_(prog, kind, data))
+        return self._frames_of(thread, trace, registers)
+
+    def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
+        """drgn's frames. Of `more` registers the innermost has all, its callers those that no call changes."""
+        with _drgn_answers(f"the stack of {thread}"):
+            frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
+        kept = {name: value for name, value in more.items() if name in SYSTEM}
+        machine = self._kernel.machine
+        return tuple(
+            frame._replace(registers=ordered({**(kept if frame.number else more), **frame.registers}, machine))
+            for frame in frames
+        )
 
     def _frame_of(self, number: int, frame: Any) -> Frame:
         registers = ordered(frame.registers(), self._kernel.machine)
