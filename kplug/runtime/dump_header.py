@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from kplug.errors import InputError
@@ -115,25 +115,29 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     expected = 56 if wide else 32
     if not 0 < count <= _MAX_SEGMENTS or entry_size != expected:
         raise InputError(f"{path}: its ELF header is broken: {count} program headers of {entry_size} bytes")
-    file.seek(min(offset, 1 << 62))
-    table = file.read(count * entry_size)
+    table = _bytes_at(file, offset, count * entry_size)
     if len(table) != count * entry_size:
         raise InputError(f"{path}: truncated: {size} bytes, but its program headers are at {offset:#x}")
+    real = os.path.realpath(path)
     segments: list[Segment] = []
     end, has_vmcoreinfo = 0, False
     for kind, place in _program_headers(order, wide, table):
         if kind == _PT_LOAD:
             segments.append(place)
         elif kind == _PT_NOTE:
+            if place.offset + place.file_size > size and not real.startswith("/proc/"):
+                raise InputError(f"{path}: truncated: {size} bytes, and its notes are cut off")
             has_vmcoreinfo |= _has_vmcoreinfo(file, place, order)
         if kind in (_PT_LOAD, _PT_NOTE) and place.file_size:
             end = max(end, place.offset + place.file_size)
     if not segments:
         raise InputError(f"{path}: an ELF core file without memory")
-    wrong = next((s for s in segments if s.offset >= 1 << 62 or s.size >= 1 << 56 or s.file_size > s.size), None)
+    wrong = next((s for s in segments if s.offset >= 1 << 56 or s.size >= 1 << 56 or s.file_size > s.size), None)
     if wrong is not None:
-        raise InputError(f"{path}: broken: a segment of {wrong.size:#x} bytes with {wrong.file_size:#x} in the file")
-    real = os.path.realpath(path)
+        raise InputError(
+            f"{path}: broken: a program header says {wrong.size:#x} bytes of memory, "
+            f"{wrong.file_size:#x} of them at {wrong.offset:#x} in the file"
+        )
     missing = 0 if real.startswith("/proc/") else max(0, end - size)
     return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing)
 
@@ -148,8 +152,7 @@ def _program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int
 def _many_program_headers(path: str, file: BinaryIO, order: str, wide: bool, head: bytes) -> int:
     """Their number where e_phnum has no room for it: sh_info of section header 0."""
     offset = struct.unpack_from(order + ("Q" if wide else "I"), head, 40 if wide else 32)[0]
-    file.seek(min(offset, 1 << 62))
-    data = file.read(64 if wide else 40)
+    data = _bytes_at(file, offset, 64 if wide else 40)
     if not offset or len(data) < (64 if wide else 40):
         raise InputError(f"{path}: truncated: its section header is not there")
     return int(struct.unpack_from(order + "I", data, 44 if wide else 28)[0])
@@ -166,8 +169,7 @@ def _program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int
 
 def _has_vmcoreinfo(file: BinaryIO, place: Segment, order: str) -> bool:
     """Whether the notes have one of that name with something in it."""
-    file.seek(min(place.offset, 1 << 62))
-    data = file.read(min(place.file_size, _MAX_NOTES_BYTES))
+    data = _bytes_at(file, place.offset, min(place.file_size, _MAX_NOTES_BYTES))
     offset = 0
     while offset + 12 <= len(data):
         name_size, size, _ = struct.unpack_from(order + "III", data, offset)
@@ -284,8 +286,7 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     bitmap, size = (1 + sub_blocks) * block, _size(file)
     # Two bitmaps of the same size (pages that exist, pages that are in the dump); one in diskdump's own format.
     half = bitmap_blocks * block // 2
-    file.seek(bitmap + half)
-    dumped = file.read(half)
+    dumped = _bytes_at(file, bitmap + half, half)
     if len(dumped) < half:
         raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
     count = int.from_bytes(dumped, "little")
@@ -293,12 +294,17 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     table = bitmap + 2 * half
     end = table + pages * _PAGE_DESCRIPTOR
     if end <= size and pages:
-        file.seek(end - _PAGE_DESCRIPTOR)
-        offset, length = struct.unpack(order + "qI", file.read(12))
+        offset, length = struct.unpack(order + "qI", _bytes_at(file, end - _PAGE_DESCRIPTOR, 12))
         end = max(end, offset + length)
-    from dataclasses import replace
-
     return replace(header, missing=max(0, end - size))
+
+
+def _bytes_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    """The bytes at an offset that a header claims; fewer where the file ends, or where no file reaches."""
+    if offset >= 1 << 56:
+        return b""
+    file.seek(offset)
+    return file.read(size)
 
 
 def _size(file: BinaryIO) -> int:

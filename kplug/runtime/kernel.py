@@ -27,9 +27,10 @@ T = TypeVar("T")
 # one that does not exist.
 _FAULTS = (
     (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
+    (re.compile("Wrong page size"), "the dump is truncated or broken where this memory should be"),
     (re.compile("not present|No way to translate"), "address is not mapped"),
     (re.compile("Out-of-bounds PFN|could not find physical memory segment"), "no memory at this physical address"),
-    (re.compile("Unexpected EOF|short read|Short read"), "the dump is truncated before this memory"),
+    (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory"),
 )
 
 
@@ -72,7 +73,7 @@ def lost_words(error: Exception) -> str:
 def fault_words(error: drgn.FaultError) -> str:
     """Why memory could not be read, and the address that could not, on one line."""
     text = " ".join(str(error).split())
-    return next((f"{words}: {error.address:#x}" for start, words in _FAULTS if start.search(text)), text)
+    return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
 
 
 class Kernel:

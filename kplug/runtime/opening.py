@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,7 +150,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
             prog = opened(given)
         except Exception as error:  # drgn raises bare Exception for what its libraries reject
             if given is not None or not _is_about_vmcoreinfo(error):
-                raise InputError(f"{path}: {_words(error)}") from None
+                raise InputError(f"{path}: {_cannot_open(error)}") from None
     if prog is None or not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         prog = _with_found_note(path, opened, header, image)
         how.append("VMCOREINFO: not in the dump's notes; found in its memory")
@@ -158,9 +159,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
     _leave_out_user_half(prog, header)
     target = _Target(path, prog, f"vmcore {path}", how, header=header)
     if header.missing:
-        target.warnings.append(
-            f"{path} is truncated: {header.missing} bytes are missing at its end, and with them memory"
-        )
+        target.warnings.append(f"{path} is truncated: bytes missing at its end: {header.missing}")
     elif header.incomplete:
         target.warnings.append(f"{path} is incomplete: its disk was full when it was written")
     return target
@@ -180,6 +179,16 @@ def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
     prog.add_memory_segment(0, 1 << 63, unmapped, False)
 
 
+def _cannot_open(error: Exception) -> str:
+    """Why drgn or its libraries do not take a dump, as a person who has the file would say it."""
+    text = _words(error)
+    if "flattened segment" in text:
+        return "truncated or broken: the flattened stream ends within a record (no part of it can be read)"
+    if text == "libelf error: invalid operation":
+        return "truncated or broken: its ELF notes cannot be read"
+    return re.sub(r"^kdump_\w+\([\w.]*\): |\bfile #0: ", "", text)
+
+
 def _is_about_vmcoreinfo(error: Exception) -> bool:
     words = str(error)
     return "vmcoreinfo" in words.lower() or "swapper_pg_dir" in words
@@ -192,7 +201,7 @@ def _with_found_note(
     try:
         searched = opened(note_search.bootstrap(header.release))
     except Exception as error:
-        raise InputError(f"{path}: {_words(error)}") from None
+        raise InputError(f"{path}: {_cannot_open(error)}") from None
     ranges = [(0, header.pages_end or 1 << 46)]
     if header.segments:
         ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size]
