@@ -52,7 +52,9 @@ def summarize(annotation: Annotation) -> Summary:
         elif kind == model.MODULE:
             module = layer
         elif kind in _OWNERS:
-            owner = layer
+            # A second address of the memory has the place of an owner only where it names one.
+            if kind != model.ALIAS or layer.start is not None:
+                owner = layer
         elif kind == model.PAGE:
             page = layer
         elif kind == model.PERCPU:
@@ -66,9 +68,10 @@ def summarize(annotation: Annotation) -> Summary:
     if cpu is not None:
         tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
-        # That the direct map has the page too says nothing of who has it.
-        now = page if owner is None or owner.kind == model.ALIAS else owner
+        now = owner or page
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
+    if narrowest is not None and owner is not None and owner.kind == model.STACK and narrowest.kind == model.GAP:
+        narrowest = owner  # the guard page of a stack, which is nobody's memory
     shown = narrowest or special or percpu or owner or page or part or area
     if (
         not tail
@@ -126,5 +129,7 @@ def now_words(layer: Layer, address: int) -> str:
         return f"{free}slab object {layer.name}+{offset:#x}" if details.get("object") else f"slab {layer.name}"
     if layer.kind == model.PAGE:
         return f"{layer.name}+{offset:#x}"
-    prefix = {model.STACK: "stack of ", model.ALIAS: "alias of ", model.TASK: "task "}
+    if layer.kind == model.STACK and details["guard"]:
+        return layer.name
+    prefix = {model.ALIAS: "alias of ", model.TASK: "task "}
     return f"{prefix.get(layer.kind, '')}{layer.name}+{offset:#x}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kplug import model
 from kplug.commands.base import Address, Brief, Column, Facts, Hex, HumanSize, Problem, Range, Size, Table
-from kplug.model import Annotation, Layer, State
+from kplug.model import Annotation, Layer
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
 from kplug.render.summary import summarize
@@ -67,7 +67,7 @@ class TextRenderer:
                     lines.append(f"{line}, link {annotation.link_address:#x}")
                 else:
                     lines.append(line)
-            state = _state_words(annotation.state)
+            state = _state_words(annotation)
             if state:
                 lines.append(self._labelled("state", state))
         lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
@@ -325,13 +325,12 @@ def _stack_words(layer: Layer) -> tuple[str, bool]:
     words = layer.name
     if details.get("depth") is not None:
         words += f"  depth {details['depth']:#x}"
-    if details.get("guard"):
-        words += "  guard page"
     return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
 
 
 def _alias_words(layer: Layer) -> tuple[str, bool]:
-    return f"{layer.details.get('of') or ''}  {layer.name}  ({layer.details.get('why') or ''})", True
+    why = layer.details.get("why") or ""
+    return f"{layer.details.get('of') or ''}  {layer.name}{f'  ({why})' if why != layer.name else ''}", True
 
 
 _LAYER_WORDS = {
@@ -354,17 +353,27 @@ _LAYER_WORDS = {
 }
 
 
-def _state_words(state: State) -> str:
-    """What memory says, in words; what is not known is left out."""
+def _state_words(annotation: Annotation) -> str:
+    """What memory says, in words; what is not known is left out. Where the ELF file has other rights, those too."""
+    state = annotation.state
     words = []
     if state.mapped is not None:
         mapped = f"mapped {state.permissions or ''}".rstrip()
         if state.page_size is not None:
             mapped += f" by a page of {size_words(state.page_size)}"
         words.append(mapped if state.mapped else "not mapped")
+        segment = annotation.first(model.SEGMENT)
+        flags = segment.details["flags"] if segment is not None else None
+        if flags is not None and state.permissions not in (None, _rights(flags)):
+            words.append(f"the ELF file says {flags}")
     if state.freed is not None:
         words.append("freed" if state.freed else "not freed")
     return "; ".join(words)
+
+
+def _rights(flags: str) -> str:
+    """A segment's flags as rights are written: "R E" is "r-x"."""
+    return "".join(right if letter in flags else "-" for letter, right in (("R", "r"), ("W", "w"), ("E", "x")))
 
 
 def size_words(size: int) -> str:

@@ -147,8 +147,8 @@ class Pages:
     def _order_place(self, prog: drgn.Program, page: drgn.Type) -> int | None:
         """Where a compound page's order is, from the start of the head's struct page; None if not known."""
         places = [
-            ("struct folio", "_flags_1", 0),  # ebc1baf5c9b4 (6.6): the low byte of that word
             ("struct folio", "_folio_order", 0),  # 379708ffde1b (6.1)
+            ("struct folio", "_flags_1", 0),  # ebc1baf5c9b4 (6.6): the low byte of that word
             ("struct page", "compound_order", self.size),
         ]
         for name, member, start in places:
@@ -308,7 +308,7 @@ class Pages:
         return self._page_shift - 3
 
     def _walk_per_cpu(self, lists: drgn.Object, found: dict[int, int]) -> None:
-        """Follow the lists of one CPU and zone; each ends where it comes back to its head, or where it makes no sense."""
+        """Follow the lists of one CPU and zone; each ends where it comes back to its head, or makes no sense."""
         start, count = lists.address_, lists.type_.length or 0
         if start is None:
             return
