@@ -21,6 +21,8 @@ TEXT = Column("TEXT", "text")
 _TELLING = frozenset(("errptr", "poison"))
 _PLAIN_KINDS = frozenset((model.AREA, model.SPECIAL, model.GAP))
 _LEAST_TEXT = 4
+# In memory it is -1, or bits of a mask, much rather than an error pointer.
+ALL_ONES = frozenset(((1 << 32) - 1, (1 << 64) - 1))
 _HALF = 1 << 32
 
 
@@ -42,10 +44,11 @@ def byte_order(session: Session) -> Literal["little", "big"]:
 
 
 class Annotator:
-    """Answers for values of registers and memory; each value is asked about once."""
+    """Answers for values of registers and memory; each value is asked about once. `plain` ones are numbers to us."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, plain: frozenset[int] = frozenset()) -> None:
         self._session = session
+        self._plain = plain
         self._known: dict[int, Annotation] = {}
 
     def where(self, value: int) -> Annotation:
@@ -57,7 +60,7 @@ class Annotator:
 
     def telling(self, value: int) -> Annotation | None:
         """The answer, if it is one; None for what is a plain number as far as anybody can tell."""
-        if 0 <= value < 0x1000:
+        if 0 <= value < 0x1000 or value in self._plain:
             return None
         annotation = self.where(value)
         for layer in annotation.layers:

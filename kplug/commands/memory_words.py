@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from kplug.commands.annotated import TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
+from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
 from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import parse_number
@@ -79,7 +79,7 @@ class _Words:
         self._order: Literal["little", "big"] = byte_order(session)
         self._pointers = size == word_size(session)
         self._depth = depth
-        self._annotator = Annotator(session)
+        self._annotator = Annotator(session, ALL_ONES)
 
     def outputs(self, start: int, count: int) -> Iterator[Output]:
         """A table for each stretch that can be read, and a line for each that cannot."""

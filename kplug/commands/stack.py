@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.annotated import TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
+from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
 from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 
@@ -122,7 +122,7 @@ class _Stack:
         self._words = words
         self._size = word_size(session)
         self._order = byte_order(session)
-        self._annotator = Annotator(session)
+        self._annotator = Annotator(session, ALL_ONES)
         self._returns: ReturnAddresses = ReturnAddresses(session, self._annotator.where)
         frames = target.frames()
         self._slots = frame_slots(frames, start, words, self._size)

@@ -1,0 +1,404 @@
+"""Threads, frames and registers of dumps, and what kregs, kstack and kx make of them.
+
+The truth: what QEMU's monitor said of the registers at the moment of the dump, drgn's own stack traces and reads, and
+the guest's /proc/vmallocinfo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import drgn
+import pytest
+from drgn.helpers.linux.pid import for_each_task
+from drgn.helpers.linux.sched import task_on_cpu
+
+from kplug.commands import COMMANDS
+from kplug.commands.base import Output, Problem, Table
+from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.model import Annotation
+from kplug.runtime.opening import Request
+from kplug.runtime.session import open_session
+from kplug.runtime.target import DrgnTarget
+from kplug.session import Session
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+NAMES = ("amd64-6.1", "amd64-6.12")
+# QEMU's name -> ours.
+GENERAL = {f"R{name}": f"r{name.lower()}" for name in ("AX", "BX", "CX", "DX", "SI", "DI", "BP", "SP", "IP")}
+GENERAL.update({f"CR{number}": f"cr{number}" for number in (0, 2, 3, 4)})
+GENERAL.update({f"R{number}": f"r{number}" for number in range(8, 16)}, RFL="eflags")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def dumped(request: pytest.FixtureRequest) -> DumpSet:
+    from vmimages import dumps
+
+    return dumps(request.param, ("elf", "kdump-zlib", "makedumpfile-zlib-d31"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def session(dumped: DumpSet) -> Session:
+    return opened(dumped)
+
+
+def opened(dumped: DumpSet, form: str = "elf") -> Session:
+    return open_session(Request(str(dumped.paths[form]), symbols=(str(dumped.files.vmlinux),)))
+
+
+@pytest.fixture
+def target(session: Session) -> Iterator[DrgnTarget]:
+    assert isinstance(session.target, DrgnTarget)
+    session.target.selection.select_cpu(0)
+    yield session.target
+    session.target.selection.select_cpu(0)
+
+
+def target_of(session: Session) -> DrgnTarget:
+    assert isinstance(session.target, DrgnTarget)
+    return session.target
+
+
+def monitor(dumped: DumpSet) -> list[dict[str, int]]:
+    """The registers of each CPU, as QEMU's monitor had them."""
+    cpus = []
+    for text in re.split(r"^CPU#\d+", dumped.truth.text("registers"), flags=re.MULTILINE)[1:]:
+        values = {
+            ours: int(found.group(1), 16)
+            for theirs, ours in GENERAL.items()
+            if (found := re.search(rf"\b{theirs} ?=([0-9a-f]+)\b", text))
+        }
+        for segment in ("CS", "SS", "DS", "ES", "FS", "GS"):
+            found = re.search(rf"^{segment} =([0-9a-f]{{4}}) ([0-9a-f]{{16}})", text, re.MULTILINE)
+            assert found is not None
+            values[segment.lower()] = int(found.group(1), 16)
+            if segment in ("FS", "GS"):
+                values[f"{segment.lower()}_base"] = int(found.group(2), 16)
+        cpus.append(values)
+    return cpus
+
+
+def outputs(session: Session, name: str, *words: str) -> list[Output]:
+    command = COMMANDS[name]
+    return list(command.run(session, command.parser(command.host_name).parse_args(words)))
+
+
+def rows(session: Session, name: str, *words: str) -> list[dict[str, Any]]:
+    found = outputs(session, name, *words)
+    assert not [output for output in found if isinstance(output, Problem)], found
+    return [dict(row) for output in found if isinstance(output, Table) for row in output.rows]
+
+
+def asleep(session: Session) -> list[drgn.Object]:
+    return [task for task in for_each_task(target_of(session).kernel.prog) if not task_on_cpu(task)]
+
+
+class TestRegisters:
+    @pytest.mark.parametrize("form", ["elf", "kdump-zlib", "makedumpfile-zlib-d31"])
+    def test_of_each_cpu_are_what_qemu_said(self, dumped: DumpSet, form: str) -> None:
+        session = opened(dumped, form)
+        target = target_of(session)
+        cpus = monitor(dumped)
+        assert [thread.cpu for thread in target.selection.threads()] == list(range(len(cpus)))
+        for cpu, expected in enumerate(cpus):
+            target.selection.select_cpu(cpu)
+            found = {register.name: register.value for register in target.registers()}
+            assert found.items() >= expected.items()
+            assert {row["name"]: int(row["value"]) for row in rows(session, "regs")} == found
+
+    def test_order_is_gdbs(self, target: DrgnTarget) -> None:
+        names = [register.name for register in target.registers()]
+        assert names[:9] == ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8"]
+        assert names[16:24] == ["rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs"]
+
+    def test_those_asked_for(self, session: Session, target: DrgnTarget) -> None:
+        assert [row["name"] for row in rows(session, "regs", "rsp", "$pc", "rflags")] == ["rsp", "rip", "eflags"]
+        assert outputs(session, "regs", "r99") == [Problem("r99: no such register here")]
+
+    def test_what_they_hold(self, session: Session, target: DrgnTarget) -> None:
+        """As kwhere has it; a number that is no address is left alone."""
+        for row in rows(session, "regs"):
+            if row["annotation"] is not None:
+                assert row["annotation"] == session.resolver.where(int(row["value"]))
+            elif int(row["value"]) >> 47 == (1 << 17) - 1:
+                assert row["flags"] is not None, row
+        assert [row["annotation"] is None for row in rows(session, "regs", "rip", "rsp", "cs")] == [False, False, True]
+
+    def test_flags_as_qemu_spells_them(self, dumped: DumpSet, session: Session, target: DrgnTarget) -> None:
+        (row,) = rows(session, "regs", "eflags")
+        letters = {"DF": "D", "OF": "O", "SF": "S", "ZF": "Z", "AF": "A", "PF": "P", "CF": "C"}
+        spelled = re.search(r"RFL=\w+ \[(.*?)\]", dumped.truth.text("registers"))
+        assert spelled is not None
+        assert {letters[flag] for flag in row["flags"] if flag in letters} == set(spelled.group(1)) - {"-"}
+        assert ("IF" in row["flags"]) == bool(int(row["value"]) & 0x200)
+
+    def test_of_an_outer_frame_are_those_that_were_saved(self, session: Session, target: DrgnTarget) -> None:
+        target.selection.select_frame(len(target.selection.frames()) - 1)
+        found = {register.name: register.value for register in target.registers()}
+        assert found["rip"] == target.selection.frame.pc
+        assert found["rax"] is None
+        assert next(row for row in rows(session, "regs", "rax"))["summary"] == "not saved in this frame"
+
+
+class TestThreads:
+    def test_first_those_on_cpus(self, dumped: DumpSet, target: DrgnTarget) -> None:
+        """The dump is of a kernel that runs: none crashed, CPU 0's task is the selected one."""
+        threads = target.selection.threads()
+        assert target.selection.thread == threads[0]
+        assert threads[0].cpu == 0
+        assert not any(thread.crashed for thread in threads)
+
+    def test_any_task_by_its_id(self, session: Session, target: DrgnTarget, dumped: DumpSet) -> None:
+        listed = dict(re.findall(r"^\s*(\d+)\s+\d+\s+(\S+)", dumped.truth.text("tasks"), re.MULTILINE))
+        for task in asleep(session):
+            pid = task.pid.value_()
+            thread = target.selection.select_thread(pid)
+            assert thread.tid == pid
+            if not thread.comm.startswith("kworker/") and str(pid) in listed:  # /proc adds what those work on
+                assert thread.comm.startswith(listed[str(pid)].rstrip("_"))
+
+    def test_there_is_no_such(self, target: DrgnTarget) -> None:
+        for select in (
+            lambda: target.selection.select_thread(4_000_000),
+            lambda: target.selection.select_cpu(99),
+            lambda: target.selection.select_frame(999),
+        ):
+            with pytest.raises(UsageError):
+                select()
+        assert target.selection.thread.cpu == 0
+
+    def test_frames_are_drgns(self, session: Session, target: DrgnTarget) -> None:
+        tasks = asleep(session)
+        assert len(tasks) > 30
+        for task in tasks:
+            target.selection.select_task(task)
+            expected = list(target.kernel.prog.stack_trace(task))
+            found = target.selection.frames()
+            assert [(f.pc, f.sp, f.is_inline) for f in found] == [(f.pc, f.sp, f.is_inline) for f in expected]
+            for ours, theirs in zip(found, expected):
+                assert ours.function == theirs.function_name or theirs.function_name is None
+
+
+class TestExpressions:
+    @pytest.mark.parametrize("text", ["$pc", "rip", "$rip", "pc", "RIP"])
+    def test_program_counter(self, session: Session, target: DrgnTarget, text: str) -> None:
+        (place,) = session.places(text)
+        assert place.address == target.selection.frame.pc
+
+    def test_sums_and_dereferences(self, session: Session, target: DrgnTarget) -> None:
+        sp, read = target.selection.frame.sp, target.kernel.prog.read_u64
+        for text, expected in {
+            "$sp": sp,
+            "$rsp+0x10": sp + 16,
+            "$rsp - 8": sp - 8,
+            "*$rsp": read(sp),
+            "*($rsp + 8)": read(sp + 8),
+            "*$rsp + 8": read(sp) + 8,
+            "$esp": sp & 0xFFFFFFFF,
+            "-1": (1 << 64) - 1,
+        }.items():
+            assert target.evaluate(text) == expected, text
+
+    def test_of_the_selected_frame(self, session: Session, target: DrgnTarget) -> None:
+        frame = target.selection.select_frame(1)
+        assert [place.address for place in session.places("$pc")] == [frame.pc]
+        with pytest.raises(ExpressionError, match="not saved in frame 1"):
+            target.evaluate("$rax")
+
+    def test_a_symbol_wins_over_a_register(self, session: Session, target: DrgnTarget) -> None:
+        """`sp`, `pc` and the like may be names of symbols; with a $ they are registers."""
+        assert session.main is not None
+        taken = [name for name in ("es", "cs", "sp", "gs", "fp", "ip") if session.main.image.symbols.exact(name)]
+        for name in taken:
+            assert session.places(name)[0].address != target.evaluate(f"${name}")
+
+    @pytest.mark.parametrize("text", ["$foo", "foo", "$rsp +", "(rip", "$rip $rsp", "*", "$xmm0", "1" * 30])
+    def test_what_it_does_not_know_is_one_line(self, target: DrgnTarget, text: str) -> None:
+        with pytest.raises(ExpressionError) as error:
+            target.evaluate(text)
+        assert len(str(error.value).splitlines()) == 1
+
+    def test_a_broken_pointer(self, target: DrgnTarget) -> None:
+        with pytest.raises(TargetError):
+            target.evaluate("*0xffffffffffffff00")
+
+    def test_the_evaluator_is_asked_last(self, target: DrgnTarget) -> None:
+        prog = target.kernel.prog
+        values = {
+            "an int": (-1, (1 << 64) - 1),
+            "a pointer": (prog["init_task"].stack, prog["init_task"].stack.value_()),
+            "a struct": (prog["init_task"], prog["init_task"].address_),
+            "a function": (prog["schedule"], prog["schedule"].address_),
+        }
+        try:
+            target.evaluator = lambda text: values[text][0]
+            for text, (_, expected) in values.items():
+                assert target.evaluate(text) == expected, text
+            target.evaluator = lambda text: "a string"
+            with pytest.raises(ExpressionError, match="str"):
+                target.evaluate("anything")
+        finally:
+            target.evaluator = None
+
+
+class TestStack:
+    def test_bounds_are_the_guests(self, session: Session, target: DrgnTarget, dumped: DumpSet) -> None:
+        """Of all tasks' stacks that the guest listed when it was alive; a guard page is in the listing, too."""
+        listed = {
+            int(start, 16): int(end, 16) - 4096
+            for start, end in re.findall(
+                r"^0x(\w+)-0x(\w+).*(?:kernel_clone|fork_idle)", dumped.truth.text("vmallocinfo"), re.MULTILINE
+            )
+        }
+        checked = 0
+        for task in asleep(session):
+            target.selection.select_task(task)
+            sp = target.stack_pointer()
+            assert sp is not None
+            bounds = target.stack_bounds(sp)
+            assert bounds is not None
+            if bounds.start in listed:
+                assert bounds.end == listed[bounds.start]
+                checked += 1
+        assert checked > 20
+
+    def test_frames_are_where_the_unwinder_found_them(self, session: Session, target: DrgnTarget) -> None:
+        """Of every task that sleeps: the slot below each frame's stack pointer holds where it goes on."""
+        for task in asleep(session):
+            target.selection.select_task(task)
+            trace = [frame for frame in target.kernel.prog.stack_trace(task) if not frame.is_inline]
+            expected = {frame.sp - 8: frame.pc for frame in trace[1:] if not frame.interrupted}
+            found = {
+                int(row["address"]): int(row["value"])
+                for row in rows(session, "stack")
+                if row["frame"] is not None and row["kind"] == "ret"
+            }
+            assert found == expected, task.comm
+
+    def test_every_word_is_there(self, session: Session, target: DrgnTarget) -> None:
+        target.selection.select_thread(1)
+        sp = target.selection.frame.sp
+        bounds = target.stack_bounds(sp)
+        assert bounds is not None
+        found = rows(session, "stack")
+        assert [int(row["address"]) for row in found] == list(range(sp, bounds.end, 8))
+        assert [int(row["value"]) for row in found] == [
+            target.kernel.prog.read_u64(at) for at in range(sp, bounds.end, 8)
+        ]
+
+    def test_a_return_address_of_a_frame_follows_a_call(self, session: Session, target: DrgnTarget) -> None:
+        """The unwinder's return addresses, which it has from debug information, are so by their bytes alone."""
+        from kplug.return_addresses import ReturnAddresses
+
+        returns = ReturnAddresses(session, session.resolver.where)
+        wrong, count = [], 0
+        for task in asleep(session):
+            trace = list(target.kernel.prog.stack_trace(task))
+            for inner, frame in zip(trace, trace[1:]):
+                if frame.interrupted or frame.pc >> 63 == 0 or frame.pc == inner.pc:
+                    continue
+                count += 1
+                if not returns.follows_call(frame.pc):
+                    wrong.append((hex(frame.pc), frame.name))
+        assert count > 200
+        # The first address of a task that has not run yet was never called from: the kernel put it there.
+        assert {name for _, name in wrong} <= {"ret_from_fork", "ret_from_fork_asm", "secondary_startup_64"}
+
+    def test_only_return_addresses(self, session: Session, target: DrgnTarget) -> None:
+        target.selection.select_thread(1)
+        assert rows(session, "stack", "-r") == [row for row in rows(session, "stack") if row["kind"] in ("ret", "ip")]
+
+    def test_what_a_return_address_is_in_is_the_caller(self, session: Session, target: DrgnTarget) -> None:
+        """Looked up at the call, as the kernel's traces do: it may be the function's last instruction."""
+        target.selection.select_thread(1)
+        for row in rows(session, "stack", "-r"):
+            if row["kind"] != "ret":
+                continue  # where the task was in user space
+            annotation = row["annotation"]
+            assert isinstance(annotation, Annotation)
+            assert annotation.address == row["value"]
+            assert annotation.layers == session.resolver.where(int(row["value"]) - 1).layers
+
+    def test_stale_ones_are_marked(self, session: Session, target: DrgnTarget) -> None:
+        target.selection.select_thread(1)
+        found = rows(session, "stack", "-r")
+        assert {row["mark"] for row in found if row["stale"]} <= {"?"}
+        assert all(row["frame"] is None for row in found if row["stale"])
+
+    def test_where_an_exception_came(self, session: Session, target: DrgnTarget) -> None:
+        """A task in a system call: its user program counter is where the unwinder's last frame says."""
+        target.selection.select_thread(1)
+        last = target.selection.frames()[-1]
+        assert not last.pc >> 63
+        (row,) = [row for row in rows(session, "stack") if row["kind"] == "ip"]
+        assert (row["frame"], int(row["value"]), row["annotation"]) == (last.number, last.pc, None)
+
+    def test_user_mode(self, session: Session, target: DrgnTarget) -> None:
+        cpu = target.selection.threads()[-1]
+        target.selection.select_cpu(cpu.cpu or 0)
+        with pytest.raises(TargetError, match="user"):
+            outputs(session, "stack")
+
+    def test_from_an_address(self, session: Session, target: DrgnTarget) -> None:
+        sp = target.selection.frame.sp
+        found = rows(session, "stack", f"{sp + 3:#x}", "-n", "5")
+        assert [int(row["address"]) for row in found] == [sp + 8 * number for number in range(5)]
+
+
+class TestMemoryWords:
+    @pytest.mark.parametrize("size", [1, 2, 4, 8])
+    def test_words_are_memorys(self, session: Session, target: DrgnTarget, size: int) -> None:
+        prog, start = target.kernel.prog, session.places("init_task")[0].address
+        found = rows(session, "x", "init_task", "33", "--size", str(size))
+        reads = {1: prog.read_u8, 2: prog.read_u16, 4: prog.read_u32, 8: prog.read_u64}
+        assert [int(row["value"]) for row in found] == [reads[size](start + size * number) for number in range(33)]
+        assert [int(row["offset"]) for row in found] == [size * number for number in range(33)]
+
+    def test_pointers_are_followed(self, session: Session, target: DrgnTarget) -> None:
+        """A list of tasks goes in a circle: at most as deep as asked, and never round it twice."""
+        prog = target.kernel.prog
+        head = prog["init_task"].tasks.address_of_().value_()
+        found = rows(session, "x", f"{head:#x}", "1", "-fff")
+        assert [row["depth"] for row in found] == [0, 1, 2, 3]
+        for outer, inner in zip(found, found[1:]):
+            assert inner["address"] == outer["value"]
+            assert int(inner["value"]) == prog.read_u64(int(inner["address"]))
+
+    def test_a_loop_is_said(self, session: Session, target: DrgnTarget) -> None:
+        """An empty list points to itself."""
+        prog = target.kernel.prog
+        lone = next(
+            node.value_() for task in for_each_task(prog)
+            if (node := task.children.address_of_()).value_() == task.children.next.value_()
+        )  # fmt: skip
+        found = rows(session, "x", f"{lone:#x}", "1", "-ffff")
+        assert [row["note"] for row in found] == [None, "points back to here"]
+
+    def test_what_cannot_be_read_is_said_and_the_rest_shown(self, session: Session, target: DrgnTarget) -> None:
+        """A guard page below a stack, then the stack."""
+        target.selection.select_thread(1)
+        bounds = target.stack_bounds(target.selection.frame.sp)
+        assert bounds is not None
+        found = outputs(session, "x", f"{bounds.start - 16:#x}", "4")
+        assert [type(output) for output in found] == [Problem, Table]
+        assert f"{bounds.start - 16:#x}-{bounds.start:#x} cannot be read" in str(found[0])
+
+    def test_unknown_names_and_counts(self, session: Session) -> None:
+        assert [type(output) for output in outputs(session, "x", "no_such_thing")] == [Problem]
+        for words in (("init_task", "0"), ("init_task", "99999999")):
+            with pytest.raises(UsageError):
+                outputs(session, "x", *words)
+
+
+def test_arguments_are_not_changed(session: Session) -> None:
+    """A prompt keeps what it parsed."""
+    arguments = argparse.Namespace(names=["rip"], json=False)
+    list(COMMANDS["regs"].run(session, arguments))
+    assert arguments == argparse.Namespace(names=["rip"], json=False)
