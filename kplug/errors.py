@@ -26,5 +26,9 @@ class ExpressionError(KplugError):
     """An expression has no address: unknown symbol, bad syntax (exit status 1: the others are still answered)."""
 
 
+class UnplacedError(ExpressionError):
+    """A name is known, and its address is not: nothing else can evaluate it either."""
+
+
 class TargetError(KplugError):
     """The target cannot be asked: memory that cannot be read, a dropped connection."""

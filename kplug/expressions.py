@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kplug.errors import ExpressionError
+from kplug.errors import ExpressionError, UnplacedError
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.image.symbol_table import Symbol
@@ -157,7 +157,7 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
     in_file = _IN_FILE.fullmatch(name)
     file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
     found: list[_Found] = []
-    unplaced: list[str] = []
+    unplaced: list[tuple[str, str | None]] = []
     for placed in images:
         table = placed.image.symbols
         for symbol in table.exact(wanted):
@@ -166,7 +166,8 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
             if placed.is_placed(symbol.section_index):
                 found.append(_Found(placed.symbol_address(symbol), symbol, placed))
             else:
-                unplaced.append(f"{placed.image.section_name(symbol.section_index)} of {placed.image.name}")
+                home = placed.image.section_name(symbol.section_index)
+                unplaced.append((f"{home} of {placed.image.name}", placed.why_unplaced(home)))
     if not found and name.startswith("."):
         for placed in images:
             for section in placed.image.sections:
@@ -174,9 +175,12 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
                     if placed.is_placed(section.index):
                         found.append(_Found(placed.placement.runtime(section.address), None, placed))
                     else:
-                        unplaced.append(f"{name} of {placed.image.name}")
+                        unplaced.append((f"{name} of {placed.image.name}", placed.why_unplaced(name)))
     if unplaced and not found:
-        raise ExpressionError(with_hint(f"{name}: in {unplaced[0]}, whose address is not known", hints.module))
+        home, why = unplaced[0]
+        if why is not None:
+            raise UnplacedError(f"{name}: in {home}, {why}")
+        raise UnplacedError(with_hint(f"{name}: in {home}, whose address is not known", hints.module))
     # Aliases of one name at one address are one place.
     return list({each.address: each for each in found}.values())
 

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from kplug import model
-from kplug.errors import ExpressionError, TargetError
+from kplug.errors import ExpressionError, TargetError, UnplacedError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.facts import static_facts
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
+from kplug.modules import ModuleSource
 from kplug.percpu import Instances, Wanted, wanted_instance
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
@@ -38,7 +39,7 @@ class Session:
     `machine` is the architecture, where no image tells it; `contents` finds what the kernel has put into the areas of
     the address space, for `kmap -v`. `warnings` go with every answer; `ways` are those by which the slide was sought,
     `host_facts` what the front end says of itself, `missing` what it lacks, `percpu` what finds a CPU's own variables,
-    `hints` its words for what a person can do.
+    `modules` what knows the loaded modules, `hints` its words for what a person can do.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Session:
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
         percpu: Instances | None = None,
+        modules: ModuleSource | None = None,
         warnings: Sequence[str] = (),
         ways: Sequence[str] = (),
         host_facts: Mapping[str, str] | None = None,
@@ -72,6 +74,7 @@ class Session:
         self._lines = lines
         self._states = states
         self._percpu = percpu
+        self.modules = modules
         self._locators = (*locators, *installed_locators(self))
 
     # Made at the first question: the space needs the symbols, and what lists sections does without them.
@@ -104,6 +107,8 @@ class Session:
         try:
             wanted = wanted_instance(expression) if "@" in expression else None
             found = places(wanted.expression if wanted else expression, self.images, self.hints)
+        except UnplacedError:
+            raise
         except ExpressionError:
             if self.target is None:
                 raise

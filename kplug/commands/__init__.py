@@ -6,6 +6,7 @@ from kplug.commands.base import Command
 from kplug.commands.layout import REGIONS, SECTIONS, SEGMENTS
 from kplug.commands.map import MAP
 from kplug.commands.memory_words import X
+from kplug.commands.mod import MOD
 from kplug.commands.regs import REGS
 from kplug.commands.stack import STACK
 from kplug.commands.status import KASLR, KPLUG
@@ -13,5 +14,6 @@ from kplug.commands.sym import SYM
 from kplug.commands.where import WHERE
 
 COMMANDS: dict[str, Command] = {
-    command.name: command for command in (WHERE, REGS, STACK, X, SYM, REGIONS, SECTIONS, SEGMENTS, MAP, KASLR, KPLUG)
+    command.name: command
+    for command in (WHERE, REGS, STACK, X, SYM, REGIONS, SECTIONS, SEGMENTS, MAP, MOD, KASLR, KPLUG)
 }

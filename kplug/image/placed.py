@@ -146,6 +146,10 @@ class PlacedImage:
         """Whether the addresses of that section are known: not of a module's section that was given no address."""
         return self.image.bases is None or section_index in self.image.bases or section_index == SHN_ABS
 
+    def why_unplaced(self, section: str) -> str | None:
+        """Why the address of a section is not known, in words behind its name; None where giving it would help."""
+        return None
+
     def _holds_link_address(self, link_address: int) -> bool:
         root = self.image.regions.root
         return root is not None and root.start <= link_address <= root.end

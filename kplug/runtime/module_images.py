@@ -72,6 +72,12 @@ class PlacedModule(PlacedImage):
         self._tables = tuple(tables)
         super().__init__(image, Placement(0, _LIST))
 
+    def why_unplaced(self, section: str) -> str | None:
+        starts = [each.start for each in self.module.all_sections if each.name == section]
+        if starts and all(self.module.part_at(start) is None for start in starts):
+            return "whose memory the kernel freed after init"
+        return "whose address is not in memory"
+
     @cached_property
     def _bounds(self) -> list[int]:
         bounds = {bound for part in self.module.memory for bound in (part.start, part.end)}

@@ -220,17 +220,16 @@ class OtherCodeLocator:
             self._layers.clear()
         if code not in self._layers:
             owner: dict[str, Any] = {"release": None, "build_id": None, "slide": None, "path": None, "what": code.what}
-            symbol: dict[str, Any] = {
-                "type": "t",
-                "binding": None,
-                "size": code.end - code.start,
-                "sizeless": False,
-                "aliases": [],
-                "class": model.TEXT,
-            }
             self._layers[code] = (
                 Layer(model.MODULE, code.owner, None, None, code.source, owner),
-                Layer(model.SYMBOL, code.name, code.start, code.end, code.source, symbol),
+                Layer(
+                    model.SYMBOL,
+                    code.name,
+                    code.start,
+                    code.end,
+                    code.source,
+                    _symbol_details(code.end - code.start),
+                ),
             )
         return self._layers[code]
 
@@ -245,8 +244,8 @@ class OtherCodeLocator:
         start = address - (address - code.start) % size if 0 < size <= _PAGE else code.start
         probed = probes(kernel).get(start)
         if probed is not None:
-            details: dict[str, Any] = {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": []}
-            yield Layer(model.SYMBOL, f"copy of {probed}", start, start + size, "kprobe_table", details)
+            details = {**_symbol_details(size), "probe": probed}
+            yield Layer(model.SYMBOL, "kprobe_insn_slot", start, start + size, "kprobe_table", details)
 
     def _gap(self, known: OtherCode, address: int, start: int, end: int) -> Iterator[Layer]:
         """Between which two things of the modules' area an address lies that nothing holds."""
@@ -257,42 +256,57 @@ class OtherCodeLocator:
         vmap = areas.at(address)
         before, after = self._around(known, address)
         if vmap is not None and not vmap.lazy and not areas.is_guard(vmap, address):
-            inside = [found for found in (before, after) if found is not None and vmap.start <= found[1] < vmap.end]
-            if not inside:
-                return  # the area is somebody's, and it is named
-            why = "memory for code, and none is here"
-        elif vmap is not None and vmap.lazy:
-            why = "freed, and not yet given back: the memory of a module or of other code that is gone"
+            # The area is somebody's, and it is named; what of it is code is known if that is in it.
+            before = before if before is not None and before.start >= vmap.start else None
+            after = after if after is not None and after.end <= vmap.end else None
+            if before is None and after is None:
+                return
+            edges = _Neighbour("start of this memory", 0, vmap.start), _Neighbour("end of this memory", vmap.end, 0)
+            why = "memory for code, of which this is not used"
         else:
+            edges = _Neighbour(f"start of {MODULES}", 0, start), _Neighbour(f"end of {MODULES}", end, 0)
             why = "no module, BPF program or trampoline is here"
-        if known.problems:
-            why += f"; but {'; '.join(known.problems)}"
-        gone = kernel.modules.unloaded
-        if gone:
-            why += f"; unloaded: {', '.join(each.name for each in gone[:8])}"
-        details = {
-            "after": before[0] if before is not None else f"start of {MODULES}",
-            "before": after[0] if after is not None else f"end of {MODULES}",
-            "why": why,
-        }
-        first = before[2] if before is not None else start
-        last = after[1] if after is not None else end
-        yield Layer(model.GAP, "between modules", max(first, start), min(last, end), "the kernel's lists", details)
+            if vmap is not None and vmap.lazy:
+                why = "freed, and not yet given back: the memory of a module or of other code that is gone"
+            why += "".join(f"; {problem}" for problem in known.problems) + self._unloaded_words()
+        before, after = before or edges[0], after or edges[1]
+        details = {"after": before.name, "before": after.name, "why": why}
+        yield Layer(model.GAP, "between modules", before.end, after.start, "the kernel's lists", details)
 
-    def _around(
-        self, known: OtherCode, address: int
-    ) -> tuple[tuple[str, int, int] | None, tuple[str, int, int] | None]:
-        """The nearest things before and after: name, start and end of each."""
+    def _unloaded_words(self) -> str:
+        """Modules that are gone may have been here: the kernel does not keep where each was."""
+        try:
+            gone = self._kernel.modules.unloaded
+        except TargetError:
+            return ""
+        return f"; unloaded: {', '.join(each.name for each in gone[:8])}" if gone else ""
+
+    def _around(self, known: OtherCode, address: int) -> tuple[_Neighbour | None, _Neighbour | None]:
+        """The nearest things before and after."""
         modules, codes = self._kernel.modules.neighbours(address), known.neighbours(address)
-        sides: list[list[tuple[str, int, int]]] = [[], []]
+        sides: list[list[_Neighbour]] = [[], []]
         for side, held, code in zip(sides, modules, codes):
             if held is not None:
                 part, module = held
-                side.append((f"{module.name} ({part.type})", part.start, part.end))
+                side.append(_Neighbour(f"{module.name} ({part.type})", part.start, part.end))
             if code is not None:
-                side.append((f"{code.name} [{code.owner}]", code.start, code.end))
+                side.append(_Neighbour(f"{code.name} [{code.owner}]", code.start, code.end))
         befores, afters = sides
-        return max(befores, key=lambda each: each[2], default=None), min(afters, key=lambda each: each[1], default=None)
+        return max(befores, key=lambda each: each.end, default=None), min(
+            afters, key=lambda each: each.start, default=None
+        )
+
+
+class _Neighbour(NamedTuple):
+    """What an address in a gap lies between: its name and `[start, end)`."""
+
+    name: str
+    start: int
+    end: int
+
+
+def _symbol_details(size: int) -> dict[str, Any]:
+    return {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": [], "class": model.TEXT}
 
 
 def _word(data: bytes, offset: int) -> int:

@@ -12,6 +12,7 @@ from kplug.resolver import Locator
 from kplug.runtime.alias import AliasLocator
 from kplug.runtime.facts import module_areas
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.module_source import RuntimeModules
 from kplug.runtime.opening import Opened, Request, open_kernel, slide_of
 from kplug.runtime.other_code import OtherCodeLocator
 from kplug.runtime.page_state import MemoryState
@@ -45,6 +46,7 @@ def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
         locators=asked,
         states=MemoryState(kernel),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
+        modules=RuntimeModules(kernel),
         warnings=opened.warnings,
         ways=opened.how,
         hints=hints,

@@ -1,0 +1,186 @@
+"""kmod: the loaded modules, their memory and their sections."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Range, Size, Table, add_json_argument
+from kplug.errors import ExpressionError, TargetError, UsageError
+
+if TYPE_CHECKING:
+    from kplug.modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
+    from kplug.session import Session
+
+_COLUMNS = (
+    Column("MODULE", "name"),
+    Column("SIZE", "size", right=True),
+    Column("STATE", "state"),
+    Column("USED", "refcount", right=True),
+    Column("BY", "used_by"),
+    Column("TAINTS", "taints"),
+    Column("SYMBOLS FROM", "symbols_from"),
+    Column("MEMORY", "ranges"),
+)
+_SECTION_COLUMNS = (
+    Column("SECTION", "name"),
+    Column("START", "start"),
+    Column("END", "end"),
+    Column("SIZE", "size", right=True),
+    Column("TYPE", "type"),
+    Column("FLG", "flags"),
+    Column("MEMORY", "memory"),
+)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="a module's name, or an address in its memory")
+    add_json_argument(parser)
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    source = session.modules
+    if source is None:
+        raise UsageError(
+            "kmod: the kernel's list of modules is read through drgn (pip install drgn): kplug mod -c VMCORE, "
+            "or --qemu QMP, or in `sudo kplug`"
+        )
+    if not arguments.modules:
+        yield from _list(source)
+    for word in arguments.modules:
+        try:
+            yield from _one(session, source, word)
+        except (ExpressionError, TargetError) as error:
+            yield Problem(str(error))
+
+
+def _list(source: ModuleSource) -> Iterator[Output]:
+    modules = source.modules()
+    if modules:
+        yield Table("kplug.modules/1", _COLUMNS, [_row(module) for module in modules])
+    problem = source.problem()
+    if problem is not None:
+        yield Problem(problem)
+    elif not modules:
+        yield Problem("no module is loaded")
+    yield from map(Problem, dict.fromkeys(each for module in modules for each in module.problems))
+    try:
+        unloaded = source.unloaded()
+    except TargetError as error:
+        yield Problem(str(error))
+        return
+    if unloaded:
+        rows = [{"name": gone.name, "taints": gone.taints or None, "times": gone.times} for gone in unloaded]
+        columns = (Column("UNLOADED", "name"), Column("TAINTS", "taints"), Column("TIMES", "times", right=True))
+        yield Table("kplug.unloaded_modules/1", columns, rows)
+
+
+def _row(module: LoadedModule) -> dict[str, Any]:
+    return {
+        "name": module.name,
+        "size": Size(module.size),
+        "state": module.state,
+        "refcount": module.refcount,
+        "used_by": list(module.users),
+        "taints": module.taints or None,
+        "symbols_from": module.symbols_from or "none",
+        "ranges": _joined(module.memory),
+        "path": module.path,
+        "build_id": module.build_id,
+        "version": module.version,
+        "source_version": module.source_version,
+        "memory": _memory(module.memory),
+        "percpu": None if module.percpu is None else Hex(module.percpu[0]),
+        "percpu_size": None if module.percpu is None else Size(module.percpu[1]),
+    }
+
+
+def _joined(memory: Sequence[ModuleMemory]) -> list[Range]:
+    """The ranges without their types: those that follow each other are one."""
+    found: list[Range] = []
+    for part in memory:
+        if found and found[-1].end == part.start:
+            found[-1] = Range(found[-1].start, part.end)
+        else:
+            found.append(Range(part.start, part.end))
+    return found
+
+
+def _memory(memory: Sequence[ModuleMemory]) -> list[dict[str, Any]]:
+    return [{"type": part.type, "start": Hex(part.start), "end": Hex(part.end)} for part in memory]
+
+
+def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
+    """What a module is made of; told by its name, or by an address in its memory."""
+    module = source.named(word) or source.named(word.replace("-", "_"))
+    if module is None:
+        module = _holding(session, source, word)
+    percpu = module.percpu
+    facts: dict[str, Any] = {
+        "name": module.name,
+        "state": module.state,
+        "size": Size(module.size),
+        "refcount": module.refcount,
+        "used_by": ", ".join(module.users) or "nobody",
+        "taints": module.taints or "none",
+        "version": module.version,
+        "source_version": module.source_version,
+        "build_id": module.build_id,
+        "symbols_from": module.symbols_from or "none",
+        "path": module.path,
+        "memory": [{"type": part.type, "range": Range(part.start, part.end)} for part in module.memory],
+        "percpu": None if percpu is None else Range(percpu[0], percpu[0] + percpu[1]),
+    }
+    # What it has not is not listed for a person; as JSON it is null.
+    yield Facts("kplug.module/1", facts)
+    sections = source.sections(module.name)
+    if sections:
+        yield Table("kplug.module_sections/1", _SECTION_COLUMNS, [_section_row(module.name, each) for each in sections])
+    yield from map(Problem, module.problems)
+
+
+def _section_row(name: str, section: LoadedSection) -> dict[str, Any]:
+    return {
+        "module": name,
+        "name": section.name,
+        "start": Hex(section.start),
+        "end": Hex(section.end),
+        "size": Size(section.end - section.start),
+        "type": section.type,
+        "flags": section.flags,
+        "memory": section.memory,
+    }
+
+
+def _holding(session: Session, source: ModuleSource, word: str) -> LoadedModule:
+    """The module that holds the address that `word` means. ExpressionError if it is no module's."""
+    problem = source.problem()
+    try:
+        places = session.places(word)
+    except ExpressionError:
+        because = f" ({problem})" if problem else ""
+        raise ExpressionError(f"{word}: no module of that name is loaded, and it is no address{because}") from None
+    for place in places:
+        module = source.holding(place.address)
+        if module is not None:
+            return module
+    raise ExpressionError(
+        f"{word}: {places[0].address:#x} is in no module's memory" + (f" ({problem})" if problem else "")
+    )
+
+
+MOD = Command(
+    name="mod",
+    summary="the loaded modules, their memory and sections",
+    description="""List the loaded modules as lsmod does, with where they are and where their symbols come from; or one
+module's memory and sections. Without a debug file a section ends where the next begins: the kernel keeps no sizes.""",
+    examples=(
+        ("", "all modules"),
+        ("ext4", "one module's memory and sections"),
+        ("0xffffffffc0401234", "the module that holds an address"),
+        ("--json", "for a script"),
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,81 @@
+"""The loaded modules of a kernel, as a command shows them: data, and the protocol of what knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class ModuleMemory(NamedTuple):
+    """A part of a module's memory: its type (text, rodata, ro_after_init, data, init_text, ...), and `[start, end)`."""
+
+    type: str
+    start: int
+    end: int
+
+
+class LoadedSection(NamedTuple):
+    """A section of a module in memory. `memory` is the type of the memory that it lies in; for variables of the per-CPU
+    section, whose addresses are offsets, it is "percpu". Type and flags are as readelf has them."""
+
+    name: str
+    start: int
+    end: int
+    type: str
+    flags: str
+    memory: str
+
+
+class UnloadedModule(NamedTuple):
+    """A module that is gone: its name, the taints it left, how often it was unloaded (None: not kept)."""
+
+    name: str
+    taints: str
+    times: int | None
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """One loaded module. None is what this kernel does not keep, or what could not be read; `problems` say which.
+
+    `size` is in bytes, without per-CPU memory; `memory` is sorted by address; `percpu` is (base, size of one CPU's).
+    `symbols_from` is "debug file", "kallsyms in memory", or None; `path` the debug file's.
+    """
+
+    name: str
+    state: str
+    size: int
+    memory: tuple[ModuleMemory, ...]
+    percpu: tuple[int, int] | None
+    refcount: int | None
+    users: tuple[str, ...]
+    taints: str
+    version: str | None
+    source_version: str | None
+    build_id: str | None
+    symbols_from: str | None
+    path: str | None
+    problems: tuple[str, ...]
+
+
+class ModuleSource(Protocol):
+    """Something that knows the loaded modules."""
+
+    def modules(self) -> Sequence[LoadedModule]:
+        """All of them, in the order of the kernel's list. TargetError if none can be had."""
+
+    def problem(self) -> str | None:
+        """Why the list is not whole, in a sentence; None if it is."""
+
+    def unloaded(self) -> Sequence[UnloadedModule]:
+        """Those that are gone, as far as the kernel remembers. TargetError."""
+
+    def named(self, name: str) -> LoadedModule | None:
+        """The module of that name."""
+
+    def holding(self, address: int) -> LoadedModule | None:
+        """The module whose memory holds the address."""
+
+    def sections(self, name: str) -> Sequence[LoadedSection]:
+        """The sections of the module of that name that it has in memory, by address."""
