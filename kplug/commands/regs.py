@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.annotated import WHAT, Annotator, memory_target
 from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
-from kplug.registers import canonical
 
 if TYPE_CHECKING:
     from kplug.session import Session
@@ -39,6 +38,8 @@ def _chosen(
     registers: Sequence[Register], names: Sequence[str], machine: str
 ) -> tuple[Sequence[Register], list[Problem]]:
     """The registers asked for, in the order asked; all of them if none is."""
+    from kplug.registers import canonical  # not at the head of the file: declaring the commands must stay cheap
+
     if not names:
         return registers, []
     by_name = {canonical(register.name, machine)[0]: register for register in registers}
@@ -53,7 +54,7 @@ def _chosen(
 
 
 def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, Any]:
-    from kplug.register_flags import flag_names  # not at the head of the file: declaring the commands must stay cheap
+    from kplug.register_flags import flag_names
 
     value = register.value
     row: dict[str, Any] = {"name": register.name, "value": None if value is None else Hex(value), "flags": None}

@@ -8,10 +8,11 @@ from typing import Any
 
 import drgn
 
-from kplug.errors import ExpressionError, KplugError, TargetError
+from kplug.errors import ExpressionError, TargetError
 from kplug.registers import canonical, is_register
 from kplug.runtime.cpu_registers import CpuRegisters
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.stacks import stacks_of
 from kplug.runtime.threads import Selection
 from kplug.runtime.values import address_of
 from kplug.target import FramePlace, Register, StackBounds
@@ -71,14 +72,22 @@ class DrgnTarget:
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         try:
-            thread = self.selection.thread
-            start = thread.task.stack.value_()
-        except (KplugError, LookupError, AttributeError, drgn.FaultError):
+            stack = stacks_of(self.kernel).at(address) if self.kernel.has_types else None
+        except TargetError:
+            stack = None
+        if stack is not None:
+            return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it")
+        return self._first_stack(address)
+
+    def _first_stack(self, address: int) -> StackBounds | None:
+        """CPU 0's first stack, which the image has: the one that is known without types."""
+        kernel, size = self.kernel.image, None
+        start = self.kernel.symbol("init_stack") or self.kernel.symbol("init_thread_union")
+        if kernel is not None:
+            size = thread_size(kernel)
+        if start is None or size is None or not start <= address < start + size:
             return None
-        size = thread_size(self.kernel.image) if self.kernel.image is not None else None
-        if size is None or not start <= address < start + size:
-            return None
-        return StackBounds(start, start + size, f"task stack of {thread}", "task_struct.stack")
+        return StackBounds(start, start + size, "stack of 0 (swapper/0)", "symbols of the vmlinux")
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
