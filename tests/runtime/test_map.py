@@ -148,7 +148,7 @@ def test_what_the_page_tables_map_is_in_an_area_and_in_no_hole(machine: Machine)
     assert len(machine.mappings) > 1000
     for mapping in machine.mappings:
         first, last = machine.space.area_at(mapping.start), machine.space.area_at(mapping.end - 1)
-        assert first is last and first.kind == KERNEL and not first.hole, (hex(mapping.start), first.name)
+        assert (first is last, first.kind, first.hole) == (True, KERNEL, False), (hex(mapping.start), first.name)
 
 
 def test_the_direct_map_maps_ram_in_order_and_ends_where_ram_does(machine: Machine) -> None:

@@ -65,7 +65,8 @@ def test_an_offset_of_a_variable_has_that_reading_alone(session: Session) -> Non
     (annotation,) = session.where("runqueues")
     assert readings(session, annotation.address) == [("percpu-offset", "per-CPU offset")]
     symbol = annotation.last(model.SYMBOL)
-    assert symbol is not None and symbol.name == "runqueues"
+    assert symbol is not None
+    assert symbol.name == "runqueues"
 
 
 def test_every_error_pointer_by_name(session: Session) -> None:
@@ -98,7 +99,8 @@ def test_poison_has_its_name_and_what_it_means(session: Session, value: int, nam
     assert found[0] == ("poison", name)
     assert found[-1] == ("non-canonical", "non-canonical")
     layer = session.resolver.where(value).first(model.SPECIAL)
-    assert layer is not None and len(layer.details["meaning"]) > 20
+    assert layer is not None
+    assert len(layer.details["meaning"]) > 20
     assert area(session, value) == "non-canonical"
 
 
@@ -106,7 +108,8 @@ def test_values_with_a_bad_upper_part_are_not_canonical_and_no_guess_is_a_fact(s
     for value in (0x8000000000000000, 0x0123456789ABCDEF, 0xFE00000000001000):
         layers = [layer for layer in session.resolver.where(value).layers if layer.kind == model.SPECIAL]
         bare, *guesses = layers
-        assert bare.name == "non-canonical" and not bare.details.get("guess")
+        assert bare.name == "non-canonical"
+        assert not bare.details.get("guess")
         assert all(layer.details.get("guess") for layer in guesses)
 
 
@@ -142,7 +145,8 @@ def test_what_is_canonical_depends_on_the_level_that_memory_tells(
     else:
         assert area(session, value) == four_levels
         layer = session.resolver.where(value).first(model.AREA)
-        assert layer is not None and "if" not in layer.details  # the level is known
+        assert layer is not None
+        assert "if" not in layer.details
 
 
 def test_an_ordinary_address_says_nothing_special(session: Session) -> None:
