@@ -1,8 +1,9 @@
 """`make bench`: kplug's speed beside its peers', as ratios in one run, medians of several runs.
 
-    run.py [--rounds N] [--kernel amd64-6.1] [--no-gdb]
+    run.py [--rounds N] [--kernel amd64-6.1] [--no-files] [--no-gdb] [--no-dumps]
 
-The limits are those that the project set itself (issue "kwhere on a real kernel"). A limit that does not hold is said;
+The limits are those that the project set itself (its issues "kwhere on a real kernel" and "vmcores and the live
+kernel"). A limit that does not hold is said;
 the exit status is 1 then. Nothing of kplug's is cached between runs but Python's own compiled modules, as installed.
 """
 
@@ -158,7 +159,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kernel", default="amd64-6.1", help="its name in vm-images' manifest")
+    parser.add_argument("--no-files", action="store_true", help="leave out a vmlinux alone")
     parser.add_argument("--no-gdb", action="store_true", help="leave out gdb on a QEMU guest")
+    parser.add_argument("--no-dumps", action="store_true", help="leave out vmcores")
     arguments = parser.parse_args()
     from vmimages.paths import kernel_dir
 
@@ -167,9 +170,17 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     compileall.compile_dir(os.path.join(ROOT, "kplug"), quiet=2)
     report = Report()
-    bench_one_address(report, vmlinux, kplug, arguments.rounds, environment)
-    bench_many_addresses(report, vmlinux, kplug, max(3, arguments.rounds // 2), environment)
-    bench_bulk(report, vmlinux, 3)
+    if not arguments.no_files:
+        bench_one_address(report, vmlinux, kplug, arguments.rounds, environment)
+        bench_many_addresses(report, vmlinux, kplug, max(3, arguments.rounds // 2), environment)
+        bench_bulk(report, vmlinux, 3)
+    if not arguments.no_dumps:
+        from dumps import bench_start, bench_where
+        from vmimages import dumps
+
+        dumped = dumps(arguments.kernel, ("elf",), quiet=True)
+        bench_start(report, dumped, kplug, arguments.rounds, environment)
+        bench_where(report, dumped)
     if not arguments.no_gdb:
         bench_gdb(report, arguments.kernel)
     print("every limit holds" if report.held else "NOT every limit holds")
