@@ -15,6 +15,7 @@ from typing import Callable, NamedTuple, Protocol
 
 from kplug import model
 from kplug.errors import ExpressionError, TargetError
+from kplug.expressions import parse_number
 from kplug.image.placed import PlacedImage
 from kplug.memory import Read
 from kplug.model import Layer
@@ -26,7 +27,9 @@ SOURCE = "__per_cpu_offset in memory"
 _MOST_CPUS = 1 << 16
 
 # What stands behind a name for one CPU, or for all: runqueues@1, runqueues@1+0x10, runqueues@*.
-_INSTANCE = re.compile(r"(?P<name>[^@]+)@\s*(?P<cpu>[0-9]{1,9}|\*|all)(?P<offset>\s*[+-].*)?")
+_INSTANCE = re.compile(
+    r"(?P<name>[^@]+)@\s*(?P<cpu>[0-9]{1,9}|\*|all)(?:\s*(?P<sign>[+-])\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?"
+)
 
 
 class NoAreasError(TargetError):
@@ -34,20 +37,25 @@ class NoAreasError(TargetError):
 
 
 class Wanted(NamedTuple):
-    """`NAME@CPU+OFFSET`, taken apart: the name, the expression without the CPU, and the CPU (None: all of them)."""
+    """`NAME@CPU+OFFSET`, taken apart; the CPU is None for all of them."""
 
     name: str
-    expression: str
     cpu: int | None
+    offset: int = 0
 
 
 def wanted_instance(text: str) -> Wanted | None:
-    """What `text` asks for if it has the form NAME@CPU, else None."""
+    """What `text` asks for if it has the form NAME@CPU, else None. ExpressionError for an offset beyond 64 bits."""
     match = _INSTANCE.fullmatch(text.strip())
     if match is None:
         return None
-    name, cpu = match.group("name").strip(), match.group("cpu")
-    return Wanted(name, name + (match.group("offset") or ""), int(cpu) if cpu.isdigit() else None)
+    cpu = match.group("cpu")
+    offset = parse_number(match.group("offset") or "0") or 0
+    return Wanted(
+        match.group("name").strip(),
+        int(cpu) if cpu.isdigit() else None,
+        -offset if match.group("sign") == "-" else offset,
+    )
 
 
 class Instances(Protocol):

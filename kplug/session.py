@@ -16,6 +16,7 @@ from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
 from kplug.modules import ModuleSource
 from kplug.percpu import Instances, Wanted, wanted_instance
+from kplug.placement import ADDRESS_MASK
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.area import IMAGE_MAPPING
@@ -104,9 +105,9 @@ class Session:
         """
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
+        wanted = wanted_instance(expression) if "@" in expression else None
         try:
-            wanted = wanted_instance(expression) if "@" in expression else None
-            found = places(wanted.expression if wanted else expression, self.images, self.hints)
+            found = places(wanted.name if wanted else expression, self.images, self.hints)
         except UnplacedError:
             raise
         except ExpressionError:
@@ -122,7 +123,8 @@ class Session:
         instances: list[Place] = []
         try:
             for place in found:
-                instances += [Place(each, place.note) for each in self._percpu.instances(place.address, wanted.cpu)]
+                for start in self._percpu.instances(place.address, wanted.cpu):
+                    instances.append(Place(start + wanted.offset & ADDRESS_MASK, place.note))
         except ExpressionError as error:
             raise ExpressionError(f"{expression}: {error}") from None
         if not instances:

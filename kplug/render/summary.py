@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from kplug import model
 from kplug.model import Annotation, Layer
 
-# Special values that say no more than the area does.
-_WHOLE_AREAS = frozenset(("user", "non-canonical"))
+# Special values beside which the area says nothing more.
+_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset"))
 _IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
 # What memory tells of who has the address now; a later one in an answer is the narrower. A page is named where nothing
 # says more.
