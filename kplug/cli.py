@@ -274,7 +274,7 @@ def _memory_session(arguments: argparse.Namespace) -> Session:
     request = _request(arguments)
     from kplug.runtime.session import open_session
 
-    return open_session(request)
+    return open_session(request, lines=getattr(arguments, "lines", False))
 
 
 def _request(arguments: argparse.Namespace) -> Request:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Range, Size, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.modules import ModuleMemory
 
 if TYPE_CHECKING:
-    from kplug.modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
+    from kplug.modules import LoadedModule, LoadedSection, ModuleSource
     from kplug.session import Session
 
 _COLUMNS = (
@@ -22,6 +23,12 @@ _COLUMNS = (
     Column("TAINTS", "taints"),
     Column("SYMBOLS FROM", "symbols_from"),
     Column("MEMORY", "ranges"),
+)
+_MEMORY_COLUMNS = (
+    Column("MEMORY", "type"),
+    Column("START", "start"),
+    Column("END", "end"),
+    Column("SIZE", "size", right=True),
 )
 _SECTION_COLUMNS = (
     Column("SECTION", "name"),
@@ -116,24 +123,39 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
     module = source.named(word) or source.named(word.replace("-", "_"))
     if module is None:
         module = _holding(session, source, word)
-    percpu = module.percpu
     facts: dict[str, Any] = {
         "name": module.name,
         "state": module.state,
         "size": Size(module.size),
         "refcount": module.refcount,
-        "used_by": ", ".join(module.users) or "nobody",
-        "taints": module.taints or "none",
-        "version": module.version,
-        "source_version": module.source_version,
+        "used_by": list(module.users),
         "build_id": module.build_id,
         "symbols_from": module.symbols_from or "none",
-        "path": module.path,
-        "memory": [{"type": part.type, "range": Range(part.start, part.end)} for part in module.memory],
-        "percpu": None if percpu is None else Range(percpu[0], percpu[0] + percpu[1]),
     }
-    # What it has not is not listed for a person; as JSON it is null.
-    yield Facts("kplug.module/1", facts)
+    # What a module may do without is there only if it has it.
+    others = {
+        "path": module.path,
+        "version": module.version,
+        "source_version": module.source_version,
+        "taints": module.taints or None,
+    }
+    yield Facts("kplug.module/1", {**facts, **{name: value for name, value in others.items() if value is not None}})
+    memory = [*module.memory]
+    if module.percpu is not None:
+        base, size = module.percpu
+        memory.append(ModuleMemory("percpu", base, base + size))
+    rows = [
+        {
+            "module": module.name,
+            "type": part.type,
+            "start": Hex(part.start),
+            "end": Hex(part.end),
+            "size": Size(part.end - part.start),
+        }
+        for part in memory
+    ]
+    if rows:
+        yield Table("kplug.module_memory/1", _MEMORY_COLUMNS, rows)
     sections = source.sections(module.name)
     if sections:
         yield Table("kplug.module_sections/1", _SECTION_COLUMNS, [_section_row(module.name, each) for each in sections])

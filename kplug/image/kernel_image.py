@@ -46,6 +46,8 @@ class KernelImage:
         self.bases = bases
         self.script = script
         self.link_map = link_map
+        #: Whether `path` is that of a file, which other programs can open as well.
+        self.on_disk = True
         #: How its sections are known, for the user.
         self.sections_source = "ELF header"
         self._symbols_from = symbols_from or elf

@@ -228,6 +228,20 @@ def _image_words(layer: Layer) -> tuple[str, bool]:
     return " ".join(filter(None, words)), False
 
 
+def _module_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = layer.name
+    if details.get("what"):  # no module: code that kallsyms lists as that of one
+        words += f"  ({details['what']})"
+    if details.get("state") not in (None, "live"):
+        words += f"  {details['state']}"
+    if details.get("memory"):
+        words += f"  {details['memory']}"
+    if details.get("taints"):
+        words += f"  taints {details['taints']}"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}".rstrip(), layer.start is not None
+
+
 def _segment_words(layer: Layer) -> tuple[str, bool]:
     return f"{f'{layer.name}  ' + layer.details['flags']:<{_NAME_WIDTH}} {_range(layer)}", True
 
@@ -253,6 +267,8 @@ def _symbol_words(layer: Layer) -> tuple[str, bool]:
         words += f"  {details['file']}"
     if details.get("part_of"):
         words += f"  part of {details['part_of']}"
+    if details.get("probe"):
+        words += f"  of the probe at {details['probe']}"
     if details["sizeless"] and layer.end != layer.start:
         words += "  (sizeless)"
     if details["aliases"]:
@@ -336,7 +352,7 @@ def _alias_words(layer: Layer) -> tuple[str, bool]:
 _LAYER_WORDS = {
     model.AREA: _area_words,
     model.IMAGE: _image_words,
-    model.MODULE: _image_words,
+    model.MODULE: _module_words,
     model.SEGMENT: _segment_words,
     model.SECTION: _section_words,
     model.REGION: _region_words,

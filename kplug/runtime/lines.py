@@ -21,7 +21,8 @@ SOURCE = "DWARF, read by drgn"
 class DrgnLines:
     """Source lines of images, asked by link address (of a module: by runtime address). Implements `LineSource`.
 
-    Each image's DWARF is opened at the first question about it. Raises UsageError if drgn is not there, or too old.
+    `images` are those whose lack of DWARF is told in `warnings`; others may be asked about as well. Each image's DWARF
+    is opened at the first question about it. Raises UsageError if drgn is not there, or too old.
     """
 
     def __init__(self, images: Sequence[PlacedImage]) -> None:
@@ -34,14 +35,14 @@ class DrgnLines:
         if not hasattr(drgn.Program, "source_location"):  # 0.1.0
             raise UsageError("source lines (-l) need drgn 0.1.0 or newer: pip install --upgrade drgn")
         self._drgn = drgn
-        self._dwarf = {id(placed.image): _dwarf_file(placed) for placed in images}
+        self._dwarf: dict[int, tuple[PlacedImage, ElfFile | None]] = {}
         self._programs: dict[int, drgn.Program] = {}
         self._layers: dict[tuple[int, int], Layer | None] = {}
         # What to tell the user: images that have no DWARF, neither themselves nor in a separate debug file.
         self.warnings = [
             f"no source lines: {placed.image.path} has no debug information (DWARF)"
             for placed in images
-            if self._dwarf[id(placed.image)] is None
+            if self._dwarf_of(placed) is None
         ]
 
     def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
@@ -52,8 +53,14 @@ class DrgnLines:
         layer = self._layers[key]
         return () if layer is None else (layer,)
 
+    def _dwarf_of(self, placed: PlacedImage) -> ElfFile | None:
+        key = id(placed.image)
+        if key not in self._dwarf:
+            self._dwarf[key] = placed, _dwarf_file(placed)  # the image is kept, so that its id stays its own
+        return self._dwarf[key][1]
+
     def _layer(self, link_address: int, placed: PlacedImage) -> Layer | None:
-        elf = self._dwarf.get(id(placed.image))
+        elf = self._dwarf_of(placed)
         if elf is None:
             return None
         try:
@@ -85,6 +92,8 @@ class DrgnLines:
             extra = program.extra_module(image.name, create=True)
             module = extra[0] if isinstance(extra, tuple) else extra
         code = [section for section in image.sections if section.occupies_addresses and section.address]
+        if image.is_module:  # the addresses of its per-CPU section are offsets, and no part of it
+            code = [section for section in code if section.executable]
         if code:
             module.address_range = (min(s.address for s in code), max(s.end for s in code))
         module.try_file(elf.path)
@@ -94,6 +103,8 @@ class DrgnLines:
 
 def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
     """The file that has the image's DWARF: its own, or its separate debug file."""
+    if not placed.image.on_disk:
+        return None
     elf = placed.image.elf
     if elf.section(".debug_info"):
         return elf

@@ -47,7 +47,12 @@ class ModuleImage(KernelImage):
         self.symbols_from = symbols_from
         self._memory_build_id = module.build_id
         if symbols_from == FROM_MEMORY:
+            self.on_disk = False
             self.sections_source = "section addresses in memory; one ends where the next begins"
+            self.sections = tuple(
+                replace(section, type="NOTE") if section.name.startswith(".note") else section
+                for section in self.sections
+            )
         elif any(section.executable and section.type == "NOBITS" for section in self.sections):
             # A debug file that was split off has no bytes of what is loaded, and says NOBITS for all of it.
             self.sections = tuple(

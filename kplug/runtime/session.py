@@ -28,15 +28,23 @@ from kplug.session import Session
 HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide="--vmcoreinfo FILE")
 
 
-def open_session(request: Request) -> Session:
-    """Open what the user named and make a session of it. KplugError, worded for the user, if that cannot be."""
-    return session_of(open_kernel(request))
+def open_session(request: Request, *, lines: bool = False) -> Session:
+    """Open what the user named and make a session of it, with source `lines` if wanted.
+
+    KplugError, worded for the user, if that cannot be.
+    """
+    return session_of(open_kernel(request), lines=lines)
 
 
-def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
+def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> Session:
     """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
     kernel = kernel_of(opened)
     asked = locators(kernel)
+    source = None
+    if lines:
+        from kplug.runtime.lines import DrgnLines
+
+        source = DrgnLines([kernel.image] if kernel.image is not None else [])
     return Session(
         kernel.images,
         target=DrgnTarget(kernel, opened.description, opened.cpus),
@@ -47,7 +55,8 @@ def session_of(opened: Opened, hints: Hints = HINTS) -> Session:
         states=MemoryState(kernel),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         modules=RuntimeModules(kernel),
-        warnings=opened.warnings,
+        lines=source,
+        warnings=(*opened.warnings, *(source.warnings if source is not None else ())),
         ways=opened.how,
         hints=hints,
     )
