@@ -5,6 +5,7 @@
     schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
     .rodata   .rodata+0x10
 
+`NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is `kplug.percpu`'s and put together in `kplug.session`.
 What this grammar does not know (registers, C expressions) is the host's to evaluate.
 """
 

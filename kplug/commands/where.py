@@ -34,7 +34,8 @@ WHERE = Command(
 from the widest thing that holds it to the narrowest.
 
 EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symbol with or without an offset
-(schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, inode.c:init_once) or a section (.rodata+0x10).""",
+(schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, inode.c:init_once), a section (.rodata+0x10), or a CPU's
+own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs).""",
     examples=(
         ("0xffffffff81a114f4", "an address"),
         ("schedule+0x10/0xc7", "as an oops prints it"),
