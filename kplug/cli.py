@@ -46,7 +46,7 @@ _MEMORY = "/proc/kcore"
 ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
 
 _DESCRIPTION = "What is this kernel address? Symbol, section, segment and linker-script region, from a vmlinux."
-_EPILOG = """Without a command, a prompt is opened on a vmcore, a guest or the running kernel (`kplug -c FILE --help` has more).
+_EPILOG = """Without a command a prompt opens, on a vmcore, a guest or the running kernel (see `kplug -c FILE --help`).
 
 commands:
 {commands}
@@ -63,8 +63,9 @@ examples:
 exit status: 0 answered; 1 answered, but something could not be resolved as asked; 2 usage, or an input that
 cannot be read. `kplug COMMAND --help` has more."""
 
-_PROMPT_DESCRIPTION = """Open a prompt on a kernel and its memory: k-commands (kwhere, kregs, ...; `help` lists them) and lines of
-Python with drgn's prog at hand. Without -c and --qemu it is the running kernel. With -e, or standard input that is no
+_PROMPT_USAGE = "kplug [-c VMCORE | --qemu QMP] [-s VMLINUX] [OPTION...] [-e CMD]..."
+_PROMPT_DESCRIPTION = """Open a prompt on a kernel and its memory: k-commands (`help` lists them), and Python with
+drgn's prog at hand. Without -c and --qemu it is the running kernel. With -e, or with standard input that is no
 terminal, the commands given are run, and nothing else."""
 _PROMPT_EPILOG = """examples:
   kplug -c vmcore -s vmlinux                    a prompt on a crash dump
@@ -157,7 +158,7 @@ def _help() -> str:
     commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
     parser = Parser(
         prog="kplug",
-        usage="kplug COMMAND [OPTION...] [WORD...]\n       kplug [-c VMCORE | --qemu QMP] [-s VMLINUX] [OPTION...] [-e CMD]...",
+        usage=f"kplug COMMAND [OPTION...] [WORD...]\n       {_PROMPT_USAGE}",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(commands=commands),
         formatter_class=HelpFormatter,
@@ -170,7 +171,7 @@ def prompt_parser() -> Parser:
     """The parser of a command line without a command: which kernel the prompt is opened on, and what it is to do."""
     parser = Parser(
         prog="kplug",
-        usage="kplug [-c VMCORE | --qemu QMP] [-s VMLINUX] [OPTION...] [-e CMD]...",
+        usage=_PROMPT_USAGE,
         description=_PROMPT_DESCRIPTION,
         epilog=_PROMPT_EPILOG,
         formatter_class=HelpFormatter,

@@ -30,6 +30,8 @@ _CHAIN = re.compile(
 )
 _VARIABLE = re.compile(r"""prog\[(?P<quote>["'])(?P<stem>\w*)$""")
 _PYTHON_NAME = re.compile(r"(?P<stem>[A-Za-z_]\w*)$")
+# Export tables' own symbols, one or two for each that is exported.
+_BOOKKEEPING = ("__crc_", "__kstrtab", "__ksymtab_", "__pfx_", "__UNIQUE_ID_", "__cfi_")
 
 
 class Found(NamedTuple):
@@ -50,14 +52,19 @@ class Names:
         """The names that begin so; after them those that have it within; after those that have its letters in order."""
         if not stem:
             return []
-        if self._text is None:
-            self._text = "\n" + "\n".join(self._names()) + "\n"
+        self.load()
         found = dict.fromkeys(self._having("\n" + stem, limit))
         if len(found) < limit:
             found.update(dict.fromkeys(self._having(stem, limit)))
         if len(found) < limit and len(stem) > 2:
             found.update(dict.fromkeys(self._fuzzy(stem, limit)))
         return list(found)[:limit]
+
+    def load(self) -> None:
+        """Make the text, as the first question does."""
+        if self._text is None:
+            names = (name for name in self._names() if not name.startswith(_BOOKKEEPING))
+            self._text = "\n" + "\n".join(names) + "\n"
 
     def _having(self, part: str, limit: int) -> Iterator[str]:
         """The names around the first places where `part` is, shortest first."""
@@ -97,6 +104,13 @@ class Completer:
         except Exception:  # in the middle of typing nobody wants a message
             return []
         return [each for each in dict.fromkeys(found) if safe(each.text) == each.text][: 2 * LIMIT]
+
+    def warm_up(self) -> None:
+        """Do what takes time ahead: the symbols' names."""
+        try:
+            self._symbols.load()
+        except Exception:  # said where it is asked for
+            return
 
     # -- commands ------------------------------------------------------------------------------------------------------
 

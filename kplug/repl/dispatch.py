@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import re
 import subprocess
@@ -39,7 +41,7 @@ class Status(IntEnum):
     UNUSABLE = 2
 
 
-class Leave(Exception):  # noqa: N818: no error
+class Leave(Exception):
     """The user wants to leave, with this exit status (None: as it went)."""
 
     def __init__(self, status: int | None = None) -> None:
@@ -183,6 +185,9 @@ class Prompt:
 
     def _drgn_command(self, command: str) -> Status:
         """A line as drgn's own prompt takes it behind a %."""
+        for plugin in ("drgn.commands._builtin", "drgn.commands._crash"):  # left out when the target was opened
+            with contextlib.suppress(ImportError):
+                importlib.import_module(plugin)
         from drgn.commands import CommandNotFoundError, run_command
 
         try:

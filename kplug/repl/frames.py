@@ -20,7 +20,10 @@ _FRAMES = (
     Column("FUNCTION", "function"),
     Column("LINE", "line"),
 )
-_THREADS = (Column("", "selected"), Column("CPU", "cpu", right=True), Column("PID", "pid", right=True)) + (
+_THREADS = (
+    Column("", "selected"),
+    Column("CPU", "cpu", right=True),
+    Column("PID", "pid", right=True),
     Column("COMM", "comm"),
     Column("", "note"),
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -20,25 +22,25 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from kplug.repl.completion import Completer
+from kplug.repl.completion import Completer, Found
 from kplug.repl.dispatch import Leave, Prompt
 from kplug.repl.history import KeptHistory, history_path
 from kplug.repl.lexer import STYLE, LineLexer
 from kplug.repl.output import colourful
 from kplug.repl.plain import CONTINUATION, PROMPT
-from kplug.repl.toolbar import toolbar_text
+from kplug.repl.toolbar import Toolbar
 
 _INDENT = "    "
 
 
 class _Completions(ToolkitCompleter):
-    """The core's completions as prompt-toolkit takes them."""
+    """The completer's findings as prompt-toolkit takes them."""
 
-    def __init__(self, completer: Completer) -> None:
-        self._completer = completer
+    def __init__(self, complete: Callable[[str], Sequence[Found]]) -> None:
+        self._complete = complete
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        for found in self._completer.complete(document.text_before_cursor):
+        for found in self._complete(document.text_before_cursor):
             yield Completion(found.text, -found.length)
 
 
@@ -47,14 +49,17 @@ class Terminal:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        self._toolbar = ""
+        self._completer = Completer(prompt)
+        # Held by the one thread that works with drgn: this, or the toolbar's.
+        self._lock = threading.Lock()
+        self._toolbar = Toolbar(prompt.session, prompt.target, self._lock, self._redraw)
         colours = colourful()
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: CONTINUATION,
             lexer=LineLexer(prompt.is_command),
-            completer=_Completions(Completer(prompt)),
+            completer=_Completions(self._complete),
             complete_while_typing=False,
             history=KeptHistory(history_path()),
             auto_suggest=AutoSuggestFromHistory(),
@@ -70,27 +75,39 @@ class Terminal:
     def loop(self) -> int:
         """Run what is typed until the user leaves; the exit status."""
         self._warm_up()
-        while True:
-            try:
-                self._toolbar = toolbar_text(self._prompt.session, self._prompt.target)
-                text = self._session.prompt()
-                if text.strip():
-                    self._prompt.run_all(text.split("\n"))
-            except KeyboardInterrupt:
-                sys.stdout.write("\n")
-            except EOFError:
-                return 0
-            except Leave as leave:
-                return leave.status or 0
+        try:
+            while True:
+                try:
+                    self._toolbar.refresh()
+                    text = self._session.prompt()
+                    with self._lock:
+                        self._prompt.run_all(text.split("\n"))
+                except KeyboardInterrupt:
+                    sys.stdout.write("\n" if self._lock.locked() else "")
+                except EOFError:
+                    return 0
+                except Leave as leave:
+                    return leave.status or 0
+        finally:
+            self._toolbar.finish()
 
     def _warm_up(self) -> None:
-        """Import what the first line of Python needs while it is being typed. drgn's objects are not touched here."""
+        """Do what the first Tab and the first line of Python need while something is being typed."""
         from kplug.repl import background
 
-        background.start("drgn.helpers.linux")
+        background.start("drgn.cli")
+        threading.Thread(target=self._completer.warm_up, name="names", daemon=True).start()
+
+    def _redraw(self) -> None:
+        with suppress(Exception):
+            self._session.app.invalidate()
+
+    def _complete(self, text: str) -> list[Found]:
+        with self._lock:
+            return self._completer.complete(text)
 
     def _toolbar_parts(self) -> StyleAndTextTuples:
-        return [("", self._toolbar)]
+        return [("", self._toolbar.text)]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -112,6 +129,22 @@ class Terminal:
             """Take the completion."""
             event.current_buffer.complete_state = None
 
+        @keys.add("tab", filter=has_focus(DEFAULT_BUFFER))
+        def _(event: KeyPressEvent) -> None:
+            """Complete as far as is certain; show what else there is."""
+            buffer = event.current_buffer
+            before = buffer.document.current_line_before_cursor
+            if buffer.complete_state is not None:
+                buffer.complete_next()
+            elif not before.strip():
+                buffer.insert_text(_INDENT)
+            else:
+                certain = certain_part(before, self._complete(buffer.document.text_before_cursor))
+                if certain:
+                    buffer.insert_text(certain)
+                else:
+                    buffer.start_completion(select_first=False)
+
         @keys.add("c-\\")
         def _(event: KeyPressEvent) -> None:
             """As the terminal would have it."""
@@ -122,5 +155,10 @@ class Terminal:
     def _is_complete(self, text: str) -> bool:
         if "\n" not in text and self._prompt.is_command(text):
             return True
-        lines = text.rstrip(" ")
-        return self._prompt.python.is_complete(lines)
+        return self._prompt.python.is_complete(text.rstrip(" "))
+
+
+def certain_part(before: str, found: Sequence[Found]) -> str:
+    """What all continuations that begin as typed go on with; all of it if there is one alone."""
+    rest = [each.text[each.length :] for each in found if before.endswith(each.text[: each.length])]
+    return os.path.commonprefix(rest)  # noqa: RUF071

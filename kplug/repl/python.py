@@ -137,7 +137,8 @@ def value_text(value: Any) -> str:
     """A value as drgn's own prompt shows it."""
     if isinstance(value, drgn.Object):
         try:
-            return value.format_(columns=shutil.get_terminal_size((0, 0)).columns)
+            text: str = value.format_(columns=shutil.get_terminal_size((0, 0)).columns)
+            return text
         except drgn.FaultError:
             return repr(value)
     cli = sys.modules.get("drgn.cli")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kplug.errors import KplugError
@@ -12,16 +14,55 @@ if TYPE_CHECKING:
     from kplug.session import Session
 
 
-def toolbar_text(session: Session, target: DrgnTarget) -> str:
-    """Target, release, slide, CPU, task and frame. What is not known is left out."""
-    parts = [target.description()]
+class Toolbar:
+    """The text of the line. What must be read for it is read in a thread: the prompt does not wait for it.
+
+    `lock` is held by whoever works with the target; `changed` is called, from the thread, when there is a new text.
+    """
+
+    def __init__(self, session: Session, target: DrgnTarget, lock: threading.Lock, changed: Callable[[], None]) -> None:
+        self._target = target
+        self._lock = lock
+        self._changed = changed
+        self._kernel = _kernel(session, target)
+        self._selected: list[str] = []
+        self._thread: threading.Thread | None = None
+
+    @property
+    def text(self) -> str:
+        """Target, release, slide, CPU, task and frame. What is not known, or not yet, is left out."""
+        return safe("  ".join([*self._kernel, *self._selected]))
+
+    def refresh(self) -> None:
+        """Begin to find out what is selected now."""
+        self.finish()
+        self._thread = threading.Thread(target=self._read, name="toolbar", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            with self._lock:
+                selected = _selected(self._target)
+        except Exception:  # there is nobody here to tell; who asks for the frame is told
+            selected = []
+        if selected != self._selected:
+            self._selected = selected
+            self._changed()
+
+
+def _kernel(session: Session, target: DrgnTarget) -> list[str]:
     main = session.main
-    if main is not None:
-        parts.append(main.image.release or main.image.name)
-        if main.placement.known:
-            parts.append(f"KASLR {main.placement.slide_text}")
-    parts += _selected(target)
-    return safe("  ".join(parts))
+    if main is None:
+        return [target.description()]
+    parts = [target.description(), main.image.release or main.image.name]
+    if main.placement.known:
+        parts.append(f"KASLR {main.placement.slide:+#x}" if main.placement.slide else "no KASLR")
+    return parts
 
 
 def _selected(target: DrgnTarget) -> list[str]:
