@@ -24,7 +24,8 @@ from kplug.runtime.kernel import Kernel, reading
 
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
-_MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 20
+# Far more than there are: some hundreds of chunks on some 20 lists, with some hundred pages a unit.
+_MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 14
 _CHUNKS = "per-CPU chunks"
 _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
 
