@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import patched as patching
 import pytest
-from patched import open_dump, patch, unmap
+from patched import open_dump, unmap
 
 from kplug import model
 from kplug.model import Annotation
@@ -29,9 +31,31 @@ def dumped() -> DumpSet:
     return dumps("amd64-6.12", ("elf",), quiet=True)
 
 
-@pytest.fixture
-def kernel(dumped: DumpSet) -> Kernel:
+@pytest.fixture(scope="module")
+def opened(dumped: DumpSet) -> Kernel:
     return kernel_of(open_dump(dumped.paths["elf"], dumped.files.vmlinux))
+
+
+@pytest.fixture
+def kernel(opened: Kernel) -> Iterator[Kernel]:
+    """The kernel in the dump, whose memory is as it was once a test is over."""
+    yield opened
+    while _replaced:
+        patching.patch(opened, *_replaced.pop())
+
+
+@pytest.fixture
+def expendable(dumped: DumpSet) -> Kernel:
+    """One of its own for a test: what is taken out of a dump cannot be put back."""
+    return kernel_of(open_dump(dumped.paths["elf"], dumped.files.vmlinux))
+
+
+_replaced: list[tuple[int, bytes]] = []
+
+
+def patch(kernel: Kernel, address: int, data: bytes) -> None:
+    _replaced.append((address, kernel.read(address, len(data))))
+    patching.patch(kernel, address, data)
 
 
 def session(kernel: Kernel) -> Session:
@@ -151,15 +175,15 @@ def test_one_broken_list_leaves_the_others(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("member", ["alloc_map", "bound_map"])
-def test_maps_that_the_dump_lacks_leave_the_bounds_unknown(kernel: Kernel, member: str) -> None:
-    chunk = vmalloc_chunk(kernel)
+def test_maps_that_the_dump_lacks_leave_the_bounds_unknown(expendable: Kernel, member: str) -> None:
+    chunk = vmalloc_chunk(expendable)
     address = dynamic_of(chunk)
-    unmap(kernel, getattr(chunk, member).value_() & ~0xFFF, 4096)
-    found = where(kernel, address)
+    unmap(expendable, getattr(chunk, member).value_() & ~0xFFF, 4096)
+    found = where(expendable, address)
     layers = [layer for layer in found.layers if layer.kind == model.PERCPU]
     assert [layer.name for layer in layers] == ["CPU 0"]
     assert (layers[0].details["kind"], layers[0].details["allocated"]) == ("dynamic", None)
-    stands(kernel)
+    stands(expendable)
 
 
 def test_maps_full_of_nonsense_give_bounds_within_the_chunk(kernel: Kernel) -> None:
@@ -175,10 +199,10 @@ def test_maps_full_of_nonsense_give_bounds_within_the_chunk(kernel: Kernel) -> N
         assert address <= run.start <= address + offset < run.end <= address + size
 
 
-def test_offsets_that_the_dump_lacks(kernel: Kernel) -> None:
-    address = static(kernel)
-    unmap(kernel, kernel.prog["__per_cpu_offset"].address_ & ~0xFFF, 4096)
-    found = where(kernel, address)
+def test_offsets_that_the_dump_lacks(expendable: Kernel) -> None:
+    address = static(expendable)
+    unmap(expendable, expendable.prog["__per_cpu_offset"].address_ & ~0xFFF, 4096)
+    found = where(expendable, address)
     assert found.first(model.PERCPU) is None
     (warning,) = found.warnings
     assert warning.startswith("per-CPU areas: memory was not saved in the dump")
