@@ -389,7 +389,7 @@ class PageLocator:
         return True
 
     def _file(self, mapping: int) -> dict[str, Any]:
-        """The inode that a page-cache page holds a part of, its file system's name and its path where it has one."""
+        """The inode that a page-cache page holds a part of, its file system's name, and its path in that, if any."""
         details: dict[str, Any] = {"inode": None, "device": None, "path": None}
         prog = self._kernel.prog
         try:
@@ -397,7 +397,7 @@ class PageLocator:
             details["inode"] = inode.i_ino.value_()
             details["device"] = inode.i_sb.s_id.string_().decode(errors="backslashreplace")
             path = inode_path(inode)
-            details["path"] = path.decode(errors="backslashreplace") if path is not None else None
+            details["path"] = f"/{path.decode(errors='backslashreplace').lstrip('/')}" if path is not None else None
         except (drgn.FaultError, LookupError, AttributeError, ValueError):
             pass  # what was read up to there stands
         return details

@@ -163,9 +163,13 @@ class VmapAreas:
         return self._kernel.remembered(("caller", area.caller), lambda: _symbol_words(self._kernel, area.caller))
 
     def is_guard(self, area: VmapArea, address: int) -> bool:
-        """Whether an address is in the unmapped page that ends most areas."""
-        page_size = _page_size(self._kernel)
-        return bool(area.vm) and not area.flags & _NO_GUARD and address >= area.end - page_size
+        """Whether an address is in the page that most areas have at their end, mapped to nothing.
+
+        The areas of the per-CPU allocator have none, and no flag that says so (pcpu_get_vm_areas()).
+        """
+        if not area.vm or area.flags & _NO_GUARD or area.caller == self._kernel.symbol("pcpu_get_vm_areas"):
+            return False
+        return address >= area.end - _page_size(self._kernel)
 
     def mapping(self, pfn: int) -> tuple[VmapArea, int] | None:
         """The area that has a page frame among its own pages, and the address that it has it at."""
