@@ -354,7 +354,7 @@ def test_isolated_kernels_unmap_what_they_freed(isolated: Dumped) -> None:
 def test_freed_memory_has_its_new_owner(dumped: Dumped) -> None:
     """An init address is answered as linked and as freed; who has the page is what its direct-map address has."""
     image_offset = dumped.symbol("_text") - dumped.physical(dumped.symbol("_text"))
-    owners = Counter()
+    owners: Counter[tuple[str, str | None]] = Counter()
     for address in range(dumped.symbol("__init_begin"), dumped.symbol("__init_end"), PAGE):
         linked, direct = dumped.where(address + 64), dumped.where(address + 64 - image_offset + dumped.direct_map)
         assert linked.region_class == "init"
@@ -423,7 +423,7 @@ def test_slab_objects(dumped: Dumped, name: str) -> None:
     size, object_size = cache.size.value_(), cache.object_size.value_()
     order_pages = slab_cache_pages_per_slab(cache)
     slabs = sorted({compound_head(virt_to_page(prog, address)).value_() for address in allocated})[:100]
-    states = Counter()
+    states: Counter[str] = Counter()
     page0 = pfn_to_page(prog, 0).value_()
     for slab in slabs:
         base = dumped.direct_map + (slab - page0) // 64 * PAGE

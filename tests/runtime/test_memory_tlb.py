@@ -1,0 +1,67 @@
+"""Permissions of every mapped page of the kernel, against QEMU's own walk of the page tables (`info tlb`).
+
+Pages of a dump, and the listing, are of one moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.page_state import MemoryState
+from kplug.runtime.page_tables import page_tables
+from kplug.runtime.session import kernel_of
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+KERNEL = 0xFFFF800000000000
+PAGE = 4096
+LARGE = 2 << 20
+
+# "address: physical XGPDACTUW", a letter for each flag that is set; P is a large page.
+LINE = re.compile(r"([0-9a-f]{16}): ([0-9a-f]{16}) ([X-])([G-])([P-])([D-])([A-])([C-])([T-])([U-])([W-])")
+
+
+def listed(text: str) -> Iterator[tuple[int, int, str]]:
+    """(virtual, physical, rights) of each page that `info tlb` lists for the kernel's half."""
+    for match in LINE.finditer(text):
+        virtual = int(match[1], 16)
+        if virtual >= KERNEL and match[10] == "-":  # QEMU writes users' addresses with ones above, too
+            rights = f"r{'w' if match[11] == 'W' else '-'}{'-' if match[3] == 'X' else 'x'}"
+            yield virtual, int(match[2], 16), rights
+
+
+@pytest.mark.parametrize(("name", "pti"), [("amd64-6.1", False), ("amd64-6.12", True)])
+def test_every_mapped_page(name: str, pti: bool, tmp_path: Path) -> None:
+    from vmimages import boot, dump
+
+    # Under isolation a CPU in the kernel uses the kernel's half of the pair of tables; CPU 0 is there.
+    with boot(name, pti=pti, spin=1, quiet=True) as machine:
+        machine.stop_in_user_mode(1)
+        text = machine.monitor("info tlb")
+        core = dump(machine, tmp_path / "core", "elf", quiet=True)
+        vmlinux = machine.files.vmlinux
+    kernel = kernel_of(open_kernel(Request(str(core), symbols=(str(vmlinux),))))
+    tables, states = page_tables(kernel), MemoryState(kernel)
+    pages = list(listed(text))
+    assert len(pages) > 1000
+    mapped = set()
+    sizes = set()
+    for virtual, physical, rights in pages:
+        state, found = states.state(virtual), tables.translate(virtual)
+        assert found is not None, hex(virtual)
+        assert (state.mapped, state.permissions, found.physical) == (True, rights, physical), hex(virtual)
+        assert state.page_size == found.page_size
+        sizes.add(found.page_size)
+        mapped.update(range(virtual, virtual + found.page_size, PAGE) if found.page_size <= LARGE else ())
+    assert sizes >= {PAGE, LARGE}
+    # Around each run of mapped pages nothing is.
+    edges = {page + step for page in mapped for step in (-PAGE, PAGE)} - mapped
+    assert len(edges) > 100
+    for page in edges:
+        if page >= KERNEL:
+            assert states.state(page % (1 << 64)).mapped is False, hex(page)
