@@ -133,7 +133,7 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
 def _source(area: Area) -> str:
     """How the area is known, in few words: most are as the layout has it, and that is named above the table."""
     layout, _, more = area.source.partition("; ")
-    return more or ("layout" if " layout" in area.source else layout)
+    return more or "layout" if " layout" in layout else area.source
 
 
 def _with_contents(area: Area, session: Session, space: AddressSpace, contents: Sequence[Area]) -> Area:

@@ -53,7 +53,7 @@ def kernel_facts(kernel: Kernel) -> Facts:
     if kernel.machine == "x86_64" and facts.page_offset_base is None:
         facts = replace(facts, page_offset_base=_mapped_page_offset(kernel, facts))
     if kernel.has_types:
-        known: dict[str, Any] = {"fixed_addresses": tuple(_fixed_addresses(kernel))}
+        known: dict[str, Any] = {"fixed_addresses": tuple(fixed_addresses(kernel.prog))}
         if kernel.machine == "x86_64":
             try:
                 known.update(_cpu_entry_areas(kernel))
@@ -154,10 +154,10 @@ def module_areas(kernel: Kernel) -> Iterator[Area]:
             yield Area(f"{module.name} {part.type}", part.start, part.end, "the list of modules", details=details)
 
 
-def _fixed_addresses(kernel: Kernel) -> Iterator[tuple[str, int]]:
-    """The names of the fixmap's slots; none without that type."""
+def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
+    """The names of the fixmap's slots, and their numbers; none without that type."""
     try:
-        enumerators: Sequence[drgn.TypeEnumerator] = kernel.prog.type("enum fixed_addresses").enumerators or ()
+        enumerators: Sequence[drgn.TypeEnumerator] = prog.type("enum fixed_addresses").enumerators or ()
     except LookupError:
         return
     for enumerator in enumerators[:_MAX_ENUMERATORS]:

@@ -323,10 +323,14 @@ def _refused(level: _Level, facts: Facts) -> Iterator[str]:
         yield f"KERNEL_IMAGE_SIZE is {facts.kernel_image_size:#x}, which no kernel has: it is not used"
     if _fixmap_start(facts) is None and (facts.fixmap_start is not None or permanent_slots(facts) is not None):
         yield "FIXADDR_START as told is outside the fixmap: it is not used"
-    size = facts.cpu_entry_area_size
-    for cpu, start in facts.cpu_entry_areas:
-        if size is None or not _fits_cpu_entry_area(start, size):
-            yield f"the cpu_entry_area of CPU {cpu} is at {start:#x}, where there is none: it is not used"
+    size = facts.cpu_entry_area_size or _TIB
+    wrong = [(cpu, start) for cpu, start in facts.cpu_entry_areas if not _fits_cpu_entry_area(start, size)]
+    if wrong:
+        more = f", as are those of {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        yield (
+            f"the cpu_entry_area of CPU {wrong[0][0]} is told to be at {wrong[0][1]:#x}, where there is none{more}: "
+            "it is not used"
+        )
 
 
 def _extent(

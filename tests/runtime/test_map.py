@@ -265,6 +265,7 @@ def test_the_bases_are_drgns(machine: Machine) -> None:
     permanent = dict(machine.space.facts.fixed_addresses)["__end_of_permanent_fixed_addresses"]
     assert areas["fixmap"].start == 0xFFFFFFFFFF7FF000 - 4096 * permanent
     assert not any(area.nominal for area in machine.space.areas)
+    assert machine.space.facts.kaslr_disabled is not machine.kaslr
     assert machine.space.warnings == ()
 
 
