@@ -72,7 +72,7 @@ def summarize(annotation: Annotation) -> Summary:
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
     if narrowest is not None and owner is not None and owner.kind == model.STACK and narrowest.kind == model.GAP:
         narrowest = owner  # the guard page of a stack, which is nobody's memory
-    shown = narrowest or special or percpu or owner or page or part or area
+    shown = narrowest or special or percpu or owner or part or page or area
     if (
         not tail
         and area is not None
