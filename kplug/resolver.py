@@ -184,7 +184,8 @@ class Resolver:
         layers += image_layers
         for locator in self._locators:
             try:
-                layers += locator.locate(address)
+                for layer in locator.locate(address):
+                    layers.append(layer)  # one by one: what was told before an error stands
             except TargetError as error:
                 warnings.append(str(error))
         if not is_percpu_offset and any(layer.details.get("what") == "percpu-offset" for layer in layers):

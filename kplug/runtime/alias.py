@@ -65,14 +65,15 @@ class AliasLocator:
         regions = " > ".join(layer.name for layer in named if layer.kind == model.REGION) or None
         symbols = [layer for layer in named if layer.kind == model.SYMBOL]
         narrowest = symbols[-1] if symbols else named[-1] if named else None
+        name = narrowest.name if narrowest is not None else "kernel image"
+        if freed:  # whoever has the memory now, it is not that
+            return self._layer(name, None, None, image_address, why, region=regions)
         if narrowest is None or narrowest.start is None or narrowest.end is None:
             page_size = _page_size(self._kernel)
             start = address & -page_size
-            return self._layer("kernel image", start, start + page_size, image_address, why, region=regions)
-        if freed:  # whoever has the memory now, it is not that
-            return self._layer(narrowest.name, None, None, image_address, why, region=regions)
+            return self._layer(name, start, start + page_size, image_address, why, region=regions)
         start, end = narrowest.start + shift, narrowest.end + shift
-        return self._layer(narrowest.name, start, end, image_address, why, region=regions)
+        return self._layer(name, start, end, image_address, why, region=regions)
 
     def _of_vmap(self, address: int, pfn: int) -> Iterable[Layer]:
         """The direct map's address of a page that a vmap area, or a stack in one, has."""

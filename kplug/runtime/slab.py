@@ -117,11 +117,8 @@ class SlabLocator:
             return
         slabs = kernel.remembered("slabs", lambda: _Slabs(kernel))
         cache = slabs.cache(_word(pages.raw(page.head), slabs.cache_offset))
-        yield self._layer(slabs, cache, page.head, base, paging.page_size << page.order, place, address - place)
-
-    def _layer(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, address: int, shift: int) -> Layer:
-        """`base` and `address` are the direct map's; the layer is told `shift` bytes further."""
-        start = self._object_start(slabs, cache, head, base, size, address)
+        size, shift = paging.page_size << page.order, address - place
+        start = self._object_start(slabs, cache, page.head, base, size, place)
         details: dict[str, Any] = {
             "cache": cache.name,
             "object": None if start is None else hex(start),
@@ -131,10 +128,17 @@ class SlabLocator:
         if cache.merged:
             details["merged_with"] = list(self._aliases().get(cache.name, ()))
         if start is None:
-            return Layer(model.SLAB, cache.name, base + shift, base + size + shift, SOURCE, details)
-        details["padding"] = address - start >= cache.object_size
-        details["state"] = self._state(slabs, cache, head, base, size, start)
-        return Layer(model.SLAB, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
+            yield Layer(model.SLAB, cache.name, base + shift, base + size + shift, SOURCE, details)
+            return
+        details["padding"] = place - start >= cache.object_size
+        problem = None
+        try:
+            details["state"] = self._state(slabs, cache, page.head, base, size, start)
+        except TargetError as error:
+            problem = error
+        yield Layer(model.SLAB, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
+        if problem is not None:
+            raise problem
 
     def _object_start(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, address: int) -> int | None:
         """Where the object around an address begins; None before the first and behind the last."""
