@@ -19,6 +19,7 @@ from kplug.space.layout import AddressSpace, address_space
 
 SOURCE = "vmap areas"
 
+_MASK = (1 << 64) - 1
 _MAX_AREAS = 1 << 20
 _MAX_NODES = 1 << 10
 _MAX_PAGES = 1 << 22  # of all areas together, in the table from page to area
@@ -116,7 +117,7 @@ class VmapAreas:
                 if place in seen or len(found) >= _MAX_AREAS:
                     raise TargetError(f"the list of vmap areas loops at {place:#x}")
                 seen.add(place)
-                data = self._kernel.prog.read(place - self._list, self._area_size)
+                data = self._kernel.prog.read(place - self._list & _MASK, self._area_size)
                 area = self._area(data, lazy)
                 if area.end <= area.start:
                     raise TargetError(f"the list of vmap areas makes no sense at {place:#x}")

@@ -49,7 +49,7 @@ def test_every_mapped_page(name: str, pti: bool, tmp_path: Path) -> None:
     tables, states = page_tables(kernel), MemoryState(kernel)
     pages = list(listed(text))
     assert len(pages) > 1000
-    mapped = set()
+    mapped: set[int] = set()
     sizes = set()
     for virtual, physical, rights in pages:
         state, found = states.state(virtual), tables.translate(virtual)
