@@ -128,8 +128,7 @@ def _mapped_page_offset(kernel: Kernel, facts: Facts) -> int | None:
     levels = 5 if facts.pgtable_l5_enabled else 4
     shift = 12 + 9 * (levels - 1)
     table, address = root - _START_KERNEL_MAP + facts.phys_base, ((1 << 64) - 1) << (shift + 9) & (1 << 64) - 1
-    # Behind the guard hole and the LDT remap, which processes have; with 5 levels that one is in the next table.
-    first = 256 + (17 if levels == 4 else 16)
+    first = 256 + 17  # behind the guard hole and the LDT remap, with 4 and with 5 levels
     while True:
         try:
             entries = memoryview(kernel.read_physical(table, 4096)).cast("Q")
@@ -143,7 +142,7 @@ def _mapped_page_offset(kernel: Kernel, facts: Facts) -> int | None:
         if shift == 12 or (shift < 39 and entries[index] & _LARGE):
             base = address - (frame >> shift << shift)
             return base if base % (1 << 30) == 0 else None
-        table, shift, first = frame, shift - 9, 256 if levels == 5 and shift == 48 and index == 272 else 0
+        table, shift, first = frame, shift - 9, 0
 
 
 def module_areas(kernel: Kernel) -> Iterator[Area]:
@@ -166,24 +165,29 @@ def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
 
 
 def _cpu_entry_areas(kernel: Kernel) -> dict[str, Any]:
-    """Where each possible CPU has its struct cpu_entry_area."""
+    """Where each possible CPU has its struct cpu_entry_area. TargetError if that cannot be read."""
     prog = kernel.prog
     try:
         area = prog.type("struct cpu_entry_area")
     except LookupError:
         return {}
-    size = area.size or 0
-    offset = None
-    if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, a multiple of the size
-        offset = prog["_cea_offset"]
-    areas = []
+    if not area.size:
+        return {}
     with reading("the CPUs' entry areas"):
+        offset = None
+        if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, by multiples of the size
+            offset = prog["_cea_offset"]
+        areas = []
         for cpu in for_each_possible_cpu(prog):
             index = cpu if offset is None else per_cpu(offset, cpu).value_()
-            areas.append((cpu, _CPU_ENTRY_AREA_PER_CPU + index * size))
-    members = tuple(
-        (member.name, member.offset, prog_size)
-        for member in area.members or ()
-        if member.name and (prog_size := drgn.sizeof(member.type))
-    )
-    return {"cpu_entry_areas": tuple(areas), "cpu_entry_area_size": size, "cpu_entry_area_members": members}
+            areas.append((cpu, _CPU_ENTRY_AREA_PER_CPU + index * area.size))
+        members = tuple(
+            (member.name, member.offset, size)
+            for member in area.members or ()
+            if member.name and (size := drgn.sizeof(member.type))
+        )
+    return {
+        "cpu_entry_areas": tuple(areas),
+        "cpu_entry_area_size": area.size,
+        "cpu_entry_area_members": members,
+    }

@@ -20,8 +20,10 @@ from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
 
 from kplug import model
 from kplug.model import Layer
+from kplug.runtime.kernel import Kernel
 from kplug.runtime.opening import Request, open_kernel
 from kplug.runtime.session import session_of
+from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.area import KERNEL, AddressSpace, Area
 
 if TYPE_CHECKING:
@@ -267,6 +269,18 @@ def test_the_bases_are_drgns(machine: Machine) -> None:
     assert not any(area.nominal for area in machine.space.areas)
     assert machine.space.facts.kaslr_disabled is not machine.kaslr
     assert machine.space.warnings == ()
+
+
+def test_without_a_vmlinux_vmcoreinfo_and_the_page_tables_tell(machine: Machine) -> None:
+    kernel = Kernel(machine.prog, None, vmcoreinfo=VmcoreInfo(machine.vmcoreinfo))
+    assert kernel.space is not None
+    areas = {area.name: area for area in kernel.space.areas}
+    assert areas["direct map"].start == machine.prog["page_offset_base"].value_()
+    if "VMALLOC_START" in machine.vmcoreinfo:
+        assert areas["vmalloc"].start == machine.prog["vmalloc_base"].value_()
+        assert areas["vmemmap"].start == machine.prog["vmemmap_base"].value_()
+    for mapping in machine.mappings:
+        assert not kernel.space.area_at(mapping.start).hole
 
 
 def test_the_sizes_are_those_of_the_documentation(machine: Machine) -> None:
