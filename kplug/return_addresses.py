@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
 from kplug.calls import REACH, calls_before
@@ -104,32 +104,44 @@ def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], 
 
     `words` are those of the stack from `start` on, `size` bytes each. A frame whose slot is not found has none.
     """
+    stack = _Words(start, words, size)
     slots: dict[int, FramePlace] = {}
-    end = start + len(words) * size
-
-    def word(address: int) -> int | None:
-        return words[(address - start) // size] if start <= address < end else None
-
     inner = frames[0].sp if frames else 0
     for frame in frames[1:]:
         if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp) or frame.pc < _PAGE:
             continue
-        address = _saved_at(frame, inner, word, size, end)
+        address = _saved_at(frame, inner, stack)
         if address is not None:
             slots[address] = frame
         inner = frame.sp
     return slots
 
 
-def _saved_at(frame: FramePlace, inner: int, word: Callable[[int], int | None], size: int, end: int) -> int | None:
+class _Words(NamedTuple):
+    """The words of a stack from `start` on."""
+
+    start: int
+    words: Sequence[int]
+    size: int
+
+    def at(self, address: int) -> int | None:
+        number, rest = divmod(address - self.start, self.size)
+        return self.words[number] if not rest and 0 <= number < len(self.words) else None
+
+    def places(self, first: int, end: int) -> range:
+        """The addresses of the words in a range, however far it goes beyond them."""
+        first = max(first + (self.start - first) % self.size, self.start)
+        return range(first, min(end, self.start + len(self.words) * self.size), self.size)
+
+
+def _saved_at(frame: FramePlace, inner: int, stack: _Words) -> int | None:
     if not frame.interrupted:
         # Just below the caller's stack pointer where a call pushes it; in the callee's frame where it does not.
-        if word(frame.sp - size) == frame.pc:
-            return frame.sp - size
-        last = min(frame.sp, end)
-        return next((place for place in range(inner, last, size) if word(place) == frame.pc), None)
+        if stack.at(frame.sp - stack.size) == frame.pc:
+            return frame.sp - stack.size
+        return next((place for place in stack.places(inner, frame.sp) if stack.at(place) == frame.pc), None)
     # x86: the exception pushed ip, cs, flags, sp, ss.
-    for place in range(inner, end, size):
-        if word(place) == frame.pc and word(place + 3 * size) == frame.sp:
+    for place in stack.places(inner, stack.start + len(stack.words) * stack.size):
+        if stack.at(place) == frame.pc and stack.at(place + 3 * stack.size) == frame.sp:
             return place
     return None

@@ -13,7 +13,7 @@ import gdbhelp
 import pytest
 from gdbhelp import ROOT, SCRIPT, run
 
-COMMANDS = ("kwhere", "ksym", "kregions", "ksections", "ksegments", "kmap", "kaslr", "kplug")
+COMMANDS = ("kwhere", "kregs", "kstack", "kx", "ksym", "kregions", "ksections", "ksegments", "kmap", "kaslr", "kplug")
 # What must be so after loading, whatever the name was: the real gdb module, the checkout's core, nothing on sys.path.
 CHECKS = (
     "python import gdb, kplug, sys; print(gdb.__file__, kplug.__file__, hasattr(gdb, 'execute'))",

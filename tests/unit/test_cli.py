@@ -23,7 +23,7 @@ from elf_builder import BASE_64, FUNC, LOCAL, Elf, Sym, small_vmlinux
 from kplug import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("where", "sym", "regions", "sections", "segments", "kaslr", "kplug")
+COMMANDS = ("where", "regs", "stack", "x", "sym", "regions", "sections", "segments", "kaslr", "kplug")
 START_KERNEL = f"{BASE_64 + 0x10:#x}"
 
 
