@@ -177,10 +177,18 @@ def _image_range(kernel: Kernel) -> range | None:
     return range(image.placement.runtime(root.start), image.placement.runtime(root.end))
 
 
-def _variable(kernel: Kernel, name: str, size: int = 8) -> int | None:
-    """The value of an unsigned variable; None if there is none or it cannot be read."""
+def _variable(kernel: Kernel, name: str, size: int = 8, image_offset: int | None = None) -> int | None:
+    """The value of an unsigned variable; None if there is none or it cannot be read.
+
+    It is read by its physical address where the image's offset from those is given: that takes no page tables.
+    """
     address = kernel.symbol(name)
-    data = try_read(kernel.read, address, size) if address is not None else None
+    if address is None:
+        return None
+    if image_offset is None:
+        data = try_read(kernel.read, address, size)
+    else:
+        data = try_read(kernel.read_physical, address - image_offset, size)
     return None if data is None else int.from_bytes(data, "little")
 
 
@@ -203,10 +211,14 @@ def _x86_64(kernel: Kernel) -> Paging:
         phys_base = found - (1 << 64) if found is not None and found >> 63 else found
     image_offset = None if phys_base is None else _START_KERNEL_MAP - phys_base
     top = _symbol(kernel, "init_top_pgt", "init_level4_pgt", "swapper_pg_dir")  # init_level4_pgt: its name up to 4.12
-    base, size = _X86_DIRECT_MAPS[levels]
-    base = _variable(kernel, "page_offset_base") or base
-    max_pfn = _variable(kernel, "max_pfn")
-    supported = _variable(kernel, "__supported_pte_mask")  # without NX where the CPU has none, or noexec=off
+    compiled, size = _X86_DIRECT_MAPS[levels]
+    # A kernel without the variable cannot move its direct map.
+    moves = kernel.image is None or kernel.symbol("page_offset_base") is not None
+    base = _variable(kernel, "page_offset_base", image_offset=image_offset) if moves else compiled
+    max_pfn = _variable(kernel, "max_pfn", image_offset=image_offset)
+    supported = _variable(
+        kernel, "__supported_pte_mask", image_offset=image_offset
+    )  # without NX where the CPU has none, or noexec=off
     encryption = numbers.get("sme_mask", 0)
     no_execute = supported is None or bool(supported & _X86_NO_EXECUTE)
     bits = 12 + 9 * levels
@@ -215,8 +227,8 @@ def _x86_64(kernel: Kernel) -> Paging:
         address_bits=bits,
         image=_image_range(kernel),
         image_offset=image_offset,
-        direct_map=range(base, base + (min(size, max_pfn << 12) if max_pfn else size)),
-        direct_offset=base,
+        direct_map=range(base, base + (min(size, max_pfn << 12) if max_pfn else size)) if base else None,
+        direct_offset=base or None,
         root=None if top is None or image_offset is None else top - image_offset,
         tables=lambda root, _user: x86_64.Tables(root, levels, no_execute, encryption),
         upper_half=(1 << 64) - (1 << bits - 1),
@@ -237,7 +249,7 @@ def _aarch64(kernel: Kernel) -> Paging:
         physical_start -= 1 << 64  # negative where a 52-bit kernel runs with 48 bits
     linear = (1 << 64) - (1 << va_bits)
     linear_end = (1 << 64) - (1 << min(va_bits, 47 if shift == 14 else 48) - 1)  # _PAGE_END(VA_BITS_MIN)
-    max_pfn = _variable(kernel, "max_pfn")
+    max_pfn = _variable(kernel, "max_pfn", image_offset=offset)
     direct_map = direct_offset = None
     if physical_start is not None:
         direct_offset = linear - physical_start

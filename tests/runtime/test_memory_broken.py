@@ -226,6 +226,7 @@ class TestAbsent:
         assert any(warning.startswith("the page table entry at physical 0x") for warning in answer.warnings)
         told = [layer for layer in before.layers if layer.kind in (model.SECTION, model.REGION, model.SYMBOL)]
         assert [layer for layer in answer.layers if layer.kind in (model.SECTION, model.REGION, model.SYMBOL)] == told
+        assert answer.last(model.ALIAS) == before.last(model.ALIAS)
         text = TextRenderer().annotation(answer)
         assert "not mapped" not in text
         assert "  state    not freed" in text
