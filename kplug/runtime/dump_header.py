@@ -43,7 +43,12 @@ _INCOMPLETE = 0x8  # DUMP_DH_COMPRESSED_INCOMPLETE: the disk was full
 _HEAD_BYTES = 1 << 17  # header and sub header, with blocks of up to 64 KiB
 # struct kdump_sub_header of 64-bit machines: dump_level at 8, (offset, size) of VMCOREINFO at 32.
 _LEVEL, _VMCOREINFO_PLACE, _SUB_HEADER_BYTES = 8, 32, 104
-_PAGE_DESCRIPTOR = 24
+_PAGE_DESCRIPTOR = 24  # offset, size, flags, page_flags
+_DESCRIPTORS, _DESCRIPTOR_READS = 4096, 1024
+_WHOLE_LIST = 1 << 16  # pages: 256 MiB of memory, some milliseconds
+_MOST_CUT_PAGES = 1 << 12
+# (first version of the header that has it, its name, where its offset and size are in the sub header)
+_SUB_HEADER_PLACES = ((3, "VMCOREINFO", 32), (4, "notes", 48), (5, "ERASEINFO", 64))
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class DumpHeader:
 
     `has_vmcoreinfo` is None where only reading further would tell. `missing` is how many bytes the file lacks at its
     end by what its header says. `pages_end` is the physical address after the last page, 0 where only drgn can tell;
-    `level` is makedumpfile's dump level (-d), whose bits say what was left out.
+    `level` is makedumpfile's dump level (-d), whose bits say what was left out. `cut` are the physical addresses of the
+    pages whose data begins in the file and reaches over its end.
     """
 
     path: str
@@ -76,6 +82,7 @@ class DumpHeader:
     level: int | None = None
     missing: int = 0
     incomplete: bool = False
+    cut: tuple[int, ...] = ()
 
 
 def read_header(path: str) -> DumpHeader:
@@ -284,6 +291,12 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     assert fields is not None  # it was parsed
     order, _, block, sub_blocks, bitmap_blocks, _ = fields
     bitmap, size = (1 + sub_blocks) * block, _size(file)
+    version = struct.unpack_from(order + "i", head, 8)[0]
+    for since, what, at in _SUB_HEADER_PLACES:
+        if version >= since and len(head) >= block + _SUB_HEADER_BYTES:
+            offset, length = struct.unpack_from(order + "QQ", head, block + at)
+            if length and offset + length > size:
+                raise InputError(f"{header.path}: truncated or broken: its {what} should be at {offset:#x}")
     # Two bitmaps of the same size (pages that exist, pages that are in the dump); one in diskdump's own format.
     half = bitmap_blocks * block // 2
     dumped = _bytes_at(file, bitmap + half, half)
@@ -293,10 +306,56 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     pages = bin(count).count("1")
     table = bitmap + 2 * half
     end = table + pages * _PAGE_DESCRIPTOR
-    if end <= size and pages:
-        offset, length = struct.unpack(order + "qI", _bytes_at(file, end - _PAGE_DESCRIPTOR, 12))
-        end = max(end, offset + length)
-    return replace(header, missing=max(0, end - size))
+    if end > size:
+        raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
+    end = max(end, _data_end(file, order, table, pages))
+    numbers = _cut_pages(file, order, table, pages, size)
+    if len(numbers) > _MOST_CUT_PAGES:
+        raise InputError(f"{header.path}: broken: the data of {len(numbers)} pages reaches over its end")
+    cut = tuple(_page_frame(dumped, number) * block for number in numbers)
+    return replace(header, missing=max(0, end - size), cut=cut)
+
+
+def _cut_pages(file: BinaryIO, order: str, table: int, pages: int, size: int) -> list[int]:
+    """The numbers (in the list of pages) of those whose data reaches over the end of the file.
+
+    libkdumpfile 0.5 maps the file and dies (SIGBUS) of reading them. Of a long list only the last part is looked at,
+    as pages are written in order; in a short one a lie may be anywhere.
+    """
+    start = 0 if pages <= _WHOLE_LIST else pages - _DESCRIPTORS
+    data = _bytes_at(file, table + start * _PAGE_DESCRIPTOR, (pages - start) * _PAGE_DESCRIPTOR)
+    whole = data[: len(data) // _PAGE_DESCRIPTOR * _PAGE_DESCRIPTOR]
+    descriptors = struct.iter_unpack(order + "qIIQ", whole)
+    return [
+        number for number, (offset, length, _, _) in enumerate(descriptors, start) if offset < size < offset + length
+    ]
+
+
+def _page_frame(dumped: bytes, number: int) -> int:
+    """The page frame number of the so-manieth page in the dump: of the set bits of the bitmap."""
+    for index, byte in enumerate(dumped):
+        count = bin(byte).count("1")
+        if number < count:
+            return index * 8 + [bit for bit in range(8) if byte >> bit & 1][number]
+        number -= count
+    return len(dumped) * 8
+
+
+def _data_end(file: BinaryIO, order: str, table: int, pages: int) -> int:
+    """Where the last page's data ends. Pages of zeros share the data of the first one, so the last descriptors may
+    point there: more of them are looked at then, up to a bound.
+    """
+    first = table + pages * _PAGE_DESCRIPTOR
+    stop, end = pages, 0
+    for _ in range(_DESCRIPTOR_READS):
+        start = max(0, stop - _DESCRIPTORS)
+        data = _bytes_at(file, table + start * _PAGE_DESCRIPTOR, (stop - start) * _PAGE_DESCRIPTOR)
+        whole = data[: len(data) // _PAGE_DESCRIPTOR * _PAGE_DESCRIPTOR]
+        end = max((o + n for o, n, _, _ in struct.iter_unpack(order + "qIIQ", whole) if o > first), default=0)
+        stop = start
+        if end or not start:
+            break
+    return end
 
 
 def _bytes_at(file: BinaryIO, offset: int, size: int) -> bytes:

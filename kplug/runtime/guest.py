@@ -15,7 +15,8 @@ from kplug.errors import InputError
 
 CONNECT_SECONDS = 5.0
 # For drgn's own requests: the guest's memory through the monitor is slow, but not that slow.
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 10
+_SILENT = f"no QMP greeting or answer in {CONNECT_SECONDS:.0f} s: not a QMP server, or another client holds it"
 _LINE_BYTES = 1 << 22
 
 
@@ -69,8 +70,18 @@ def ask(address: str) -> Guest:
 
 
 def connection_for_drgn(address: str) -> int:
-    """A file descriptor on which drgn can speak QMP; no read of it waits for ever. The receiver closes it."""
+    """A file descriptor on which drgn can speak QMP; no read of it waits for ever. The receiver closes it.
+
+    drgn waits without letting Python run, so Ctrl-C is not heard then: that the server greets is waited for here.
+    """
     with connect(address) as connection:
+        try:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.recv(1, socket.MSG_PEEK)
+        except (TimeoutError, socket.timeout):
+            raise InputError(f"{address}: {_SILENT}") from None
+        except OSError as error:
+            raise InputError(f"{address}: {error.strerror or error}") from None
         connection.settimeout(None)  # blocking; the kernel keeps the time
         limit = struct.pack("@ll", ANSWER_SECONDS, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
@@ -111,10 +122,7 @@ class _Monitor:
                 self._connection.settimeout(left)
                 data = self._connection.recv(1 << 16)
             except (TimeoutError, socket.timeout):
-                raise InputError(
-                    f"{self._address}: no QMP greeting or answer in {CONNECT_SECONDS:.0f} s: "
-                    "not a QMP server, or another client holds it"
-                ) from None
+                raise InputError(f"{self._address}: {_SILENT}") from None
             except OSError as error:
                 raise InputError(f"{self._address}: {error.strerror or error}") from None
             if not data:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 # one that does not exist.
 _FAULTS = (
     (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
-    (re.compile("Wrong page size"), "the dump is truncated or broken where this memory should be"),
+    (re.compile("Wrong page size|Decompres+ion failed|text search failed"), "the dump is truncated or broken there"),
     (re.compile("not present|No way to translate"), "address is not mapped"),
     (re.compile("Out-of-bounds PFN|could not find physical memory segment"), "no memory at this physical address"),
     (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory"),

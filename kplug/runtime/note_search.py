@@ -25,8 +25,14 @@ _NAME_BYTES = 65  # a field of struct new_utsname
 
 
 def bootstrap(release: str | None = None) -> str:
-    """The least VMCOREINFO with which drgn opens a dump, good for physical memory only."""
-    return f"OSRELEASE={release or '6.0.0'}\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1000\n"
+    """The least VMCOREINFO with which drgn opens a dump, good for physical memory only.
+
+    Without a word on the levels of x86's page tables libkdumpfile reads not even physical memory.
+    """
+    return (
+        f"OSRELEASE={release or '6.0.0'}\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1000\n"
+        "NUMBER(pgtable_l5_enabled)=0\nNUMBER(phys_base)=0\n"
+    )
 
 
 def find_notes(prog: drgn.Program, ranges: Sequence[tuple[int, int]], *, scattered: bool) -> Iterator[VmcoreInfo]:

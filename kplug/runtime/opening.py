@@ -34,10 +34,13 @@ _ARCHITECTURES = {
     "s390x": drgn.Architecture.S390X,
     "loongarch64": drgn.Architecture.LOONGARCH64,
 }
-# drgn's own plug-ins add commands to its prompt, and take longer to import than a dump to open. Those of others, which
-# may find debug information, are loaded.
+# drgn imports its plug-ins when the first target is set. Its own add commands to its prompt, and take longer to
+# import than a dump to open. Those of others, which may find debug information, are loaded.
 _UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
 _PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
+# Makes drgn look through the page tables itself, where libkdumpfile would.
+_PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
+_PAGE_BYTES = 4096
 # drgn says it of every flattened file; reading one is as fast as reading another once it is open.
 _NOISE = ("makedumpfile flattened format",)
 
@@ -99,7 +102,7 @@ def open_kernel(request: Request) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if that cannot be."""
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_vmlinux(request.symbols[0]) if request.symbols else None
-    with _heard() as messages, _without_plugins():
+    with _heard() as messages, _switched(_PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
         if request.core is not None:
             target = _open_core(request.core, given, image)
         elif request.qemu is not None:
@@ -140,8 +143,16 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
         architecture = _ARCHITECTURES.get(machine or "") if header.format != dump_header.ELF else None
         platform = drgn.Platform(architecture) if architecture is not None else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
-        prog.set_core_dump(path)
+        if not header.cut:
+            prog.set_core_dump(path)
+            return prog
+        with _switched(_PAGE_TABLE_SWITCH, "1"):
+            prog.set_core_dump(path)
+        _leave_out_cut_pages(prog, header)
         return prog
+
+    if header.cut:
+        _check_in_a_child(path, lambda: opened(given))
 
     how: list[str] = []
     prog = None
@@ -163,6 +174,33 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
     elif header.incomplete:
         target.warnings.append(f"{path} is incomplete: its disk was full when it was written")
     return target
+
+
+def _leave_out_cut_pages(prog: drgn.Program, header: DumpHeader) -> None:
+    """Keep libkdumpfile from the pages that are half in the file: it dies of them. For that drgn must look through the
+    page tables itself, and it is told that these pages cannot be read.
+    """
+
+    def cut(address: int, size: int, offset: int, physical: bool) -> bytes:
+        raise drgn.FaultError("the dump is truncated in this page", address)
+
+    for address in header.cut:
+        prog.add_memory_segment(address, _PAGE_BYTES, cut, True)
+
+
+def _check_in_a_child(path: str, opened: Callable[[], drgn.Program]) -> None:
+    """Open a broken dump in another process first. What libkdumpfile reads for itself cannot be kept from it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            opened().read(0, 1, True)
+        except BaseException:
+            pass
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        raise InputError(f"{path}: truncated or broken: what is needed to read any of it is not all there")
 
 
 def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
@@ -367,7 +405,8 @@ def _check(target: _Target, info: VmcoreInfo, image: KernelImage, build_id: str 
         if Checker(image).matches(_reader(target.prog), slide_of(info, image)):
             return
     except MismatchError:
-        pass
+        if build_id is None:
+            raise  # it has what memory says
     except InputError:
         if build_id is None and image.release in (None, info.release):
             target.warnings.append(
@@ -502,13 +541,13 @@ def _heard() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _without_plugins() -> Iterator[None]:
-    """drgn imports its plug-ins when the first target is set: not its own, unless the user says what he wants."""
-    if _PLUGIN_SWITCH in os.environ:
+def _switched(name: str, value: str) -> Iterator[None]:
+    """One of drgn's switches, set inside, unless the user has set it."""
+    if name in os.environ:
         yield
         return
-    os.environ[_PLUGIN_SWITCH] = _UNNEEDED_PLUGINS
+    os.environ[name] = value
     try:
         yield
     finally:
-        os.environ.pop(_PLUGIN_SWITCH, None)
+        os.environ.pop(name, None)
