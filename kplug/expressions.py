@@ -123,9 +123,14 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     digits = bare.group("digits")
     if digits.isdigit() and digits == text and len(digits) == 8 and not narrow:
         return parse_number(text)  # eight decimal digits: a number, but where addresses have eight
-    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in images):
+    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in _having(text, images)):
         return None
     return int(digits, 16)
+
+
+def _having(name: str, images: Sequence[PlacedImage]) -> Sequence[PlacedImage]:
+    """The images to be asked for a symbol of that name."""
+    return images.having(name) if isinstance(images, Images) else images
 
 
 def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
@@ -159,7 +164,7 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
     file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
     found: list[_Found] = []
     unplaced: list[tuple[str, str | None]] = []
-    for placed in images:
+    for placed in _having(wanted, images):
         table = placed.image.symbols
         for symbol in table.exact(wanted):
             if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:
@@ -171,6 +176,8 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
                 unplaced.append((f"{home} of {placed.image.name}", placed.why_unplaced(home)))
     if not found and name.startswith("."):
         for placed in images:
+            if found and placed.image.is_module:
+                break  # every module has a .text and a .rodata: the vmlinux's is meant, unless one is named
             for section in placed.image.sections:
                 if section.name == name and section.allocated:
                     if placed.is_placed(section.index):

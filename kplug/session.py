@@ -113,8 +113,21 @@ class Session:
         except ExpressionError:
             if self.target is None:
                 raise
-            return (Place(self.target.evaluate(expression)),)
+            try:
+                return (Place(self.target.evaluate(expression)),)
+            except ExpressionError:
+                self._raise_unplaced(expression)
+                raise
         return found if wanted is None else self._instances(expression, wanted, found)
+
+    def _raise_unplaced(self, expression: str) -> None:
+        """UnplacedError for what no place in memory has, but a module's file: the kernel freed its init code."""
+        try:
+            places(expression, tuple(self.images), self.hints)
+        except UnplacedError:
+            raise
+        except ExpressionError:
+            return
 
     def _instances(self, expression: str, wanted: Wanted, found: Sequence[Place]) -> tuple[Place, ...]:
         """The places of `NAME@CPU`: those found for the name, on that CPU or on all of them."""

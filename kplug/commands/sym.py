@@ -55,11 +55,12 @@ def _is_pattern(name: str) -> bool:
 
 
 def _by_name(session: Session, name: str, prefix: bool) -> Iterator[dict[str, Any]]:
-    for placed in session.images:
+    exact = not prefix and not _is_pattern(name)
+    for placed in session.images.having(name) if exact else session.images:
         table = placed.image.symbols
         if prefix:
             symbols = table.named(table.prefix(name))
-        elif _is_pattern(name):
+        elif not exact:
             symbols = table.named(table.glob(name))
         else:
             symbols = table.exact(name)

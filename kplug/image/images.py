@@ -45,6 +45,10 @@ class Images(Sequence[PlacedImage]):
         """The module of that name, or None."""
         return next((placed for placed in self if placed.image.is_module and placed.image.name == name), None)
 
+    def having(self, name: str) -> Sequence[PlacedImage]:
+        """The images among which are all that have a symbol of that name with a place in memory."""
+        return self._images
+
     def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         """The images among which are all that hold any of the runtime addresses."""
         return self._images

@@ -18,7 +18,7 @@ from kplug.image.placed import Piece, PlacedImage
 from kplug.model import Layer
 from kplug.placement import Placement
 from kplug.runtime.module_files import ModuleFiles
-from kplug.runtime.module_kallsyms import Extent, Kallsyms, memory_elf, section_bases
+from kplug.runtime.module_kallsyms import Extent, Kallsyms, memory_elf, section_bases, symbol_names
 from kplug.runtime.modules import INIT, MemoryRange, Module
 from kplug.space.area import MODULES
 
@@ -219,6 +219,16 @@ class LoadedImages(Images):
             return None
         module = self._kernel.modules.named(name)
         return self.placed(module) if module is not None else None
+
+    def having(self, name: str) -> Sequence[PlacedImage]:
+        if not self._kernel.has_types:
+            return self._images
+        ending = name.encode("utf-8", "surrogateescape") + b"\0"
+        return (*self._images, *(self.placed(module) for module in self._modules() if ending in self._names(module)))
+
+    def _names(self, module: Module) -> bytes:
+        """The names of a module's symbols in memory, each with a NUL behind it. Far less work than to make its image."""
+        return self._kernel.remembered(("names", module.address), lambda: symbol_names(self._kernel, module))
 
     def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         if not self._kernel.has_types:

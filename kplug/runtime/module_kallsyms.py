@@ -23,6 +23,7 @@ from kplug.runtime.modules import INIT_TEXT, RODATA, TEXT, MemoryRange, Module
 
 # The largest modules have 50,000 symbols.
 MAX_SYMBOLS = 4_000_000
+MAX_NAMES_BYTES = 1 << 26
 # The kernel's own limit for names is 512 (KSYM_NAME_LEN).
 _MAX_NAME_BYTES = 4096
 
@@ -61,6 +62,21 @@ class SymbolEntry(NamedTuple):
     value: int
     size: int
     letter: str
+
+
+def symbol_names(kernel: Kernel, module: Module) -> bytes:
+    """The string table of a module's symbols, with whatever follows it in memory; empty if it cannot be read."""
+    pointer = module.number("kallsyms")
+    if not pointer:
+        return b""
+    try:
+        with reading(f"the symbols of module {module.name}"):
+            offset = drgn.offsetof(kernel.prog.type("struct mod_kallsyms"), "strtab")
+            start = int.from_bytes(kernel.read(pointer + offset, 8), "little")
+            part = module.part_at(start)
+            return kernel.read(start, min(part.end - start, MAX_NAMES_BYTES)) if part is not None else b""
+    except TargetError:
+        return b""
 
 
 class Kallsyms:
