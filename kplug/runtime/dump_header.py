@@ -84,6 +84,13 @@ class DumpHeader:
     incomplete: bool = False
     cut: tuple[int, ...] = ()
 
+    def is_left_out(self, physical: int) -> bool:
+        """Whether drgn reads zeros at a physical address because the dump has nothing there.
+
+        makedumpfile's ELF files do not tell pages of zeros from those that were excluded.
+        """
+        return any(s.physical + s.file_size <= physical < s.physical + s.size for s in self.segments)
+
 
 def read_header(path: str) -> DumpHeader:
     """Look at the file's head. InputError if it is none of these, or broken."""
@@ -314,6 +321,22 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
         raise InputError(f"{header.path}: broken: the data of {len(numbers)} pages reaches over its end")
     cut = tuple(_page_frame(dumped, number) * block for number in numbers)
     return replace(header, missing=max(0, end - size), cut=cut)
+
+
+def saved_ranges(header: DumpHeader) -> list[tuple[int, int]]:
+    """The (start, end) of physical memory that holds the pages in a compressed dump, each of eight pages or more; empty
+    where the file's bitmap is not to be had.
+    """
+    if header.format != KDUMP:
+        return []
+    with open_file(header.path) as file:
+        fields = _after_time(file.read(4096))
+        if fields is None:
+            return []
+        _, _, block, sub_blocks, bitmap_blocks, _ = fields
+        half = bitmap_blocks * block // 2
+        dumped = _bytes_at(file, (1 + sub_blocks) * block + half, half)
+    return [(8 * block * run.start(), 8 * block * run.end()) for run in re.finditer(rb"[^\0]+", dumped)]
 
 
 def _cut_pages(file: BinaryIO, order: str, table: int, pages: int, size: int) -> list[int]:

@@ -19,7 +19,7 @@ _PAGE = 4096
 # Python looks for Ctrl-C in between.
 _STEP = 1 << 26
 _HOLE = 1 << 20
-_MAX_FAULTS = 1 << 22
+_MAX_FAULTS = 1 << 20
 _MAX_CANDIDATES = 256
 _NAME_BYTES = 65  # a field of struct new_utsname
 

@@ -169,6 +169,8 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
         how.append("VMCOREINFO: as given (--vmcoreinfo)")
     _leave_out_user_half(prog, header)
     target = _Target(path, prog, f"vmcore {path}", how, header=header)
+    if any(segment.file_size < segment.size for segment in header.segments):
+        how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
     if header.missing:
         target.warnings.append(f"{path} is truncated: bytes missing at its end: {header.missing}")
     elif header.incomplete:
@@ -240,7 +242,7 @@ def _with_found_note(
         searched = opened(note_search.bootstrap(header.release))
     except Exception as error:
         raise InputError(f"{path}: {_cannot_open(error)}") from None
-    ranges = [(0, header.pages_end or 1 << 46)]
+    ranges = dump_header.saved_ranges(header) or [(0, header.pages_end or 1 << 46)]
     if header.segments:
         ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size]
     # The dump level says what was left out; the lowest bit are pages of zeros.

@@ -35,6 +35,7 @@ FORMATS = (
     "makedumpfile-zlib-d31",
     "makedumpfile-flat-d31",
 )
+LEFT_OUT = ("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are",)
 
 
 @lru_cache
@@ -96,7 +97,7 @@ class TestFormats:
     def test_a_dump_answers(self, name: str, format: str, capfd: pytest.CaptureFixture[str]) -> None:
         opened = open_kernel(Request(str(dump(name, format)), symbols=(vmlinux(name),)))
         answers(opened, name)
-        assert opened.how == ()
+        assert opened.how == (LEFT_OUT if format == "makedumpfile-elf" else ())
         assert not opened.live
         assert capfd.readouterr() == ("", "")
 
@@ -153,6 +154,14 @@ class TestMemory:
                 said.add(str(error).partition(": 0x")[0])
         assert said == {"the page is not in the dump: excluded when it was written, or no memory"}
 
+    def test_what_an_elf_dump_left_out_is_known_to_be(self) -> None:
+        """drgn reads zeros there; the whole dump of the same moment has what was in memory."""
+        part, whole = (open_kernel(Request(str(dump("amd64-6.1", f)))) for f in ("makedumpfile-elf", "elf"))
+        assert part.header is not None
+        for address in range(0x100000, 0x8000000, 0x10000):
+            data, truth = (kernel_of(opened).read_physical(address, 4096) for opened in (part, whole))
+            assert data == (bytes(4096) if part.header.is_left_out(address) else truth)
+
     @pytest.mark.parametrize("format", ["elf", "kdump-zlib"])
     def test_no_such_physical_address(self, format: str) -> None:
         kernel = kernel_of(open_kernel(Request(str(dump("amd64-6.1", format)))))
@@ -168,7 +177,7 @@ class TestVmcoreinfo:
         symbols = (vmlinux("amd64-6.1"),) if given else ()
         opened = open_kernel(Request(str(silent), symbols=symbols))
         assert opened.vmcoreinfo.text == note_of(dump("amd64-6.1", "elf"))
-        assert opened.how == ("VMCOREINFO: not in the dump's notes; found in its memory",)
+        assert opened.how == ("VMCOREINFO: not in the dump's notes; found in its memory", *LEFT_OUT)
         if given:
             answers(opened, "amd64-6.1")
 
@@ -198,7 +207,7 @@ class TestVmcoreinfo:
         note.write_text(note_of(dump("amd64-6.1", "elf")))
         opened = open_kernel(Request(str(silent), symbols=(vmlinux("amd64-6.1"),), vmcoreinfo=str(note)))
         answers(opened, "amd64-6.1")
-        assert opened.how == ("VMCOREINFO: as given (--vmcoreinfo)",)
+        assert opened.how == ("VMCOREINFO: as given (--vmcoreinfo)", *LEFT_OUT)
 
 
 class TestVmlinux:
