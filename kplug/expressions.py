@@ -14,13 +14,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.image.images import Images
-from kplug.image.placed import PlacedImage
-from kplug.image.symbol_table import Symbol
 from kplug.placement import ADDRESS_MASK
+
+if TYPE_CHECKING:  # the commands import this file, and must be declared where pyelftools is not installed
+    from kplug.image.placed import PlacedImage
+    from kplug.image.symbol_table import Symbol
 
 # Symbols' names have less (KSYM_NAME_LEN is 512); a longer line of a log is no expression.
 MAX_LENGTH = 4096

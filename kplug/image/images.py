@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-from kplug.image.placed import Piece, PlacedImage
+if TYPE_CHECKING:
+    from kplug.image.placed import Piece, PlacedImage
 
 
-class Images(Sequence[PlacedImage]):
+class Images(Sequence["PlacedImage"]):
     """The vmlinux first, where there is one, then modules.
 
     A kernel that runs has more modules than most questions touch: `kplug.runtime.modules` makes theirs when they are
