@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`make demo`: a real Debian kernel under QEMU with KASLR on, asked about in gdb, at the shell and from drgn on a dump.
+"""`make demo`: a real Debian kernel under QEMU with KASLR on, asked about in gdb, at kplug's and drgn's
+prompts on a dump, and at the shell.
 
     demo.py [--kernel amd64-6.1]
 
@@ -72,8 +73,9 @@ def ask_shell(vm: vmimages.VM, slide: int, address: int) -> None:
 
 
 def ask_drgn(vm: vmimages.VM, dump: Path) -> None:
-    """The same resolver from a drgn script, on a dump of the guest."""
-    run([sys.executable, str(ROOT / "docs" / "drgn_example.py"), str(vm.files.vmlinux), str(dump)])
+    """The same answers in a drgn script, on a dump of the guest."""
+    drgn = [str(Path(sys.executable).with_name("drgn")), "-q", "-c", str(dump), "-s", str(vm.files.vmlinux)]
+    run([*drgn, str(ROOT / "docs" / "drgn_example.py")])
 
 
 def main() -> int:
@@ -88,7 +90,7 @@ def main() -> int:
         vm.stop()
         title("kwhere in gdb, on the guest's gdb stub")
         ask_gdb(vm)
-        title("drgn on a dump of the guest, with kplug's resolver")
+        title("kplug in a drgn script, on a dump of the guest")
         dump = vmimages.dump(vm, vm.run_dir / "vmcore", "elf")
         ask_drgn(vm, dump)
         title(f"The shell, for schedule as the guest's own /proc/kallsyms has it: {schedule:#x}")
