@@ -72,6 +72,8 @@ def summarize(annotation: Annotation) -> Summary:
         tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
     if narrowest is not None and owner is not None and owner.kind == model.STACK and narrowest.kind == model.GAP:
         narrowest = owner  # the guard page of a stack, which is nobody's memory
+    if special is not None and special.details["what"] == "user" and owner is not None:
+        special = None  # whose it is says more
     shown = narrowest or special or percpu or owner or part or page or area
     if (
         not tail

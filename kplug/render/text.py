@@ -336,6 +336,13 @@ def _vmap_words(layer: Layer) -> tuple[str, bool]:
     return f"{'  '.join(filter(None, words)):<{_NAME_WIDTH}} {_range(layer)}", True
 
 
+def _vma_words(layer: Layer) -> tuple[str, bool]:
+    words = f"{layer.name}  {layer.details.get('flags') or ''}".rstrip()
+    if layer.details.get("file_offset"):
+        words += f"  from {layer.details['file_offset']} on"
+    return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
+
+
 def _stack_words(layer: Layer) -> tuple[str, bool]:
     details = layer.details
     words = layer.name
@@ -364,6 +371,7 @@ _LAYER_WORDS = {
     model.PAGE: _page_words,
     model.SLAB: _slab_words,
     model.VMAP: _vmap_words,
+    model.VMA: _vma_words,
     model.STACK: _stack_words,
     model.ALIAS: _alias_words,
 }

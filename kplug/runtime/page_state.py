@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
 from kplug.errors import TargetError
 from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
 from kplug.runtime.freed import is_freed
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.page_tables import page_tables
+from kplug.runtime.user import UserSpace
 
 
 class MemoryState:
     """The state of an address (`kplug.resolver.StateSource`).
 
-    `user_root` gives the physical address of the page tables of the user program whose addresses are asked about, None
-    if there is none.
+    `user` is the program whose own addresses are meant, None if nothing is known of those.
     """
 
-    def __init__(self, kernel: Kernel, user_root: Callable[[], int | None] = lambda: None) -> None:
+    def __init__(self, kernel: Kernel, user: UserSpace | None = None) -> None:
         self._kernel = kernel
-        self._user_root = user_root
+        self._user = user
 
     def state(self, address: int) -> State:
         """Raises StateError, with what is known all the same."""
@@ -31,7 +29,7 @@ class MemoryState:
             return UNKNOWN_STATE
         root = None
         if paging.is_user(address) and paging.is_canonical(address):
-            root = self._user_root()
+            root = self._user.root(address) if self._user is not None else None
             if root is None:
                 return UNKNOWN_STATE
         problems = []

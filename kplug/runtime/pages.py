@@ -19,6 +19,7 @@ from kplug.memory import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.page_tables import page_tables
+from kplug.runtime.user import UserSpace
 from kplug.runtime.vmap import backs_vmalloc
 
 FREE, SLAB, ANON, FILE, PAGE_TABLE, RESERVED = "free", "slab", "anon", "file", "pagetable", "reserved"
@@ -327,15 +328,27 @@ class Pages:
 
 
 class PageLocator:
-    """The page of an address, whatever maps it; the page that a struct page in vmemmap describes."""
+    """The page of an address, whatever maps it; the page that a struct page in vmemmap describes.
 
-    def __init__(self, kernel: Kernel) -> None:
+    `user` is the program whose own addresses are meant, None if nothing is known of those.
+    """
+
+    def __init__(self, kernel: Kernel, user: UserSpace | None = None) -> None:
         self._kernel = kernel
+        self._user = user
 
     def locate(self, address: int) -> Iterable[Layer]:
         pages, tables = pages_of(self._kernel), page_tables(self._kernel)
         paging = tables.paging
-        if pages is None or paging is None or paging.is_user(address):
+        if pages is None or paging is None:
+            return
+        if paging.is_user(address):
+            root = self._user.root(address) if self._user is not None else None
+            found = tables.translate(address, root) if root is not None else None
+            if found is not None and pages.exists(found.physical >> paging.page_shift):
+                page = pages.page(found.physical >> paging.page_shift)
+                start = address & -paging.page_size
+                yield self._layer(page, start, start + paging.page_size, page_name(page))
             return
         described = pages.described(address)
         if described is not None:

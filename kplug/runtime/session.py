@@ -22,6 +22,7 @@ from kplug.runtime.slab import SlabLocator
 from kplug.runtime.stacks import StackLocator, TaskLocator
 from kplug.runtime.table_pages import TablePageLocator
 from kplug.runtime.target import DrgnTarget
+from kplug.runtime.user import UserSpace, VmaLocator
 from kplug.runtime.vmap import VmapLocator
 from kplug.session import Session
 
@@ -39,7 +40,9 @@ def open_session(request: Request, *, lines: bool = False) -> Session:
 def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> Session:
     """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
     kernel = kernel_of(opened)
-    asked = locators(kernel)
+    target = DrgnTarget(kernel, opened.description, opened.cpus)
+    user = UserSpace(kernel, target.selection)
+    asked = locators(kernel, user)
     source = None
     if lines:
         from kplug.runtime.lines import DrgnLines
@@ -47,12 +50,12 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
         source = DrgnLines([kernel.image] if kernel.image is not None else [])
     return Session(
         kernel.images,
-        target=DrgnTarget(kernel, opened.description, opened.cpus),
+        target=target,
         facts=lambda: kernel.facts,
         machine=kernel.machine,
         contents=lambda: module_areas(kernel),
         locators=asked,
-        states=MemoryState(kernel),
+        states=MemoryState(kernel, user),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         modules=RuntimeModules(kernel),
         lines=source,
@@ -73,13 +76,18 @@ def kernel_of(opened: Opened) -> Kernel:
     )
 
 
-def locators(kernel: Kernel) -> Sequence[Locator]:
-    """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
+def locators(kernel: Kernel, user: UserSpace | None = None) -> Sequence[Locator]:
+    """What is asked of an address after the images, from the widest kind of thing to the narrowest.
+
+    `user` is the program whose own addresses are meant.
+    """
+    user = user or UserSpace(kernel, None)
     memory: tuple[Locator, ...] = (
         VmapLocator(kernel),
+        VmaLocator(kernel, user),
         OtherCodeLocator(kernel),
         AliasLocator(kernel),
-        PageLocator(kernel),
+        PageLocator(kernel, user),
         TablePageLocator(kernel),
         SlabLocator(kernel),
         StackLocator(kernel),

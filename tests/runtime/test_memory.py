@@ -582,6 +582,57 @@ def test_mapped_and_physical_as_qemu_walked(dumped: Dumped) -> None:
     assert checked > 100
 
 
+# -- user programs -----------------------------------------------------------------------------------------------------
+
+
+def user_mappings(dumped: Dumped) -> Iterator[tuple[int, int, str, str | None, int]]:
+    """(start, end, rights, path, offset in the file) of each line of init's /proc/1/maps."""
+    for line in dumped.dumps.truth.text("init-maps").splitlines():
+        bounds, rights, offset, _device, _inode, *path = line.split()
+        start, end = (int(text, 16) for text in bounds.split("-"))
+        yield start, end, rights, path[0] if path else None, int(offset, 16)
+
+
+def check_user_mappings(dumped: Dumped) -> None:
+    dumped.session.target.selection.select_thread(1)  # type: ignore[union-attr]
+    present = 0
+    for start, end, rights, path, offset in user_mappings(dumped):
+        for address in (start, end - 1):
+            where = dumped.where(address)
+            layer = only(where, model.VMA)
+            assert (layer.start, layer.end) == (start, end)
+            details = layer.details
+            assert (details["pid"], details["comm"], details["path"]) == (1, "init", path)
+            assert details["flags"] == rights
+            assert details["file_offset"] == (hex(offset) if path and path[0] == "/" else None)
+        for address in range(start, end, PAGE):
+            where = dumped.where(address)
+            if where.state.mapped and where.state.permissions is not None:
+                present += 1
+                # A page that is still shared with others is read-only until it is written to.
+                assert where.state.permissions in (rights[:3], rights[:3].replace("w", "-"))
+    assert present > 10
+    starts = [start for start, *_ in user_mappings(dumped)]
+    assert model.VMA not in kinds(dumped.where(min(starts) - 1))
+
+
+def test_user_mappings(dumped: Dumped) -> None:
+    """Those of the selected task: init's, as it read them itself."""
+    check_user_mappings(dumped)
+
+
+def test_user_mappings_under_isolation(isolated: Dumped) -> None:
+    """The kernel's copy of a program's table forbids to execute; the rights are those that the program has."""
+    check_user_mappings(isolated)
+
+
+def test_user_addresses_of_a_kernel_thread(dumped: Dumped) -> None:
+    dumped.session.target.selection.select_thread(2)  # type: ignore[union-attr]
+    where = dumped.where(0x400000)
+    assert where.state.mapped is None
+    assert {model.VMA, model.PAGE}.isdisjoint(kinds(where))
+
+
 def test_the_text_says_where_the_elf_file_has_other_rights(dumped: Dumped) -> None:
     text = TextRenderer()
     assert "mapped r-- by a page of 2 MiB; the ELF file says R E; not freed" in text.annotation(
