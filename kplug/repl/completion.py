@@ -178,18 +178,21 @@ class Completer:
 
     def _registers(self, stem: str) -> Iterator[Found]:
         try:
-            names = [register.name for register in self._prompt.target.registers()]
+            with self._prompt.lock:
+                names = [register.name for register in self._prompt.target.registers()]
         except KplugError:
             return
         yield from (Found(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
 
-    def _cpus(self) -> Iterator[str]:
+    def _cpus(self) -> list[str]:
         from drgn.helpers.linux.cpumask import for_each_possible_cpu
 
-        return map(str, for_each_possible_cpu(self._prompt.target.kernel.prog))
+        with self._prompt.lock:
+            return [str(cpu) for cpu in for_each_possible_cpu(self._prompt.target.kernel.prog)]
 
     def _modules(self) -> list[str]:
-        return sorted(module.name for module in self._prompt.target.kernel.modules)
+        with self._prompt.lock:
+            return sorted(module.name for module in self._prompt.target.kernel.modules)
 
     # -- Python --------------------------------------------------------------------------------------------------------
 
@@ -207,9 +210,11 @@ class Completer:
             yield from self._python_names(name.group("stem"))
 
     def _members(self, expression: str, stem: str) -> Iterator[Found]:
-        value: Any = eval(expression, self._prompt.python.namespace)
+        with self._prompt.lock:
+            value: Any = eval(expression, self._prompt.python.namespace)
+            names = sorted(dir(value))
         hidden = "_" if not stem else "__" if stem == "_" else "\0"
-        for name in sorted(dir(value)):
+        for name in names:
             if name.startswith(stem) and not name.startswith(hidden):
                 yield Found(name, len(stem))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import contextlib
 import importlib
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,8 @@ class Prompt:
         self.target = target
         self.screen = screen
         self.origin = ""
+        # Held by whoever works with drgn; a terminal has a second thread.
+        self.lock = threading.RLock()
         self.commands: dict[str, Command] = {}
         for command in (*COMMANDS.values(), *FRAME_COMMANDS, *_OWN):
             for name in (command.host_name, *getattr(command, "other_names", ())):
@@ -197,7 +201,8 @@ class Prompt:
         except Exception as error:  # drgn's commands raise what they like
             self.complain(" ".join(str(error).split()) or type(error).__name__)
             return Status.NOT_ALL_ANSWERED
-        self._display(value)
+        if value is not None:
+            builtins._ = value  # type: ignore[attr-defined]
         return Status.ANSWERED
 
     def _display(self, value: Any) -> None:
@@ -223,8 +228,6 @@ class Prompt:
     def _display_address(self, value: Any) -> None:
         """What `$rsp + 8` is worth: an address."""
         if isinstance(value, int):
-            import builtins
-
             self._show_text(f"{value:#x}")
             builtins._ = value  # type: ignore[attr-defined]
         else:

@@ -50,16 +50,14 @@ class Terminal:
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._completer = Completer(prompt)
-        # Held by the one thread that works with drgn: this, or the toolbar's.
-        self._lock = threading.Lock()
-        self._toolbar = Toolbar(prompt.session, prompt.target, self._lock, self._redraw)
+        self._toolbar = Toolbar(prompt.session, prompt.target, prompt.lock, self._redraw)
         colours = colourful()
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: CONTINUATION,
             lexer=LineLexer(prompt.is_command),
-            completer=_Completions(self._complete),
+            completer=_Completions(self._completer.complete),
             complete_while_typing=False,
             history=KeptHistory(history_path()),
             auto_suggest=AutoSuggestFromHistory(),
@@ -77,13 +75,15 @@ class Terminal:
         self._warm_up()
         try:
             while True:
+                running = False
                 try:
                     self._toolbar.refresh()
                     text = self._session.prompt()
-                    with self._lock:
+                    running = True
+                    with self._prompt.lock:
                         self._prompt.run_all(text.split("\n"))
                 except KeyboardInterrupt:
-                    sys.stdout.write("\n" if self._lock.locked() else "")
+                    sys.stdout.write("\n" if running else "")
                 except EOFError:
                     return 0
                 except Leave as leave:
@@ -101,10 +101,6 @@ class Terminal:
     def _redraw(self) -> None:
         with suppress(Exception):
             self._session.app.invalidate()
-
-    def _complete(self, text: str) -> list[Found]:
-        with self._lock:
-            return self._completer.complete(text)
 
     def _toolbar_parts(self) -> StyleAndTextTuples:
         return [("", self._toolbar.text)]
@@ -139,7 +135,7 @@ class Terminal:
             elif not before.strip():
                 buffer.insert_text(_INDENT)
             else:
-                certain = certain_part(before, self._complete(buffer.document.text_before_cursor))
+                certain = certain_part(before, self._completer.complete(buffer.document.text_before_cursor))
                 if certain:
                     buffer.insert_text(certain)
                 else:

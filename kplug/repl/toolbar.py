@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from kplug.errors import KplugError
 from kplug.render.safe import safe
@@ -20,7 +21,9 @@ class Toolbar:
     `lock` is held by whoever works with the target; `changed` is called, from the thread, when there is a new text.
     """
 
-    def __init__(self, session: Session, target: DrgnTarget, lock: threading.Lock, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, session: Session, target: DrgnTarget, lock: AbstractContextManager[Any], changed: Callable[[], None]
+    ) -> None:
         self._target = target
         self._lock = lock
         self._changed = changed
