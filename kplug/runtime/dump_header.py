@@ -123,7 +123,9 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
         raise InputError(f"{path}: not a dump but {what}{hint}")
     machine = _ELF_MACHINES.get(number, f"ELF machine {number}")
     offset, entry_size, count = _program_header_place(order, wide, head)
-    size = _size(file)
+    # /proc/kcore is memory, and has neither size nor end.
+    endless = os.path.realpath(path).startswith("/proc/")
+    size = 1 << 63 if endless else _size(file)
     if count == _PN_XNUM:
         count = _many_program_headers(path, file, order, wide, head)
     expected = 56 if wide else 32
@@ -132,14 +134,13 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     table = _bytes_at(file, offset, count * entry_size)
     if len(table) != count * entry_size:
         raise InputError(f"{path}: truncated: {size} bytes, but its program headers are at {offset:#x}")
-    real = os.path.realpath(path)
     segments: list[Segment] = []
     end, has_vmcoreinfo = 0, False
     for kind, place in _program_headers(order, wide, table):
         if kind == _PT_LOAD:
             segments.append(place)
         elif kind == _PT_NOTE:
-            if place.offset + place.file_size > size and not real.startswith("/proc/"):
+            if place.offset + place.file_size > size:
                 raise InputError(f"{path}: truncated: {size} bytes, and its notes are cut off")
             has_vmcoreinfo |= _has_vmcoreinfo(file, place, order)
         if kind in (_PT_LOAD, _PT_NOTE) and place.file_size:
@@ -147,12 +148,12 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     if not segments:
         raise InputError(f"{path}: an ELF core file without memory")
     wrong = next((s for s in segments if s.offset >= 1 << 56 or s.size >= 1 << 56 or s.file_size > s.size), None)
-    if wrong is not None:
+    if wrong is not None and not endless:
         raise InputError(
             f"{path}: broken: a program header says {wrong.size:#x} bytes of memory, "
             f"{wrong.file_size:#x} of them at {wrong.offset:#x} in the file"
         )
-    missing = 0 if real.startswith("/proc/") else max(0, end - size)
+    missing = 0 if endless else max(0, end - size)
     return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing)
 
 
