@@ -16,12 +16,12 @@ _BASH = """\
 _kplug() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} options=
     COMPREPLY=()
-    if [ "$COMP_CWORD" -eq 1 ]; then
+    if [ "$COMP_CWORD" -eq 1 ] && [[ $current != -* ]]; then
         COMPREPLY=($(compgen -W "{words}" -- "$current"))
         return
     fi
     case $previous in
-        -s|--vmlinux|--module|--lds|--map)
+        -s|--vmlinux|-c|--core|--qemu|--vmcoreinfo|--module-dir|--module|--lds|--map)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$current")
             return ;;
@@ -50,7 +50,10 @@ def completion_script(words: Sequence[str]) -> str:
     if words[0] == "fish":
         return _fish()
     cases = "\n".join(
-        f"        {name}|k{name}) options='{' '.join(options)}' ;;" for name, options in _options().items()
+        [
+            f"        -*) options='{' '.join(_prompt_options())}' ;;",
+            *(f"        {name}|k{name}) options='{' '.join(options)}' ;;" for name, options in _options().items()),
+        ]
     )
     bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), shells=" ".join(SHELLS), cases=cases)
     return bash if words[0] == "bash" else _ZSH.format(bash=bash)
@@ -63,18 +66,30 @@ def _fish() -> str:
         for name, command in COMMANDS.items()
     ]
     lines += [f"complete -c kplug -n __fish_use_subcommand -f -a {word}" for word in OTHER_WORDS]
+    lines += [f"complete -c kplug -n __fish_use_subcommand {_fish_option(option)}" for option in _prompt_options()]
     for name, options in _options().items():
         for option in options:
-            form = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
-            lines.append(f"complete -c kplug -n '__fish_seen_subcommand_from {name}' {form}")
+            lines.append(f"complete -c kplug -n '__fish_seen_subcommand_from {name}' {_fish_option(option)}")
     return "\n".join(lines) + "\n"
+
+
+def _fish_option(option: str) -> str:
+    return f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
+
+
+def _prompt_options() -> list[str]:
+    """The options of a command line without a command."""
+    from kplug.cli import prompt_parser
+
+    return _option_strings(prompt_parser())
 
 
 def _options() -> dict[str, list[str]]:
     """The options of each command at the shell, by its name."""
     from kplug.cli import command_parser
 
-    def options(parser: argparse.ArgumentParser) -> list[str]:
-        return [option for action in parser._actions for option in action.option_strings]
+    return {name: _option_strings(command_parser(command)) for name, command in COMMANDS.items()}
 
-    return {name: options(command_parser(command)) for name, command in COMMANDS.items()}
+
+def _option_strings(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
