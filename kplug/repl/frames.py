@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Hex, Output, Table
+from kplug.commands.base import Column, Hex, Output, Table, add_json_argument
 from kplug.errors import TargetError, UsageError
 from kplug.repl.builtin import PromptCommand
 
@@ -130,8 +130,8 @@ def _threads(selection: Selection, threads: Sequence[Thread] | None = None) -> T
         {
             "selected": "*" if _same(thread, selected) else "",
             "cpu": thread.cpu,
-            "pid": thread.tid,
-            "comm": thread.comm,
+            "pid": thread.tid if thread.task is not None else None,
+            "comm": thread.comm or None,
             "note": "crashed" if thread.crashed else "",
         }
         for thread in listed
@@ -146,17 +146,20 @@ def _same(one: Thread, other: Thread) -> bool:
 def _number_argument(name: str, meaning: str) -> Callable[[argparse.ArgumentParser], None]:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name.lower(), nargs="?", type=int, metavar=name, help=meaning)
+        add_json_argument(parser)
 
     return add
 
 
 def _count_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("count", nargs="?", type=int, default=1, metavar="N", help="by how many frames (default: 1)")
+    add_json_argument(parser)
 
 
 def _bt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="a task that is not the selected one")
     parser.add_argument("-n", "--limit", type=int, metavar="N", help="only the innermost N frames")
+    add_json_argument(parser)
 
 
 FRAME_COMMANDS = (

@@ -12,7 +12,8 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, BinaryIO, Protocol
 
 from kplug.errors import InputError, TargetError
@@ -42,7 +43,10 @@ _X86_64 = 62
 
 
 class NoteRegisters:
-    """The control registers in the notes that QEMU adds to its dumps; makedumpfile keeps them."""
+    """The registers in a dump's notes: each CPU's PRSTATUS, and the control registers that QEMU adds.
+
+    CPUs are counted as their notes come. makedumpfile keeps both.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -50,21 +54,37 @@ class NoteRegisters:
 
     def of(self, cpu: int) -> Mapping[str, int]:
         if self._cpus is None:
-            self._cpus = tuple(self._read())
+            self._cpus = self._read()
         return self._cpus[cpu] if 0 <= cpu < len(self._cpus) else {}
 
-    def _read(self) -> Iterator[Mapping[str, int]]:
+    def _read(self) -> Sequence[Mapping[str, int]]:
         """None where the file has no such notes, or they are broken: nothing hangs on them."""
+        general: list[dict[str, int]] = []
+        control: list[dict[str, int]] = []
         try:
             with open_file(self._path) as file:
                 for note in notes_in(_notes(self._path, file), little_endian=True):
-                    if note.owner == "QEMU":
-                        found = _qemu_note(note.description)
-                        if found is None:
-                            return
-                        yield found
+                    if note.owner == "CORE" and note.type == _NT_PRSTATUS:
+                        general.append(_prstatus(note.description))
+                    elif note.owner == "QEMU":
+                        control.append(_qemu_note(note.description))
         except (InputError, OSError, struct.error):
-            return
+            return ()
+        none: dict[str, int] = {}
+        return tuple({**one, **more} for one, more in zip_longest(general, control, fillvalue=none))
+
+
+# struct elf_prstatus (include/linux/elfcore.h): what comes before pr_reg, a struct user_regs_struct.
+_NT_PRSTATUS, _PR_REG = 1, 112
+_USER_REGS = (
+    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
+    *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
+)
+
+
+def _prstatus(data: bytes) -> dict[str, int]:
+    values = struct.unpack_from(f"<{len(_USER_REGS)}Q", data, _PR_REG)
+    return {name: value for name, value in zip(_USER_REGS, values) if name}
 
 
 def _notes(path: str, file: BinaryIO) -> bytes:
@@ -97,10 +117,10 @@ def _at(file: BinaryIO | bytes, offset: int, size: int) -> bytes:
     return file.read(size)
 
 
-def _qemu_note(data: bytes) -> Mapping[str, int] | None:
-    """The registers of struct QEMUCPUState that PRSTATUS does not have; None for another version of it."""
+def _qemu_note(data: bytes) -> dict[str, int]:
+    """The registers of struct QEMUCPUState that PRSTATUS does not have; none of another version of it."""
     if len(data) < _QEMU_KERNEL_GS or struct.unpack_from("<I", data)[0] != 1:
-        return None
+        return {}
     cr0, _, cr2, cr3, cr4 = struct.unpack_from("<5Q", data, _QEMU_CONTROL)
     found = {"cr0": cr0, "cr2": cr2, "cr3": cr3, "cr4": cr4}
     if struct.unpack_from("<I", data, 4)[0] >= _QEMU_KERNEL_GS + 8 <= len(data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import drgn
@@ -12,12 +13,13 @@ from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
 from kplug.errors import KplugError, TargetError, UsageError
-from kplug.registers import SYSTEM, ordered
+from kplug.registers import SYSTEM, canonical, ordered
 from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
 from kplug.runtime.kernel import Kernel, fault_words, reading
 
 # How often the stack of a CPU that runs is tried to be read without a change meanwhile.
 _ATTEMPTS = 3
+_MAX_CPUS = 1 << 13
 
 
 class Frame(NamedTuple):
@@ -39,7 +41,10 @@ class Frame(NamedTuple):
 
 
 class Thread(NamedTuple):
-    """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`."""
+    """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`.
+
+    Without debug information nobody knows which task a CPU runs: then `tid` is -1, `comm` empty and `task` None.
+    """
 
     tid: int
     comm: str
@@ -48,6 +53,8 @@ class Thread(NamedTuple):
     task: Any
 
     def __str__(self) -> str:
+        if self.task is None:
+            return f"the task on CPU {self.cpu}"
         where = f" on CPU {self.cpu}" if self.cpu is not None else ""
         return f"{self.tid} ({self.comm}){where}{', crashed' if self.crashed else ''}"
 
@@ -101,6 +108,8 @@ class Selection:
         for thread in self.threads():
             if thread.tid == tid:
                 return self._select(thread)
+        if not self._kernel.has_types:
+            raise TargetError(f"task {tid}: tasks are found by the kernel's types, and there is no DWARF with them")
         with _drgn_answers(f"task {tid}"):
             task = find_task(self._kernel.prog, tid)
             if not task:
@@ -126,7 +135,7 @@ class Selection:
 
     def _again(self, thread: Thread) -> Thread:
         """A thread that was selected before the kernel ran on."""
-        if thread.tid == 0:
+        if thread.tid <= 0:
             return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
         with _drgn_answers(str(thread)):
             task = find_task(self._kernel.prog, thread.tid)
@@ -145,6 +154,8 @@ class Selection:
 
     def _find_threads(self) -> Sequence[Thread]:
         prog = self._kernel.prog
+        if not self._kernel.has_types:
+            return self._nameless()
         with _drgn_answers("the tasks on the CPUs"):
             crashed = self._crashed_task()
             threads = [self._thread_of(crashed, crashed=True)] if crashed is not None else []
@@ -153,6 +164,16 @@ class Selection:
                 if crashed is None or task.value_() != crashed.value_():
                     threads.append(self._thread_of(task, cpu=cpu))
         return tuple(threads)
+
+    def _nameless(self) -> Sequence[Thread]:
+        """One for each CPU whose registers are known, where there is no debug information to tell the tasks."""
+        cpus = takewhile(self._cpus.of, range(_MAX_CPUS)) if self._cpus is not None else ()
+        threads = tuple(Thread(-1, "", cpu, False, None) for cpu in cpus)
+        if not threads:
+            raise TargetError(
+                "tasks and their registers are found by the kernel's types, and there is no DWARF with them"
+            )
+        return threads
 
     def _crashed_task(self) -> Any:
         """The task that panicked; None if the kernel did not."""
@@ -174,7 +195,7 @@ class Selection:
     def frames(self) -> Sequence[Frame]:
         """The frames of the selected thread, innermost first; at least one."""
         thread = self.thread
-        key = ("frames", thread.task.value_(), thread.cpu)
+        key = ("frames", thread.task.value_() if thread.task is not None else None, thread.cpu)
         frames: Sequence[Frame] = self._kernel.remembered(key, lambda: self._unwind(thread))
         return frames
 
@@ -193,6 +214,8 @@ class Selection:
         return frames[number]
 
     def _unwind(self, thread: Thread) -> Sequence[Frame]:
+        if thread.task is None:
+            return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
             with _drgn_answers(f"the stack of {thread}"):
                 trace = self._kernel.prog.stack_trace(thread.task)
@@ -203,6 +226,15 @@ class Selection:
         if not frames:
             raise TargetError(f"the stack of {thread} has no frame that can be found")
         return frames
+
+    def _innermost(self, thread: Thread) -> Sequence[Frame]:
+        """The one frame that registers alone tell."""
+        registers = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
+        machine = self._kernel.machine
+        pc, sp = (registers.get(canonical(name, machine)[0]) for name in ("pc", "sp"))
+        if pc is None or sp is None:
+            raise TargetError(f"the registers of {thread} are not known")
+        return (Frame(0, pc, sp, self._symbol_name(pc), ordered(registers, machine), False, True),)
 
     def _unwind_running(self, thread: Thread, cpu: int) -> Sequence[Frame]:
         """The frames of a CPU that may run on as its stack is read: those count only if it was the same stack after."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import struct
+import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import drgn
 import pytest
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import task_on_cpu
+from patched import open_patchable, patch
 
 from kplug.commands import COMMANDS
 from kplug.commands.base import Output, Problem, Table
@@ -23,6 +26,7 @@ from kplug.model import Annotation
 from kplug.runtime.opening import Request
 from kplug.runtime.session import open_session
 from kplug.runtime.target import DrgnTarget
+from kplug.runtime.threads import Selection
 from kplug.session import Session
 
 if TYPE_CHECKING:
@@ -147,6 +151,30 @@ class TestRegisters:
         assert next(row for row in rows(session, "regs", "rax"))["summary"] == "not saved in this frame"
 
 
+@pytest.fixture(scope="module", params=["elf", "kdump-zlib", "makedumpfile-zlib-d31"])
+def bare(request: pytest.FixtureRequest, dumped: DumpSet, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    path = tmp_path_factory.mktemp("bare") / "vmlinux"
+    subprocess.run(["objcopy", "--strip-debug", str(dumped.files.vmlinux), str(path)], check=True)
+    return open_session(Request(str(dumped.paths[request.param]), symbols=(str(path),)))
+
+
+class TestWithoutDebugInformation:
+    """A vmlinux with symbols and no DWARF: the notes have the registers, and nobody knows the tasks."""
+
+    def test_registers(self, bare: Session, dumped: DumpSet) -> None:
+        target = target_of(bare)
+        for cpu, expected in enumerate(monitor(dumped)):
+            thread = target.selection.select_cpu(cpu)
+            assert str(thread) == f"the task on CPU {cpu}"
+            assert {register.name: register.value for register in target.registers()}.items() >= expected.items()
+            assert [place.address for place in bare.places("$pc")] == [expected["rip"]]
+            assert len(target.selection.frames()) == 1
+
+    def test_no_task_is_found(self, bare: Session) -> None:
+        with pytest.raises(TargetError, match="DWARF"):
+            target_of(bare).selection.select_thread(1)
+
+
 class TestThreads:
     def test_first_those_on_cpus(self, dumped: DumpSet, target: DrgnTarget) -> None:
         """The dump is of a kernel that runs: none crashed, CPU 0's task is the selected one."""
@@ -154,6 +182,25 @@ class TestThreads:
         assert target.selection.thread == threads[0]
         assert threads[0].cpu == 0
         assert not any(thread.crashed for thread in threads)
+
+    def test_the_crashed_one_comes_first(self, dumped: DumpSet) -> None:
+        """A kernel in which CPU 1 has panicked: the dump's own with that said in its memory."""
+        kernel = open_patchable(dumped.paths["elf"], dumped.files.vmlinux)
+        patch(kernel, kernel.prog["panic_cpu"].address_, struct.pack("<i", 1))
+        selection = Selection(kernel)
+        assert [(thread.cpu, thread.crashed) for thread in selection.threads()] == [(1, True), (0, False)]
+        assert selection.thread.crashed
+        assert str(selection.thread).endswith("on CPU 1, crashed")
+        assert selection.frame.registers["rip"] == monitor(dumped)[1]["rip"]
+
+    def test_a_task_that_has_ended(self, dumped: DumpSet) -> None:
+        """After the kernel ran on, another one may have its ID, or none."""
+        kernel = open_patchable(dumped.paths["elf"], dumped.files.vmlinux)
+        selection = Selection(kernel)
+        thread = selection.select_thread(1)
+        patch(kernel, kernel.prog["init_pid_ns"].idr.idr_rt.address_of_().value_(), bytes(16))
+        with pytest.raises(TargetError, match=re.escape(f"{thread}")):
+            selection.frames()
 
     def test_any_task_by_its_id(self, session: Session, target: DrgnTarget, dumped: DumpSet) -> None:
         listed = dict(re.findall(r"^\s*(\d+)\s+\d+\s+(\S+)", dumped.truth.text("tasks"), re.MULTILINE))
