@@ -74,7 +74,8 @@ def _selected(target: DrgnTarget) -> list[str]:
     except KplugError:
         return []
     parts = [] if thread.cpu is None else [f"CPU {thread.cpu}"]
-    parts.append(f"PID {thread.tid} {thread.comm}{' (crashed)' if thread.crashed else ''}")
+    if thread.task is not None:  # else it takes debug information to tell
+        parts.append(f"PID {thread.tid} {thread.comm}{' (crashed)' if thread.crashed else ''}")
     try:
         frame = target.selection.frame
     except KplugError:  # a task that runs
