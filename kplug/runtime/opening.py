@@ -244,7 +244,7 @@ def _with_found_note(
         raise InputError(f"{path}: {_cannot_open(error)}") from None
     ranges = dump_header.saved_ranges(header) or [(0, header.pages_end or 1 << 46)]
     if header.segments:
-        ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size]
+        ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size and s.physical < 1 << 56]
     # The dump level says what was left out; the lowest bit are pages of zeros.
     scattered = header.format != dump_header.ELF and (header.level is None or header.level > 1)
     rejected: list[VmcoreInfo] = []
@@ -474,13 +474,17 @@ def _set_directories(prog: drgn.Program, directories: Sequence[str]) -> None:
 
 def load_modules(prog: drgn.Program, files: Sequence[str] = ()) -> tuple[str, ...]:
     """Load the debug information of every loaded module, as drgn's own prompt does at its start, and say what is
-    missing. `files` are tried first. Takes a second or more; Ctrl-C raises KeyboardInterrupt.
+    missing, one line each. `files` are tried first. May take seconds; Ctrl-C raises KeyboardInterrupt. TargetError
+    where the list of modules cannot be read.
     """
-    try:
-        waiting("loading the modules' debug information", lambda: prog.load_debug_info(files, default=True))
-    except drgn.MissingDebugInfoError as error:
-        return tuple(line.strip() for line in str(error).splitlines() if line.strip())
-    return ()
+    with _heard() as messages:
+        try:
+            waiting("loading the modules' debug information", lambda: prog.load_debug_info(files, default=True))
+        except drgn.MissingDebugInfoError:
+            pass  # it names some of what was logged
+        except Exception as error:
+            raise TargetError(f"the modules' debug information: {_words(error)}") from None
+    return tuple(messages)
 
 
 # -- the surroundings --------------------------------------------------------------------------------------------------

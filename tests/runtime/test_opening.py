@@ -133,6 +133,13 @@ class TestFormats:
         assert load_modules(prog) == ()
         assert prog.type("struct virtio_pci_device").size
 
+    def test_modules_without_debug_information_are_named(self, capfd: pytest.CaptureFixture[str]) -> None:
+        prog = open_kernel(Request(str(dump("amd64-6.1", "elf")), symbols=(vmlinux("amd64-6.1"),))).prog
+        missing = load_modules(prog)
+        assert missing
+        assert all("missing" in line for line in missing)
+        assert capfd.readouterr() == ("", "")
+
 
 class TestMemory:
     """What cannot be read is said in words; what is not memory of the kernel is not taken for it."""
