@@ -201,9 +201,10 @@ def _symbol(kernel: Kernel, *names: str) -> int | None:
 
 def _x86_64(kernel: Kernel) -> Paging:
     numbers = kernel.vmcoreinfo.numbers
+    facts = kernel.facts
     five = numbers.get("pgtable_l5_enabled")
     if five is None:
-        five = _variable(kernel, "__pgtable_l5_enabled", 4)
+        five = facts.pgtable_l5_enabled
     levels = 5 if five else 4
     phys_base = numbers.get("phys_base")
     if phys_base is None:
@@ -213,9 +214,10 @@ def _x86_64(kernel: Kernel) -> Paging:
     top = _symbol(kernel, "init_top_pgt", "init_level4_pgt", "swapper_pg_dir")  # init_level4_pgt: its name up to 4.12
     compiled, size = _X86_DIRECT_MAPS[levels]
     # A kernel without the variable cannot move its direct map.
-    moves = kernel.image is None or kernel.symbol("page_offset_base") is not None
-    base = _variable(kernel, "page_offset_base", image_offset=image_offset) if moves else compiled
-    max_pfn = _variable(kernel, "max_pfn", image_offset=image_offset)
+    base = facts.page_offset_base or _variable(kernel, "page_offset_base", image_offset=image_offset)
+    if base is None and kernel.image is not None and kernel.symbol("page_offset_base") is None:
+        base = compiled
+    max_pfn = facts.max_pfn or _variable(kernel, "max_pfn", image_offset=image_offset)
     supported = _variable(
         kernel, "__supported_pte_mask", image_offset=image_offset
     )  # without NX where the CPU has none, or noexec=off
@@ -249,7 +251,7 @@ def _aarch64(kernel: Kernel) -> Paging:
         physical_start -= 1 << 64  # negative where a 52-bit kernel runs with 48 bits
     linear = (1 << 64) - (1 << va_bits)
     linear_end = (1 << 64) - (1 << min(va_bits, 47 if shift == 14 else 48) - 1)  # _PAGE_END(VA_BITS_MIN)
-    max_pfn = _variable(kernel, "max_pfn", image_offset=offset)
+    max_pfn = kernel.facts.max_pfn or _variable(kernel, "max_pfn", image_offset=offset)
     direct_map = direct_offset = None
     if physical_start is not None:
         direct_offset = linear - physical_start

@@ -21,6 +21,7 @@ from kplug.runtime.vmap import vmap_areas
 
 _MAX_TASKS = 1 << 22
 _MAX_STACK = 1 << 20
+_MAX_TASK_SIZE = 1 << 15
 
 # Members of struct cea_exception_stacks (x86_64), without "_stack": what each is the stack of.
 _EXCEPTIONS = {
@@ -246,9 +247,13 @@ class StackLocator:
         kernel, paging = self._kernel, page_tables(self._kernel).paging
         if not kernel.has_types or paging is None or paging.is_user(address):
             return
-        stacks = stacks_of(kernel)
         owned = owned_address(kernel, address)
         place = owned if owned is not None else address
+        if owned is None and page_tables(kernel).in_image(address):
+            first = kernel.remembered("first stack", lambda: first_stack(kernel)) if is_data(kernel, address) else None
+            if first is None or address not in first:
+                return
+        stacks = stacks_of(kernel)
         stack, guard = stacks.at(place), False
         if stack is None:
             stack, guard = stacks.guarded(place), True
@@ -298,7 +303,10 @@ class TaskLocator:
             return
         place = owned_address(kernel, address)
         if place is None:
-            if not tables.in_image(address):  # init_task
+            if not tables.in_image(address) or not is_data(kernel, address):
+                return
+            first = kernel.remembered("first task", lambda: kernel.symbol("init_task"))
+            if first is None or not first <= address < first + _MAX_TASK_SIZE:
                 return
             place = address
         tasks = tasks_of(kernel)
@@ -319,6 +327,18 @@ def tasks_of(kernel: Kernel) -> Tasks:
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
     return kernel.remembered("stacks", lambda: Stacks(kernel))
+
+
+def first_stack(kernel: Kernel) -> range | None:
+    """The one stack that is in the image, the first task's."""
+    start = kernel.symbol("init_stack")
+    return range(start, start + stack_size(kernel)) if start is not None else None
+
+
+def is_data(kernel: Kernel, address: int) -> bool:
+    """Whether an address of the image is of its data."""
+    piece = kernel.image.piece(address) if kernel.image is not None else None
+    return piece is not None and piece.region_class == model.DATA
 
 
 def stack_size(kernel: Kernel) -> int:

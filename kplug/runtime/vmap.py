@@ -15,7 +15,6 @@ from kplug.model import Layer
 from kplug.runtime.kernel import Kernel, fault_words, reading
 from kplug.runtime.page_tables import page_tables
 from kplug.space.area import MODULES, VMALLOC
-from kplug.space.layout import AddressSpace, address_space
 
 SOURCE = "vmap areas"
 
@@ -213,7 +212,7 @@ class VmapLocator:
         paging = page_tables(self._kernel).paging
         if not self._kernel.has_types or paging is None or paging.is_user(address):
             return
-        space = self._kernel.remembered("vmap space", self._space)
+        space = self._kernel.space
         held = space.area_at(address) if space is not None else None
         if held is None or not held.name.startswith((VMALLOC, MODULES)):
             return
@@ -233,9 +232,6 @@ class VmapLocator:
                 "why": "no vmap area is here",
             }
             yield Layer(model.GAP, "hole", start, end, SOURCE, details)
-
-    def _space(self) -> AddressSpace | None:
-        return address_space(self._kernel.machine, self._kernel.facts)
 
     def _layer(self, areas: VmapAreas, area: VmapArea, guard: bool) -> Layer:
         details: dict[str, Any] = {

@@ -25,6 +25,7 @@ from kplug.runtime.page_tables import page_tables
 from kplug.runtime.session import locators
 from kplug.runtime.vmap import vmap_areas
 from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.space.area import Facts
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -281,6 +282,7 @@ def test_the_state_of_a_kernel_on_arm64() -> None:
     class Fake:
         machine = "aarch64"
         image = None
+        facts = Facts()
         vmcoreinfo = VmcoreInfo(
             "PAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffff800082000000\nNUMBER(VA_BITS)=48\nNUMBER(TCR_EL1_T1SZ)=0x10\n"
             "NUMBER(kimage_voffset)=0xffff800040000000\nNUMBER(PHYS_OFFSET)=0x40000000\n"

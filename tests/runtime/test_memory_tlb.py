@@ -18,7 +18,7 @@ from kplug.runtime.session import kernel_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
-KERNEL = 0xFFFF800000000000
+KERNEL = 0xFF00000000000000
 PAGE = 4096
 LARGE = 2 << 20
 
@@ -35,12 +35,13 @@ def listed(text: str) -> Iterator[tuple[int, int, str]]:
             yield virtual, int(match[2], 16), rights
 
 
-@pytest.mark.parametrize(("name", "pti"), [("amd64-6.1", False), ("amd64-6.12", True)])
-def test_every_mapped_page(name: str, pti: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "options"), [("amd64-6.1", {"la57": True}), ("amd64-6.12", {"pti": True})])
+def test_every_mapped_page(name: str, options: dict[str, bool], tmp_path: Path) -> None:
+    """With 5 levels of page tables; and with a pair of them (page-table isolation)."""
     from vmimages import boot, dump
 
-    # Under isolation a CPU in the kernel uses the kernel's half of the pair of tables; CPU 0 is there.
-    with boot(name, pti=pti, spin=1, quiet=True) as machine:
+    # A CPU in the kernel uses the kernel's one of the pair; CPU 0 is there.
+    with boot(name, spin=1, quiet=True, **options) as machine:
         machine.stop_in_user_mode(1)
         text = machine.monitor("info tlb")
         core = dump(machine, tmp_path / "core", "elf", quiet=True)
