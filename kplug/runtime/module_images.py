@@ -18,7 +18,7 @@ from kplug.image.placed import Piece, PlacedImage
 from kplug.model import Layer
 from kplug.placement import Placement
 from kplug.runtime.module_files import ModuleFiles
-from kplug.runtime.module_kallsyms import Extent, Kallsyms, memory_elf, section_bases, symbol_names
+from kplug.runtime.module_kallsyms import Extent, Kallsyms, memory_elf, section_bases, sections_in_memory, symbol_names
 from kplug.runtime.modules import INIT, MemoryRange, Module
 from kplug.space.area import MODULES
 
@@ -163,6 +163,8 @@ class LoadedImages(Images):
         self._files = ModuleFiles(module_directories, kernel.vmcoreinfo.release, vmlinux)
         # By what a module is told by: another of its name may come to its place while the kernel runs.
         self._made: dict[object, PlacedModule] = {}
+        # In which generation: what could not be read then may be there now.
+        self._read_at: dict[object, int] = {}
 
     # -- as a sequence: all are made -----------------------------------------------------------------------------------
 
@@ -227,7 +229,7 @@ class LoadedImages(Images):
         return (*self._images, *(self.placed(module) for module in self._modules() if ending in self._names(module)))
 
     def _names(self, module: Module) -> bytes:
-        """The names of a module's symbols in memory, each with a NUL behind it. Far less work than to make its image."""
+        """The names of a module's symbols in memory, each with a NUL behind it. Little work to read."""
         return self._kernel.remembered(("names", module.address), lambda: symbol_names(self._kernel, module))
 
     def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
@@ -242,9 +244,11 @@ class LoadedImages(Images):
     def placed(self, module: Module) -> PlacedModule:
         """The image of a module. Where its symbols cannot be had, its warnings say why."""
         key = (module.address, module.name, module.state, module.memory)
-        if key not in self._made:
-            self._made[key] = self._place(module)
-        return self._made[key]
+        made = self._made.get(key)
+        if made is None or (made.warnings and self._read_at[key] != self._kernel.generation):
+            made = self._made[key] = self._place(module)
+            self._read_at[key] = self._kernel.generation
+        return made
 
     def _place(self, module: Module) -> PlacedModule:
         warnings: list[str] = []
@@ -257,10 +261,15 @@ class LoadedImages(Images):
             except (InputError, TargetError) as error:
                 warnings.append(str(error))
         if image is None:
-            made, bases = memory_elf(self._kernel, module, kallsyms)
+            try:
+                sections = sections_in_memory(module, kallsyms.tables)
+            except TargetError as error:
+                warnings.append(str(error))
+                sections = ()
+            made, bases = memory_elf(self._kernel, module, kallsyms, sections)
             image = ModuleImage(module, made, bases, FROM_MEMORY)
         placed = PlacedModule(module, image, kallsyms.tables)
-        placed.warnings = (*refused, *warnings)
+        placed.warnings = tuple(dict.fromkeys((*refused, *warnings)))
         return placed
 
     def _kallsyms(self, module: Module, warnings: list[str], needed: bool) -> Kallsyms:

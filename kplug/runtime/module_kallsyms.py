@@ -171,10 +171,12 @@ def sections_in_memory(module: Module, tables: Iterable[Extent] = ()) -> tuple[t
     return tuple(found)
 
 
-def memory_elf(kernel: Kernel, module: Module, kallsyms: Kallsyms) -> tuple[ElfFile, dict[int, int]]:
-    """The module as a relocatable ELF file, and the address of each of its sections."""
-    placed = list(sections_in_memory(module, kallsyms.tables))
-    if not placed:  # no sysfs: the kinds of memory have to do
+def memory_elf(
+    kernel: Kernel, module: Module, kallsyms: Kallsyms, sections: Sequence[tuple[Extent, MemoryRange]]
+) -> tuple[ElfFile, dict[int, int]]:
+    """The module as a relocatable ELF file with those sections, and the address of each."""
+    placed = list(sections)
+    if not placed:  # no sysfs, or it cannot be read: the kinds of memory have to do
         placed = [(Extent(part.type, part.start, part.end), part) for part in module.memory]
     groups = _groups(kallsyms.entries)
     homes = _homes([extent for extent, _ in placed], groups)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
 from kplug import model
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.module_images import FROM_FILE, FROM_MEMORY, PlacedModule
@@ -177,7 +178,8 @@ def test_all_of_a_modules_memory_is_answered(dumped: Dumped) -> None:
                 kinds = {layer.kind for layer in held[1].layers}
                 assert model.SECTION in kinds or model.GAP in kinds
                 for layer in held[1].layers:
-                    assert layer.start is not None and layer.end is not None
+                    assert layer.start is not None
+                    assert layer.end is not None
                     assert part.start <= layer.start <= address < layer.end <= part.end
 
 

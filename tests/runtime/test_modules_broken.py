@@ -1,0 +1,202 @@
+"""Modules in memory that is corrupted, hostile, or not in the dump: what can be told stands, the rest is said."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import drgn
+import pytest
+from patched import open_dump, patch, unmap
+
+from kplug import model
+from kplug.commands.base import Problem
+from kplug.commands.mod import MOD
+from kplug.errors import TargetError
+from kplug.render.text import TextRenderer
+from kplug.runtime.kernel import Kernel
+from kplug.runtime.modules import Module
+from kplug.runtime.other_code import other_code
+from kplug.runtime.session import session_of
+from kplug.session import Session
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
+def dumps(request: pytest.FixtureRequest) -> DumpSet:
+    from vmimages import dumps
+
+    return dumps(request.param, ("elf",), quiet=True)
+
+
+@pytest.fixture
+def session(dumps: DumpSet) -> Session:
+    """A dump to be patched, without the modules' debug files."""
+    return session_of(open_dump(dumps.paths["elf"], dumps.files.vmlinux))
+
+
+@pytest.fixture
+def kernel(session: Session) -> Kernel:
+    return session.target.kernel  # type: ignore[union-attr, no-any-return]
+
+
+def _member(kernel: Kernel, module: Module, name: str) -> int:
+    return module.address + drgn.offsetof(kernel.prog.type("struct module"), name)
+
+
+def _module(kernel: Kernel, name: str = "loop") -> Module:
+    module = kernel.modules.named(name)
+    assert module is not None
+    return module
+
+
+def _problems(session: Session, *words: str) -> list[str]:
+    arguments = MOD.parser("kmod").parse_args(words)
+    return [output.message for output in MOD.run(session, arguments) if isinstance(output, Problem)]
+
+
+def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> None:
+    names = [module.name for module in kernel.modules]
+    loop = _module(kernel)
+    address, last = loop.memory[0].start, kernel.modules.all[-1].memory[0].start
+    node = _member(kernel, loop, "list")
+    for pointer, said in (
+        (node, "it loops"),
+        (0x1234, "it goes on at 0x1234, which is no kernel address"),
+        (0, "it goes on at 0x0, which is no kernel address"),
+        (0xFFFFFFFFFF000000, "address is not mapped"),
+    ):
+        patch(kernel, node, struct.pack("<Q", pointer))
+        assert [module.name for module in kernel.modules] == names[: names.index("loop") + 1]
+        problem = kernel.modules.problem
+        assert problem is not None
+        assert problem.startswith("the module list could not be read past loop: ")
+        assert said in problem
+        assert problem in _problems(session)
+        # What was read is answered as before; of what was not it is said, and only in the modules' area.
+        assert session.resolver.where(address).first(model.MODULE).name == "loop"  # type: ignore[union-attr]
+        assert problem in session.resolver.where(last).warnings
+        assert session.resolver.where(kernel.symbol("schedule") or 0).warnings == ()
+
+
+def test_a_module_that_is_not_in_the_dump(session: Session, kernel: Kernel) -> None:
+    loop = _module(kernel)
+    unmap(kernel, loop.address & -4096, 4096)
+    assert (kernel.modules.problem or "").startswith("the module list could not be read past dummy: ")
+
+
+def test_a_list_that_begins_nowhere(session: Session, kernel: Kernel) -> None:
+    patch(kernel, kernel.symbol("modules") or 0, struct.pack("<Q", 0x10))
+    assert list(kernel.modules) == []
+    assert (kernel.modules.problem or "").startswith("the module list could not be read at all: ")
+
+
+def test_a_name_with_terminal_escapes(session: Session, kernel: Kernel) -> None:
+    loop = _module(kernel)
+    address = loop.memory[0].start
+    patch(kernel, _member(kernel, loop, "name"), b"\x1b[31mred\n\xff\0")
+    annotation = session.resolver.where(address)
+    assert annotation.first(model.MODULE).name == "\x1b[31mred\n\\xff"  # type: ignore[union-attr]
+    text = TextRenderer().annotation(annotation)
+    assert "\x1b" not in text
+    assert "\\x1b[31mred\\x0a\\xff" in text
+
+
+def test_kallsyms_that_lie(session: Session, kernel: Kernel) -> None:
+    """Sections are answered all the same, and why there is no symbol is said."""
+    loop = _module(kernel)
+    text = next(section for section in loop.sections if section.name == ".text")
+    kind = kernel.prog.type("struct mod_kallsyms")
+    for member in ("num_symtab", "symtab", "strtab", "typetab"):
+        size = 4 if member == "num_symtab" else 8
+        place = (loop.number("kallsyms") or 0) + drgn.offsetof(kind, member)
+        right = kernel.read(place, size)
+        for value in (0, 0x1234, 0x7FFFFFFF, 0xFFFFFFFFFFFFFFF0):
+            patch(kernel, place, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+            kernel.images._made.clear()  # type: ignore[attr-defined]
+            (annotation,) = session.where(hex(text.start + 0x100))
+            assert annotation.first(model.SECTION).name == ".text"  # type: ignore[union-attr]
+            assert annotation.first(model.SYMBOL) is None
+            assert annotation.warnings
+            if value:
+                assert any("the symbols of module loop could not be read: it" in each for each in annotation.warnings)
+        patch(kernel, place, right)
+
+
+def test_a_symbol_table_that_lies(session: Session, kernel: Kernel) -> None:
+    """Every byte of the table wrong: names, addresses and sections."""
+    loop = _module(kernel)
+    table = kernel.images.named("loop")._tables[0]  # type: ignore[union-attr]
+    patch(kernel, table.start, b"\xa5" * (table.end - table.start))
+    (annotation,) = session.where(hex(loop.memory[0].start + 0x100))
+    assert annotation.first(model.SECTION).name == ".text"  # type: ignore[union-attr]
+
+
+def test_more_sections_than_there_can_be(session: Session, kernel: Kernel) -> None:
+    loop = _module(kernel)
+    attributes = loop.number("sect_attrs") or 0
+    count = attributes + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "nsections")
+    patch(kernel, count, struct.pack("<I", 0x7FFFFFFF))
+    with pytest.raises(TargetError, match="it claims 2147483647 sections"):
+        _ = _module(kernel).sections
+    (annotation,) = session.where(hex(loop.memory[0].start + 0x100))
+    assert annotation.first(model.MODULE).name == "loop"  # type: ignore[union-attr]
+    assert annotation.first(model.SYMBOL) is not None
+    assert any("it claims 2147483647 sections" in warning for warning in annotation.warnings)
+
+
+def test_sections_elsewhere_are_not_claimed(session: Session, kernel: Kernel) -> None:
+    """An address that is not in the module's memory is no section's, whatever sysfs would show."""
+    loop = _module(kernel)
+    kind = kernel.prog.type("struct module_sect_attr")
+    first = (loop.number("sect_attrs") or 0) + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "attrs")
+    schedule = kernel.symbol("schedule") or 0
+    patch(kernel, first + drgn.offsetof(kind, "address"), struct.pack("<Q", schedule))
+    moved = _module(kernel)
+    assert moved.all_sections[0].start == schedule
+    assert moved.all_sections[0] not in moved.sections
+    assert session.resolver.where(schedule).first(model.MODULE) is None
+
+
+def test_memory_that_cannot_be(session: Session, kernel: Kernel) -> None:
+    """A size of 4 GiB is none; the module is listed without that part."""
+    loop = _module(kernel)
+    new = "mem" in {member.name for member in kernel.prog.type("struct module").members or ()}
+    text = loop.memory[0]
+    patch(kernel, _member(kernel, loop, "mem[0].size" if new else "core_layout.size"), b"\xff\xff\xff\xff")
+    patch(kernel, _member(kernel, loop, "refcnt"), b"\xff\xff\xff\xff")
+    broken = _module(kernel)
+    assert broken.refcount == 0
+    assert new == (text.start not in {part.start for part in broken.memory})
+    assert not any(part.end - part.start >= 1 << 31 for part in broken.memory)
+
+
+def test_users_that_loop(session: Session, kernel: Kernel) -> None:
+    llc = _module(kernel, "llc")
+    head = _member(kernel, llc, "source_list")
+    node = int.from_bytes(kernel.read(head, 8), "little")
+    patch(kernel, node, struct.pack("<Q", node))
+    assert "the users of module llc could not be read: it loops" in _problems(session)
+
+
+@pytest.mark.parametrize("name", ["bpf_kallsyms", "ftrace_ops_trampoline_list"])
+def test_a_list_of_other_code_that_leads_nowhere(session: Session, kernel: Kernel, name: str) -> None:
+    patch(kernel, kernel.symbol(name) or 0, struct.pack("<Q", 0xFFFFFFFFFF000000))
+    (problem,) = other_code(kernel).problems
+    assert "could not be read to its end" in problem
+    below = max(part.end for module in kernel.modules for part in module.memory)
+    gap = session.resolver.where(below + 0x100000).last(model.GAP)
+    assert gap is not None
+    assert problem in gap.details["why"]
+
+
+@pytest.mark.parametrize("name", ["modules", "bpf_kallsyms", "last_unloaded_module", "kprobe_insn_slots"])
+def test_a_page_of_the_kernels_data_that_is_not_in_the_dump(session: Session, kernel: Kernel, name: str) -> None:
+    unmap(kernel, (kernel.symbol(name) or 0) & -4096, 4096)
+    for address in (0xFFFFFFFFC0000000, 0xFFFFFFFFC0400100, 0xFFFFFFFFFE000000):
+        assert session.resolver.where(address).layers
+    list(MOD.run(session, MOD.parser("kmod").parse_args([])))
