@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kplug.target import FramePlace
 
 _PAGE = 0x1000
+_MASK = (1 << 64) - 1
 
 
 class ReturnAddresses:
@@ -29,6 +30,19 @@ class ReturnAddresses:
         self._session = session
         self._where = where
         self._known: dict[int, bool | None] = {}
+
+    def plain(self, word: int) -> int:
+        """The address that a saved program counter means: arm64 kernels sign it in the bits above addresses.
+
+        (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac)
+        """
+        space = self._session.space
+        if self._session.machine != "aarch64" or space is None or not word >> 55 & 1:
+            return word
+        facts = space.facts
+        if facts.kernel_pac_mask is not None:
+            return word | facts.kernel_pac_mask
+        return word | _MASK & -(1 << facts.vabits_actual) if facts.vabits_actual is not None else word
 
     def follows_call(self, value: int) -> bool | None:
         """Whether the instruction before an address is a call; None if the address is not in code."""

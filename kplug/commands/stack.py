@@ -125,7 +125,7 @@ class _Stack:
         self._annotator = Annotator(session, ALL_ONES)
         self._returns: ReturnAddresses = ReturnAddresses(session, self._annotator.where)
         frames = target.frames()
-        self._slots = frame_slots(frames, start, words, self._size)
+        self._slots = frame_slots(frames, start, [self._returns.plain(word) for word in words], self._size)
         # Below the innermost frame's stack pointer all is stale; without frames nobody can tell.
         self._unwound = len(frames) > 1
 
@@ -136,7 +136,9 @@ class _Stack:
     def _row(self, address: int, word: int) -> dict[str, Any]:
         frame = self._slots.get(address)
         kind = self._kind(word) if frame is None else INTERRUPTED if frame.interrupted else RETURN
-        annotation = self._returns.annotation(word) if kind == RETURN else self._annotator.telling(word)
+        annotation = (
+            self._returns.annotation(self._returns.plain(word)) if kind == RETURN else self._annotator.telling(word)
+        )
         stale = None if kind != RETURN or not self._unwound else frame is None
         return {
             "address": Hex(address),
@@ -152,8 +154,11 @@ class _Stack:
         }
 
     def _kind(self, word: int) -> str | None:
-        follows_call = self._returns.follows_call(word)
-        return None if follows_call is None else RETURN if follows_call else CODE
+        plain = self._returns.plain(word)
+        follows_call = self._returns.follows_call(plain)
+        if follows_call:
+            return RETURN
+        return CODE if follows_call is False and plain == word else None
 
 
 STACK = Command(

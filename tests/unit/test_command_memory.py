@@ -32,6 +32,7 @@ from kplug.render.json_lines import JsonLines
 from kplug.render.text import COLOURED, PLAIN, TextRenderer
 from kplug.return_addresses import frame_slots
 from kplug.session import Session
+from kplug.space.layout import Facts
 from kplug.target import FramePlace, Register, StackBounds, Target
 
 TEXT, DATA = BASE_64, BASE_64 + 0x2000
@@ -425,6 +426,25 @@ def test_arm64_stack(tmp_path: Path) -> None:
     target.memory[TEXT] = bytes(data)
     session = session_of(tmp_path, target, small_vmlinux(machine=EM_AARCH64))
     assert [row["kind"] for row in rows(session, "stack")] == ["ret", "code?"]
+
+
+def test_arm64_signed_return_addresses(tmp_path: Path) -> None:
+    """The kernel signs them above its addresses; the answer is for what was signed, the value what is there."""
+    signed = (TEXT + 0x48) & (1 << 48) - 1 | 0x1234 << 48 | 1 << 55
+    target = stack_target(signed, signed + 4)
+    data = bytearray(target.memory[TEXT])
+    data[0x44:0x48] = struct.pack("<I", 0xD63F0100)
+    target.memory[TEXT] = bytes(data)
+    path = tmp_path / "vmlinux"
+    path.write_bytes(bytes(small_vmlinux(machine=EM_AARCH64)))
+    image = open_vmlinux(str(path))
+    placed = [PlacedImage(image, as_linked(image.sections))]
+    for facts in (Facts(kernel_pac_mask=0xFFFF << 48), Facts(vabits_actual=48)):
+        found = rows(Session(placed, target=target, facts=facts), "stack")
+        assert [row["kind"] for row in found] == ["ret", None]
+        assert int(found[0]["value"]) == signed
+        assert found[0]["annotation"].address == TEXT + 0x48
+    assert [row["kind"] for row in rows(Session(placed, target=target, facts=Facts()), "stack")] == [None, None]
 
 
 @pytest.mark.parametrize(
