@@ -188,7 +188,7 @@ def _holding(session: Session, source: ModuleSource, word: str) -> LoadedModule:
         if module is not None:
             return module
     raise ExpressionError(
-        f"{word}: {places[0].address:#x} is in no module's memory" + (f" ({problem})" if problem else "")
+        f"{word}: no module has {places[0].address:#x} in its memory" + (f" ({problem})" if problem else "")
     )
 
 

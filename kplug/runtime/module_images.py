@@ -200,7 +200,9 @@ class LoadedImages(Images):
             return found
         if not self._kernel.has_types:
             if self._in_modules_area(address):
-                raise TargetError("which module this is cannot be told: the vmlinux has no debug information (DWARF)")
+                raise TargetError(
+                    "whether a module is here cannot be told: it takes the vmlinux's debug information (DWARF)"
+                )
             return None
         held = self._kernel.modules.holding(address)
         if held is not None:
