@@ -15,6 +15,7 @@ from kplug.image.images import Images
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import find_debug_file
 from kplug.image.placed import Piece, PlacedImage
+from kplug.image.symbol_table import SymbolTable
 from kplug.model import Layer
 from kplug.placement import Placement
 from kplug.runtime.module_files import ModuleFiles
@@ -65,6 +66,13 @@ class ModuleImage(KernelImage):
     @cached_property
     def build_id(self) -> str | None:
         return self._memory_build_id
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        table = SymbolTable(self._symbols_from, self.sections, self.bases)
+        if self.symbols_from == FROM_MEMORY and len(table):
+            table.source = "the module's kallsyms in memory"
+        return table
 
 
 class PlacedModule(PlacedImage):

@@ -150,6 +150,7 @@ def test_every_symbol_is_the_answer_for_its_address(dumped: Dumped) -> None:
             assert not entry.size
         else:
             assert symbol.name in (last.name, *last.details["aliases"])
+            assert last.source == (".symtab" if dumped.from_files else "the module's kallsyms in memory")
 
 
 @pytest.mark.parametrize(
