@@ -38,7 +38,10 @@ def _chosen(
     registers: Sequence[Register], names: Sequence[str], machine: str
 ) -> tuple[Sequence[Register], list[Problem]]:
     """The registers asked for, in the order asked; all of them if none is."""
-    from kplug.registers import canonical  # not at the head of the file: declaring the commands must stay cheap
+    from kplug.registers import (
+        canonical,
+        is_register,
+    )  # not at the head of the file: declaring the commands must stay cheap
 
     if not names:
         return registers, []
@@ -47,7 +50,8 @@ def _chosen(
     for name in names:
         register = by_name.get(canonical(name.lstrip("$"), machine)[0])
         if register is None:
-            problems.append(Problem(f"{name}: no such register here"))
+            known = is_register(name.lstrip("$"), machine)
+            problems.append(Problem(f"{name}: {'its value is not known' if known else 'no such register'} here"))
         else:
             chosen.append(register)
     return chosen, problems

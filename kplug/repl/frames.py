@@ -51,11 +51,15 @@ def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         if selected is not None and number is None:
             selection.select_task(selected.task)
     shown = frames[: arguments.limit] if arguments.limit is not None else frames
-    yield Table("kplug.frames/1", _FRAMES, [_frame_row(session, frame) for frame in shown], title=_title(thread))
+    yield Table(
+        "kplug.frames/1", _FRAMES, [_frame_row(session, frame) for frame in shown], title=_title(thread, frames)
+    )
 
 
-def _title(thread: Thread) -> str:
-    return f"PID {thread}"
+def _title(thread: Thread, frames: Sequence[Frame] = ()) -> str:
+    name = f"PID {thread}" if thread.task is not None else str(thread)
+    ran_on = ": it ran on meanwhile, so its callers are not known (stop the guest for them)"
+    return name + ran_on if frames and frames[-1].alone else name
 
 
 def _frame_row(session: Session, frame: Frame) -> dict[str, Any]:

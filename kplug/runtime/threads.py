@@ -18,7 +18,7 @@ from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
 from kplug.runtime.kernel import Kernel, fault_words, reading
 
 # How often the stack of a CPU that runs is tried to be read without a change meanwhile.
-_ATTEMPTS = 3
+_ATTEMPTS = 10
 _MAX_CPUS = 1 << 13
 
 
@@ -27,7 +27,8 @@ class Frame(NamedTuple):
 
     `function` is the name in the debug information, else the symbol's, None if neither is known. `registers` are those
     known in the frame, by name, in the architecture's usual order. `interrupted`: the frame made no call, an interrupt
-    or exception came; its pc is then the instruction itself, no return address. `drgn_frame` is drgn's own.
+    or exception came; its pc is then the instruction itself, no return address. `drgn_frame` is drgn's own. `alone`:
+    its callers are not known, as the CPU ran on while the stack was read.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Frame(NamedTuple):
     is_inline: bool
     interrupted: bool
     drgn_frame: Any = None
+    alone: bool = False
 
 
 class Thread(NamedTuple):
@@ -245,7 +247,9 @@ class Selection:
             before = self._cpus.of(cpu) if self._cpus is not None else {}
             if all(before.get(name) == registers.get(name) for name in ("rsp", "sp", "gs_base")):
                 return frames
-        return frames[:1]
+        # The function that it was in, with what was inlined there.
+        own = list(takewhile(lambda frame: frame.is_inline, frames))
+        return (*own, *(frame._replace(alone=True) for frame in frames[len(own) : len(own) + 1]))
 
     def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
         prog = self._kernel.prog

@@ -23,6 +23,7 @@ from kplug.commands import COMMANDS
 from kplug.commands.base import Output, Problem, Table
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.model import Annotation
+from kplug.runtime.kernel import Kernel
 from kplug.runtime.opening import Request
 from kplug.runtime.session import open_session
 from kplug.runtime.target import DrgnTarget
@@ -449,3 +450,44 @@ def test_arguments_are_not_changed(session: Session) -> None:
     arguments = argparse.Namespace(names=["rip"], json=False)
     list(COMMANDS["regs"].run(session, arguments))
     assert arguments == argparse.Namespace(names=["rip"], json=False)
+
+
+class _RunningCpu:
+    """A CPU whose stack pointer is another one each time that it is looked at, or the same."""
+
+    def __init__(self, registers: dict[str, int], step: int) -> None:
+        self.registers, self.step = registers, step
+
+    def of(self, cpu: int) -> dict[str, int]:
+        self.registers = {**self.registers, "rsp": self.registers["rsp"] + self.step}
+        return self.registers
+
+
+@pytest.mark.parametrize("step", [0, 8])
+def test_a_cpu_that_runs_on(session: Session, target: DrgnTarget, step: int) -> None:
+    """A running kernel: its callers are told only if the stack was the same one before and after it was read."""
+    task = next(task for task in asleep(session) if task.comm.string_() == b"kthreadd")
+    sleeper = Selection(target.kernel)
+    sleeper.select_task(task)
+    innermost = sleeper.frames()
+    live = Kernel(target.kernel.prog, target.kernel.image, live=True)
+    selection = Selection(live, _RunningCpu(dict(innermost[0].registers), step))
+    selection._select(selection.select_task(task)._replace(cpu=0))
+    found = selection.frames()
+    if step:
+        assert len([frame for frame in found if not frame.is_inline]) == 1
+        assert found[-1].alone
+    else:
+        assert [(frame.pc, frame.sp) for frame in found][-3:] == [(frame.pc, frame.sp) for frame in innermost][-3:]
+        assert not any(frame.alone for frame in found)
+
+
+def test_a_running_kernel_whose_registers_nobody_has(session: Session, target: DrgnTarget) -> None:
+    """/proc/kcore: tasks that run have no frames, in one line; those that sleep have."""
+    live = Kernel(target.kernel.prog, target.kernel.image, live=True)
+    selection = Selection(live)
+    assert selection.thread.tid == 1
+    assert len(selection.frames()) > 3
+    selection.select_cpu(0)
+    with pytest.raises(TargetError, match="is running: its registers are in the CPU"):
+        selection.frames()
