@@ -133,5 +133,7 @@ def now_words(layer: Layer, address: int) -> str:
         return f"{layer.name}+{offset:#x}"
     if layer.kind == model.STACK and details["guard"]:
         return layer.name
+    if layer.kind == model.VMAP and details["guard"]:
+        return f"guard page behind {layer.name}"
     prefix = {model.ALIAS: "alias of ", model.TASK: "task "}
     return f"{prefix.get(layer.kind, '')}{layer.name}+{offset:#x}"

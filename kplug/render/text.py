@@ -151,7 +151,8 @@ class TextRenderer:
         if layer.kind == model.SYMBOL and layer.start is not None and layer.end is not None:
             of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
         start = layer.start if shows_offset else None
-        entry = self._layers[id(layer)] = layer, start, self._labelled(layer.kind, safe(words)), of
+        label = "table" if layer.kind == model.PAGETABLE else layer.kind
+        entry = self._layers[id(layer)] = layer, start, self._labelled(label, safe(words)), of
         return entry
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:

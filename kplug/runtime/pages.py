@@ -87,7 +87,7 @@ class _Types:
         }
         if self.by_top_byte:
             return
-        # 46df8e73a4a3 (6.11): an enumeration; before, macros. A type's bit is the one that is clear.
+        # 6.11: an enumeration; before, macros. A type's bit is the one that is clear.
         self.by_value = {~value & 0xFFFFFFFF: name[3:] for name, value in names.items() if name.startswith("PG_")}
         if self.by_value:
             return
@@ -95,8 +95,8 @@ class _Types:
             value = kernel.vmcoreinfo.numbers.get(f"PAGE_{name}_MAPCOUNT_VALUE")
             if value is not None:
                 self.by_value[value & 0xFFFFFFFF] = name.lower()
-        # 18b2db3b0385 (5.11) took PG_kmemcg away, and PG_table moved from 0x400 to 0x200; both in the commit's series
-        # that put memcg_data into struct page.
+        # 18b2db3b0385 (5.11) took PG_kmemcg away, and PG_table moved from 0x400 to 0x200; the same series put memcg_data
+        # into struct page.
         if kernel.prog.type("struct page").has_member("memcg_data"):
             self.by_value[~0x200 & 0xFFFFFFFF] = "table"
 

@@ -222,7 +222,8 @@ class VmapLocator:
             yield self._layer(areas, area, areas.is_guard(area, address))
         elif areas.problem is not None:
             raise TargetError(areas.problem)
-        elif not page_tables(self._kernel).in_image(address):
+        elif held.name.startswith(VMALLOC) and not page_tables(self._kernel).in_image(address):
+            # Between modules, `kplug.runtime.other_code` says more.
             below, above = areas.around(address)
             start = below.end if below is not None and below.end > held.start else held.start
             end = above.start if above is not None and above.start < held.end else held.end
