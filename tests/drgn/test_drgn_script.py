@@ -162,7 +162,7 @@ def test_forms(prog: drgn.Program, dumped: DumpSet) -> None:
 
 def test_bulk(prog: drgn.Program, dumped: DumpSet) -> None:
     # What follows the first frames may be in the program itself, where the unwinder goes astray.
-    frames = [frame.pc for frame in prog.stack_trace(find_task(prog, 1))[:4]]
+    frames = [frame.pc for frame in prog.stack_trace(find_task(prog, 1))][:4]
     columns = bulk(prog, iter(frames))
     assert columns.symbol == [symbol_of(where(prog, pc)) for pc in frames]
     assert bulk(prog, [0x10000]).image == [None]
