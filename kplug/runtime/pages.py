@@ -95,7 +95,7 @@ class _Types:
             value = kernel.vmcoreinfo.numbers.get(f"PAGE_{name}_MAPCOUNT_VALUE")
             if value is not None:
                 self.by_value[value & 0xFFFFFFFF] = name.lower()
-        # 18b2db3b0385 (5.11) took PG_kmemcg away, and PG_table moved from 0x400 to 0x200; the same series put memcg_data
+        # 18b2db3b0385 (5.11) took PG_kmemcg away, so PG_table moved from 0x400 to 0x200; the series put memcg_data
         # into struct page.
         if kernel.prog.type("struct page").has_member("memcg_data"):
             self.by_value[~0x200 & 0xFFFFFFFF] = "table"
