@@ -6,6 +6,7 @@ pages are reserved up to then. An address there is answered as linked and as wha
 
 from __future__ import annotations
 
+from kplug.memory import try_read
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.pages import pages_of
@@ -26,7 +27,19 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
     if pages is None or physical is None or tables.paging is None:
         return None
     pfn = physical >> tables.paging.page_shift
-    return not pages.is_reserved(pfn) if pages.exists(pfn) else None
+    if not pages.exists(pfn):
+        return None
+    if pages.is_reserved(pfn):
+        return False
+    # Early in boot a struct page may just not be set up yet.
+    return True if kernel.remembered("has booted", lambda: _has_booted(kernel)) else None
+
+
+def _has_booted(kernel: Kernel) -> bool:
+    """Whether the kernel came so far that its memory is set up: to SYSTEM_SCHEDULING at least, or nothing tells."""
+    place = kernel.symbol("system_state")
+    state = try_read(kernel.read, place, 4) if place is not None else None
+    return state is None or any(state)
 
 
 def owned_address(kernel: Kernel, address: int) -> int | None:

@@ -208,6 +208,18 @@ class TestTasks:
             assert layer(where(shared, task.value_()), model.TASK).details["comm"] == "x" * 16
 
 
+class TestBoot:
+    pytestmark = real_dump
+
+    def test_memory_that_is_not_set_up_yet(self, shared: Kernel) -> None:
+        """Very early in boot a struct page that is not reserved does not mean that its page was freed."""
+        address = symbol(shared, "setup_arch")
+        assert where(shared, address).state.freed is True
+        with Changed(shared, symbol(shared, "system_state"), bytes(4)):
+            assert where(shared, address).state.freed is None
+            assert where(shared, symbol(shared, "jiffies")).state.freed is False
+
+
 class TestAbsent:
     pytestmark = real_dump
 
