@@ -19,7 +19,15 @@ from kplug.image.symbol_table import SymbolTable
 from kplug.model import Layer
 from kplug.placement import Placement
 from kplug.runtime.module_files import ModuleFiles
-from kplug.runtime.module_kallsyms import Extent, Kallsyms, memory_elf, section_bases, sections_in_memory, symbol_names
+from kplug.runtime.module_kallsyms import (
+    NAMELESS,
+    Extent,
+    Kallsyms,
+    memory_elf,
+    section_bases,
+    sections_in_memory,
+    symbol_names,
+)
 from kplug.runtime.modules import INIT, MemoryRange, Module
 from kplug.space.area import MODULES
 
@@ -278,6 +286,8 @@ class LoadedImages(Images):
                 sections = ()
             made, bases = memory_elf(self._kernel, module, kallsyms, sections)
             image = ModuleImage(module, made, bases, FROM_MEMORY)
+        if any(section.name == NAMELESS for section in image.sections):
+            warnings.append(f"not all names of the sections of module {module.name} could be read")
         placed = PlacedModule(module, image, kallsyms.tables)
         placed.warnings = tuple(dict.fromkeys((*refused, *warnings)))
         return placed

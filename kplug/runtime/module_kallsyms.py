@@ -33,6 +33,10 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _MACHINE_NUMBERS = {"x86_64": 62, "aarch64": 183, "riscv": 243}
 _PROGBITS, _SYMTAB, _STRTAB, _NOBITS = 1, 2, 3, 8
 _SHN_LORESERVE = 0xFF00
+# Stands for a section's name that could not be read.
+NAMELESS = "(name not in memory)"
+# What the loader leaves out although the file has it as allocated (setup_load_info(), layout_and_allocate()).
+_NOT_LOADED = frozenset((".modinfo", "__versions", PERCPU_SECTION))
 # "?", the first of the letters; a real st_info is less than that.
 _SMALLEST_LETTER = 0x3F
 # The letters that the kernel keeps for symbols (elf_type() in kernel/module/kallsyms.c), and what each says of the
@@ -167,7 +171,7 @@ def sections_in_memory(module: Module, tables: Iterable[Extent] = ()) -> tuple[t
         part = module.part_at(section.start)
         if part is not None:
             end = next((bound for bound in bounds if bound > section.start), part.end)
-            found.append((Extent(section.name, section.start, min(end, part.end)), part))
+            found.append((Extent(section.name or NAMELESS, section.start, min(end, part.end)), part))
     return tuple(found)
 
 
@@ -326,8 +330,8 @@ def section_bases(elf: ElfFile, module: Module, kallsyms: Kallsyms) -> Mapping[i
     by their order, which is the file's in both.
     """
     loaded: dict[str, list[int]] = {}
-    for section in module.all_sections:
-        loaded.setdefault(section.name, []).append(section.start)
+    for name, start in zip(_names(elf, module), (section.start for section in module.all_sections)):
+        loaded.setdefault(name, []).append(start)
     bases: dict[int, int] = {}
     percpu = module.percpu
     for header in elf.sections:
@@ -343,6 +347,17 @@ def section_bases(elf: ElfFile, module: Module, kallsyms: Kallsyms) -> Mapping[i
             bases[header.index] = percpu.base
     bases.update(_empty_section_bases(elf, kallsyms))
     return bases
+
+
+def _names(elf: ElfFile, module: Module) -> list[str]:
+    """The names of all sections that the kernel keeps; of those it cannot tell, the file's, if all others agree."""
+    names = [section.name for section in module.all_sections]
+    if all(names):
+        return names
+    held = [s.name for s in elf.sections if s.allocated and s.size and s.name not in _NOT_LOADED]
+    held += [".symtab", ".strtab"]  # which the loader keeps while init runs (layout_symtab())
+    agree = len(held) == len(names) and all(name in ("", other) for name, other in zip(names, held))
+    return held if agree else names
 
 
 def _empty_section_bases(elf: ElfFile, kallsyms: Kallsyms) -> dict[int, int]:

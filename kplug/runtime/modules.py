@@ -64,7 +64,10 @@ class MemoryRange(NamedTuple):
 
 
 class ModuleSection(NamedTuple):
-    """A section of a loaded module: its name and where it starts. The kernel does not keep its size."""
+    """A section of a loaded module: its name and where it starts. The kernel does not keep its size.
+
+    The name is empty where it could not be read: it is a string on its own, and its page may not be in the dump.
+    """
 
     name: str
     start: int
@@ -452,9 +455,8 @@ class _Layout:
                     entry = pointer(array + 8 * number)
                     if not entry:
                         return
-                    name = self.text_at(pointer(entry + name_at))
-                    if name is not None:
-                        yield ModuleSection(name, pointer(entry + value_at))
+                    name = self.text_at(pointer(entry + name_at)) or ""
+                    yield ModuleSection(name, pointer(entry + value_at))
                 raise TargetError(f"it claims more than {MAX_SECTIONS} sections")
 
             return read_group
@@ -472,9 +474,8 @@ class _Layout:
                 raise TargetError(f"it claims {count} sections")
             data = self.kernel.read(address + first, count * size)
             for at in range(0, len(data), size):
-                name = self.text_at(struct.unpack_from("<Q", data, at + name_at)[0])
-                if name is not None:
-                    yield ModuleSection(name, struct.unpack_from("<Q", data, at + address_at)[0])
+                name = self.text_at(struct.unpack_from("<Q", data, at + name_at)[0]) or ""
+                yield ModuleSection(name, struct.unpack_from("<Q", data, at + address_at)[0])
 
         return read_array
 

@@ -15,6 +15,7 @@ from kplug.commands.mod import MOD
 from kplug.errors import TargetError
 from kplug.render.text import TextRenderer
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.module_images import LoadedImages
 from kplug.runtime.modules import Module
 from kplug.runtime.other_code import other_code
 from kplug.runtime.session import session_of
@@ -200,3 +201,23 @@ def test_a_page_of_the_kernels_data_that_is_not_in_the_dump(session: Session, ke
     for address in (0xFFFFFFFFC0000000, 0xFFFFFFFFC0400100, 0xFFFFFFFFFE000000):
         assert session.resolver.where(address).layers
     list(MOD.run(session, MOD.parser("kmod").parse_args([])))
+
+
+def test_section_names_that_are_not_in_the_dump(dumps: DumpSet, session: Session, kernel: Kernel) -> None:
+    """The section is there without its name; a debug file of that build gives it back."""
+    loop = _module(kernel)
+    text = next(number for number, section in enumerate(loop.all_sections) if section.name == ".text")
+    kind = kernel.prog.type("struct module_sect_attr")
+    first = (loop.number("sect_attrs") or 0) + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "attrs")
+    name = first + text * (kind.size or 0) + drgn.offsetof(kind, "battr.attr.name")
+    patch(kernel, name, struct.pack("<Q", 0xFFFFFFFFFF000000))
+    address = loop.memory[0].start + 0x10
+    (annotation,) = session.where(hex(address))
+    assert annotation.first(model.SECTION).name == "(name not in memory)"  # type: ignore[union-attr]
+    assert annotation.first(model.GAP) is None
+    assert any("not all names of the sections of module loop" in warning for warning in annotation.warnings)
+    placed = LoadedImages(kernel, [str(dumps.files.debug_modules)]).placed(_module(kernel))
+    piece = placed.piece(address)
+    assert piece is not None
+    assert piece.section is not None
+    assert piece.section.name == ".text"
