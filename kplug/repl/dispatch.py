@@ -25,7 +25,7 @@ from kplug.render.show import Renderer
 from kplug.repl.builtin import PromptCommand
 from kplug.repl.chunks import chunks
 from kplug.repl.frames import FRAME_COMMANDS
-from kplug.repl.output import Screen
+from kplug.repl.output import Screen, shell_words, waited_for
 from kplug.repl.python import Python, exception_line, exception_text, is_assignment, is_python
 
 if TYPE_CHECKING:
@@ -119,6 +119,10 @@ class Prompt:
             self.complain(f"internal error: {exception_line(error)} (KPLUG_TRACEBACK=1 shows where)")
             return Status.UNUSABLE
 
+    def interrupted(self) -> None:
+        """After a KeyboardInterrupt out of a line: one out of exec("text") would have Python end itself by SIGINT."""
+        exec("")  # which running another text undoes
+
     def complain(self, message: str) -> None:
         """One line on standard error."""
         sys.stdout.flush()
@@ -183,8 +187,9 @@ class Prompt:
 
     def _shell(self, command: str) -> Status:
         sys.stdout.flush()
-        words = [os.environ.get("SHELL") or "/bin/sh"]
-        status = subprocess.call([*words, "-c", command] if command else words)
+        status = waited_for(
+            subprocess.Popen(shell_words(command) if command else [os.environ.get("SHELL") or "/bin/sh"])
+        )
         return Status.ANSWERED if status == 0 else Status.NOT_ALL_ANSWERED
 
     def _drgn_command(self, command: str) -> Status:

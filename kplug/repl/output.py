@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from kplug.commands.words import Line
 from kplug.errors import InputError
@@ -67,7 +67,7 @@ class _Pipeline:
     def __init__(self, command: str, environment: dict[str, str] | None = None) -> None:
         sys.stdout.flush()
         self._process = subprocess.Popen(
-            command, shell=True, stdin=subprocess.PIPE, text=True, errors="backslashreplace", env=environment
+            shell_words(command), stdin=subprocess.PIPE, text=True, errors="backslashreplace", env=environment
         )
 
     @property
@@ -81,12 +81,21 @@ class _Pipeline:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._input.close()
-        # Ctrl-C while it runs is its own affair.
-        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._process.wait()
-        finally:
-            signal.signal(signal.SIGINT, former)
+        waited_for(self._process)
+
+
+def shell_words(command: str) -> list[str]:
+    """The program that runs a command line. A shell that died of Ctrl-C before `less` does would leave it behind."""
+    return ["/bin/sh", "-c", f"trap : INT\n{command}"]
+
+
+def waited_for(process: subprocess.Popen[Any]) -> int:
+    """The exit status of a program that has the terminal; Ctrl-C is its own affair."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 class _Paged:

@@ -26,6 +26,7 @@ class Plain:
                 if text.strip():
                     self._prompt.run_all(text.split("\n"))
             except KeyboardInterrupt:
+                self._prompt.interrupted()
                 print(flush=True)
             except Leave as leave:
                 return leave.status or 0

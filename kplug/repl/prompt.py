@@ -83,6 +83,7 @@ class Terminal:
                     with self._prompt.lock:
                         self._prompt.run_all(text.split("\n"))
                 except KeyboardInterrupt:
+                    self._prompt.interrupted()
                     sys.stdout.write("\n" if running else "")
                 except EOFError:
                     return 0

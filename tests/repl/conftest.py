@@ -41,9 +41,10 @@ def prompt(folder: Path) -> Iterator[Callable[..., Terminal]]:
     """Opens the prompt on the dump, and waits for it."""
     with contextlib.ExitStack() as stack:
 
-        def opened(**options: Any) -> Terminal:
+        def opened(prompt: str = PROMPT, **options: Any) -> Terminal:
             person = stack.enter_context(terminal("-c", "vmcore", "-s", "vmlinux", folder=folder, **options))
-            person.sees(PROMPT)
+            person.prompt = prompt
+            person.is_asked()
             return person
 
         yield opened

@@ -13,16 +13,18 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+KPLUG = (sys.executable, "-m", "kplug")
 TIMEOUT = 8.0
 
 # Colours, cursor movements, window titles; and what else a terminal does not show.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>78]|[\r\x07\x08]")
 _FORWARD = re.compile(r"\x1b\[(\d*)C")
-PROMPT = r"kplug>"
+# The prompt with the toolbar below it: ready for what is typed. And where there is no toolbar.
+PROMPT, PLAIN_PROMPT = r"kplug>\s+vmcore", r"kplug> "
 CTRL_C, CTRL_D, CTRL_Z, CTRL_R, TAB, ENTER, UP = "\x03", "\x04", "\x1a", "\x12", "\t", "\r", "\x1b[A"
 
 
@@ -35,6 +37,7 @@ class Terminal:
         self.raw = b""
         self._seen = 0
         self.status: int | None = None
+        self.prompt = PROMPT
 
     @property
     def shown(self) -> str:
@@ -57,19 +60,28 @@ class Terminal:
                 said = re.sub(r"\n\s*\n", "\n", shown[self._seen :])
                 raise AssertionError(f"{pattern!r} is not to be seen in:\n{said}")
 
+    def is_asked(self) -> str:
+        """Wait for the prompt."""
+        return self.sees(self.prompt)
+
     def enters(self, line: str, pattern: str) -> str:
         """Type a line, and wait for the pattern and the next prompt; returns all of it."""
         self.type(line + ENTER)
-        return self.sees(pattern) + self.sees(PROMPT)
+        return self.sees(pattern) + self.is_asked()
 
     def ends(self, timeout: float = TIMEOUT) -> int:
         """Wait for the end; returns the exit status."""
         deadline = time.monotonic() + timeout
         while self._more(deadline):
             pass
-        if self.status is None:
-            _, status = os.waitpid(self.pid, 0)
-            self.status = os.waitstatus_to_exitcode(status)
+        while self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                raise AssertionError(f"it does not end:\n{self.shown[-2000:]}")
+            else:
+                time.sleep(0.02)
         return self.status
 
     def _more(self, deadline: float) -> bool:
@@ -88,10 +100,15 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(
-    *words: str, folder: Path, environment: Mapping[str, str] | None = None, rows: int = 40, columns: int = 120
+    *words: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    rows: int = 40,
+    columns: int = 120,
+    program: Sequence[str] = KPLUG,
 ) -> Iterator[Terminal]:
-    """kplug on a terminal, with `words`, in `folder`; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "kplug", *words]
+    """A program on a terminal, with `words`, in `folder`; killed at the end if it still runs."""
+    command = [*program, *words]
     variables = environment_of(folder, environment)
     pid, file = pty.fork()
     if pid == 0:

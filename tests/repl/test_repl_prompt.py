@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import CTRL_C, CTRL_D, CTRL_R, CTRL_Z, ENTER, PROMPT, TAB, UP, Terminal, terminal
+from terminal import CTRL_C, CTRL_D, CTRL_R, CTRL_Z, ENTER, KPLUG, PLAIN_PROMPT, TAB, UP, Terminal, terminal
 
 from kplug.commands import COMMANDS
 
@@ -59,7 +58,7 @@ def test_python_of_many_lines_and_where_in_it_an_error_is(prompt: Prompt) -> Non
     person.sees(r"   \.\.\.")
     person.type("return 1 / number" + ENTER)  # indented by the prompt
     person.type(ENTER)
-    person.sees(PROMPT)
+    person.is_asked()
     person.enters("ratio(4)", r"^0\.25$")
     error = person.enters("ratio(0)", r"^ZeroDivisionError: division by zero$")
     assert re.search(r"line 2, in ratio\n\s+return 1 / number", error)
@@ -100,7 +99,7 @@ def test_threads_are_selected_by_pid_and_by_cpu(prompt: Prompt) -> None:
 
 def test_the_toolbar_says_what_is_looked_at(prompt: Prompt) -> None:
     person = prompt(columns=200)
-    person.sees(r"vmcore vmcore  6\.1\.0-\S+  KASLR \+0x[0-9a-f]+")
+    assert re.search(r"vmcore vmcore  6\.1\.0-\S+  KASLR \+0x[0-9a-f]+", person.shown)
     person.sees(r"CPU 0  PID 0 swapper/0  #0 \w+")  # what must be read comes later
     person.type("frame 3" + ENTER)
     person.sees(r"PID 0 swapper/0  #3 \w+")
@@ -129,7 +128,7 @@ def test_tab_completes_what_is_certain(prompt: Prompt) -> None:
     for typed, becomes in _COMPLETED.items():
         person.type(typed + TAB + CTRL_C)  # on Ctrl-C the line is written once more, as it is
         person.sees(re.escape(becomes) + r"\s")
-        person.sees(PROMPT)
+        person.is_asked()
 
 
 def test_tab_offers_symbols_that_are_only_like_what_was_typed(prompt: Prompt) -> None:
@@ -137,7 +136,7 @@ def test_tab_offers_symbols_that_are_only_like_what_was_typed(prompt: Prompt) ->
     person.type("kwhere scdclkcpu" + TAB)
     person.sees(r"sched_clock_cpu")
     person.type(CTRL_C + "kwhere runqueues@" + TAB)
-    person.sees(r"^ ?0 *\n ?1 *$")
+    person.sees(r"\b0 *\n *1 *$")
 
 
 def test_every_command_is_offered_and_has_help(prompt: Prompt) -> None:
@@ -159,37 +158,32 @@ def test_ctrl_c_gives_the_prompt_back(prompt: Prompt) -> None:
     person.type("half a line")
     person.sees("half a line")
     person.type(CTRL_C)
-    person.sees(PROMPT)
+    person.is_asked()
     person.type('exec(\'print("run" + "ning")\\nwhile True: pass\')' + ENTER)
     person.sees(r"^running$")
     person.type(CTRL_C)
-    person.sees(PROMPT)
+    person.is_asked()
     person.type('exec(\'print("read" + "ing")\\nwhile True: prog.read(prog["init_task"].address_, 8)\')' + ENTER)
     person.sees(r"^reading$")
     person.type(CTRL_C)
-    person.sees(PROMPT)
+    person.is_asked()
     person.type("ksym -p '' | (sleep 1; echo star''ted; cat >/dev/null; sleep 60)" + ENTER)
     person.sees(r"^started$")
     person.type(CTRL_C)
-    person.sees(PROMPT)
+    person.is_asked()
     person.enters("1 + 1", r"^2$")
     assert "Traceback" not in person.shown
 
 
-def test_ctrl_z_stops_and_the_session_goes_on(prompt: Prompt) -> None:
-    person = prompt()
-    person.type(CTRL_Z)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(person.pid, os.WUNTRACED | os.WNOHANG)
-        if pid:
-            assert os.WIFSTOPPED(status)
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("it did not stop")
-    os.kill(person.pid, signal.SIGCONT)
-    person.enters("1 + 1", r"^2$")
+@pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="no bash")
+def test_ctrl_z_stops_and_the_session_goes_on(folder: Path) -> None:
+    with terminal(folder=folder, program=("/bin/bash", "--norc", "--noprofile", "-i")) as person:
+        person.type(" ".join((*KPLUG, "-c", "vmcore", "-s", "vmlinux")) + ENTER)
+        person.is_asked()
+        person.type(CTRL_Z)
+        person.sees(r"Stopped")
+        person.type("fg" + ENTER)
+        person.enters("1 + 1", r"^2$")
 
 
 @pytest.mark.parametrize("leave", [CTRL_D, "quit" + ENTER, "exit" + ENTER, "q" + ENTER, "quit()" + ENTER])
@@ -207,6 +201,7 @@ def test_the_history_is_kept_for_the_next_session_and_for_its_owner(prompt: Prom
     first.enters("kwhere -b schedule", r"sched\.text")
     first.type("if True:" + ENTER + "print('many lines')" + ENTER + ENTER)
     first.sees(r"^many lines$")
+    first.is_asked()
     first.type(CTRL_D)
     assert first.ends() == 0
     file = folder / "state" / "kplug" / "history"
@@ -216,7 +211,7 @@ def test_the_history_is_kept_for_the_next_session_and_for_its_owner(prompt: Prom
     second.type(UP)
     second.sees(r"print\('many lines'\)")
     second.type(CTRL_C)
-    second.sees(PROMPT)
+    second.is_asked()
     second.type(CTRL_R + "sched")
     second.sees(r"kwhere -b schedule")
     second.type(ENTER + ENTER)
@@ -263,7 +258,7 @@ def test_ctrl_c_in_the_pager(prompt: Prompt) -> None:
     person.type(CTRL_C)
     time.sleep(0.2)
     person.type("q")
-    person.sees(PROMPT)
+    person.is_asked()
     person.enters("1 + 1", r"^2$")
 
 
@@ -281,7 +276,7 @@ def test_colours_are_for_who_wants_them(prompt: Prompt) -> None:
 
 
 def test_a_terminal_that_can_do_nothing(prompt: Prompt) -> None:
-    person = prompt(environment={"TERM": "dumb"})
+    person = prompt(PLAIN_PROMPT, environment={"TERM": "dumb"})
     person.enters("kwhere -b schedule", r"\[text > sched\.text\]")
     person.type("for n in range(2):" + ENTER)
     person.sees(r"   \.\.\.")
@@ -290,10 +285,10 @@ def test_a_terminal_that_can_do_nothing(prompt: Prompt) -> None:
     person.type('exec(\'print("run" + "ning")\\nwhile True: pass\')' + ENTER)
     person.sees(r"^running$")
     person.type(CTRL_C)
-    person.sees(PROMPT)
+    person.is_asked()
     person.enters("1 + 1", r"^2$")
     person.type(CTRL_D)
-    assert person.ends() == 0
+    assert person.ends() == 0, person.shown
     assert b"\x1b" not in person.raw
 
 
