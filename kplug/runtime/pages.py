@@ -245,22 +245,23 @@ class Pages:
 
     def _head_of(self, pfn: int, data: bytes, flags: int) -> int:
         """The first page of a compound page."""
-        link = None
         if self._compound is None:  # d50569612c29 (7.1) made it compound_info
             with reading(f"the compound page of page frame {pfn:#x}"):
                 page = drgn.Object(self._kernel.prog, "struct page *", self.base + pfn * self.size)
-                return (int(compound_head(page).value_()) - self.base) // self.size
-        link = _word(data, self._compound)
-        if not link & 1:
-            # The head itself, or a page whose struct page is shared with the head's (e7d324850bfc, 5.18).
-            following = _word(self.raw(pfn, 2), self.size + self._compound)
-            link = following if following & 1 else self.base + pfn * self.size | 1
-        distance, rest = divmod(link - 1 - self.base, self.size)
-        if rest or not 0 <= distance <= pfn:
+                address: int = compound_head(page).value_()
+        else:
+            link = _word(data, self._compound)
+            if not link & 1:
+                # The head itself, or a page whose struct page is shared with the head's (e7d324850bfc, 5.18).
+                following = _word(self.raw(pfn, 2), self.size + self._compound)
+                link = following if following & 1 else self.base + pfn * self.size | 1
+            address = link - 1
+        head, rest = divmod(address - self.base, self.size)
+        if rest or not 0 <= head <= pfn:
             raise TargetError(
-                f"the struct page of page frame {pfn:#x} is corrupted: its head is said to be at {link - 1:#x}"
+                f"the struct page of page frame {pfn:#x} is corrupted: its head is said to be at {address:#x}"
             )
-        return distance
+        return head
 
     def _compound_order(self, head: int) -> int:
         if self._order is None:
