@@ -120,7 +120,7 @@ class Command:
     """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
 
     `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the command's
-    name; `takes_symbols` says that its words complete as symbols. `words` is the name of the argument that holds words
+    name; `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded modules. `words` is the name of the argument that holds words
     that are asked about, "" if there is none; a front end may give an iterator (at the shell `-` stands for those on
     standard input).
     """
@@ -132,6 +132,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Session, argparse.Namespace], Iterator[Output]]
     takes_symbols: bool = False
+    takes_modules: bool = False
     words: str = ""
 
     @property

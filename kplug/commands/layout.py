@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
@@ -11,6 +11,7 @@ from kplug.errors import UsageError
 from kplug.image.layout import section_to_segment_mapping
 
 if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
     from kplug.linker.regions import Gap, Region, RegionTree
     from kplug.session import Session
 
@@ -21,8 +22,27 @@ def _hex(number: int | None) -> Hex | None:
     return None if number is None else Hex(number)
 
 
+def _asked_images(session: Session, names: Sequence[str]) -> Iterator[PlacedImage | Problem]:
+    """The images of those names; without any, those that the user gave: a kernel has a hundred modules besides."""
+    if not names:
+        yield from session.images.given
+    for name in names:
+        found = session.images.named(name)
+        if found is None:
+            found = next((placed for placed in session.images.given if placed.image.name == name), None)
+        yield found if found is not None else Problem(f"{name}: no image of that name is here")
+
+
+def _add_images_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="a module (default: the images that were given)")
+    add_json_argument(parser)
+
+
 def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    for placed in session.images:
+    for placed in _asked_images(session, arguments.images):
+        if isinstance(placed, Problem):
+            yield placed
+            continue
         image = placed.image
         if not image.sections:
             yield Problem(f"{image.path}: has no section headers")
@@ -66,10 +86,11 @@ def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
 
 
 def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    for placed in session.images:
+    given = session.images.given
+    for placed in given:
         image = placed.image
         if not image.segments:
-            if placed is session.images[0]:
+            if placed is given[0]:
                 yield Problem(f"{image.path}: has no program headers")
             continue  # a module never has
         rows = []
@@ -104,7 +125,7 @@ def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Outpu
 
 
 def _title(session: Session, path: str) -> str:
-    return path if len(session.images) > 1 else ""
+    return path if len(session.images.given) > 1 else ""
 
 
 def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -184,10 +205,11 @@ def _add_regions_arguments(parser: argparse.ArgumentParser) -> None:
 
 SECTIONS = Command(
     name="sections",
+    takes_modules=True,
     summary="the image's sections, where they are now",
     description="List the sections as readelf names them, with runtime and link addresses and their segments.",
-    examples=(("", "the table"), ("--json", "for a script")),
-    add_arguments=add_json_argument,
+    examples=(("", "the table"), ("ext4", "those of a loaded module"), ("--json", "for a script")),
+    add_arguments=_add_images_argument,
     run=_sections,
 )
 SEGMENTS = Command(

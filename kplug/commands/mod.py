@@ -194,6 +194,7 @@ def _holding(session: Session, source: ModuleSource, word: str) -> LoadedModule:
 
 MOD = Command(
     name="mod",
+    takes_modules=True,
     summary="the loaded modules, their memory and sections",
     description="""List the loaded modules as lsmod does, with where they are and where their symbols come from; or one
 module's memory and sections. Without a debug file a section ends where the next begins: the kernel keeps no sizes.""",

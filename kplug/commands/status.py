@@ -38,13 +38,20 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         "python": ".".join(map(str, sys.version_info[:3])),
         **session.host_facts,
         **({"target": session.target.description()} if session.target is not None else {}),
-        "images": [_image_facts(placed) for placed in session.images],
+        "images": [_image_facts(placed) for placed in session.images.given],
+        **_loaded_facts(session),
         "missing": [
             {"what": missing.what, "cost": missing.cost, "remedy": missing.remedy} for missing in session.missing
         ],
         "warnings": list(session.warnings),
     }
     yield Facts("kplug.status/1", facts)
+
+
+def _loaded_facts(session: Session) -> dict[str, Any]:
+    """How many modules the kernel has loaded, beyond the images that were given; kmod lists them."""
+    loaded = len(session.images) - len(session.images.given)
+    return {"loaded_modules": loaded} if loaded else {}
 
 
 def _image_facts(placed: PlacedImage) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class Images(Sequence["PlacedImage"]):
         """The vmlinux, or None."""
         return next((placed for placed in self._images if not placed.image.is_module), None)
 
+    @property
+    def given(self) -> Sequence[PlacedImage]:
+        """The images that the user gave: without the modules that a kernel has loaded besides."""
+        return self._images
+
     def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
         """The image that holds a runtime address, and the piece of it; None if none does."""
         for placed in self._images:

@@ -153,7 +153,7 @@ class Completer:
             yield from (Found(cpu, len(stem)) for cpu in self._cpus() if cpu.startswith(stem))
         elif command.name == "help":
             yield from (Found(each, len(last)) for each in self._prompt.commands if each.startswith(last))
-        elif command.name == "mod":
+        elif command.takes_modules:
             yield from (Found(each, len(last)) for each in self._modules() if each.startswith(last))
         elif _choices(self._prompt.parser(command)):
             choices = _choices(self._prompt.parser(command))
