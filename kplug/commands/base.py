@@ -119,10 +119,10 @@ class Parser(argparse.ArgumentParser):
 class Command:
     """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
 
-    `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the command's
-    name; `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded modules. `words` is the name of the argument that holds words
-    that are asked about, "" if there is none; a front end may give an iterator (at the shell `-` stands for those on
-    standard input).
+    `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the
+    command's name; `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded
+    modules. `words` is the name of the argument that holds words that are asked about, "" if there is none; a front
+    end may give an iterator (at the shell `-` stands for those on standard input).
     """
 
     name: str
