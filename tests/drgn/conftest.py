@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ sys.path.append(str(_HERE.parents[2] / "vm-images"))
 
 if TYPE_CHECKING:
     import drgn
-    from prompt import Prompt
+    from drgn_prompt import Prompt
     from vmimages import DumpSet
 
 
@@ -27,26 +26,11 @@ def dumped(request: pytest.FixtureRequest) -> DumpSet:
     return dumps(request.param, ("elf",), quiet=True)
 
 
-def opened(dumped: DumpSet) -> drgn.Program:
-    """The dump, without debug information."""
-    import drgn
-
-    prog = drgn.Program()
-    prog.set_core_dump(str(dumped.paths["elf"]))
-    return prog
-
-
-def load_debug_info(prog: drgn.Program, dumped: DumpSet) -> None:
-    """Give drgn the vmlinux, and no module's debug information."""
-    import drgn
-
-    with contextlib.suppress(drgn.MissingDebugInfoError):
-        prog.load_debug_info([str(dumped.files.vmlinux)])
-
-
 @pytest.fixture(scope="session")
 def prog(dumped: DumpSet) -> drgn.Program:
     """The dump with the debug information of its vmlinux, as `drgn -c DUMP -s VMLINUX` has it."""
+    from drgn_dump import load_debug_info, opened
+
     prog = opened(dumped)
     load_debug_info(prog, dumped)
     return prog
@@ -55,7 +39,7 @@ def prog(dumped: DumpSet) -> drgn.Program:
 @pytest.fixture(scope="module")
 def prompt(dumped: DumpSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prompt]:
     """drgn's own command line on the dump, at its prompt."""
-    from prompt import Prompt
+    from drgn_prompt import Prompt
 
     words = ["-q", "-c", str(dumped.paths["elf"]), "-s", str(dumped.files.vmlinux)]
     with Prompt(words, tmp_path_factory.mktemp("home")) as prompt:
