@@ -12,7 +12,7 @@ from kplug.repl.toolbar import Toolbar
 
 class _Selection:
     def __init__(self, comm: str, runs: bool = False) -> None:
-        self.thread = SimpleNamespace(tid=7, comm=comm, cpu=1, crashed=True)
+        self.thread = SimpleNamespace(tid=7, comm=comm, cpu=1, crashed=True, task=object())
         self._runs = runs
 
     @property
