@@ -266,12 +266,19 @@ def _lines(stream: TextIO | None) -> Iterator[str]:
             line = stream.readline(2 * MAX_LENGTH)
 
 
+# Options that place or refine the files of a kernel without memory, and what they are where they are not given.
+_FILES_ONLY: dict[str, object] = {"kaslr": "auto", "module": [], "lds": None, "map": None}
+
+
 def _session(arguments: argparse.Namespace) -> Session:
     return _memory_session(arguments) if arguments.core or arguments.qemu else _file_session(arguments)
 
 
 def _memory_session(arguments: argparse.Namespace) -> Session:
     """A kernel that has memory: a vmcore, a guest."""
+    for option, value in _FILES_ONLY.items():
+        if getattr(arguments, option) != value:
+            raise UsageError(f"kplug: --{option} goes with files alone: memory tells where things are")
     request = _request(arguments)
     from kplug.runtime.session import open_session
 
@@ -280,6 +287,8 @@ def _memory_session(arguments: argparse.Namespace) -> Session:
 
 def _request(arguments: argparse.Namespace) -> Request:
     """What the options name. UsageError without drgn."""
+    if arguments.core and arguments.qemu:
+        raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
     try:
         from kplug.runtime.opening import Request
     except ImportError:
@@ -295,8 +304,6 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 def _prompt(arguments: argparse.Namespace) -> int:
     """The prompt, a script on standard input, or the commands of -e. Returns the exit status."""
-    if arguments.core and arguments.qemu:
-        raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
     if not arguments.core and not arguments.qemu and not os.access(_MEMORY, os.R_OK):
         if not os.path.exists(_MEMORY):
             raise UsageError(
