@@ -30,4 +30,4 @@ def test_where_there_is_no_running_kernel_to_read_there_is_help(
     assert cli.main([]) == 0
     assert capsys.readouterr().out.startswith("usage: kplug ")
     assert cli.main(["-e", "kwhere"]) == 2
-    assert "the running kernel cannot be read here" in capsys.readouterr().err
+    assert "memory cannot be read" in capsys.readouterr().err
