@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from terminal import seconds_until_ready
+from bench_terminal import seconds_until_ready
 from whole_commands import Runs, measure
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from opened_dumps import first_bytes
-from test_opening import dump, vmlinux
+from test_opening_dumps import dump, vmlinux
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
