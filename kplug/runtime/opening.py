@@ -24,7 +24,7 @@ from kplug.runtime.progress import waiting
 from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.slide import Checker
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "x86_64": drgn.Architecture.X86_64,
     "i386": drgn.Architecture.I386,
     "aarch64": drgn.Architecture.AARCH64,
@@ -37,7 +37,7 @@ _ARCHITECTURES = {
 # drgn imports its plug-ins when the first target is set. Its own add commands to its prompt, and take longer to
 # import than a dump to open. Those of others, which may find debug information, are loaded.
 _UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
-_PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
+PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
 # Makes drgn look through the page tables itself, where libkdumpfile would.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
 _PAGE_BYTES = 4096
@@ -102,7 +102,7 @@ def open_kernel(request: Request) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if that cannot be."""
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_vmlinux(request.symbols[0]) if request.symbols else None
-    with _heard() as messages, _switched(_PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
+    with heard() as messages, switched(PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
         if request.core is not None:
             target = _open_core(request.core, given, image)
         elif request.qemu is not None:
@@ -140,13 +140,13 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
 
     def opened(vmcoreinfo: str | None) -> drgn.Program:
         # An ELF file says all that drgn wants to know; of the other formats drgn asks a library that may not know.
-        architecture = _ARCHITECTURES.get(machine or "") if header.format != dump_header.ELF else None
+        architecture = ARCHITECTURES.get(machine or "") if header.format != dump_header.ELF else None
         platform = drgn.Platform(architecture) if architecture is not None else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
         if not header.cut:
             prog.set_core_dump(path)
             return prog
-        with _switched(_PAGE_TABLE_SWITCH, "1"):
+        with switched(_PAGE_TABLE_SWITCH, "1"):
             prog.set_core_dump(path)
         _leave_out_cut_pages(prog, header)
         return prog
@@ -304,7 +304,7 @@ def _open_running(given: str | None) -> _Target:
 
 def _open_guest(address: str, given: str | None, image: KernelImage | None) -> _Target:
     guest = ask(address)
-    if image is not None and guest.machine in _ARCHITECTURES and image.machine != guest.machine:
+    if image is not None and guest.machine in ARCHITECTURES and image.machine != guest.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
     target = _Target(address, drgn.Program(vmcoreinfo=given), f"QEMU guest {address}")
     try:
@@ -364,11 +364,11 @@ def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) 
         _check(target, info, image, main.build_id.hex() if main.build_id else None)
         if not main.build_id and image.build_id:
             main.build_id = bytes.fromhex(image.build_id)
-        _try_file(main, image.path)
+        try_file(main, image.path)
         if main.wants_debug_file():
             separate = image.symbols_path
             if separate != image.path:
-                _try_file(main, separate)
+                try_file(main, separate)
     if main.wants_debug_file():
         # By build ID, beside the installed kernels, and from debuginfod, which may take its time.
         try:
@@ -386,7 +386,7 @@ def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) 
     return image
 
 
-def _try_file(main: drgn.Module, path: str) -> None:
+def try_file(main: drgn.Module, path: str) -> None:
     """Let drgn use a file that was found to be right."""
     try:
         # drgn asks of the file no more than its DWARF; one without it still has symbols.
@@ -477,7 +477,7 @@ def load_modules(prog: drgn.Program, files: Sequence[str] = ()) -> tuple[str, ..
     missing, one line each. `files` are tried first. May take seconds; Ctrl-C raises KeyboardInterrupt. TargetError
     where the list of modules cannot be read.
     """
-    with _heard() as messages:
+    with heard() as messages:
         try:
             waiting("loading the modules' debug information", lambda: prog.load_debug_info(files, default=True))
         except drgn.MissingDebugInfoError:
@@ -532,7 +532,7 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
+def heard() -> Iterator[list[str]]:
     """What drgn logs inside is put into the list, without what says nothing, instead of on standard error."""
     messages: list[str] = []
     logger, listener = logging.getLogger("drgn"), _Listener(messages)
@@ -547,7 +547,7 @@ def _heard() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _switched(name: str, value: str) -> Iterator[None]:
+def switched(name: str, value: str) -> Iterator[None]:
     """One of drgn's switches, set inside, unless the user has set it."""
     if name in os.environ:
         yield

@@ -14,6 +14,14 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 1.0
 _REDRAW_SECONDS = 0.1
 _BAR_WIDTH = 24
+# Whether work may go on in a thread of its own: not in a debugger that answers in its own thread alone (gdb).
+_threads = True
+
+
+def without_threads() -> None:
+    """Let `waiting` work in the calling thread, for as long as this process lives."""
+    global _threads
+    _threads = False
 
 
 class Progress:
@@ -57,7 +65,7 @@ def waiting(what: str, work: Callable[[], T]) -> T:
 
     KeyboardInterrupt leaves the work to itself: what it was done for must not be used any more.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _threads or threading.current_thread() is not threading.main_thread():
         return work()
     outcome: list[Any] = []
     failure: list[BaseException] = []
