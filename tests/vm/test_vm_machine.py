@@ -20,9 +20,9 @@ from vmimages.progress import Progress, size_text
 from vmimages.truth import GroundTruth, collect
 
 
-def files(root: Path) -> KernelFiles:
+def files(root: Path, arch: str = "amd64") -> KernelFiles:
     return KernelFiles(
-        name="amd64-6.1", arch="amd64", release="r", version="v", build_id="00", root=root, vmlinux=root / "vmlinux",
+        name=f"{arch}-6.1", arch=arch, release="r", version="v", build_id="00", root=root, vmlinux=root / "vmlinux",
         vmlinuz=root / "vmlinuz", config=root / "config", system_map=root / "System.map", modules=root / "modules",
         debug_modules=root / "debug-modules", busybox=root / "busybox",
     )  # fmt: skip
@@ -36,12 +36,25 @@ def test_command_line(tmp_path: Path) -> None:
     # Nothing listens on a network, and no comma of a path splits an option.
     assert not any("host=" in word for word in words)
     assert any(word.endswith(f"path={tmp_path}/a,,b/gdb.sock") for word in words)
-    assert "nokaslr" not in options.kernel_command_line(Options())
-    assert "nokaslr" in options.kernel_command_line(Options(kaslr=False)).split()
-    assert "pti=on" in options.kernel_command_line(Options(pti=True)).split()
+    assert "nokaslr" not in options.kernel_command_line(Options(), "amd64")
+    assert "nokaslr" in options.kernel_command_line(Options(kaslr=False), "amd64").split()
+    assert "pti=on" in options.kernel_command_line(Options(pti=True), "amd64").split()
     on_tcp = options.command(Options(gdb="tcp", paused=True), files(tmp_path), tmp_path / "i", tmp_path)
     assert any("host=127.0.0.1,port=0" in word for word in on_tcp)
     assert "-S" in on_tcp
+
+
+def test_command_line_of_another_architecture(tmp_path: Path) -> None:
+    words = options.command(Options(pti=True), files(tmp_path, "arm64"), tmp_path / "i", tmp_path)
+    assert words[0] == "qemu-system-aarch64"
+    assert "virt" in words
+    assert {"console=ttyAMA0", "kpti=on"} <= set(words[words.index("-append") + 1].split())
+    chosen = options.command(Options(cpu="cortex-a72"), files(tmp_path, "arm64"), tmp_path / "i", tmp_path)
+    assert chosen[chosen.index("-cpu") + 1] == "cortex-a72"
+    with pytest.raises(VMError, match="LA57"):
+        Options(la57=True).check("arm64")
+    with pytest.raises(VMError, match="no machine to boot m68k"):
+        options.command(Options(), files(tmp_path, "m68k"), tmp_path / "i", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +63,7 @@ def test_command_line(tmp_path: Path) -> None:
 )
 def test_options_that_make_no_sense(wrong: Options) -> None:
     with pytest.raises(VMError):
-        wrong.check()
+        wrong.check("amd64")
 
 
 def test_run_dirs(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +189,12 @@ def test_truth(tmp_path: Path) -> None:
 
 
 def test_errors_are_one_line(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["fetch", "nope"], ["boot", "arm64-6.12"], ["list", "--", "x"], ["boot", "amd64-6.1", "--cpus", "0"]):
+    for words in (
+        ["fetch", "nope"],
+        ["boot", "arm64-6.12", "--la57"],
+        ["list", "--", "x"],
+        ["boot", "amd64-6.1", "--cpus", "0"],
+    ):
         assert main(words) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     for words in ([], ["nope"], ["boot"]):

@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--memory", type=int, default=256, metavar="MB")
     sub.add_argument("--cpus", type=int, default=2, metavar="N")
     sub.add_argument("--pti", action="store_true", help="page-table isolation on")
+    sub.add_argument("--cpu", metavar="MODEL", help="QEMU's name of the CPU; the widest that it can be by default")
 
     sub = add("truth", _truth, "boot a kernel and write down what it says about its addresses")
     sub.add_argument("name", metavar="NAME")
@@ -132,6 +133,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nokaslr", dest="kaslr", action="store_false", help="no KASLR")
     parser.add_argument("--pti", action="store_true", help="page-table isolation on")
     parser.add_argument("--la57", action="store_true", help="five levels of page tables")
+    parser.add_argument("--cpu", metavar="MODEL", help="QEMU's name of the CPU; the widest that it can be by default")
     parser.add_argument("--spin", type=int, metavar="CPU", help="keep this CPU busy in user mode")
     parser.add_argument("--gdb", choices=("unix", "tcp"), default=default.gdb, help="what the gdb stub listens on")
     parser.add_argument("-S", "--paused", action="store_true", help="stop before the first instruction")
@@ -210,7 +212,7 @@ def _boot(arguments: argparse.Namespace) -> int:
 
 
 def _dump(arguments: argparse.Namespace) -> int:
-    options = {"memory": arguments.memory, "cpus": arguments.cpus, "pti": arguments.pti}
+    options = {name: getattr(arguments, name) for name in ("memory", "cpus", "pti", "cpu")}
     if arguments.output is not None:
         if len(arguments.format) != 1:
             raise VMError("-o is for a dump of one --format")

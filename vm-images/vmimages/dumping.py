@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from . import makedumpfile, paths
+from .architectures import architecture
 from .errors import VMError
 from .fetching import KernelFiles, fetch
 from .machine import VM, boot
 from .progress import Progress, size_text
-from .qmp import QMPClient
 from .truth import GroundTruth
 
 LAYOUT = 1
 # The machine whose dumps lie under the kernel's plain name.
-_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "kaslr": True}
+_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "cpu": None, "kaslr": True}
 
 # What QEMU writes itself: its own name of the format, and whether addresses are virtual ones.
 QEMU_FORMATS: dict[str, tuple[str, bool]] = {
@@ -46,11 +46,13 @@ class DumpSet:
     complete: bool  # whether it has every format that the host that made it could write
 
 
-def available(qmp: QMPClient) -> tuple[str, ...]:
-    """The formats that can be had on this host."""
-    known = qmp.dump_formats()
-    own = tuple(name for name, (format, _) in QEMU_FORMATS.items() if format in known)
-    return own + makedumpfile.available()
+def available(vm: VM) -> tuple[str, ...]:
+    """The formats that can be had of this machine on this host."""
+    known, row = vm.qmp.dump_formats(), architecture(vm.files.arch)
+    own = (
+        name for name, (format, paging) in QEMU_FORMATS.items() if format in known and (row.elf_paging or not paging)
+    )
+    return tuple(own) + (makedumpfile.available() if row.is_the_hosts else ())
 
 
 def dump(
@@ -63,8 +65,8 @@ def dump(
     path = path.absolute()
     if format not in FORMATS:
         raise VMError(f"no format {format!r}; there are: {', '.join(FORMATS)}")
-    if format not in available(vm.qmp):
-        raise VMError(f"this host can't write {format}; it can: {', '.join(available(vm.qmp))}")
+    if format not in available(vm):
+        raise VMError(f"this host can't write {format}; it can: {', '.join(available(vm))}")
     progress = Progress(f"{vm.files.name} {format}", quiet=quiet)
     # QEMU and makedumpfile may overwrite in place or refuse to; an unfinished file must not pass for a dump.
     with tempfile.TemporaryDirectory(prefix=".dump.", dir=path.parent) as folder:
@@ -95,6 +97,7 @@ def dumps(
     cpus: int = 2,
     pti: bool = False,
     la57: bool = False,
+    cpu: str | None = None,
     kaslr: bool = True,
 ) -> DumpSet:
     """Dumps of the kernel `name` from the cache, made in one boot if they aren't there; no formats means all.
@@ -102,7 +105,7 @@ def dumps(
     The machine has a CPU in user mode (the last) and one in the kernel (the first).
     """
     files = fetch(name, quiet=quiet)
-    options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "kaslr": kaslr}
+    options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "cpu": cpu, "kaslr": kaslr}
     label = name + "".join(f"-{key}{value}" for key, value in options.items() if value != _DEFAULTS[key])
     place = paths.cache_root() / "dumps" / label
     for wanted in formats:
@@ -129,7 +132,7 @@ def _make(files: KernelFiles, place: Path, formats: Sequence[str], options: dict
     try:
         spin = options["cpus"] - 1 if options["cpus"] > 1 else None
         with boot(files.name, **options, spin=spin, quiet=quiet) as vm:
-            names = tuple(dict.fromkeys(formats)) or available(vm.qmp)
+            names = tuple(dict.fromkeys(formats)) or available(vm)
             vm.truth(temporary / "truth")
             # All dumps are of this moment. QEMU takes the first CPU's page tables for `paging`: were that one in user
             # mode under page-table isolation, these would hold hardly any of the kernel.

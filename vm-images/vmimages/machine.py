@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import initramfs, manifest, options, paths, process, truth
+from .architectures import architecture
 from .control import Control
 from .errors import VMError
 from .fetching import KernelFiles, fetch
@@ -145,16 +146,19 @@ class VM:
 
     def privileges(self) -> list[int]:
         """Each CPU's privilege level: 0 in the kernel, 3 in user mode."""
-        return [int(level) for level in re.findall(r"\bCPL=(\d)", self.monitor("info registers -a"))]
+        row = architecture(self.files.arch)
+        return [row.privilege(found) for found in row.modes.findall(self.monitor("info registers -a"))]
 
     def on_user_page_tables(self) -> list[bool]:
         """For each CPU, whether it uses the page tables that a user program sees under page-table isolation.
 
-        That is bit 12 of CR3 (PTI_USER_PGTABLE_BIT in arch/x86/entry/calling.h). A CPU in the first instructions of the
-        kernel's entry still does.
+        A CPU in the first instructions of the kernel's entry still does. Where QEMU doesn't show the register: False.
         """
-        found = re.findall(r"\bCR3=([0-9a-f]+)", self.monitor("info registers -a"))
-        return [self.options.pti and bool(int(value, 16) & 0x1000) for value in found]
+        row = architecture(self.files.arch)
+        if not self.options.pti or row.user_tables is None:
+            return [False] * self.options.cpus
+        pattern, bit = row.user_tables
+        return [bool(int(value, 16) & bit) for value in pattern.findall(self.monitor("info registers -a"))]
 
     def stop_in_user_mode(self, cpu: int, timeout: float = 20.0) -> None:
         """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;
@@ -267,6 +271,7 @@ def boot(
     kaslr: bool = True,
     pti: bool = False,
     la57: bool = False,
+    cpu: str | None = None,
     paused: bool = False,
     gdb: str = "unix",
     spin: int | None = None,
@@ -282,12 +287,10 @@ def boot(
     With `paused` it comes back before the first instruction: `vm.cont()` and `vm.wait_ready()` go on from there.
     """
     chosen = Options(
-        cpus=cpus, memory=memory, kaslr=kaslr, pti=pti, la57=la57, paused=paused, gdb=gdb, spin=spin, threads=threads,
-        append=tuple(append), modules=tuple(modules), devices=tuple(devices),
+        cpus=cpus, memory=memory, kaslr=kaslr, pti=pti, la57=la57, cpu=cpu, paused=paused, gdb=gdb, spin=spin,
+        threads=threads, append=tuple(append), modules=tuple(modules), devices=tuple(devices),
     )  # fmt: skip
-    chosen.check()
-    if not manifest.find(name).bootable:
-        raise VMError(f"{name} is there for its files; there is no machine to boot it on")
+    chosen.check(manifest.find(name).arch)
     vm = VM(fetch(name, quiet=quiet), chosen, quiet=quiet)
     try:
         if not paused:

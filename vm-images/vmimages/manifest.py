@@ -5,13 +5,14 @@ To add a kernel, add a row to `KERNELS`. Debian 11's would be
 
     Kernel("amd64-5.10", "amd64", (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),)),
 
-A row's name starts with the architecture; files of one that QEMU here can't boot are still fetched.
+A row's name starts with the architecture. To boot one of another, add a row to `architectures.py` too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .architectures import ARCHITECTURES
 from .errors import VMError
 
 
@@ -30,15 +31,19 @@ class Kernel:
     name: str
     arch: str  # Debian's name of the architecture
     sources: tuple[Source, ...]
-    bootable: bool = False
     default: bool = True  # fetched when no name is given
+
+    @property
+    def bootable(self) -> bool:
+        """Whether there is a machine for it; without one its files are still fetched."""
+        return self.arch in ARCHITECTURES
 
 
 BOOKWORM = ("bookworm", "bookworm-security")
 TRIXIE = ("trixie", "trixie-security")
 
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("amd64-6.1", "amd64", (Source(BOOKWORM, "linux-image-cloud-amd64"),), bootable=True),
+    Kernel("amd64-6.1", "amd64", (Source(BOOKWORM, "linux-image-cloud-amd64"),)),
     Kernel(
         "amd64-6.12",
         "amd64",
@@ -46,7 +51,6 @@ KERNELS: tuple[Kernel, ...] = (
             Source(BOOKWORM, "linux-image-6.12-cloud-amd64"),
             Source(TRIXIE, "linux-image-cloud-amd64"),
         ),
-        bootable=True,
     ),
     Kernel(
         "arm64-6.12",
@@ -61,10 +65,9 @@ KERNELS: tuple[Kernel, ...] = (
         "amd64-5.10",
         "amd64",
         (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),),
-        bootable=True,
         default=False,
     ),
-    Kernel("amd64-sid", "amd64", (Source(("sid",), "linux-image-cloud-amd64"),), bootable=True, default=False),
+    Kernel("amd64-sid", "amd64", (Source(("sid",), "linux-image-cloud-amd64"),), default=False),
 )
 
 # Modules that the guest loads when it boots, besides what these depend on. A kernel that has one built in, or not at

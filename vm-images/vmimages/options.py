@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
+from .architectures import Architecture, architecture
 from .errors import VMError
 from .fetching import KernelFiles
-
-QEMU = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,7 @@ class Options:
     kaslr: bool = True
     pti: bool = False  # page-table isolation, as on hardware that needs it
     la57: bool = False  # five levels of page tables
+    cpu: str | None = None  # QEMU's name of the CPU; None: the widest that it can be
     paused: bool = False  # stopped before the first instruction; a debugger or `cont()` lets it go
     gdb: str = "unix"  # a stub on a unix socket, or "tcp" on a free port of 127.0.0.1
     spin: int | None = None  # a CPU to keep busy in user mode once the guest is ready
@@ -29,8 +29,10 @@ class Options:
     modules: tuple[str, ...] = manifest.EXTRA_MODULES
     devices: tuple[str, ...] = ()  # more arguments for QEMU
 
-    def check(self) -> None:
+    def check(self, arch: str) -> None:
         """Say what makes no sense before QEMU does in its own words."""
+        if self.la57 and architecture(arch).levels is None:
+            raise VMError(f"{arch} has no LA57: its CPU tells the levels of page tables")
         if not 1 <= self.cpus <= 64:
             raise VMError("the number of CPUs is from 1 to 64")
         if not 128 <= self.memory <= 1 << 20:
@@ -43,10 +45,11 @@ class Options:
             raise VMError(f"there is no CPU {self.spin} to keep busy")
 
 
-def kernel_command_line(options: Options) -> str:
+def kernel_command_line(options: Options, arch: str) -> str:
     """The guest kernel's command line."""
+    row = architecture(arch)
     words = [
-        "console=ttyS0",
+        *row.words,
         # A guest that panics must end, not sit there.
         "panic=-1",
         # Without a terminal nobody reads the messages as they come; they cost much of the boot under TCG.
@@ -55,19 +58,22 @@ def kernel_command_line(options: Options) -> str:
         "no_hash_pointers",
         # The crypto self-tests take longer than the rest of the boot.
         "cryptomgr.notests",
-        # RDRAND seeds the guest's random numbers; else it waits for noise that an emulated machine hardly has.
-        "random.trust_cpu=on",
         "nokaslr" if not options.kaslr else "",
-        # TCG's CPUs don't need isolation, and the kernel knows; =on asks for it all the same.
-        "pti=on" if options.pti else "",
+        row.pti if options.pti else "",
         *options.append,
     ]
     return " ".join(word for word in words if word)
 
 
+def _cpu(options: Options, row: Architecture) -> str:
+    cpu = row.cpu if options.cpu is None else options.cpu
+    return cpu if row.levels is None else f"{cpu},{row.levels[options.la57]}"
+
+
 def command(options: Options, files: KernelFiles, initramfs: Path, run_dir: Path) -> list[str]:
     """QEMU's command line. All sockets lie in `run_dir`, but for a gdb stub on TCP."""
-    options.check()
+    options.check(files.arch)
+    row = architecture(files.arch)
 
     def path(name: str) -> str:
         # A comma ends an option's value, two stand for one.
@@ -78,12 +84,18 @@ def command(options: Options, files: KernelFiles, initramfs: Path, run_dir: Path
     else:
         # Port 0: the kernel picks a free one, and QEMU tells which. No race for it.
         gdb = "socket,id=gdb,server=on,wait=off,host=127.0.0.1,port=0,ipv4=on,nodelay=on"
-    arguments = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    arguments += ["-name", f"kplug-{files.name}", "-machine", "pc", "-accel", f"tcg,thread={options.threads}"]
-    # The widest CPU that TCG can be, so that SMAP, SMEP and RDRAND are there; five levels only where asked for.
-    arguments += ["-cpu", f"max,la57={'on' if options.la57 else 'off'}"]
+    arguments = [row.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    arguments += ["-name", f"kplug-{files.name}", "-machine", row.machine, "-accel", f"tcg,thread={options.threads}"]
+    arguments += ["-cpu", _cpu(options, row)]
     arguments += ["-smp", str(options.cpus), "-m", str(options.memory)]
-    arguments += ["-kernel", str(files.vmlinuz), "-initrd", str(initramfs), "-append", kernel_command_line(options)]
+    arguments += [
+        "-kernel",
+        str(files.vmlinuz),
+        "-initrd",
+        str(initramfs),
+        "-append",
+        kernel_command_line(options, files.arch),
+    ]
     arguments += ["-chardev", f"file,id=console,path={path('console.log')}", "-serial", "chardev:console"]
     # Two monitors: one socket serves one client at a time, and the library keeps the first.
     for name in ("qmp", "qmp2"):

@@ -1,0 +1,78 @@
+"""The machines that QEMU makes for each architecture: one row each."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import VMError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs between the machines of two architectures."""
+
+    qemu: str  # the program
+    machine: str
+    cpu: str  # the widest CPU that TCG can be
+    levels: tuple[str, str] | None  # what to add to it for the usual levels of page tables, and for one more
+    words: tuple[str, ...]  # of the kernel's command line
+    pti: str  # and the one that asks for page-table isolation
+    elf_paging: bool  # QEMU can dump by virtual address
+    uname: str  # as `uname -m` has it; makedumpfile knows dumps of its own machine only
+    modes: re.Pattern[str]  # each CPU's mode, in the monitor's registers
+    privilege: Callable[[str], int]  # its privilege level: 0 in the kernel, 3 in user mode
+    # Each CPU's register that says, by the bit, that it has the page tables of user mode; None if none is shown.
+    user_tables: tuple[re.Pattern[str], int] | None
+
+    @property
+    def is_the_hosts(self) -> bool:
+        """Whether this is what the host is."""
+        return platform.machine() == self.uname
+
+
+# RDRAND seeds the guest's random numbers; else it waits for noise that an emulated machine hardly has.
+_TRUST_CPU = "random.trust_cpu=on"
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "amd64": Architecture(
+        qemu="qemu-system-x86_64",
+        machine="pc",
+        cpu="max",  # SMAP, SMEP and RDRAND are there
+        levels=("la57=off", "la57=on"),  # five levels only where asked for
+        words=("console=ttyS0", _TRUST_CPU),
+        # TCG's CPUs don't need isolation, and the kernel knows; =on asks for it all the same.
+        pti="pti=on",
+        elf_paging=True,
+        uname="x86_64",
+        modes=re.compile(r"\bCPL=(\d)"),
+        privilege=int,
+        # PTI_USER_PGTABLE_BIT in arch/x86/entry/calling.h.
+        user_tables=(re.compile(r"\bCR3=([0-9a-f]+)"), 0x1000),
+    ),
+    # KASLR takes its seed from the device tree that QEMU makes.
+    "arm64": Architecture(
+        qemu="qemu-system-aarch64",
+        machine="virt",
+        # 52-bit addresses (LPA2) and pointer authentication, not with the architecture's own slow hash.
+        cpu="max,pauth-impdef=on",
+        levels=None,
+        words=("console=ttyAMA0", _TRUST_CPU),
+        pti="kpti=on",
+        elf_paging=False,
+        uname="aarch64",
+        modes=re.compile(r"\bPSTATE=[0-9a-f]+ \S+ (?:NS |S )?(EL\d)"),
+        privilege={"EL0": 3, "EL1": 0, "EL2": 0, "EL3": 0}.__getitem__,
+        user_tables=None,
+    ),
+}
+
+
+def architecture(name: str) -> Architecture:
+    """The row of Debian's architecture `name`."""
+    try:
+        return ARCHITECTURES[name]
+    except KeyError:
+        raise VMError(f"there is no machine to boot {name} on") from None
