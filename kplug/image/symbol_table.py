@@ -35,7 +35,9 @@ _TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: 
 _BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
 # Names that are searched for one by one, before all are brought into a dictionary.
-_FEW_QUESTIONS = 16
+_FEW_QUESTIONS = 64
+# Places of a name in the string table that are each searched for, before the whole column is looked through.
+_FEW_PLACES = 8
 
 # What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
 # (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
@@ -355,9 +357,9 @@ class SymbolTable:
     def _entries_named(self, encoded: bytes, offsets: Collection[int]) -> Iterable[int]:
         if len(offsets) > len(self._info):  # not all of them were collected
             return (i for i, offset in enumerate(self._name_column) if self._strings.startswith(encoded, offset))
-        if len(offsets) > 1:
+        if len(offsets) > _FEW_PLACES:
             return (index for index, offset in enumerate(self._name_column) if offset in offsets)
-        return self._entries_at(*offsets)
+        return (index for offset in offsets for index in self._entries_at(offset))
 
     @cached_property
     def _entries_by_name(self) -> dict[str, list[int]]:

@@ -19,6 +19,7 @@ from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.layout import AddressSpace, Facts, address_space
 
 if TYPE_CHECKING:
+    from kplug.runtime.debug_files import DebugFiles
     from kplug.runtime.modules import Modules
 
 T = TypeVar("T")
@@ -165,6 +166,13 @@ class Kernel:
         from kplug.runtime.module_images import LoadedImages
 
         return LoadedImages(self, self._module_directories)
+
+    @cached_property
+    def debug_files(self) -> DebugFiles:
+        """What tells drgn of modules."""
+        from kplug.runtime.debug_files import DebugFiles
+
+        return DebugFiles(self)
 
     @property
     def facts(self) -> Facts:

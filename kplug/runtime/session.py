@@ -10,6 +10,7 @@ from kplug.image.placed import PlacedImage
 from kplug.placement import slid
 from kplug.resolver import Locator
 from kplug.runtime.alias import AliasLocator
+from kplug.runtime.debug_files import ProgramLines
 from kplug.runtime.facts import module_areas
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.module_source import RuntimeModules
@@ -30,7 +31,7 @@ HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide=
 
 
 def open_session(request: Request, *, lines: bool = False) -> Session:
-    """Open what the user named and make a session of it, with source `lines` if wanted.
+    """Open what the user named and make a session of it; say why there are no source `lines` if they are wanted.
 
     KplugError, worded for the user, if that cannot be.
     """
@@ -43,11 +44,11 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     target = DrgnTarget(kernel, opened.description, opened.cpus)
     user = UserSpace(kernel, target.selection)
     asked = locators(kernel, user)
-    source = None
+    missing: Sequence[str] = ()
     if lines:
         from kplug.runtime.lines import DrgnLines
 
-        source = DrgnLines([kernel.image] if kernel.image is not None else [])
+        missing = DrgnLines([kernel.image] if kernel.image is not None else []).warnings
     return Session(
         kernel.images,
         target=target,
@@ -58,8 +59,8 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
         states=MemoryState(kernel, user),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         modules=RuntimeModules(kernel),
-        lines=source,
-        warnings=(*opened.warnings, *(source.warnings if source is not None else ())),
+        lines=ProgramLines(kernel, kernel.debug_files),
+        warnings=(*opened.warnings, *missing),
         ways=opened.how,
         hints=hints,
     )

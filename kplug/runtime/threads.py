@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ from kplug.errors import KplugError, TargetError, UsageError
 from kplug.registers import SYSTEM, canonical, ordered
 from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
 from kplug.runtime.kernel import Kernel, fault_words, reading
+from kplug.runtime.page_tables import page_tables
 
 # How often the stack of a CPU that runs is tried to be read without a change meanwhile.
 _ATTEMPTS = 10
 _MAX_CPUS = 1 << 13
+# How many modules a stack may go through.
+_MAX_MODULES = 64
 
 
 class Frame(NamedTuple):
@@ -220,7 +223,7 @@ class Selection:
             return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
             with _drgn_answers(f"the stack of {thread}"):
-                trace = self._kernel.prog.stack_trace(thread.task)
+                trace = self._traced(thread.task)
             more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
             frames = self._frames_of(thread, trace, more)
         else:
@@ -261,19 +264,35 @@ class Selection:
                     f"{thread} is running: its registers are in the CPU, and no stack trace of it can be made "
                     "(tasks that sleep have one)"
                 )
-            trace = prog.stack_trace(drgn.Object.from_bytes_(prog, kind, data))
+            trace = self._traced(drgn.Object.from_bytes_(prog, kind, data))
         return self._frames_of(thread, trace, registers)
+
+    def _traced(self, of: Any) -> Any:
+        """drgn's stack trace, which ends where it comes to a module that drgn was not told of: then once more."""
+        trace = self._kernel.prog.stack_trace(of)
+        for _ in range(_MAX_MODULES):
+            if not self._kernel.debug_files.give(_counters(trace)):
+                break
+            trace = self._kernel.prog.stack_trace(of)
+        return trace
 
     def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
         """drgn's frames. Of `more` registers the innermost has all, its callers those that no call changes."""
         with _drgn_answers(f"the stack of {thread}"):
             frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
+        entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
+        del frames[entered + 1 :]  # the program's own callers: there is no debug information of it
         kept = {name: value for name, value in more.items() if name in SYSTEM}
         machine = self._kernel.machine
         return tuple(
             frame._replace(registers=ordered({**(kept if frame.number else more), **frame.registers}, machine))
             for frame in frames
         )
+
+    def _is_user(self, frame: Frame) -> bool:
+        """Whether a frame is of the program that entered the kernel: a jump astray stays on the kernel's stack."""
+        paging = page_tables(self._kernel).paging
+        return paging is not None and paging.is_user(frame.pc) and paging.is_user(frame.sp)
 
     def _frame_of(self, number: int, frame: Any) -> Frame:
         registers = ordered(frame.registers(), self._kernel.machine)
@@ -298,3 +317,10 @@ class Selection:
             return None
         extent = found[0].image.index.innermost(found[0].placement.link(address))
         return extent.symbol.name if extent is not None else None
+
+
+def _counters(trace: Any) -> Iterator[int]:
+    """The program counters of a stack trace's frames."""
+    for frame in trace:
+        with suppress(LookupError):
+            yield frame.pc
