@@ -48,6 +48,11 @@ class Finder:
         self._found: Found | None = None
         self._checker: Checker | None = None
 
+    @property
+    def found(self) -> Found | None:
+        """What was found last."""
+        return self._found
+
     def find(self, image: KernelImage) -> Found:
         """The kernel's place, sure at this moment. KplugError, worded for the user, if there is none to be sure of."""
         inferior = gdb.selected_inferior()

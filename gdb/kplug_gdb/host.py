@@ -19,6 +19,15 @@ from kplug_gdb import watch
 from kplug_gdb.finder import Finder, Found
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
+from kplug_gdb.runtime import (
+    COST,
+    Runtime,
+    RuntimeImages,
+    RuntimeInstances,
+    RuntimeLocator,
+    RuntimeModules,
+    RuntimeStates,
+)
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.target import GdbTarget
 from kplug_gdb.vmlinux import Images
@@ -38,6 +47,8 @@ class Host:
         self.images = Images()
         self.finder = Finder()
         self.target = GdbTarget()
+        self.runtime = Runtime(self.target)
+        self.target.kernels_stack = self.runtime.stack_bounds
         self._placed: tuple[object, list[PlacedImage]] = (None, [])
         self._known: tuple[object, Facts] = (None, Facts())
         self._session: tuple[object, Session] | None = None
@@ -53,10 +64,11 @@ class Host:
         facts = self._address_space(placed, found)
         if found.view is not None and not has_process():
             raise TargetError(CLOSED)  # just now: what could not be read for that reason is not known to be absent
-        key = (placed, found.finding, facts, SETTINGS.lines)
-        if self._session is None or self._session[0] != key:
-            self._session = (key, self._make(placed, facts, found))
         self.target.kernel, self.target.images = placed[0], placed
+        asks_drgn = self.runtime.prepare(placed[0], found, facts)
+        key = (placed, found.finding, facts, SETTINGS.lines, asks_drgn)
+        if self._session is None or self._session[0] != key:
+            self._session = (key, self._make(placed, facts, found, asks_drgn))
         return self._session[1]
 
     def _images(self, image: KernelImage, found: Found) -> list[PlacedImage]:
@@ -85,6 +97,7 @@ class Host:
         try:
             session = self.session()
             session.host_facts = self._facts()
+            session.missing = tuple(self._missing(session.images.given[0]))
             return session
         except KplugError as error:
             facts = self._facts()
@@ -97,30 +110,37 @@ class Host:
         facts = {"gdb": gdb.VERSION}
         if self.target.view is not None:
             facts["memory"] = self.target.view.description
+        drgn = self.runtime.description()
+        if drgn is not None:
+            facts["drgn"] = drgn
         return facts
 
-    def _make(self, placed: list[PlacedImage], facts: Facts, found: Found) -> Session:
-        percpu = _Percpu(placed[0], self.target)
+    def _make(self, placed: list[PlacedImage], facts: Facts, found: Found, asks_drgn: bool) -> Session:
+        percpu, runtime = _Percpu(placed[0], self.target), self.runtime
+        locator = RuntimeLocator(runtime, percpu) if asks_drgn else percpu
         return Session(
-            placed,
+            RuntimeImages(placed, runtime) if asks_drgn else placed,
             target=self.target,
-            locators=(percpu,) if found.finding.lasting else (),
-            percpu=percpu,
+            locators=(locator,) if found.finding.lasting else (),
+            percpu=RuntimeInstances(runtime, percpu) if asks_drgn else percpu,
+            modules=RuntimeModules(runtime) if asks_drgn else None,
+            contents=runtime.areas if asks_drgn else None,
             facts=facts,
             lines=GdbLines() if SETTINGS.lines else None,
-            states=_States(self.target),
+            states=RuntimeStates(runtime, self.target) if asks_drgn else _States(self.target),
             warnings=found.finding.warnings,
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in found.finding.trail],
-            missing=_missing(placed[0].image),
             hints=_HINTS,
         )
 
-
-def _missing(image: KernelImage) -> list[Missing]:
-    """What answers lack, with what gdb has."""
-    if any(section.name in (".debug_info", ".debug_line") for section in image.sections):
-        return []
-    return [Missing("debug information", "source lines", "load the vmlinux of the kernel's debug package")]
+    def _missing(self, placed: PlacedImage) -> list[Missing]:
+        """What answers lack, with what gdb has."""
+        found = self.finder.found
+        lacking = []
+        if not any(section.name in (".debug_info", ".debug_line") for section in placed.image.sections):
+            cost = "source lines" if found is None or found.view is None else f"source lines; {COST}"
+            lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))
+        return lacking + (self.runtime.missing(placed, found) if found is not None else [])
 
 
 class _Percpu(StaticPercpu):

@@ -148,7 +148,21 @@ class Color(_KParameter):
         SETTINGS.color = str(value)
 
 
-PARAMETERS = (Vmlinux, Slide, Check, Lines, Color)
+class Drgn(_KParameter):
+    """Whether the kernel's own records are read, through drgn: off, on, or auto: of cores and of QEMU's guests."""
+
+    name = "drgn"
+    kind = gdb.PARAM_ENUM
+    initial = "auto"
+    choices = ("auto", "on", "off")
+    set_doc = "Set whether modules, slab objects, vmalloc, pages and tasks are read through drgn"
+    show_doc = "Whether modules, slab objects, vmalloc, pages and tasks are read through drgn"
+
+    def take(self, value: Any) -> None:
+        SETTINGS.drgn = str(value)
+
+
+PARAMETERS = (Vmlinux, Slide, Check, Lines, Color, Drgn)
 
 
 def define() -> None:

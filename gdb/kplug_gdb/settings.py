@@ -14,6 +14,7 @@ class Settings:
     check: bool = True
     lines: bool = True
     color: str = "auto"
+    drgn: str = "auto"
 
 
 SETTINGS = Settings()

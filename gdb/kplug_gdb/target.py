@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import gdb
 from kplug.errors import ExpressionError, TargetError
@@ -27,13 +27,15 @@ class GdbTarget:
     """The selected inferior.
 
     `view` is how the kernel's memory is read at the moment, None where there is none; `kernel` is the vmlinux in its
-    place, None as long as that is not known; `images` are all of them.
+    place, None as long as that is not known; `images` are all of them. `kernels_stack` finds the stack that holds an
+    address, where the kernel's own records can be read.
     """
 
     def __init__(self) -> None:
         self.view: View | None = None
         self.kernel: PlacedImage | None = None
         self.images: Sequence[PlacedImage] = ()
+        self.kernels_stack: Callable[[int], StackBounds | None] = lambda address: None
 
     def description(self) -> str:
         """The connection, in gdb's words."""
@@ -121,14 +123,15 @@ class GdbTarget:
         return tuple(found)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
-        """A guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN), others need not be."""
+        """The kernel's own record, or a guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN)."""
+        known = self.kernels_stack(address)
+        if known is not None:
+            return known
         size = thread_size(self.kernel) if self.kernel is not None else None
         if size is None or not address >> 63:
             return None
         start = address & -size
-        return StackBounds(
-            start, start + size, "a task's stack, if it is one", "guessed: aligned by its size"
-        )
+        return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")
 
 
 def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:

@@ -63,7 +63,7 @@ def test_twice(tmp_path: Path) -> None:
             "python import kplug_gdb, kplug; first = (kplug_gdb, kplug)",
             f"source {SCRIPT}",
             "python import kplug_gdb, kplug; print(kplug_gdb is first[0], kplug is first[1])",
-            "python print(sum(type(f).__name__ == 'ElftoolsFinder' for f in sys.meta_path))",
+            "python print(sum(type(f).__name__ == 'PackageFinder' for f in sys.meta_path))",
             "show kplug lines",
             "help kwhere",
             *CHECKS,
