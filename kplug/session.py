@@ -122,6 +122,8 @@ class Session:
 
     def _raise_unplaced(self, expression: str) -> None:
         """UnplacedError for what no place in memory has, but a module's file: the kernel freed its init code."""
+        if any(character in expression for character in '()*>"'):
+            return  # no symbol's name; and all modules' files would be opened for it
         try:
             places(expression, tuple(self.images), self.hints)
         except UnplacedError:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
 from kplug.errors import TargetError
-from kplug.memory import UnmappedError
+from kplug.memory import Read, UnmappedError
 from kplug_gdb import physical
 from kplug_gdb.reading import read_plainly
 from kplug_gdb.target import GdbTarget
 from kplug_gdb.views import KernelTablesView, View
 
 _PAGE = 4096
+# What QEMU sends in one packet, in hardly more time than a word: 0.08 ms, and 0.5 ms for a page (a unix socket).
+_BLOCK = 1024
 _MASK = (1 << 64) - 1
 
 
 class KernelMemory:
-    """What was read is kept until `forget`. Pages are read whole: most of what drgn asks for is small and near.
+    """What was read is kept until `forget`. Blocks are read whole: most of what drgn asks for is small and near.
 
-    `whole_pages` is false for a stub that is slow: then no byte is read that was not asked for. `direct_map` is where
-    the kernel has physical memory mapped, None if that is not known.
+    `whole_blocks` is false for a stub that may be slow: then no byte is read that was not asked for. `direct_map` is
+    where the kernel has physical memory mapped, None if that is not known.
     """
 
     def __init__(self, target: GdbTarget) -> None:
         self._target = target
-        self.whole_pages = True
+        self.whole_blocks = True
         self.direct_map: int | None = None
-        self._virtual: dict[tuple[int, int], bytes | None] = {}
-        self._physical: dict[tuple[int, int], bytes | None] = {}
+        self._virtual: dict[int, bytes | None] = {}
+        self._physical: dict[int, bytes | None] = {}
         self._view: type[View] | None = None
 
     def forget(self) -> None:
@@ -41,22 +41,22 @@ class KernelMemory:
     def read_physical(self, address: int, size: int) -> bytes:
         return self._assembled(address, size, self._physical, self._read_physical)
 
-    def _assembled(
-        self, address: int, size: int, known: dict[tuple[int, int], bytes | None], read: Callable[[int, int], bytes]
-    ) -> bytes:
+    def _assembled(self, address: int, size: int, known: dict[int, bytes | None], read: Read) -> bytes:
         view = self._target.view
         if type(view) is not self._view:  # another CPU was selected, which sees other memory
             self.forget()
             self._view = type(view) if view is not None else None
-        if not self.whole_pages:
-            return _remembered(address, size, known, read)
-        data = b""
-        while len(data) < size:
-            at = address + len(data) & _MASK
-            start = at & -_PAGE
-            page = _remembered(start, _PAGE, known, read)
-            data += page[at - start : at - start + size - len(data)]
-        return data
+        if not self.whole_blocks:
+            return read(address, size)
+        first, end = address & -_BLOCK, address + size
+        starts = range(first, end, _BLOCK)
+        if any(start not in known for start in starts):
+            _fetch(starts, known, read)
+        blocks = [known[start] for start in starts]
+        for start, block in zip(starts, blocks):
+            if block is None:
+                raise UnmappedError(f"nothing is mapped at {max(start, address):#x}")
+        return b"".join(filter(None, blocks))[address - first : end - first]
 
     def _read_virtual(self, address: int, size: int) -> bytes:
         view = self._target.view
@@ -66,10 +66,14 @@ class KernelMemory:
             return view.read(address, size)
         # Through the tables here, so that these are read once too.
         tables = physical.current_tables(kernel=True)
-        found = tables.translate(self._entry, address) if tables is not None else None
-        if found is None or found.room < size:
-            raise UnmappedError(f"nothing is mapped at {address:#x}")
-        return self.read_physical(found.physical, size)
+        data = b""
+        while len(data) < size:
+            place = address + len(data) & _MASK
+            found = tables.translate(self._entry, place) if tables is not None else None
+            if found is None:
+                raise UnmappedError(f"nothing is mapped at {place:#x}")
+            data += self.read_physical(found.physical, min(found.room, size - len(data)))
+        return data
 
     def _entry(self, address: int) -> int:
         return int.from_bytes(self.read_physical(address, 8), "little")
@@ -89,16 +93,20 @@ class KernelMemory:
             return read_plainly(address, size)
 
 
-def _remembered(
-    address: int, size: int, known: dict[tuple[int, int], bytes | None], read: Callable[[int, int], bytes]
-) -> bytes:
-    key = address, size
-    if key not in known:
-        try:
-            known[key] = read(address, size)
-        except UnmappedError:
-            known[key] = None
-    data = known[key]
-    if data is None:
-        raise UnmappedError(f"nothing is mapped at {address:#x}")
-    return data
+def _fetch(starts: range, known: dict[int, bytes | None], read: Read) -> None:
+    """Read blocks: all at once, or, where some are not there, page by page."""
+    try:
+        data = read(starts.start, len(starts) * _BLOCK)
+        known.update({start: data[start - starts.start : start - starts.start + _BLOCK] for start in starts})
+        return
+    except UnmappedError:
+        if len(starts) == 1:
+            known[starts.start] = None
+            return
+    for page in range(starts.start & -_PAGE, starts.stop, _PAGE):
+        there = [start for start in starts if page <= start < page + _PAGE]
+        if len(there) < len(starts):
+            _fetch(range(there[0], there[-1] + _BLOCK, _BLOCK), known, read)
+        else:
+            known.update(dict.fromkeys(there))
+            return

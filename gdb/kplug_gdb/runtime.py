@@ -98,8 +98,8 @@ class Runtime:
             return False
         if isinstance(view, (CoreView, PhysicalCoreView)):
             return True
-        self._memory.whole_pages = registers.paging() and physical.stub_has_it()
-        return SETTINGS.drgn == "on" or self._memory.whole_pages
+        self._memory.whole_blocks = registers.paging() and physical.stub_has_it()
+        return SETTINGS.drgn == "on" or self._memory.whole_blocks
 
     def missing(self, placed: PlacedImage, found: Found) -> list[Missing]:
         """Why drgn is not asked, or could not be started."""
@@ -108,9 +108,7 @@ class Runtime:
         if not self._is_there():
             return [Missing("drgn", COST, dependencies.drgn_remedy())]
         if self.failure is not None:
-            return [
-                Missing(f"drgn: {self.failure}", COST, "`set kplug drgn off` leaves it out")
-            ]
+            return [Missing(f"drgn: {self.failure}", COST, "`set kplug drgn off` leaves it out")]
         if not self._fits(found.view):
             return [Missing("drgn: not asked on this stub", COST, "set kplug drgn on (reads some hundred times)")]
         return []
