@@ -98,7 +98,7 @@ _GDBS_SIGNALS = {signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH,
 
 def has_drgn() -> bool:
     """Whether there is a drgn for gdb's Python. Nothing is imported for it."""
-    return DRGN in sys.modules or all(importlib.util.find_spec(name) is not None for name in _DRGN_PACKAGES)
+    return all(importlib.util.find_spec(name) is not None for name in _DRGN_PACKAGES)
 
 
 def drgn_remedy() -> str:
