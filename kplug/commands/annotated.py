@@ -73,6 +73,15 @@ class Annotator:
             return annotation
         return annotation if self._session.space is not None and _in_kernel(annotation) else None
 
+    def plain_return(self, register: str, value: int) -> int:
+        """The value of a register, without the signature that arm64's link register may have."""
+        from kplug.return_addresses import ReturnAddresses, is_code  # declaring the commands must stay cheap
+
+        if register not in ("x30", "lr"):
+            return value
+        plain = ReturnAddresses(self._session, self.where).plain(value)
+        return plain if plain != value and is_code(self.where(plain)) else value
+
     def fields(self, annotation: Annotation | None) -> dict[str, Any]:
         """The keys of a row that say what its value is; all None for a plain number."""
         section = annotation.first(model.SECTION) if annotation is not None else None

@@ -69,7 +69,7 @@ def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, An
         return {**row, **annotator.fields(None), "flags": flags, "summary": " ".join(flags)}
     if register.name in _SELECTORS:
         return {**row, **annotator.fields(None)}
-    return {**row, **annotator.fields(annotator.telling(value))}
+    return {**row, **annotator.fields(annotator.telling(annotator.plain_return(register.name, value)))}
 
 
 REGS = Command(

@@ -26,6 +26,9 @@ _UTS_MACHINES = {"i486": "i386", "i586": "i386", "i686": "i386", "ppc64le": "ppc
 
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM = 4, 1, 4, 0xFFFF
 _ELF_TYPES = {1: "an object file or module", 2: "an executable or vmlinux", 3: "a shared object"}
+# What QEMU writes for all machines but x86's (seen with 7.2). An arm64 one then has blocks of 64 KiB whatever the
+# kernel's pages are, and libkdumpfile looks for pages where there are none.
+NO_MACHINE = "Unknown"
 # A dump of a machine with terabytes has some thousands of segments; its notes some for each CPU.
 _MAX_SEGMENTS = 1 << 20
 _MAX_NOTES_BYTES = 1 << 26

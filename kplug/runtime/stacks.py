@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import drgn
@@ -34,6 +35,9 @@ _EXCEPTIONS = {
     "VC": "#VC",
     "VC2": "#VC fall-back",
 }
+
+# arm64's per-CPU pointers to stacks for events from firmware (arch/arm64/kernel/sdei.c), and what these are called.
+_SDEI = {"sdei_stack_normal_ptr": "SDEI", "sdei_stack_critical_ptr": "SDEI critical"}
 
 
 class Task(NamedTuple):
@@ -198,10 +202,28 @@ class Stacks:
             return int(per_cpu(prog["pcpu_hot"], cpu).hardirq_stack_ptr.value_())
 
     def _of_exceptions(self) -> Iterator[Stack]:
+        make = {"x86_64": self._in_entry_areas, "aarch64": self._of_arm64}.get(self._kernel.machine)
+        yield from make() if make is not None else ()
+
+    def _of_arm64(self) -> Iterator[Stack]:
+        """Where a CPU whose stack overflowed goes on, and those for SDEI events, which only some machines have."""
+        prog = self._kernel.prog
+        with reading("the overflow and SDEI stacks"):
+            for cpu in for_each_possible_cpu(prog):
+                with suppress(KeyError):  # without CONFIG_VMAP_STACK
+                    stack = per_cpu(prog["overflow_stack"], cpu)
+                    start, size = stack.address_of_().value_(), drgn.sizeof(stack)
+                    yield Stack(start, start + size, "overflow", f"overflow stack of CPU {cpu}", cpu, None, 0)
+                for name, words in _SDEI.items():
+                    with suppress(KeyError):  # without CONFIG_ARM_SDE_INTERFACE
+                        start = per_cpu(prog[name], cpu).value_()
+                        if start:
+                            end = start + self._task_stack_size  # SDEI_STACK_SIZE
+                            yield Stack(start, end, "sdei", f"{words} stack of CPU {cpu}", cpu, None, 0)
+
+    def _in_entry_areas(self) -> Iterator[Stack]:
         """x86_64's stacks in the CPU entry areas; each has the guard page below it that its structure gives it."""
         prog = self._kernel.prog
-        if self._kernel.machine != "x86_64":
-            return
         with reading("the exception stacks"):
             members = prog.type("struct cea_exception_stacks").members or ()
             places = {member.name: (member.offset, drgn.sizeof(member.type)) for member in members if member.name}

@@ -295,9 +295,11 @@ class Selection:
         return paging is not None and paging.is_user(frame.pc) and paging.is_user(frame.sp)
 
     def _frame_of(self, number: int, frame: Any) -> Frame:
-        registers = ordered(frame.registers(), self._kernel.machine)
+        registers, machine = ordered(frame.registers(), self._kernel.machine), self._kernel.machine
         try:
             pc = frame.pc
+            # drgn has none of arm64's among the registers.
+            registers = ordered({canonical("pc", machine)[0]: pc, **registers}, machine)
         except LookupError:
             pc = 0
         try:

@@ -49,8 +49,10 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
         if told:  # where the value explains itself there is nothing to guess
             found += [*shadow, plain]
         else:
-            tags = list(_tagged(address, machine, space))
-            found += [*shadow, *tags, plain, *_guesses(address, space, bool(tags))]
+            # A kernel that is known to sign its return addresses has more of those than of tags.
+            signs = machine == "aarch64" and space.facts.kernel_pac_mask and address >> 55 & 1
+            readings = [*(_authenticated(address, space) if signs else ()), *_tagged(address, machine, space)]
+            found += [*shadow, *readings, plain, *_guesses(address, space, bool(readings))]
     elif kind == USER and space is not None and address >= _NULL_REACH:
         found += _user(address, space)
     return tuple(found)
