@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # the commands import this file, and must be declared where p
 # Symbols' names have less (KSYM_NAME_LEN is 512); a longer line of a log is no expression.
 MAX_LENGTH = 4096
 
+# As an answer says it.
+_NULL = re.compile(r"NULL(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 # An address as the kernel prints it: without a prefix, with the brackets of older logs.
 _BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
@@ -101,6 +103,9 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
     address = _number_as_address(text, images)
     if address is not None:
         return (Place(address),)
+    near_null = _NULL.fullmatch(text)
+    if near_null:
+        return (Place(parse_number(near_null.group("offset") or "0") or 0),)
     text, images = _undecorated(text, images, hints)
     sign = max(text.rfind("+"), text.rfind("-"))
     match = _OFFSET.fullmatch(text, sign + 1) if sign > 0 else None

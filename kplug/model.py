@@ -12,8 +12,9 @@ from typing import Any
 
 SCHEMA = "kplug.where/1"
 
-# Layer kinds. An answer lists them from the widest to the narrowest: what is special about the value itself comes after
-# the area, and a gap stands where the thing would stand that is not there (a region, a symbol).
+# Layer kinds. An answer lists them from the widest to the narrowest: the area and what is mapped there (vmap), what is
+# special about the value itself, what the images say down to the source line, then what memory says: other addresses of
+# it, its page, and who has that. A gap stands where the thing would stand that is not there (a region, a symbol).
 AREA = "area"
 IMAGE = "image"
 MODULE = "module"

@@ -172,6 +172,7 @@ class Resolver:
             image_layers = placed.layers(address, held)
             if self.lines is not None:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
+        mapping_at = len(layers)
         is_percpu_offset = self._percpu_offset is not None and address in self._percpu_offset
         if is_percpu_offset or not image_layers:
             layers += self._special.locate(address)
@@ -184,8 +185,12 @@ class Resolver:
         layers += image_layers
         for locator in self._locators:
             try:
-                for layer in locator.locate(address):
-                    layers.append(layer)  # one by one: what was told before an error stands
+                for layer in locator.locate(address):  # one by one: what was told before an error stands
+                    if layer.kind == model.VMAP:  # what was mapped holds the module that is in it
+                        layers.insert(mapping_at, layer)
+                        mapping_at += 1
+                    else:
+                        layers.append(layer)
             except TargetError as error:
                 warnings.append(str(error))
         if not is_percpu_offset and any(layer.details.get("what") == "percpu-offset" for layer in layers):

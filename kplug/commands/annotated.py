@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kplug import model
@@ -81,6 +82,15 @@ class Annotator:
             return value
         plain = ReturnAddresses(self._session, self.where).plain(value)
         return plain if plain != value and is_code(self.where(plain)) else value
+
+    def place(self, value: int) -> Annotation:
+        """The answer for what is known to be an address: a small one is near NULL, and no per-CPU variable's offset."""
+        annotation = self.where(value)
+        if not any(layer.details.get("what") == "null" for layer in annotation.layers):
+            return annotation
+        layers = tuple(layer for layer in annotation.layers if layer.kind in (model.AREA, model.SPECIAL))
+        layers = tuple(layer for layer in layers if layer.details.get("what") != "percpu-offset")
+        return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
 
     def fields(self, annotation: Annotation | None) -> dict[str, Any]:
         """The keys of a row that say what its value is; all None for a plain number."""

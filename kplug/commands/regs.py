@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _COLUMNS = (Column("NAME", "name", role="label"), Column("VALUE", "value", role="address"), WHAT)
 # Selectors: small numbers, indexes of descriptors.
 _SELECTORS = frozenset(("cs", "ss", "ds", "es", "fs", "gs"))
+# These hold addresses whatever their value: where the CPU is, and where it faulted last.
+_ADDRESSES = frozenset(("rip", "pc", "cr2"))
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +71,8 @@ def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, An
         return {**row, **annotator.fields(None), "flags": flags, "summary": " ".join(flags)}
     if register.name in _SELECTORS:
         return {**row, **annotator.fields(None)}
+    if register.name in _ADDRESSES and value:
+        return {**row, **annotator.fields(annotator.place(value))}
     return {**row, **annotator.fields(annotator.telling(annotator.plain_return(register.name, value)))}
 
 

@@ -9,7 +9,7 @@ from kplug import model
 from kplug.model import Annotation, Layer
 
 # Special values beside which the area says nothing more.
-_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset"))
+_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
 _IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
 # What memory tells of who has the address now; a later one in an answer is the narrower. A page is named where nothing
 # says more.
@@ -69,7 +69,7 @@ def summarize(annotation: Annotation) -> Summary:
         tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
         now = owner or page
-        tail += ("freed" if now is None else f"freed; now {now_words(now, address)}",)
+        tail += ("freed" if now is None else f"freed; now {_owner_words(now, address)}",)
     if narrowest is not None and owner is not None and owner.kind == model.STACK and narrowest.kind == model.GAP:
         narrowest = owner  # the guard page of a stack, which is nobody's memory
     if special is not None and special.details["what"] == "user" and owner is not None:
@@ -122,6 +122,13 @@ def _percpu_words(details: Mapping[str, Any]) -> str:
     return "per-CPU allocation" if details["allocated"] else "free per-CPU memory"
 
 
+def _owner_words(layer: Layer, address: int) -> str:
+    """Who has memory now that was something else's: of a page, in which the place says nothing, what it is."""
+    if layer.kind != model.PAGE:
+        return now_words(layer, address)
+    return f"{'an' if layer.name[:1] in 'aeiou' else 'a'} {layer.name}"
+
+
 def now_words(layer: Layer, address: int) -> str:
     """What memory says of who has the address: `slab object task_struct+0x18`, `stack of 1 (init)+0x3f80`."""
     details, offset = layer.details, layer.offset(address) or 0
@@ -129,6 +136,10 @@ def now_words(layer: Layer, address: int) -> str:
         state = details.get("state")
         free = f"{state} " if state and state != "allocated" else ""
         return f"{free}slab object {layer.name}+{offset:#x}" if details.get("object") else f"slab {layer.name}"
+    if layer.kind == model.PAGE and details.get("describes"):
+        # A pointer to a member is one thing, one that no compiler makes another.
+        misaligned = ", misaligned" if offset % 4 else ""
+        return f"{layer.name}+{offset:#x} ({details['describes']}{misaligned})"
     if layer.kind == model.PAGE:
         return f"{layer.name}+{offset:#x}"
     if layer.kind == model.STACK and details["guard"]:

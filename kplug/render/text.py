@@ -311,13 +311,16 @@ def _percpu_words(layer: Layer) -> tuple[str, bool]:
 def _page_words(layer: Layer) -> tuple[str, bool]:
     details = layer.details
     words = [layer.name]
+    describes = details.get("describes")
+    if describes:
+        words[0] += f" ({describes})"
     if details.get("pfn") is not None:
         words += [f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
     if details.get("refcount") is not None:
         mapcount = "" if details.get("mapcount") is None else f", mapcount {details['mapcount']}"
         words.append(f"refcount {details['refcount']}{mapcount}")
-    words += [details.get("flags") or "", details.get("path") or ""]
-    return "  ".join(filter(None, words)), False
+    words += [details.get("flags") or "", details.get("path") or "", _range(layer) if describes else ""]
+    return "  ".join(filter(None, words)), bool(describes)
 
 
 def _slab_words(layer: Layer) -> tuple[str, bool]:
@@ -340,7 +343,7 @@ def _vmap_words(layer: Layer) -> tuple[str, bool]:
 def _vma_words(layer: Layer) -> tuple[str, bool]:
     words = f"{layer.name}  {layer.details.get('flags') or ''}".rstrip()
     if layer.details.get("file_offset"):
-        words += f"  from {layer.details['file_offset']} on"
+        words += f"  file offset {layer.details['file_offset']}"
     return f"{words:<{_NAME_WIDTH}} {_range(layer)}", True
 
 

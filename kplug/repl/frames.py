@@ -39,25 +39,22 @@ def selection_of(session: Session) -> Selection:
 
 def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     selection = selection_of(session)
-    selected: Thread | None = None
-    number = selection.frame.number if arguments.pid is None else None
+    before = selection.selected
     if arguments.pid is not None:
-        selected = selection.thread
         selection.select_thread(arguments.pid)
-        number = None
     try:
         thread, frames = selection.thread, selection.frames()
+        # While it is selected: a user address is its own.
+        rows = [_frame_row(session, frame) for frame in frames[: arguments.limit]]
     finally:
-        if selected is not None and number is None:
-            selection.select_task(selected.task)
-    shown = frames[: arguments.limit] if arguments.limit is not None else frames
-    yield Table(
-        "kplug.frames/1", _FRAMES, [_frame_row(session, frame) for frame in shown], title=_title(thread, frames)
-    )
+        selection.select(before)
+    yield Table("kplug.frames/1", _FRAMES, rows, title=_title(thread, frames))
 
 
 def _title(thread: Thread, frames: Sequence[Frame] = ()) -> str:
     name = f"PID {thread}" if thread.task is not None else str(thread)
+    if thread.problem is not None:
+        name += f" ({thread.problem})"
     ran_on = ": it ran on meanwhile, so its callers are not known (stop the guest for them)"
     return name + ran_on if frames and frames[-1].alone else name
 

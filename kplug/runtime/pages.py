@@ -238,7 +238,9 @@ class Pages:
             state = "movable"
         else:
             state = FILE if mapping else KERNEL
-        found = Page(pfn, self.base + pfn * self.size, flags, refcount, mapcount, state, head, order, mapping)
+        # A tail page's own flags are the head's fields under another name (its order, since ebc1baf5c9b4, 6.6).
+        shown = flags if head == pfn else head_flags
+        found = Page(pfn, self.base + pfn * self.size, shown, refcount, mapcount, state, head, order, mapping)
         if kind == "buddy":
             return replace(found, order=min(_word(data, self._private), _MOST_ORDERS), free_list="buddy")
         return found if state is not None else self._maybe_free(found)
@@ -355,7 +357,8 @@ class PageLocator:
         if described is not None:
             page = pages.page(described)
             start = pages.base + described * pages.size
-            yield self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x} ({page_name(page)})")
+            layer = self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x}")
+            yield replace(layer, details={**layer.details, "describes": page_name(page)})
             return
         linear = tables.linear_physical(address)
         physical = linear if linear is not None else tables.physical(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ def without_threads() -> None:
 
 
 class Progress:
-    """One line on standard error, if that is a terminal, redrawn while it lasts and removed at the end.
+    """One line on standard error, if that is a terminal that can remove it again, redrawn while it lasts and removed at the end.
 
     Used in a `with`; `update` takes the fraction that is done, or None where nobody knows.
     """
@@ -34,7 +35,8 @@ class Progress:
         self._what = what
         self._started = self._drawn = time.monotonic()
         self._shown = False
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        able = os.environ.get("TERM", "dumb") not in ("dumb", "")
+        self._terminal = able and sys.stderr is not None and sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
         return self

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_present_cpu
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
@@ -48,7 +48,8 @@ class Frame(NamedTuple):
 class Thread(NamedTuple):
     """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`.
 
-    Without debug information nobody knows which task a CPU runs: then `tid` is -1, `comm` empty and `task` None.
+    Without debug information, or without the memory that tells, nobody knows which task a CPU runs: then `tid` is -1,
+    `comm` empty and `task` None. `problem` says what could not be read.
     """
 
     tid: int
@@ -56,12 +57,14 @@ class Thread(NamedTuple):
     cpu: int | None
     crashed: bool
     task: Any
+    problem: str | None = None
 
     def __str__(self) -> str:
+        crashed = ", crashed" if self.crashed else ""
         if self.task is None:
-            return f"the task on CPU {self.cpu}"
+            return f"the task on CPU {self.cpu}{crashed}"
         where = f" on CPU {self.cpu}" if self.cpu is not None else ""
-        return f"{self.tid} ({self.comm}){where}{', crashed' if self.crashed else ''}"
+        return f"{self.tid} ({self.comm}){where}{crashed}"
 
 
 @contextmanager
@@ -129,6 +132,16 @@ class Selection:
         cpus = sorted(thread.cpu for thread in self.threads() if thread.cpu is not None)
         raise UsageError(f"there is no CPU {cpu}; there are {', '.join(map(str, cpus))}")
 
+    @property
+    def selected(self) -> tuple[Thread, int]:
+        """The selected thread and the number of its frame, for `select`."""
+        return self.thread, self._frame
+
+    def select(self, selected: tuple[Thread, int]) -> None:
+        """Select what was selected before."""
+        self._select(selected[0])
+        self._frame = selected[1]
+
     def select_task(self, task: Any) -> Thread:
         """Select the task of a drgn `struct task_struct *`."""
         with _drgn_answers("the task"):
@@ -162,13 +175,20 @@ class Selection:
         if not self._kernel.has_types:
             return self._nameless()
         with _drgn_answers("the tasks on the CPUs"):
-            crashed = self._crashed_task()
-            threads = [self._thread_of(crashed, crashed=True)] if crashed is not None else []
-            for cpu in for_each_online_cpu(prog):
-                task = cpu_curr(prog, cpu)
-                if crashed is None or task.value_() != crashed.value_():
-                    threads.append(self._thread_of(task, cpu=cpu))
-        return tuple(threads)
+            crashed = self._crashed_cpu()
+            # A panic takes the other CPUs offline where they are.
+            cpus = for_each_online_cpu(prog) if crashed is None else for_each_present_cpu(prog)
+            threads = [self._thread_on(cpu, cpu == crashed) for cpu in cpus]
+        return tuple(sorted(threads, key=lambda thread: not thread.crashed))
+
+    def _thread_on(self, cpu: int, crashed: bool) -> Thread:
+        """What a CPU runs. Its registers are in a dump's notes even where the memory of its task is not."""
+        try:
+            return self._thread_of(cpu_curr(self._kernel.prog, cpu), cpu=cpu, crashed=crashed)
+        except drgn.FaultError as error:
+            if self._kernel.live or self._cpus is None or not self._cpus.of(cpu):
+                raise
+            return Thread(-1, "", cpu, crashed, None, f"its task_struct cannot be read: {fault_words(error)}")
 
     def _nameless(self) -> Sequence[Thread]:
         """One for each CPU whose registers are known, where there is no debug information to tell the tasks."""
@@ -180,14 +200,21 @@ class Selection:
             )
         return threads
 
-    def _crashed_task(self) -> Any:
-        """The task that panicked; None if the kernel did not."""
+    def _crashed_cpu(self) -> int | None:
+        """The CPU that panicked, or that started the crash kernel; None if none did."""
         if self._kernel.live:
             return None
-        try:
-            return self._kernel.prog.crashed_thread().object
-        except (LookupError, ValueError):  # "panic_cpu is not set"; or there is no such symbol
-            return None
+        for name in ("panic_cpu", "crashing_cpu"):
+            try:
+                value = self._kernel.prog[name]
+            except LookupError:
+                continue
+            with suppress(AttributeError):
+                value = value.counter  # an atomic_t
+            cpu: int = value.value_()
+            if cpu >= 0:  # PANIC_CPU_INVALID is -1
+                return cpu
+        return None
 
     def _thread_of(self, task: Any, *, cpu: int | None = None, crashed: bool = False) -> Thread:
         if cpu is None and task_on_cpu(task):
@@ -220,6 +247,13 @@ class Selection:
 
     def _unwind(self, thread: Thread) -> Sequence[Frame]:
         if thread.task is None:
+            if self._kernel.has_types and self._cpus is not None and thread.cpu is not None:
+                try:
+                    frames = self._unwind_from(thread, self._cpus.of(thread.cpu))
+                except TargetError:
+                    frames = ()
+                if frames:
+                    return frames
             return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
             with _drgn_answers(f"the stack of {thread}"):

@@ -42,6 +42,8 @@ class UserSpace:
         if self._selection is None or not self._kernel.has_types:
             return None
         thread = self._selection.thread
+        if thread.task is None:
+            return None
         key = ("program", thread.task.value_())
         return self._kernel.remembered(key, lambda: self._read(thread.tid, thread.comm, thread.task))
 
