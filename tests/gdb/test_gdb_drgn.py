@@ -9,6 +9,8 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from vmimages import VM, DumpSet, GroundTruth
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
-
-PLAIN = ("off", "absent", "broken")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,11 +44,11 @@ def word(address: int) -> str:
 
 def module_symbols(truth: GroundTruth, count: int = 60) -> list[Any]:
     """Functions of modules whose names and addresses are nobody else's, from all over the list."""
-    names = [symbol.name for symbol in truth.symbols]
-    places = [symbol.address for symbol in truth.symbols]
+    names = Counter(symbol.name for symbol in truth.symbols)
+    places = Counter(symbol.address for symbol in truth.symbols)
     fitting = [
         symbol for symbol in truth.symbols
-        if symbol.module and symbol.kind in "tT" and names.count(symbol.name) == places.count(symbol.address) == 1
+        if symbol.module and symbol.kind in "tT" and names[symbol.name] == places[symbol.address] == 1
         and not symbol.name.startswith(("init_module", "cleanup_module"))
     ]  # fmt: skip
     return fitting[:: max(1, len(fitting) // count)]
@@ -65,146 +65,178 @@ def check_module_symbols(answers: list[dict[str, Any]], symbols: list[Any]) -> N
 
 
 def vmalloc_rows(truth: GroundTruth) -> list[tuple[int, int, str]]:
-    """(start, size without the guard page, who asked) of what vmalloc gave out."""
+    """(start, end, who asked) of what vmalloc gave out, with the guard page behind it. Stacks of tasks come and go."""
     rows = []
     for line in truth.text("vmallocinfo").splitlines():
-        match = re.match(r"0x(\w+)-0x\w+ +(\d+) (\w+)\+\S+ .*pages=(\d+) vmalloc", line)
-        if match:
-            rows.append((int(match[1], 16), int(match[4]) * 4096, match[3]))
+        match = re.match(r"0x(\w+)-0x(\w+) +\d+ (\w+)\+\S+ .*pages=\d+ vmalloc", line)
+        if match and match[3] != "kernel_clone":
+            rows.append((int(match[1], 16), int(match[2], 16), match[3]))
     return rows
 
 
-def gdbs_own(session: Session, commands: list[str]) -> list[tuple[str, str | None]]:
-    return [(session[command].output, session[command].error) for command in commands]
+def check_vmalloc(answers: list[dict[str, Any]], rows: list[tuple[int, int, str]]) -> None:
+    assert len(answers) == len(rows)
+    for (start, end, who), answer in zip(rows, answers):
+        vmap = layer(answer, "vmap")
+        assert (int(vmap["start"], 16), int(vmap["end"], 16)) == (start, end)
+        assert who.split(".")[0] in vmap["name"]
 
 
 # -- a guest -----------------------------------------------------------------------------------------------------------
 
+LOADED = "python import sys; print('drgn' in sys.modules)"
+# What gdb does itself, with its own libraries and its own debug information.
+OWN = (
+    "kaslr --apply",
+    "info line schedule",
+    "p init_task.comm",
+    "ptype init_task.tasks",
+    "info symbol schedule",
+    "bt 2",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One gdb on a guest with all questions, so that the 590 MB of the vmlinux are loaded once."""
+
+    truth: GroundTruth
+    cache: int  # a struct kmem_cache
+    pointer: int  # a __percpu pointer, to what it has for each CPU
+    distances: tuple[int, int]
+    session: Session
+
+    @property
+    def stack(self) -> int:
+        return self.truth.address("init_stack") + 0x3F00
+
+    def answer(self, *addresses: int | str) -> dict[str, Any]:
+        (answer,) = self.session[asked(*addresses)].json
+        return answer
+
 
 @pytest.fixture(scope="module")
-def truth(moved: VM) -> GroundTruth:
-    found = moved.truth()
+def guest(moved: VM, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """`names_cachep` points to a kmem_cache, which is a slab object itself; its first member is a __percpu pointer."""
+    truth, scratch, before = moved.truth(), tmp_path_factory.mktemp("asked"), [f"target remote {moved.gdb}"]
     moved.stop()
-    return found
-
-
-def test_modules_and_vmalloc(moved: VM, truth: GroundTruth, tmp_path: Path) -> None:
-    symbols, rows = module_symbols(truth), vmalloc_rows(truth)
-    assert len(symbols) > 40
-    assert rows
-    by_address, by_name = asked(*(s.address for s in symbols)), asked(*(s.name for s in symbols))
-    areas = asked(*(start + 8 for start, _, _ in rows))
-    name, (base, _) = next(iter(truth.modules.items()))
+    at, offsets = truth.address("names_cachep"), truth.address("__per_cpu_offset")
+    read = run([word(at), word(offsets), word(offsets + 8)], scratch, before=before)
+    cache, *distances = (int(read[word(place)].text, 16) for place in (at, offsets, offsets + 8))
+    pointer = int(run([word(cache)], scratch, before=before)[word(cache)].text, 16)
+    symbols, name = module_symbols(truth), next(iter(truth.modules))
+    stack = truth.address("init_stack") + 0x3F00
     session = run(
-        [by_address, by_name, areas, "kmod --json", f"kmod --json {name}", f"kmod {base:#x}", "kplug --json"],
-        tmp_path, vmlinux=moved.files.vmlinux, before=[f"target remote {moved.gdb}"],
+        ["kwhere $pc", "kwhere schedule", "kwhere linux_banner+1", "kwhere 0", "p $kclass($pc)", "kplug", "kaslr",
+         LOADED, asked(*(s.address for s in symbols)), f"{LOADED} ",
+         asked(*(s.name for s in symbols)), asked(*(start + 8 for start, _, _ in vmalloc_rows(truth))),
+         "kmod --json", f"kmod --json {name}", f"kmod {truth.modules[name][0]:#x}", "kplug --json",
+         asked(cache + 8), asked(f"{pointer:#x}@*"), asked(pointer + distances[1]), asked(pointer),
+         asked(truth.address("__init_begin")), asked(stack), asked("init_task"), f"kstack {stack:#x}",
+         *renamed_commands(truth), *OWN],
+        scratch, vmlinux=moved.files.vmlinux, before=before,
     )  # fmt: skip
-    check_module_symbols(session[by_address].json, symbols)
-    check_module_symbols(session[by_name].json, symbols)
-    for (start, size, _), answer in zip(rows, session[areas].json):
-        vmap = layer(answer, "vmap")
-        assert (int(vmap["start"], 16), int(vmap["end"], 16)) == (start, start + size)
+    return Asked(truth, cache, pointer, (distances[0], distances[1]), session)
+
+
+def test_what_the_vmlinux_answers_starts_no_drgn(guest: Asked) -> None:
+    assert guest.session[LOADED].text.strip() == "False"
+    assert guest.session[f"{LOADED} "].text.strip() == "True"
+    assert re.search(r"^drgn +not started", guest.session["kplug"].text, re.MULTILINE)
+    assert re.match(r"\d+\.\d+", guest.session["kplug --json"].json[0]["drgn"])
+    assert guest.session["kplug --json"].json[0]["missing"] == []
+
+
+def test_symbols_of_modules(guest: Asked) -> None:
+    symbols = module_symbols(guest.truth)
+    assert len(symbols) > 40
+    check_module_symbols(guest.session[asked(*(s.address for s in symbols))].json, symbols)
+    check_module_symbols(guest.session[asked(*(s.name for s in symbols))].json, symbols)
+
+
+def test_vmalloc(guest: Asked) -> None:
+    rows = vmalloc_rows(guest.truth)
+    assert rows
+    check_vmalloc(guest.session[asked(*(start + 8 for start, _, _ in rows))].json, rows)
+
+
+def test_kmod(guest: Asked) -> None:
+    truth, session = guest.truth, guest.session
     listed = {row["name"]: row for row in session["kmod --json"].json if "refcount" in row}
     assert list(listed) == list(truth.modules)
     for each, (start, size) in truth.modules.items():
         assert listed[each]["size"] == size
         assert start in [int(part["start"], 16) for part in listed[each]["memory"]]
-    assert session[f"kmod --json {name}"].json[0]["name"] == name
-    sections = {row["name"]: int(row["start"], 16) for row in session[f"kmod --json {name}"].json if "flags" in row}
+    name, (base, _) = next(iter(truth.modules.items()))
+    rows = session[f"kmod --json {name}"].json
+    assert rows[0]["name"] == name
+    sections = {row["name"]: int(row["start"], 16) for row in rows if "flags" in row}
+    assert ".text" in sections
     for section, start in truth.module_sections[name].items():
         if section in sections and ".init" not in section and ".exit" not in section:
             assert sections[section] == start
     assert name in session[f"kmod {base:#x}"].text
-    assert re.match(r"\d+\.\d+", session["kplug --json"].json[0]["drgn"])
-    assert session["kplug --json"].json[0]["missing"] == []
 
 
-def test_slab_and_allocated_percpu(moved: VM, truth: GroundTruth, tmp_path: Path) -> None:
-    """`names_cachep` points to a kmem_cache, which is a slab object itself; its first member is a __percpu pointer."""
-    at, offsets = truth.address("names_cachep"), truth.address("__per_cpu_offset")
-    before = [f"target remote {moved.gdb}"]
-    session = run([word(at), word(offsets), word(offsets + 8)], tmp_path, before=before)
-    cache, *distances = (int(session[word(place)].text, 16) for place in (at, offsets, offsets + 8))
-    pointer = int(run([word(cache)], tmp_path, before=before)[word(cache)].text, 16)
-    commands = [asked(cache + 8), asked(f"{pointer:#x}@*"), asked(pointer + distances[1]), asked(pointer)]
-    session = run(commands, tmp_path, vmlinux=moved.files.vmlinux, before=before)
-    (answer,) = session[commands[0]].json
-    assert layer(answer, "slab")["name"] == "kmem_cache"
-    assert int(layer(answer, "slab")["start"], 16) == cache
-    everywhere = session[commands[1]].json
-    assert [int(each["address"], 16) for each in everywhere] == [pointer + distance for distance in distances]
-    for cpu, answer in ((0, everywhere[0]), (1, everywhere[1]), (1, session[commands[2]].json[0])):
+def test_slab(guest: Asked) -> None:
+    slab = layer(guest.answer(guest.cache + 8), "slab")
+    assert (slab["name"], int(slab["start"], 16)) == ("kmem_cache", guest.cache)
+
+
+def test_allocated_percpu(guest: Asked) -> None:
+    everywhere = guest.session[asked(f"{guest.pointer:#x}@*")].json
+    assert [int(each["address"], 16) for each in everywhere] == [guest.pointer + each for each in guest.distances]
+    for cpu, answer in ((0, everywhere[0]), (1, everywhere[1]), (1, guest.answer(guest.pointer + guest.distances[1]))):
         percpu = next(each for each in answer["layers"] if each["kind"] == "percpu")
         assert (percpu["name"], percpu["details"]["kind"]) == (f"CPU {cpu}", "dynamic")
-        assert (percpu["details"]["allocated"], percpu["details"]["pointer"]) == (True, hex(pointer))
+        assert (percpu["details"]["allocated"], percpu["details"]["pointer"]) == (True, hex(guest.pointer))
         assert answer["class"] == "percpu"
-    (answer,) = session[commands[3]].json
-    assert layer(answer, "special")["name"] == "per-CPU pointer"
+    assert layer(guest.answer(guest.pointer), "special")["name"] == "per-CPU pointer"
 
 
-def test_stack_and_freed_init(moved: VM, truth: GroundTruth, tmp_path: Path) -> None:
-    init, stack = truth.address("__init_begin"), truth.address("init_stack")
-    commands = [asked(init), asked(stack + 0x3F00), asked(truth.address("init_task")), f"kstack {stack + 0x3F00:#x}"]
-    session = run(commands, tmp_path, vmlinux=moved.files.vmlinux, before=[f"target remote {moved.gdb}"])
-    (answer,) = session[commands[0]].json
+def test_stack_task_and_freed_init(guest: Asked) -> None:
+    answer = guest.answer(guest.truth.address("__init_begin"))
     assert (answer["class"], answer["state"]["freed"]) == ("init", True)
-    assert layer(session[commands[1]].json[0], "stack")["details"]["pid"] == 0
-    assert layer(session[commands[2]].json[0], "task")["details"]["comm"] == "swapper/0"
-    assert "stack of 0 (swapper/0)" in session[commands[3]].text
-    assert "the kernel's own record of it" in session[commands[3]].text
+    assert layer(guest.answer(guest.stack), "stack")["details"]["pid"] == 0
+    assert layer(guest.answer("init_task"), "task")["details"]["comm"] == "swapper/0"
+    told = guest.session[f"kstack {guest.stack:#x}"].text
+    assert "stack of 0 (swapper/0)" in told
+    assert "the kernel's own record of it" in told
 
 
-def test_what_is_read_is_forgotten_when_memory_changes(moved: VM, truth: GroundTruth, tmp_path: Path) -> None:
+def renamed_commands(truth: GroundTruth) -> list[str]:
     """A module's name, changed in its `struct module` behind kplug's back, and put back."""
     this = next(symbol for symbol in truth.symbols if symbol.name == "__this_module" and symbol.module)
     assert this.module is not None
-    name, base = this.address + 24, truth.modules[this.module][0]  # state, list
-    commands = [
-        f"x/s {name:#x}", asked(base), f"set var *(char *){name:#x} = 'X'", f"{asked(base)} ",
-        f"set var *(char *){name:#x} = '{this.module[0]}'", f"{asked(base)}  ",
+    name, question = this.address + 24, asked(truth.modules[this.module][0])  # behind state and list
+    change = f"set var *(char *){name:#x} ="
+    return [
+        f"x/s {name:#x}", question, f"{change} 'X'", f"{question} ", f"{change} '{this.module[0]}'", f"{question}  "
     ]  # fmt: skip
-    session = run(commands, tmp_path, vmlinux=moved.files.vmlinux, before=[f"target remote {moved.gdb}"])
-    assert f'"{this.module}"' in session[commands[0]].text
-    found = [layer(session[command].json[0], "module")["name"] for command in commands[1::2]]
-    assert found == [this.module, f"X{this.module[1:]}", this.module]
 
 
-def test_gdb_itself_goes_on(moved: VM, truth: GroundTruth, tmp_path: Path) -> None:
-    """gdb's own libraries are not disturbed by drgn's: its answers are the same, with drgn in the process and without.
-
-    And what the vmlinux alone answers starts no drgn.
-    """
-    symbol = module_symbols(truth)[0]
-    own = ["info line schedule", "p init_task.comm", "bt 2", "p sizeof(struct list_head)", "info symbol init_task"]
-    loaded = "python import sys; print('drgn' in sys.modules)"
-    outputs = []
-    for setting, module in (("off", False), ("auto", True)):
-        session = run(
-            [f"set kplug drgn {setting}", "kwhere $pc", "kwhere schedule", "kwhere linux_banner+1", "kwhere 0",
-             "p $kclass($pc)", "kplug", "kaslr", loaded, asked(symbol.address), f"{loaded} ", "kaslr --apply", *own],
-            tmp_path, vmlinux=moved.files.vmlinux, before=[f"target remote {moved.gdb}"],
-        )  # fmt: skip
-        assert session[loaded].text.strip() == "False"
-        assert session[f"{loaded} "].text.strip() == str(module)
-        outputs.append(gdbs_own(session, own))
-    assert outputs[0] == outputs[1]
-    assert all(error is None for _, error in outputs[0])
-    assert "kernel/sched/core.c" in outputs[1][0][0]
-    assert "swapper/0" in outputs[1][1][0]
+def test_what_was_read_is_forgotten_when_memory_changes(guest: Asked) -> None:
+    commands = renamed_commands(guest.truth)
+    found = [layer(guest.session[command].json[0], "module")["name"] for command in commands[1::2]]
+    assert f'"{found[0]}"' in guest.session[commands[0]].text
+    assert found == [found[0], f"X{found[0][1:]}", found[0]]
 
 
-@pytest.mark.parametrize("how", PLAIN)
-def test_without_drgn(moved: VM, truth: GroundTruth, tmp_path: Path, how: str) -> None:
-    """As it was without: area, image, static per-CPU variables; and `kplug` says what is missing."""
-    symbol = module_symbols(truth)[0]
-    extra = {}
-    before = [f"target remote {moved.gdb}"]
-    if how == "absent":
-        before.append("python import sys; sys.modules['_drgn'] = None")
-    if how == "broken":
-        (tmp_path / "drgn").mkdir()
-        (tmp_path / "drgn" / "__init__.py").write_text("raise OSError('libdw.so.1: wrong\\nELF class')")
-        extra["PYTHONPATH"] = str(tmp_path)
+def test_gdb_itself_goes_on(guest: Asked) -> None:
+    """gdb's own libelf and libdw, and its reading of symbols, are not disturbed by drgn's in the same process."""
+    moved, line, comm, members, symbol, frames = (guest.session[command].text for command in OWN)
+    assert "moved by" in moved
+    assert re.match(r'Line \d+ of "kernel/sched/core.c" starts at address', line)
+    assert hex(guest.truth.address("schedule")) in line
+    assert '"swapper/0' in comm
+    assert "struct list_head *next;" in members
+    assert symbol.startswith("schedule in section .text")
+    assert re.match(r"#0 .* in \w+ \(.*\) at \S+:\d+", frames)
+
+
+def test_without_drgn(moved: VM, guest: Asked, tmp_path: Path) -> None:
+    """Switched off, not there, broken: as it was before, and `kplug` says what is missing and how to get it."""
+    symbol = module_symbols(guest.truth)[0]
     commands = [
         asked(symbol.address),
         asked("init_task"),
@@ -213,27 +245,36 @@ def test_without_drgn(moved: VM, truth: GroundTruth, tmp_path: Path, how: str) -
         "kplug --json",
         "kwhere nosuch",
     ]
-    first = ["set kplug drgn off"] if how == "off" else []
-    session = run([*first, *commands], tmp_path, vmlinux=moved.files.vmlinux, before=before, extra=extra)
-    (answer,) = session[commands[0]].json
-    assert [each["kind"] for each in answer["layers"]] == ["area"]
-    assert answer["warnings"] == []
-    assert answer["state"]["permissions"] == "r-x"
-    assert layer(session[commands[1]].json[0], "symbol")["name"] == "init_task"
-    assert layer(session[commands[2]].json[0], "percpu")["details"]["variable"] == "runqueues"
-    assert "drgn" in session["kmod"].complaint
-    assert "nosuch" in session["kwhere nosuch"].complaint
-    missing = session["kplug --json"].json[0]["missing"]
-    if how == "off":
-        assert missing == []
-        return
-    (told,) = missing
-    assert "slab" in told["cost"]
-    if how == "absent":
-        assert (told["what"], "install" in told["remedy"]) == ("drgn", True)
-    else:
-        assert "libdw.so.1: wrong" in told["what"]
-        assert "set kplug drgn off" in told["remedy"]
+    (tmp_path / "drgn").mkdir()
+    (tmp_path / "drgn" / "__init__.py").write_text("raise OSError('libdw.so.1: wrong\\nELF class')")
+    off, absent, broken = (
+        [f"{command}{blanks}" for command in commands] for blanks in ("", " ", "  ")
+    )  # fmt: skip
+    session = run(
+        ["set kplug drgn off", *off, "set kplug drgn auto",
+         "python sys.modules['_drgn'] = None", f"source {SCRIPT} ", *absent,
+         f"python del sys.modules['_drgn']; sys.path.insert(0, {str(tmp_path)!r})", f"source {SCRIPT}  ", *broken],
+        tmp_path, vmlinux=moved.files.vmlinux, before=[f"target remote {moved.gdb}", "python import sys"],
+    )  # fmt: skip
+    for asked_so in (off, absent, broken):
+        outside, inside, percpu, kmod, status, nosuch = (session[command] for command in asked_so)
+        (answer,) = outside.json
+        assert [each["kind"] for each in answer["layers"]] == ["area"]
+        assert answer["warnings"] == []
+        assert answer["state"]["permissions"] == "r-x"
+        assert layer(inside.json[0], "symbol")["name"] == "init_task"
+        assert layer(percpu.json[0], "percpu")["details"]["variable"] == "runqueues"
+        assert "drgn" in kmod.complaint
+        assert "nosuch" in nosuch.complaint
+        for told in status.json[0]["missing"]:
+            assert "slab" in told["cost"]
+    missing = [session[commands[4]].json[0]["missing"] for commands in (off, absent, broken)]
+    assert missing[0] == []
+    (told,) = missing[1]
+    assert (told["what"], "install" in told["remedy"]) == ("drgn", True)
+    (told,) = missing[2]
+    assert "libdw.so.1: wrong" in told["what"]
+    assert "set kplug drgn off" in told["remedy"]
 
 
 # -- a CPU in user mode under page-table isolation, on 6.12 ------------------------------------------------------------
@@ -255,10 +296,8 @@ def test_in_user_mode(isolated: VM, tmp_path: Path) -> None:
     assert session["p/x $cs"].text.strip().endswith("0x33")
     check_module_symbols(session[by_address].json, symbols)
     check_module_symbols(session[f"{by_address} "].json, symbols)
-    for number, (start, size, _) in enumerate(rows):
-        for command in (areas, f"{areas} "):
-            vmap = layer(session[command].json[number], "vmap")
-            assert (int(vmap["start"], 16), int(vmap["end"], 16)) == (start, start + size)
+    check_vmalloc(session[areas].json, rows)
+    check_vmalloc(session[f"{areas} "].json, rows)
     assert [row["name"] for row in session["kmod --json"].json if "refcount" in row] == list(truth.modules)
     assert 'received: "0"' in session[mode].text
 
