@@ -68,7 +68,8 @@ def summarize(annotation: Annotation) -> Summary:
     if cpu is not None:
         tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
-        now = owner or page
+        # arm64: the image's own vmap area goes on being listed.
+        now = page if owner is None or owner.kind == model.VMAP else owner
         tail += ("freed" if now is None else f"freed; now {_owner_words(now, address)}",)
     if narrowest is not None and owner is not None and owner.kind == model.STACK and narrowest.kind == model.GAP:
         narrowest = owner  # the guard page of a stack, which is nobody's memory

@@ -98,7 +98,7 @@ class VmaLocator:
         problem = None
         try:
             with reading(f"the name of the mapping at {start:#x}"):
-                path = vma_name(vma).decode(errors="backslashreplace") or None
+                path = (vma_name(vma) or self._special_name(vma)).decode(errors="backslashreplace") or None
         except TargetError as error:
             problem = error
         rights = "".join(
@@ -115,3 +115,11 @@ class VmaLocator:
         yield Layer(model.VMA, name, start, end, "mappings of the selected task", details)
         if problem is not None:
             raise problem
+
+    def _special_name(self, vma: drgn.Object) -> bytes:
+        """The name of what the kernel itself mapped, arm64's [vdso] and [vvar] say; empty for other memory."""
+        operations = self._kernel.symbol("special_mapping_vmops")
+        if operations is None or vma.vm_ops.value_() != operations:
+            return b""
+        name: bytes = drgn.cast("struct vm_special_mapping *", vma.vm_private_data).name.string_()
+        return name

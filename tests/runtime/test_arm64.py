@@ -31,6 +31,7 @@ from kplug.commands.annotated import Annotator
 from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
+from kplug.render.summary import summarize
 from kplug.runtime.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.space.area import KERNEL, AddressSpace
@@ -366,6 +367,9 @@ def test_freed_init_is_not_mapped_and_its_memory_is_somebody_elses(machine: Mach
     assert end - start == int(said.group(1)) * 1024
     for address in range(start, end, PAGE * 7):
         found = machine.where(address)
+        # The vmap area that the image's init part was in is still listed: it is not who has the memory now.
+        assert " freed" in str(summarize(found))
+        assert "now vmap" not in str(summarize(found))
         assert (found.state.freed, found.state.mapped) == (True, False), hex(address)
         with pytest.raises(drgn.FaultError):
             machine.physical(address)
@@ -519,6 +523,41 @@ def test_return_addresses_on_the_stacks_of_sleeping_tasks(machine: Machine) -> N
             assert row["annotation"].address == plain
             assert names(row["annotation"]) == names(machine.where(plain - 1))
     assert bool(signed) is (machine.bits == 52)  # Cortex-A72 cannot sign
+    target.selection.select_cpu(0)  # type: ignore[union-attr]
+
+
+# -- user programs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_mappings_of_init(machine: Machine) -> None:
+    target = machine.session.target
+    target.selection.select_thread(1)  # type: ignore[union-attr]
+    present = 0
+    lines = machine.dumps.truth.text("init-maps").splitlines()
+    assert {"[vdso]", "[vvar]"} <= {line.split()[-1] for line in lines}
+    for line in lines:
+        bounds, rights, _offset, _device, _inode, *path = line.split()
+        start, end = (int(text, 16) for text in bounds.split("-"))
+        for address in range(start, end, PAGE):
+            where = machine.where(address)
+            layer = only(where, model.VMA)
+            assert (layer.start, layer.end, layer.details["flags"]) == (start, end, rights)
+            assert layer.details["path"] == (path[0] if path else None)
+            if where.state.mapped:
+                present += 1
+                # A page that is still shared with others is read-only until it is written to.
+                assert where.state.permissions in (rights[:3], rights[:3].replace("w", "-"))
+    assert present > 10
+    target.selection.select_cpu(0)  # type: ignore[union-attr]
+
+
+def test_the_program_that_a_cpu_runs(machine: Machine) -> None:
+    """CPU 1 was in user mode: its program counter is in busybox's code."""
+    target = machine.session.target
+    target.selection.select_cpu(1)  # type: ignore[union-attr]
+    (place,) = machine.session.places("$pc")
+    layer = only(machine.where(place.address), model.VMA)
+    assert (layer.details["path"], layer.details["flags"]) == ("/bin/busybox", "r-xp")
     target.selection.select_cpu(0)  # type: ignore[union-attr]
 
 
