@@ -149,6 +149,8 @@ class Runtime:
         progress.without_threads()  # gdb answers in its own thread only
         opened = self._open(placed)
         kernel = Kernel(opened.prog, placed, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+        if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
+            raise TargetError(f"{placed.image.path}: drgn finds no types in it")
         self._locators = tuple(locators(kernel))
         return kernel
 
