@@ -175,7 +175,8 @@ class Session:
             if area is not None and area.name == IMAGE_MAPPING:
                 moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
                 return (with_hint(moved, self.hints.slide),)
-        if not main.placement.slide:
+        # arm64 links its image where stacks and all else in vmalloc are once it was moved.
+        if not main.placement.slide or annotation.state.mapped:
             return ()
         runtime = main.placement.runtime(annotation.address)
         if runtime == annotation.address or main.piece(runtime) is None:

@@ -191,6 +191,18 @@ def test_a_compressed_dump_of_qemus_is_refused_with_what_to_do(machine: Machine)
         open_kernel(Request(str(paths["kdump-zlib"]), symbols=(str(files.vmlinux),)))
 
 
+def test_a_link_address_is_pointed_out_unless_something_is_there(machine: Machine) -> None:
+    """The image is linked where vmalloc begins, and so do the first stacks, once it was moved."""
+    slide = machine.dumps.truth.slide(machine.dumps.files)
+    (found,) = machine.session.where(hex(machine.symbol("schedule") - slide))
+    assert found.state.mapped is False
+    assert any(hex(machine.symbol("schedule")) in warning for warning in found.warnings)
+    stack = per_cpu(machine.prog["irq_stack_ptr"], 0).value_()
+    assert machine.symbol("_text") - slide <= stack < machine.symbol("_end") - slide
+    (found,) = machine.session.where(hex(stack))
+    assert found.warnings == ()
+
+
 def test_symbols_of_kallsyms(machine: Machine) -> None:
     chosen = [
         symbol
