@@ -39,6 +39,8 @@ found["value"] = statistics.median(taken("output $kclass($pc)") for _ in range(2
 gdb.execute("set kplug lines on")
 taken("kwhere $pc")
 found["next, with lines"] = statistics.median(taken("kwhere $pc") for _ in range(200))
+found["first, of a module"] = taken("kwhere MODULE")
+found["next, of a module"] = statistics.median(taken("kwhere MODULE") for _ in range(200))
 print(json.dumps(found))
 """.replace("SCRIPT", str(SCRIPT))
 
@@ -50,7 +52,8 @@ def measure(kernel: str) -> dict[str, float]:
     runs = []
     with boot(kernel, quiet=True) as machine, tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "inside.py"
-        script.write_text(_INSIDE)
+        base, _ = max(machine.truth().modules.values(), key=lambda each: each[1])
+        script.write_text(_INSIDE.replace("MODULE", f"{base + 0x1234:#x}"))
         for _ in range(RUNS):
             before = [f"target remote {machine.gdb}"]
             session = run([], Path(folder), vmlinux=machine.files.vmlinux, before=before, script=script)

@@ -29,7 +29,8 @@ def test_symbols_as_linked(bare_61: Path, tmp_path: Path) -> None:
     check_symbols(session[by_address].json, symbols, 0)
     check_symbols(session[by_name].json, symbols, 0)
     for answer in session[by_address].json:
-        assert answer["state"] == {"mapped": None, "permissions": None, "freed": answer["state"]["freed"]}
+        known = {name for name, value in answer["state"].items() if value is not None}
+        assert known <= {"freed"}
     assert re.search(r"^how +as linked; there is no target$", session["kaslr"].text, re.MULTILINE)
 
 
