@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kplug import __version__
 from kplug.commands import COMMANDS
@@ -182,10 +182,23 @@ def prompt_parser() -> Parser:
     return parser
 
 
+class _Once(argparse.Action):
+    """An option that would be lost silently if it were given twice."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, name: Any = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{name}: given twice")
+        setattr(namespace, self.dest, value)
+
+
 def _add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     """The options that name a kernel which has memory."""
-    which.add_argument("-s", "--vmlinux", metavar="FILE", help="the vmlinux (default: the running kernel's)")
-    which.add_argument("-c", "--core", metavar="FILE", help="a vmcore, or /proc/kcore (needs drgn)")
+    which.add_argument(
+        "-s", "--vmlinux", metavar="FILE", action=_Once, help="the vmlinux (default: the running kernel's)"
+    )
+    which.add_argument("-c", "--core", metavar="FILE", action=_Once, help="a vmcore, or /proc/kcore (needs drgn)")
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
     which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
     which.add_argument(

@@ -16,7 +16,7 @@ from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
 from kplug.modules import ModuleSource
 from kplug.percpu import Instances, Wanted, wanted_instance
-from kplug.placement import ADDRESS_MASK
+from kplug.placement import ADDRESS_MASK, Placement
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.area import IMAGE_MAPPING
@@ -40,7 +40,8 @@ class Session:
     `machine` is the architecture, where no image tells it; `contents` finds what the kernel has put into the areas of
     the address space, for `kmap -v`. `warnings` go with every answer; `ways` are those by which the slide was sought,
     `host_facts` what the front end says of itself, `missing` what it lacks, `percpu` what finds a CPU's own variables,
-    `modules` what knows the loaded modules, `hints` its words for what a person can do.
+    `modules` what knows the loaded modules, `placement` where the kernel is if there is no vmlinux to place, `hints`
+    its words for what a person can do.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Session:
         locators: Sequence[Locator] = (),
         percpu: Instances | None = None,
         modules: ModuleSource | None = None,
+        placement: Placement | None = None,
         warnings: Sequence[str] = (),
         ways: Sequence[str] = (),
         host_facts: Mapping[str, str] | None = None,
@@ -76,6 +78,7 @@ class Session:
         self._states = states
         self._percpu = percpu
         self.modules = modules
+        self.placement = placement
         self._locators = (*locators, *installed_locators(self))
 
     # Made at the first question: the space needs the symbols, and what lists sections does without them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
@@ -28,6 +28,7 @@ _COUNT = 8
 _MAX_COUNT = 1 << 16
 _MAX_DEPTH = 16
 _PAGE = 0x1000
+_NOT_THERE = "shown as zeros, but the dump has nothing of it: a page of zeros, or one that was excluded"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +87,8 @@ class _Words:
         title = f"{start:#x}  {self._place(start)}".rstrip()
         end = min(start + count * self._size, 1 << 64)
         here, rows, unreadable = start, list[dict[str, Any]](), None
+        left_out: Callable[[int], bool] | None = getattr(self._target, "left_out", None)  # what dumps have
+        unsure: list[Problem] = []
         while here < end:
             step = min(end, (here | (_PAGE - 1)) + 1) - here
             step += -step % self._size  # a word across the page's end
@@ -100,6 +103,8 @@ class _Words:
                 if unreadable is not None:
                     yield self._not_readable(*unreadable, here)
                     unreadable = None
+                if left_out is not None and not any(data) and left_out(here):
+                    unsure.append(Problem(f"{here:#x}-{here + step:#x}: {_NOT_THERE}"))
                 for place in range(0, step, self._size):
                     rows += self._rows(start, here + place, data[place : place + self._size])
             here += step
@@ -107,6 +112,7 @@ class _Words:
             yield Table("kplug.memory/1", _COLUMNS, rows, title, indented="address")
         if unreadable is not None:
             yield self._not_readable(*unreadable, end)
+        yield from unsure
 
     def _not_readable(self, start: int, why: str, end: int) -> Problem:
         return Problem(f"{start:#x}-{end:#x} cannot be read: {why}")

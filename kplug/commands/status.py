@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kplug import __version__
 from kplug.commands.base import Command, Facts, Output, Range, add_json_argument
 from kplug.errors import UsageError
+from kplug.expressions import with_hint
 from kplug.placement import PERCPU_SECTION
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     main = session.main
     if main is None:
-        raise UsageError("no vmlinux is loaded")
+        yield Facts("kplug.kaslr/1", _without_vmlinux(session))
+        return
     placement, root = main.placement, main.image.regions.root
     facts: dict[str, Any] = {"slide": placement.slide_text if placement.known else None, "how": placement.source}
     if root is not None:
@@ -30,6 +32,14 @@ def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         facts["per-CPU"] = f"{PERCPU_SECTION} is linked at 0: its addresses are offsets, and not moved"
     facts["ways"] = list(session.ways)
     yield Facts("kplug.kaslr/1", facts)
+
+
+def _without_vmlinux(session: Session) -> dict[str, Any]:
+    """What the kernel itself told. UsageError if that is nothing."""
+    placement = session.placement
+    if placement is None:
+        raise UsageError(with_hint("no vmlinux is loaded", session.hints.vmlinux))
+    return {"slide": placement.slide_text, "how": placement.source, "ways": list(session.ways)}
 
 
 def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:

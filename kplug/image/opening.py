@@ -86,6 +86,8 @@ def _unpacked_xz(packed: BinaryIO, chunk: int) -> Iterator[bytes]:
 def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
     """The vmlinux at `path`, with the symbols of its separate debug file where it has none itself."""
     elf = open_elf(path)
+    if elf.type == "CORE":
+        raise InputError(f"{path}: not a vmlinux but a dump (a dump is given with -c)")
     return KernelImage(
         elf,
         name=os.path.basename(path),

@@ -319,6 +319,12 @@ def _page_words(layer: Layer) -> tuple[str, bool]:
     if details.get("refcount") is not None:
         mapcount = "" if details.get("mapcount") is None else f", mapcount {details['mapcount']}"
         words.append(f"refcount {details['refcount']}{mapcount}")
+    if details.get("free_list") not in (None, "buddy"):
+        words.append(f"on a {details['free_list']}")
+    if "in_dump" in details:
+        words.append(
+            "excluded from the dump" if details["in_dump"] is False else "all zeros, or excluded from the dump"
+        )
     words += [details.get("flags") or "", details.get("path") or "", _range(layer) if describes else ""]
     return "  ".join(filter(None, words)), bool(describes)
 

@@ -82,7 +82,8 @@ class Kernel:
 
     `image` is None without a vmlinux; then only what needs no symbols and types can be asked. `has_types` says whether
     drgn has the kernel's DWARF. `vmcoreinfo` is what the kernel told of itself, empty where nothing is known of it.
-    `module_directories` are folders that the user says have the modules' debug files.
+    `module_directories` are folders that the user says have the modules' debug files. `left_out` says of a physical
+    address that it reads as zeros only because the dump has nothing there: it was excluded, or a page of zeros.
     """
 
     def __init__(
@@ -93,11 +94,13 @@ class Kernel:
         live: bool = False,
         vmcoreinfo: VmcoreInfo | None = None,
         module_directories: Sequence[str] = (),
+        left_out: Callable[[int], bool] = lambda physical: False,
     ) -> None:
         self.prog = prog
         self.image = image
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.live = live
+        self.left_out = left_out
         self._remembered: dict[object, Any] = {}
         self._generation = 0
         self._module_directories = tuple(module_directories)

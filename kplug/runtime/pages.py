@@ -393,7 +393,8 @@ class PageLocator:
             details.update(self._file(page.mapping))
         if not self._in_dump(physical):
             details["in_dump"] = False
-            name += " (excluded from the dump)"
+        elif self._kernel.left_out(physical):
+            details["in_dump"] = None
         return Layer(model.PAGE, name, start, end, SOURCE, details)
 
     def _in_dump(self, physical: int) -> bool:
@@ -422,8 +423,7 @@ class PageLocator:
 
 def page_name(page: Page) -> str:
     """What a page is, in words."""
-    name = _NAMES.get(page.state or "", f"{page.state} page" if page.state else "page")
-    return f"{name} ({page.free_list})" if page.free_list not in (None, "buddy") else name
+    return _NAMES.get(page.state or "", f"{page.state} page" if page.state else "page")
 
 
 def pages_of(kernel: Kernel) -> Pages | None:

@@ -26,7 +26,7 @@ def without_threads() -> None:
 
 
 class Progress:
-    """One line on standard error, if that is a terminal that can remove it again, redrawn while it lasts and removed at the end.
+    """One line on standard error, redrawn while it lasts and removed at the end; nothing if no terminal can do that.
 
     Used in a `with`; `update` takes the fraction that is done, or None where nobody knows.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kplug.expressions import Hints
 from kplug.image.opening import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import slid
+from kplug.placement import ADDRESS_MASK, Placement, slid
 from kplug.resolver import Locator
 from kplug.runtime.alias import AliasLocator
 from kplug.runtime.debug_files import ProgramLines
@@ -25,8 +25,10 @@ from kplug.runtime.table_pages import TablePageLocator
 from kplug.runtime.target import DrgnTarget
 from kplug.runtime.user import UserSpace, VmaLocator
 from kplug.runtime.vmap import VmapLocator
+from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.session import Session
 
+_KERNEL_OFFSET = "KERNELOFFSET in VMCOREINFO"
 HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide="--vmcoreinfo FILE")
 
 
@@ -59,6 +61,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
         states=MemoryState(kernel, user),
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         modules=RuntimeModules(kernel),
+        placement=_placement(opened.vmcoreinfo) if kernel.image is None else None,
         lines=ProgramLines(kernel, kernel.debug_files),
         warnings=(*opened.warnings, *missing),
         ways=opened.how,
@@ -74,6 +77,7 @@ def kernel_of(opened: Opened) -> Kernel:
         live=opened.live,
         vmcoreinfo=opened.vmcoreinfo,
         module_directories=opened.module_directories,
+        left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
     )
 
 
@@ -99,9 +103,14 @@ def locators(kernel: Kernel, user: UserSpace | None = None) -> Sequence[Locator]
     return (*memory, Percpu(kernel, kernel.image))
 
 
+def _placement(info: VmcoreInfo) -> Placement | None:
+    """Where a kernel without a vmlinux is, as far as it tells."""
+    return Placement(info.slide & ADDRESS_MASK, _KERNEL_OFFSET) if info.slide is not None else None
+
+
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
     if opened.vmlinux is None:
         return None
     image, info = opened.image or open_vmlinux(opened.vmlinux), opened.vmcoreinfo
-    source = "KERNELOFFSET in VMCOREINFO" if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
+    source = _KERNEL_OFFSET if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
     return PlacedImage(image, slid(image.sections, slide_of(info, image), source))

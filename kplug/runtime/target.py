@@ -12,6 +12,7 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.registers import canonical, is_register
 from kplug.runtime.cpu_registers import CpuRegisters
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.page_tables import page_tables
 from kplug.runtime.stacks import stacks_of
 from kplug.runtime.threads import Selection
 from kplug.runtime.values import address_of
@@ -45,6 +46,16 @@ class DrgnTarget:
 
     def read(self, address: int, size: int) -> bytes:
         return self.kernel.read(address, size)
+
+    def left_out(self, address: int) -> bool:
+        """Whether `read` gives zeros because the dump has nothing of the page: it was excluded, or had only zeros."""
+        tables = page_tables(self.kernel)
+        try:
+            linear = tables.linear_physical(address)
+            physical = linear if linear is not None else tables.physical(address)
+        except TargetError:
+            return False
+        return physical is not None and self.kernel.left_out(physical)
 
     def generation(self) -> Hashable:
         return self.kernel.generation

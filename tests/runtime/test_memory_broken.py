@@ -263,7 +263,7 @@ class TestAbsent:
         answer = where(kernel, address)
         found = layer(answer, model.PAGE)
         assert found.details["in_dump"] is False
-        assert found.name == "reserved page (excluded from the dump)"
+        assert found.name == "reserved page"
         assert answer.state.mapped is True
 
 
