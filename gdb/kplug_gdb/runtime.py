@@ -52,6 +52,7 @@ class Runtime:
         self._kernel: Kernel | None = None
         self._locators: tuple[Locator, ...] = ()
         self._has_drgn: bool | None = None
+        self._booting: bool | None = None
         self._version: str | None = None
         self.failure: str | None = None
 
@@ -68,15 +69,14 @@ class Runtime:
         if watch.generation() != self._generation:
             self._generation = watch.generation()
             self._memory.forget()
+            self._booting = self.failure = None  # it may have by now what was missing
             if self._kernel is not None:
                 self._kernel.moved()
-            else:
-                self.failure = None  # a kernel that still boots may have by now what was missing
         self._memory.direct_map = facts.page_offset_base
         return True
 
     def _drop(self) -> None:
-        self._key = self._placed = self._kernel = self.failure = None
+        self._key = self._placed = self._kernel = self._booting = self.failure = None
         self._locators = ()
         self._memory.forget()
 
@@ -123,7 +123,12 @@ class Runtime:
 
     def kernel(self) -> Kernel | None:
         """The kernel; made at the first call. None if it cannot be: `failure` says why."""
-        if self._kernel is None and self.failure is None and self._placed is not None:
+        if self._placed is None:
+            return None
+        if self._begins_to_boot(self._placed):
+            self.failure = "the kernel has only begun to boot: its records are not set up"
+            return None
+        if self._kernel is None and self.failure is None:
             try:
                 with dependencies.gdbs_signals_held_back():
                     self._kernel = self._start(self._placed)
@@ -132,6 +137,19 @@ class Runtime:
             except Exception as error:  # of the import, and of a library that meets what it does not know
                 self.failure = f"{type(error).__name__}: {_first_line(error)}"
         return self._kernel
+
+    def _begins_to_boot(self, placed: PlacedImage) -> bool:
+        """Whether it has not come to SYSTEM_SCHEDULING (enum system_states): then its records mislead."""
+        if self._booting is None:
+            symbols = placed.image.symbols.exact("system_state")
+            live = not isinstance(self._target.view, (CoreView, PhysicalCoreView))
+            try:
+                self._booting = (
+                    live and bool(symbols) and not any(self._target.read(placed.symbol_address(symbols[0]), 4))
+                )
+            except TargetError:
+                self._booting = False
+        return self._booting
 
     def needed(self) -> Kernel:
         """The kernel. TargetError if it cannot be had."""
