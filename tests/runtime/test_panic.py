@@ -1,0 +1,200 @@
+"""Kernels that really crash: what comes first is the task that crashed, as the kernel's own last words have it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytest.importorskip("drgn")
+
+from vmimages import VM, VMError, boot, dump
+
+from kplug import model
+from kplug.commands import COMMANDS
+from kplug.commands.base import Output, Table
+from kplug.render.summary import summarize
+from kplug.runtime.opening import Request
+from kplug.runtime.session import open_session
+from kplug.runtime.target import DrgnTarget
+from kplug.runtime.threads import Frame, Selection
+from kplug.session import Session
+
+_QEMU = "qemu-system-x86_64"
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.boot,
+    pytest.mark.skipif(shutil.which(_QEMU) is None, reason=f"needs {_QEMU}"),
+]
+_FORMATS = ("elf-paging", "makedumpfile-zlib-d31")
+_SECONDS = 60.0
+# mov 0x18, %rax
+_READ_NEAR_NULL = bytes.fromhex("488b042518000000")
+
+
+class Crash(NamedTuple):
+    """A kernel that has crashed: the dump as seen by kplug, and what was said on the console."""
+
+    session: Session
+    console: str
+
+    @property
+    def selection(self) -> Selection:
+        assert isinstance(self.session.target, DrgnTarget)
+        return self.session.target.selection
+
+    def said(self, pattern: str) -> tuple[str, ...]:
+        match = re.search(pattern, self.console)
+        assert match is not None, self.console
+        return match.groups()
+
+    def trace(self) -> list[str]:
+        """The functions of the (last) call trace that the kernel itself is sure of."""
+        text = self.console.rpartition("<TASK>\n")[2].partition("</TASK>")[0]
+        return re.findall(r"^\[[ .\d]+\]  (\w+)(?:\.\w+)*\+0x", text, re.MULTILINE)
+
+    def functions(self) -> list[str]:
+        return [frame.function or "" for frame in self.selection.frames() if not frame.is_inline]
+
+
+def _write_code(vm: VM, address: int, code: bytes) -> None:
+    """Write to the guest's memory through QEMU's gdb stub, which asks nobody for permission."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stub:
+        stub.settimeout(_SECONDS)
+        stub.connect(vm.gdb)
+        for body in (f"M{address:x},{len(code):x}:{code.hex()}", "D"):
+            stub.sendall(f"${body}#{sum(body.encode()) & 0xFF:02x}".encode())
+            answer = b""
+            while b"$OK#" not in answer:
+                got = stub.recv(4096)
+                assert got, answer
+                answer += got
+        stub.sendall(b"+")
+
+
+def _crash(vm: VM, command: str) -> str:
+    """Run what crashes the guest; what it said meanwhile. The machine is stopped then."""
+    with pytest.raises(VMError):
+        vm.run(command, timeout=0.2)
+    deadline = time.monotonic() + _SECONDS
+    while "end Kernel panic" not in vm.console.read_text(errors="replace"):
+        assert time.monotonic() < deadline, vm.console.read_text(errors="replace")
+        time.sleep(0.1)
+    vm.stop()
+    return vm.console.read_text(errors="replace").replace("\r", "")
+
+
+def _opened(vm: VM, core: Path) -> Session:
+    return open_session(
+        Request(core=str(core), symbols=(str(vm.files.vmlinux),), module_directories=(str(vm.files.debug_modules),))
+    )
+
+
+@pytest.fixture(scope="module")
+def in_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
+    """A NULL pointer followed in a module, and panic_on_oops."""
+    with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
+        function = int(vm.run("grep ' lo_ioctl' /proc/kallsyms").split()[0], 16)
+        _write_code(vm, function + 9, _READ_NEAR_NULL)  # behind ENDBR64 and the room for ftrace
+        console = _crash(vm, "losetup /dev/loop0 /init")
+        core = dump(vm, tmp_path_factory.mktemp("panic") / "vmcore", "elf", quiet=True)
+        yield Crash(_opened(vm, core), console)
+
+
+@pytest.fixture(scope="module")
+def sysrq_dumps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Crash]]:
+    """`echo c > /proc/sysrq-trigger`, under page-table isolation."""
+    folder = tmp_path_factory.mktemp("panic")
+    with boot("amd64-6.1", append=("panic=0",), pti=True, quiet=True) as vm:
+        console = _crash(vm, "echo c > /proc/sysrq-trigger")
+        cores = {name: dump(vm, folder / name, name, quiet=True) for name in _FORMATS}
+        yield {name: Crash(_opened(vm, core), console) for name, core in cores.items()}
+
+
+@pytest.fixture(params=_FORMATS)
+def by_sysrq(request: pytest.FixtureRequest, sysrq_dumps: dict[str, Crash]) -> Crash:
+    return sysrq_dumps[request.param]
+
+
+def _interrupted(frames: list[Frame]) -> Frame:
+    """The frame where the exception came; the innermost, where the CPU was stopped, is another."""
+    return next(frame for frame in frames if frame.interrupted and frame.pc != frames[0].pc)
+
+
+def _is_subsequence(names: list[str], of: list[str]) -> bool:
+    left = iter(of)
+    return all(name in left for name in names)
+
+
+def test_the_task_that_crashed_comes_first(by_sysrq: Crash) -> None:
+    cpu, pid, comm = by_sysrq.said(r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (\S+)")
+    thread = by_sysrq.selection.thread
+    assert (thread.crashed, thread.cpu, thread.tid, thread.comm) == (True, int(cpu), int(pid), comm)
+    # The other CPU was taken offline by the panic, and is told of all the same.
+    assert sorted(thread.cpu or 0 for thread in by_sysrq.selection.threads()) == [0, 1]
+
+
+def test_the_stack_is_the_one_on_the_console(by_sysrq: Crash) -> None:
+    functions = by_sysrq.functions()
+    trace = by_sysrq.trace()
+    assert "sysrq_handle_crash" in trace
+    # dump_stack() had returned when the machine was stopped; the entry's name is another alias of the same code.
+    assert _is_subsequence([name for name in trace if name not in ("dump_stack_lvl", "dump_stack")], functions)
+
+
+def test_the_stack_ends_with_the_program(by_sysrq: Crash) -> None:
+    (rip,) = by_sysrq.said(r"RIP: 0033:0x([0-9a-f]+)")
+    last = by_sysrq.selection.frames()[-1]
+    assert last.pc == int(rip, 16)
+    vma = by_sysrq.session.resolver.where(last.pc).last(model.VMA)
+    assert vma is not None
+    assert vma.details["path"] == "/bin/busybox"
+
+
+def test_another_cpu_stopped_by_the_panic(by_sysrq: Crash) -> None:
+    crashed = by_sysrq.selection.thread
+    try:
+        by_sysrq.selection.select_cpu(1 - (crashed.cpu or 0))
+        assert "stop_this_cpu" in by_sysrq.functions()
+    finally:
+        by_sysrq.selection.select((crashed, 0))
+
+
+def test_the_frame_of_the_exception(in_a_module: Crash) -> None:
+    name, offset = in_a_module.said(r"RIP: 0010:(\w+)\+0x([0-9a-f]+)/0x[0-9a-f]+ \[loop\]")
+    frames = list(in_a_module.selection.frames())
+    frame = _interrupted(frames)
+    answer = in_a_module.session.resolver.where(frame.pc)
+    assert summarize(answer).head == f"{name}+0x{offset}"
+    assert answer.first(model.MODULE).name == "loop"  # type: ignore[union-attr]
+    assert answer.last(model.LINE).details["file"] == "drivers/block/loop.c"  # type: ignore[union-attr]
+    # Its registers are those that the kernel printed.
+    for register in ("RAX", "RBX", "RSI", "RDI", "R12", "R15"):
+        (value,) = in_a_module.said(rf"RIP: 0010:[^$]*?\b{register}: ([0-9a-f]{{16}})")
+        assert frame.registers[register.lower()] == int(value, 16), register
+
+
+def test_a_stack_goes_on_through_the_module(in_a_module: Crash) -> None:
+    functions = in_a_module.functions()
+    assert _is_subsequence(["panic", "page_fault_oops", "asm_exc_page_fault", "lo_ioctl"], functions)
+    callers = [name for name in in_a_module.trace() if "ioctl" in name]
+    assert len(callers) >= 2
+    assert _is_subsequence(callers, functions[functions.index("lo_ioctl") + 1 :])
+
+
+def test_the_faulting_address(in_a_module: Crash) -> None:
+    (cr2,) = in_a_module.said(r"NULL pointer dereference, address: ([0-9a-f]+)")
+    command = COMMANDS["regs"]
+    parser = command.parser("kregs")
+    outputs: list[Output] = list(command.run(in_a_module.session, parser.parse_args(["cr2"])))
+    (table,) = outputs
+    assert isinstance(table, Table)
+    (row,) = table.rows
+    assert row["value"] == int(cr2, 16) == 0x18
+    assert str(summarize(row["annotation"])) == "NULL+0x18"
