@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import drgn
 
-from kplug.errors import ExpressionError, UsageError
+from kplug.errors import ExpressionError, InputError, UsageError
 from kplug.expressions import Hints
+from kplug.runtime.cpu_registers import NoteRegisters
+from kplug.runtime.dump_header import read_header
 from kplug.runtime.opening import Opened
 from kplug.runtime.session import session_of
 from kplug.runtime.target import DrgnTarget
@@ -72,7 +75,12 @@ def _evaluator(names: Mapping[str, Any]) -> Callable[[str], Any]:
 
 def _session(prog: drgn.Program) -> Session:
     live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
-    return session_of(Opened(prog, _description(prog, live), live, _vmlinux(prog), _vmcoreinfo(prog)), HINTS)
+    opened = Opened(prog, _description(prog, live), live, _vmlinux(prog), _vmcoreinfo(prog))
+    path = None if live else prog.core_dump_path
+    if path is not None:
+        with suppress(InputError):  # drgn reads it all the same: only what its head tells is missing
+            opened = replace(opened, header=read_header(path), cpus=NoteRegisters(path))
+    return session_of(opened, HINTS)
 
 
 def _description(prog: drgn.Program, live: bool) -> str:
