@@ -19,7 +19,7 @@ from kplug.model import Layer
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.lists import list_nodes
 from kplug.runtime.modules import MAX_TEXT_BYTES
-from kplug.space.area import MODULES, VMALLOC
+from kplug.space.area import MODULES, VMALLOC, Area
 
 # A machine with a program for each container and cgroup has some ten thousand.
 MAX_BPF = 1_000_000
@@ -211,8 +211,18 @@ class OtherCodeLocator:
         if code is not None:
             yield from self._code_layers(code)
             yield from self._slot(code, address)
-        elif area.name == MODULES:
-            yield from self._gap(known, address, area.start, area.end)
+        elif area.name == MODULES or self._is_guard_of_module(address):
+            yield from self._gap(known, address, area)
+
+    def _is_guard_of_module(self, address: int) -> bool:
+        """Whether an address is in the guard page behind memory of a module, wherever modules are."""
+        from kplug.runtime.vmap import vmap_areas
+
+        areas = vmap_areas(self._kernel)
+        vmap = areas.at(address)
+        return (
+            vmap is not None and areas.is_guard(vmap, address) and self._kernel.modules.holding(vmap.start) is not None
+        )
 
     def _code_layers(self, code: Code) -> tuple[Layer, ...]:
         if self._generation != self._kernel.generation:
@@ -247,8 +257,8 @@ class OtherCodeLocator:
             details = {**_symbol_details(size), "probe": probed}
             yield Layer(model.SYMBOL, "kprobe_insn_slot", start, start + size, "kprobe_table", details)
 
-    def _gap(self, known: OtherCode, address: int, start: int, end: int) -> Iterator[Layer]:
-        """Between which two things of the modules' area an address lies that nothing holds."""
+    def _gap(self, known: OtherCode, address: int, area: Area) -> Iterator[Layer]:
+        """Between which two things of the area with the modules an address lies that nothing holds."""
         from kplug.runtime.vmap import vmap_areas
 
         kernel = self._kernel
@@ -264,7 +274,7 @@ class OtherCodeLocator:
             edges = _Neighbour("start of this memory", 0, vmap.start), _Neighbour("end of this memory", vmap.end, 0)
             why = "memory for code, of which this is not used"
         else:
-            edges = _Neighbour(f"start of {MODULES}", 0, start), _Neighbour(f"end of {MODULES}", end, 0)
+            edges = _Neighbour(f"start of {area.name}", 0, area.start), _Neighbour(f"end of {area.name}", area.end, 0)
             why = "no module, BPF program or trampoline is here"
             if vmap is not None and vmap.lazy:
                 why = "freed, and not yet given back: the memory of a module or of other code that is gone"

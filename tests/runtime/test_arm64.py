@@ -244,6 +244,17 @@ def test_symbols_of_every_module(machine: Machine) -> None:
         assert only(found, model.MODULE).name.partition(" ")[0] == symbol.module
 
 
+def test_the_guard_page_behind_each_part_of_a_module(machine: Machine) -> None:
+    """KASLR puts the modules near the image, into vmalloc's area: each part has a guard page there."""
+    modules = machine.session.target.kernel.modules  # type: ignore[union-attr]
+    parts = [(module, part) for module in modules for part in module.memory]
+    assert len(parts) > 20
+    for module, part in parts:
+        gap = machine.where(part.end).last(model.GAP)
+        assert gap is not None
+        assert (gap.start, gap.details["after"]) == (part.end, f"{module.name} ({part.type})")
+
+
 def test_static_per_cpu_variables_on_every_cpu(machine: Machine) -> None:
     start, end = machine.symbol("__per_cpu_start"), machine.symbol("__per_cpu_end")
     variables = [symbol for symbol in machine.dumps.truth.symbols if start <= symbol.address < end]
