@@ -191,6 +191,8 @@ def test_vmalloc(seen: Seen) -> None:
         answer = seen.answers[mapping.start]
         found = layer(answer, "vmap")
         caller = (found.get("details") or {}).get("caller") or ""
+        if mapping.caller == "kernel_clone" and answer["summary"].startswith("lazily freed"):
+            continue  # the stack of a task that ended between the two questions
         if int(found.get("start", "0"), 16) != mapping.start or mapping.caller not in caller:
             wrong.append((mapping, answer["summary"]))
     assert not wrong
