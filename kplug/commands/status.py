@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kplug import __version__
@@ -48,6 +48,7 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         "python": ".".join(map(str, sys.version_info[:3])),
         **session.host_facts,
         **({"target": session.target.description()} if session.target is not None else {}),
+        **_crash_facts(session),
         "images": [_image_facts(placed) for placed in session.images.given],
         **_loaded_facts(session),
         "missing": [
@@ -56,6 +57,12 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         "warnings": list(session.warnings),
     }
     yield Facts("kplug.status/1", facts)
+
+
+def _crash_facts(session: Session) -> Mapping[str, str]:
+    """Who crashed and why, where the target is one that can tell."""
+    told: Callable[[], Mapping[str, str]] | None = getattr(session.target, "crash_facts", None)
+    return told() if told is not None else {}
 
 
 def _loaded_facts(session: Session) -> dict[str, Any]:

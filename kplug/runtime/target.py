@@ -12,6 +12,7 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.registers import canonical, is_register
 from kplug.runtime.cpu_registers import CpuRegisters
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.last_words import last_words
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.stacks import stacks_of
 from kplug.runtime.threads import Selection
@@ -46,6 +47,20 @@ class DrgnTarget:
 
     def read(self, address: int, size: int) -> bytes:
         return self.kernel.read(address, size)
+
+    def crash_facts(self) -> Mapping[str, str]:
+        """Which task crashed, and what the kernel said of it; nothing of a kernel that did not, or has no types."""
+        if self.kernel.live or not self.kernel.has_types:
+            return {}
+        try:
+            crashed = next((thread for thread in self.selection.threads() if thread.crashed), None)
+            if crashed is None:
+                return {}
+            words = last_words(self.kernel)
+        except TargetError:
+            return {}
+        found = {"crashed": str(crashed._replace(crashed=False)), "panic": words.panic, "reason": words.reason}
+        return {name: text for name, text in found.items() if text is not None}
 
     def left_out(self, address: int) -> bool:
         """Whether `read` gives zeros because the dump has nothing of the page: it was excluded, or had only zeros."""

@@ -90,7 +90,7 @@ def _crash(vm: VM, command: str) -> str:
     return vm.console.read_text(errors="replace").replace("\r", "")
 
 
-def _opened(vm: VM, core: Path) -> Session:
+def _session_of(vm: VM, core: Path) -> Session:
     return open_session(
         Request(core=str(core), symbols=(str(vm.files.vmlinux),), module_directories=(str(vm.files.debug_modules),))
     )
@@ -104,7 +104,7 @@ def in_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
         _write_code(vm, function + 9, _READ_NEAR_NULL)  # behind ENDBR64 and the room for ftrace
         console = _crash(vm, "losetup /dev/loop0 /init")
         core = dump(vm, tmp_path_factory.mktemp("panic") / "vmcore", "elf", quiet=True)
-        yield Crash(_opened(vm, core), console)
+        yield Crash(_session_of(vm, core), console)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def sysrq_dumps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     with boot("amd64-6.1", append=("panic=0",), pti=True, quiet=True) as vm:
         console = _crash(vm, "echo c > /proc/sysrq-trigger")
         cores = {name: dump(vm, folder / name, name, quiet=True) for name in _FORMATS}
-        yield {name: Crash(_opened(vm, core), console) for name, core in cores.items()}
+        yield {name: Crash(_session_of(vm, core), console) for name, core in cores.items()}
 
 
 @pytest.fixture(params=_FORMATS)
@@ -198,3 +198,13 @@ def test_the_faulting_address(in_a_module: Crash) -> None:
     (row,) = table.rows
     assert row["value"] == int(cr2, 16) == 0x18
     assert str(summarize(row["annotation"])) == "NULL+0x18"
+
+
+def test_the_last_words_are_those_of_the_console(by_sysrq: Crash, in_a_module: Crash) -> None:
+    for crash in (by_sysrq, in_a_module):
+        (message,) = crash.said(r"Kernel panic - not syncing: (.*)")
+        assert isinstance(crash.session.target, DrgnTarget)
+        facts = crash.session.target.crash_facts()
+        assert facts["panic"] == message
+        found = re.search(r"BUG: .*", crash.console)
+        assert facts.get("reason") == (found[0] if found else None)
