@@ -12,6 +12,7 @@ from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_present_cpu
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
+from kplug.calls import REACH, calls_before
 from kplug.errors import KplugError, TargetError, UsageError
 from kplug.registers import SYSTEM, canonical, ordered
 from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
@@ -260,6 +261,7 @@ class Selection:
                 trace = self._traced(thread.task)
             more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
             frames = self._frames_of(thread, trace, more)
+            frames = (*frames, *self._callers_astray(thread, frames))
         else:
             frames = self._unwind_running(thread, thread.cpu)
         if not frames:
@@ -300,6 +302,31 @@ class Selection:
                 )
             trace = self._traced(drgn.Object.from_bytes_(prog, kind, data))
         return self._frames_of(thread, trace, registers)
+
+    def _callers_astray(self, thread: Thread, frames: Sequence[Frame]) -> Iterator[Frame]:
+        """Who called, or jumped, into data: drgn stops there, but the call has pushed where it came from.
+
+        It goes on where nothing is mapped (a call of NULL) by itself. Nothing where the word is not behind a call.
+        """
+        kernel, last = self._kernel, frames[-1] if frames else None
+        if last is None or not last.interrupted or kernel.machine != "x86_64" or self._is_user(last):
+            return
+        try:
+            held = page_tables(kernel).translate(last.pc)
+            if held is None or held.permissions is None or "x" in held.permissions:
+                return
+            back = int.from_bytes(kernel.read(last.sp, 8), "little")
+            code = kernel.read(back - REACH["x86_64"], REACH["x86_64"])
+            if not back >> 63 or not any(calls_before(code, back, "x86_64")):
+                return
+            # Unwound from the call itself: its line, and what is inlined there.
+            callers = self._unwind_from(thread, {**last.registers, "rip": back - 1, "rsp": last.sp + 8})
+        except TargetError:
+            return
+        for number, frame in enumerate(callers, len(frames)):
+            if frame.pc == back - 1:
+                frame = frame._replace(pc=back, registers={**frame.registers, "rip": back}, interrupted=False)
+            yield frame._replace(number=number)
 
     def _traced(self, of: Any) -> Any:
         """drgn's stack trace, which ends where it comes to a module that drgn was not told of: then once more."""

@@ -208,3 +208,23 @@ def test_the_last_words_are_those_of_the_console(by_sysrq: Crash, in_a_module: C
         assert facts["panic"] == message
         found = re.search(r"BUG: .*", crash.console)
         assert facts.get("reason") == (found[0] if found else None)
+
+
+def test_a_jump_into_data(tmp_path: Path) -> None:
+    """Where the CPU went is told with the rights it has, and who sent it there is found behind it."""
+    with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
+        symbols = {row.split()[2]: int(row.split()[0], 16) for row in vm.run("cat /proc/kallsyms").splitlines()}
+        target = symbols["init_task"]
+        jump = b"\x48\xb8" + target.to_bytes(8, "little") + b"\xff\xe0"  # mov $target, %rax; jmp *%rax
+        _write_code(vm, symbols["lo_ioctl"] + 9, jump)
+        console = _crash(vm, "losetup /dev/loop0 /init")
+        crash = Crash(_session_of(vm, dump(vm, tmp_path / "vmcore", "elf", quiet=True)), console)
+        frames = list(crash.selection.frames())
+        frame = _interrupted(frames)
+        assert frame.pc == target
+        answer = crash.session.resolver.where(frame.pc)
+        assert (answer.region_class, answer.state.permissions) == (model.DATA, "rw-")
+        callers = [name for name in crash.trace() if "ioctl" in name]
+        assert len(callers) >= 2
+        assert _is_subsequence(callers, [each.function or "" for each in frames[frame.number + 1 :]])
+        assert [each.number for each in frames] == list(range(len(frames)))
