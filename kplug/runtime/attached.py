@@ -79,7 +79,8 @@ def _session(prog: drgn.Program) -> Session:
     path = None if live else prog.core_dump_path
     if path is not None:
         with suppress(InputError):  # drgn reads it all the same: only what its head tells is missing
-            opened = replace(opened, header=read_header(path), cpus=NoteRegisters(path))
+            header = read_header(path)
+            opened = replace(opened, header=header, cpus=NoteRegisters(path, header.machine))
     return session_of(opened, HINTS)
 
 

@@ -39,17 +39,18 @@ class CpuRegisters(Protocol):
 # kernel_gs_base, which QEMU has since 3.0 (the size tells).
 _QEMU_CONTROL = 8 + 18 * 8 + 10 * 24
 _QEMU_KERNEL_GS = _QEMU_CONTROL + 5 * 8
-_X86_64 = 62
 
 
 class NoteRegisters:
     """The registers in a dump's notes: each CPU's PRSTATUS, and the control registers that QEMU adds.
 
-    CPUs are counted as their notes come. makedumpfile keeps both.
+    CPUs are counted as their notes come. makedumpfile keeps both. `machine` is the kernel's own name of it; of one that
+    is not known here there are no registers.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, machine: str | None) -> None:
         self._path = path
+        self._names = _USER_REGS.get(machine or "", ())
         self._cpus: Sequence[Mapping[str, int]] | None = None
 
     def of(self, cpu: int) -> Mapping[str, int]:
@@ -59,13 +60,15 @@ class NoteRegisters:
 
     def _read(self) -> Sequence[Mapping[str, int]]:
         """None where the file has no such notes, or they are broken: nothing hangs on them."""
+        if not self._names:
+            return ()
         general: list[dict[str, int]] = []
         control: list[dict[str, int]] = []
         try:
             with open_file(self._path) as file:
                 for note in notes_in(_notes(self._path, file), little_endian=True):
                     if note.owner == "CORE" and note.type == _NT_PRSTATUS:
-                        general.append(_prstatus(note.description))
+                        general.append(_prstatus(note.description, self._names))
                     elif note.owner == "QEMU":
                         control.append(_qemu_note(note.description))
         except (InputError, OSError, struct.error):
@@ -74,26 +77,31 @@ class NoteRegisters:
         return tuple({**one, **more} for one, more in zip_longest(general, control, fillvalue=none))
 
 
-# struct elf_prstatus (include/linux/elfcore.h): what comes before pr_reg, a struct user_regs_struct.
+# struct elf_prstatus (include/linux/elfcore.h): what comes before pr_reg, a struct user_regs_struct (arm64:
+# user_pt_regs).
 _NT_PRSTATUS, _PR_REG = 1, 112
-_USER_REGS = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
-    *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-)
+_ARM64_USER_REGS = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
+_USER_REGS: Mapping[str, tuple[str, ...]] = {
+    "x86_64": (
+        *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
+        *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
+    ),
+    "aarch64": _ARM64_USER_REGS,
+}
 
 
-def _prstatus(data: bytes) -> dict[str, int]:
-    values = struct.unpack_from(f"<{len(_USER_REGS)}Q", data, _PR_REG)
-    return {name: value for name, value in zip(_USER_REGS, values) if name}
+def _prstatus(data: bytes, names: Sequence[str]) -> dict[str, int]:
+    values = struct.unpack_from(f"<{len(names)}Q", data, _PR_REG)
+    return {name: value for name, value in zip(names, values) if name}
 
 
 def _notes(path: str, file: BinaryIO) -> bytes:
-    """The bytes of the notes of an x86_64 dump, ELF or kdump-compressed; empty for another file."""
+    """The bytes of the notes of a 64-bit dump, ELF or kdump-compressed; empty for another file."""
     head = file.read(1 << 14)
     flattened = head.startswith(b"makedumpfile\0")
     if flattened:
         head = unflattened_head(path, file)
-    if head.startswith(b"\x7fELF\x02\x01") and struct.unpack_from("<H", head, 18)[0] == _X86_64:
+    if head.startswith(b"\x7fELF\x02\x01"):
         table, count = struct.unpack_from("<Q", head, 32)[0], struct.unpack_from("<H", head, 56)[0]
         headers = _at(head if flattened else file, table, 56 * count)
         for place in range(0, len(headers) - 55, 56):
@@ -206,7 +214,7 @@ _X86_64_PT_REGS = (
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
     *("rip", "cs", "eflags", "rsp", "ss"),
 )
-_ARM64_PT_REGS = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
+_ARM64_PT_REGS = _ARM64_USER_REGS
 
 
 def pt_regs_bytes(registers: Mapping[str, int], machine: str, size: int) -> bytes | None:

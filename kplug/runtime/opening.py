@@ -125,7 +125,8 @@ def open_kernel(request: Request) -> Opened:
         request.module_directories,
         image=image,
         header=target.header,
-        cpus=target.cpus or (NoteRegisters(target.header.path) if target.header is not None else None),
+        cpus=target.cpus
+        or (NoteRegisters(target.header.path, target.header.machine) if target.header is not None else None),
     )
 
 

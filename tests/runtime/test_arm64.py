@@ -32,6 +32,7 @@ from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
 from kplug.render.summary import summarize
+from kplug.runtime.cpu_registers import NoteRegisters
 from kplug.runtime.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.space.area import KERNEL, AddressSpace
@@ -493,6 +494,14 @@ def test_registers_of_the_cpus(machine: Machine) -> None:
         registers = {register.name: register.value for register in target.registers()}
         assert registers == qemu_registers(machine, cpu)
     target.selection.select_cpu(0)  # type: ignore[attr-defined]
+
+
+def test_registers_in_the_notes(machine: Machine) -> None:
+    """What is there without debug information."""
+    path = str(machine.dumps.paths["elf"])
+    for cpu in (0, 1):
+        assert NoteRegisters(path, "aarch64").of(cpu) == qemu_registers(machine, cpu)
+    assert NoteRegisters(path, "riscv64").of(0) == {}
 
 
 def test_the_program_counter_in_an_expression(machine: Machine) -> None:

@@ -97,7 +97,7 @@ def test_pt_regs() -> None:
 def test_any_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bytes) -> None:
     path = tmp_path_factory.mktemp("notes") / "dump"
     path.write_bytes(magic + data)
-    assert NoteRegisters(str(path)).of(0) == {}
+    assert NoteRegisters(str(path), "x86_64").of(0) == {}
 
 
 def test_notes_that_end_too_soon(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_notes_that_end_too_soon(tmp_path: Path) -> None:
     segment = struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, 1 << 40, 0, 0)
     path = tmp_path / "dump"
     path.write_bytes(bytes(header) + segment + note)
-    assert NoteRegisters(str(path)).of(0) == {}
-    assert NoteRegisters(str(tmp_path / "none")).of(0) == {}
+    assert NoteRegisters(str(path), "x86_64").of(0) == {}
+    assert NoteRegisters(str(tmp_path / "none"), "x86_64").of(0) == {}
 
 
 class Monitor:
