@@ -54,10 +54,11 @@ class Crash(NamedTuple):
         assert match is not None, self.console
         return match.groups()
 
-    def trace(self) -> list[str]:
-        """The functions of the (last) call trace that the kernel itself is sure of."""
+    def trace(self, unsure: str = "") -> list[str]:
+        """The functions of the (last) call trace that the kernel itself is sure of; with "?", those that it is not."""
         text = self.console.rpartition("<TASK>\n")[2].partition("</TASK>")[0]
-        return re.findall(r"^\[[ .\d]+\]  (\w+)(?:\.\w+)*\+0x", text, re.MULTILINE)
+        mark = re.escape(f"{unsure} ") if unsure else ""
+        return re.findall(rf"^\[[ .\d]+\]  {mark}(\w+)(?:\.\w+)*\+0x", text, re.MULTILINE)
 
     def functions(self) -> list[str]:
         return [frame.function or "" for frame in self.selection.frames() if not frame.is_inline]
@@ -224,7 +225,8 @@ def test_a_jump_into_data(tmp_path: Path) -> None:
         assert frame.pc == target
         answer = crash.session.resolver.where(frame.pc)
         assert (answer.region_class, answer.state.permissions) == (model.DATA, "rw-")
-        callers = [name for name in crash.trace() if "ioctl" in name]
-        assert len(callers) >= 2
+        # The kernel's own unwinder ends at the jump; it prints what it sees on the stack all the same, old words too.
+        callers = ["blkdev_ioctl", "__x64_sys_ioctl"]
+        assert set(callers) <= set(crash.trace("?"))
         assert _is_subsequence(callers, [each.function or "" for each in frames[frame.number + 1 :]])
         assert [each.number for each in frames] == list(range(len(frames)))
