@@ -72,9 +72,31 @@ def ask_shell(vm: vmimages.VM, slide: int, address: int) -> None:
     run([kplug, "where", "-l", "-s", vmlinux, "--kaslr", hex(slide), hex(address)])
 
 
+# What kplug's prompt is asked on the dump: k-commands and Python, as a person would type them.
+PROMPT_COMMANDS = (
+    "kwhere $pc",
+    "bt -n 8",
+    "kwhere --brief start_kernel runqueues@0 loop_probe $rsp find_task(1) find_task(1).stack",
+    "kregs rip rsp gs_base",
+    "kx $rsp 4",
+    "kmod loop | head -11",
+    "kmap direct-map vmalloc vmemmap",
+)
+# What is typed behind the % at drgn's own prompt.
+DRGN_COMMAND = "from drgn.commands import run_command; run_command(prog, 'kwhere find_task(1).stack')"
+
+
+def ask_prompt(vm: vmimages.VM, dump: Path) -> None:
+    """kplug's own prompt on a dump of the guest."""
+    which = ["-c", str(dump), "-s", str(vm.files.vmlinux), "--module-dir", str(vm.files.debug_modules)]
+    commands = [word for command in PROMPT_COMMANDS for word in ("-e", command)]
+    run([str(Path(sys.executable).with_name("kplug")), *which, *commands])
+
+
 def ask_drgn(vm: vmimages.VM, dump: Path) -> None:
-    """The same answers in a drgn script, on a dump of the guest."""
+    """The same answers from drgn: its command line's %kwhere, and a script."""
     drgn = [str(Path(sys.executable).with_name("drgn")), "-q", "-c", str(dump), "-s", str(vm.files.vmlinux)]
+    run([*drgn, "-e", DRGN_COMMAND])
     run([*drgn, str(ROOT / "docs" / "drgn_example.py")])
 
 
@@ -90,8 +112,10 @@ def main() -> int:
         vm.stop()
         title("kwhere in gdb, on the guest's gdb stub")
         ask_gdb(vm)
-        title("kplug in a drgn script, on a dump of the guest")
+        title("kplug's prompt, on a dump of the guest")
         dump = vmimages.dump(vm, vm.run_dir / "vmcore", "elf")
+        ask_prompt(vm, dump)
+        title("kplug in drgn, on the same dump")
         ask_drgn(vm, dump)
         title(f"The shell, for schedule as the guest's own /proc/kallsyms has it: {schedule:#x}")
         ask_shell(vm, slide, schedule + 4)
