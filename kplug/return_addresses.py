@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
-from kplug.calls import REACH, calls_before
+from kplug.cpu.calls import REACH, calls_before
 from kplug.errors import TargetError
 
 if TYPE_CHECKING:

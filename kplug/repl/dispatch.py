@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
 from kplug.commands.words import Line, expressions, split, whole_expression
+from kplug.cpu.registers import is_register
 from kplug.errors import ExpressionError, InputError, KplugError, UsageError
-from kplug.registers import is_register
 from kplug.render.safe import safe
 from kplug.render.show import Renderer
 from kplug.repl.builtin import PromptCommand

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, BinaryIO, Protocol
 
+from kplug.cpu.registers import canonical
 from kplug.errors import InputError, TargetError
 from kplug.image.elf import notes_in, open_file
-from kplug.registers import canonical
 from kplug.runtime.dump_header import unflattened_head
 
 _MAX_NOTES_BYTES = 1 << 26

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
+from kplug.cpu.page_tables import Tables, Translation, aarch64, x86_64
 from kplug.errors import TargetError
 from kplug.memory import try_read
-from kplug.page_tables import Tables, Translation, aarch64, x86_64
 from kplug.runtime.kernel import Kernel
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map: where x86_64 maps the image's memory

@@ -8,8 +8,8 @@ from typing import Any
 
 import drgn
 
+from kplug.cpu.registers import canonical, is_register
 from kplug.errors import ExpressionError, TargetError
-from kplug.registers import canonical, is_register
 from kplug.runtime.cpu_registers import CpuRegisters
 from kplug.runtime.kernel import Kernel
 from kplug.runtime.last_words import last_words

@@ -12,9 +12,9 @@ from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_present_cpu
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
-from kplug.calls import REACH, calls_before
+from kplug.cpu.calls import REACH, calls_before
+from kplug.cpu.registers import SYSTEM, canonical, ordered
 from kplug.errors import KplugError, TargetError, UsageError
-from kplug.registers import SYSTEM, canonical, ordered
 from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
 from kplug.runtime.kernel import Kernel, fault_words, reading
 from kplug.runtime.page_tables import page_tables

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kplug.calls import REACH, calls_before
+from kplug.cpu.calls import REACH, calls_before
 from kplug.image.opening import open_vmlinux
 from kplug.runtime.opening import Request
 from kplug.runtime.session import open_session

@@ -16,18 +16,18 @@ from elf_builder import BASE_64, EM_AARCH64, Elf, small_vmlinux
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.calls import REACH, calls_before
 from kplug.commands import COMMANDS
 from kplug.commands.annotated import text_of
 from kplug.commands.base import Output, Problem, Table
+from kplug.cpu.calls import REACH, calls_before
+from kplug.cpu.register_flags import flag_names
+from kplug.cpu.registers import canonical, is_register, ordered
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import Hints
 from kplug.image.opening import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.memory import UnmappedError
 from kplug.placement import as_linked
-from kplug.register_flags import flag_names
-from kplug.registers import canonical, is_register, ordered
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import COLOURED, PLAIN, TextRenderer
 from kplug.return_addresses import frame_slots

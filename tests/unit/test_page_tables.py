@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kplug.page_tables import Translation, aarch64, x86_64
+from kplug.cpu.page_tables import Translation, aarch64, x86_64
 
 NX, PRESENT, WRITE, LARGE = 1 << 63, 1, 2, 0x80
 
