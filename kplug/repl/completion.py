@@ -185,10 +185,10 @@ class Completer:
         yield from (Found(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
 
     def _cpus(self) -> list[str]:
-        from drgn.helpers.linux.cpumask import for_each_possible_cpu
+        from kplug.runtime.cpus import possible_cpus
 
         with self._prompt.lock:
-            return [str(cpu) for cpu in for_each_possible_cpu(self._prompt.target.kernel.prog)]
+            return [str(cpu) for cpu in possible_cpus(self._prompt.target.kernel)]
 
     def _modules(self) -> list[str]:
         with self._prompt.lock:

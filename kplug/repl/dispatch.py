@@ -25,7 +25,7 @@ from kplug.render.show import Renderer
 from kplug.repl.builtin import PromptCommand
 from kplug.repl.chunks import chunks
 from kplug.repl.frames import FRAME_COMMANDS
-from kplug.repl.output import Screen, shell_words, waited_for
+from kplug.repl.output import Screen, reader_is_gone, shell_words, waited_for
 from kplug.repl.python import Python, exception_line, exception_text, is_assignment, is_python
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Prompt:
         except Leave:
             raise
         except Exception as error:  # a fault of kplug's own: no traceback but for who asks for it
-            if os.environ.get("KPLUG_TRACEBACK"):
+            if os.environ.get("KPLUG_TRACEBACK") or (isinstance(error, BrokenPipeError) and reader_is_gone()):
                 raise
             self.complain(f"internal error: {exception_line(error)} (KPLUG_TRACEBACK=1 shows where)")
             return Status.UNUSABLE
@@ -224,6 +224,8 @@ class Prompt:
         except KplugError:
             raise
         except Exception as error:  # the user's own, whatever it is
+            if isinstance(error, BrokenPipeError) and reader_is_gone():
+                raise
             return self._users_error(error, text)
         finally:
             sys.displayhook = hook
@@ -239,24 +241,27 @@ class Prompt:
             self._display(value)
 
     def _users_error(self, error: Exception, text: str) -> Status:
-        if isinstance(error, SyntaxError):
-            unknown = self._like_a_command(text)
-            if unknown is not None:
-                raise UsageError(unknown)
+        if isinstance(error, (SyntaxError, NameError)):
+            command = self._like_a_command(text)
+            if command is not None:
+                what = "command" if isinstance(error, SyntaxError) else "command or Python name"
+                raise UsageError(f"{text.split()[0].partition('/')[0]}: no such {what} (did you mean {command}?)")
         sys.stdout.flush()
         *before, last = exception_text(error) if not self.origin else [exception_line(error)]
         print("".join(line + "\n" for line in (*before, self.origin + last)), end="", file=sys.stderr, flush=True)
         return Status.UNUSABLE if isinstance(error, SyntaxError) else Status.NOT_ALL_ANSWERED
 
     def _like_a_command(self, text: str) -> str | None:
-        """What to say of a line that is no Python and looks like a mistyped command; None if it does not."""
-        match = re.match(r"\s*(?P<name>\w+)\s+[^\s=]", text)
+        """The command that a line which Python cannot run may have been meant for; None if it looks like none."""
+        match = re.fullmatch(r"\s*(?P<name>\w+)(?:/\w+)?(?:\s+[^\s=].*)?\s*", text)  # gdb's x/4gx too
         if match is None:
             return None
+        name = match.group("name")
+        if name in _ELSEWHERE or f"k{name}" in self.commands:
+            return _ELSEWHERE.get(name, f"k{name}")
         from difflib import get_close_matches
 
-        close = get_close_matches(match.group("name"), self.commands, 1, 0.7)
-        return f"{match.group('name')}: no such command (did you mean {close[0]}?)" if close else None
+        return next(iter(get_close_matches(name, self.commands, 1, 0.7)), None)
 
 
 def _leave(leaving: SystemExit) -> Leave:
@@ -265,6 +270,10 @@ def _leave(leaving: SystemExit) -> Leave:
         return Leave(code)
     print(code, file=sys.stderr)
     return Leave(1)
+
+
+# What other debuggers call what there is here.
+_ELSEWHERE = {"backtrace": "bt", "info": "kregs, thread or ksections", "lsmod": "kmod", "rd": "kx", "vtop": "kwhere"}
 
 
 # -- the prompt's own commands -----------------------------------------------------------------------------------------

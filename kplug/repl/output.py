@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -29,14 +30,37 @@ class Writer(Protocol):
     def write(self, line: str) -> None: ...
 
 
+@contextlib.contextmanager
+def _named(output: str) -> Iterator[None]:
+    """A full disk is no error of kplug's: InputError with the name of what could not be written."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader has gone, and knows it
+        raise
+    except OSError as error:
+        raise InputError(f"{output}: {error.strerror or error}") from None
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more, as behind `| head`."""
+    try:
+        waiting = select.poll()
+        waiting.register(sys.stdout.fileno(), 0)
+        return any(events & select.POLLERR for _, events in waiting.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
 class _Direct:
     terminal = True
 
     def write(self, line: str) -> None:
-        sys.stdout.write(line + "\n")
+        with _named("standard output"):
+            sys.stdout.write(line + "\n")
 
     def close(self) -> None:
-        sys.stdout.flush()
+        with _named("standard output"):
+            sys.stdout.flush()
 
 
 class _File:
@@ -50,13 +74,12 @@ class _File:
         self._path = path
 
     def write(self, line: str) -> None:
-        self._file.write(line + "\n")
+        with _named(self._path):
+            self._file.write(line + "\n")
 
     def close(self) -> None:
-        try:
+        with _named(self._path):
             self._file.close()
-        except OSError as error:
-            raise InputError(f"{self._path}: {error.strerror}") from None
 
 
 class _Pipeline:
@@ -149,8 +172,10 @@ class Screen:
             pager = self._pager()
             writer = _Paged(pager) if pager else _Direct()
         try:
-            with contextlib.suppress(BrokenPipeError):
-                yield writer
+            yield writer
+        except BrokenPipeError:
+            if reader_is_gone():  # not only this command's reader
+                raise
         finally:
             writer.close()
 

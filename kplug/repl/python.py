@@ -28,6 +28,7 @@ _REGISTER_OR_TEXT = re.compile(
     r"""(?P<text>\"\"\".*?\"\"\"|'''.*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[^\n]*)|\$(?P<name>[A-Za-z_]\w*)""",
     re.DOTALL,
 )
+_REGISTER_CALL = re.compile(_REGISTER + r"\('(\w+)'\)")
 _COMPOUND = (
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.AsyncFor, ast.While, ast.If, ast.With),
     *(ast.AsyncWith, ast.Try),
@@ -197,6 +198,9 @@ def _tree(text: str) -> ast.Module | None:
 
 def exception_line(error: BaseException) -> str:
     """The exception on one line."""
+    if isinstance(error, SyntaxError):
+        text = _REGISTER_CALL.sub(r"$\1", error.text or "").strip()
+        return f"SyntaxError: {error.msg}" + (f": {text}" if text else "")
     return " ".join("".join(traceback.format_exception_only(type(error), error)).split())
 
 
@@ -211,6 +215,8 @@ def exception_text(error: BaseException) -> list[str]:
     """The lines to show for it: where in the user's own code, as far as that is more than the line typed; the error."""
     if isinstance(error, SyntaxError):
         lines = "".join(traceback.format_exception_only(type(error), error)).splitlines()
+        if any(_REGISTER_CALL.search(line) for line in lines):  # the marks below would be at the wrong place
+            lines = [_REGISTER_CALL.sub(r"$\1", line) for line in lines if line.strip(" ^~")]
         return lines[1:] if lines and error.lineno == 1 and lines[0].lstrip().startswith("File") else lines
     frames = _users_frames(error.__traceback__)
     where = [] if _is_obvious(frames) else [line.rstrip("\n") for line in frames.format()]

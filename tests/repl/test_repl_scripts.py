@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import ROOT
+from terminal import KPLUG, ROOT, environment_of
 
 pytestmark = pytest.mark.kernel
 
@@ -100,6 +100,47 @@ def test_output_that_nobody_reads_any_more_ends_it_quietly(kplug: Kplug) -> None
     assert done.stdout.splitlines()[0].startswith("ADDRESS")
     assert done.stdout.splitlines()[-1] == "2"
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("last", ["kmap -v", "for n in range(100000): print(n)"])
+def test_where_nobody_reads_standard_output_the_rest_is_not_run(folder: Path, last: str) -> None:
+    words = ["-c", "vmcore", "-s", "vmlinux", "-e", last, "-e", "!touch ran"]
+    with subprocess.Popen(
+        [*KPLUG, *words], cwd=folder, env=environment_of(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+    assert not (folder / "ran").exists()
+
+
+def test_a_full_disk_is_said_in_one_line(kplug: Kplug, folder: Path) -> None:
+    assert kplug("-e", "kmap > /dev/full").stderr == "kplug: /dev/full: No space left on device\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*KPLUG, "-c", "vmcore", "-s", "vmlinux", "-e", "kmap"], cwd=folder, env=environment_of(folder),
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "kplug: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("kwher schedule", "kwher: no such command (did you mean kwhere?)"),
+        ("x $sp 4", "x: no such command (did you mean kx?)"),
+        ("x/4gx $sp", "x: no such command (did you mean kx?)"),
+        ("rd 0 4", "rd: no such command (did you mean kx?)"),
+        ("mod", "mod: no such command or Python name (did you mean kmod?)"),
+        ("nothing like it", "SyntaxError: invalid syntax: nothing like it"),
+        ("nothing $sp", "SyntaxError: invalid syntax: nothing $sp"),
+        ("nothing", "NameError: name 'nothing' is not defined"),
+    ],
+)
+def test_words_of_other_debuggers_are_told_by_their_names_here(kplug: Kplug, line: str, said: str) -> None:
+    assert kplug("-e", line).stderr == f"kplug: {said}\n"
 
 
 def test_scripts_need_no_prompt_toolkit(kplug: Kplug, folder: Path) -> None:
