@@ -147,7 +147,9 @@ def _command(words: list[str]) -> int:
         return _prompt(prompt_parser().parse_args(words))
     command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
     if command is None:
-        raise UsageError(f"kplug: no command {name!r} (try kplug --help)")
+        # As other debuggers take their files.
+        meant = "files are given with -c VMCORE and -s VMLINUX" if os.path.isfile(name) else "try kplug --help"
+        raise UsageError(f"kplug: no command {name!r} ({meant})")
     parser = command_parser(command)
     arguments = parser.parse_args(words[1:])
     return _answer(command, arguments)

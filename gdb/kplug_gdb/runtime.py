@@ -114,7 +114,9 @@ class Runtime:
         return []
 
     def description(self) -> str | None:
-        """For `kplug`: what there is of drgn; None if it is not asked."""
+        """For `kplug`: what there is of drgn; None if it is not asked, although the user has not said so."""
+        if SETTINGS.drgn == "off":
+            return "off (set kplug drgn auto)"
         if self._key is None or self.failure is not None:
             return None
         return self._version if self._kernel is not None else "not started: no question needed it yet"

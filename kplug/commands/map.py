@@ -64,7 +64,8 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
             continue
         for address in addresses:
             rows = [{**row, "input": word, "address": Hex(address)} for row in _holding(areas, space, address)]
-            yield Table("kplug.map/1", _COLUMNS, rows, f"{word}: {address:#x}", indented="name")
+            title = hex(address) if word.lower().removeprefix("0x") == f"{address:x}" else f"{word}: {address:#x}"
+            yield Table("kplug.map/1", _COLUMNS, rows, title, indented="name")
 
 
 def _is_called(area: Area, word: str) -> bool:

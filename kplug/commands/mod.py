@@ -49,10 +49,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     source = session.modules
     if source is None:
-        raise UsageError(
-            "kmod: the kernel's list of modules is read through drgn (pip install drgn): kplug mod -c VMCORE, "
-            "or --qemu QMP, or in `sudo kplug`"
-        )
+        through = "kmod: the kernel's list of modules is read through drgn"
+        if session.target is not None and session.target.has_memory():  # gdb's
+            raise UsageError(f"{through}, which is not asked: `kplug` says why")
+        raise UsageError(f"{through} (pip install drgn): kplug mod -c VMCORE, or --qemu QMP, or in `sudo kplug`")
     if not arguments.modules:
         yield from _list(source)
     for word in arguments.modules:

@@ -284,9 +284,9 @@ def _candidates(
     yield from note_search.best_first(later, build_id, release)
 
 
-def _not_found(rejected: Sequence[VmcoreInfo]) -> str:
+def _not_found(rejected: Sequence[VmcoreInfo], likely: str = "not a Linux kernel's dump") -> str:
     if not rejected:
-        return "no VMCOREINFO in it, nor in its memory: not a Linux kernel's dump, or give it with --vmcoreinfo FILE"
+        return f"no VMCOREINFO in it, nor in its memory: {likely}, or give it with --vmcoreinfo FILE"
     releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))
     return (
         f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel stands where it says: "
@@ -340,7 +340,7 @@ def _guest_with_found_note(target: _Target, guest: Guest, image: KernelImage | N
             target.prog.set_linux_kernel_custom(info.text, is_live=True)
             return target.prog
         rejected.append(info)
-    raise InputError(f"{target.name}: {_not_found(rejected)}")
+    raise InputError(f"{target.name}: {_not_found(rejected, 'no Linux kernel has booted there')}")
 
 
 def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:

@@ -58,6 +58,15 @@ def run(
 # -- exit status -------------------------------------------------------------------------------------------------------
 
 
+def test_files_as_other_debuggers_take_them_are_told_their_options(
+    vmlinux: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([vmlinux, "vmcore"]) == 2
+    assert capsys.readouterr().err == (
+        f"kplug: no command {vmlinux!r} (files are given with -c VMCORE and -s VMLINUX)\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [

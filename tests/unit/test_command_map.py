@@ -109,6 +109,11 @@ def test_an_address_is_told_with_all_that_holds_it() -> None:
     assert [row["name"] for row in found] == ["cpu_entry_area", "cpu_entry_area", "CPU 1", "tss of CPU 1"]
 
 
+def test_above_its_rows_an_address_stands_once_and_a_symbol_with_its_address() -> None:
+    titles = [output.title for output in run("0x10", "FFFFFE6710000000", "0x00010") if isinstance(output, Table)]
+    assert titles == ["0x10", "0xfffffe6710000000", "0x00010: 0x10"]
+
+
 @pytest.mark.parametrize("word", ["direct map", "direct-map", "DIRECT_MAP", "cpu-entry-area", "KASAN"])
 def test_areas_are_called_by_name(word: str) -> None:
     outputs = run(word)
