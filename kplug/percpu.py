@@ -64,8 +64,8 @@ class Instances(Protocol):
     def instances(self, address: int, cpu: int | None) -> Sequence[int]:
         """The runtime addresses of a CPU's copy (of all CPUs' if None) of what has the per-CPU address `address`.
 
-        None if nothing per-CPU has that address. ExpressionError if there is no such CPU; TargetError if memory cannot
-        tell.
+        None of them if nothing per-CPU has that address. ExpressionError if there is no such CPU; TargetError if memory
+        cannot tell.
         """
 
 

@@ -79,22 +79,40 @@ class Session:
         self._percpu = percpu
         self.modules = modules
         self.placement = placement
+        self._made: tuple[Facts, AddressSpace | None, Resolver] | None = None
         self._locators = (*locators, *installed_locators(self))
 
     # Made at the first question: the space needs the symbols, and what lists sections does without them.
 
-    @cached_property
+    @property
     def space(self) -> AddressSpace | None:
         """The address space of the images' architecture; None where kplug has no table of it."""
-        facts = self._facts() if callable(self._facts) else self._facts
-        if facts is None:
-            facts = static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else Facts()
-        return address_space(self.machine, facts)
+        return self._made_of(self._known_facts())[0]
 
-    @cached_property
+    @property
     def resolver(self) -> Resolver:
         """What answers for addresses."""
-        return Resolver(self.images, self.space, locators=self._locators, lines=self._lines, states=self._states)
+        return self._made_of(self._known_facts())[1]
+
+    def _known_facts(self) -> Facts:
+        """The facts as they are now: those of a kernel that runs may become more (it boots, memory is added)."""
+        return self._facts() if callable(self._facts) else self._fixed_facts
+
+    @cached_property
+    def _fixed_facts(self) -> Facts:
+        assert not callable(self._facts)
+        if self._facts is not None:
+            return self._facts
+        return static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else Facts()
+
+    def _made_of(self, facts: Facts) -> tuple[AddressSpace | None, Resolver]:
+        """What rests on the facts, kept as long as these are the same."""
+        made = self._made
+        if made is None or (made[0] is not facts and made[0] != facts):
+            space = address_space(self.machine, facts)
+            asked = Resolver(self.images, space, locators=self._locators, lines=self._lines, states=self._states)
+            made = self._made = facts, space, asked
+        return made[1:]
 
     @property
     def main(self) -> PlacedImage | None:

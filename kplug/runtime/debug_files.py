@@ -25,7 +25,7 @@ class DebugFiles:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._given: set[tuple[int, str]] = set()
+        self._given: set[object] = set()
 
     def give(self, addresses: Iterable[int]) -> bool:
         """Tell drgn of the modules that hold these addresses, with their debug files where there are any.
@@ -41,10 +41,11 @@ class DebugFiles:
                 continue
             try:
                 held = kernel.modules.holding(address)
+                identity = held[0].identity if held is not None else None
             except TargetError:
                 return told
-            if held is not None and (held[0].address, held[0].name) not in self._given:
-                self._given.add((held[0].address, held[0].name))
+            if identity is not None and held is not None and identity not in self._given:
+                self._given.add(identity)
                 told = self._tell(held[0]) or told
         return told
 
@@ -73,25 +74,18 @@ class ProgramLines:
     def __init__(self, kernel: Kernel, files: DebugFiles) -> None:
         self._kernel = kernel
         self._files = files
-        self._layers: dict[int, Layer | None] = {}
-        self._generation = kernel.generation
 
     def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing where there is no debug information for it."""
         piece = image.piece(address)
         if piece is None or piece.region_class not in (model.TEXT, model.INIT):
             return ()
-        if self._generation != self._kernel.generation:  # another module may be there now
-            self._layers.clear()
-            self._generation = self._kernel.generation
-        if address not in self._layers:
-            if image.image.is_module:
-                self._files.give((address,))
-            self._layers[address] = self._layer(address)
-        layer = self._layers[address]
+        layer = self._kernel.remembered(("line", address), lambda: self._layer(address, image))
         return () if layer is None else (layer,)
 
-    def _layer(self, address: int) -> Layer | None:
+    def _layer(self, address: int, image: PlacedImage) -> Layer | None:
+        if image.image.is_module:
+            self._files.give((address,))
         try:
             chain = [(place.name(), place.filename, place.line) for place in self._kernel.prog.source_location(address)]
         except Exception:  # no line there; or what libdw rejects, as a bare Exception

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.errors import TargetError
 from kplug.facts import memory_facts
+from kplug.runtime.cpus import possible_cpus
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.layout import Area, Facts
@@ -178,7 +178,7 @@ def _cpu_entry_areas(kernel: Kernel) -> dict[str, Any]:
         if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, by multiples of the size
             offset = prog["_cea_offset"]
         areas = []
-        for cpu in for_each_possible_cpu(prog):
+        for cpu in possible_cpus(kernel):
             index = cpu if offset is None else per_cpu(offset, cpu).value_()
             areas.append((cpu, _CPU_ENTRY_AREA_PER_CPU + index * area.size))
         members = tuple(

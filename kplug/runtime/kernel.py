@@ -46,7 +46,14 @@ def reading(what: str) -> Iterator[None]:
         # A type, variable or member that the debug information does not have.
         said = str(error.args[0] if error.args else error)
         raise TargetError(f"{what}: {said}") from None
-    except (drgn.BadDataError, drgn.OutOfBoundsError, ValueError, TypeError, OverflowError) as error:
+    except (
+        drgn.BadDataError,
+        drgn.OutOfBoundsError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        NotImplementedError,
+    ) as error:
         raise TargetError(f"{what}: {error}") from None
     except Exception as error:
         if not is_lost(error):
@@ -75,6 +82,17 @@ def fault_words(error: drgn.FaultError) -> str:
     """Why memory could not be read, and the address that could not, on one line."""
     text = " ".join(str(error).split())
     return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
+
+
+def _read_error(error: Exception, what: str) -> Exception:
+    """What is raised where memory could not be read: `error` itself if it is none of memory."""
+    if isinstance(error, drgn.FaultError):
+        return UnmappedError(fault_words(error))
+    if isinstance(error, (OverflowError, ValueError)):
+        return TargetError(f"{what} cannot be read: {error}")
+    if is_lost(error):
+        return TargetError(f"{what} cannot be read: {lost_words(error)}")
+    return error
 
 
 class Kernel:
@@ -109,8 +127,7 @@ class Kernel:
     def machine(self) -> str:
         """The architecture as the core names it: x86_64, aarch64, ..."""
         platform = self.prog.platform
-        name = platform.arch.name.lower() if platform is not None else ""
-        return {"x86_64": "x86_64", "aarch64": "aarch64"}.get(name, name)
+        return platform.arch.name.lower() if platform is not None else ""
 
     @property
     def generation(self) -> int:
@@ -134,27 +151,15 @@ class Kernel:
         """Bytes at a kernel virtual address. UnmappedError where nothing is mapped, or the dump lacks the page."""
         try:
             return bytes(self.prog.read(address, size))
-        except drgn.FaultError as error:
-            raise UnmappedError(fault_words(error)) from None
-        except (OverflowError, ValueError) as error:
-            raise TargetError(f"memory at {address:#x} cannot be read: {error}") from None
         except Exception as error:
-            if not is_lost(error):
-                raise
-            raise TargetError(f"memory at {address:#x} cannot be read: {lost_words(error)}") from None
+            raise _read_error(error, f"memory at {address:#x}") from None
 
     def read_physical(self, address: int, size: int) -> bytes:
         """Bytes at a physical address, errors as `read`."""
         try:
             return bytes(self.prog.read(address, size, True))
-        except drgn.FaultError as error:
-            raise UnmappedError(fault_words(error)) from None
-        except (OverflowError, ValueError) as error:
-            raise TargetError(f"physical memory at {address:#x} cannot be read: {error}") from None
         except Exception as error:
-            if not is_lost(error):
-                raise
-            raise TargetError(f"physical memory at {address:#x} cannot be read: {lost_words(error)}") from None
+            raise _read_error(error, f"physical memory at {address:#x}") from None
 
     def symbol(self, name: str) -> int | None:
         """The runtime address of a symbol of the vmlinux; None if it has none of that name."""

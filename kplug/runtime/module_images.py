@@ -177,7 +177,6 @@ class LoadedImages(Images):
         self._kernel = kernel
         vmlinux = kernel.image.image.path if kernel.image is not None else None
         self._files = ModuleFiles(module_directories, kernel.vmcoreinfo.release, vmlinux)
-        # By what a module is told by: another of its name may come to its place while the kernel runs.
         self._made: dict[object, PlacedModule] = {}
         # In which generation: what could not be read then may be there now.
         self._read_at: dict[object, int] = {}
@@ -261,7 +260,7 @@ class LoadedImages(Images):
 
     def placed(self, module: Module) -> PlacedModule:
         """The image of a module. Where its symbols cannot be had, its warnings say why."""
-        key = (module.address, module.name, module.state, module.memory)
+        key = module.identity
         made = self._made.get(key)
         if made is None or (made.warnings and self._read_at[key] != self._kernel.generation):
             made = self._made[key] = self._place(module)

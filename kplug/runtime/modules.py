@@ -102,6 +102,11 @@ class Module:
         return self._layout.number(self._data, member)
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells it from others, and from another build that comes to its place while the kernel runs."""
+        return self.address, self.name, self.state, self.memory, self.build_id
+
+    @property
     def size(self) -> int:
         """The bytes of all its memory, without per-CPU memory."""
         return sum(part.end - part.start for part in self.memory)
@@ -333,13 +338,14 @@ class _Layout:
         return int.from_bytes(self.kernel.read(address, 8), "little")
 
     def text_at(self, address: int | None) -> str | None:
-        """The string at that address; None for a NULL pointer, or where nothing can be read."""
+        """The string at that address; None for a NULL pointer, or where none can be read. TargetError as of `read`."""
         if not address:
             return None
-        try:
-            data: bytes = self.kernel.prog.read_c_string(address, False, max_size=MAX_TEXT_BYTES)
-        except (drgn.FaultError, ValueError, OverflowError):
-            return None
+        with reading(f"the string at {address:#x}"):
+            try:
+                data: bytes = self.kernel.prog.read_c_string(address, False, max_size=MAX_TEXT_BYTES)
+            except (drgn.FaultError, ValueError, OverflowError):
+                return None
         return data.decode("utf-8", "backslashreplace")
 
     def module(self, address: int) -> Module:

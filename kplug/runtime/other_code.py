@@ -193,8 +193,6 @@ class OtherCodeLocator:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._layers: dict[Code, tuple[Layer, ...]] = {}
-        self._generation = kernel.generation
 
     def locate(self, address: int) -> Iterable[Layer]:
         kernel = self._kernel
@@ -209,7 +207,7 @@ class OtherCodeLocator:
         known = other_code(kernel)
         code = known.holding(address)
         if code is not None:
-            yield from self._code_layers(code)
+            yield from self._kernel.remembered(("layers", code), lambda: _code_layers(code))
             yield from self._slot(code, address)
         elif area.name == MODULES or self._is_guard_of_module(address):
             yield from self._gap(known, address, area)
@@ -223,25 +221,6 @@ class OtherCodeLocator:
         return (
             vmap is not None and areas.is_guard(vmap, address) and self._kernel.modules.holding(vmap.start) is not None
         )
-
-    def _code_layers(self, code: Code) -> tuple[Layer, ...]:
-        if self._generation != self._kernel.generation:
-            self._generation = self._kernel.generation
-            self._layers.clear()
-        if code not in self._layers:
-            owner: dict[str, Any] = {"release": None, "build_id": None, "slide": None, "path": None, "what": code.what}
-            self._layers[code] = (
-                Layer(model.MODULE, code.owner, None, None, code.source, owner),
-                Layer(
-                    model.SYMBOL,
-                    code.name,
-                    code.start,
-                    code.end,
-                    code.source,
-                    _symbol_details(code.end - code.start),
-                ),
-            )
-        return self._layers[code]
 
     def _slot(self, code: Code, address: int) -> Iterator[Layer]:
         """Which probe's instruction an address among kprobe slots is, as a narrower symbol."""
@@ -313,6 +292,15 @@ class _Neighbour(NamedTuple):
     name: str
     start: int
     end: int
+
+
+def _code_layers(code: Code) -> tuple[Layer, ...]:
+    owner: dict[str, Any] = {"release": None, "build_id": None, "slide": None, "path": None, "what": code.what}
+    details = _symbol_details(code.end - code.start)
+    return (
+        Layer(model.MODULE, code.owner, None, None, code.source, owner),
+        Layer(model.SYMBOL, code.name, code.start, code.end, code.source, details),
+    )
 
 
 def _symbol_details(size: int) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.fs import inode_path
 from drgn.helpers.linux.mm import compound_head, pfn_to_page
 from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
@@ -17,6 +17,7 @@ from kplug import model
 from kplug.errors import TargetError
 from kplug.memory import UnmappedError
 from kplug.model import Layer
+from kplug.runtime.cpus import possible_cpus
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.user import UserSpace
@@ -294,7 +295,7 @@ class Pages:
         found: dict[int, int] = {}
         with reading("the per-CPU lists of free pages"):
             prog = self._kernel.prog
-            cpus = list(for_each_possible_cpu(prog))
+            cpus = possible_cpus(self._kernel)
             for node in for_each_online_pgdat(prog):
                 for number in range(min(node.nr_zones.value_(), 16)):
                     zone = node.node_zones[number]
@@ -410,14 +411,13 @@ class PageLocator:
         """The inode that a page-cache page holds a part of, its file system's name, and its path in that, if any."""
         details: dict[str, Any] = {"inode": None, "device": None, "path": None}
         prog = self._kernel.prog
-        try:
+        # What was read before an error stands.
+        with suppress(TargetError), reading("the file of a page"):
             inode = drgn.Object(prog, "struct address_space *", mapping & ~_MAPPING_BITS).host
             details["inode"] = inode.i_ino.value_()
             details["device"] = inode.i_sb.s_id.string_().decode(errors="backslashreplace")
             path = inode_path(inode)
             details["path"] = f"/{path.decode(errors='backslashreplace').lstrip('/')}" if path is not None else None
-        except (drgn.FaultError, LookupError, AttributeError, ValueError):
-            pass  # what was read up to there stands
         return details
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
@@ -15,6 +15,7 @@ from kplug.errors import TargetError
 from kplug.memory import UnmappedError
 from kplug.model import Layer
 from kplug.runtime import pages as page_frames
+from kplug.runtime.cpus import online_cpus
 from kplug.runtime.freed import owned_address
 from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.page_tables import page_tables
@@ -73,7 +74,7 @@ class _Slabs:
                 slab.size  # noqa: B018
             except LookupError:
                 slab = prog.type("struct page")
-            self.cpus = list(for_each_online_cpu(prog))
+            self.cpus = online_cpus(kernel)
             self.is_slub = cache.has_member("offset")
             self.is_hardened = cache.has_member("random")
             self.has_left_pad = cache.has_member("red_left_pad")
@@ -193,11 +194,9 @@ class SlabLocator:
     def _find_aliases(self) -> dict[str, list[str]]:
         """The names that were merged into each cache; what sysfs's tree in memory does not tell is left out."""
         found: dict[str, list[str]] = {}
-        try:
+        with suppress(TargetError), reading("the names of merged slab caches"):
             for name, target in get_slab_cache_aliases(self._kernel.prog).items():
                 found.setdefault(target, []).append(name)
-        except (drgn.FaultError, LookupError, AttributeError, ValueError):
-            return {}
         return {target: sorted(names) for target, names in found.items()}
 
 

@@ -8,20 +8,20 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.percpu import per_cpu
 from drgn.helpers.linux.pid import for_each_task
 
 from kplug import model
 from kplug.errors import TargetError
 from kplug.model import Layer
+from kplug.runtime.cpus import possible_cpus
 from kplug.runtime.freed import owned_address
 from kplug.runtime.kernel import Kernel, fault_words, reading
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.vmap import vmap_areas
+from kplug.thread_size import thread_size
 
 _MAX_TASKS = 1 << 22
-_MAX_STACK = 1 << 20
 _MAX_TASK_SIZE = 1 << 15
 
 # Members of struct cea_exception_stacks (x86_64), without "_stack": what each is the stack of.
@@ -91,9 +91,8 @@ class Tasks:
                 except LookupError:
                     continue
             self._room = max(self._pid + 4, self._comm + self._comm_size, self._stack + 8, self._mm + 8, self.size // 2)
-        found = sorted(self._read(prog))
-        self.tasks = found
-        self._starts = [task.address for task in found]
+            self.tasks = sorted(self._read(prog))
+        self._starts = [task.address for task in self.tasks]
 
     def _struct_size(self, kind: drgn.Type) -> int:
         """The bytes of a task_struct: fewer than the type has where its end is as long as the CPU needs (x86)."""
@@ -145,8 +144,9 @@ class Stacks:
         found: dict[int, Stack] = {}
         for make in (self._of_tasks, self._of_exceptions, self._of_interrupts, self._cached):
             try:
-                for stack in make():
-                    found.setdefault(stack.start, stack)
+                with reading("the stacks"):
+                    for stack in make():
+                        found.setdefault(stack.start, stack)
             except TargetError as error:
                 self.problem = str(error)
         self.stacks = [found[start] for start in sorted(found)]
@@ -173,7 +173,7 @@ class Stacks:
         except LookupError:
             return
         with reading("the cached stacks"):
-            for cpu in for_each_possible_cpu(prog):
+            for cpu in possible_cpus(self._kernel):
                 for vm in per_cpu(cached, cpu):
                     if vm:
                         start = vm.addr.value_()
@@ -181,7 +181,7 @@ class Stacks:
 
     def _of_interrupts(self) -> Iterator[Stack]:
         prog = self._kernel.prog
-        for cpu in for_each_possible_cpu(prog):
+        for cpu in possible_cpus(self._kernel):
             with reading("the IRQ stacks"):
                 if self._kernel.machine == "x86_64":
                     size = prog.type("struct irq_stack").size or 0
@@ -209,7 +209,7 @@ class Stacks:
         """Where a CPU whose stack overflowed goes on, and those for SDEI events, which only some machines have."""
         prog = self._kernel.prog
         with reading("the overflow and SDEI stacks"):
-            for cpu in for_each_possible_cpu(prog):
+            for cpu in possible_cpus(self._kernel):
                 with suppress(KeyError):  # without CONFIG_VMAP_STACK
                     stack = per_cpu(prog["overflow_stack"], cpu)
                     start, size = stack.address_of_().value_(), drgn.sizeof(stack)
@@ -231,7 +231,7 @@ class Stacks:
             # The entry stack is in the same area of the CPU, below these.
             entry = drgn.offsetof(area, "entry_stack_page") - drgn.offsetof(area, "estacks")
             entry_size = prog.type("struct entry_stack").size or 0
-            bases = [(cpu, per_cpu(prog["cea_exception_stacks"], cpu).value_()) for cpu in for_each_possible_cpu(prog)]
+            bases = [(cpu, per_cpu(prog["cea_exception_stacks"], cpu).value_()) for cpu in possible_cpus(self._kernel)]
         for cpu, base in bases:
             if not base:
                 continue
@@ -364,12 +364,10 @@ def is_data(kernel: Kernel, address: int) -> bool:
 
 
 def stack_size(kernel: Kernel) -> int:
-    """THREAD_SIZE: the room that the linker script gives the first task's stack. TargetError if nothing tells it."""
-    start = kernel.symbol("init_stack")
-    for name in ("__end_init_stack", "__end_init_task"):  # its name from 6.10 on, and before
-        end = kernel.symbol(name)
-        if start is not None and end is not None and 0 < end - start <= _MAX_STACK:
-            return end - start
+    """THREAD_SIZE. TargetError if nothing tells it."""
+    size = thread_size(kernel.image) if kernel.image is not None else None
+    if size is not None:
+        return size
     with reading("the size of a stack"):
         return kernel.prog.type("union thread_union").size or 0
 

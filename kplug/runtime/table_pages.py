@@ -8,10 +8,11 @@ from typing import NamedTuple
 import drgn
 
 from kplug import model
+from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime import pages as page_frames
 from kplug.runtime.freed import owned_address
-from kplug.runtime.kernel import Kernel
+from kplug.runtime.kernel import Kernel, reading
 from kplug.runtime.page_tables import PageTables, page_tables
 from kplug.runtime.pages import pages_of
 from kplug.runtime.stacks import Task, tasks_of
@@ -107,8 +108,9 @@ class TablePageLocator:
 def user_root(kernel: Kernel, mm: int) -> int | None:
     """The physical address of the top page table of an mm_struct; None if it cannot be read."""
     try:
-        pgd: int = drgn.Object(kernel.prog, "struct mm_struct *", mm).pgd.value_()
-    except (drgn.FaultError, LookupError, AttributeError):
+        with reading(f"the memory at {mm:#x}"):
+            pgd: int = drgn.Object(kernel.prog, "struct mm_struct *", mm).pgd.value_()
+    except TargetError:
         return None
     return page_tables(kernel).linear_physical(pgd)
 

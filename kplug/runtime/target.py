@@ -107,10 +107,9 @@ class DrgnTarget:
 
     def _first_stack(self, address: int) -> StackBounds | None:
         """CPU 0's first stack, which the image has: the one that is known without types."""
-        kernel, size = self.kernel.image, None
+        image = self.kernel.image
         start = self.kernel.symbol("init_stack") or self.kernel.symbol("init_thread_union")
-        if kernel is not None:
-            size = thread_size(kernel)
+        size = thread_size(image) if image is not None else None
         if start is None or size is None or not start <= address < start + size:
             return None
         return StackBounds(start, start + size, "stack of 0 (swapper/0)", "symbols of the vmlinux")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_present_cpu
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
 from kplug.cpu.calls import REACH, calls_before
 from kplug.cpu.registers import SYSTEM, canonical, ordered
-from kplug.errors import KplugError, TargetError, UsageError
+from kplug.errors import TargetError, UsageError
 from kplug.runtime.cpu_registers import CpuRegisters, pt_regs_bytes
+from kplug.runtime.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel import Kernel, fault_words, reading
 from kplug.runtime.page_tables import page_tables
 
@@ -68,20 +68,6 @@ class Thread(NamedTuple):
         return f"{self.tid} ({self.comm}){where}{crashed}"
 
 
-@contextmanager
-def _drgn_answers(what: str) -> Iterator[None]:
-    """`reading`, and what drgn's unwinder raises as bare Exception."""
-    try:
-        with reading(what):
-            yield
-    except KplugError:
-        raise
-    except drgn.FaultError as error:
-        raise TargetError(f"{what}: {fault_words(error)}") from None
-    except Exception as error:  # drgn's own type for what its libraries say
-        raise TargetError(f"{what}: {' '.join(str(error).split())}") from None
-
-
 class Selection:
     """The thread and the frame that a person works with; both are chosen at the first question about them.
 
@@ -119,7 +105,7 @@ class Selection:
                 return self._select(thread)
         if not self._kernel.has_types:
             raise TargetError(f"task {tid}: tasks are found by the kernel's types, and there is no DWARF with them")
-        with _drgn_answers(f"task {tid}"):
+        with reading(f"task {tid}"):
             task = find_task(self._kernel.prog, tid)
             if not task:
                 raise UsageError(f"no task has the ID {tid}")
@@ -145,7 +131,7 @@ class Selection:
 
     def select_task(self, task: Any) -> Thread:
         """Select the task of a drgn `struct task_struct *`."""
-        with _drgn_answers("the task"):
+        with reading("the task"):
             return self._select(self._thread_of(task))
 
     def _select(self, thread: Thread) -> Thread:
@@ -156,7 +142,7 @@ class Selection:
         """A thread that was selected before the kernel ran on."""
         if thread.tid <= 0:
             return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
-        with _drgn_answers(str(thread)):
+        with reading(str(thread)):
             task = find_task(self._kernel.prog, thread.tid)
             if not task or task.value_() != thread.task.value_():
                 self._thread = None
@@ -168,17 +154,16 @@ class Selection:
         if threads and (not self._kernel.live or self._cpus is not None):
             return threads[0]
         # A task that runs cannot be unwound without its CPU's registers.
-        with _drgn_answers("the tasks"):
+        with reading("the tasks"):
             return self._thread_of(find_task(self._kernel.prog, 1))
 
     def _find_threads(self) -> Sequence[Thread]:
-        prog = self._kernel.prog
         if not self._kernel.has_types:
             return self._nameless()
-        with _drgn_answers("the tasks on the CPUs"):
+        with reading("the tasks on the CPUs"):
             crashed = self._crashed_cpu()
             # A panic takes the other CPUs offline where they are.
-            cpus = for_each_online_cpu(prog) if crashed is None else for_each_present_cpu(prog)
+            cpus = online_cpus(self._kernel) if crashed is None else present_cpus(self._kernel)
             threads = [self._thread_on(cpu, cpu == crashed) for cpu in cpus]
         return tuple(sorted(threads, key=lambda thread: not thread.crashed))
 
@@ -257,7 +242,7 @@ class Selection:
                     return frames
             return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
-            with _drgn_answers(f"the stack of {thread}"):
+            with reading(f"the stack of {thread}"):
                 trace = self._traced(thread.task)
             more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
             frames = self._frames_of(thread, trace, more)
@@ -292,7 +277,7 @@ class Selection:
 
     def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
         prog = self._kernel.prog
-        with _drgn_answers(f"the stack of {thread}"):
+        with reading(f"the stack of {thread}"):
             kind = prog.type("struct pt_regs")
             data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0)
             if data is None:
@@ -339,7 +324,7 @@ class Selection:
 
     def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
         """drgn's frames. Of `more` registers the innermost has all, its callers those that no call changes."""
-        with _drgn_answers(f"the stack of {thread}"):
+        with reading(f"the stack of {thread}"):
             frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
         entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
         del frames[entered + 1 :]  # the program's own callers: there is no debug information of it

@@ -11,6 +11,7 @@ import drgn
 
 from kplug import model
 from kplug.errors import TargetError
+from kplug.memory import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel import Kernel, fault_words, reading
 from kplug.runtime.page_tables import page_tables
@@ -191,11 +192,8 @@ class VmapAreas:
                 continue
             if len(found) + area.pages > _MAX_PAGES:
                 break
-            try:
-                pointers = array("Q", self._kernel.prog.read(area.page_list, area.pages * 8))
-            except drgn.FaultError:
-                continue
-            for number, pointer in enumerate(pointers):
+            data = try_read(self._kernel.read, area.page_list, area.pages * 8)
+            for number, pointer in enumerate(array("Q", data or b"")):
                 if pointer >= pages.base:
                     found[(pointer - pages.base) // pages.size] = area.start + number * page_size
         return found
@@ -206,7 +204,6 @@ class VmapLocator:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._layers: dict[tuple[int, int, bool], Layer] = {}
 
     def locate(self, address: int) -> Iterable[Layer]:
         paging = page_tables(self._kernel).paging
