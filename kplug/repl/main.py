@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kplug.errors import UsageError
-from kplug.repl.output import Screen
+from kplug.repl.output import Screen, is_dumb
 
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def run(request: Request, commands: Sequence[str], color: str) -> int:
     """Open what `request` names; then run `commands`, or what standard input has. Returns the exit status."""
     interactive = not commands and sys.stdin is not None and sys.stdin.isatty()
-    editing = interactive and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    editing = interactive and sys.stdout.isatty() and not is_dumb()
     if editing:
         from kplug.repl import background
 

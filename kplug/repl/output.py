@@ -187,7 +187,7 @@ class Screen:
 
     def _pager(self) -> str | None:
         """The pager's command line; None where there is none, or none is wanted."""
-        if not self.paging or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        if not self.paging or not (sys.stdin.isatty() and sys.stdout.isatty()) or is_dumb():
             return None
         command = os.environ.get("KPLUG_PAGER", os.environ.get("PAGER") or "less")
         try:
@@ -199,4 +199,9 @@ class Screen:
 
 def colourful() -> bool:
     """Whether standard output shows colours, and they are wanted (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal, if it is one, can only show text line by line."""
+    return os.environ.get("TERM", "") in ("", "dumb")

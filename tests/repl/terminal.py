@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KPLUG = (sys.executable, "-m", "kplug")
-TIMEOUT = 8.0
+TIMEOUT = 30.0
 
 # Colours, cursor movements, window titles; and what else a terminal does not show.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>78]|[\r\x07\x08]")

@@ -280,8 +280,9 @@ def test_colours_are_for_who_wants_them(prompt: Prompt) -> None:
 # -- other terminals ---------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_that_can_do_nothing(prompt: Prompt) -> None:
-    person = prompt(PLAIN_PROMPT, environment={"TERM": "dumb"})
+@pytest.mark.parametrize("terminal_type", ["dumb", ""])
+def test_a_terminal_that_can_do_nothing(prompt: Prompt, terminal_type: str) -> None:
+    person = prompt(PLAIN_PROMPT, environment={"TERM": terminal_type})
     person.enters("kwhere -b schedule", r"\[text > sched\.text\]")
     person.type("for n in range(2):" + ENTER)
     person.sees(r"   \.\.\.")

@@ -515,9 +515,9 @@ def test_a_symbol_table_made_to_be_slow_is_not() -> None:
 def test_five_thousand_candidates_take_milliseconds() -> None:
     symbols = symbols_of("amd64-6.12")
     symbols.update({f"some_label_{index}": 0xFFFFFFFF81000000 + index for index in range(5000)})
-    before = time.perf_counter()
+    before = time.process_time()
     build_region_tree(symbols, "x86_64")
-    assert time.perf_counter() - before < 0.2  # measured: 3 ms
+    assert time.process_time() - before < 1  # measured: 3 ms; each with each other takes seconds
 
 
 def test_no_two_rows_of_the_table_say_the_same_for_one_architecture() -> None:
