@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
 from kplug.errors import ExpressionError, TargetError, UnplacedError
@@ -14,14 +14,16 @@ from kplug.facts import static_facts
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.model import Annotation
-from kplug.modules import ModuleSource
-from kplug.percpu import Instances, Wanted, wanted_instance
 from kplug.placement import ADDRESS_MASK, Placement
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.area import IMAGE_MAPPING
 from kplug.space.layout import AddressSpace, Area, Facts, address_space
 from kplug.target import Target
+
+if TYPE_CHECKING:
+    from kplug.modules import ModuleSource
+    from kplug.percpu import Instances, Wanted
 
 
 class Missing(NamedTuple):
@@ -126,7 +128,11 @@ class Session:
         """
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
-        wanted = wanted_instance(expression) if "@" in expression else None
+        wanted = None
+        if "@" in expression:
+            from kplug.percpu import wanted_instance  # most expressions name no CPU
+
+            wanted = wanted_instance(expression)
         try:
             found = places(wanted.name if wanted else expression, self.images, self.hints)
         except UnplacedError:

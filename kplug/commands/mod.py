@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Range, Size, Table, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
-from kplug.modules import ModuleMemory
 
 if TYPE_CHECKING:
-    from kplug.modules import LoadedModule, LoadedSection, ModuleSource
+    from kplug.modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
     from kplug.session import Session
 
 _COLUMNS = (
@@ -143,6 +142,8 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
     memory = [*module.memory]
     if module.percpu is not None:
         base, size = module.percpu
+        from kplug.modules import ModuleMemory  # declaring the commands must stay cheap
+
         memory.append(ModuleMemory("percpu", base, base + size))
     rows = [
         {

@@ -9,7 +9,7 @@ from kplug import model
 from kplug.model import Layer
 from kplug.runtime.freed import is_freed
 from kplug.runtime.kernel import Kernel
-from kplug.runtime.page_tables import page_tables
+from kplug.runtime.page_tables import page_size_of, page_tables
 from kplug.runtime.pages import pages_of
 from kplug.runtime.stacks import stacks_of
 from kplug.runtime.vmap import vmap_areas
@@ -69,7 +69,7 @@ class AliasLocator:
         if freed:  # whoever has the memory now, it is not that
             return self._layer(name, None, None, image_address, why, region=regions)
         if narrowest is None or narrowest.start is None or narrowest.end is None:
-            page_size = _page_size(self._kernel)
+            page_size = page_size_of(self._kernel)
             start = address & -page_size
             return self._layer(name, start, start + page_size, image_address, why, region=regions)
         start, end = narrowest.start + shift, narrowest.end + shift
@@ -85,7 +85,7 @@ class AliasLocator:
         if found is None:
             return
         area, mapped = found
-        page_size = _page_size(self._kernel)
+        page_size = page_size_of(self._kernel)
         other = mapped + address % page_size
         stack = stacks_of(self._kernel).at(other)
         start = address & -page_size
@@ -94,8 +94,3 @@ class AliasLocator:
 
     def _layer(self, name: str, start: int | None, end: int | None, of: int, why: str, **more: Any) -> Layer:
         return Layer(model.ALIAS, name, start, end, SOURCE, {"of": hex(of), "why": why, **more})
-
-
-def _page_size(kernel: Kernel) -> int:
-    paging = page_tables(kernel).paging
-    return paging.page_size if paging is not None else 4096

@@ -84,6 +84,11 @@ def fault_words(error: drgn.FaultError) -> str:
     return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
 
 
+def word_in(data: bytes, offset: int) -> int:
+    """The 64-bit word at an offset in bytes of memory. Little-endian: no big-endian machine has tables here."""
+    return int.from_bytes(data[offset : offset + 8], "little")
+
+
 def _read_error(error: Exception, what: str) -> Exception:
     """What is raised where memory could not be read: `error` itself if it is none of memory."""
     if isinstance(error, drgn.FaultError):
@@ -160,6 +165,10 @@ class Kernel:
             return bytes(self.prog.read(address, size, True))
         except Exception as error:
             raise _read_error(error, f"physical memory at {address:#x}") from None
+
+    def read_word(self, address: int) -> int:
+        """The 64-bit word at a kernel virtual address, errors as `read`."""
+        return int.from_bytes(self.read(address, 8), "little")
 
     def symbol(self, name: str) -> int | None:
         """The runtime address of a symbol of the vmlinux; None if it has none of that name."""

@@ -17,7 +17,7 @@ def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
     TargetError, to be put behind the name of the list, where it cannot be followed: "it loops", "it goes on at ...".
     """
     seen: set[int] = set()
-    node = _pointer(kernel, head)
+    node = kernel.read_word(head)
     while node != head:
         if node in seen:
             raise TargetError("it loops")
@@ -27,8 +27,4 @@ def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
             raise TargetError(f"it goes on at {node:#x}, which is no kernel address")
         seen.add(node)
         yield node
-        node = _pointer(kernel, node)
-
-
-def _pointer(kernel: Kernel, address: int) -> int:
-    return int.from_bytes(kernel.read(address, 8), "little")
+        node = kernel.read_word(node)

@@ -334,9 +334,6 @@ class _Layout:
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
-    def pointer(self, address: int) -> int:
-        return int.from_bytes(self.kernel.read(address, 8), "little")
-
     def text_at(self, address: int | None) -> str | None:
         """The string at that address; None for a NULL pointer, or where none can be read. TargetError as of `read`."""
         if not address:
@@ -446,7 +443,7 @@ class _Layout:
 
     @cached_property
     def _section_reader(self) -> Callable[[int], Iterator[ModuleSection]]:
-        prog, pointer = self.kernel.prog, self.pointer
+        prog, pointer = self.kernel.prog, self.kernel.read_word
         attributes = prog.type("struct module_sect_attrs")
         try:
             count_at = drgn.offsetof(attributes, "nsections")
@@ -495,7 +492,7 @@ class _Layout:
             head = module.address + self.offset("source_list")
             try:
                 for node in list_nodes(self.kernel, head, MAX_USERS):
-                    source = self.pointer(node - link_at + source_at)
+                    source = self.kernel.read_word(node - link_at + source_at)
                     yield _text(self.kernel.read(source + self.offset("name"), self.name_bytes))
             except TargetError as error:
                 raise TargetError(f"the users of module {module.name} could not be read: {error}") from None

@@ -16,7 +16,7 @@ import drgn
 from kplug import model
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.kernel import Kernel, reading, word_in
 from kplug.runtime.lists import list_nodes
 from kplug.runtime.modules import MAX_TEXT_BYTES
 from kplug.space.area import MODULES, VMALLOC, Area
@@ -99,7 +99,7 @@ def _bpf(kernel: Kernel) -> Iterator[Code]:
         for word in ("trampoline", "dispatcher"):
             if text.startswith(f"bpf_{word}_"):
                 what = f"BPF {word}"
-        yield Code("bpf", text, _word(data, start), _word(data, end), what, "bpf_kallsyms")
+        yield Code("bpf", text, word_in(data, start), word_in(data, end), what, "bpf_kallsyms")
 
 
 def _trampolines(kernel: Kernel) -> Iterator[Code]:
@@ -113,16 +113,16 @@ def _trampolines(kernel: Kernel) -> Iterator[Code]:
     )
     for node in list_nodes(kernel, head, MAX_TRAMPOLINES):
         data = kernel.read(node - link, kind.size or 0)
-        address = _word(data, start)
+        address = word_in(data, start)
         what = "ftrace trampoline"
-        called = symbol_at(kernel, _word(data, function))
+        called = symbol_at(kernel, word_in(data, function))
         if called is not None:
             what += f" that calls {called}"
         yield Code(
             "__builtin__ftrace",
             "ftrace_trampoline",
             address,
-            address + _word(data, size),
+            address + word_in(data, size),
             what,
             "ftrace_ops_trampoline_list",
         )
@@ -138,7 +138,7 @@ def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
         link, instructions = drgn.offsetof(page, "list"), drgn.offsetof(page, "insns")
         name = "kprobe_insn_page" if variable == "kprobe_insn_slots" else "kprobe_optinsn_page"
         for node in list_nodes(kernel, cache + drgn.offsetof(kind, "pages"), MAX_SLOT_PAGES):
-            start = int.from_bytes(kernel.read(node - link + instructions, 8), "little")
+            start = kernel.read_word(node - link + instructions)
             yield Code("__builtin__kprobes", name, start, start + _PAGE, "kprobe instruction slots", variable)
 
 
@@ -151,14 +151,14 @@ def probes(kernel: Kernel) -> dict[int, str]:
         kind = kernel.prog.type("struct kprobe")
         link, place, slot = (drgn.offsetof(kind, member) for member in ("hlist", "addr", "ainsn.insn"))
         for bucket in range(table.type_.length or 0):
-            node = int.from_bytes(kernel.read((table.address_ or 0) + 8 * bucket, 8), "little")
+            node = kernel.read_word((table.address_ or 0) + 8 * bucket)
             seen: set[int] = set()
             while node and node not in seen and len(found) < MAX_PROBES:
                 seen.add(node)
                 data = kernel.read(node - link, kind.size or 0)
-                probed = _word(data, place)
-                found.setdefault(_word(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
-                node = _word(data, link)
+                probed = word_in(data, place)
+                found.setdefault(word_in(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
+                node = word_in(data, link)
         return found
 
     def make() -> dict[int, str]:
@@ -305,7 +305,3 @@ def _code_layers(code: Code) -> tuple[Layer, ...]:
 
 def _symbol_details(size: int) -> dict[str, Any]:
     return {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": [], "class": model.TEXT}
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")

@@ -169,6 +169,12 @@ def page_tables(kernel: Kernel) -> PageTables:
     return kernel.remembered("page tables", lambda: PageTables(kernel))
 
 
+def page_size_of(kernel: Kernel) -> int:
+    """The bytes of its pages; 4 KiB on an architecture that kplug has no tables of."""
+    paging = page_tables(kernel).paging
+    return paging.page_size if paging is not None else 4096
+
+
 def _image_range(kernel: Kernel) -> range | None:
     image = kernel.image
     root = image.image.regions.root if image is not None else None

@@ -18,7 +18,7 @@ from kplug.errors import TargetError
 from kplug.memory import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.cpus import possible_cpus
-from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.kernel import Kernel, reading, word_in
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.user import UserSpace
 from kplug.runtime.vmap import backs_vmalloc
@@ -201,7 +201,7 @@ class Pages:
 
     def is_reserved(self, pfn: int) -> bool:
         """Whether a page is kept from the page allocator: the image's, until it is freed."""
-        return bool(_word(self.raw(pfn), self._flags) & self._reserved)
+        return bool(word_in(self.raw(pfn), self._flags) & self._reserved)
 
     def flag_text(self, flags: int) -> str:
         """The names of the flags that are set, as `enum pageflags` has them without PG_."""
@@ -210,19 +210,19 @@ class Pages:
     def page(self, pfn: int) -> Page:
         """What the struct page of a page frame says. TargetError if it cannot be read."""
         data = self.raw(pfn)
-        flags, refcount = _word(data, self._flags), _signed(data, self._refcount)
+        flags, refcount = word_in(data, self._flags), _signed(data, self._refcount)
         head, head_data, order = pfn, data, 0
-        if flags & self._head or (self._compound is None or _word(data, self._compound) & 1):
+        if flags & self._head or (self._compound is None or word_in(data, self._compound) & 1):
             head = self._head_of(pfn, data, flags)
             if head != pfn:
                 head_data = self.raw(head)
-            if _word(head_data, self._flags) & self._head:
+            if word_in(head_data, self._flags) & self._head:
                 order = self._compound_order(head)
         field = _half(head_data, self._mapcount)
         kind = self._types.of(field)
         mapcount = None if kind is not None else _signed(data, self._mapcount) + 1
-        head_flags = _word(head_data, self._flags)
-        mapping = _word(head_data, self._mapping)
+        head_flags = word_in(head_data, self._flags)
+        mapping = word_in(head_data, self._mapping)
         if head != pfn:
             refcount = _signed(head_data, self._refcount)
         if flags & self._reserved:
@@ -243,7 +243,7 @@ class Pages:
         shown = flags if head == pfn else head_flags
         found = Page(pfn, self.base + pfn * self.size, shown, refcount, mapcount, state, head, order, mapping)
         if kind == "buddy":
-            return replace(found, order=min(_word(data, self._private), _MOST_ORDERS), free_list="buddy")
+            return replace(found, order=min(word_in(data, self._private), _MOST_ORDERS), free_list="buddy")
         return found if state is not None else self._maybe_free(found)
 
     def _head_of(self, pfn: int, data: bytes, flags: int) -> int:
@@ -253,10 +253,10 @@ class Pages:
                 page = drgn.Object(self._kernel.prog, "struct page *", self.base + pfn * self.size)
                 address: int = compound_head(page).value_()
         else:
-            link = _word(data, self._compound)
+            link = word_in(data, self._compound)
             if not link & 1:
                 # The head itself, or a page whose struct page is shared with the head's (e7d324850bfc, 5.18).
-                following = _word(self.raw(pfn, 2), self.size + self._compound)
+                following = word_in(self.raw(pfn, 2), self.size + self._compound)
                 link = following if following & 1 else self.base + pfn * self.size | 1
             address = link - 1
         head, rest = divmod(address - self.base, self.size)
@@ -279,7 +279,7 @@ class Pages:
                 continue
             data = self.raw(head)
             if self._types.of(_half(data, self._mapcount)) == "buddy":
-                size = _word(data, self._private)
+                size = word_in(data, self._private)
                 if size < _MOST_ORDERS and page.pfn < head + (1 << size):
                     return replace(page, state=FREE, head=head, order=size, free_list="buddy", mapcount=None)
                 break
@@ -429,10 +429,6 @@ def page_name(page: Page) -> str:
 def pages_of(kernel: Kernel) -> Pages | None:
     """The one Pages of a kernel; None without its types."""
     return kernel.remembered("pages", lambda: Pages(kernel)) if kernel.has_types else None
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")
 
 
 def _half(data: bytes, offset: int) -> int:

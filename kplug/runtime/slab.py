@@ -17,7 +17,7 @@ from kplug.model import Layer
 from kplug.runtime import pages as page_frames
 from kplug.runtime.cpus import online_cpus
 from kplug.runtime.freed import owned_address
-from kplug.runtime.kernel import Kernel, reading
+from kplug.runtime.kernel import Kernel, reading, word_in
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.pages import pages_of
 
@@ -117,7 +117,7 @@ class SlabLocator:
         if base is None:
             return
         slabs = kernel.remembered("slabs", lambda: _Slabs(kernel))
-        cache = slabs.cache(_word(pages.raw(page.head), slabs.cache_offset))
+        cache = slabs.cache(word_in(pages.raw(page.head), slabs.cache_offset))
         size, shift = paging.page_size << page.order, address - place
         start = self._object_start(slabs, cache, page.head, base, size, place)
         details: dict[str, Any] = {
@@ -149,7 +149,7 @@ class SlabLocator:
             return found
         pages = pages_of(self._kernel)
         assert pages is not None
-        count = _word(pages.raw(head), slabs.counters) >> 16 & 0x7FFF
+        count = word_in(pages.raw(head), slabs.counters) >> 16 & 0x7FFF
         number: int = (address - base - cache.left_pad) // cache.size
         if number < 0 or number >= min(count, size // cache.size):
             return None
@@ -166,13 +166,13 @@ class SlabLocator:
         slab = pages.base + head * page_size
         try:
             memory = self._kernel.read(base, min(size, _MAX_SLAB))
-            free = _free_objects(cache, memory, base, _word(pages.raw(head), slabs.freelist))
+            free = _free_objects(cache, memory, base, word_in(pages.raw(head), slabs.freelist))
             if start in free:
                 return FREE
             for cpu_slab in cache.per_cpu:
                 data = self._kernel.read(cpu_slab, slabs.cpu_slab_size)
-                if _word(data, slabs.cpu_slab) == slab:
-                    free = _free_objects(cache, memory, base, _word(data, slabs.cpu_freelist))
+                if word_in(data, slabs.cpu_slab) == slab:
+                    free = _free_objects(cache, memory, base, word_in(data, slabs.cpu_freelist))
                     if start in free:
                         return CPU_FREE
         except UnmappedError as error:
@@ -216,7 +216,7 @@ def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[in
         link = place + cache.next_offset
         if link + 8 > base + len(memory):
             raise _CorruptedError
-        stored = _word(memory, link - base)
+        stored = word_in(memory, link - base)
         if cache.random is None:
             place = stored
             continue
@@ -226,7 +226,3 @@ def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[in
             swapped = not mixed or start <= mixed < base + len(memory)
         place = mixed if swapped else plain ^ link
     return found
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")

@@ -16,8 +16,8 @@ from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.cpus import possible_cpus
 from kplug.runtime.freed import owned_address
-from kplug.runtime.kernel import Kernel, fault_words, reading
-from kplug.runtime.page_tables import page_tables
+from kplug.runtime.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.page_tables import page_size_of, page_tables
 from kplug.runtime.vmap import vmap_areas
 from kplug.thread_size import thread_size
 
@@ -125,7 +125,7 @@ class Tasks:
         comm = data[self._comm : self._comm + self._comm_size].partition(b"\0")[0].decode(errors="backslashreplace")
         pid = int.from_bytes(data[self._pid : self._pid + 4], "little", signed=True)
         cpu = None if self._cpu is None else int.from_bytes(data[self._cpu : self._cpu + 4], "little")
-        return Task(address, _word(data, self._stack), pid, comm, cpu, _word(data, self._mm))
+        return Task(address, word_in(data, self._stack), pid, comm, cpu, word_in(data, self._mm))
 
     def at(self, address: int) -> Task | None:
         """The task whose task_struct holds an address."""
@@ -157,7 +157,7 @@ class Stacks:
         return stack_size(self._kernel)
 
     def _of_tasks(self) -> Iterator[Stack]:
-        size, page_size = self._task_stack_size, _page_size(self._kernel)
+        size, page_size = self._task_stack_size, page_size_of(self._kernel)
         areas = vmap_areas(self._kernel)
         for task in tasks_of(self._kernel).tasks:
             if task.stack:
@@ -310,7 +310,7 @@ class StackLocator:
     def _may_be_stack(self, address: int) -> bool:
         """Whether an address is in memory that was taken in the size of a stack."""
         area = vmap_areas(self._kernel).at(address)
-        return area is not None and area.end - area.start - _page_size(self._kernel) == stack_size(self._kernel)
+        return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
 
 
 class TaskLocator:
@@ -370,12 +370,3 @@ def stack_size(kernel: Kernel) -> int:
         return size
     with reading("the size of a stack"):
         return kernel.prog.type("union thread_union").size or 0
-
-
-def _page_size(kernel: Kernel) -> int:
-    paging = page_tables(kernel).paging
-    return paging.page_size if paging is not None else 4096
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")

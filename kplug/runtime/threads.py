@@ -300,7 +300,7 @@ class Selection:
             held = page_tables(kernel).translate(last.pc)
             if held is None or held.permissions is None or "x" in held.permissions:
                 return
-            back = int.from_bytes(kernel.read(last.sp, 8), "little")
+            back = kernel.read_word(last.sp)
             code = kernel.read(back - REACH["x86_64"], REACH["x86_64"])
             if not back >> 63 or not any(calls_before(code, back, "x86_64")):
                 return

@@ -13,8 +13,8 @@ from kplug import model
 from kplug.errors import TargetError
 from kplug.memory import try_read
 from kplug.model import Layer
-from kplug.runtime.kernel import Kernel, fault_words, reading
-from kplug.runtime.page_tables import page_tables
+from kplug.runtime.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.page_tables import page_size_of, page_tables
 from kplug.space.area import MODULES, VMALLOC
 
 SOURCE = "vmap areas"
@@ -122,18 +122,18 @@ class VmapAreas:
                 if area.end <= area.start:
                     raise TargetError(f"the list of vmap areas makes no sense at {place:#x}")
                 found.setdefault(area.start, area)
-                place = _word(data, self._list)
+                place = word_in(data, self._list)
         except drgn.FaultError as error:
             self.problem = f"the list of vmap areas could not be read at {place:#x}: {fault_words(error)}"
         except TargetError as error:
             self.problem = str(error)
 
     def _area(self, data: bytes, lazy: bool) -> VmapArea:
-        start, end, vm = (_word(data, offset) for offset in self._in_area)
+        start, end, vm = (word_in(data, offset) for offset in self._in_area)
         if lazy or not vm:
             return VmapArea(start, end, 0, 0, 0, 0, 0, 0, lazy)
         data = self._kernel.prog.read(vm, self._vm_size)
-        flags, caller, page_list, physical = (_word(data, offset) for offset in self._in_vm)
+        flags, caller, page_list, physical = (word_in(data, offset) for offset in self._in_vm)
         count = int.from_bytes(data[self._page_count : self._page_count + 4], "little")
         return VmapArea(start, end, vm, flags, caller, count, page_list, physical, False)
 
@@ -170,7 +170,7 @@ class VmapAreas:
         """
         if not area.vm or area.flags & _NO_GUARD or area.caller == self._kernel.symbol("pcpu_get_vm_areas"):
             return False
-        return address >= area.end - _page_size(self._kernel)
+        return address >= area.end - page_size_of(self._kernel)
 
     def mapping(self, pfn: int) -> tuple[VmapArea, int] | None:
         """The area that has a page frame among its own pages, and the address that it has it at."""
@@ -186,7 +186,7 @@ class VmapAreas:
         found: dict[int, int] = {}
         if pages is None:
             return found
-        page_size = _page_size(self._kernel)
+        page_size = page_size_of(self._kernel)
         for area in self.areas:
             if not area.pages or not area.page_list or area.pages > (area.end - area.start) // page_size:
                 continue
@@ -265,11 +265,6 @@ def _neighbour(areas: VmapAreas, area: VmapArea | None) -> str:
     return f"{areas.name(area)} at {area.start:#x}" if area is not None else ""
 
 
-def _page_size(kernel: Kernel) -> int:
-    paging = page_tables(kernel).paging
-    return paging.page_size if paging is not None else 4096
-
-
 def _symbol_words(kernel: Kernel, address: int) -> str | None:
     """`function+0x9a/0x440` for an address of code, with the module's name behind it; None if no symbol holds it."""
     found = kernel.images.holding(address)
@@ -283,7 +278,3 @@ def _symbol_words(kernel: Kernel, address: int) -> str | None:
     extent = chain[-1]
     words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
     return f"{words} [{placed.image.name}]" if placed.image.is_module else words
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")
