@@ -68,11 +68,6 @@ class VmcoreInfo:
         """By how much KASLR moved the image, in bytes, negative if down. None where the architecture does not say."""
         return _number(self.others.get("KERNELOFFSET", ""), 16)
 
-    @property
-    def crash_time(self) -> int | None:
-        """When the kernel crashed, in seconds since the epoch; only after a crash."""
-        return _number(self.others.get("CRASHTIME", ""), 0)
-
 
 def _number(text: str, base: int) -> int | None:
     """A number of at most 64 bits; None for anything else."""
