@@ -126,6 +126,7 @@ class Kernel:
         self.left_out = left_out
         self._remembered: dict[object, Any] = {}
         self._generation = 0
+        self._addresses: dict[str, int | None] = {}  # of symbols: where the image is does not change
         self._module_directories = tuple(module_directories)
 
     @property
@@ -174,8 +175,10 @@ class Kernel:
         """The runtime address of a symbol of the vmlinux; None if it has none of that name."""
         if self.image is None:
             return None
-        symbols = self.image.image.symbols.exact(name)
-        return self.image.symbol_address(symbols[0]) if symbols else None
+        if name not in self._addresses:
+            symbols = self.image.image.symbols.exact(name)
+            self._addresses[name] = self.image.symbol_address(symbols[0]) if symbols else None
+        return self._addresses[name]
 
     @cached_property
     def images(self) -> Images:
