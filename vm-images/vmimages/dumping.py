@@ -118,7 +118,10 @@ def dumps(
         if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
             return found
         present = tuple(found.paths) if found is not None else ()
-        _make(files, place, (*present, *formats) if formats else (), options, quiet=quiet)
+        # Of the usual machine all are made at once: another format would be of another boot, and take the place of the
+        # dumps that somebody may be reading.
+        made = (*present, *formats) if formats and options != _DEFAULTS else ()
+        _make(files, place, made, options, quiet=quiet)
     found = _cached(files, place)
     if found is None:
         raise VMError(f"{place} isn't whole right after it was made")
