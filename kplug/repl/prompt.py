@@ -49,6 +49,7 @@ class Terminal:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
+        self._is_warm = False
         self._completer = Completer(prompt)
         self._toolbar = Toolbar(prompt.session, prompt.target, prompt.lock, self._redraw)
         colours = colourful()
@@ -72,13 +73,12 @@ class Terminal:
 
     def loop(self) -> int:
         """Run what is typed until the user leaves; the exit status."""
-        self._warm_up()
+        self._session.app.after_render += self._drawn
         try:
             while True:
                 running = False
                 try:
-                    self._toolbar.refresh()
-                    text = self._session.prompt()
+                    text = self._session.prompt(pre_run=self._refresh)
                     running = True
                     with self._prompt.lock:
                         self._prompt.run_all(text.split("\n"))
@@ -92,12 +92,28 @@ class Terminal:
         finally:
             self._toolbar.finish()
 
+    def _refresh(self) -> None:
+        """Have the toolbar find out what is selected now; the first time it waits until the prompt is there."""
+        if self._is_warm:
+            self._toolbar.refresh()
+
+    def _drawn(self, _: object) -> None:
+        """The prompt is there: what takes the processor until then would only keep it from being drawn."""
+        if not self._is_warm:
+            self._is_warm = True
+            self._toolbar.refresh()
+            self._warm_up()
+
     def _warm_up(self) -> None:
         """Do what the first Tab and the first line of Python need while something is being typed."""
         from kplug.repl import background
 
         background.start("drgn.cli")
-        threading.Thread(target=self._completer.warm_up, name="names", daemon=True).start()
+        threading.Thread(target=self._read_names, name="names", daemon=True).start()
+
+    def _read_names(self) -> None:
+        self._toolbar.finish()  # which a line that is typed has to wait for; the names are not
+        self._completer.warm_up()
 
     def _redraw(self) -> None:
         with suppress(Exception):
