@@ -368,12 +368,12 @@ def _file_session(arguments: argparse.Namespace) -> Session:
 
 def _placement(image: KernelImage, kaslr: str) -> Placement:
     if kaslr == "none":
-        return as_linked(image.sections)
+        return as_linked(image.extents)
     if kaslr == "auto":
         slide = running_slide(image)
         if slide is not None:
-            return slid(image.sections, slide, "running kernel, /proc/kallsyms")
-        return as_linked(image.sections, "as linked; no KASLR offset is known", known=False)
+            return slid(image.extents, slide, "running kernel, /proc/kallsyms")
+        return as_linked(image.extents, "as linked; no KASLR offset is known", known=False)
     # In hexadecimal with or without 0x: the kernel's own KERNELOFFSET= has none.
     match = re.fullmatch(r"(?P<sign>[+-]?)(?:0[xX])?(?P<digits>[0-9a-fA-F]{1,16})", kaslr)
     if match is None:
@@ -381,7 +381,7 @@ def _placement(image: KernelImage, kaslr: str) -> Placement:
     offset = int(match.group("digits"), 16)
     if offset % _SMALLEST_PAGE:
         raise UsageError(f"--kaslr {kaslr}: a kernel is moved by whole pages, and {offset:#x} is none of that")
-    return slid(image.sections, -offset if match.group("sign") == "-" else offset, "--kaslr")
+    return slid(image.extents, -offset if match.group("sign") == "-" else offset, "--kaslr")
 
 
 def _check_apart(images: Sequence[PlacedImage]) -> None:

@@ -147,7 +147,7 @@ def find_slide(
     """
     tried = list(trail)
     rejected: set[int] = set()
-    sections = checker.image.sections
+    extents = checker.image.extents
     for way in ways:
         count, failed = 0, None
         try:
@@ -158,7 +158,7 @@ def find_slide(
                     continue
                 if not check and way.sure:
                     tried.append(Attempt(way.name, f"{_signed(slide)}, not checked"))
-                    placement = slid(sections, slide, f"{way.name}, not checked")
+                    placement = slid(extents, slide, f"{way.name}, not checked")
                     return Finding(placement, tuple(tried), warnings=unchecked(checker, read, slide))
                 if not _matches(checker, read, slide, check):
                     rejected.add(slide)
@@ -200,7 +200,7 @@ def link_placement(
     image: KernelImage, why: str, warning: str | None = None, trail: Sequence[Attempt] = (), *, lasting: bool = True
 ) -> Finding:
     """The finding for a kernel whose slide nothing tells (there is no memory, or it is not in it yet): as linked."""
-    placement = as_linked(image.sections, f"as linked; {why}", known=False)
+    placement = as_linked(image.extents, f"as linked; {why}", known=False)
     return Finding(placement, tuple(trail), lasting=lasting, warnings=(warning,) if warning else ())
 
 
@@ -218,7 +218,7 @@ def find_banners(read: Read, starts: Iterable[int], size: int) -> Iterator[bytes
 
 
 def _placement(image: KernelImage, slide: int, way: str) -> Placement:
-    return slid(image.sections, slide, way)
+    return slid(image.extents, slide, way)
 
 
 def _counted(count: int) -> str:

@@ -134,7 +134,7 @@ def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
     """What the core's note says, where its memory says nothing and the build ID in it is the vmlinux's."""
     if SETTINGS.slide is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
         return finding
-    placement = slid(image.sections, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
+    placement = slid(image.extents, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
     told = Attempt("VMCOREINFO's word", f"{linked.signed(core.offset)}: its BUILD-ID is the vmlinux's")
     return Finding(placement, (*finding.trail, told), warnings=(HARDLY_ANY,))
 

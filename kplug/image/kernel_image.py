@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from kplug.image.symbol_table import SymbolTable
 from kplug.linker.regions import RegionTree, build_region_tree
 
 if TYPE_CHECKING:
+    from kplug.image.symbol_list import SymbolList
     from kplug.linker.link_map import LinkMap
     from kplug.linker.script import LinkerScript
 
@@ -25,6 +26,9 @@ _BANNER_LIMIT = 512
 class KernelImage:
     """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
 
+    `listed` are its symbols where no ELF file has them (kallsyms, System.map), or what reads them at the first question;
+    `elf` may then be no more than a header, and `sections` are those known otherwise (addresses as the symbols' are).
+    Without any, `extents` say which ranges are the image's; those of a vmlinux are found from its boundary symbols.
     `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
     claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them.
     """
@@ -35,6 +39,9 @@ class KernelImage:
         *,
         name: str | None = None,
         symbols_from: ElfFile | None = None,
+        listed: SymbolList | Callable[[], SymbolList] | None = None,
+        sections: Sequence[Section] | None = None,
+        extents: Sequence[Section] = (),
         bases: Mapping[int, int] | None = None,
         script: LinkerScript | None = None,
         link_map: LinkMap | None = None,
@@ -51,7 +58,11 @@ class KernelImage:
         #: How its sections are known, for the user.
         self.sections_source = "ELF header"
         self._symbols_from = symbols_from or elf
-        self.sections: tuple[Section, ...] = elf.sections if bases is None else elf.laid_out(bases)
+        self._listed = listed
+        self._extents = tuple(extents)
+        if sections is None:
+            sections = elf.sections if bases is None else elf.laid_out(bases)
+        self.sections: tuple[Section, ...] = tuple(sections)
         self.segments: tuple[Segment, ...] = elf.segments
 
     @property
@@ -74,7 +85,19 @@ class KernelImage:
     @cached_property
     def symbols(self) -> SymbolTable:
         """The symbol table; of the separate debug file where this one has none."""
+        if self._listed is not None:
+            from kplug.image.listed_symbols import ListedSymbolTable
+
+            # The regions are made of the symbols: a class is asked for when a single symbol is.
+            listed = self._listed() if callable(self._listed) else self._listed
+            held = self.sections or self._extents
+            return ListedSymbolTable(self.elf, held, listed, lambda at: self.regions.region_class(at))
         return SymbolTable(self._symbols_from, self.sections, self.bases)
+
+    @property
+    def extents(self) -> Sequence[Section]:
+        """What is known to be the image's: its sections, or, without any, ranges that its symbols tell."""
+        return self.sections or (self.symbols.sections if self._listed is not None else ())
 
     @cached_property
     def regions(self) -> RegionTree:

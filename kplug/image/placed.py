@@ -54,9 +54,14 @@ class PlacedImage:
         self._gap_layers: dict[int, Layer] = {}
 
     @cached_property
+    def _bare_extents(self) -> list[Section]:
+        """What is known to be the image's where it has no sections."""
+        return [] if self.image.sections else [extent for extent in self.image.extents if extent.occupies_addresses]
+
+    @cached_property
     def _bounds(self) -> list[int]:
         bounds = set(self.image.regions.boundaries())
-        for section in self._held_sections:
+        for section in (*self._held_sections, *self._bare_extents):
             bounds.update((section.address, section.end))
         for segment in self._held_segments:
             bounds.update((segment.address, segment.end))
@@ -162,7 +167,8 @@ class PlacedImage:
         regions = image.regions.chain(start)
         root = image.regions.root
         in_root = root is not None and root.start <= start < root.end
-        if not (sections or segments or regions or in_root):
+        bare = any(extent.address <= start < extent.end for extent in self._bare_extents)
+        if not (sections or segments or regions or in_root or bare):
             return None
         layers = [self._image_layer(in_root)]
         runtime = self.placement.runtime
@@ -248,9 +254,12 @@ class PlacedImage:
             "type": symbol.letter,
             "binding": symbol.binding,
             "size": symbol.size or None,
-            "sizeless": extent.sizeless,
+            "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }
+        listed = table.listed_letter(symbol.entry)
+        if listed != symbol.letter:
+            details["listed_type"] = listed
         file = table.file_of(symbol.entry)
         if file:
             details["file"] = file

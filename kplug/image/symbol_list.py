@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,24 @@ class SymbolList:
 
     def __len__(self) -> int:
         return len(self.addresses)
+
+    @cached_property
+    def names(self) -> list[bytes]:
+        """The names in the order of the columns."""
+        names = self.strings.split(b"\0")
+        if len(names) == len(self.name_offsets) + 1 and not names[-1]:
+            return names[:-1]
+        return [self.strings[start : self.strings.index(b"\0", start)] for start in self.name_offsets]
+
+    @cached_property
+    def numbers(self) -> dict[bytes, int]:
+        """The number of each name; of several symbols of one name the last one's."""
+        return dict(zip(self.names, range(len(self.names))))
+
+    def address(self, name: str) -> int | None:
+        """The address of the symbol of that name, or None."""
+        number = self.numbers.get(name.encode())
+        return None if number is None else self.addresses[number]
 
     def name(self, number: int) -> str:
         """The name of a symbol by its number."""

@@ -90,6 +90,14 @@ class SymbolTable:
     """
 
     def __init__(self, elf: ElfFile, sections: Sequence[Section], bases: Mapping[int, int] | None = None) -> None:
+        self._prepare(elf, sections)
+        self._load(elf)
+        self._places = self._place_mask(bases if elf.relocatable else None)
+        if elf.relocatable and bases:
+            self._apply(bases)
+
+    def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
+        """Empty columns for the symbols of a kernel that is `elf`."""
         self.sections = sections
         self._path = elf.path
         self._machine = elf.machine
@@ -104,15 +112,20 @@ class SymbolTable:
         self.sizes: Sequence[int] = ()
         self._strings = b""
         self._extended_sections = array("I")
-        self._load(elf)
         self._names: list[str] | None = None
         self._name_questions = 0
         self._file_entries: list[int] | None = None
         # Type, binding and letter by (st_info, section index): a table has some hundred of these.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
-        self._places = self._place_mask(bases if elf.relocatable else None)
-        if elf.relocatable and bases:
-            self._apply(bases)
+
+    @property
+    def sizes_are_stated(self) -> bool:
+        """Whether the sizes are the table's own, not the distance to what comes next."""
+        return True
+
+    def listed_letter(self, entry: int) -> str:
+        """The letter that the source of the symbols itself has for table entry `entry`."""
+        return self.symbol(entry).letter
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from kplug.linker.boundary_table import BOUNDARY_TABLE, ROOT_END, ROOT_START, BoundaryRow
+from kplug.linker.boundary_table import BOUNDARY_TABLE, ROOT_END, ROOT_START, TABLE_SYMBOLS, BoundaryRow
 from kplug.model import TEXT
 
 if TYPE_CHECKING:
@@ -225,6 +225,21 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
         [region for region in found if region.start == region.end],
         machine,
     )
+
+
+_TABLE_NAMES = frozenset(name.encode() for name in TABLE_SYMBOLS)
+_NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
+_CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
+_CONVENTIONAL_ENDS = (b"_start", b"_begin", b"_end")
+
+
+def may_be_boundary(names: Iterable[bytes]) -> set[bytes]:
+    """Of the names of a list that tells no types and sizes, those that a boundary symbol may have."""
+    names = names if isinstance(names, (set, frozenset, dict)) else set(names)
+    found = {name for name in names if name.startswith(_CONVENTIONAL_STARTS) or name.endswith(_CONVENTIONAL_ENDS)}
+    # `__X` with `__X_end`
+    found |= {name[:-4] for name in found if name.endswith(b"_end") and name[:-4] in names}
+    return {name for name in found if not name.startswith(_NOT_BOUNDARY_BYTES)} | _TABLE_NAMES.intersection(names)
 
 
 def _script_pairs(

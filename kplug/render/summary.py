@@ -83,7 +83,12 @@ def summarize(annotation: Annotation) -> Summary:
         and not (special and special.details["what"] in _WHOLE_AREAS)
     ):
         tail = (f"({area.name})",)
-    executable = section is not None and "X" in section.details["flags"]
+    # Without sections the letter tells, which a list of symbols always has.
+    executable = (
+        "X" in section.details["flags"]
+        if section is not None
+        else narrowest is not None and str(narrowest.details.get("type")).lower() == "t"
+    )
     return Summary(_head(shown, special, address, executable), tail)
 
 

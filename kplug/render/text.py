@@ -270,8 +270,10 @@ def _symbol_words(layer: Layer) -> tuple[str, bool]:
         words += f"  part of {details['part_of']}"
     if details.get("probe"):
         words += f"  of the probe at {details['probe']}"
+    if details.get("listed_type"):
+        words += f"  (listed as {details['listed_type']})"
     if details["sizeless"] and layer.end != layer.start:
-        words += "  (sizeless)"
+        words += "  (to the next symbol)" if details["size"] else "  (sizeless)"
     if details["aliases"]:
         words += f"  = {', '.join(details['aliases'][:4])}{', ...' if len(details['aliases']) > 4 else ''}"
     return f"{words:<{_NAME_WIDTH}}", True

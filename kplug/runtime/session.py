@@ -113,4 +113,4 @@ def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
         return None
     image, info = opened.image or open_vmlinux(opened.vmlinux), opened.vmcoreinfo
     source = _KERNEL_OFFSET if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
-    return PlacedImage(image, slid(image.sections, slide_of(info, image), source))
+    return PlacedImage(image, slid(image.extents, slide_of(info, image), source))

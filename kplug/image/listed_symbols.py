@@ -1,0 +1,223 @@
+"""A symbol table made of a `SymbolList`: what a list does not say (size, section) is found from the addresses.
+
+- A symbol reaches to the next one, or to the end of what holds it: kallsyms counts so too.
+- Its section is the one that its address lies in. Where no sections are known, two extents take their place: the image
+  between its boundary symbols, and x86's per-CPU variables where they are linked at 0.
+- Its letter is the list's own, unless section or region say that it cannot be: since relocate_kernel came into .data
+  (6.14), that section is executable on x86_64, and nm calls all in it text.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import repeat
+
+from kplug import model
+from kplug.image.elf import ElfFile
+from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.layout import Section
+from kplug.image.symbol_list import SymbolList
+from kplug.image.symbol_table import SHN_ABS, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, Symbol, SymbolTable
+from kplug.linker.boundary_table import ROOT_END, ROOT_START, TABLE_SYMBOLS
+from kplug.linker.regions import may_be_boundary
+from kplug.placement import PERCPU_SECTION
+
+# What the case and kind of nm's letter say of a symbol's binding; its type is in no list.
+_BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}
+_INFO_OF_LETTER = bytes(
+    (_BINDINGS.get(chr(letter), STB_GLOBAL if chr(letter).isupper() else STB_LOCAL)) << 4 for letter in range(256)
+)
+# The letters that name a place by what is there, and the class of regions for each. A letter that is none of these
+# (weak, indirect, absolute) says nothing that could be wrong.
+_PLACE_LETTERS = "tdrb"
+_LETTER_OF_CLASS = {
+    model.RODATA: "r",
+    model.DATA: "d",
+    model.BSS: "b",
+    model.BRK: "b",
+    model.PERCPU_CLASS: "d",
+}
+_ABSOLUTE = b"Aa"
+
+
+class ListedSymbolTable(SymbolTable):
+    """The symbols of a list, as those of the kernel that `elf` is (its headers; it need not have more).
+
+    `sections` are those that are known, none otherwise. `region_class` gives the class of the region at a link address.
+    """
+
+    def __init__(
+        self,
+        elf: ElfFile,
+        sections: Sequence[Section],
+        symbols: SymbolList,
+        region_class: Callable[[int], str | None] = lambda address: None,
+    ) -> None:
+        self._list = symbols
+        self._region_class = region_class
+        self._prepare(elf, sections)
+        self.source = symbols.source
+        self.values = list(symbols.addresses)
+        self._strings = symbols.strings
+        self._name_column = symbols.name_offsets
+        self._info = symbols.letters.translate(_INFO_OF_LETTER)
+        if not any(section.occupies_addresses for section in sections):
+            self.sections = self._extents()
+        self._set_sections()
+        self.sizes = self._to_the_next()
+        self._places = self._place_mask(None)
+
+    # -- what the addresses say ----------------------------------------------------------------------------------------
+
+    def _first(self, name: str) -> tuple[int, int] | None:
+        """The address and number of the first symbol of that name, or None."""
+        number = self._list.numbers.get(name.encode())
+        return None if number is None else (self.values[number], number)
+
+    def _extents(self) -> tuple[Section, ...]:
+        """What holds the symbols where no sections are known, as sections without names but the per-CPU one."""
+        extents = [_extent(0, "", 0, 0, 0)]
+        percpu, percpu_end = self._first("__per_cpu_start"), self._first("__per_cpu_end")
+        if percpu is not None and percpu_end is not None and percpu[0] == 0 < percpu_end[0]:
+            extents.append(_extent(len(extents), PERCPU_SECTION, 0, percpu_end[0], SHF_WRITE))
+        start, end = self._first(ROOT_START), self._first(ROOT_END)
+        if start is not None and end is not None and start[0] < end[0]:
+            extents.append(_extent(len(extents), "", start[0], end[0], SHF_WRITE | SHF_EXECINSTR))
+        else:
+            extents += self._known_parts(len(extents))
+        return tuple(extents)
+
+    def _known_parts(self, index: int) -> Iterable[Section]:
+        """The parts of an image whose end no symbol tells (without KALLSYMS_ALL there is only text)."""
+        for start_name, end_name in (("_stext", "_etext"), ("_sinittext", "_einittext")):
+            start, end = self._first(start_name), self._first(end_name)
+            if start is not None and end is not None and start[0] < end[0]:
+                yield _extent(index, "", start[0], end[0], SHF_EXECINSTR)
+                index += 1
+
+    @cached_property
+    def _absolute_percpu(self) -> bool:
+        """Whether the list calls per-CPU variables absolute, as kallsyms does of those that are linked at 0 (4.6 to
+        6.14, make_percpus_absolute() in scripts/kallsyms.c)."""
+        first = self._first("__per_cpu_start")
+        return first is not None and self._list.letters[first[1]] in _ABSOLUTE
+
+    def _set_sections(self) -> None:
+        """The section of each symbol, by its address; absolute for a number that is in none."""
+        cuts, owners = [0], [SHN_ABS]
+        for section in sorted((s for s in self.sections if s.occupies_addresses), key=lambda s: s.address):
+            while cuts and cuts[-1] >= section.address:
+                cuts.pop(), owners.pop()
+            cuts += (section.address, section.end)
+            owners += (section.index, SHN_ABS)
+        values = self.values
+        column = array("H")
+        if values == sorted(values):
+            position = 0
+            for cut, owner in zip([*cuts[1:], 1 << 64], owners):
+                following = bisect_left(values, cut, position)
+                column.extend(array("H", [owner]) * (following - position))
+                position = following
+        else:
+            column.extend(map(owners.__getitem__, (place - 1 for place in map(bisect_right, repeat(cuts), values))))
+        for number in self._absolute_numbers(column):
+            column[number] = SHN_ABS
+        if sys.byteorder != "little":
+            column.byteswap()
+        data = column.tobytes()
+        self._section_low, self._section_high = data[0::2], data[1::2]
+
+    def _absolute_numbers(self, owners: array[int]) -> list[int]:
+        """The symbols that the list calls absolute, and that are so."""
+        letters = self._list.letters
+        if not any(letter in letters for letter in _ABSOLUTE):
+            return []
+        percpu = {s.index for s in self.sections if s.name == PERCPU_SECTION} if self._absolute_percpu else frozenset()
+        absolute = (number for number, letter in enumerate(letters) if letter in _ABSOLUTE)
+        return [number for number in absolute if owners[number] not in percpu]
+
+    def _to_the_next(self) -> array[int]:
+        """The bytes from each symbol to the next one, or to the end of its section."""
+        bounds = {bound for section in self.sections if section.allocated for bound in (section.address, section.end)}
+        starts = sorted(bounds.union(self.values))
+        following = dict(zip(starts, starts[1:]))
+        # What lies in no section has no extent that anything could tell.
+        following[starts[-1]] = starts[-1]
+        sizes = array("Q", map(int.__sub__, map(following.__getitem__, self.values), self.values))
+        if SHN_ABS >> 8 in self._section_high:
+            for number, high in enumerate(self._section_high):
+                if high == SHN_ABS >> 8:
+                    sizes[number] = 0
+        return sizes
+
+    # -- what a list says in its own way -------------------------------------------------------------------------------
+
+    @property
+    def sizes_are_stated(self) -> bool:
+        return False
+
+    @cached_property
+    def typeless_entries(self) -> list[tuple[str, int]]:
+        """(name, number) of the symbols that may be boundary symbols: global ones with a name like one, and those that
+        a kernel is known to have."""
+        letters, numbers = self._list.letters, self._list.numbers
+        found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in may_be_boundary(numbers))
+        return [(name, number) for number, name in found if chr(letters[number]).isupper() or name in TABLE_SYMBOLS]
+
+    def empty_objects(self) -> list[int]:
+        """None: a list does not tell objects without a size."""
+        return []
+
+    def listed_letter(self, entry: int) -> str:
+        """The letter that the list has for a symbol."""
+        return chr(self._list.letters[entry])
+
+    def symbol(self, index: int) -> Symbol:
+        symbol = super().symbol(index)
+        return symbol._replace(letter=self._true_letter(index, symbol.address))
+
+    def _true_letter(self, index: int, address: int) -> str:
+        """The letter of a symbol by the section it lies in, or by its region; the list's own where both agree."""
+        listed = self.listed_letter(index)
+        number = self.section_index(index)
+        if number == SHN_ABS:
+            return listed
+        section = self.sections[number]
+        region_letter = _LETTER_OF_CLASS.get(self._region_class(address) or "")
+        if listed in "Aa":  # a per-CPU variable
+            true = "d"
+        elif listed.lower() not in _PLACE_LETTERS:
+            return listed
+        elif section.name and not (section.executable and section.writable):
+            true = self._words_letter(number)
+        elif listed.lower() == "t" and region_letter is not None:
+            true = region_letter
+        else:
+            return listed
+        return true.upper() if listed.isupper() else true
+
+    def _words_letter(self, section_index: int) -> str:
+        return self._letter(STB_LOCAL << 4, section_index)
+
+
+def _extent(index: int, name: str, start: int, end: int, flags: int) -> Section:
+    """A range that is known to be the image's, in the form of a section."""
+    kind = "PROGBITS" if index else "NULL"
+    return Section(
+        index=index,
+        name=name,
+        type=kind,
+        address=start,
+        offset=0,
+        size=end - start,
+        entry_size=0,
+        flags=SHF_ALLOC | flags if index else 0,
+        flag_letters="",
+        link=0,
+        info=0,
+        alignment=1,
+    )
