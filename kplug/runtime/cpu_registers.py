@@ -1,7 +1,6 @@
 """Registers of CPUs that drgn does not give: control registers in a dump's notes, all of a QEMU guest's by its monitor.
 
-QEMU's note: struct QEMUCPUState in its target/i386/arch_dump.c. The monitor's text: x86_cpu_dump_state in
-target/i386/cpu-dump.c, aarch64_cpu_dump_state in target/arm/cpu.c.
+The monitor's text: x86_cpu_dump_state in QEMU's target/i386/cpu-dump.c, aarch64_cpu_dump_state in target/arm/cpu.c.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
+from kplug.cpu.note_registers import ARM64_USER_REGS, USER_REGS, prstatus_registers, qemu_registers
 from kplug.cpu.registers import canonical
 from kplug.errors import InputError, TargetError
 from kplug.image.elf import notes_in, open_file
-from kplug.runtime.dump_header import unflattened_head
+from kplug.runtime.dump_notes import note_bytes
 
-_MAX_NOTES_BYTES = 1 << 26
 _MAX_ANSWER_BYTES = 1 << 26
 _ANSWER_SECONDS = 10.0
 
@@ -35,10 +34,7 @@ class CpuRegisters(Protocol):
 
 # -- notes of a dump ---------------------------------------------------------------------------------------------------
 
-# version and size; rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags; ten segments of 24 bytes; cr0-cr4; and
-# kernel_gs_base, which QEMU has since 3.0 (the size tells).
-_QEMU_CONTROL = 8 + 18 * 8 + 10 * 24
-_QEMU_KERNEL_GS = _QEMU_CONTROL + 5 * 8
+_NT_PRSTATUS = 1
 
 
 class NoteRegisters:
@@ -50,7 +46,7 @@ class NoteRegisters:
 
     def __init__(self, path: str, machine: str | None) -> None:
         self._path = path
-        self._names = _USER_REGS.get(machine or "", ())
+        self._names = USER_REGS.get(machine or "", ())
         self._cpus: Sequence[Mapping[str, int]] | None = None
 
     def of(self, cpu: int) -> Mapping[str, int]:
@@ -66,74 +62,15 @@ class NoteRegisters:
         control: list[dict[str, int]] = []
         try:
             with open_file(self._path) as file:
-                for note in notes_in(_notes(self._path, file), little_endian=True):
+                for note in notes_in(note_bytes(self._path, file), little_endian=True):
                     if note.owner == "CORE" and note.type == _NT_PRSTATUS:
-                        general.append(_prstatus(note.description, self._names))
+                        general.append(prstatus_registers(note.description, self._names))
                     elif note.owner == "QEMU":
-                        control.append(_qemu_note(note.description))
+                        control.append(qemu_registers(note.description))
         except (InputError, OSError, struct.error):
             return ()
         none: dict[str, int] = {}
         return tuple({**one, **more} for one, more in zip_longest(general, control, fillvalue=none))
-
-
-# struct elf_prstatus (include/linux/elfcore.h): what comes before pr_reg, a struct user_regs_struct (arm64:
-# user_pt_regs).
-_NT_PRSTATUS, _PR_REG = 1, 112
-_ARM64_USER_REGS = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
-_USER_REGS: Mapping[str, tuple[str, ...]] = {
-    "x86_64": (
-        *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
-        *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-    ),
-    "aarch64": _ARM64_USER_REGS,
-}
-
-
-def _prstatus(data: bytes, names: Sequence[str]) -> dict[str, int]:
-    values = struct.unpack_from(f"<{len(names)}Q", data, _PR_REG)
-    return {name: value for name, value in zip(names, values) if name}
-
-
-def _notes(path: str, file: BinaryIO) -> bytes:
-    """The bytes of the notes of a 64-bit dump, ELF or kdump-compressed; empty for another file."""
-    head = file.read(1 << 14)
-    flattened = head.startswith(b"makedumpfile\0")
-    if flattened:
-        head = unflattened_head(path, file)
-    if head.startswith(b"\x7fELF\x02\x01"):
-        table, count = struct.unpack_from("<Q", head, 32)[0], struct.unpack_from("<H", head, 56)[0]
-        headers = _at(head if flattened else file, table, 56 * count)
-        for place in range(0, len(headers) - 55, 56):
-            kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", headers, place)
-            if kind == 4:
-                return _at(head if flattened else file, offset, size)
-    if head.startswith(b"KDUMP   "):
-        # struct kdump_sub_header is in the second block; (offset_note, size_note) in it since version 4.
-        version, block = struct.unpack_from("<i", head, 8)[0], struct.unpack_from("<i", head, 428)[0]
-        if version >= 4 and 0 < block <= len(head) - 64:
-            return _at(head if flattened else file, *struct.unpack_from("<QQ", head, block + 48))
-    return b""
-
-
-def _at(file: BinaryIO | bytes, offset: int, size: int) -> bytes:
-    if size > _MAX_NOTES_BYTES or offset > 1 << 62:
-        return b""
-    if isinstance(file, bytes):
-        return file[offset : offset + size]
-    file.seek(offset)
-    return file.read(size)
-
-
-def _qemu_note(data: bytes) -> dict[str, int]:
-    """The registers of struct QEMUCPUState that PRSTATUS does not have; none of another version of it."""
-    if len(data) < _QEMU_KERNEL_GS or struct.unpack_from("<I", data)[0] != 1:
-        return {}
-    cr0, _, cr2, cr3, cr4 = struct.unpack_from("<5Q", data, _QEMU_CONTROL)
-    found = {"cr0": cr0, "cr2": cr2, "cr3": cr3, "cr4": cr4}
-    if struct.unpack_from("<I", data, 4)[0] >= _QEMU_KERNEL_GS + 8 <= len(data):
-        found["k_gs_base"] = struct.unpack_from("<Q", data, _QEMU_KERNEL_GS)[0]
-    return found
 
 
 # -- a guest -----------------------------------------------------------------------------------------------------------
@@ -214,7 +151,7 @@ _X86_64_PT_REGS = (
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
     *("rip", "cs", "eflags", "rsp", "ss"),
 )
-_ARM64_PT_REGS = _ARM64_USER_REGS
+_ARM64_PT_REGS = ARM64_USER_REGS
 
 
 def pt_regs_bytes(registers: Mapping[str, int], machine: str, size: int) -> bytes | None:

@@ -1,0 +1,51 @@
+"""Registers as the notes of a core dump hold them: a CPU's PRSTATUS, and what QEMU adds.
+
+PRSTATUS: struct elf_prstatus (include/linux/elfcore.h). QEMU's note: struct QEMUCPUState in its
+target/i386/arch_dump.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+# In struct elf_prstatus of 64-bit machines: pr_pid, and pr_reg, a struct user_regs_struct (arm64: user_pt_regs).
+_PR_PID, _PR_REG = 32, 112
+ARM64_USER_REGS = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
+USER_REGS: Mapping[str, tuple[str, ...]] = {
+    # "": orig_rax, which is no register
+    "x86_64": (
+        *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
+        *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
+    ),
+    "aarch64": ARM64_USER_REGS,
+}
+
+# version and size; rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags; ten segments of 24 bytes; cr0-cr4; and
+# kernel_gs_base, which QEMU has since 3.0 (the size tells).
+_QEMU_CONTROL = 8 + 18 * 8 + 10 * 24
+_QEMU_KERNEL_GS = _QEMU_CONTROL + 5 * 8
+
+
+def prstatus_registers(data: bytes, names: Sequence[str]) -> dict[str, int]:
+    """The registers in a PRSTATUS note, by the `names` of its machine (USER_REGS). struct.error if it is too short."""
+    values = struct.unpack_from(f"<{len(names)}Q", data, _PR_REG)
+    return {name: value for name, value in zip(names, values) if name}
+
+
+def prstatus_pid(data: bytes) -> int | None:
+    """The pid in a PRSTATUS note of a 64-bit machine: the kernel's task, or QEMU's count of CPUs from 1. None if it is
+    too short.
+    """
+    return int(struct.unpack_from("<i", data, _PR_PID)[0]) if len(data) >= _PR_REG else None
+
+
+def qemu_registers(data: bytes) -> dict[str, int]:
+    """The registers of struct QEMUCPUState that PRSTATUS does not have; none of another version of it."""
+    if len(data) < _QEMU_KERNEL_GS or struct.unpack_from("<I", data)[0] != 1:
+        return {}
+    cr0, _, cr2, cr3, cr4 = struct.unpack_from("<5Q", data, _QEMU_CONTROL)
+    found = {"cr0": cr0, "cr2": cr2, "cr3": cr3, "cr4": cr4}
+    if struct.unpack_from("<I", data, 4)[0] >= _QEMU_KERNEL_GS + 8 <= len(data):
+        found["k_gs_base"] = struct.unpack_from("<Q", data, _QEMU_KERNEL_GS)[0]
+    return found
