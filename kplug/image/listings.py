@@ -1,0 +1,246 @@
+"""Lists of symbols as text: System.map, and what /proc/kallsyms says, of a file or of the running kernel.
+
+Both have lines of an address, nm's letter and a name; behind the name of what is not the kernel's own, /proc/kallsyms
+has whose it is, in brackets (s_show() in kernel/kallsyms.c). They are read whole, in columns. Only where that finds
+something odd the lines are looked at one by one, to drop those that scripts/mksysmap drops and to name a broken one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from array import array
+from binascii import unhexlify
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import accumulate, groupby, repeat
+from operator import add
+
+from kplug.errors import InputError
+from kplug.image.elf import open_file
+from kplug.image.symbol_list import SymbolList
+
+# 190,000 symbols are 9 MB; kernels with everything built in stay below a million.
+MAX_BYTES = 1 << 27
+# What the kernel puts in brackets as the module of code that it makes itself (ftrace_mod_address_ok() and
+# arch_ftrace_trampoline_func(), bpf_get_kallsym(), kprobe_get_kallsym()).
+NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
+
+# s_show() has a tab there; a listing that was copied from a terminal has spaces.
+_OWNER = re.compile(rb"[ \t]\[")
+# Where a line shows an address as nothing: %pK, and %p before there was enough randomness (lib/vsprintf.c).
+_HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
+_ZERO = re.compile(rb"0{8,16}\s")
+_NOT_ZERO = re.compile(rb"^0*[1-9a-fA-F]", re.MULTILINE)
+_LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*")
+# scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
+# ones, but those of kallsyms are x86's per-CPU variables.
+_DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?[NUw]\s+\S+\s*")
+_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
+# Debian's linux-image packages install this in its place.
+_STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
+_STUB_BYTES = 512
+_SHOWN = 60
+
+
+def read_system_map(path: str) -> SymbolList:
+    """The symbols of a System.map, in its order. InputError names the line that is none."""
+    data = _read(path)
+    _refuse_other_kinds(path, data)
+    if _OWNER.search(data):
+        raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
+    tokens = _tokens(path, data, 3)
+    if not tokens:
+        raise InputError(f"{path}: no symbols in it: not a System.map")
+    symbols = _columns(tokens, 3, f"System.map {path}")
+    if not any(symbols.addresses):
+        raise InputError(f"{path}: all addresses are zero: not a System.map but a /proc/kallsyms that hid them")
+    return symbols
+
+
+def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
+    """What /proc/kallsyms says, or a file that has it. InputError if it cannot be read, or is something else.
+
+    Lines are looked at when symbols are asked for: a broken one is named then.
+    """
+    if path.startswith("/proc/"):
+        data = _read_seq_file(path)
+    else:
+        data = _read(path)
+        _refuse_other_kinds(path, data)
+    return KallsymsListing(data, path)
+
+
+class KallsymsListing:
+    """The text of /proc/kallsyms: the kernel's own symbols first, then those of each module.
+
+    `hidden` says that all addresses are zeros, which is what a reader sees who may not know them. Everything else is
+    found when it is asked for; InputError for a line that is none.
+    """
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.path = path
+        self._data = data
+        owner = _OWNER.search(data)
+        # Where the first line begins that is not the kernel's own.
+        self._end = len(data) if owner is None else data.rfind(b"\n", 0, owner.start()) + 1
+
+    @cached_property
+    def hidden(self) -> bool:
+        if _HIDDEN.match(self._data):
+            return True
+        return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
+
+    @cached_property
+    def kernel(self) -> SymbolList:
+        """The kernel's own symbols."""
+        self._refuse_hidden()
+        tokens = _tokens(self.path, self._data[: self._end], 3)
+        if not tokens:
+            raise InputError(f"{self.path}: no symbols of a kernel in it")
+        return _columns(tokens, 3, self.path)
+
+    @cached_property
+    def modules(self) -> Mapping[str, SymbolList]:
+        """The symbols of each module, and of the kernel's generated code (`NO_MODULES`), by the name in brackets."""
+        self._refuse_hidden()
+        tokens = _tokens(self.path, self._data[self._end :], 4, self._data.count(b"\n", 0, self._end))
+        by_owner: dict[bytes, list[bytes]] = {}
+        start = 0
+        for owner, lines in groupby(tokens[3::4]):
+            end = start + 4 * sum(1 for _ in lines)
+            by_owner.setdefault(owner, []).extend(tokens[start:end])
+            start = end
+        return {
+            owner[1:-1].decode("utf-8", "backslashreplace"): _columns(words, 4, self.path)
+            for owner, words in by_owner.items()
+        }
+
+    def _refuse_hidden(self) -> None:
+        if self.hidden:
+            raise InputError(f"{self.path}: {hidden_words()}")
+
+
+def hidden_words() -> str:
+    """Why /proc/kallsyms has zeros for addresses, and what to do."""
+    return (
+        "all addresses are zero: the kernel hides them from who lacks CAP_SYSLOG, or from all "
+        "(read it as root, with sysctl kernel.kptr_restrict below 2)"
+    )
+
+
+def _tokens(path: str, data: bytes, words: int, lines_before: int = 0) -> list[bytes]:
+    """The words of all lines: address, letter, name and, with `words` 4, an owner in brackets.
+
+    InputError names the first line that is something else; `lines_before` are in the file before `data`. What
+    mksysmap drops is dropped.
+    """
+    tokens = data.split()
+    if not _are_regular(data, tokens, words):
+        return b"".join(_sifted(path, data, words, lines_before)).split()
+    return tokens
+
+
+def _are_regular(data: bytes, tokens: list[bytes], words: int) -> bool:
+    """Whether the tokens are those of lines as they should be, by their columns."""
+    hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
+    widths = set(map(len, hexes))
+    return (
+        len(tokens) % words == 0
+        and len(widths) <= 1
+        and widths <= {8, 16}
+        and len(letters) == len(names) == data.count(b"\n")
+        and (not data or data.endswith(b"\n"))
+        and b"\0" not in data
+        and not letters.translate(None, _LETTERS)
+        and not b"".join(hexes).translate(None, _HEX_DIGITS)
+        and (words == 3 or all(map(bytes.startswith, tokens[3::4], repeat(b"["))))
+    )
+
+
+def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[bytes]:
+    """The lines that are symbols; as `_tokens`."""
+    width = 0
+    for number, line in enumerate(data.split(b"\n"), lines_before + 1):
+        if not line.strip() or _DROPPED.fullmatch(line):
+            continue
+        tokens = line.split()
+        if not _LINE.fullmatch(line) or len(tokens) != words:
+            raise InputError(f"{path}: line {number} is no symbol: {_shown(line)}")
+        width = width or len(tokens[0])
+        if len(tokens[0]) != width:
+            raise InputError(f"{path}: line {number} has an address of another width: {_shown(line)}")
+        yield line + b"\n"
+    if data and not data.endswith(b"\n"):
+        raise InputError(f"{path}: line {number}, the last, is cut off: {_shown(line)}")
+
+
+def _columns(tokens: list[bytes], words: int, source: str) -> SymbolList:
+    """The columns of symbols whose tokens were checked."""
+    hexes, names = tokens[0::words], tokens[2::words]
+    addresses = array("I" if hexes and len(hexes[0]) == 8 else "Q", unhexlify(b"".join(hexes)))
+    if sys.byteorder == "little":
+        addresses.byteswap()
+    offsets = array("I", accumulate(map(add, map(len, names), repeat(1)), initial=0))
+    offsets.pop()
+    strings = b"\0".join(names) + b"\0" if names else b""
+    return SymbolList(strings, offsets, addresses, b"".join(tokens[1::words]), source)
+
+
+def _shown(line: bytes) -> str:
+    text = line[: _SHOWN + 1].decode("utf-8", "backslashreplace")
+    return repr(text if len(line) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def _refuse_other_kinds(path: str, data: bytes) -> None:
+    """InputError for what is no listing at all, with what it is instead."""
+    if not data:
+        raise InputError(f"{path}: it is empty")
+    if data.startswith(b"\x7fELF"):
+        raise InputError(f"{path}: an ELF file, not a listing of symbols (a vmlinux is given with -s)")
+    if b"\0" in data[: 1 << 16]:
+        raise InputError(f"{path}: binary data, not a listing of symbols")
+    stub = stub_package(data)
+    if stub is not None:
+        raise InputError(f"{path}: only a stub: {stub[0]} (apt install {stub[1]})")
+
+
+def stub_package(data: bytes) -> tuple[str, str] | None:
+    """What Debian's stub of a System.map says, and the package it names; None for any other file."""
+    match = _STUB.fullmatch(data) if len(data) <= _STUB_BYTES else None
+    if match is None:
+        return None
+    return match.group(1).decode("ascii", "backslashreplace"), match.group(2).decode("ascii", "backslashreplace")
+
+
+def _read(path: str) -> bytes:
+    with open_file(path) as file:
+        try:
+            data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, which no list of a kernel's symbols has")
+    return data
+
+
+def _read_seq_file(path: str) -> bytes:
+    """A file of /proc: each read gives some pages at most, so nothing is gained by more than to ask again at once."""
+    pieces: list[bytes] = []
+    left = MAX_BYTES
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while left > 0:
+                piece = os.read(descriptor, 1 << 16)
+                if not piece:
+                    return b"".join(pieces)
+                pieces.append(piece)
+                left -= len(piece)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, which no list of a kernel's symbols has")
