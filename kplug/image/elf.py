@@ -101,6 +101,11 @@ class ElfFile:
         self._header = header
 
     @property
+    def header(self) -> Mapping[str, Any]:
+        """The fields of the file header by their names in the gABI; types are in pyelftools' words."""
+        return self._header  # type: ignore[no-any-return]
+
+    @property
     def relocatable(self) -> bool:
         """Whether section addresses are still to be assigned (ET_REL: modules, object files)."""
         return self.type == "REL"
@@ -235,23 +240,39 @@ class ElfFile:
 
 
 def notes_in(data: bytes, little_endian: bool) -> Iterator[Note]:
-    """The notes in the bytes of a note section; a broken one ends them.
+    """The notes in the bytes of a note section; a broken one ends them."""
+    for _, note in notes_at(data, little_endian):
+        if isinstance(note, Note):
+            yield note
+
+
+def notes_at(data: bytes, little_endian: bool, alignment: int = 4) -> Iterator[tuple[int, Note | str]]:
+    """The notes in the bytes of a note section, and where each begins; for one that cannot be, why: it ends them.
 
     The header is three words in every class and byte order. pyelftools would name the type after the kind of file; it
-    is the owner that decides what the number means, so the number is kept.
+    is the owner that decides what the number means, so the number is kept. `alignment` is the section's: what is in a
+    note is at multiples of 4, or of 8 where the section is (gABI, "Note Section"; the kernel's own are at 4).
     """
     header = struct.Struct("<III" if little_endian else ">III")
     position = 0
     while position + header.size <= len(data):
         name_size, description_size, number = header.unpack_from(data, position)
         name_start = position + header.size
-        description_start = name_start + (name_size + 3 & ~3)
+        description_start = _aligned(name_start + name_size, alignment)
         end = description_start + description_size
         if end > len(data):
+            left = len(data) - name_start
+            yield position, f"a note claims {name_size:#x} and {description_size:#x} bytes, and {left:#x} are left"
             return
         owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "backslashreplace")
-        yield Note(owner, number, data[description_start:end])
-        position = end + 3 & ~3
+        yield position, Note(owner, number, data[description_start:end])
+        position = _aligned(end, alignment)
+    if data[position:].strip(b"\0"):
+        yield position, f"{len(data) - position} bytes are left, too few for a note"
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return (position + alignment - 1) // alignment * alignment
 
 
 def build_id_in(notes: Iterable[Note]) -> str | None:

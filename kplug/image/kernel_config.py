@@ -1,0 +1,59 @@
+"""The kernel's configuration inside its image (CONFIG_IKCONFIG): kernel/configs.c has it gzipped between two marks."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+from kplug.errors import InputError
+
+_START, _END = b"IKCFG_ST\x1f\x8b\x08", b"IKCFG_ED"
+# allmodconfig of 7.x is 300 KB, a seventh of that packed.
+_MAX_PACKED_BYTES = 1 << 21
+_MAX_BYTES = 1 << 23
+
+
+def packed_config(pieces: Iterable[bytes]) -> bytes | None:
+    """The gzipped configuration among the pieces of an image; None if there is none. Marks that differ are not it."""
+    for data in pieces:
+        start = data.find(_START)
+        while start >= 0:
+            begin = start + len(b"IKCFG_ST")
+            end = data.find(_END, begin, begin + _MAX_PACKED_BYTES + len(_END))
+            if end > 0:
+                return data[begin:end]
+            start = data.find(_START, begin)
+    return None
+
+
+def config_text(path: str, packed: bytes) -> str:
+    """The text of a packed configuration. InputError naming `path` if it cannot be unpacked, or is no configuration."""
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        data = unpacking.decompress(packed, _MAX_BYTES)
+    except zlib.error as error:
+        raise InputError(f"{path}: its configuration (IKCONFIG) cannot be unpacked: {error}") from None
+    if not unpacking.eof:
+        why = f"unpacks to over {_MAX_BYTES >> 20} MiB" if len(data) == _MAX_BYTES else "is cut off"
+        raise InputError(f"{path}: its configuration (IKCONFIG) {why}")
+    text = data.decode("utf-8", "backslashreplace")
+    if not re.search(r"^(?:# )?CONFIG_\w+(?:=| is not set$)", text, re.MULTILINE):
+        raise InputError(f"{path}: what is marked as its configuration (IKCONFIG) is none")
+    return text
+
+
+def config_lines(text: str, pattern: str) -> list[str]:
+    """The lines that set options whose names are like `pattern`: with or without CONFIG_, `*` and `?` in it, in any
+    case.
+    """
+    from fnmatch import fnmatchcase
+
+    wanted = pattern.upper()
+    wanted = wanted if wanted.startswith(("CONFIG_", "*", "?")) else f"CONFIG_{wanted}"
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"(?:# )?(CONFIG_\w+)(?:=| is not set$)", line)
+        if match is not None and fnmatchcase(match.group(1).upper(), wanted):
+            found.append(line)
+    return found
