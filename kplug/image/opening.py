@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kplug.errors import InputError, UsageError
 from kplug.image.elf import ElfFile, open_file
@@ -24,63 +24,26 @@ MAX_UNPACKED_BYTES = 1 << 29
 # A real module packs to a third or a tenth. What unpacks to far more than its own size is made to fill memory.
 MAX_UNPACKING_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 1 << 24
-# What the largest xz preset needs is 65 MiB.
-_XZ_MEMORY_BYTES = 1 << 27
+_PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
 
 
 def open_elf(path: str) -> ElfFile:
-    """The ELF file at `path`, unpacked in memory if it is a .gz, .xz or .bz2 (as distributions ship modules)."""
-    if path.endswith(".zst"):
-        raise InputError(f"{path}: zstd is not in Python's library before 3.14; unpack it first: unzstd {path}")
-    if not path.endswith((".gz", ".xz", ".bz2")):
+    """The ELF file at `path`, unpacked in memory if it is a .gz, .xz, .zst or .bz2 (as distributions ship modules)."""
+    name = _PACKED_ENDINGS.get(os.path.splitext(path)[1])
+    if name is None:
         return ElfFile(path)
-    import lzma
-    import zlib
+    from kplug.image.compression import UnpackError, decompress_all
 
-    unpacked = io.BytesIO()
     with open_file(path) as packed:
         size = os.fstat(packed.fileno()).st_size
+        if size > MAX_UNPACKED_BYTES:
+            raise InputError(f"{path}: {size >> 20} MiB packed; no module is so large")
         limit = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * size))
         try:
-            for chunk in _unpacked(packed, os.path.splitext(path)[1]):
-                unpacked.write(chunk)
-                if unpacked.tell() > limit:
-                    raise InputError(f"{path}: unpacks to more than {limit >> 20} MiB; no module of its size does")
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            data = decompress_all(name, packed.read(MAX_UNPACKED_BYTES), limit)
+        except (OSError, UnpackError) as error:
             raise InputError(f"{path}: cannot be unpacked: {error}") from None
-    return ElfFile(path, unpacked)
-
-
-def _unpacked(packed: BinaryIO, ending: str) -> Iterator[bytes]:
-    """The unpacked bytes, in pieces of bounded size."""
-    import bz2
-    import gzip
-
-    chunk = 1 << 20
-    if ending == ".xz":
-        yield from _unpacked_xz(packed, chunk)
-        return
-    openers: dict[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open}
-    with openers[ending](packed) as unpacking:
-        while data := unpacking.read(chunk):
-            yield data
-
-
-def _unpacked_xz(packed: BinaryIO, chunk: int) -> Iterator[bytes]:
-    """lzma.open takes no bound for the dictionary that an .xz file claims to need; its decompressor does."""
-    import lzma
-
-    data = packed.read(chunk)
-    while data:  # one stream after the other, with padding of NULs in between
-        decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
-        while not decompressor.eof:
-            if decompressor.needs_input and not data:
-                data = packed.read(chunk)
-                if not data:
-                    raise EOFError("it ends too early")
-            yield decompressor.decompress(data, chunk)
-            data = b""
-        data = (decompressor.unused_data or packed.read(chunk)).lstrip(b"\0")
+    return ElfFile(path, io.BytesIO(data))
 
 
 def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:

@@ -175,10 +175,14 @@ def test_a_modules_symbols_may_be_in_its_debug_file(tmp_path: Path, system: Path
 # -- packed files and names --------------------------------------------------------------------------------------------
 
 
-def test_zstd_is_refused_saying_how_to_unpack_it(tmp_path: Path) -> None:
+def test_without_any_zstd_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kplug.image import compression
+
+    absent = compression.FORMATS["zstd"]._replace(ways=())
+    monkeypatch.setitem(compression.FORMATS, "zstd", absent)
     path = tmp_path / "m.ko.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd")
-    with pytest.raises(InputError, match=rf"^{path}: .*unzstd"):
+    with pytest.raises(InputError, match=rf"^{path}: .*install libzstd"):
         open_module(f"{path}@0x1000")
 
 
