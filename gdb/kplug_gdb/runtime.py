@@ -162,7 +162,7 @@ class Runtime:
 
     def _start(self, placed: PlacedImage) -> Kernel:
         self._version = dependencies.import_drgn()
-        from kplug.runtime import progress
+        from kplug import progress
         from kplug.runtime.kernel import Kernel
         from kplug.runtime.session import locators
 

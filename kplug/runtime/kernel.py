@@ -14,7 +14,7 @@ from kplug.errors import TargetError
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
 from kplug.memory import UnmappedError
-from kplug.runtime.progress import waiting
+from kplug.progress import waiting
 from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.layout import AddressSpace, Facts, address_space
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import drgn
 
-from kplug.runtime.progress import Progress
+from kplug.progress import Progress
 from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
 
 _START = b"OSRELEASE="

@@ -16,11 +16,11 @@ from kplug.image.elf import open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_vmlinux
 from kplug.memory import UnmappedError
+from kplug.progress import waiting
 from kplug.runtime import dump_header, note_search
 from kplug.runtime.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 from kplug.runtime.dump_header import DumpHeader, read_header
 from kplug.runtime.guest import Guest, ask, connection_for_drgn
-from kplug.runtime.progress import waiting
 from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.slide import Checker
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from kplug.runtime import progress
-from kplug.runtime.progress import Progress, waiting
+from kplug import progress
+from kplug.progress import Progress, waiting
 
 ERASED = "\r\x1b[K"
 
@@ -66,7 +66,7 @@ def test_ctrl_c_does_not_wait_for_the_work() -> None:
     """The work sleeps in C for a minute; SIGINT comes after a moment."""
     code = (
         "import os, signal, threading, time\n"
-        "from kplug.runtime.progress import waiting\n"
+        "from kplug.progress import waiting\n"
         "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "try:\n"
         "    waiting('sleeping', lambda: time.sleep(60))\n"
