@@ -38,90 +38,128 @@ def _add_images_argument(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+_SECTION_COLUMNS = (
+    Column("NR", "index", right=True),
+    Column("NAME", "name"),
+    Column("TYPE", "type"),
+    *_RANGE,
+    Column("FLG", "flags"),
+    Column("SEG", "segments"),
+    Column("LINK START", "link_start"),
+)
+_SEGMENT_COLUMNS = (
+    Column("NR", "index", right=True),
+    Column("TYPE", "type"),
+    *_RANGE,
+    Column("FLG", "flags"),
+    Column("PHYSICAL", "physical"),
+    Column("SECTIONS", "sections"),
+)
+# As readelf -S and -l have them: of the file, wherever it is in memory.
+FILE_SECTION_COLUMNS = (
+    Column("NR", "index", right=True),
+    Column("NAME", "name"),
+    Column("TYPE", "type"),
+    Column("ADDRESS", "link_start"),
+    Column("OFFSET", "offset", right=True),
+    Column("SIZE", "size", right=True),
+    Column("ES", "entry_size", right=True),
+    Column("FLG", "flags"),
+    Column("LK", "link", right=True),
+    Column("INF", "info", right=True),
+    Column("AL", "alignment", right=True),
+    Column("SEG", "segments"),
+)
+FILE_SEGMENT_COLUMNS = (
+    Column("NR", "index", right=True),
+    Column("TYPE", "type"),
+    Column("OFFSET", "offset", right=True),
+    Column("ADDRESS", "link_start"),
+    Column("PHYSICAL", "physical"),
+    Column("FILE SIZE", "file_size", right=True),
+    Column("SIZE", "size", right=True),
+    Column("FLG", "flags"),
+    Column("ALIGN", "alignment", right=True),
+    Column("SECTIONS", "sections"),
+)
+
+
+def section_table(placed: PlacedImage, columns: tuple[Column, ...] = _SECTION_COLUMNS, title: str = "") -> Table:
+    """The image's sections, with the segments that readelf lists each in."""
+    image = placed.image
+    segments: dict[int, list[str]] = {}
+    for segment, held in zip(image.segments, section_to_segment_mapping(image.elf.sections, image.segments)):
+        for section in held:
+            segments.setdefault(section.index, []).append(f"{segment.index:02}")
+    rows = []
+    for section, as_read in zip(image.sections, image.elf.sections):
+        held_at = placed.placement.runtime(section.address) if section.occupies_addresses else None
+        rows.append(
+            {
+                "index": section.index,
+                "name": section.name,
+                "type": section.type,
+                "start": _hex(held_at),
+                "end": _hex(None if held_at is None else held_at + section.end - section.address),
+                "size": Size(as_read.size),
+                "flags": section.flag_letters,
+                "segments": segments.get(section.index, []),
+                "link_start": Hex(as_read.address),
+                "offset": Hex(as_read.offset),
+                "entry_size": Size(as_read.entry_size),
+                "link": as_read.link,
+                "info": as_read.info,
+                "alignment": as_read.alignment,
+                "image": image.name,
+            }
+        )
+    return Table("kplug.sections/1", columns, rows, title)
+
+
+def segment_table(placed: PlacedImage, columns: tuple[Column, ...] = _SEGMENT_COLUMNS, title: str = "") -> Table:
+    """The image's segments, with the sections that readelf lists in each."""
+    image = placed.image
+    rows = []
+    for segment, held in zip(image.segments, image.section_to_segment):
+        start = placed.placement.runtime(segment.address) if segment.memory_size else None
+        rows.append(
+            {
+                "index": segment.index,
+                "type": segment.type,
+                "start": _hex(start),
+                "end": _hex(None if start is None else start + segment.end - segment.address),
+                "size": Size(segment.memory_size),
+                "file_size": Size(segment.file_size),
+                "flags": segment.flag_letters,
+                "offset": Hex(segment.offset),
+                "link_start": Hex(segment.address),
+                "physical": Hex(segment.physical_address),
+                "alignment": segment.alignment,
+                "sections": [section.name for section in held],
+                "image": image.name,
+            }
+        )
+    return Table("kplug.segments/1", columns, rows, title)
+
+
 def _sections(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     for placed in _asked_images(session, arguments.images):
         if isinstance(placed, Problem):
             yield placed
-            continue
-        image = placed.image
-        if not image.sections:
-            yield Problem(f"{image.path}: has no section headers")
-            continue
-        segments: dict[int, list[str]] = {}
-        for segment, held in zip(image.segments, section_to_segment_mapping(image.elf.sections, image.segments)):
-            for section in held:
-                segments.setdefault(section.index, []).append(f"{segment.index:02}")
-        rows = []
-        for section, as_read in zip(image.sections, image.elf.sections):
-            held_at = placed.placement.runtime(section.address) if section.occupies_addresses else None
-            rows.append(
-                {
-                    "index": section.index,
-                    "name": section.name,
-                    "type": section.type,
-                    "start": _hex(held_at),
-                    "end": _hex(None if held_at is None else held_at + section.end - section.address),
-                    "size": Size(as_read.size),
-                    "flags": section.flag_letters,
-                    "segments": segments.get(section.index, []),
-                    "link_start": Hex(as_read.address),
-                    "offset": Hex(as_read.offset),
-                    "entry_size": Size(as_read.entry_size),
-                    "link": as_read.link,
-                    "info": as_read.info,
-                    "alignment": as_read.alignment,
-                    "image": image.name,
-                }
-            )
-        columns = (
-            Column("NR", "index", right=True),
-            Column("NAME", "name"),
-            Column("TYPE", "type"),
-            *_RANGE,
-            Column("FLG", "flags"),
-            Column("SEG", "segments"),
-            Column("LINK START", "link_start"),
-        )
-        yield Table("kplug.sections/1", columns, rows, _title(session, image.path))
+        elif not placed.image.sections:
+            yield Problem(f"{placed.image.path}: has no section headers")
+        else:
+            yield section_table(placed, title=_title(session, placed.image.path))
 
 
 def _segments(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     given = session.images.given
     for placed in given:
         image = placed.image
-        if not image.segments:
-            if placed is given[0]:
-                yield Problem(f"{image.path}: has no program headers")
-            continue  # a module never has
-        rows = []
-        for segment, held in zip(image.segments, image.section_to_segment):
-            start = placed.placement.runtime(segment.address) if segment.memory_size else None
-            rows.append(
-                {
-                    "index": segment.index,
-                    "type": segment.type,
-                    "start": _hex(start),
-                    "end": _hex(None if start is None else start + segment.end - segment.address),
-                    "size": Size(segment.memory_size),
-                    "file_size": Size(segment.file_size),
-                    "flags": segment.flag_letters,
-                    "offset": Hex(segment.offset),
-                    "link_start": Hex(segment.address),
-                    "physical": Hex(segment.physical_address),
-                    "alignment": segment.alignment,
-                    "sections": [section.name for section in held],
-                    "image": image.name,
-                }
-            )
-        columns = (
-            Column("NR", "index", right=True),
-            Column("TYPE", "type"),
-            *_RANGE,
-            Column("FLG", "flags"),
-            Column("PHYSICAL", "physical"),
-            Column("SECTIONS", "sections"),
-        )
-        yield Table("kplug.segments/1", columns, rows, _title(session, image.path))
+        if image.segments:
+            yield segment_table(placed, title=_title(session, image.path))
+        elif placed is given[0]:  # a module never has
+            yield Problem(f"{image.path}: has no program headers")
 
 
 def _title(session: Session, path: str) -> str:
@@ -149,8 +187,9 @@ def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output
             row = _region_row(tree, item, in_tree=item.start < item.end)
         start = placement.runtime(item.start)
         size = item.end - item.start
+        link_start = Hex(item.start) if placement.link_known else None
         rows.append(
-            {**row, "start": Hex(start), "end": Hex(start + size), "size": Size(size), "link_start": Hex(item.start)}
+            {**row, "start": Hex(start), "end": Hex(start + size), "size": Size(size), "link_start": link_start}
         )
     columns = (
         Column("REGION", "name"),
