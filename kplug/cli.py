@@ -50,6 +50,7 @@ _EPILOG = """Without a command a prompt opens, on a vmcore, a guest or the runni
 
 commands:
 {commands}
+  extract     write the kernel that is packed in a vmlinuz
   gdb-script  print the path of the script to source in gdb
   completion  print a completion script for bash, zsh or fish
 
@@ -142,6 +143,11 @@ def _command(words: list[str]) -> int:
         from kplug.completion import completion_script
 
         print(completion_script(words[1:]), end="")
+        return ANSWERED
+    if name == "extract":
+        from kplug import extract
+
+        extract.run(words[1:])
         return ANSWERED
     if not name or name.startswith("-"):
         return _prompt(prompt_parser().parse_args(words))

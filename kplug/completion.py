@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kplug.commands import COMMANDS
 from kplug.errors import UsageError
 
-OTHER_WORDS = ("gdb-script", "completion")
+OTHER_WORDS = ("extract", "gdb-script", "completion")
 SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\
@@ -21,7 +21,7 @@ _kplug() {{
         return
     fi
     case $previous in
-        -s|--vmlinux|-c|--core|--qemu|--vmcoreinfo|--module-dir|--module|--lds|--map)
+        -o|--output|-s|--vmlinux|-c|--core|--qemu|--vmcoreinfo|--module-dir|--module|--lds|--map)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$current")
             return ;;
@@ -36,6 +36,15 @@ _kplug() {{
 }}
 complete -F _kplug kplug
 """
+
+# A command that takes a file.
+_BASH_EXTRACT = """\
+        extract) options='{options}'
+            if [[ $current != -* ]]; then
+                compopt -o filenames 2>/dev/null
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                return
+            fi ;;"""
 
 _ZSH = """\
 # zsh completion for kplug:  source <(kplug completion zsh)
@@ -53,6 +62,7 @@ def completion_script(words: Sequence[str]) -> str:
         [
             f"        -*) options='{' '.join(_prompt_options())}' ;;",
             *(f"        {name}|k{name}) options='{' '.join(options)}' ;;" for name, options in _options().items()),
+            _BASH_EXTRACT.format(options=" ".join(_extract_options())),
         ]
     )
     bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), shells=" ".join(SHELLS), cases=cases)
@@ -67,7 +77,7 @@ def _fish() -> str:
     ]
     lines += [f"complete -c kplug -n __fish_use_subcommand -f -a {word}" for word in OTHER_WORDS]
     lines += [f"complete -c kplug -n __fish_use_subcommand {_fish_option(option)}" for option in _prompt_options()]
-    for name, options in _options().items():
+    for name, options in (*_options().items(), ("extract", _extract_options())):
         for option in options:
             lines.append(f"complete -c kplug -n '__fish_seen_subcommand_from {name}' {_fish_option(option)}")
     return "\n".join(lines) + "\n"
@@ -89,6 +99,12 @@ def _options() -> dict[str, list[str]]:
     from kplug.cli import command_parser
 
     return {name: _option_strings(command_parser(command)) for name, command in COMMANDS.items()}
+
+
+def _extract_options() -> list[str]:
+    from kplug.extract import parser
+
+    return _option_strings(parser())
 
 
 def _option_strings(parser: argparse.ArgumentParser) -> list[str]:
