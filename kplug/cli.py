@@ -206,6 +206,11 @@ def _add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "-s", "--vmlinux", metavar="FILE", action=_Once, help="the vmlinux (default: the running kernel's)"
     )
+    which.add_argument("--vmlinuz", metavar="FILE", action=_Once, help="the boot image, where there is no vmlinux")
+    which.add_argument("--system-map", metavar="FILE", action=_Once, help="the build's System.map")
+    which.add_argument(
+        "--kallsyms", metavar="FILE", action=_Once, help="/proc/kallsyms as saved on the machine in question"
+    )
     which.add_argument("-c", "--core", metavar="FILE", action=_Once, help="a vmcore, or /proc/kcore (needs drgn)")
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
     which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
@@ -343,33 +348,58 @@ def _prompt(arguments: argparse.Namespace) -> int:
 
 
 def _file_session(arguments: argparse.Namespace) -> Session:
-    path = arguments.vmlinux or running_vmlinux()
-    images: list[PlacedImage] = []
-    if path is not None:
-        script = link_map = None
-        if arguments.lds:
-            from kplug.linker.script import parse_linker_script
-
-            script = parse_linker_script(_text_of(arguments.lds), arguments.lds)
-        if arguments.map:
-            from kplug.linker.link_map import parse_link_map
-
-            link_map = parse_link_map(arguments.map)
-        image = open_vmlinux(path, script, link_map)
-        images.append(PlacedImage(image, _placement(image, arguments.kaslr)))
+    images, used = _kernel_images(arguments)
+    warnings: list[str] = []
     for specification in arguments.module:
         module = open_module(specification)
         images.append(PlacedImage(module, as_linked(module.sections, "--module")))
         _check_apart(images)
     if not images:
         raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
-    lines, warnings = None, list[str]()
+    lines = None
     if getattr(arguments, "lines", False):
         from kplug.runtime.lines import DrgnLines
 
         lines = DrgnLines(images)
         warnings = lines.warnings
-    return Session(images, lines=lines, warnings=warnings, hints=_HINTS)
+    return Session(images, lines=lines, warnings=warnings, ways=used, hints=_HINTS)
+
+
+def _kernel_images(arguments: argparse.Namespace) -> tuple[list[PlacedImage], Sequence[str]]:
+    """The kernel as the files that were given have it, with the modules of a kallsyms, and what was used of which."""
+    if arguments.lds or arguments.map:
+        return [_refined_vmlinux(arguments)], ()
+    from kplug.image.sources import Given, join
+
+    given = Given(arguments.vmlinux, arguments.vmlinuz, arguments.system_map, arguments.kallsyms)
+    if not given:
+        path = running_vmlinux()
+        if path is None:
+            return [], ()
+        given = Given(path)
+    joined = join(given)
+    if joined.placement is not None and arguments.kaslr != "auto":
+        raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter say where the kernel is")
+    placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, arguments.kaslr))
+    placed.disputed = joined.disputed
+    return [placed], joined.used
+
+
+def _refined_vmlinux(arguments: argparse.Namespace) -> PlacedImage:
+    """The vmlinux, with the regions that its build tree tells."""
+    if arguments.vmlinux is None or arguments.vmlinuz or arguments.system_map or arguments.kallsyms:
+        raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
+    script = link_map = None
+    if arguments.lds:
+        from kplug.linker.script import parse_linker_script
+
+        script = parse_linker_script(_text_of(arguments.lds), arguments.lds)
+    if arguments.map:
+        from kplug.linker.link_map import parse_link_map
+
+        link_map = parse_link_map(arguments.map)
+    image = open_vmlinux(arguments.vmlinux, script, link_map)
+    return PlacedImage(image, _placement(image, arguments.kaslr))
 
 
 def _placement(image: KernelImage, kaslr: str) -> Placement:

@@ -103,7 +103,7 @@ class _Part:
 
     @property
     def link_address(self) -> list[int | None]:
-        if self._placed.image.is_module:
+        if self._placed.image.is_module or not self._placed.placement.link_known:
             return [None] * len(self._links)
         return [None if piece is None else link for piece, link in zip(self.pieces, self._links)]
 

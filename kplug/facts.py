@@ -20,10 +20,12 @@ def static_facts(placed: PlacedImage) -> Facts:
 
     if root is None:
         return Facts()
+    linked = placed.placement.link_known
     return Facts(
-        image_start=root.start,
-        image_end=root.end,
+        image_start=root.start if linked else None,
+        image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
+        runtime_image_end=placed.placement.runtime(root.end),
         # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
         has_randomize_base=has("kernel_randomize_memory") or None,
         has_randomize_memory=has("kernel_randomize_memory"),

@@ -29,13 +29,15 @@ class Placement:
     """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
 
     `source` says how the slide is known, in words for the user; `known` is false where nothing tells it, and the link
-    addresses have to do. `mask` keeps addresses within the machine's width.
+    addresses have to do. `link_known` is false where the image was read from memory, or as it ran: its own addresses are
+    runtime ones, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
     """
 
     slide: int
     source: str
     unmoved: range | None = None
     known: bool = True
+    link_known: bool = True
     mask: int = ADDRESS_MASK
 
     @property
@@ -63,6 +65,11 @@ class Placement:
 def as_linked(sections: Sequence[Section], source: str = "as linked", known: bool = True) -> Placement:
     """The placement of an image that has not been moved; or, not `known`, of one whose slide nothing tells."""
     return Placement(0, source, zero_based_percpu(sections), known)
+
+
+def as_it_runs(sections: Sequence[Section], source: str) -> Placement:
+    """The placement of an image whose addresses are those at which it runs; nothing tells where it was linked."""
+    return Placement(0, source, zero_based_percpu(sections), known=False, link_known=False)
 
 
 def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:

@@ -167,7 +167,7 @@ class Resolver:
             warnings.append(str(error))
         if found is not None:
             placed, held = found
-            link_address = None if placed.image.is_module else placed.placement.link(address)
+            link_address = placed.link_address(address)
             region_class = held.region_class
             image_layers = placed.layers(address, held)
             if self.lines is not None:

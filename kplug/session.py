@@ -183,21 +183,21 @@ class Session:
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        if annotation.link_address is not None and self._main_has_symbols:
+        if _is_in_image(annotation) and self._main_has_symbols and not self._tells_of_symbols:
             return self.warnings  # nearly always, and for each line of a long log
         told = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
         return (*self.warnings, *self._space_warnings(annotation), *told)
 
     def _space_warnings(self, annotation: Annotation) -> tuple[str, ...]:
         """What was said of the address space and cannot be so; an image is where it is all the same."""
-        return self.space.warnings if self.space is not None and annotation.link_address is None else ()
+        return self.space.warnings if self.space is not None and not _is_in_image(annotation) else ()
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
         """A hint where slide and address do not fit: a link address for a kernel that was moved, or the reverse."""
         main = self.main
-        if main is None or annotation.link_address is not None:
+        if main is None or _is_in_image(annotation):
             return ()
-        if not main.placement.known:
+        if not main.placement.known and main.placement.link_known:
             area = annotation.first(model.AREA)
             if area is not None and area.name == IMAGE_MAPPING:
                 moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
@@ -222,9 +222,19 @@ class Session:
             return ()
         placed, _ = found
         if len(placed.image.symbols):
-            return placed.warnings
+            return (*placed.warnings, *placed.disagreements(annotation))
         return (*placed.warnings, f"{placed.image.path}: no symbol table, so symbols and regions are not known")
 
     @cached_property
     def _main_has_symbols(self) -> bool:
         return self.main is not None and len(self.main.image.symbols) > 0
+
+    @property
+    def _tells_of_symbols(self) -> bool:
+        """Whether something is to be said of where the vmlinux's symbols come from."""
+        return self.main is not None and (bool(self.main.warnings) or bool(self.main.disputed))
+
+
+def _is_in_image(annotation: Annotation) -> bool:
+    """Whether the address lies in the kernel's own image. Where it is linked says so at once, if that is known."""
+    return annotation.link_address is not None or annotation.first(model.IMAGE) is not None

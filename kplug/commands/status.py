@@ -26,7 +26,7 @@ def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     placement, root = main.placement, main.image.regions.root
     facts: dict[str, Any] = {"slide": placement.slide_text if placement.known else None, "how": placement.source}
     if root is not None:
-        facts["link"] = Range(root.start, root.end)
+        facts["link"] = Range(root.start, root.end) if placement.link_known else None
         facts["runtime"] = Range(placement.runtime(root.start), placement.runtime(root.end))
     if placement.unmoved is not None:
         facts["per-CPU"] = f"{PERCPU_SECTION} is linked at 0: its addresses are offsets, and not moved"

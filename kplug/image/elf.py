@@ -47,6 +47,7 @@ _SEGMENT_FIELDS = {
 _SEGMENT_FORMATS = {32: "8I", 64: "2I6Q"}
 
 NT_GNU_BUILD_ID = 3
+ELF_MAGIC = b"\x7fELF"
 
 
 class Note(NamedTuple):
@@ -82,7 +83,7 @@ class ElfFile:
 
     def _parse_header(self) -> None:
         identification = self._file.read(16)
-        if identification[:4] != b"\x7fELF":
+        if identification[:4] != ELF_MAGIC:
             raise InputError(f"{self.path}: not an ELF file{_what_else(identification, self.size)}")
         if len(identification) < 16 or identification[4] not in (1, 2) or identification[5] not in (1, 2):
             raise InputError(f"{self.path}: truncated or broken ELF header")

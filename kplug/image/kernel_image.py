@@ -26,9 +26,10 @@ _BANNER_LIMIT = 512
 class KernelImage:
     """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
 
-    `listed` are its symbols where no ELF file has them (kallsyms, System.map), or what reads them at the first question;
-    `elf` may then be no more than a header, and `sections` are those known otherwise (addresses as the symbols' are).
-    Without any, `extents` say which ranges are the image's; those of a vmlinux are found from its boundary symbols.
+    `listed` are its symbols where no ELF file has them (kallsyms, System.map), or what reads them at the first
+    question; `elf` may then be no more than a header, and `sections` are those known otherwise, at the same addresses
+    as the symbols. Without any, `extents` say which ranges are the image's; those of a vmlinux its boundary symbols
+    tell.
     `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
     claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them.
     """
@@ -83,15 +84,31 @@ class KernelImage:
         return self.elf.build_id
 
     @cached_property
+    def listed(self) -> SymbolList | None:
+        """The list that its symbols are from; None where they are an ELF file's."""
+        return self._listed() if callable(self._listed) else self._listed
+
+    @property
+    def has_symbol_table(self) -> bool:
+        """Whether an ELF file has its symbols, with their sizes."""
+        return self._listed is None and len(self.symbols) > 0
+
+    def with_symbols(self, symbols: SymbolList) -> KernelImage:
+        """The same image with the symbols of another source."""
+        image = KernelImage(self.elf, name=self.name, listed=symbols, sections=self.sections, extents=self._extents)
+        image.on_disk, image.sections_source = self.on_disk, self.sections_source
+        return image
+
+    @cached_property
     def symbols(self) -> SymbolTable:
         """The symbol table; of the separate debug file where this one has none."""
         if self._listed is not None:
             from kplug.image.listed_symbols import ListedSymbolTable
 
             # The regions are made of the symbols: a class is asked for when a single symbol is.
-            listed = self._listed() if callable(self._listed) else self._listed
+            assert self.listed is not None
             held = self.sections or self._extents
-            return ListedSymbolTable(self.elf, held, listed, lambda at: self.regions.region_class(at))
+            return ListedSymbolTable(self.elf, held, self.listed, lambda at: self.regions.region_class(at))
         return SymbolTable(self._symbols_from, self.sections, self.bases)
 
     @property

@@ -7,7 +7,7 @@ layers are the same for every address, so they are made once. Only the symbol is
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
@@ -19,7 +19,7 @@ from kplug.image.layout import Section, Segment
 from kplug.image.symbol_cuts import SymbolCuts
 from kplug.image.symbol_index import Extent
 from kplug.image.symbol_table import SHN_ABS, Symbol
-from kplug.model import Layer
+from kplug.model import Annotation, Layer
 from kplug.placement import Placement
 
 # Between symbols, up to this many bytes are alignment; more is data that has no symbol (string literals, constants).
@@ -46,6 +46,8 @@ class PlacedImage:
         self.image = image
         #: What the user should know of where its symbols come from; goes with the answers for its addresses.
         self.warnings: tuple[str, ...] = ()
+        #: What another source says of a symbol, in words, by name: the answers for these symbols tell.
+        self.disputed: Mapping[str, str] = {}
         self.placement = placement if image.elf.bits == 64 else replace(placement, mask=(1 << image.elf.bits) - 1)
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
@@ -146,6 +148,17 @@ class PlacedImage:
         if symbol.section_index == SHN_ABS and not self._holds_link_address(symbol.address):
             return symbol.address
         return self.placement.runtime(symbol.address)
+
+    def disagreements(self, annotation: Annotation) -> tuple[str, ...]:
+        """What to say of the symbols of an answer of which another source says something else."""
+        if not self.disputed:
+            return ()
+        names = (layer.name for layer in annotation.layers if layer.kind == model.SYMBOL)
+        return tuple(self.disputed[name] for name in names if name in self.disputed)
+
+    def link_address(self, address: int) -> int | None:
+        """Where a runtime address is in the ELF file; None for a module (it has no such place), or if nothing tells."""
+        return None if self.image.is_module or not self.placement.link_known else self.placement.link(address)
 
     def is_placed(self, section_index: int) -> bool:
         """Whether the addresses of that section are known: not of a module's section that was given no address."""

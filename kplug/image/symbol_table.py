@@ -18,12 +18,13 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import compress, islice
+from itertools import accumulate, compress, islice
 from typing import Literal, NamedTuple
 
 from kplug.errors import InputError
 from kplug.image.elf import ElfFile
 from kplug.image.layout import Section
+from kplug.image.symbol_list import SymbolList
 
 _ADDRESS_MASK = (1 << 64) - 1
 
@@ -266,6 +267,15 @@ class SymbolTable:
         Absolute ones are among them: some linkers leave boundary symbols that stand outside sections absolute.
         """
         return {name: self.values[index] for name, index in self.typeless_entries if name}
+
+    def as_list(self) -> SymbolList:
+        """The symbols that can hold an address, as kallsyms would list them."""
+        entries = self.places()
+        names = [self._string(self._name_column[entry]).encode("utf-8", "backslashreplace") for entry in entries]
+        offsets = array("I", accumulate(map(len, names), lambda start, size: start + size + 1, initial=0))
+        letters = "".join(self.symbol(entry).letter for entry in entries)
+        addresses = [self.values[entry] for entry in entries]
+        return SymbolList(b"\0".join(names) + b"\0", offsets[:-1], addresses, letters.encode(), self.source)
 
     # -- one entry -----------------------------------------------------------------------------------------------------
 

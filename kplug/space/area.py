@@ -41,6 +41,7 @@ class Facts:
     image_start: int | None = None  # link address of _text
     image_end: int | None = None  # link address of _end
     runtime_image_start: int | None = None  # image_start + slide
+    runtime_image_end: int | None = None  # where that is known though the link addresses are not
     has_randomize_base: bool | None = None  # CONFIG_RANDOMIZE_BASE; a slide that is not 0 is proof too
     kaslr_disabled: bool | None = None  # "nokaslr" on the command line (variable saved_command_line)
     kasan_shadow: bool | None = None  # KASAN with shadow memory: symbol kasan_early_shadow_page
@@ -85,7 +86,11 @@ class Facts:
     @property
     def runtime_image(self) -> tuple[int, int] | None:
         """Where the image is in memory, if that is known."""
-        if self.runtime_image_start is None or self.image_start is None or self.image_end is None:
+        if self.runtime_image_start is None:
+            return None
+        if self.runtime_image_end is not None:
+            return self.runtime_image_start, self.runtime_image_end
+        if self.image_start is None or self.image_end is None:
             return None
         return self.runtime_image_start, self.runtime_image_start + self.image_end - self.image_start
 

@@ -1,0 +1,313 @@
+"""Kernel images made of what there is without a vmlinux: vmlinuz, System.map, kallsyms; and what several of them say
+together.
+
+One gives the skeleton (sections, segments, notes, bytes), one the symbols, one the places at run time. Where two know
+the same symbols they are compared: sources of different kernels are refused, and single symbols on which they differ
+are remembered, for the answers in which they are.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kplug.errors import MismatchError
+from kplug.image.bare_elf import bare_elf
+from kplug.image.elf import ELF_MAGIC, ElfFile, open_file
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening import open_vmlinux
+from kplug.image.symbol_list import SymbolList
+from kplug.placement import ADDRESS_MASK, Placement, as_it_runs, slid
+
+if TYPE_CHECKING:
+    from kplug.image.boot_image import BootImage
+    from kplug.image.compression import ProgressCallback
+
+# Symbols that only one architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
+_TELLING_SYMBOLS = (
+    ("x86_64", ("startup_64", "entry_SYSCALL_64")),
+    ("aarch64", ("__primary_switched", "primary_entry", "el1_sync", "el1t_64_sync_handler")),
+    ("riscv", ("relocate_enable_mmu", "handle_exception")),
+    ("s390", ("startup_continue", "pgm_check_handler")),
+    ("ppc64", ("start_here_multiplatform", "system_call_common")),
+    ("loongarch", ("kernel_entry_end", "handle_sys")),
+    ("i386", ("startup_32_smp", "entry_INT80_32")),
+    ("arm", ("__vectors_start", "vector_swi")),
+)
+_LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
+# What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
+_LEAST_AGREEMENT = 0.9
+_LEAST_COMMON = 16
+
+
+# -- one source --------------------------------------------------------------------------------------------------------
+
+
+def open_vmlinuz(path: str, progress: ProgressCallback | None = None) -> KernelImage:
+    """The kernel in a boot image: its sections and segments if it is an ELF file inside, symbols from its kallsyms.
+
+    InputError if there is no kernel in it.
+    """
+    from kplug.image.boot_image import open_boot_image
+
+    boot = open_boot_image(path, progress)
+    image = _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
+    image.on_disk = False
+    return image
+
+
+def _from_elf(boot: BootImage) -> KernelImage:
+    elf = ElfFile(boot.path, io.BytesIO(boot.payload))
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        image = KernelImage(elf, name=os.path.basename(boot.path))
+    else:
+        image = KernelImage(elf, name=os.path.basename(boot.path), listed=lambda: embedded_symbols(elf, boot.payload))
+    image.sections_source = "ELF header of the kernel in the boot image"
+    return image
+
+
+def embedded_symbols(elf: ElfFile, data: bytes) -> SymbolList:
+    """The kallsyms in an ELF file, whose bytes are `data`; an empty list that says why, if it has none."""
+    from kplug.image.kallsyms import decode
+    from kplug.image.kallsyms_finder import find_tables
+    from kplug.image.kallsyms_tables import KallsymsNotFoundError
+
+    held = [s for s in elf.sections if s.occupies_addresses and s.type != "NOBITS"]
+
+    def address_of(position: int) -> int | None:
+        for section in held:
+            if section.offset <= position < section.offset + section.size:
+                return section.address + position - section.offset
+        return None
+
+    try:
+        return decode(data, find_tables(data, name=elf.path, address_of=address_of), name=elf.path)
+    except KallsymsNotFoundError as error:
+        return no_symbols(str(error))
+
+
+def _from_flat(boot: BootImage) -> KernelImage:
+    from kplug.image.flat_image import FlatImage, link_base, moved_to
+    from kplug.image.kallsyms import decode
+    from kplug.image.kallsyms_finder import find_tables
+
+    data = boot.payload
+    machine = boot.machine or ""
+    memory_size = boot.header.image_size if boot.header is not None else len(data)
+    tables = find_tables(data, name=boot.path)
+    symbols = decode(data, tables, name=boot.path)
+    base = symbols.address("_text")
+    if tables.from_start:
+        base = link_base(data, memory_size)
+        if base is not None:
+            symbols = moved_to(symbols, base)
+    elf = FlatImage(boot.path, data, machine, base or 0, lambda: symbols, memory_size=memory_size)
+    return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols)
+
+
+def open_system_map(path: str) -> KernelImage:
+    """The kernel that a System.map is of: symbols, and the regions between them."""
+    from kplug.image.listings import read_system_map
+
+    return listed_image(path, read_system_map(path))
+
+
+def listed_image(path: str, symbols: SymbolList, machine: str | None = None) -> KernelImage:
+    """A kernel of which nothing is known but symbols, read from `path`."""
+    bits = 64 if max(symbols.addresses, default=0) >> 32 else 32
+    elf = bare_elf(path, machine or machine_of(symbols) or "", bits)
+    return KernelImage(elf, name=os.path.basename(path), listed=symbols)
+
+
+def no_symbols(why: str) -> SymbolList:
+    """An empty list; `why` is said as its source."""
+    from array import array
+
+    return SymbolList(b"", array("I"), (), b"", why)
+
+
+def machine_of(symbols: SymbolList) -> str | None:
+    """The architecture whose kernel has these symbols; None if none that is known."""
+    names = symbols.numbers
+    for machine, telling in _TELLING_SYMBOLS:
+        if any(name.encode() in names for name in telling):
+            return machine
+    return None
+
+
+# -- several together --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Given:
+    """The files that a user named, each None where it was not."""
+
+    vmlinux: str | None = None
+    vmlinuz: str | None = None
+    system_map: str | None = None
+    kallsyms: str | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.vmlinux, self.vmlinuz, self.system_map, self.kallsyms))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A kernel as several sources know it.
+
+    `image` has the skeleton and symbols of the best of them. `placement` is where it runs, if one of them tells, and
+    None otherwise. `modules` are lists of their symbols, by name. `disputed` is what another source says of single
+    symbols, by name; `used` says in a line each what was taken from where.
+    """
+
+    image: KernelImage
+    placement: Placement | None
+    modules: Mapping[str, SymbolList]
+    disputed: Mapping[str, str]
+    used: tuple[str, ...]
+
+
+def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
+    """The kernel in all the files together. InputError if one cannot be read, MismatchError if they do not fit."""
+    image, used, disputed = _linked(given, progress)
+    if given.kallsyms is None:
+        assert image is not None
+        return Joined(image, None, {}, disputed, tuple(used))
+    from kplug.image.listings import read_kallsyms
+
+    listing = read_kallsyms(given.kallsyms)
+    running = listing.kernel
+    if image is None:
+        image = listed_image(given.kallsyms, running)
+        placement = as_it_runs(image.extents, f"addresses as {given.kallsyms} has them")
+        return Joined(image, placement, listing.modules, {}, (f"symbols: {given.kallsyms}",))
+    found = checked(compare(symbols_of(image), running), image.path, given.kallsyms)
+    placement = slid(image.extents, found.slide or 0, f"by the addresses in {given.kallsyms}")
+    used.append(f"place in memory, modules: {given.kallsyms}")
+    return Joined(image, placement, listing.modules, {**disputed, **disputes(found, given.kallsyms)}, tuple(used))
+
+
+def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImage | None, list[str], Mapping[str, str]]:
+    """The image by its link addresses, of vmlinux, vmlinuz and System.map; what was used; and their differences."""
+    used: list[str] = []
+    image: KernelImage | None = None
+    for path, open_it in ((given.vmlinux, open_kernel), (given.vmlinuz, open_vmlinuz)):
+        if path is None:
+            continue
+        opened = open_it(path, progress)
+        if image is not None:
+            _check_same_build(image, opened)
+            continue
+        image = opened
+        used.append(f"sections, segments, symbols: {path}")
+    if given.system_map is None:
+        return image, used, {}
+    from kplug.image.listings import read_system_map
+
+    listed = read_system_map(given.system_map)
+    if image is None:
+        return listed_image(given.system_map, listed), [f"symbols: {given.system_map}"], {}
+    if not len(image.symbols):
+        return image.with_symbols(listed), [*used, f"symbols: {given.system_map}"], {}
+    found = checked(compare(symbols_of(image), listed), image.path, given.system_map)
+    if found.slide:
+        raise MismatchError(f"{image.path} and {given.system_map} are linked at different addresses")
+    disputed = disputes(found, given.system_map if image.has_symbol_table else image.path)
+    if image.has_symbol_table:
+        return image, [*used, f"compared with: {given.system_map}"], disputed
+    # It has what kallsyms leaves out.
+    return image.with_symbols(listed), [f"sections, segments: {image.path}", f"symbols: {given.system_map}"], disputed
+
+
+def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
+    """The kernel at `path`, whatever kind of file that is: a vmlinux, a boot image, a System.map."""
+    from kplug.image.boot_image import HEAD_BYTES, is_boot_image
+
+    with open_file(path) as file:
+        head = file.read(HEAD_BYTES)
+    if not head.startswith(ELF_MAGIC):
+        if is_boot_image(head):
+            return open_vmlinuz(path, progress)
+        if _LISTING.match(head):
+            return open_system_map(path)
+    return open_vmlinux(path)
+
+
+def symbols_of(image: KernelImage) -> SymbolList:
+    """An image's symbols as a list, whatever they are from."""
+    return image.listed if image.listed is not None else image.symbols.as_list()
+
+
+def _check_same_build(image: KernelImage, other: KernelImage) -> None:
+    if image.build_id is not None and other.build_id is not None and image.build_id != other.build_id:
+        raise MismatchError(
+            f"{image.path} (build ID {image.build_id}) and {other.path} (build ID {other.build_id}) "
+            "are different kernels"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two lists of one kernel's symbols: by how much the second one is moved, and the symbols that are elsewhere.
+
+    `slide` is modulo 2**64, None where they have too few names in common. `differing` has the addresses in both.
+    """
+
+    slide: int | None
+    common: int
+    differing: Mapping[bytes, tuple[int, int]]
+
+
+def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
+    """What two lists say of the symbols whose name each of them has once.
+
+    Per-CPU variables that are linked at 0 do not move with the others.
+    """
+    ours, theirs = _unique(symbols), _unique(others)
+    pairs = [(name, address, theirs[name]) for name, address in ours.items() if name in theirs]
+    if len(pairs) < _LEAST_COMMON:
+        return Comparison(None, len(pairs), {})
+    moves = Counter([other - address for _, address, other in pairs])
+    slide = moves.most_common(1)[0][0]
+    differing = {
+        name: (address, other)
+        for name, address, other in pairs
+        if other - address != slide and not (other == address and address >> 32 == 0)
+    }
+    return Comparison(slide & ADDRESS_MASK, len(pairs), differing)
+
+
+def _unique(symbols: SymbolList) -> dict[bytes, int]:
+    numbers = symbols.numbers
+    if len(numbers) == len(symbols.names):
+        return dict(zip(symbols.names, symbols.addresses))
+    counts = Counter(symbols.names)
+    return {name: address for name, address in zip(symbols.names, symbols.addresses) if counts[name] == 1}
+
+
+def checked(comparison: Comparison, one: str, other: str) -> Comparison:
+    """The comparison, if the two can be of one kernel. MismatchError names both sources."""
+    if comparison.slide is None:
+        raise MismatchError(f"{one} and {other} have hardly a symbol in common: they are of different kernels")
+    agreeing = comparison.common - len(comparison.differing)
+    if agreeing < _LEAST_AGREEMENT * comparison.common:
+        raise MismatchError(
+            f"{one} and {other} are of different kernels: of {comparison.common:,} symbols that both have, "
+            f"only {agreeing:,} are at the same distance"
+        )
+    return comparison
+
+
+def disputes(comparison: Comparison, other: str) -> dict[str, str]:
+    """What `other` says of the symbols on which the two differ, in words for the answers, by name."""
+    slide = comparison.slide or 0
+    return {
+        name.decode("utf-8", "backslashreplace"): f"{other} has {name.decode('utf-8', 'backslashreplace')} elsewhere, "
+        f"at {theirs:#x} ({ours + slide & ADDRESS_MASK:#x} by the source used)"
+        for name, (ours, theirs) in comparison.differing.items()
+    }
