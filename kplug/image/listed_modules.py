@@ -1,0 +1,91 @@
+"""A loaded module of which only kallsyms tells: the symbols, and how much of the memory around them is surely its own.
+
+A list has no sizes, and a module's memory is in pieces that need not lie together (since 6.4 text, data and read-only
+data are allocated apart). So a symbol reaches to the next one only where both surely are in one piece: on one page, or
+both in text. Elsewhere it reaches to the end of its page, for memory of modules is given out in pages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kplug.image.bare_elf import bare_elf
+from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.kernel_image import KernelImage
+from kplug.image.layout import Section
+from kplug.image.symbol_list import SymbolList
+
+# The smallest page of any architecture: where pages are larger, less is claimed.
+_PAGE = 0x1000
+_TEXT = frozenset(b"tT")
+_LAST_ADDRESS = 1 << 64
+# bpf_get_kallsym() (kernel/bpf/core.c): programs of all sizes share pages, so nothing is known behind their first byte.
+BPF = "bpf"
+
+
+def listed_module(
+    name: str, symbols: SymbolList, machine: str, path: str, *, starts: Iterable[int] = ()
+) -> KernelImage:
+    """The module of that name in its place, from the symbols that the list at `path` has of it.
+
+    `starts` are the addresses at which its sections begin, as far as they are known: no symbol reaches over one.
+    """
+    elf = bare_elf(path, machine, relocatable=True)
+    held = held_ranges(symbols, starts, one_byte=name == BPF)
+    extents = [_section(0, 0, 0, 0)]
+    for number, part in enumerate(held, 1):
+        extents.append(_section(number, part.start, part.end, SHF_EXECINSTR if part.is_text else SHF_WRITE))
+    image = KernelImage(elf, name=name, listed=symbols, sections=(), extents=extents)
+    image.on_disk = False
+    return image
+
+
+class Held(NamedTuple):
+    """A range `[start, end)` that symbols surely hold, all of it text or none."""
+
+    start: int
+    end: int
+    is_text: bool
+
+
+def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bool = False) -> list[Held]:
+    """What the symbols surely hold together, sorted; `starts` cut it. `one_byte`: no more than their first bytes."""
+    bounds = sorted(set(starts))
+    text = {address for address, letter in zip(symbols.addresses, symbols.letters) if letter in _TEXT}
+    addresses = sorted(set(symbols.addresses))
+    ranges: list[Held] = []
+    for address, following in zip(addresses, [*addresses[1:], _LAST_ADDRESS]):
+        is_text = address in text
+        end = min(following, (address // _PAGE + 1) * _PAGE)
+        if is_text and following in text:
+            end = following
+        bound = bisect_right(bounds, address)
+        if bound < len(bounds):
+            end = min(end, bounds[bound])
+        if one_byte or not address >> (63 if address >> 32 else 31):  # below: an offset of x86's per-CPU variables
+            end = address + 1
+        last = ranges[-1] if ranges else None
+        if last is not None and last.end == address and last.is_text == is_text:
+            ranges[-1] = last._replace(end=end)
+        else:
+            ranges.append(Held(address, end, is_text))
+    return ranges
+
+
+def _section(index: int, start: int, end: int, flags: int) -> Section:
+    return Section(
+        index=index,
+        name="",
+        type="PROGBITS" if index else "NULL",
+        address=start,
+        offset=0,
+        size=end - start,
+        entry_size=0,
+        flags=SHF_ALLOC | flags if index else 0,
+        flag_letters="",
+        link=0,
+        info=0,
+        alignment=1,
+    )
