@@ -24,12 +24,12 @@ MAX_UNPACKED_BYTES = 1 << 29
 # A real module packs to a third or a tenth. What unpacks to far more than its own size is made to fill memory.
 MAX_UNPACKING_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 1 << 24
-_PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
+PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
 
 
 def open_elf(path: str) -> ElfFile:
     """The ELF file at `path`, unpacked in memory if it is a .gz, .xz, .zst or .bz2 (as distributions ship modules)."""
-    name = _PACKED_ENDINGS.get(os.path.splitext(path)[1])
+    name = PACKED_ENDINGS.get(os.path.splitext(path)[1])
     if name is None:
         return ElfFile(path)
     from kplug.image.compression import UnpackError, decompress_all

@@ -20,7 +20,7 @@ from kplug.errors import MismatchError
 from kplug.image.bare_elf import bare_elf
 from kplug.image.elf import ELF_MAGIC, ElfFile, open_file
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening import PACKED_ENDINGS, open_vmlinux
 from kplug.image.symbol_list import SymbolList
 from kplug.placement import ADDRESS_MASK, Placement, as_it_runs, slid
 
@@ -39,6 +39,7 @@ _TELLING_SYMBOLS = (
     ("i386", ("startup_32_smp", "entry_INT80_32")),
     ("arm", ("__vectors_start", "vector_swi")),
 )
+_PEEKED_BYTES = 1 << 16
 _LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
 # What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
 _LEAST_AGREEMENT = 0.9
@@ -226,16 +227,31 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
 
 def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
     """The kernel at `path`, whatever kind of file that is: a vmlinux, a boot image, a System.map."""
+    with open_file(path) as file:
+        head = file.read(_PEEKED_BYTES)
+    if head.startswith(ELF_MAGIC):
+        return open_vmlinux(path)
+    if _LISTING.match(head):
+        return open_system_map(path)
     from kplug.image.boot_image import HEAD_BYTES, is_boot_image
 
-    with open_file(path) as file:
-        head = file.read(HEAD_BYTES)
-    if not head.startswith(ELF_MAGIC):
-        if is_boot_image(head):
-            return open_vmlinuz(path, progress)
-        if _LISTING.match(head):
-            return open_system_map(path)
-    return open_vmlinux(path)
+    if not is_boot_image(head[:HEAD_BYTES]) or _is_packed_vmlinux(path, head):
+        return open_vmlinux(path)
+    return open_vmlinuz(path, progress)
+
+
+def _is_packed_vmlinux(path: str, head: bytes) -> bool:
+    """Whether the file is named as a packed one, and what is in it is an ELF file, or broken; not an Image.gz."""
+    from kplug.image.compression import UnpackError, decompressed_start, recognise
+
+    packed = recognise(head)
+    if packed is None or os.path.splitext(path)[1] not in PACKED_ENDINGS:
+        return False
+    try:
+        start = decompressed_start(packed, head, len(ELF_MAGIC))
+    except UnpackError:
+        return True
+    return not start or start == ELF_MAGIC
 
 
 def symbols_of(image: KernelImage) -> SymbolList:

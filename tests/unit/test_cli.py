@@ -21,6 +21,7 @@ from bounded_kplug import BoundedKplug
 from elf_builder import BASE_64, FUNC, LOCAL, Elf, Sym, small_vmlinux
 
 from kplug import __version__, cli
+from kplug.image import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("where", "regs", "stack", "x", "sym", "regions", "sections", "segments", "kaslr", "kplug")
@@ -568,7 +569,7 @@ def test_memory_that_runs_out_is_one_line(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(cli, "open_vmlinux", fail)
+    monkeypatch.setattr(sources, "open_vmlinux", fail)
     assert cli.main(["where", "-s", vmlinux, "0"]) == 2
     assert capsys.readouterr().err == "kplug: out of memory\n"
 
