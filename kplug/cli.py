@@ -260,7 +260,7 @@ def command_parser(command: Command) -> Parser:
 def _answer(command: Command, arguments: argparse.Namespace) -> int:
     if command.words and not getattr(arguments, command.words):
         raise UsageError(f"kplug {command.name}: nothing is asked (- reads words from standard input)")
-    session = _session(arguments)
+    session = _command_session(command, arguments)
     renderer = Renderer(arguments, _style(arguments.color, sys.stdout), _width(sys.stdout))
     status = ANSWERED
     write = sys.stdout.write
@@ -274,6 +274,15 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
             write(line + "\n")
     sys.stdout.flush()
     return status
+
+
+def _command_session(command: Command, arguments: argparse.Namespace) -> Session:
+    """The kernel that is asked about; an empty session for a command that is given a file to look at by itself."""
+    if not command.file_word or getattr(arguments, command.file_word) is None:
+        return _session(arguments)
+    if arguments.vmlinux or arguments.core or arguments.qemu:
+        raise UsageError(f"kplug {command.name}: a FILE is looked at by itself, without -s, -c and --qemu")
+    return Session([], hints=_HINTS)
 
 
 def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -330,7 +339,19 @@ def _request(arguments: argparse.Namespace) -> Request:
         symbols=(arguments.vmlinux,) if arguments.vmlinux else (),
         module_directories=tuple(arguments.module_dir),
         vmcoreinfo=arguments.vmcoreinfo,
+        joined=_joined(arguments),
     )
+
+
+def _joined(arguments: argparse.Namespace) -> Joined | None:
+    """What stands for the vmlinux of a kernel that has memory; None where no such file was given."""
+    if arguments.kallsyms:
+        raise UsageError("kplug: --kallsyms goes with files alone: memory has the kernel's own")
+    if not arguments.vmlinuz and not arguments.system_map:
+        return None
+    from kplug.image.sources import Given, join
+
+    return join(Given(arguments.vmlinux, arguments.vmlinuz, arguments.system_map))
 
 
 def _prompt(arguments: argparse.Namespace) -> int:

@@ -46,6 +46,11 @@ class GdbTarget:
         details = core_path() if connection.type == "core" else connection.details
         return f"{connection.type} {details or ''}".rstrip()
 
+    @property
+    def core_path(self) -> str | None:
+        """The path of the core file that is debugged, or None."""
+        return core_path()
+
     def has_memory(self) -> bool:
         return has_process()
 

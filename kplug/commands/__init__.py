@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kplug.commands.base import Command
+from kplug.commands.info import INFO, NOTES
 from kplug.commands.layout import REGIONS, SECTIONS, SEGMENTS
 from kplug.commands.map import MAP
 from kplug.commands.memory_words import X
@@ -15,5 +16,5 @@ from kplug.commands.where import WHERE
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (WHERE, REGS, STACK, X, SYM, REGIONS, SECTIONS, SEGMENTS, MAP, MOD, KASLR, KPLUG)
+    for command in (WHERE, REGS, STACK, X, SYM, REGIONS, SECTIONS, SEGMENTS, MAP, MOD, INFO, NOTES, KASLR, KPLUG)
 }

@@ -123,6 +123,8 @@ class Command:
     command's name; `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded
     modules. `words` is the name of the argument that holds words that are asked about, "" if there is none; a front
     end may give an iterator (at the shell `-` stands for those on standard input).
+    `file_word` is the name of the argument that holds the path of a file which is looked at by itself: where it is
+    given, no kernel is opened.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Command:
     takes_symbols: bool = False
     takes_modules: bool = False
     words: str = ""
+    file_word: str = ""
 
     @property
     def host_name(self) -> str:

@@ -220,7 +220,7 @@ def _prstatus(data: bytes, form: NoteFormat) -> _Told:
         return {}
     registers, pid = prstatus_registers(data, names), prstatus_pid(data)
     words = [
-        f"pid {pid}",
+        f"pr_pid {pid}",
         *(f"{name} {registers[name]:#x}" for name in ("rip", "rsp", "pc", "sp") if name in registers),
     ]
     return {"value": ", ".join(words), "registers": registers, "pid": pid}
@@ -232,7 +232,7 @@ def _prpsinfo(data: bytes, form: NoteFormat) -> _Told:
         return {}
     pid = struct.unpack_from("<i" if form.little_endian else ">i", data, 24)[0]
     name, arguments = (part.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for part in (data[40:56], data[56:]))
-    return {"value": f"pid {pid}, {name}: {arguments}", "pid": pid}
+    return {"value": f"pr_pid {pid}, {name}: {arguments}", "pid": pid}
 
 
 def _qemu_cpu(data: bytes, form: NoteFormat) -> _Told:

@@ -94,7 +94,8 @@ class TextRenderer:
         if table.title:
             yield safe(table.title)
         headings = [((self._style.heading, column.heading),) for column in columns]
-        yield self._table_line(headings, aligned, width)
+        if any(column.heading for column in columns):
+            yield self._table_line(headings, aligned, width)
         for row in cells:
             yield self._table_line(row, aligned, width)
 

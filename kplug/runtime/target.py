@@ -38,6 +38,8 @@ class DrgnTarget:
         self.selection = Selection(kernel, cpus)
         self.evaluator: Callable[[str], Any] | None = None
         self._description = description
+        #: The vmcore's path, if it is one.
+        self.core_path: str | None = None
 
     def description(self) -> str:
         return self._description

@@ -1,0 +1,282 @@
+"""kinfo and knotes: what a kernel's file says of itself, as readelf -a would, with the notes called by their names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Size, Table, add_json_argument
+from kplug.commands.layout import FILE_SECTION_COLUMNS, FILE_SEGMENT_COLUMNS, section_table, segment_table
+from kplug.errors import TargetError, UsageError
+
+if TYPE_CHECKING:
+    from kplug.commands.inspection import Inspected
+    from kplug.image.kernel_image import KernelImage
+    from kplug.image.notes import BrokenNotes, DecodedNote
+    from kplug.image.placed import PlacedImage
+    from kplug.session import Session
+
+_MAX_SHOWN_BYTES = 1 << 16
+# The kernel's own notes have some hundred bytes.
+_MAX_NOTES_IN_MEMORY = 1 << 16
+# Text, a row for each line, without a heading.
+_LINE = (Column("", "line"),)
+
+
+# -- kinfo -------------------------------------------------------------------------------------------------------------
+
+
+def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    from kplug.commands.inspection import inspect
+
+    if arguments.file:
+        yield from _file_info(inspect(arguments.file), arguments)
+        return
+    if not session.images.given:
+        raise UsageError("info: no image is loaded, and no FILE given")
+    for placed in session.images.given:
+        if placed.image.on_disk and os.path.isfile(placed.image.path):
+            yield from _file_info(inspect(placed.image.path), arguments)
+        else:
+            yield from _image_info(placed.image, arguments)
+
+
+def _file_info(file: Inspected, arguments: argparse.Namespace) -> Iterator[Output]:
+    from kplug.commands.inspection import file_facts
+
+    if arguments.config is not None:
+        yield from _config(file, arguments.config)
+        return
+    yield Facts("kplug.info/1", file_facts(file))
+    if file.module_fields:
+        rows = [
+            {"key": each.key, "value": each.value, "parameter": each.parameter, "type": each.type, "path": file.path}
+            for each in file.module_fields
+        ]
+        yield Table("kplug.modinfo/1", (Column("FIELD", "key"), Column("VALUE", "value")), rows)
+    if file.elf is not None and (file.elf.sections or file.elf.segments):
+        placed = _unplaced(file)
+        if placed.image.sections:
+            yield section_table(placed, FILE_SECTION_COLUMNS)
+        if placed.image.segments:
+            yield segment_table(placed, FILE_SEGMENT_COLUMNS)
+    yield from _note_outputs(file.notes, file.path)
+
+
+def _unplaced(file: Inspected) -> PlacedImage:
+    """The ELF file as an image at the addresses that it has itself."""
+    from kplug.image.kernel_image import KernelImage
+    from kplug.image.placed import PlacedImage
+    from kplug.placement import as_linked
+
+    assert file.elf is not None
+    image = KernelImage(file.elf, bases={} if file.elf.relocatable else None)
+    return PlacedImage(image, as_linked(image.sections))
+
+
+def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[Output]:
+    """What is known of an image that is no file (it was read from memory)."""
+    from kplug.commands.inspection import banner_facts
+    from kplug.image.banner import parse_banner
+
+    if arguments.config is not None:
+        yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
+        return
+    banner = parse_banner(image.banner) if image.banner is not None else None
+    facts = {"path": image.path, "kind": "module" if image.is_module else "vmlinux", "machine": image.machine}
+    yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
+
+
+def _config(file: Inspected, pattern: str) -> Iterator[Output]:
+    """The configuration in the image: all of it, or the options like a pattern."""
+    from kplug.image.kernel_config import config_lines
+
+    text = file.config()
+    lines = config_lines(text, pattern) if pattern else text.splitlines()
+    if not lines:
+        yield Problem(f"{file.path}: no option {pattern} in its configuration")
+        return
+    yield Table("kplug.config/1", _LINE, [{"line": line, "path": file.path} for line in lines])
+
+
+# -- knotes ------------------------------------------------------------------------------------------------------------
+
+
+def _notes(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+    from kplug.commands.inspection import inspect
+
+    if arguments.file:
+        file = inspect(arguments.file)
+        yield from _note_outputs(file.notes, file.path, arguments.verbose, empty=True)
+        return
+    listed = False
+    for path, notes in _session_notes(session):
+        listed = True
+        yield from _note_outputs(notes(), path, arguments.verbose)
+    if not listed:
+        yield Problem("no notes: no image with any, no dump, and none found in memory")
+
+
+def _session_notes(session: Session) -> Iterator[tuple[str, Callable[[], Iterable[DecodedNote | BrokenNotes]]]]:
+    """Where there are notes of the session's kernel, and what reads them."""
+    from kplug.commands.inspection import inspect
+    from kplug.image.notes import notes_of
+
+    of_kernel = False
+    for placed in session.images.given:
+        image = placed.image
+        if image.elf.sections or image.elf.segments:
+            of_kernel = of_kernel or not image.is_module
+            yield image.path, lambda elf=image.elf: notes_of(elf)  # type: ignore[misc]
+    if not of_kernel:
+        in_memory = _notes_in_memory(session)
+        if in_memory is not None:
+            notes = in_memory
+            yield "memory", lambda: notes
+    core = getattr(session.target, "core_path", None)
+    if core is not None:
+        yield core, lambda: inspect(core).notes
+
+
+def _notes_in_memory(session: Session) -> list[DecodedNote | BrokenNotes] | None:
+    """The kernel's notes between __start_notes and __stop_notes, as memory has them; None if that cannot be had."""
+    from kplug.image.notes import NoteFormat, decoded_notes
+
+    main, target = session.main, session.target
+    if main is None or target is None or not target.has_memory():
+        return None
+    bounds = [
+        [symbol.address for symbol in main.image.symbols.exact(name)] for name in ("__start_notes", "__stop_notes")
+    ]
+    if [len(addresses) for addresses in bounds] != [1, 1]:
+        return None
+    start, end = (main.placement.runtime(addresses[0]) for addresses in bounds)
+    if not 0 < end - start <= _MAX_NOTES_IN_MEMORY:
+        return None
+    try:
+        data = target.read(start, end - start)
+    except TargetError:
+        return None
+    return list(decoded_notes(data, NoteFormat(main.image.machine, main.image.elf.little_endian), "memory"))
+
+
+_NOTE_COLUMNS = (
+    Column("OWNER", "owner"),
+    Column("NR", "type", right=True),
+    Column("NAME", "name"),
+    Column("SIZE", "size", right=True),
+    Column("SAYS", "says"),
+)
+
+
+def _note_outputs(
+    notes: Iterable[DecodedNote | BrokenNotes], path: str, verbose: bool = False, empty: bool = False
+) -> Iterator[Output]:
+    """The table of notes, and what broke it off; with all that they hold where that is asked for."""
+    from kplug.image.notes import DecodedNote
+
+    decoded: list[DecodedNote] = []
+    problems: list[Problem] = []
+    for note in notes:
+        if isinstance(note, DecodedNote):
+            decoded.append(note)
+        else:
+            where = f"the notes in {note.place}" if note.place else "its notes"
+            problems.append(Problem(f"{path}: {where} end at {note.offset:#x}: {note.why}"))
+    if decoded:
+        rows = [_note_row(note, path) for note in decoded]
+        yield Table("kplug.notes/1", _NOTE_COLUMNS, rows, f"notes of {path}")
+    elif empty and not problems:
+        problems.append(Problem(f"{path}: has no notes"))
+    yield from problems
+    for note in decoded if verbose else ():
+        yield from _note_details(note, path)
+
+
+def _note_row(note: DecodedNote, path: str) -> dict[str, Any]:
+    return {
+        "owner": note.owner,
+        "type": Hex(note.type),
+        "name": note.name,
+        "size": Size(len(note.description)),
+        "says": note.shown,
+        "value": note.value,
+        "text": note.text,
+        "cpu": note.cpu,
+        "pr_pid": note.pid,
+        "registers": {name: Hex(value) for name, value in note.registers.items()} or None,
+        "data": note.description[:_MAX_SHOWN_BYTES].hex(),
+        "place": note.place or None,
+        "offset": None if note.offset is None else Hex(note.offset),
+        "path": path,
+    }
+
+
+def _note_details(note: DecodedNote, path: str) -> Iterator[Output]:
+    """The registers and lines that a note holds."""
+    from kplug.commands.base import Address
+
+    name = f"{note.owner} {note.name or hex(note.type)}"
+    if note.registers:
+        columns = (Column("REGISTER", "register"), Column("VALUE", "register_value"))
+        rows = [
+            {"register": register, "register_value": Address(value), "owner": note.owner, "cpu": note.cpu, "path": path}
+            for register, value in note.registers.items()
+        ]
+        yield Table("kplug.note_registers/1", columns, rows, f"{name}: CPU {note.cpu}")
+    if note.text is not None:
+        rows = [{"line": line, "owner": note.owner, "path": path} for line in note.text.splitlines()]
+        yield Table("kplug.note_text/1", _LINE, rows, f"{name}:")
+
+
+def _add_file_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="a vmlinux, vmlinuz, module, vmcore, ... (default: the kernel's own)"
+    )
+
+
+def _add_info_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_file_argument(parser)
+    parser.add_argument(
+        "--config",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="print the configuration in the image (IKCONFIG), or only the options called NAME (* and ? allowed)",
+    )
+    add_json_argument(parser)
+
+
+def _add_notes_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_file_argument(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="all registers and lines that the notes hold")
+    add_json_argument(parser)
+
+
+INFO = Command(
+    name="info",
+    summary="what a kernel's file says of itself: header, kernel, sections, segments, notes",
+    description="""Show what a file of a kernel says of itself: header, release, compiler, build ID, sections,
+segments, notes. A vmlinux, a module (.ko, packed too), a vmcore, a vmlinuz, a flat Image, a debug file.""",
+    examples=(
+        ("vmlinuz", "what is in a boot image"),
+        ("ext4.ko.xz", "a module: vermagic, parameters, ..."),
+        ("vmcore", "a dump: release, CPUs, notes"),
+        ("vmlinux --config=IKCONFIG*", "options in the image's own configuration"),
+    ),
+    add_arguments=_add_info_arguments,
+    run=_info,
+    file_word="file",
+)
+NOTES = Command(
+    name="notes",
+    summary="the kernel's ELF notes, by their owners' names",
+    description="""List the ELF notes of the kernel's image and of its dump (or of FILE), called as their owners
+call them: Xen's, GNU's, Linux's, PRSTATUS, VMCOREINFO, ...""",
+    examples=(("", "the table"), ("-v vmcore", "with all registers, and the text of VMCOREINFO")),
+    add_arguments=_add_notes_arguments,
+    run=_notes,
+    file_word="file",
+)

@@ -1,0 +1,367 @@
+"""What kind of kernel file a file is, and what it says of itself: what `kplug info FILE` and `kplug notes FILE` show.
+
+vmlinux and modules, separate debug files, vmcores (ELF, makedumpfile's formats), boot images and flat Images, and the
+bytes of notes alone (/sys/kernel/notes).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kplug.commands.base import Hex, HumanSize, Size
+from kplug.errors import InputError
+from kplug.image.banner import Banner, only_banner
+from kplug.image.elf import ElfFile, open_file
+from kplug.image.elf_header import file_header
+from kplug.image.kernel_config import config_text, packed_config
+from kplug.image.module_info import ModuleField, module_fields
+from kplug.image.note_names import VMCOREINFO, meaning
+from kplug.image.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes, notes_of
+
+if TYPE_CHECKING:
+    from kplug.image.boot_image import BootImage
+
+VMLINUX, MODULE, DEBUG_FILE, VMCORE, OBJECT, ELF, BOOT_IMAGE, NOTES = (
+    *("vmlinux", "module", "separate debug file", "vmcore", "object file", "ELF file", "boot image", "notes"),
+)
+_DUMP_MAGICS = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
+# .rodata of the largest debug builds has some tens of megabytes.
+_MAX_PIECE_BYTES = 1 << 28
+_MAX_COMMENT_BYTES = 1 << 16
+_MAX_BARE_NOTES_BYTES = 1 << 16
+_MAX_COMMENTS = 8
+
+
+@dataclass
+class Inspected:
+    """A file, opened. `elf` is the ELF file that it is or holds; `payload` the flat Image that it holds.
+
+    `container` are the facts of what holds it, by the names in `kplug.info/1`.
+    """
+
+    path: str
+    kind: str
+    elf: ElfFile | None = None
+    payload: bytes = b""
+    machine: str | None = None
+    container: Mapping[str, Any] = field(default_factory=dict)
+    dump_notes: bytes | None = None
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def notes(self) -> Sequence[DecodedNote | BrokenNotes]:
+        """Its notes; what breaks a range of them comes last in it. InputError if they are outside the file."""
+        if self.elf is not None:
+            return list(notes_of(self.elf))
+        form = NoteFormat(self.machine or "", little_endian=True)
+        if self.dump_notes is not None:
+            return list(decoded_notes(self.dump_notes, form))
+        if self.payload:
+            from kplug.image.raw_notes import find_notes
+
+            found = find_notes(self.payload)
+            return [] if found is None else list(decoded_notes(found.data, form, "found by form", found.offset))
+        return []
+
+    @cached_property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes among which the banner and the configuration are, if it has them."""
+        return list(_pieces(self.elf)) if self.elf is not None else [self.payload]
+
+    @cached_property
+    def banner(self) -> Banner | None:
+        return only_banner(self.pieces)
+
+    @cached_property
+    def packed_config(self) -> bytes | None:
+        return packed_config(self.pieces)
+
+    def config(self) -> str:
+        """The text of the configuration in the image. InputError if there is none, or it is broken."""
+        if self.packed_config is None:
+            raise InputError(f"{self.path}: no configuration in it (CONFIG_IKCONFIG was not set); distributions "
+                             "install it as /boot/config-RELEASE")  # fmt: skip
+        return config_text(self.path, self.packed_config)
+
+    @cached_property
+    def module_fields(self) -> Sequence[ModuleField]:
+        return module_fields(self.elf) if self.elf is not None and self.kind == MODULE else []
+
+    def note_value(self, owner: str, name: str) -> str | None:
+        """What the first note of that owner and name says; None if there is none."""
+        notes = (note for note in self.notes if isinstance(note, DecodedNote))
+        return next((note.value for note in notes if note.owner == owner and note.name == name), None)
+
+
+def inspect(path: str) -> Inspected:
+    """Open the file and tell what it is. InputError, one line naming it, for what no kernel's file is, or is broken."""
+    from kplug.image.boot_image import HEAD_BYTES, is_boot_image
+
+    with open_file(path) as file:
+        try:
+            head = file.read(max(HEAD_BYTES, 64))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not head:
+        raise InputError(f"{path}: it is empty")
+    if head.startswith(b"\x7fELF"):
+        return _inspected_elf(path, ElfFile(path))
+    if head.startswith(_DUMP_MAGICS):
+        return _inspected_dump(path)
+    notes = _bare_notes(path)
+    if notes is not None:
+        return notes
+    if is_boot_image(head):
+        return _inspected_boot_image(path)
+    raise InputError(f"{path}: no file of a kernel: neither ELF, nor a boot image, nor a dump")
+
+
+def _inspected_elf(path: str, elf: ElfFile, **more: Any) -> Inspected:
+    return Inspected(path, _elf_kind(elf), elf, machine=elf.machine, **more)
+
+
+def _elf_kind(elf: ElfFile) -> str:
+    if elf.type == "CORE":
+        return VMCORE
+    text = elf.section(".text")
+    if text is not None and text.type == "NOBITS":
+        return DEBUG_FILE  # objcopy --only-keep-debug keeps the headers of what it leaves out
+    if elf.relocatable:
+        return MODULE if elf.section(".modinfo") or elf.section(".gnu.linkonce.this_module") else OBJECT
+    return VMLINUX if only_banner(_pieces(elf)) is not None else ELF
+
+
+def _pieces(elf: ElfFile) -> Iterator[bytes]:
+    """The bytes of .rodata; of what else has data in memory where there is no such section."""
+    if elf.type == "CORE":
+        return
+    sections = [s for s in elf.sections if s.allocated and s.type not in ("NOBITS", "NOTE")]
+    rodata = [s for s in sections if s.name == ".rodata"]
+    ranges = [(s.offset, s.size, s.name) for s in rodata or sections if not s.executable]
+    if not elf.sections:
+        ranges = [(s.offset, s.file_size, s.name) for s in elf.segments if s.type == "LOAD"]
+    left = _MAX_PIECE_BYTES
+    for offset, size, name in ranges:
+        if size > left:
+            raise InputError(f"{elf.path}: {name} claims {size:#x} bytes; no kernel has so much")
+        left -= size
+        yield elf.read(offset, size, name)
+
+
+def _inspected_boot_image(path: str) -> Inspected:
+    from kplug.image.boot_image import open_boot_image
+    from kplug.progress import Progress
+
+    with Progress(f"unpacking {os.path.basename(path)}") as progress:
+        image = open_boot_image(path, progress.update)
+    container = _boot_facts(image)
+    if image.kind == "ELF":
+        elf = ElfFile(path, io.BytesIO(image.payload))
+        inspected = _inspected_elf(path, elf, container=container, warnings=image.warnings)
+        if inspected.kind == VMLINUX:
+            inspected.kind = BOOT_IMAGE
+        return inspected
+    return Inspected(
+        path, BOOT_IMAGE, None, image.payload, machine=image.machine, container=container, warnings=image.warnings
+    )
+
+
+def _boot_facts(image: BootImage) -> Mapping[str, Any]:
+    from kplug.image.setup_header import HEAD_BYTES, setup_header
+
+    facts: dict[str, Any] = {
+        "container": " > ".join(name for name in image.containers if name != "vmlinux"),
+        "compression": image.compression or "none",
+        "payload": image.kind,
+        "payload_offset": Hex(image.offset),
+        "payload_size": Size(image.length),
+        "unpacked_size": Size(len(image.payload)),
+    }
+    with open_file(image.path) as file:
+        setup = setup_header(file.read(HEAD_BYTES))
+    if setup is not None and "bzImage" in image.containers:
+        facts.update(
+            setup_version=setup.version,
+            setup_protocol=setup.protocol,
+            relocatable=_yes(setup.relocatable),
+            kernel_alignment=_hex(setup.alignment),
+            preferred_address=_hex(setup.preferred_address),
+            init_size=None if setup.init_size is None else Size(setup.init_size),
+            load_flags=None if setup.load_flags is None else " ".join(setup.load_flags),
+        )
+    header = image.header
+    if header is not None:
+        facts.update(
+            text_offset=Hex(header.text_offset),
+            image_size=Size(header.image_size),
+            image_flags=Hex(header.flags),
+            page_size=header.page_size,
+        )
+    return facts
+
+
+def _inspected_dump(path: str) -> Inspected:
+    """A dump in makedumpfile's format, or flattened. (An ELF one is an ELF file.)"""
+    from kplug.runtime.dump_header import read_header
+    from kplug.runtime.dump_notes import note_bytes
+
+    header = read_header(path)
+    with open_file(path) as file:
+        try:
+            notes = note_bytes(path, file)
+        except (OSError, ValueError, IndexError) as error:
+            raise InputError(f"{path}: its notes cannot be read: {error}") from None
+    facts = {
+        "format": header.format,
+        "machine": header.machine,
+        "dump_level": header.level,
+        "memory_end": Hex(header.pages_end) if header.pages_end else None,
+        "missing_bytes": Size(header.missing),
+        "incomplete": _yes(header.incomplete),
+        "release": header.release,
+    }
+    return Inspected(path, VMCORE, machine=header.machine, container=facts, dump_notes=notes)
+
+
+def _bare_notes(path: str) -> Inspected | None:
+    """/sys/kernel/notes or a copy of it: notes from the first byte to the last, with a name that is known."""
+    with open_file(path) as file:
+        data = file.read(_MAX_BARE_NOTES_BYTES + 1)
+    if not 12 < len(data) <= _MAX_BARE_NOTES_BYTES:
+        return None
+    notes = list(decoded_notes(data, NoteFormat("", little_endian=True)))
+    if not notes or not all(isinstance(note, DecodedNote) and note.name for note in notes):
+        return None
+    return Inspected(path, NOTES, dump_notes=data)
+
+
+def _hex(number: int | None) -> Hex | None:
+    return None if number is None else Hex(number)
+
+
+def _yes(fact: bool | None) -> str | None:
+    return None if fact is None else "yes" if fact else "no"
+
+
+# -- facts -------------------------------------------------------------------------------------------------------------
+
+
+def file_facts(file: Inspected) -> dict[str, Any]:
+    """The facts of `kplug.info/1`, in the order in which they are shown."""
+    container = dict(file.container)
+    release = container.pop("release", None)
+    facts: dict[str, Any] = {"path": file.path, "kind": file.kind, **container}
+    if file.elf is not None:
+        facts.update(header_facts(file.elf))
+    elif file.machine is not None:
+        facts["machine"] = file.machine
+    facts.update(_kernel_facts(file, release))
+    if file.warnings:
+        facts["warnings"] = list(file.warnings)
+    return facts
+
+
+def header_facts(elf: ElfFile) -> dict[str, Any]:
+    """The ELF header, as readelf -h shows it."""
+    header = file_header(elf)
+    return {
+        "class": f"ELF{header.bits}",
+        "byte_order": "little endian" if header.little_endian else "big endian",
+        "os_abi": header.os_abi,
+        "abi_version": header.abi_version,
+        "type": header.type,
+        "machine": header.machine,
+        "machine_number": header.machine_number,
+        "entry": Hex(header.entry),
+        "flags": Hex(header.flags),
+        "header_size": Size(header.header_size),
+        "program_headers": header.program_headers,
+        "program_headers_offset": Hex(header.program_headers_offset),
+        "program_header_size": Size(header.program_header_size),
+        "section_headers": header.section_headers,
+        "section_headers_offset": Hex(header.section_headers_offset),
+        "section_header_size": Size(header.section_header_size),
+        "section_names": header.section_names,
+    }
+
+
+def _kernel_facts(file: Inspected, release: str | None) -> dict[str, Any]:
+    if file.kind == VMCORE:
+        return _dump_facts(file, release)
+    known: dict[str, Any] = {
+        "build_id": file.note_value("GNU", "BUILD_ID"),
+        "build_salt": file.note_value("Linux", "BUILD_SALT"),
+    }
+    if file.kind == MODULE:
+        vermagic = next((each.value for each in file.module_fields if each.key == "vermagic"), "")
+        known = {"release": vermagic.split(" ")[0] or None, **known}
+    elif file.kind in (VMLINUX, BOOT_IMAGE):
+        known = {**banner_facts(file.banner), **known}
+    if file.kind in (VMLINUX, BOOT_IMAGE) or (file.kind == MODULE and file.packed_config is not None):
+        known["config"] = "in the image (IKCONFIG)" if file.packed_config is not None else "not in the image"
+    if file.elf is not None and file.kind != DEBUG_FILE:
+        known["comments"] = _comments(file.elf)
+    return known
+
+
+def banner_facts(banner: Banner | None) -> dict[str, Any]:
+    """What the banner says; None for all where there is none."""
+    return {
+        "release": banner and banner.release,
+        "version": banner and banner.version,
+        "built": banner and banner.built,
+        "built_by": banner and banner.built_by,
+        "compiler": banner and banner.compiler,
+        "compiler_version": banner and banner.compiler_version,
+        "linker": banner and banner.linker,
+        "linker_version": banner and banner.linker_version,
+        "banner": banner and banner.text,
+    }
+
+
+def _comments(elf: ElfFile) -> list[str]:
+    """What the compilers wrote into .comment, each once."""
+    section = elf.section(".comment")
+    if section is None or section.size > _MAX_COMMENT_BYTES or section.type == "NOBITS":
+        return []
+    parts = elf.section_bytes(section, _MAX_COMMENT_BYTES).split(b"\0")
+    return [part.decode("utf-8", "backslashreplace") for part in dict.fromkeys(parts) if part][:_MAX_COMMENTS]
+
+
+def _dump_facts(file: Inspected, release: str | None) -> dict[str, Any]:
+    from kplug.runtime.vmcoreinfo import VmcoreInfo
+
+    info = VmcoreInfo(vmcoreinfo_text(file) or "")
+    notes = [note for note in file.notes if isinstance(note, DecodedNote)]
+    facts: dict[str, Any] = {
+        "release": info.release or release,
+        "build_id": info.build_id,
+        "page_size": info.page_size,
+        "slide": None if info.slide is None else Hex(info.slide),
+        "crash_time": info.others.get("CRASHTIME") or None,
+        "cpus": sum(note.owner == "CORE" and note.name == "PRSTATUS" for note in notes),
+        "vmcoreinfo": f"{len(info.text.splitlines())} lines" if info else None,
+    }
+    if file.elf is not None:
+        loads = [segment for segment in file.elf.segments if segment.type == "LOAD"]
+        facts["memory"] = HumanSize(sum(segment.memory_size for segment in loads))
+        end = max((s.offset + s.file_size for s in file.elf.segments if s.file_size), default=0)
+        facts["missing_bytes"] = Size(max(0, end - file.elf.size))
+    return facts
+
+
+def vmcoreinfo_text(file: Inspected) -> str | None:
+    """The text of VMCOREINFO of a dump: of its note, or from where makedumpfile's format keeps it."""
+    for note in file.notes:
+        if isinstance(note, DecodedNote) and meaning(note.owner, note.type)[1] == VMCOREINFO and note.text:
+            return note.text
+    if file.elf is None and file.kind == VMCORE:
+        from kplug.runtime.dump_notes import vmcoreinfo_text as beside_the_notes
+
+        return beside_the_notes(file.path)
+    return None
