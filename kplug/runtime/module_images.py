@@ -13,12 +13,12 @@ from kplug.errors import InputError, TargetError
 from kplug.image.elf import ElfFile
 from kplug.image.images import Images
 from kplug.image.kernel_image import KernelImage
+from kplug.image.module_files import ModuleFiles
 from kplug.image.opening import find_debug_file
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.symbol_table import SymbolTable
 from kplug.model import Layer
 from kplug.placement import Placement
-from kplug.runtime.module_files import ModuleFiles
 from kplug.runtime.module_kallsyms import (
     NAMELESS,
     Extent,
@@ -215,9 +215,7 @@ class LoadedImages(Images):
             return found
         if not self._kernel.has_types:
             if self._in_modules_area(address):
-                raise TargetError(
-                    "whether a module is here cannot be told: it takes the vmlinux's debug information (DWARF)"
-                )
+                raise TargetError("whether a module is here cannot be told: it takes the kernel's types (DWARF or BTF)")
             return None
         held = self._kernel.modules.holding(address)
         if held is not None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from patched import open_patchable
 
+from kplug.image.module_files import ModuleFiles
 from kplug.runtime.kernel import Kernel
-from kplug.runtime.module_files import ModuleFiles
 from kplug.runtime.module_images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
 from kplug.runtime.modules import Module
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Protocol
 
 from kplug.errors import InputError, TargetError
 from kplug.image.elf import ElfFile
 from kplug.image.opening import DEBUG_DIRECTORIES, open_elf
-from kplug.runtime.modules import Module
 
 # Files of modules end so, the ones with the most to tell first; what follows ".ko" is how they are packed.
 _ENDINGS = (".ko.debug", ".ko", ".ko.xz", ".ko.gz", ".ko.bz2", ".ko.zst")
@@ -17,16 +17,33 @@ _ENDINGS = (".ko.debug", ".ko", ".ko.xz", ".ko.gz", ".ko.bz2", ".ko.zst")
 MAX_FILES = 500_000
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str | None: ...
+
+
+class Module(Protocol):
+    """What is known of a loaded module: its name, build ID, and the sections that it was loaded from."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def build_id(self) -> str | None: ...
+    @property
+    def all_sections(self) -> Sequence[_Named]: ...
+
+
 class ModuleFiles:
     """The debug files of modules. Folders are listed at the first question, each once.
 
     `directories` are those that the user named, `release` is the kernel's (`uname -r`), `vmlinux` the path of its
-    vmlinux: modules may lie in the tree beside it.
+    vmlinux: modules may lie in the tree beside it. `root` is put before the usual places.
     """
 
-    def __init__(self, directories: Sequence[str], release: str | None, vmlinux: str | None) -> None:
+    def __init__(self, directories: Sequence[str], release: str | None, vmlinux: str | None, root: str = "") -> None:
         self._named = tuple(directories)
-        self._usual = tuple(_usual_directories(release, vmlinux))
+        self._root = root.rstrip("/")
+        self._usual = tuple(_usual_directories(release, vmlinux, self._root))
 
     def find(self, module: Module) -> tuple[ElfFile | None, tuple[str, ...]]:
         """The file of the module with the same build ID; and why files of its name were not used, in sentences."""
@@ -54,7 +71,7 @@ class ModuleFiles:
         build_id = module.build_id
         if build_id:
             for directory in DEBUG_DIRECTORIES:
-                yield f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+                yield f"{self._root}{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
         yield from self._in_usual.get(module.name, ())
 
     @cached_property
@@ -66,13 +83,13 @@ class ModuleFiles:
         return _files_by_module(self._usual)
 
 
-def _usual_directories(release: str | None, vmlinux: str | None) -> Iterator[str]:
+def _usual_directories(release: str | None, vmlinux: str | None, root: str) -> Iterator[str]:
     """Where distributions put them (drgn and crash look there as well), and the tree that has the vmlinux."""
     if release and "/" not in release:
         for directory in DEBUG_DIRECTORIES:
-            yield f"{directory}/lib/modules/{release}"
-            yield f"{directory}/usr/lib/modules/{release}"
-        yield f"/lib/modules/{release}"
+            yield f"{root}{directory}/lib/modules/{release}"
+            yield f"{root}{directory}/usr/lib/modules/{release}"
+        yield f"{root}/lib/modules/{release}"
     if vmlinux:
         folder = os.path.dirname(os.path.abspath(vmlinux))
         # A build's tree, or an unpacked package: not any folder that happens to have a vmlinux in it.
