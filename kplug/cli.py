@@ -29,6 +29,7 @@ from kplug.render.text import COLOURED, PLAIN, Style
 from kplug.session import Session
 
 if TYPE_CHECKING:
+    from kplug.image.sources import Joined
     from kplug.runtime.opening import Request
 
 _HINTS = Hints(
@@ -280,8 +281,10 @@ def _command_session(command: Command, arguments: argparse.Namespace) -> Session
     """The kernel that is asked about; an empty session for a command that is given a file to look at by itself."""
     if not command.file_word or getattr(arguments, command.file_word) is None:
         return _session(arguments)
-    if arguments.vmlinux or arguments.core or arguments.qemu:
-        raise UsageError(f"kplug {command.name}: a FILE is looked at by itself, without -s, -c and --qemu")
+    for option in ("vmlinux", "vmlinuz", "system_map", "kallsyms", "core", "qemu"):
+        if getattr(arguments, option):
+            name = "--" + option.replace("_", "-")
+            raise UsageError(f"kplug {command.name}: a FILE is looked at by itself, without {name}")
     return Session([], hints=_HINTS)
 
 

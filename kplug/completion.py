@@ -38,8 +38,8 @@ complete -F _kplug kplug
 """
 
 # A command that takes a file.
-_BASH_EXTRACT = """\
-        extract) options='{options}'
+_BASH_FILE = """\
+        {name}) options='{options}'
             if [[ $current != -* ]]; then
                 compopt -o filenames 2>/dev/null
                 mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -61,12 +61,18 @@ def completion_script(words: Sequence[str]) -> str:
     cases = "\n".join(
         [
             f"        -*) options='{' '.join(_prompt_options())}' ;;",
-            *(f"        {name}|k{name}) options='{' '.join(options)}' ;;" for name, options in _options().items()),
-            _BASH_EXTRACT.format(options=" ".join(_extract_options())),
+            *(_bash_case(name, options) for name, options in _options().items()),
+            _BASH_FILE.format(name="extract", options=" ".join(_extract_options())),
         ]
     )
     bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), shells=" ".join(SHELLS), cases=cases)
     return bash if words[0] == "bash" else _ZSH.format(bash=bash)
+
+
+def _bash_case(name: str, options: Sequence[str]) -> str:
+    if COMMANDS[name].file_word:
+        return _BASH_FILE.format(name=f"{name}|k{name}", options=" ".join(options))
+    return f"        {name}|k{name}) options='{' '.join(options)}' ;;"
 
 
 def _fish() -> str:

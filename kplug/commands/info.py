@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Size, Table, add_json_argument
 from kplug.commands.layout import FILE_SECTION_COLUMNS, FILE_SEGMENT_COLUMNS, section_table, segment_table
-from kplug.errors import TargetError, UsageError
+from kplug.errors import InputError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from kplug.commands.inspection import Inspected
@@ -37,8 +37,9 @@ def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if not session.images.given:
         raise UsageError("info: no image is loaded, and no FILE given")
     for placed in session.images.given:
-        if placed.image.on_disk and os.path.isfile(placed.image.path):
-            yield from _file_info(inspect(placed.image.path), arguments)
+        file = _image_file(placed.image)
+        if file is not None:
+            yield from _file_info(file, arguments)
         else:
             yield from _image_info(placed.image, arguments)
 
@@ -85,7 +86,7 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
         yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
         return
     banner = parse_banner(image.banner) if image.banner is not None else None
-    facts = {"path": image.path, "kind": "module" if image.is_module else "vmlinux", "machine": image.machine}
+    facts = {"path": image.path, "kind": "module" if image.is_module else "symbols", "machine": image.machine}
     yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
 
 
@@ -114,30 +115,44 @@ def _notes(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     listed = False
     for path, notes in _session_notes(session):
         listed = True
-        yield from _note_outputs(notes(), path, arguments.verbose)
+        yield from _note_outputs(notes, path, arguments.verbose)
     if not listed:
         yield Problem("no notes: no image with any, no dump, and none found in memory")
 
 
-def _session_notes(session: Session) -> Iterator[tuple[str, Callable[[], Iterable[DecodedNote | BrokenNotes]]]]:
-    """Where there are notes of the session's kernel, and what reads them."""
+def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote | BrokenNotes]]]:
+    """The notes of the session's kernel, and where they are from."""
     from kplug.commands.inspection import inspect
     from kplug.image.notes import notes_of
 
     of_kernel = False
     for placed in session.images.given:
         image = placed.image
-        if image.elf.sections or image.elf.segments:
+        file = None if image.elf.sections or image.elf.segments else _image_file(image)
+        if file is not None and not file.notes:
+            continue
+        if file is not None or image.elf.sections or image.elf.segments:
             of_kernel = of_kernel or not image.is_module
-            yield image.path, lambda elf=image.elf: notes_of(elf)  # type: ignore[misc]
+            yield image.path, notes_of(image.elf) if file is None else file.notes
     if not of_kernel:
         in_memory = _notes_in_memory(session)
         if in_memory is not None:
-            notes = in_memory
-            yield "memory", lambda: notes
+            yield "memory", in_memory
     core = getattr(session.target, "core_path", None)
     if core is not None:
-        yield core, lambda: inspect(core).notes
+        yield core, inspect(core).notes
+
+
+def _image_file(image: KernelImage) -> Inspected | None:
+    """The file that an image is from; None if it is from none, or from one that only lists symbols."""
+    from kplug.commands.inspection import inspect
+
+    if not os.path.isfile(image.path):
+        return None
+    try:
+        return inspect(image.path)
+    except InputError:
+        return None
 
 
 def _notes_in_memory(session: Session) -> list[DecodedNote | BrokenNotes] | None:
