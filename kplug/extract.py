@@ -26,9 +26,7 @@ _EPILOG = """examples:
 
 def parser() -> Parser:
     """The parser of the command's own words."""
-    made = Parser(
-        prog="kplug extract", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter
-    )  # fmt: skip
+    made = Parser(prog="kplug extract", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
     made.add_argument("image", metavar="VMLINUZ", help="a boot image, or a compressed kernel")
     made.add_argument("-o", "--output", metavar="OUT", help="the file to write (default: standard output)")
     made.add_argument(
@@ -45,7 +43,7 @@ def run(words: Sequence[str]) -> None:
         image = open_boot_image(arguments.image, progress.update)
     for warning in image.warnings:
         print(f"kplug: {arguments.image}: {warning}", file=sys.stderr)
-    parts = _with_symbols(image) if arguments.symbols else [image.payload]
+    parts: Sequence[bytes | memoryview] = _with_symbols(image) if arguments.symbols else [image.payload]
     if arguments.output is None or arguments.output == "-":
         for part in parts:
             sys.stdout.buffer.write(part)
@@ -68,16 +66,15 @@ def _check_output(arguments: argparse.Namespace) -> None:
             raise UsageError(f"kplug extract: {output}: that is the image itself")
 
 
-def _with_symbols(image: BootImage) -> Sequence[bytes | bytearray]:
-    from kplug.image.kallsyms import find_symbols
+def _with_symbols(image: BootImage) -> Sequence[bytes | memoryview]:
     from kplug.image.symbols_elf import elf_with_symbols
 
     with Progress("reading kallsyms") as progress:
         progress.update()
-        return elf_with_symbols(image, find_symbols(image.payload, name=image.path))
+        return elf_with_symbols(image)
 
 
-def _write(path: str, parts: Sequence[bytes | bytearray]) -> None:
+def _write(path: str, parts: Sequence[bytes | memoryview]) -> None:
     """Write the file whole, or leave what is there."""
     try:
         path = os.path.realpath(path)

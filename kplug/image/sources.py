@@ -56,7 +56,11 @@ def open_vmlinuz(path: str, progress: ProgressCallback | None = None) -> KernelI
     """
     from kplug.image.boot_image import open_boot_image
 
-    boot = open_boot_image(path, progress)
+    return kernel_in(open_boot_image(path, progress))
+
+
+def kernel_in(boot: BootImage) -> KernelImage:
+    """As `open_vmlinuz`, of a boot image that is open."""
     image = _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
     image.on_disk = False
     return image

@@ -16,6 +16,7 @@ import drgn
 from kplug.errors import TargetError
 from kplug.image.elf import ElfFile
 from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf_writer import SHT_NOBITS, SHT_PROGBITS, relocatable
 from kplug.image.symbol_table import STT_FUNC, STT_OBJECT, SymbolTable
 from kplug.placement import PERCPU_SECTION
 from kplug.runtime.kernel import Kernel, reading
@@ -28,10 +29,6 @@ MAX_NAMES_BYTES = 1 << 26
 _MAX_NAME_BYTES = 4096
 
 _SYMBOL = struct.Struct("<IBBHQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_MACHINE_NUMBERS = {"x86_64": 62, "aarch64": 183, "riscv": 243}
-_PROGBITS, _SYMTAB, _STRTAB, _NOBITS = 1, 2, 3, 8
 _SHN_LORESERVE = 0xFF00
 # Stands for a section's name that could not be read.
 NAMELESS = "(name not in memory)"
@@ -42,10 +39,10 @@ _SMALLEST_LETTER = 0x3F
 # The letters that the kernel keeps for symbols (elf_type() in kernel/module/kallsyms.c), and what each says of the
 # section. Weak symbols and those of the per-CPU section have others.
 _LETTERS = {
-    "t": (_PROGBITS, SHF_ALLOC | SHF_EXECINSTR),
-    "r": (_PROGBITS, SHF_ALLOC),
-    "d": (_PROGBITS, SHF_ALLOC | SHF_WRITE),
-    "b": (_NOBITS, SHF_ALLOC | SHF_WRITE),
+    "t": (SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR),
+    "r": (SHT_PROGBITS, SHF_ALLOC),
+    "d": (SHT_PROGBITS, SHF_ALLOC | SHF_WRITE),
+    "b": (SHT_NOBITS, SHF_ALLOC | SHF_WRITE),
 }
 
 
@@ -208,7 +205,7 @@ def memory_elf(
         (entry.name, entry.info, homes[entry.section] + 1, entry.value - starts[homes[entry.section]], entry.size)
         for entry in kallsyms.entries
     ]
-    data = _relocatable(kernel.machine, headers, symbols)
+    data = relocatable(kernel.machine, headers, symbols)
     bases = dict(enumerate(starts, 1))
     return ElfFile(f"module {module.name}'s kallsyms in memory", io.BytesIO(data)), bases
 
@@ -258,69 +255,6 @@ def _nature(name: str, part: MemoryRange, letter: str) -> tuple[int, int]:
     if part.type.endswith(RODATA):
         return _LETTERS["r"]
     return _LETTERS["b" if name == ".bss" or name.startswith(".bss.") else "d"]
-
-
-def _relocatable(
-    machine: str, headers: Sequence[tuple[str, int, int, int]], symbols: Sequence[tuple[bytes, int, int, int, int]]
-) -> bytes:
-    """The bytes of a relocatable ELF file.
-
-    `headers` are name, type, flags and size of sections that have no bytes in the file; `symbols` are name, st_info,
-    section index, value and size.
-    """
-    strings, names = _StringTable(), _StringTable()
-    table = bytearray(_SYMBOL.size)
-    for name, info, section, value, size in symbols:
-        table += _SYMBOL.pack(strings.add(name), info, 0, section, value & (1 << 64) - 1, size)
-    file_size = 1 << 62  # nothing of these sections can be read from the file
-    entries = [(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]
-    for text, kind, flags, size in headers:
-        entries.append(
-            (names.add(text.encode("utf-8", "surrogateescape")), kind, flags, 0, file_size, size, 0, 0, 1, 0)
-        )
-    offset, count = _HEADER.size, len(entries)
-    entries.append(
-        (names.add(b".symtab"), _SYMTAB, 0, 0, offset, len(table), count + 1, 0, 8, _SYMBOL.size)
-    )  # fmt: skip
-    offset += len(table)
-    entries.append((names.add(b".strtab"), _STRTAB, 0, 0, offset, len(strings.data), 0, 0, 1, 0))
-    offset += len(strings.data)
-    own = names.add(b".shstrtab")
-    entries.append((own, _STRTAB, 0, 0, offset, len(names.data), 0, 0, 1, 0))
-    offset += len(names.data)
-    header = _HEADER.pack(
-        b"\x7fELF\x02\x01\x01" + bytes(9),
-        1,  # ET_REL
-        _MACHINE_NUMBERS.get(machine, 0),
-        1,
-        0,
-        0,
-        offset,
-        0,
-        _HEADER.size,
-        0,
-        0,
-        _SECTION.size,
-        len(entries),
-        len(entries) - 1,
-    )
-    return b"".join((header, table, strings.data, names.data, *(_SECTION.pack(*entry) for entry in entries)))
-
-
-class _StringTable:
-    """Strings laid one after the other, each once."""
-
-    def __init__(self) -> None:
-        self.data = bytearray(b"\0")
-        self._offsets: dict[bytes, int] = {}
-
-    def add(self, text: bytes) -> int:
-        """The offset of a string in the table."""
-        offset = self._offsets.get(text)
-        if offset is None:
-            offset = self._offsets[text] = len(self.data)
-            self.data += text + b"\0"
-        return offset
 
 
 def section_bases(elf: ElfFile, module: Module, kallsyms: Kallsyms) -> Mapping[int, int]:
