@@ -11,6 +11,7 @@ from kplug.image.kallsyms_finder import Read, find_tables, locate, percpu_split,
 from kplug.image.kallsyms_tables import (
     MAX_NAMES_BYTES,
     NAMES_PER_MARKER,
+    Bytes,
     Encoding,
     KallsymsNotFoundError,
     KallsymsTables,
@@ -24,7 +25,7 @@ _BYTES_AT_ONCE = 1 << 18
 _NAME, _NOTHING = 256, 257
 
 
-def decode(data: bytes, tables: KallsymsTables, *, name: str = "the image") -> SymbolList:
+def decode(data: Bytes, tables: KallsymsTables, *, name: str = "the image") -> SymbolList:
     """The symbols, in the order of the tables (sorted by address).
 
     Addresses are link addresses, or runtime ones in memory, or counted from the start of the image where
@@ -41,7 +42,7 @@ def decode_with(read: Read, tables: KallsymsTables, *, name: str = "the image") 
     if short:
         raise KallsymsNotFoundError(f"{name}: the kallsyms tables are cut off")
     strings, offsets, letters = _names(names, tables, name)
-    return SymbolList(strings, offsets, _addresses(addresses, tables), letters, tables.description)
+    return SymbolList(strings, offsets, _addresses(addresses, tables), letters, tables.describe(name))
 
 
 def _names(data: bytes, tables: KallsymsTables, name: str) -> tuple[bytes, array[int], bytes]:

@@ -20,6 +20,7 @@ from kplug.image.kallsyms_tables import (
     MAX_PADDING,
     MAX_SYMBOLS,
     NAMES_PER_MARKER,
+    Bytes,
     Encoding,
     KallsymsNotFoundError,
     KallsymsTables,
@@ -38,7 +39,10 @@ _MAX_NAME_BYTES = MAX_NAME_CODES + 2
 # KSYM_NAME_LEN: what the names after the last marker can take.
 _USUAL_NAME_BYTES = 514
 # How far before the token table the markers may begin: next to it, or with the sequence numbers between (6.2, 6.3).
-_MARKER_WINDOWS = (1 << 16, 1 << 20, 1 << 22, 4 * MAX_SYMBOLS)
+_MARKER_WINDOWS = (1 << 16, 1 << 20, 4 * MAX_SYMBOLS)
+# Of real ones, the first that have all these forms are it; what needs more has been made to.
+_MAX_TOKEN_TABLES = 8
+_MAX_TRIES = 1 << 12
 _ZEROS = re.compile(rb"\0{4,}")
 # The types of relocations that say "the load address and this" for a word, in 64-bit ELF: R_AARCH64_RELATIVE, and
 # R_RISCV_RELATIVE and R_LARCH_RELATIVE (psABIs).
@@ -47,9 +51,9 @@ _RELOCATION_BYTES = 24
 
 
 def find_tables(
-    data: bytes, *, start: int = 0, name: str = "the image", address_of: AddressOf | None = None
+    data: Bytes, *, start: int = 0, name: str = "the image", address_of: AddressOf | None = None
 ) -> KallsymsTables:
-    """The kallsyms tables in the bytes of a kernel image: an ELF file, a flat Image, or memory.
+    """The kallsyms tables in the bytes of a kernel image: an ELF file, a flat Image, or its memory.
 
     `start` is where the search begins; positions are offsets in `data` all the same. `address_of` gives the link
     address of a position (None where it has none); without it PC-relative addresses count from the start of `data`.
@@ -59,23 +63,38 @@ def find_tables(
     def read(position: int, size: int) -> bytes:
         return bytes(data[max(position, 0) : max(position + size, 0)])
 
-    view = data if isinstance(data, bytes) or not start else bytes(data)
+    tables = choose(token_tables(data, 0, start), read, name, address_of)
+    return tables if tables.relative_base != 0 else _with_relocated_base(tables, data, address_of)
+
+
+def choose(
+    token_tables: Iterator[TokenTable], read: Read, name: str, address_of: AddressOf | None = None, first: bool = False
+) -> KallsymsTables:
+    """The tables that belong to one of the token tables, and (but for the `first`) to no other.
+
+    KallsymsNotFoundError says what is missing.
+    """
     found: KallsymsTables | None = None
     why = "no table of tokens (built without CONFIG_KALLSYMS, or still compressed)"
-    for token_table in token_tables(bytes(view[start:]) if start else view, start):
-        try:
-            tables = locate(token_table, read, address_of)
-        except KallsymsNotFoundError as error:
-            why = str(error)
-            continue
-        if found is not None:
-            places = f"{found.token_table.start:#x} and {tables.token_table.start:#x}"
-            raise KallsymsNotFoundError(f"{name}: several kernels' kallsyms tables, with tokens at {places}")
-        found = tables
+    try:
+        for number, token_table in enumerate(token_tables):
+            if number >= _MAX_TOKEN_TABLES:
+                raise KallsymsNotFoundError(f"over {_MAX_TOKEN_TABLES} tables of tokens")
+            try:
+                tables = locate(token_table, read, address_of)
+            except KallsymsNotFoundError as error:
+                why = str(error)
+                continue
+            if found is not None:
+                places = f"{found.token_table.start:#x} and {tables.token_table.start:#x}"
+                raise KallsymsNotFoundError(f"several kernels' tables, with tokens at {places}")
+            found = tables
+            if first:
+                break
+    except KallsymsNotFoundError as error:
+        why, found = str(error), None
     if found is None:
-        raise KallsymsNotFoundError(f"{name}: no kallsyms tables found: {why}")
-    if found.relative_base == 0:
-        return _with_relocated_base(found, data, address_of)
+        raise KallsymsNotFoundError(f"{name}: no kallsyms found: {why}")
     return found
 
 
@@ -83,9 +102,15 @@ def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = N
     """The tables that belong to a token table; KallsymsNotFoundError says what does not fit."""
     where = f"the table of tokens at {token_table.start:#x}"
     stage = f"{where} has no markers before it"
+    tries = 0
     for markers in _marker_tables(token_table, read):
         stage = f"{where} has no names that its markers fit"
         for names in _name_tables(markers, token_table, read):
+            tries += 1
+            if tries > _MAX_TRIES:
+                raise KallsymsNotFoundError(f"{where} has too much around it that could be names")
+            if names is None:
+                continue
             stage = f"{where} has no addresses that are sorted"
             for tables in _address_tables(names, token_table, read):
                 address = tables.addresses if address_of is None else address_of(tables.addresses)
@@ -176,8 +201,8 @@ def _rising_run(data: bytes, start: int, width: int, byte_order: str) -> Sequenc
         size *= 4
 
 
-def _name_tables(markers: _Markers, token_table: TokenTable, read: Read) -> Iterator[_Names]:
-    """What could be names before the markers, by their count: it fits the markers, and their lengths lead to each."""
+def _name_tables(markers: _Markers, token_table: TokenTable, read: Read) -> Iterator[_Names | None]:
+    """What could be names before the markers, by their count; None for each try whose lengths do not fit."""
     order = token_table.byte_order
     length, last = len(markers.values), markers.values[-1]
     if last > MAX_NAMES_BYTES:
@@ -190,8 +215,7 @@ def _name_tables(markers: _Markers, token_table: TokenTable, read: Read) -> Iter
         if least < count <= most:
             for found in _names_after(low + 4 * number, count, markers, order, read):
                 end = _names_end(found.position, count, markers.values, markers.position, read)
-                if end is not None:
-                    yield replace(found, end=end)
+                yield None if end is None else replace(found, end=end)
 
 
 def _names_after(position: int, count: int, markers: _Markers, order: str, read: Read) -> Iterator[_Names]:
@@ -220,13 +244,13 @@ def _names_end(position: int, number: int, markers: Sequence[int], end: int, rea
     return start + size
 
 
-def walk(data: bytes, number: int) -> int | None:
-    """How many bytes so many names take; None if `data` does not have them.
+def walk(data: bytes, number: int, position: int = 0) -> int | None:
+    """Where so many names end that begin at `position`; None if `data` does not have them.
 
     Where names up to 6.0 have one byte of length with bit 7 set (128 codes and more) they are read as if it were two:
     no name has been seen that did not compress to less.
     """
-    position, size = 0, len(data)
+    size = len(data)
     try:
         for _ in repeat(None, number):
             length = data[position]
@@ -256,13 +280,13 @@ def _after_the_tokens(names: _Names, token_table: TokenTable, read: Read) -> Ite
     if _is_sequence(end, number, read):
         # 7.0 does not align to more than 4 bytes, so the count does not tell how wide a word is.
         for encoding, word_size in ((Encoding.PC_RELATIVE, 8), (Encoding.ABSOLUTE, 4)):
-            yield from _checked(names, token_table, read, "after", encoding, start, word_size, None)
+            yield from _if_fitting(names, token_table, read, "after", encoding, start, word_size, None)
     word = names.word_size
     base_position = end + -(end - start) % word
     if _is_sequence(base_position + word, number, read):
         yield from _base_relative(names, token_table, read, "after", start, base_position)
     if word == 8 and _is_sequence(start + 8 * number, number, read):  # up to 6.10
-        yield from _checked(names, token_table, read, "after", Encoding.ABSOLUTE, start, 8, None)
+        yield from _if_fitting(names, token_table, read, "after", Encoding.ABSOLUTE, start, 8, None)
 
 
 def _before_the_count(names: _Names, token_table: TokenTable, read: Read) -> Iterator[KallsymsTables]:
@@ -274,7 +298,7 @@ def _before_the_count(names: _Names, token_table: TokenTable, read: Read) -> Ite
         yield from _base_relative(names, token_table, read, "before", start, base_position)
     start = names.count_position - word * number
     if start >= 0:
-        yield from _checked(names, token_table, read, "before", Encoding.ABSOLUTE, start, word, None)
+        yield from _if_fitting(names, token_table, read, "before", Encoding.ABSOLUTE, start, word, None)
 
 
 def _base_relative(
@@ -285,10 +309,10 @@ def _base_relative(
     if not base:
         return
     for encoding in (Encoding.BASE_RELATIVE, Encoding.BASE_RELATIVE_PERCPU):
-        yield from _checked(names, token_table, read, order, encoding, start, word, base[0])
+        yield from _if_fitting(names, token_table, read, order, encoding, start, word, base[0])
 
 
-def _checked(
+def _if_fitting(
     names: _Names,
     token_table: TokenTable,
     read: Read,
@@ -314,11 +338,11 @@ def _checked(
         relative_base=base,
     )
     data = read(start, tables.address_size * names.number)
-    if len(data) == tables.address_size * names.number and _fit(tables, data):
+    if len(data) == tables.address_size * names.number and fits(tables, data):
         yield tables
 
 
-def _fit(tables: KallsymsTables, data: bytes) -> bool:
+def fits(tables: KallsymsTables, data: bytes) -> bool:
     """Whether the table of addresses can be what `tables` says."""
     encoding, size = tables.encoding, tables.address_size
     signed = encoding in (Encoding.PC_RELATIVE, Encoding.BASE_RELATIVE_PERCPU)
@@ -329,7 +353,12 @@ def _fit(tables: KallsymsTables, data: bytes) -> bool:
         return distances[0] < 0 < distances[-1] and is_sorted(distances)
     if encoding == Encoding.BASE_RELATIVE_PERCPU:
         split = percpu_split(values)
-        return split < len(values) and is_sorted(values[:split]) and is_sorted(values[split:][::-1])
+        return (
+            split < len(values)
+            and values[split] == -1
+            and is_sorted(values[:split])
+            and is_sorted(values[split:][::-1])
+        )
     limit = 1 << 8 * tables.word_size
     if encoding == Encoding.BASE_RELATIVE:
         # The base is the lowest address.
@@ -358,7 +387,7 @@ def _is_sequence(position: int, number: int, read: Read) -> bool:
     return len(numbers) == number and max(numbers) < number
 
 
-def _with_relocated_base(tables: KallsymsTables, data: bytes, address_of: AddressOf | None) -> KallsymsTables:
+def _with_relocated_base(tables: KallsymsTables, data: Bytes, address_of: AddressOf | None) -> KallsymsTables:
     """The tables with the base that a relocation gives, where the word itself is left 0 (arm64, riscv: RELA)."""
     base = None
     if tables.word_size == 8 and tables.byte_order == "little":
@@ -374,28 +403,27 @@ def _base_position(tables: KallsymsTables) -> int:
     return tables.addresses + size + -size % tables.word_size
 
 
-def _relocated_word(data: bytes, position: int, address_of: AddressOf | None) -> int | None:
+def _relocated_word(data: Bytes, position: int, address_of: AddressOf | None) -> int | None:
     """What a RELA relocation puts at a position; None if there is none.
 
     A flat image does not say what address a position has: there the word sought is the start of the image, which is
     the lowest symbol's address as well, so that place and value differ by the position.
     """
+    place = position if address_of is None else address_of(position)
+    if place is None:
+        return None
     for kind in _RELATIVE_RELOCATIONS:
         if address_of is not None:
-            address = address_of(position)
-            if address is None:
-                return None
-            found = bytes(data).find(struct.pack("<QQ", address, kind))
-            if found >= 0 and found + _RELOCATION_BYTES <= len(data):
-                return int(struct.unpack_from("<Q", data, found + 16)[0])
-            continue
-        pattern = (
-            re.escape(struct.pack("<H", position & 0xFFFF)) + rb"[\0-\xff]{6}" + re.escape(struct.pack("<Q", kind))
-        )
-        for match in re.finditer(pattern, data):
-            place, _, value = struct.unpack(
-                "<QQQ", data[match.start() : match.start() + _RELOCATION_BYTES].ljust(24, b"\0")
+            pattern = re.escape(struct.pack("<QQ", place, kind))
+        else:
+            # Images are linked at a multiple of 64 KiB.
+            pattern = (
+                re.escape(struct.pack("<H", place & 0xFFFF)) + rb"[\0-\xff]{6}" + re.escape(struct.pack("<Q", kind))
             )
-            if place - value == position:
-                return int(value)
+        for match in re.finditer(pattern, data):
+            entry = bytes(data[match.start() : match.start() + _RELOCATION_BYTES])
+            if len(entry) == _RELOCATION_BYTES:
+                target, _, value = struct.unpack("<QQQ", entry)
+                if address_of is not None or target - value == position:
+                    return int(value)
     return None
