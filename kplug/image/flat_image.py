@@ -16,8 +16,6 @@ from kplug.image.elf import ElfFile, Note, notes_in
 from kplug.image.symbol_list import SymbolList
 
 _MAX_NOTES = 1 << 20
-_IMAGE_HEADERS = {0x644D5241: "aarch64", 0x05435352: "riscv"}  # "ARM\x64", "RSC\x05" at 0x38
-
 # Where an Image is linked is a multiple of this: KIMAGE_VADDR of arm64 is MODULES_END, KERNEL_LINK_ADDR of riscv
 # 2 GiB below the top (arch/{arm64,riscv}/include/asm).
 _LINK_ALIGNMENT = 1 << 27
@@ -70,4 +68,5 @@ def link_base(data: bytes, memory_size: int) -> int | None:
 
 def moved_to(symbols: SymbolList, base: int) -> SymbolList:
     """The symbols, whose addresses count from the start of the image, at their link addresses."""
-    return replace(symbols, addresses=[address + base for address in symbols.addresses])
+    source = f"{symbols.source}; linked at {base:#x}, as the pointers in the image say"
+    return replace(symbols, addresses=[address + base for address in symbols.addresses], source=source)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kplug.image.elf import ElfFile
 from kplug.image.layout import Section, Segment, section_to_segment_mapping
+from kplug.image.place_letters import place_letter
 from kplug.image.symbol_index import SymbolIndex
 from kplug.image.symbol_table import SymbolTable
 from kplug.linker.regions import RegionTree, build_region_tree
@@ -105,11 +106,13 @@ class KernelImage:
         if self._listed is not None:
             from kplug.image.listed_symbols import ListedSymbolTable
 
-            # The regions are made of the symbols: a class is asked for when a single symbol is.
             assert self.listed is not None
-            held = self.sections or self._extents
-            return ListedSymbolTable(self.elf, held, self.listed, lambda at: self.regions.region_class(at))
-        return SymbolTable(self._symbols_from, self.sections, self.bases)
+            return ListedSymbolTable(self.elf, self.sections or self._extents, self.listed, self._place_letter)
+        return SymbolTable(self._symbols_from, self.sections, self.bases, self._place_letter)
+
+    def _place_letter(self, address: int) -> str | None:
+        """What nm's letter ought to be by region; asked of single symbols, since the regions are made of all of them."""
+        return None if self.is_module else place_letter(self.regions, address)
 
     @property
     def extents(self) -> Sequence[Section]:

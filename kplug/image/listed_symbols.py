@@ -12,16 +12,23 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import repeat
 
-from kplug import model
 from kplug.image.elf import ElfFile
 from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.layout import Section
 from kplug.image.symbol_list import SymbolList
-from kplug.image.symbol_table import SHN_ABS, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, Symbol, SymbolTable
+from kplug.image.symbol_table import (
+    SHN_ABS,
+    STB_GLOBAL,
+    STB_GNU_UNIQUE,
+    STB_LOCAL,
+    STB_WEAK,
+    PlaceLetter,
+    SymbolTable,
+)
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, TABLE_SYMBOLS
 from kplug.linker.regions import may_be_boundary
 from kplug.placement import PERCPU_SECTION
@@ -31,34 +38,30 @@ _BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}
 _INFO_OF_LETTER = bytes(
     (_BINDINGS.get(chr(letter), STB_GLOBAL if chr(letter).isupper() else STB_LOCAL)) << 4 for letter in range(256)
 )
-# The letters that name a place by what is there, and the class of regions for each. A letter that is none of these
-# (weak, indirect, absolute) says nothing that could be wrong.
+# The letters that name a place by what is there. One that is none of these (weak, indirect, absolute) says nothing that
+# could be wrong.
 _PLACE_LETTERS = "tdrb"
-_LETTER_OF_CLASS = {
-    model.RODATA: "r",
-    model.DATA: "d",
-    model.BSS: "b",
-    model.BRK: "b",
-    model.PERCPU_CLASS: "d",
-}
 _ABSOLUTE = b"Aa"
+_PARTS = (
+    ("_stext", "_etext", SHF_EXECINSTR),
+    ("_sinittext", "_einittext", SHF_EXECINSTR),
+    ("__start_rodata", "__end_rodata", 0),
+    ("_sdata", "_edata", SHF_WRITE),
+    ("__bss_start", "__bss_stop", SHF_WRITE),
+)
 
 
 class ListedSymbolTable(SymbolTable):
     """The symbols of a list, as those of the kernel that `elf` is (its headers; it need not have more).
 
-    `sections` are those that are known, none otherwise. `region_class` gives the class of the region at a link address.
+    `sections` are those that are known, none otherwise.
     """
 
     def __init__(
-        self,
-        elf: ElfFile,
-        sections: Sequence[Section],
-        symbols: SymbolList,
-        region_class: Callable[[int], str | None] = lambda address: None,
+        self, elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, place_letter: PlaceLetter | None = None
     ) -> None:
         self._list = symbols
-        self._region_class = region_class
+        self._place_letter = place_letter
         self._prepare(elf, sections)
         self.source = symbols.source
         self.values = list(symbols.addresses)
@@ -92,11 +95,12 @@ class ListedSymbolTable(SymbolTable):
         return tuple(extents)
 
     def _known_parts(self, index: int) -> Iterable[Section]:
-        """The parts of an image whose end no symbol tells (without KALLSYMS_ALL there is only text)."""
-        for start_name, end_name in (("_stext", "_etext"), ("_sinittext", "_einittext")):
+        """The parts of an image whose end no symbol tells: without KALLSYMS_ALL there is only text in kallsyms, and
+        /proc/iomem has the bounds of the others."""
+        for start_name, end_name, flags in _PARTS:
             start, end = self._first(start_name), self._first(end_name)
             if start is not None and end is not None and start[0] < end[0]:
-                yield _extent(index, "", start[0], end[0], SHF_EXECINSTR)
+                yield _extent(index, "", start[0], end[0], flags)
                 index += 1
 
     @cached_property
@@ -111,7 +115,8 @@ class ListedSymbolTable(SymbolTable):
         cuts, owners = [0], [SHN_ABS]
         for section in sorted((s for s in self.sections if s.occupies_addresses), key=lambda s: s.address):
             while cuts and cuts[-1] >= section.address:
-                cuts.pop(), owners.pop()
+                cuts.pop()
+                owners.pop()
             cuts += (section.address, section.end)
             owners += (section.index, SHN_ABS)
         values = self.values
@@ -176,32 +181,20 @@ class ListedSymbolTable(SymbolTable):
         """The letter that the list has for a symbol."""
         return chr(self._list.letters[entry])
 
-    def symbol(self, index: int) -> Symbol:
-        symbol = super().symbol(index)
-        return symbol._replace(letter=self._true_letter(index, symbol.address))
-
-    def _true_letter(self, index: int, address: int) -> str:
-        """The letter of a symbol by the section it lies in, or by its region; the list's own where both agree."""
+    def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         listed = self.listed_letter(index)
-        number = self.section_index(index)
-        if number == SHN_ABS:
+        if section_index == SHN_ABS:
             return listed
-        section = self.sections[number]
-        region_letter = _LETTER_OF_CLASS.get(self._region_class(address) or "")
+        section = self.sections[section_index]
         if listed in "Aa":  # a per-CPU variable
             true = "d"
         elif listed.lower() not in _PLACE_LETTERS:
             return listed
         elif section.name and not (section.executable and section.writable):
-            true = self._words_letter(number)
-        elif listed.lower() == "t" and region_letter is not None:
-            true = region_letter
+            true = letter.lower()
         else:
-            return listed
+            return super()._true_letter(listed, index, section_index)
         return true.upper() if listed.isupper() else true
-
-    def _words_letter(self, section_index: int) -> str:
-        return self._letter(STB_LOCAL << 4, section_index)
 
 
 def _extent(index: int, name: str, start: int, end: int, flags: int) -> Section:

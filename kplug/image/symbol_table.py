@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, compress, islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Optional
 
 from kplug.errors import InputError
 from kplug.image.elf import ElfFile
@@ -56,6 +56,10 @@ _MAX_NAME_BYTES = 4096
 _NAMES_PER_STRING_TABLE = 4
 
 
+# The lower-case letter that a symbol at a link address ought to have, None where nothing tells.
+PlaceLetter = Callable[[int], Optional[str]]
+
+
 class Symbol(NamedTuple):
     """One entry of a symbol table.
 
@@ -85,12 +89,20 @@ class SymbolTable:
     """The symbols of one ELF file.
 
     `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
-    those sections then hold addresses. `sections` are the file's, with `bases` applied.
+    those sections then hold addresses. `sections` are the file's, with `bases` applied. `place_letter` gives the letter
+    that a symbol at a link address ought to have, for sections whose flags do not tell text from data.
 
     Columns, by table entry: `values` (addresses as ints) and `sizes`.
     """
 
-    def __init__(self, elf: ElfFile, sections: Sequence[Section], bases: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        elf: ElfFile,
+        sections: Sequence[Section],
+        bases: Mapping[int, int] | None = None,
+        place_letter: PlaceLetter | None = None,
+    ) -> None:
+        self._place_letter = place_letter
         self._prepare(elf, sections)
         self._load(elf)
         self._places = self._place_mask(bases if elf.relocatable else None)
@@ -125,8 +137,8 @@ class SymbolTable:
         return True
 
     def listed_letter(self, entry: int) -> str:
-        """The letter that the source of the symbols itself has for table entry `entry`."""
-        return self.symbol(entry).letter
+        """The letter that nm prints for table entry `entry`, or the list has from which the symbols are."""
+        return self._letter(self._info[entry], self.section_index(entry))
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
@@ -317,7 +329,20 @@ class SymbolTable:
             kind = _TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
             binding = _BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
             words = self._words[info, section] = kind, binding, self._letter(info, section)
-        return Symbol(self.name(index), self.values[index], self.sizes[index], *words, index, section)
+        kind, binding, letter = words
+        if self._place_letter is not None:
+            letter = self._true_letter(letter, index, section)
+        return Symbol(self.name(index), self.values[index], self.sizes[index], kind, binding, letter, index, section)
+
+    def _true_letter(self, letter: str, index: int, section_index: int) -> str:
+        """The letter by the symbol's region, where it says text because its section has code as well as data."""
+        if letter not in "tT" or section_index >= len(self.sections) or self._place_letter is None:
+            return letter
+        section = self.sections[section_index]
+        if not (section.executable and section.writable):
+            return letter
+        true = self._place_letter(self.values[index]) or letter
+        return true.upper() if letter == "T" else true
 
     def section_index(self, index: int) -> int:
         """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
