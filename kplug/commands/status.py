@@ -49,6 +49,7 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         **session.host_facts,
         **({"target": session.target.description()} if session.target is not None else {}),
         **_crash_facts(session),
+        **_types_facts(session),
         "images": [_image_facts(placed) for placed in session.images.given],
         **_loaded_facts(session),
         "missing": [
@@ -63,6 +64,12 @@ def _crash_facts(session: Session) -> Mapping[str, str]:
     """Who crashed and why, where the target is one that can tell."""
     told: Callable[[], Mapping[str, str]] | None = getattr(session.target, "crash_facts", None)
     return told() if told is not None else {}
+
+
+def _types_facts(session: Session) -> Mapping[str, str]:
+    """Where the types come from by which memory is read, where there is memory."""
+    told: Callable[[], str] | None = getattr(session.target, "types_source", None)
+    return {"types": told()} if told is not None else {}
 
 
 def _loaded_facts(session: Session) -> dict[str, Any]:

@@ -61,7 +61,7 @@ _SIGNED, _CHAR, _BOOL = 1, 2, 4
 
 
 class BtfType(NamedTuple):
-    """One type. `kind` is one of the constants above, `count` that of its members, enumerators, or parameters.
+    """One type. `kind` is one of the constants above, `vlen` the count of its members, enumerators, or parameters.
 
     `name` is empty for one without; `flag` is kind_flag, whose meaning the kind decides; `number` is the third word: a
     size in bytes, or the number of another type.
@@ -70,7 +70,7 @@ class BtfType(NamedTuple):
     id: int
     kind: int
     name: str
-    count: int
+    vlen: int
     flag: bool
     number: int
 
@@ -203,7 +203,7 @@ class Btf:
             raise InputError(f"{self.where}: type {entry.id} of the BTF is a {KIND_NAMES[entry.kind]}")
         start = self._start(entry.id) + 3
         return self._words[
-            start : start + _FIXED_WORDS.get(entry.kind, 0) + _WORDS_EACH.get(entry.kind, 0) * entry.count
+            start : start + _FIXED_WORDS.get(entry.kind, 0) + _WORDS_EACH.get(entry.kind, 0) * entry.vlen
         ]
 
     def string(self, offset: int) -> str:

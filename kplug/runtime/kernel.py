@@ -21,6 +21,7 @@ from kplug.space.layout import AddressSpace, Facts, address_space
 if TYPE_CHECKING:
     from kplug.runtime.debug_files import DebugFiles
     from kplug.runtime.modules import Modules
+    from kplug.runtime.without_dwarf import WithoutDwarf
 
 T = TypeVar("T")
 
@@ -103,10 +104,11 @@ def _read_error(error: Exception, what: str) -> Exception:
 class Kernel:
     """The Program, the vmlinux in its place where there is one, and what was read, as long as it holds.
 
-    `image` is None without a vmlinux; then only what needs no symbols and types can be asked. `has_types` says whether
-    drgn has the kernel's DWARF. `vmcoreinfo` is what the kernel told of itself, empty where nothing is known of it.
-    `module_directories` are folders that the user says have the modules' debug files. `left_out` says of a physical
-    address that it reads as zeros only because the dump has nothing there: it was excluded, or a page of zeros.
+    `image` is None where there is neither a vmlinux nor kallsyms; then only what needs no symbols and types can be
+    asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
+    of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
+    debug files. `left_out` says of a physical address that it reads as zeros only because the dump has nothing there:
+    it was excluded, or a page of zeros.
     """
 
     def __init__(
@@ -125,6 +127,8 @@ class Kernel:
         self.live = live
         self.left_out = left_out
         self._remembered: dict[object, Any] = {}
+        #: What tells drgn of symbols and types where it has no debug information; None where it has.
+        self.without_dwarf: WithoutDwarf | None = None
         self._generation = 0
         self._addresses: dict[str, int | None] = {}  # of symbols: where the image is does not change
         self._module_directories = tuple(module_directories)
@@ -225,9 +229,20 @@ class Kernel:
         return self.remembered("has_types", self._find_types)
 
     def _find_types(self) -> bool:
+        if self.without_dwarf is not None:
+            return self.without_dwarf.types is not None
         try:
             # The first question about a type makes drgn index all of the DWARF.
             waiting("reading the kernel's debug information", lambda: self.prog.type("struct page"))
         except LookupError:
             return False
         return True
+
+    @property
+    def types_source(self) -> str:
+        """Where the kernel's types are from, or why there are none, for the user."""
+        if self.has_types:
+            found = self.without_dwarf.types_source if self.without_dwarf is not None else None
+            return found or "DWARF"
+        why = self.without_dwarf.problem if self.without_dwarf is not None else None
+        return f"none: {why or 'neither DWARF nor BTF is there'}"

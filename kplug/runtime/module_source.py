@@ -55,7 +55,7 @@ class RuntimeModules:
 
     def _list(self) -> Modules:
         if not self._kernel.has_types:
-            raise TargetError("the module list cannot be read: it takes a vmlinux with debug information (DWARF)")
+            raise TargetError("the module list cannot be read: it takes the kernel's types (DWARF or BTF)")
         return self._kernel.modules
 
     def _placed(self, module: Module) -> PlacedModule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,12 +15,15 @@ from kplug.errors import InputError, MismatchError, TargetError
 from kplug.image.elf import open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_vmlinux
+from kplug.image.sources import Joined, checked, compare, symbols_of
+from kplug.image.sources import open_kernel as open_image
 from kplug.memory import UnmappedError
 from kplug.progress import waiting
 from kplug.runtime import dump_header, note_search
 from kplug.runtime.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 from kplug.runtime.dump_header import DumpHeader, read_header
 from kplug.runtime.guest import Guest, ask, connection_for_drgn
+from kplug.runtime.memory_image import image_from_memory, symbols_in_memory
 from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.slide import Checker
 
@@ -41,6 +44,8 @@ PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
 # Makes drgn look through the page tables itself, where libkdumpfile would.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
 _PAGE_BYTES = 4096
+# A list of symbols is believed to be of a kernel if so many that VMCOREINFO tells are where it says: kernels tell 15.
+_LEAST_SYMBOLS = 6
 # drgn says it of every flattened file; reading one is as fast as reading another once it is open.
 _NOISE = ("makedumpfile flattened format",)
 
@@ -51,7 +56,8 @@ class Request:
 
     `core` is a vmcore (or /proc/kcore), `qemu` a QMP socket; with neither it is the running kernel. `symbols` are files
     with debug information (vmlinux first, if one is given), `module_directories` folders that hold modules', and
-    `vmcoreinfo` a file with the text of VMCOREINFO.
+    `vmcoreinfo` a file with the text of VMCOREINFO. `joined` is what the user has in place of a vmlinux, or besides it:
+    the kernel out of a vmlinuz, or one whose symbols are those of a System.map.
     """
 
     core: str | None = None
@@ -59,13 +65,15 @@ class Request:
     symbols: tuple[str, ...] = ()
     module_directories: tuple[str, ...] = ()
     vmcoreinfo: str | None = None
+    joined: Joined | None = None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, `image` what is in it; None if there
-    is none.
+    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, `image` what is in it, or what was
+    made of the kallsyms in memory; None if there is none.
 
+    `has_dwarf` says whether drgn has its debug information, `disputed` what another source says of single symbols.
     `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
     and where it was found; `warnings` go with every answer. `header` is that of a vmcore, `cpus` has registers of the
     CPUs that drgn does not give.
@@ -83,6 +91,8 @@ class Opened:
     image: KernelImage | None = None
     header: DumpHeader | None = None
     cpus: CpuRegisters | None = None
+    has_dwarf: bool = True
+    disputed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,7 +111,9 @@ class _Target:
 def open_kernel(request: Request) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if that cannot be."""
     given = _given_vmcoreinfo(request.vmcoreinfo)
-    image = open_vmlinux(request.symbols[0]) if request.symbols else None
+    image = open_image(request.symbols[0]) if request.symbols else None
+    if request.joined is not None:
+        image = request.joined.image
     with heard() as messages, switched(PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
         if request.core is not None:
             target = _open_core(request.core, given, image)
@@ -112,13 +124,15 @@ def open_kernel(request: Request) -> Opened:
         prog = target.prog
         info = VmcoreInfo(prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
         _set_directories(prog, request.module_directories)
-        image = _load_vmlinux(target, info, image)
+        if request.joined is not None:
+            target.how.extend(request.joined.used)
+        image, has_dwarf = _load_vmlinux(target, info, image)
     warnings = (*target.warnings, *(f"drgn: {message}" for message in messages))
     return Opened(
         prog,
         target.description,
         bool(prog.flags & drgn.ProgramFlags.IS_LIVE),
-        image.path if image is not None else None,
+        image.path if image is not None and image.on_disk else None,
         info,
         tuple(target.how),
         warnings,
@@ -127,6 +141,8 @@ def open_kernel(request: Request) -> Opened:
         header=target.header,
         cpus=target.cpus
         or (NoteRegisters(target.header.path, target.header.machine) if target.header is not None else None),
+        has_dwarf=has_dwarf,
+        disputed=request.joined.disputed if request.joined is not None else {},
     )
 
 
@@ -361,8 +377,10 @@ def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
 # -- debug information -------------------------------------------------------------------------------------------------
 
 
-def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) -> KernelImage | None:
-    """Give drgn the vmlinux: the one that was given, if it is right, or the one that drgn finds."""
+def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) -> tuple[KernelImage | None, bool]:
+    """Give drgn the vmlinux: the one that was given, if it is right, or the one that drgn finds. Without any, the image
+    is made of the kallsyms in memory. Returns it, and whether drgn has the kernel's DWARF.
+    """
     prog = target.prog
     # The first of a kernel's modules is the kernel; the others are not read before somebody wants them.
     main = next(iter(prog.loaded_modules()))[0]
@@ -370,11 +388,11 @@ def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) 
         _check(target, info, image, main.build_id.hex() if main.build_id else None)
         if not main.build_id and image.build_id:
             main.build_id = bytes.fromhex(image.build_id)
-        try_file(main, image.path)
-        if main.wants_debug_file():
-            separate = image.symbols_path
-            if separate != image.path:
-                try_file(main, separate)
+        # A System.map is no file of drgn's, nor is a boot image: there is no DWARF in either.
+        paths = (image.path, image.symbols_path) if image.on_disk and image.elf.sections else ()
+        for path in dict.fromkeys(paths):
+            if path == image.path or main.wants_debug_file():
+                try_file(main, path)
     if main.wants_debug_file():
         # By build ID, beside the installed kernels, and from debuginfod, which may take its time.
         try:
@@ -383,13 +401,26 @@ def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) 
             pass
         except Exception as error:
             target.warnings.append(f"looking for the kernel's debug information: {_words(error)}")
-    if image is None:
-        path = main.debug_file_path or main.loaded_file_path
-        if path is not None:
-            return open_vmlinux(path)
-        wanted = f" (build ID {info.build_id})" if info.build_id else ""
-        target.warnings.append(f"no vmlinux found for {info.release}{wanted}: give one with -s FILE")
-    return image
+    has_dwarf = not main.wants_debug_file()
+    if image is not None:
+        return image, has_dwarf
+    found = main.debug_file_path or main.loaded_file_path
+    if found is not None:
+        return open_vmlinux(found), has_dwarf
+    return _image_from_memory(target, info), has_dwarf
+
+
+def _image_from_memory(target: _Target, info: VmcoreInfo) -> KernelImage | None:
+    """What stands for the vmlinux that was not found; None, and a warning, where memory does not tell its symbols."""
+    platform, image = target.prog.platform, None
+    if platform is not None:
+        image = image_from_memory(_reader(target.prog), info, platform.arch.name.lower(), target.name)
+    if image is not None:
+        target.how.append(f"no vmlinux: symbols from {image.symbols.source}")
+        return image
+    wanted = f" (build ID {info.build_id})" if info.build_id else ""
+    target.warnings.append(f"no vmlinux found for {info.release}{wanted}: give one with -s FILE")
+    return None
 
 
 def try_file(main: drgn.Module, path: str) -> None:
@@ -416,6 +447,8 @@ def _check(target: _Target, info: VmcoreInfo, image: KernelImage, build_id: str 
         if build_id is None:
             raise  # it has what memory says
     except InputError:
+        if image.listed is not None and _symbols_agree(target, info, image):
+            return
         if build_id is None and image.release in (None, info.release):
             target.warnings.append(
                 f"{image.path}: has neither linux_banner nor a build ID: not checked to be the right one"
@@ -438,6 +471,24 @@ def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -
             return False
         return True
     return False
+
+
+def _symbols_agree(target: _Target, info: VmcoreInfo, image: KernelImage) -> bool:
+    """Whether a list of symbols, which has neither build ID nor banner, is of the target's kernel: by the kallsyms in
+    its memory, or else by the addresses that VMCOREINFO tells.
+    """
+    memory = symbols_in_memory(_reader(target.prog), info)
+    if memory is not None:
+        found = checked(compare(symbols_of(image), memory), image.path, target.name)
+        return found.slide == slide_of(info, image) & (1 << 64) - 1
+    slide, told = slide_of(info, image), 0
+    for name, address in info.symbols.items():
+        symbols = image.symbols.exact(name)
+        if len(symbols) == 1:
+            if symbols[0].address + slide & (1 << 64) - 1 != address:
+                return False
+            told += 1
+    return told >= _LEAST_SYMBOLS
 
 
 def _kernel_words(release: str | None, build_id: str | None) -> str:

@@ -44,6 +44,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
     kernel = kernel_of(opened)
     target = DrgnTarget(kernel, opened.description, opened.cpus)
+    target.core_path = opened.header.path if opened.header is not None else None
     user = UserSpace(kernel, target.selection)
     asked = locators(kernel, user)
     missing: Sequence[str] = ()
@@ -71,7 +72,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
 
 def kernel_of(opened: Opened) -> Kernel:
     """What the locators share, of a kernel that is open."""
-    return Kernel(
+    kernel = Kernel(
         opened.prog,
         _placed_vmlinux(opened),
         live=opened.live,
@@ -79,6 +80,12 @@ def kernel_of(opened: Opened) -> Kernel:
         module_directories=opened.module_directories,
         left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
     )
+    if not opened.has_dwarf:
+        from kplug.runtime.without_dwarf import WithoutDwarf  # most kernels that are opened have debug information
+
+        kernel.without_dwarf = WithoutDwarf(kernel)
+        kernel.without_dwarf.register()
+    return kernel
 
 
 def locators(kernel: Kernel, user: UserSpace | None = None) -> Sequence[Locator]:
@@ -109,8 +116,12 @@ def _placement(info: VmcoreInfo) -> Placement | None:
 
 
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
-    if opened.vmlinux is None:
+    image, info = opened.image, opened.vmcoreinfo
+    if image is None and opened.vmlinux is not None:
+        image = open_vmlinux(opened.vmlinux)
+    if image is None:
         return None
-    image, info = opened.image or open_vmlinux(opened.vmlinux), opened.vmcoreinfo
     source = _KERNEL_OFFSET if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
-    return PlacedImage(image, slid(image.extents, slide_of(info, image), source))
+    placed = PlacedImage(image, slid(image.extents, slide_of(info, image), source))
+    placed.disputed = opened.disputed
+    return placed

@@ -50,6 +50,10 @@ class DrgnTarget:
     def read(self, address: int, size: int) -> bytes:
         return self.kernel.read(address, size)
 
+    def types_source(self) -> str:
+        """Where the kernel's types are from, or why there are none."""
+        return self.kernel.types_source
+
     def crash_facts(self) -> Mapping[str, str]:
         """Which task crashed, and what the kernel said of it; nothing of a kernel that did not, or has no types."""
         if self.kernel.live or not self.kernel.has_types:

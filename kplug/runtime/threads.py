@@ -104,7 +104,7 @@ class Selection:
             if thread.tid == tid:
                 return self._select(thread)
         if not self._kernel.has_types:
-            raise TargetError(f"task {tid}: tasks are found by the kernel's types, and there is no DWARF with them")
+            raise TargetError(f"task {tid}: tasks are found by the kernel's types, and neither DWARF nor BTF is there")
         with reading(f"task {tid}"):
             task = find_task(self._kernel.prog, tid)
             if not task:
@@ -182,7 +182,7 @@ class Selection:
         threads = tuple(Thread(-1, "", cpu, False, None) for cpu in cpus)
         if not threads:
             raise TargetError(
-                "tasks and their registers are found by the kernel's types, and there is no DWARF with them"
+                "tasks and their registers are found by the kernel's types, and neither DWARF nor BTF is there"
             )
         return threads
 
