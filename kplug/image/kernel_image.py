@@ -111,7 +111,7 @@ class KernelImage:
         return SymbolTable(self._symbols_from, self.sections, self.bases, self._place_letter)
 
     def _place_letter(self, address: int) -> str | None:
-        """What nm's letter ought to be by region; asked of single symbols, since the regions are made of all of them."""
+        """What nm's letter ought to be by region. Asked of single symbols only: the regions are made of all of them."""
         return None if self.is_module else place_letter(self.regions, address)
 
     @property

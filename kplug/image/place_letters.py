@@ -1,7 +1,7 @@
 """What nm's letter of a symbol ought to be by the region that it lies in.
 
-nm tells text from data by the flags of the section. Since the code of relocate_kernel lies in .data (6.14), that section
-of x86_64 is executable, and nm, System.map and kallsyms call all that is in it text.
+nm tells text from data by the flags of the section. Since the code of relocate_kernel lies in .data (cb33ff9e063c,
+6.14), that section of x86_64 is executable, and nm, System.map and kallsyms call all that is in it text.
 """
 
 from __future__ import annotations
