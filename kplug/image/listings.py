@@ -12,7 +12,7 @@ import re
 import sys
 from array import array
 from binascii import unhexlify
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
@@ -33,6 +33,7 @@ _OWNER = re.compile(rb"[ \t]\[")
 _HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
 _ZERO = re.compile(rb"0{8,16}\s")
 _NOT_ZERO = re.compile(rb"^0*[1-9a-fA-F]", re.MULTILINE)
+_START = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}) [!-~]")
 _LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*")
 # scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
 # ones, but those of kallsyms are x86's per-CPU variables.
@@ -93,6 +94,27 @@ class KallsymsListing:
             return True
         return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
 
+    def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
+        """The same with more symbols of the kernel (address, letter, name), each in its place by address."""
+        data, digits = self._data[: self._end], self._data.find(b" ")
+        for address, letter, name in added:
+            line = f"{address:0{digits}x} {letter} {name}\n".encode()
+            position = _place(data, line[:digits])
+            data = data[:position] + line + data[position:]
+        return KallsymsListing(data + self._data[self._end :], self.path)
+
+    def address(self, name: str) -> int | None:
+        """The address of the kernel's symbol of that name, or None; without a look at the others."""
+        ending = b" " + name.encode("utf-8", "surrogateescape") + b"\n"
+        position = self._data.find(ending, 0, self._end)
+        line = self._data[self._data.rfind(b"\n", 0, max(position, 0)) + 1 : position]
+        return int(line[:-2], 16) if position >= 0 and _START.fullmatch(line) else None
+
+    def has_owned(self, name: str) -> bool:
+        """Whether a module, or generated code, has a symbol of that name: a quick look before `modules`."""
+        encoded = b" " + name.encode("utf-8", "surrogateescape")
+        return self._data.find(encoded + b"\t", self._end) >= 0 or self._data.find(encoded + b" ", self._end) >= 0
+
     @cached_property
     def kernel(self) -> SymbolList:
         """The kernel's own symbols."""
@@ -121,6 +143,19 @@ class KallsymsListing:
     def _refuse_hidden(self) -> None:
         if self.hidden:
             raise InputError(f"{self.path}: {hidden_words()}")
+
+
+def _place(data: bytes, address: bytes) -> int:
+    """Where the first line with an address above that one begins in the lines of `data`, which are sorted."""
+    low, high = 0, len(data)
+    while low < high:
+        middle = data.rfind(b"\n", 0, (low + high) // 2) + 1
+        middle = max(middle, low)
+        if data[middle : middle + len(address)] <= address:
+            low = data.find(b"\n", middle) + 1 or len(data)
+        else:
+            high = middle
+    return low
 
 
 def hidden_words() -> str:

@@ -22,12 +22,12 @@ _VMLINUX_PLACES = (
 
 def running_vmlinux() -> str | None:
     """The path of the running kernel's vmlinux, where one is installed."""
-    release = os.uname().release
-    return next((path for path in _vmlinux_paths(release) if os.path.isfile(path)), None)
+    return next((path for path in vmlinux_places(os.uname().release) if os.path.isfile(path)), None)
 
 
-def _vmlinux_paths(release: str) -> Iterator[str]:
-    return (place.format(release=release) for place in _VMLINUX_PLACES)
+def vmlinux_places(release: str, root: str = "/") -> Iterator[str]:
+    """Where the vmlinux of that release may be, the best place first."""
+    return (root.rstrip("/") + place.format(release=release) for place in _VMLINUX_PLACES)
 
 
 def running_build_id(root: str = "/") -> str | None:

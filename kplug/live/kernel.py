@@ -1,0 +1,257 @@
+"""The running kernel as an image in its place, made of the best that the machine has; and what was used for it.
+
+A file is believed to be the running kernel's if its build ID is, or if the addresses in /proc/kallsyms fit it. The
+release in its name alone is no proof, and where there is no other it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from kplug.errors import InputError
+from kplug.image.images import Images
+from kplug.image.kernel_image import KernelImage
+from kplug.image.listings import KallsymsListing, hidden_words
+from kplug.image.placed import PlacedImage
+from kplug.live import running_slide
+from kplug.live.machine import Machine
+from kplug.placement import Placement, as_it_runs, as_linked, slid
+
+_RUNNING = "running kernel, /proc/kallsyms"
+
+
+class Bounds(NamedTuple):
+    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has."""
+
+    resource: str
+    start: str
+    end: str
+
+
+# setup_arch() in arch/x86/kernel/setup.c, setup_machine_fdt()'s caller and request_standard_resources() in
+# arch/arm64/kernel/setup.c (6.1 to 7.x).
+_BOUNDS: Mapping[str, tuple[Bounds, ...]] = {
+    "x86_64": (
+        Bounds("Kernel code", "_text", "_etext"),
+        Bounds("Kernel rodata", "__start_rodata", "__end_rodata"),
+        Bounds("Kernel data", "_sdata", "_edata"),
+        Bounds("Kernel bss", "__bss_start", "__bss_stop"),
+    ),
+    "aarch64": (
+        Bounds("Kernel code", "_stext", "__init_begin"),
+        Bounds("Kernel data", "_sdata", "_end"),
+    ),
+}
+_LETTERS = {"_etext": "T", "_edata": "D", "_sdata": "D", "__bss_start": "B", "__bss_stop": "B", "_end": "B"}
+
+
+@dataclass
+class LiveKernel:
+    """The running kernel: its image in its place, None where there is nothing to make one of, and the loaded modules.
+
+    `used` says in a line each what was taken from where, `unused` why something was not; `warnings` are what goes with
+    every answer.
+    """
+
+    main: PlacedImage | None
+    images: Images
+    used: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def open_live(machine: Machine) -> LiveKernel:
+    """The kernel that runs on the machine. Raises nothing: what is broken is passed over, and said."""
+    found = LiveKernel(None, Images())
+    for way in (_from_vmlinux, _from_boot_image, _from_system_map, _from_kallsyms):
+        try:
+            found.main = way(machine, found)
+        except InputError as error:
+            found.unused.append(str(error))
+        if found.main is not None:
+            break
+    from kplug.live.modules import LiveImages
+
+    found.images = LiveImages(machine, found.main)
+    return found
+
+
+def shown_listing(machine: Machine) -> KallsymsListing | None:
+    """/proc/kallsyms, if it is there and tells addresses."""
+    listing = machine.kallsyms
+    return listing if listing is not None and not listing.hidden else None
+
+
+def why_hidden(machine: Machine) -> str:
+    """Why /proc/kallsyms tells no address."""
+    if machine.kallsyms is None:
+        return f"{machine.path('/proc/kallsyms')} is not there, or cannot be read"
+    return f"{machine.path('/proc/kallsyms')}: {hidden_words()}"
+
+
+# -- a vmlinux ---------------------------------------------------------------------------------------------------------
+
+
+def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+    from kplug.image.sources import open_kernel
+
+    for image in _of_this_kernel(machine, machine.vmlinux_files, open_kernel, found):
+        slide = running_slide(image, machine.root + "/")
+        found.used.append(f"sections, segments, symbols: {image.path}")
+        if slide is None and shown_listing(machine) is not None:
+            # Without a build ID on one of the sides, the symbols themselves must agree.
+            slide = _checked_slide(image, machine, found)
+            if slide is None:
+                found.used.pop()
+                continue
+        return _placed(image, slide, machine, found)
+    return None
+
+
+def _of_this_kernel(
+    machine: Machine, paths: Iterable[str], opener: Callable[[str], KernelImage], found: LiveKernel
+) -> Iterator[KernelImage]:
+    """The files that are not known to be another kernel's; why others are not used."""
+    for path in paths:
+        try:
+            image = opener(path)
+            build_id = image.build_id
+        except InputError as error:
+            found.unused.append(str(error))
+            continue
+        if build_id is not None and machine.build_id is not None and build_id != machine.build_id:
+            found.unused.append(
+                f"{path}: of another kernel: its build ID is {build_id}, that of the running one {machine.build_id}"
+            )
+            continue
+        yield image
+
+
+def _placed(image: KernelImage, slide: int | None, machine: Machine, found: LiveKernel) -> PlacedImage:
+    """The image where it runs; as linked, with a warning, if nothing tells where that is."""
+    if slide is not None:
+        found.used.append(f"place in memory: {machine.path('/proc/kallsyms')}")
+        return PlacedImage(image, slid(image.extents, slide, _RUNNING))
+    found.warnings.append(f"where the kernel is in memory is not known: {why_hidden(machine)}; addresses are as linked")
+    if image.build_id is None or machine.build_id is None:
+        found.warnings.append(f"{image.path} is taken for the running kernel by its name only")
+    return PlacedImage(image, as_linked(image.extents, "as linked; no KASLR offset is known", known=False))
+
+
+def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> int | None:
+    """By how much the running kernel is moved, if the symbols of the image agree with it in all but a few."""
+    from kplug.image.sources import checked, compare, symbols_of
+
+    listing = shown_listing(machine)
+    assert listing is not None
+    try:
+        return checked(compare(symbols_of(image), listing.kernel), image.path, listing.path).slide
+    except InputError as error:
+        found.unused.append(str(error))
+        return None
+
+
+# -- what is in /boot --------------------------------------------------------------------------------------------------
+
+
+def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+    from kplug.image.sources import open_vmlinuz
+
+    for image in _of_this_kernel(machine, machine.boot_images, open_vmlinuz, found):
+        try:
+            usable = len(image.symbols) > 0
+        except InputError as error:
+            found.unused.append(str(error))
+            continue
+        if not usable:
+            found.unused.append(f"{image.path}: {image.symbols.source}")
+            continue
+        slide = None
+        if shown_listing(machine) is not None:
+            slide = _checked_slide(image, machine, found)
+            if slide is None:
+                continue
+        found.used.append(f"sections, segments, symbols: {image.path}")
+        return _placed(image, slide, machine, found)
+    return None
+
+
+def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+    from kplug.image.listings import read_system_map
+    from kplug.image.sources import listed_image
+
+    for path in machine.system_maps:
+        try:
+            image = listed_image(path, read_system_map(path), machine.architecture)
+        except InputError as error:
+            found.unused.append(str(error))
+            continue
+        slide = None
+        if shown_listing(machine) is not None:
+            slide = _checked_slide(image, machine, found)
+            if slide is None:
+                continue
+        found.used.append(f"symbols: {path}")
+        return _placed(image, slide, machine, found)
+    return None
+
+
+# -- /proc/kallsyms alone ----------------------------------------------------------------------------------------------
+
+
+class RunningImage(KernelImage):
+    """The kernel of which only its own /proc/kallsyms tells: what names it comes from elsewhere."""
+
+    def told(self, release: str | None, build_id: str | None) -> RunningImage:
+        self.__dict__["release"], self.__dict__["build_id"] = release, build_id
+        return self
+
+
+def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+    from kplug.image.bare_elf import bare_elf
+    from kplug.image.sources import machine_of
+
+    listing = shown_listing(machine)
+    if listing is None:
+        found.unused.append(why_hidden(machine))
+        return None
+    architecture = machine.architecture or machine_of(listing.kernel) or ""
+    bounds = iomem_symbols(listing, machine.resources, architecture)
+    if bounds:
+        listing = listing.with_symbols(bounds)
+    symbols = replace(listing.kernel, source=listing.path if not bounds else f"{listing.path}, /proc/iomem")
+    bits = 64 if max(symbols.addresses, default=0) >> 32 else 32
+    image = RunningImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols)
+    image.on_disk = False
+    found.used.append(f"symbols: {listing.path}")
+    if bounds:
+        found.used.append(f"bounds of {', '.join(name for _, _, name in bounds)}: {machine.path('/proc/iomem')}")
+    placement: Placement = as_it_runs(image.extents, f"addresses as {listing.path} has them")
+    return PlacedImage(image.told(machine.release, machine.build_id), placement)
+
+
+def iomem_symbols(
+    listing: KallsymsListing, resources: Mapping[str, tuple[int, int]], architecture: str
+) -> Sequence[tuple[int, str, str]]:
+    """The boundary symbols that /proc/kallsyms has not and /proc/iomem tells: (address, letter, name), by address.
+
+    A kernel without KALLSYMS_ALL lists text only. Nothing is told if the two disagree about a symbol that is in both.
+    """
+    table = _BOUNDS.get(architecture, ())
+    physical: dict[str, int] = {}
+    for bounds in table:
+        if bounds.resource in resources:
+            physical[bounds.start], physical[bounds.end] = resources[bounds.resource]
+    # x86 kernels that have no rodata there begin their data at _etext (4.19).
+    if architecture == "x86_64" and "__start_rodata" not in physical:
+        return ()
+    listed = {name: listing.address(name) for name in physical}
+    known = {name: address for name, address in listed.items() if address is not None}
+    distances = {known[name] - physical[name] for name in known}
+    if len(distances) != 1:
+        return ()
+    distance = distances.pop()
+    missing = [(physical[name] + distance, _LETTERS.get(name, "R"), name) for name in physical if name not in known]
+    return sorted(missing)

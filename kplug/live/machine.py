@@ -1,0 +1,205 @@
+"""What a running Linux says of its kernel in /proc, /sys and /boot, each as it is there: no more is made of it here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from kplug.errors import InputError
+from kplug.image.listings import KallsymsListing, read_kallsyms
+from kplug.live import running_build_id, vmlinux_places
+
+# os.uname().machine by the names that ELF files are given here.
+_MACHINES = {
+    "riscv64": "riscv",
+    "riscv32": "riscv",
+    "ppc64le": "ppc64",
+    "s390x": "s390",
+    "i486": "i386",
+    "i586": "i386",
+    "i686": "i386",
+    "loongarch64": "loongarch",
+}
+# What distributions and the kernel's own `make install` call the image. Fedora and others keep it with the modules.
+_BOOT_IMAGE_PLACES = (
+    "/boot/vmlinuz-{release}",
+    "/lib/modules/{release}/vmlinuz",
+    "/usr/lib/modules/{release}/vmlinuz",
+    "/boot/Image-{release}",
+    "/boot/vmlinux-{release}.gz",
+)
+_SYSTEM_MAP_PLACES = (
+    "/usr/lib/debug/boot/System.map-{release}",
+    "/usr/lib/debug/lib/modules/{release}/System.map",
+    "/boot/System.map-{release}",
+    "/lib/modules/{release}/System.map",
+    "/lib/modules/{release}/build/System.map",
+)
+_CONFIG_PLACES = ("/boot/config-{release}", "/lib/modules/{release}/config", "/lib/modules/{release}/build/.config")
+# /proc/modules has a line for each module, /proc/iomem one for each resource.
+_MAX_BYTES = 1 << 24
+_RESOURCE = re.compile(r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)")
+_MODULE = re.compile(r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?")
+
+
+class LoadedModule(NamedTuple):
+    """A line of /proc/modules. `size` in bytes; `base` is that of its text, 0 if it is hidden."""
+
+    name: str
+    size: int
+    state: str
+    base: int
+
+
+class SectionName(NamedTuple):
+    """A section of a loaded module, by its file in /sys."""
+
+    name: str
+    address: int
+
+
+class Machine:
+    """The machine whose file system is at `root`: the one kplug runs on, or one of which the files were saved.
+
+    Everything is read when it is first asked for. What is not there, or may not be read, is None or empty.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root.rstrip("/")
+
+    def path(self, path: str) -> str:
+        """Where the file at that absolute path is."""
+        return self.root + path
+
+    def text(self, path: str) -> str | None:
+        """What the file at that path says; None if it cannot be read."""
+        try:
+            with open(self.path(path), "rb") as file:
+                return file.read(_MAX_BYTES).decode("utf-8", "backslashreplace")
+        except OSError:
+            return None
+
+    @cached_property
+    def release(self) -> str | None:
+        """As `uname -r`."""
+        if not self.root:
+            return os.uname().release
+        return (self.text("/proc/sys/kernel/osrelease") or "").strip() or self._banner_release()
+
+    def _banner_release(self) -> str | None:
+        match = re.match(r"Linux version (\S+)", self.text("/proc/version") or "")
+        return match.group(1) if match else None
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """As an ELF file's machine is named here; of a machine whose files were saved, None."""
+        if self.root:
+            return None
+        name = os.uname().machine
+        return _MACHINES.get(name, "arm" if name.startswith("armv") else name)
+
+    @cached_property
+    def build_id(self) -> str | None:
+        """The running kernel's, by its notes."""
+        return running_build_id(self.root + "/")
+
+    @cached_property
+    def kallsyms(self) -> KallsymsListing | None:
+        """What /proc/kallsyms says, zeros included; None if it is not there."""
+        try:
+            return read_kallsyms(self.path("/proc/kallsyms"))
+        except InputError:
+            return None
+
+    @cached_property
+    def resources(self) -> Mapping[str, tuple[int, int]]:
+        """The kernel's own parts in /proc/iomem, by their names there: physical addresses, half-open.
+
+        Empty where they are zeros, as readers without CAP_SYS_ADMIN see them.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for line in (self.text("/proc/iomem") or "").splitlines():
+            match = _RESOURCE.fullmatch(line)
+            if match is not None and match.group(3).startswith("Kernel "):
+                start, last = int(match.group(1), 16), int(match.group(2), 16)
+                if last > start:
+                    found.setdefault(match.group(3), (start, last + 1))
+        return found
+
+    @cached_property
+    def modules(self) -> Sequence[LoadedModule]:
+        """The loaded modules, in the kernel's order."""
+        lines = (self.text("/proc/modules") or "").splitlines()
+        matches = filter(None, map(_MODULE.fullmatch, lines))
+        return [LoadedModule(m.group(1), int(m.group(2)), m.group(3), int(m.group(4), 16)) for m in matches]
+
+    def module_sections(self, name: str) -> Sequence[SectionName]:
+        """Where the sections of a loaded module were put, sorted by address; only root may know.
+
+        Those of init are left out: they are freed, and others may be there now.
+        """
+        if "/" in name:
+            return []
+        folder = f"/sys/module/{name}/sections"
+        try:
+            names = os.listdir(self.path(folder))
+        except OSError:
+            return []
+        found = []
+        for section in names:
+            text = (self.text(f"{folder}/{section}") or "").strip()
+            address = int(text, 16) if re.fullmatch(r"0x[0-9a-f]{1,16}", text) else 0
+            # module_init_section() (kernel/module/main.c): what has such a name is init. The symbols' tables lie there.
+            if address and not section.startswith((".init", ".symtab", ".strtab")):
+                found.append(SectionName(section, address))
+        return sorted(found, key=lambda each: (each.address, each.name))
+
+    def module_build_id(self, name: str) -> str | None:
+        """The build ID of a loaded module, by its notes."""
+        from kplug.image.elf import build_id_in, notes_in
+
+        if "/" in name:
+            return None
+        try:
+            with open(self.path(f"/sys/module/{name}/notes/.note.gnu.build-id"), "rb") as file:
+                return build_id_in(notes_in(file.read(1 << 12), little_endian=sys.byteorder == "little"))
+        except OSError:
+            return None
+
+    # -- files of the kernel -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def vmlinux_files(self) -> Sequence[str]:
+        """The files that may be the running kernel's vmlinux, the best first."""
+        return [path for path in vmlinux_places(self._name, self.root) if os.path.isfile(path)]
+
+    @cached_property
+    def boot_images(self) -> Sequence[str]:
+        return self._existing(_BOOT_IMAGE_PLACES)
+
+    @cached_property
+    def system_maps(self) -> Sequence[str]:
+        return self._existing(_SYSTEM_MAP_PLACES)
+
+    @cached_property
+    def configs(self) -> Sequence[str]:
+        return self._existing(_CONFIG_PLACES)
+
+    def _existing(self, places: Sequence[str]) -> Sequence[str]:
+        paths = (self.path(place.format(release=self._name)) for place in places)
+        found: dict[tuple[int, int], str] = {}
+        for path in paths:
+            if os.path.isfile(path):
+                status = os.stat(path)
+                found.setdefault((status.st_dev, status.st_ino), path)  # /lib may be /usr/lib
+        return list(found.values())
+
+    @property
+    def _name(self) -> str:
+        """The release as part of a path; one that would lead elsewhere leads to nothing."""
+        release = self.release or ""
+        return release if release and "/" not in release else "?"

@@ -1,0 +1,192 @@
+"""The modules of the running kernel as images in their places, each made when it is first asked for.
+
+As root, /sys/module has where each section is, and the module's own file (/lib/modules, or its debug file), if it has
+the same build ID, everything else. Without a file there are the symbols of /proc/kallsyms.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple, overload
+
+from kplug import model
+from kplug.errors import InputError
+from kplug.image.elf import ElfFile
+from kplug.image.images import Images
+from kplug.image.kernel_image import KernelImage
+from kplug.image.listed_modules import listed_module
+from kplug.image.listings import NO_MODULES
+from kplug.image.module_files import ModuleFiles
+from kplug.image.placed import Piece, PlacedImage
+from kplug.image.symbol_list import SymbolList
+from kplug.live.machine import Machine, SectionName
+from kplug.placement import PERCPU_SECTION, Placement
+
+
+class _Wanted(NamedTuple):
+    """What a module's file is recognised by."""
+
+    name: str
+    build_id: str | None
+    all_sections: Sequence[SectionName]
+
+
+class PlacedListing(PlacedImage):
+    """A module of which only kallsyms tells. What holds text is known for text."""
+
+    def _make_piece(self, number: int) -> Piece | None:
+        piece = super()._make_piece(number)
+        if piece is None:
+            return None
+        held = (extent for extent in self.image.extents if extent.address <= piece.start < extent.end)
+        return piece._replace(region_class=model.TEXT) if any(extent.executable for extent in held) else piece
+
+
+class LiveImages(Images):
+    """The kernel's image, where there is one, then its loaded modules by name."""
+
+    def __init__(self, machine: Machine, main: PlacedImage | None) -> None:
+        super().__init__([main] if main is not None else [])
+        self._machine = machine
+        self._placed: dict[str, PlacedImage] = {}
+        self._files = ModuleFiles((), machine.release, main.image.path if main is not None else None, machine.root)
+
+    @cached_property
+    def _listed(self) -> dict[str, SymbolList]:
+        """What /proc/kallsyms has of each module, and of the kernel's generated code."""
+        listing = self._machine.kallsyms
+        try:
+            return dict(listing.modules) if listing is not None and not listing.hidden else {}
+        except InputError:
+            return {}
+
+    @cached_property
+    def _spans(self) -> tuple[list[int], list[str]]:
+        """The pages on which symbols of modules are, sorted, and whose each is. Of a page of several, each is there."""
+        pages = {(address >> 12, name) for name, symbols in self._listed.items() for address in symbols.addresses}
+        for module in self._machine.modules:
+            if module.base:
+                pages.add((module.base >> 12, module.name))
+        ordered = sorted(pages)
+        return [page for page, _ in ordered], [name for _, name in ordered]
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        loaded = [module.name for module in self._machine.modules if module.base]
+        return list(dict.fromkeys((*loaded, *self._listed)))
+
+    # -- as a sequence: all are made -----------------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(self, index: int) -> PlacedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PlacedImage]: ...
+    def __getitem__(self, index: int | slice) -> PlacedImage | Sequence[PlacedImage]:
+        if isinstance(index, int) and 0 <= index < len(self._images):
+            return self._images[index]
+        return tuple(self)[index]
+
+    def __iter__(self) -> Iterator[PlacedImage]:
+        yield from self._images
+        yield from map(self.module, self._names)
+
+    def __len__(self) -> int:
+        return len(self._images) + len(self._names)
+
+    def __bool__(self) -> bool:
+        return bool(self._images) or len(self) > 0
+
+    # -- one by one ----------------------------------------------------------------------------------------------------
+
+    def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
+        found = super().holding(address)
+        if found is not None:
+            return found
+        for name in self._near(address):
+            placed = self.module(name)
+            piece = placed.piece(address)
+            if piece is not None:
+                return placed, piece
+        return None
+
+    def _near(self, address: int) -> Sequence[str]:
+        """The modules that may hold the address: those with a symbol on its page, else the next ones around it."""
+        pages, names = self._spans
+        position = bisect_right(pages, address >> 12)
+        around = names[max(position - 8, 0) : position + 1]
+        return list(dict.fromkeys(reversed(around)))
+
+    def named(self, name: str) -> PlacedImage | None:
+        return self.module(name) if name in self._names else None
+
+    def having(self, name: str) -> Sequence[PlacedImage]:
+        if self._images and self._images[0].image.symbols.has_name(name) and not self._lists(name):
+            return self._images
+        encoded = name.encode("utf-8", "surrogateescape") + b"\0"
+        having = [module for module, symbols in self._listed.items() if encoded in symbols.strings]
+        return (*self._images, *map(self.module, having))
+
+    def _lists(self, name: str) -> bool:
+        """Whether /proc/kallsyms has the name for a module, without a look at all the others there."""
+        listing = self._machine.kallsyms
+        return listing is not None and listing.has_owned(name)
+
+    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        wanted = dict.fromkeys(name for address in set(addresses) for name in self._near(address))
+        return (*self._images, *map(self.module, wanted))
+
+    def module(self, name: str) -> PlacedImage:
+        """The image of a loaded module in its place."""
+        made = self._placed.get(name)
+        if made is None:
+            made = self._placed[name] = self._place(name)
+        return made
+
+    def _place(self, name: str) -> PlacedImage:
+        sections = [] if name in NO_MODULES else self._machine.module_sections(name)
+        warnings: tuple[str, ...] = ()
+        if sections:
+            found, warnings = self._of_file(name, sections)
+            if found is not None:
+                return found
+        symbols = self._listed.get(name)
+        path = self._machine.path("/proc/kallsyms")
+        if symbols is None:
+            from kplug.image.sources import no_symbols
+
+            symbols = no_symbols(path)
+        main = self._images[0].image.machine if self._images else self._machine.architecture or ""
+        starts = [section.address for section in sections]
+        placed = PlacedListing(listed_module(name, symbols, main, path, starts=starts), Placement(0, path))
+        placed.warnings = warnings
+        return placed
+
+    def _of_file(self, name: str, sections: Sequence[SectionName]) -> tuple[PlacedImage | None, tuple[str, ...]]:
+        """The module as its file has it, at the addresses of /sys; None with the reasons, if there is no such file."""
+        build_id = self._machine.module_build_id(name)
+        elf, refused = self._files.find(_Wanted(name, build_id, sections))
+        if elf is None:
+            return None, refused
+        image = KernelImage(elf, name=name, symbols_from=_with_symbols(elf), bases=_bases(elf, sections))
+        return PlacedImage(image, Placement(0, self._machine.path(f"/sys/module/{name}/sections"))), ()
+
+
+def _bases(elf: ElfFile, sections: Sequence[SectionName]) -> dict[int, int]:
+    """Where each section of a module's file is, by its number. Of several with one name, nothing is known."""
+    addresses = {section.name: section.address for section in sections}
+    numbers: dict[str, list[int]] = {}
+    for section in elf.sections:
+        if section.allocated and section.size and section.name != PERCPU_SECTION:
+            numbers.setdefault(section.name, []).append(section.index)
+    return {found[0]: addresses[name] for name, found in numbers.items() if len(found) == 1 and name in addresses}
+
+
+def _with_symbols(elf: ElfFile) -> ElfFile | None:
+    """The file that has the symbols: itself (None), or its separate debug file."""
+    from kplug.image.opening import find_debug_file
+
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        return None
+    return find_debug_file(elf)
