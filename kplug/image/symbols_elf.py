@@ -155,20 +155,23 @@ def _symbol_table(skeleton: _Skeleton, symbols: SymbolList) -> tuple[bytes, int]
     """The bytes of the symbol table, local symbols first, and the number of the first one that is not local."""
     form, letters = skeleton.form, symbols.letters
     table = ListedSymbolTable(skeleton.elf, skeleton.sections, symbols)
-    ends = _Ends(skeleton.sections)
+    neighbours = _Neighbours(skeleton.sections)
+    bounds = {bound for s in skeleton.sections for bound in (s.address, s.end)}
     percpu_end = next((s.end for s in skeleton.sections if s.name == PERCPU_SECTION), None)
     infos: dict[tuple[int, int], int] = {}
     local: list[bytes] = []
     other: list[bytes] = []
     for number, value in enumerate(symbols.addresses):
-        letter, section = letters[number], table.section_index(number)
-        if section == SHN_ABS and (letter not in b"Aa" or value == percpu_end):
-            section = ends.section(value)
+        letter, section, size = letters[number], table.section_index(number), table.sizes[number]
+        if (section == SHN_ABS or value in bounds) and (letter not in b"Aa" or value == percpu_end):
+            chosen = neighbours.chosen(value, "d" if letter in b"Aa" else chr(letter))
+            if chosen is not None and chosen != section:
+                section, size = chosen, 0
         info = infos.get((letter, section))
         if info is None:
             info = infos[letter, section] = _info(chr(letter), section, skeleton.sections)
         name = symbols.name_offsets[number] + 1
-        packed = form.symbol.pack(*form.symbol_fields(name, info, section, value, table.sizes[number]))
+        packed = form.symbol.pack(*form.symbol_fields(name, info, section, value, size))
         (other if info >> 4 else local).append(packed)
     return b"".join((bytes(form.symbol.size), *local, *other)), len(local) + 1
 
@@ -183,18 +186,31 @@ def _info(letter: str, section: int, sections: Sequence[Section]) -> int:
     return binding << 4 | kind
 
 
-class _Ends:
-    """Sections by address: the linker leaves a boundary symbol in the section that ends at it, or a little before."""
+class _Neighbours:
+    """For a symbol at the bounds of sections: the linker counts a boundary symbol to the section that it ended, or
+    to the next one, and nm's letter says to which."""
 
     def __init__(self, sections: Sequence[Section]) -> None:
-        placed = sorted((s.address, s.index) for s in sections if s.occupies_addresses)
-        self._starts = [address for address, _ in placed]
-        self._indexes = [index for _, index in placed]
+        self._placed = sorted((s for s in sections if s.occupies_addresses), key=lambda s: s.address)
+        self._starts = [section.address for section in self._placed]
 
-    def section(self, address: int) -> int:
-        """The section that ends at or before the address, which is in none."""
+    def chosen(self, address: int, letter: str) -> int | None:
+        """The section of a symbol whose address is in no section, or the start of one; None where it is within one,
+        or where there is none at all."""
         position = bisect_right(self._starts, address) - 1
-        return self._indexes[position] if position >= 0 else SHN_ABS
+        if position >= 0 and self._starts[position] < address < self._placed[position].end:
+            return None
+        near = [self._placed[at] for at in (position, position - 1, position + 1) if 0 <= at < len(self._placed)]
+        if position < 0 or not near:
+            return None
+        return next((s.index for s in near if _nm_letter(s) == letter.lower()), near[0].index)
+
+
+def _nm_letter(section: Section) -> str:
+    """What nm calls the symbols of a section (bfd_decode_symclass)."""
+    if section.executable:
+        return "t"
+    return "b" if section.type == "NOBITS" else "d" if section.writable else "r"
 
 
 # -- a flat Image ------------------------------------------------------------------------------------------------------
@@ -237,7 +253,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
         headers.append(header)
     headers.append(SectionHeader(names.add(b".shstrtab"), SHT_STRTAB))
     notes = [header for header in headers if header.type == SHT_NOTE]
-    header = form.with_segments(
+    start = form.with_segments(
         bare_header(boot.machine or "", little_endian=image.little_endian),
         base,
         [
@@ -245,9 +261,9 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
             *(Segment(PT_NOTE, PF_R, n.offset, n.address, n.address, n.size, n.size, 4) for n in notes),
         ],
     )
-    rest = [bytes(_PAGE - len(header)), memoryview(boot.payload)[:held]]
+    rest: list[Bytes] = [bytes(_PAGE - len(start)), memoryview(boot.payload)[:held]]
     index = len(headers) - 1
-    return _Skeleton(header, rest, form, headers, bytes(names.data), index, tuple(sections), image)
+    return _Skeleton(start, rest, form, headers, bytes(names.data), index, tuple(sections), image)
 
 
 def _section(index: int, each: _Range, header: SectionHeader) -> Section:
