@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -25,32 +25,46 @@ def without_threads() -> None:
     _threads = False
 
 
+class Stream(Protocol):
+    """Where the line is written."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def isatty(self) -> bool: ...
+
+
 class Progress:
     """One line on standard error, redrawn while it lasts and removed at the end; nothing if no terminal can do that.
 
-    Used in a `with`; `update` takes the fraction that is done, or None where nobody knows.
+    Used in a `with`; `update` takes the fraction that is done, or None where nobody knows. `stream` is the host's own
+    standard error, where that is not Python's.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, stream: Stream | None = None) -> None:
         self._what = what
+        self._stream: Stream | None = stream if stream is not None else sys.stderr
         self._started = self._drawn = time.monotonic()
         self._shown = False
         able = os.environ.get("TERM", "dumb") not in ("dumb", "")
-        self._terminal = able and sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = able and self._stream is not None and self._stream.isatty()
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        if self._shown and self._stream is not None:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
             self._shown = False
 
     def update(self, fraction: float | None = None) -> None:
         """Redraw it, if it is time to."""
         now = time.monotonic()
-        if not self._terminal or now - self._started < PATIENCE_SECONDS or now - self._drawn < _REDRAW_SECONDS:
+        if self._stream is None or not self._terminal:
+            return
+        if now - self._started < PATIENCE_SECONDS or now - self._drawn < _REDRAW_SECONDS:
             return
         self._drawn, self._shown = now, True
         if fraction is None:
@@ -58,8 +72,8 @@ class Progress:
         else:
             done = round(min(max(fraction, 0.0), 1.0) * _BAR_WIDTH)
             text = f"{self._what} [{'#' * done}{'.' * (_BAR_WIDTH - done)}] {fraction:4.0%}"
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
+        self._stream.write(f"\r{text}\x1b[K")
+        self._stream.flush()
 
 
 def waiting(what: str, work: Callable[[], T]) -> T:

@@ -83,11 +83,14 @@ def proofs(image: KernelImage) -> tuple[Proof, ...]:
 
 
 class Checker:
-    """Compares one kernel's proofs with memory. Made once for an image; asked with whatever reader fits the moment."""
+    """Compares one kernel's proofs with memory. Made once for an image; asked with whatever reader fits the moment.
 
-    def __init__(self, image: KernelImage) -> None:
+    `known` are the proofs where the image's own file does not have them.
+    """
+
+    def __init__(self, image: KernelImage, known: Sequence[Proof] = ()) -> None:
         self.image = image
-        self.proofs = proofs(image)
+        self.proofs = tuple(known) or proofs(image)
         if not self.proofs:
             raise InputError(f"{image.path}: has neither linux_banner nor a build ID to tell it from other kernels")
 

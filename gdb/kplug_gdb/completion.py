@@ -46,7 +46,8 @@ def options(command: Command) -> list[str]:
 
 
 def symbols(stem: str) -> list[str]:
-    """Names of the vmlinux that begin so; none for an empty stem, which would be all of them."""
+    """Names of the kernel that begin so; none for an empty stem, which would be all of them."""
     from kplug_gdb.host import HOST
 
-    return HOST.images.vmlinux().symbols.prefix(stem, LIMIT) if stem else []
+    image = HOST.known_image() if stem else None
+    return image.symbols.prefix(stem, LIMIT) if image is not None else []

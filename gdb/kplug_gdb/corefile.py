@@ -39,6 +39,8 @@ class CoreFile:
         self.path = path
         self._elf = elf = ElfFile(path)
         self.offset = kernel_offset(elf.notes())
+        self.machine = elf.machine
+        self.vmcoreinfo = _note(elf).decode("ascii", "backslashreplace")
         self.release = _noted(elf, rb"^OSRELEASE=(\S{1,100})$")
         self.build_id = _noted(elf, rb"^BUILD-ID=([0-9a-f]{1,128})$")
         base = _noted(elf, rb"^NUMBER\(phys_base\)=(-?\d{1,20})$")
@@ -90,6 +92,11 @@ def _noted(elf: ElfFile, pattern: bytes) -> str | None:
         if match:
             return match.group(1).decode("ascii", "backslashreplace")
     return None
+
+
+def _note(elf: ElfFile) -> bytes:
+    """The VMCOREINFO note; empty if there is none."""
+    return next((note.description for note in elf.notes() if note.owner == "VMCOREINFO"), b"")
 
 
 @lru_cache(maxsize=1)

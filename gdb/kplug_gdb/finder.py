@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,12 +10,14 @@ import gdb
 from kplug import slide_ways as ways
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.memory import Read, UnmappedError
-from kplug.placement import slid
+from kplug.image.sources import checked, compare, symbols_of
+from kplug.memory import Read
+from kplug.placement import ADDRESS_MASK, slid
+from kplug.runtime.image_search import RunningKernel
 from kplug.slide import Attempt, Checker, Finding, Way, find_banners, find_slide, link_placement, with_warning
-from kplug_gdb import linked, physical, registers
+from kplug_gdb import entries, linked, physical, registers, unnamed, watch
 from kplug_gdb.corefile import CoreFile, current_core
-from kplug_gdb.reading import NO_ANSWER, has_process, timed_out
+from kplug_gdb.reading import has_process
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
@@ -47,26 +48,98 @@ class Finder:
         self._key: object = None
         self._found: Found | None = None
         self._checker: Checker | None = None
+        self._unnamed: RunningKernel | None = None
+        self._failure: tuple[object, str] | None = None
 
     @property
     def found(self) -> Found | None:
         """What was found last."""
         return self._found
 
+    @property
+    def unnamed(self) -> KernelImage | None:
+        """The kernel that was last found in memory without a file of it."""
+        return self._unnamed.image if self._unnamed is not None else None
+
     def find(self, image: KernelImage) -> Found:
         """The kernel's place, sure at this moment. KplugError, worded for the user, if there is none to be sure of."""
-        inferior = gdb.selected_inferior()
-        key = (image, inferior.num, inferior.connection, SETTINGS.slide, SETTINGS.check)
-        if key != self._key:
-            self._key, self._found = key, None
+        self._begin(image)
+        if image.banner is None and image.build_id is None and has_process():
+            return self._by_its_symbols(image)
         if self._checker is None or self._checker.image is not image:
-            self._checker = Checker(image)
-        found = self._still_there(self._found, self._checker) if self._found is not None else None
-        self._found = None  # while looking: what fails must not leave the old answer behind
+            self._checker = Checker(image) if has_process() else None
+        found = self._remembered(self._checker)
         self._found = found or self._look(image, self._checker)
         return self._found
 
-    def _still_there(self, before: Found, checker: Checker) -> Found | None:
+    def find_unnamed(self) -> tuple[KernelImage, Found]:
+        """The kernel that the target's memory has, of which there is no file. TargetError says why there is none."""
+        self._begin(None)
+        running = self._unnamed
+        found = self._remembered(running.checker if running is not None else None)
+        if running is None or found is None:
+            running, found = self._search()
+        self._found = found
+        return running.image, found
+
+    def _begin(self, image: KernelImage | None) -> None:
+        """What was found of another kernel, target, or with other settings is nothing to go by."""
+        inferior = gdb.selected_inferior()
+        key = (image, inferior.num, inferior.connection, SETTINGS.slide, SETTINGS.check, SETTINGS.kallsyms)
+        if key != self._key:
+            self._key, self._found, self._failure = key, None, None
+            self._unnamed = None
+
+    def _remembered(self, checker: Checker | None) -> Found | None:
+        """What was found, if it still holds."""
+        before, self._found = self._found, None  # what fails must not leave the old answer behind
+        return self._still_there(before, checker) if before is not None else None
+
+    def _search(self) -> tuple[RunningKernel, Found]:
+        """The kernel by the kallsyms in its memory; not sought twice at one moment."""
+        self._unnamed = None
+        moment = watch.generation()
+        if self._failure is not None and self._failure[0] == moment:
+            raise TargetError(self._failure[1])
+        try:
+            running, view = unnamed.search()
+        except TargetError as error:
+            self._failure = (moment, str(error))
+            raise
+        self._unnamed = running
+        outcome = f"{running.image.symbols.source}; {len(running.image.symbols):,} symbols"
+        finding = Finding(running.placement, (Attempt("kallsyms in memory", outcome),), checked=True)
+        return running, Found(_noting_physical(finding, view), view)
+
+    def _by_its_symbols(self, image: KernelImage) -> Found:
+        """The place of a kernel of which nothing is known but symbols: where memory's own kallsyms has them."""
+        found = self._remembered(self._checker)
+        if found is not None:
+            self._found = found
+            return found
+        if not SETTINGS.check and SETTINGS.slide is not None:
+            placement = slid(image.extents, SETTINGS.slide, "told by the user, not checked")
+            return Found(Finding(placement, ()), next(_views()))
+        try:
+            running, found = self._search()
+        except TargetError as error:
+            raise TargetError(
+                f"{image.path}: symbols alone cannot be told from another kernel's, and {error} "
+                "(`set kplug check off` and `set kplug slide` take your word)"
+            ) from None
+        compared = checked(compare(symbols_of(image), symbols_of(running.image)), image.path, "the kernel in memory")
+        slide = (compared.slide or 0) + running.placement.slide & ADDRESS_MASK
+        moved_back = running.placement.slide - slide
+        known = [replace(proof, address=proof.address + moved_back & ADDRESS_MASK) for proof in running.checker.proofs]
+        self._checker = Checker(image, known)
+        agreeing = compared.common - len(compared.differing)
+        outcome = f"{linked.signed(slide)}: {agreeing:,} of {compared.common:,} common symbols agree"
+        trail = (*found.finding.trail, Attempt("compared with those", outcome))
+        placement = slid(image.extents, slide, "compared with the kallsyms in memory")
+        self._found = Found(replace(found.finding, placement=placement, trail=trail), found.view)
+        return self._found
+
+    def _still_there(self, before: Found, checker: Checker | None) -> Found | None:
         """What was found before, if one read says that it still holds; else None."""
         placement = before.finding.placement
         if placement is None or not before.finding.lasting:
@@ -75,7 +148,7 @@ class Finder:
             return None if has_process() else before
         if not before.finding.checked:
             return before
-        if not has_process():
+        if not has_process() or checker is None:
             return None
         for view in _views() if not isinstance(before.view, (CoreView, PhysicalCoreView)) else (before.view,):
             if checker.still_matches(view.read, placement.slide):
@@ -84,11 +157,13 @@ class Finder:
         registers.forget()
         return None
 
-    def _look(self, image: KernelImage, checker: Checker) -> Found:
-        if not has_process():
+    def _look(self, image: KernelImage, checker: Checker | None) -> Found:
+        if checker is None:  # there is no process
             if SETTINGS.slide is not None:
-                finding = find_slide(checker, _nothing, [ways.told(SETTINGS.slide)], check=False)
-                return Found(replace(finding, warnings=()), None)
+                told = ways.told(SETTINGS.slide).name
+                placement = slid(image.extents, SETTINGS.slide, f"{told}, not checked")
+                trail = (Attempt(told, f"{linked.signed(SETTINGS.slide)}, not checked"),)
+                return Found(Finding(placement, trail), None)
             return Found(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
         if core is not None:
@@ -96,8 +171,8 @@ class Finder:
         return _in_live_target(image, checker)
 
 
-def _nothing(address: int, size: int) -> bytes:
-    raise UnmappedError(f"nothing is mapped at {address:#x}")
+def _noting_physical(finding: Finding, view: View) -> Finding:
+    return with_warning(finding, PHYSICAL_ONLY) if isinstance(view, PhysicalCoreView) else finding
 
 
 def _views() -> Iterator[View]:
@@ -193,9 +268,9 @@ def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
     chosen = [ways.already_moved(_applied(image))]
     if image.machine == "x86_64":
         chosen.append(ways.exception_table(image, read, "IDT at its fixed address", (ways.X86_64_IDT,)))
-        chosen.append(ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", _monitor_idt()))
+        chosen.append(ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", entries.monitor_idt()))
     elif image.machine == "aarch64":
-        chosen.append(ways.vector_table(image, _vector_bases()))
+        chosen.append(ways.vector_table(image, entries.vector_bases()))
     return chosen
 
 
@@ -206,29 +281,6 @@ def _scan(image: KernelImage) -> Way:
 def _applied(image: KernelImage) -> int | None:
     """How far gdb's own symbols are moved; None if they are not."""
     return linked.applied_slide(image) or None
-
-
-def _vector_bases() -> Iterator[int]:
-    base = registers.register("VBAR_EL1", "VBAR")
-    if base is not None:
-        yield base
-
-
-def _monitor_idt() -> Iterator[int]:
-    """IDT bases from QEMU's `info registers`; other stubs are not asked."""
-    if not physical.stub_has_it():
-        return
-    started = time.monotonic()
-    try:
-        text = gdb.execute("monitor info registers", to_string=True)
-    except UnicodeDecodeError:
-        raise TargetError(NO_ANSWER) from None
-    except gdb.error:
-        if timed_out(started):
-            raise TargetError(NO_ANSWER) from None
-        return
-    for match in re.finditer(r"^IDT=\s+([0-9a-f]+) [0-9a-f]+", text, re.MULTILINE):
-        yield int(match.group(1), 16)
 
 
 def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:
@@ -258,7 +310,7 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     """Where another kernel's read-only data may be: behind its exception handlers, and behind the code that runs, which
     may be a module's. For as long as a person would wait.
     """
-    starts = [ways.first_handler(read, ways.X86_64_IDT)] if image.machine == "x86_64" else [*_vector_bases()]
+    starts = [ways.first_handler(read, ways.X86_64_IDT)] if image.machine == "x86_64" else [*entries.vector_bases()]
     deadline = time.monotonic() + _LOOK_SECONDS
     for start in (*starts, registers.program_counter()):
         for number in range((64 << 20) // _CHUNK) if start is not None and start >> 63 else ():

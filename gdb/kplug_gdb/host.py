@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gdb
-from kplug.errors import KplugError, TargetError
+from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
@@ -30,8 +30,12 @@ from kplug_gdb.runtime import (
 )
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.target import GdbTarget
-from kplug_gdb.vmlinux import Images
+from kplug_gdb.vmlinux import Images, NoVmlinuxError
 
+_REMEDIES = (
+    "give one with `file VMLINUX` or `set kplug vmlinux FILE`, or what there is of it with `set kplug vmlinuz FILE` or "
+    "`set kplug system-map FILE`"
+)
 _HINTS = Hints(
     vmlinux="file VMLINUX",
     module="add-symbol-file FILE.ko ADDR -s SECTION ADDR",
@@ -57,8 +61,7 @@ class Host:
         """The session for a question asked now: the kernel is where it says. KplugError, worded for the user."""
         # What is known of another inferior, or of a moment ago, is nothing to go by if this fails.
         self.target.view, self.target.kernel, self.target.images = None, None, ()
-        image = self.images.vmlinux()
-        found = self.finder.find(image)
+        image, found = self._kernel()
         self.target.view = found.view
         placed = self._images(image, found)
         facts = self._address_space(placed, found)
@@ -71,6 +74,26 @@ class Host:
             self._session = (key, self._make(placed, facts, found, asks_drgn))
         return self._session[1]
 
+    def _kernel(self) -> tuple[KernelImage, Found]:
+        """The kernel by its file and where that is in memory; or, where no file is there, as memory has it."""
+        try:
+            image = self.images.kernel()
+        except NoVmlinuxError as error:
+            if not has_process():
+                raise InputError(f"{error}; {_REMEDIES}") from None
+            try:
+                return self.finder.find_unnamed()
+            except TargetError as why:
+                raise TargetError(f"{error}, and {why}; {_REMEDIES}") from None
+        return image, self.finder.find(image)
+
+    def known_image(self) -> KernelImage | None:
+        """The kernel as far as it is known without asking the target. InputError if its file cannot be read."""
+        try:
+            return self.images.kernel()
+        except NoVmlinuxError:
+            return self.finder.unnamed
+
     def _images(self, image: KernelImage, found: Found) -> list[PlacedImage]:
         """The images in their places; the same objects as long as they are there."""
         placement = found.finding.placement
@@ -79,6 +102,7 @@ class Host:
         key = (placement, image, *modules)
         if self._placed[0] != key:
             placed = [PlacedImage(image, placement)]
+            placed[0].disputed = self.images.disputed
             placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in modules]
             self._placed = (key, placed)
         return self._placed[1]
@@ -137,6 +161,8 @@ class Host:
         """What answers lack, with what gdb has."""
         found = self.finder.found
         lacking = []
+        if not placed.image.on_disk and not placed.image.sections:
+            lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
         if not any(section.name in (".debug_info", ".debug_line") for section in placed.image.sections):
             cost = "source lines" if found is None or found.view is None else f"source lines; {COST}"
             lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))

@@ -68,20 +68,67 @@ def _former(name: str) -> Any:
         return None
 
 
-class Vmlinux(_KParameter):
-    """The kernel's ELF file, where it is none of those that gdb has loaded; empty for gdb's own."""
+class _File(_KParameter):
+    """A file's name, or nothing. `setting` is its name in SETTINGS."""
 
-    name = "vmlinux"
     kind = gdb.PARAM_OPTIONAL_FILENAME
     initial = ""
-    set_doc = "Set the kernel's ELF file"
-    show_doc = "The kernel's ELF file"
+    setting = ""
 
     def take(self, value: Any) -> None:
         path = os.path.expanduser(value) if value else None
         if path is not None and not os.path.isfile(path):
             raise gdb.GdbError(f"{value}: no such file")
-        SETTINGS.vmlinux = path
+        setattr(SETTINGS, self.setting, path)
+
+
+class Vmlinux(_File):
+    """The kernel's ELF file, where it is none of those that gdb has loaded; empty for gdb's own."""
+
+    name = "vmlinux"
+    setting = "vmlinux"
+    set_doc = "Set the kernel's ELF file"
+    show_doc = "The kernel's ELF file"
+
+
+class Vmlinuz(_File):
+    """The boot image of the kernel (vmlinuz, bzImage, Image), for where there is no vmlinux."""
+
+    name = "vmlinuz"
+    setting = "vmlinuz"
+    set_doc = "Set the kernel's boot image, for where there is no vmlinux"
+    show_doc = "The kernel's boot image, for where there is no vmlinux"
+
+    def get_show_string(self, value: str) -> str:
+        return f"{self.show_doc}: {value or 'none'}."
+
+
+class SystemMap(_File):
+    """The kernel's System.map, for where there is no vmlinux."""
+
+    name = "system-map"
+    setting = "system_map"
+    set_doc = "Set the kernel's System.map, for where there is no vmlinux"
+    show_doc = "The kernel's System.map, for where there is no vmlinux"
+
+    def get_show_string(self, value: str) -> str:
+        return f"{self.show_doc}: {value or 'none'}."
+
+
+class Kallsyms(_KParameter):
+    """Whether the kernel's memory is searched for its symbols where no file has them: on, off, or auto: not where that
+    would take minutes.
+    """
+
+    name = "kallsyms"
+    kind = gdb.PARAM_ENUM
+    initial = "auto"
+    choices = ("auto", "on", "off")
+    set_doc = "Set whether symbols are sought in the kernel's memory where no file has them"
+    show_doc = "Whether symbols are sought in the kernel's memory where no file has them"
+
+    def take(self, value: Any) -> None:
+        SETTINGS.kallsyms = str(value)
 
 
 class Slide(_KParameter):
@@ -162,7 +209,7 @@ class Drgn(_KParameter):
         SETTINGS.drgn = str(value)
 
 
-PARAMETERS = (Vmlinux, Slide, Check, Lines, Color, Drgn)
+PARAMETERS = (Vmlinux, Vmlinuz, SystemMap, Kallsyms, Slide, Check, Lines, Color, Drgn)
 
 
 def define() -> None:

@@ -10,6 +10,9 @@ class Settings:
     """`slide` is None for auto, else the number of bytes (0 for none)."""
 
     vmlinux: str | None = None
+    vmlinuz: str | None = None
+    system_map: str | None = None
+    kallsyms: str = "auto"
     slide: int | None = None
     check: bool = True
     lines: bool = True

@@ -1,6 +1,11 @@
-"""The kernel image that gdb's vmlinux is: opened once, and anew when the file on disk is another."""
+"""The kernel image that gdb's vmlinux is, or else the files that the user named: opened once, and anew when a file on
+disk is another.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
@@ -9,23 +14,48 @@ from kplug_gdb import objfiles
 from kplug_gdb.objfiles import FileId
 from kplug_gdb.settings import SETTINGS
 
+if TYPE_CHECKING:
+    from kplug.image.sources import Joined
+
 
 class NoVmlinuxError(InputError):
-    """gdb has no file that is a kernel."""
+    """gdb has no file that is a kernel, and the user named none."""
 
 
 class Images:
-    """The images that the core works with. Only what a question needs is opened."""
+    """The images that the core works with. Only what a question needs is opened.
+
+    `disputed` is what one of several files says of single symbols, by name, where the others say something else.
+    """
 
     def __init__(self) -> None:
+        self.disputed: Mapping[str, str] = {}
         self._vmlinux: tuple[FileId, KernelImage] | None = None
+        self._others: tuple[tuple[FileId, ...], Joined] | None = None
         self._modules: dict[tuple[FileId, tuple[tuple[str, int], ...]], KernelImage] = {}
 
-    def vmlinux(self) -> KernelImage:
-        """The kernel; NoVmlinuxError if gdb has none."""
+    def kernel(self) -> KernelImage:
+        """The kernel, of its vmlinux or of what was named instead; NoVmlinuxError if there is no file of it."""
+        self.disputed = {}
+        if self.path() is not None:
+            return self._of_vmlinux()
+        paths = [path for path in (SETTINGS.vmlinuz, SETTINGS.system_map) if path]
+        if not paths:
+            raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel")
+        from kplug.image.sources import Given, join
+
+        files = tuple(map(objfiles.file_id, paths))
+        if self._others is None or self._others[0] != files:
+            joined = join(Given(vmlinuz=SETTINGS.vmlinuz, system_map=SETTINGS.system_map))
+            if not len(joined.image.symbols):
+                raise InputError(f"{joined.image.path}: {joined.image.symbols.source}")
+            self._others = (files, joined)
+        self.disputed = self._others[1].disputed
+        return self._others[1].image
+
+    def _of_vmlinux(self) -> KernelImage:
         path = self.path()
-        if path is None:
-            raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel; give one with `file VMLINUX`")
+        assert path is not None
         file = objfiles.file_id(path)
         if self._vmlinux is None or self._vmlinux[0] != file:
             image = open_vmlinux(path)

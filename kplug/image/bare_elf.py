@@ -11,7 +11,8 @@ from kplug.image.elf import ElfFile
 from kplug.image.elf_names import MACHINES
 
 _ET_REL, _ET_EXEC = 1, 2
-_NUMBERS = {name: int(ENUM_E_MACHINE[elf_name]) for elf_name, name in MACHINES.items()}
+# An older pyelftools does not know the newest machines.
+_NUMBERS = {name: int(ENUM_E_MACHINE.get(elf_name, 0)) for elf_name, name in MACHINES.items()}
 # e_ident of each class; then e_type ... e_shstrndx (gABI, "ELF Header").
 _HEADERS = {32: "16sHHIIIIIHHHHHH", 64: "16sHHIQQQIHHHHHH"}
 

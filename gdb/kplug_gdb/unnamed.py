@@ -1,0 +1,136 @@
+"""The target's kernel where gdb has no file of it: its symbols from the kallsyms in its own memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import gdb
+from kplug.errors import KplugError, TargetError
+from kplug.image.kallsyms_tables import KallsymsNotFoundError
+from kplug.memory import Read, UnmappedError
+from kplug.placement import as_it_runs, slid
+from kplug.progress import Progress
+from kplug.runtime.image_search import RunningKernel, find_kernel
+from kplug.runtime.memory_image import image_from_memory
+from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.slide import Checker
+from kplug_gdb import entries, registers
+from kplug_gdb.corefile import CoreFile, current_core
+from kplug_gdb.output import Terminal
+from kplug_gdb.settings import SETTINGS
+from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
+
+# gdb's names (bfd/cpu-*.c).
+_MACHINES = {"i386:x86-64": "x86_64", "aarch64": "aarch64"}
+_KERNEL_HALF = 1 << 63
+_PLACE = "memory"
+# After each so many bytes Ctrl-C is heard, and the speed known.
+_PIECE = 1 << 14
+# What distributions' kernels took, from 5.10 to 7.x: 3 to 6 MiB.
+_USUAL_BYTES = 6 << 20
+_PATIENCE_SECONDS = 60.0
+
+
+class _StoppedError(KplugError):
+    """The search cannot go on; not the kind of error that only says that nothing is mapped."""
+
+
+class _Reader:
+    """A view's memory; its speed and the state of things are shown, where it takes long."""
+
+    def __init__(self, view: View, progress: Progress) -> None:
+        self._view = view
+        self._progress = progress
+        self._started = time.monotonic()
+        self._read = 0
+
+    def read(self, address: int, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            try:
+                data += self._view.read(address + len(data), min(_PIECE, size - len(data)))
+            except UnmappedError:
+                raise
+            except TargetError as error:
+                raise _StoppedError(str(error)) from None
+            if size > _PIECE:
+                self._told(min(_PIECE, size))
+        return data
+
+    def _told(self, size: int) -> None:
+        self._read += size
+        taken = time.monotonic() - self._started
+        expected = taken * _USUAL_BYTES / self._read
+        if SETTINGS.kallsyms == "auto" and expected > _PATIENCE_SECONDS and taken > 1.0:
+            raise _StoppedError(
+                f"reading its symbols from memory would take some {expected / 60:.0f} minutes here "
+                "(`set kplug kallsyms on` does it)"
+            )
+        self._progress.update(None)
+
+
+def machine() -> str | None:
+    """The architecture that gdb takes the target for; None if it is none that kplug can search the kernel of."""
+    return _MACHINES.get(gdb.selected_inferior().architecture().name())
+
+
+def search() -> tuple[RunningKernel, View]:
+    """The kernel in the target's memory, and how that is read. TargetError says why there is none."""
+    if SETTINGS.kallsyms == "off":
+        raise TargetError("its memory is not searched (`set kplug kallsyms auto`)")
+    core = current_core()
+    try:
+        with Progress("reading the kernel's symbols from memory", Terminal()) as progress:
+            return _in_core(core, progress) if core is not None else _in_live_target(progress)
+    except _StoppedError as error:
+        raise TargetError(str(error)) from None
+
+
+def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
+    view: View = PhysicalCoreView(core) if core.physical_only else CoreView(core)
+    read = _Reader(view, progress).read
+    info = VmcoreInfo(core.vmcoreinfo)
+    image = image_from_memory(read, info, core.machine, core.path) if info else None
+    if image is not None:
+        slide = SETTINGS.slide if SETTINGS.slide is not None else info.slide
+        if slide is None:
+            placement = as_it_runs(image.extents, "the core's VMCOREINFO does not tell the slide")
+        else:
+            placement = slid(image.extents, slide, "KERNELOFFSET of the core's VMCOREINFO")
+        return RunningKernel(image, placement, Checker(image)), view
+    try:
+        return _found(core.machine, read, core.path), view
+    except KallsymsNotFoundError as error:
+        raise TargetError(f"none is found in {core.path}: {error}") from None
+
+
+def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
+    kind = machine()
+    if kind is None:
+        name = gdb.selected_inferior().architecture().name()
+        raise TargetError(f"none is looked for in memory, because gdb takes the target for {name} (`set architecture`)")
+    pc = registers.program_counter()
+    if not registers.paging() or (registers.privileged() and pc is not None and pc < _KERNEL_HALF):
+        where = f" (the CPU is at {pc:#x}, in firmware or startup code)" if pc is not None else ""
+        raise TargetError(f"none runs yet{where}")
+    why = ""
+    for view in _views():
+        try:
+            return _found(kind, _Reader(view, progress).read, _PLACE, pc), view
+        except KallsymsNotFoundError as error:
+            why = str(error)
+    if registers.privileged() is False:
+        why += "; the CPU is in user mode: stop it in the kernel"
+    raise TargetError(f"none is found in memory: {why}")
+
+
+def _found(kind: str, read: Read, place: str, pc: int | None = None) -> RunningKernel:
+    return find_kernel(read, kind, entries.kernel_code(kind, read, pc), place, slide=SETTINGS.slide)
+
+
+def _views() -> Iterator[View]:
+    """As the finder of a vmlinux has them; but where the CPU may see hardly any of the kernel, that comes last."""
+    if may_be_isolated():
+        yield KernelTablesView()
+    yield LiveView()
