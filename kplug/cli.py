@@ -372,6 +372,9 @@ def _prompt(arguments: argparse.Namespace) -> int:
 
 
 def _file_session(arguments: argparse.Namespace) -> Session:
+    named = ("vmlinux", "vmlinuz", "system_map", "kallsyms", *_FILES_ONLY)
+    if all(getattr(arguments, option) == _FILES_ONLY.get(option) for option in named):
+        return _live_session(getattr(arguments, "lines", False))
     images, used = _kernel_images(arguments)
     warnings: list[str] = []
     for specification in arguments.module:
@@ -387,6 +390,26 @@ def _file_session(arguments: argparse.Namespace) -> Session:
         lines = DrgnLines(images)
         warnings = lines.warnings
     return Session(images, lines=lines, warnings=warnings, ways=used, hints=_HINTS)
+
+
+def _live_session(lines: bool) -> Session:
+    """The running kernel, by what it and the files of its machine tell. UsageError if that is nothing."""
+    from kplug.live.kernel import open_live
+    from kplug.live.machine import Machine
+
+    live = open_live(Machine())
+    if not live.images:
+        why = "; ".join(live.unused)
+        raise UsageError(
+            f"kplug: no vmlinux given (-s FILE), and the running kernel tells nothing (kplug doctor): {why}"
+        )
+    source = None
+    if lines:
+        from kplug.runtime.lines import DrgnLines
+
+        source = DrgnLines(live.images)
+        live.warnings += source.warnings
+    return Session(live.images, lines=source, warnings=live.warnings, ways=(*live.used, *live.unused), hints=_HINTS)
 
 
 def _kernel_images(arguments: argparse.Namespace) -> tuple[list[PlacedImage], Sequence[str]]:

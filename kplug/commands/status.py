@@ -52,6 +52,7 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         **_types_facts(session),
         "images": [_image_facts(placed) for placed in session.images.given],
         **_loaded_facts(session),
+        **({"used": list(session.ways)} if session.target is None and session.ways else {}),
         "missing": [
             {"what": missing.what, "cost": missing.cost, "remedy": missing.remedy} for missing in session.missing
         ],

@@ -173,9 +173,24 @@ class ListedSymbolTable(SymbolTable):
         found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in may_be_boundary(numbers))
         return [(name, number) for number, name in found if chr(letters[number]).isupper() or name in TABLE_SYMBOLS]
 
+    def _unnamed_mask(self) -> bytes:
+        """None: the strings of a list begin with its first name, not with an empty one as an ELF file's."""
+        return bytes(len(self._name_column))
+
     def empty_objects(self) -> list[int]:
-        """None: a list does not tell objects without a size."""
-        return []
+        """All data, where a list has only what lies outside text by chance: then nothing tells where it ends."""
+        if not self._lists_text_only:
+            return []
+        letters = self._list.letters
+        data = (number for number, letter in enumerate(letters) if chr(letter).lower() in "drb")
+        return [number for number in data if self.section_index(number) != SHN_ABS]
+
+    @property
+    def _lists_text_only(self) -> bool:
+        """Whether it is of a kernel's kallsyms without KALLSYMS_ALL: no static data, which every kernel has."""
+        letters = self._list.letters
+        is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
+        return is_kernel and not any(letter in letters for letter in b"drb")
 
     def listed_letter(self, entry: int) -> str:
         """The letter that the list has for a symbol."""

@@ -75,7 +75,7 @@ class LiveImages(Images):
     @cached_property
     def _names(self) -> Sequence[str]:
         loaded = [module.name for module in self._machine.modules if module.base]
-        return list(dict.fromkeys((*loaded, *self._listed)))
+        return [name for name in dict.fromkeys((*loaded, *self._listed)) if name not in NO_MODULES]
 
     # -- as a sequence: all are made -----------------------------------------------------------------------------------
 

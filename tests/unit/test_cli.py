@@ -22,6 +22,7 @@ from elf_builder import BASE_64, FUNC, LOCAL, Elf, Sym, small_vmlinux
 
 from kplug import __version__, cli
 from kplug.image import sources
+from kplug.live import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("where", "regs", "stack", "x", "sym", "regions", "sections", "segments", "kaslr", "kplug")
@@ -125,18 +126,30 @@ def test_what_cannot_be_resolved_keeps_no_other_from_its_answer(kplug: BoundedKp
     assert [line.split(":")[1].strip() for line in answer.err.splitlines()] == ["nothing", "neither"]
 
 
-def test_without_any_vmlinux_the_error_says_how_to_give_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def live_root(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Let the running kernel be what the files below `root` tell of one."""
+    made = machine.Machine(str(root))
+    monkeypatch.setattr(machine, "Machine", lambda: made)
+
+
+def test_without_anything_the_error_says_how_to_give_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "running_vmlinux", lambda: None)
+    live_root(monkeypatch, tmp_path)
     assert cli.main(["where", "0xffffffff81000000"]) == 2
-    assert re.fullmatch(r"kplug: no vmlinux .*-s FILE.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"kplug: no vmlinux .*-s FILE.*kplug doctor.*\n", capsys.readouterr().err)
 
 
 def test_without_s_the_running_kernels_vmlinux_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], vmlinux: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], vmlinux: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "running_vmlinux", lambda: vmlinux)
+    for path, content in (
+        ("proc/version", b"Linux version 6.1.0-test (a@b) #1\n"),
+        ("usr/lib/debug/boot/vmlinux-6.1.0-test", Path(vmlinux).read_bytes()),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    live_root(monkeypatch, tmp_path)
     assert cli.main(["where", "-b", "start_kernel"]) == 0
     assert "start_kernel+0x0" in capsys.readouterr().out
 
