@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import gdb
 from kplug import slide_ways as ways
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.sources import checked, compare, symbols_of
+from kplug.image.sources import checked, compare, disputes, symbols_of
 from kplug.memory import Read
 from kplug.placement import ADDRESS_MASK, slid
 from kplug.runtime.image_search import RunningKernel
@@ -35,10 +35,14 @@ _NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 @dataclass(frozen=True)
 class Found:
-    """Where the kernel is and how its memory is read now. `view` is None where there is no memory."""
+    """Where the kernel is and how its memory is read now. `view` is None where there is no memory.
+
+    `disputed` is what memory says of single symbols, by name, where the file has them elsewhere.
+    """
 
     finding: Finding
     view: View | None
+    disputed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Finder:
@@ -107,8 +111,8 @@ class Finder:
             self._failure = (moment, str(error))
             raise
         self._unnamed = running
-        outcome = f"{running.image.symbols.source}; {len(running.image.symbols):,} symbols"
-        finding = Finding(running.placement, (Attempt("kallsyms in memory", outcome),), checked=True)
+        tried = (Attempt("search of its memory", running.image.symbols.source),)
+        finding = Finding(running.placement, tried, checked=True)
         return running, Found(_noting_physical(finding, view), view)
 
     def _by_its_symbols(self, image: KernelImage) -> Found:
@@ -136,7 +140,10 @@ class Finder:
         outcome = f"{linked.signed(slide)}: {agreeing:,} of {compared.common:,} common symbols agree"
         trail = (*found.finding.trail, Attempt("compared with those", outcome))
         placement = slid(image.extents, slide, "compared with the kallsyms in memory")
-        self._found = Found(replace(found.finding, placement=placement, trail=trail), found.view)
+        finding = replace(found.finding, placement=placement, trail=trail)
+        self._found = Found(finding, found.view, disputes(compared, "the kernel in memory"))
+        if not compared.differing:  # they are of one build, which memory names
+            image.banner, image.build_id = running.image.banner, running.image.build_id
         return self._found
 
     def _still_there(self, before: Found, checker: Checker | None) -> Found | None:
@@ -152,7 +159,7 @@ class Finder:
             return None
         for view in _views() if not isinstance(before.view, (CoreView, PhysicalCoreView)) else (before.view,):
             if checker.still_matches(view.read, placement.slide):
-                return before if type(view) is type(before.view) else Found(before.finding, view)
+                return before if type(view) is type(before.view) else replace(before, view=view)
         # It moved: a reset that gdb was not told of. Then its registers are old ones too.
         registers.forget()
         return None

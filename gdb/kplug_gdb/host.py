@@ -102,7 +102,7 @@ class Host:
         key = (placement, image, *modules)
         if self._placed[0] != key:
             placed = [PlacedImage(image, placement)]
-            placed[0].disputed = self.images.disputed
+            placed[0].disputed = {**self.images.disputed, **found.disputed}
             placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in modules]
             self._placed = (key, placed)
         return self._placed[1]
