@@ -22,7 +22,7 @@ from elf_builder import BASE_64, FUNC, LOCAL, Elf, Sym, small_vmlinux
 
 from kplug import __version__, cli
 from kplug.image import sources
-from kplug.live import machine
+from kplug.live import machine as live_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("where", "regs", "stack", "x", "sym", "regions", "sections", "segments", "kaslr", "kplug")
@@ -128,8 +128,8 @@ def test_what_cannot_be_resolved_keeps_no_other_from_its_answer(kplug: BoundedKp
 
 def live_root(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     """Let the running kernel be what the files below `root` tell of one."""
-    made = machine.Machine(str(root))
-    monkeypatch.setattr(machine, "Machine", lambda: made)
+    made = live_machine.Machine(str(root))
+    monkeypatch.setattr(live_machine, "Machine", lambda: made)
 
 
 def test_without_anything_the_error_says_how_to_give_a_file(
