@@ -52,6 +52,7 @@ _EPILOG = """Without a command a prompt opens, on a vmcore, a guest or the runni
 commands:
 {commands}
   extract     write the kernel that is packed in a vmlinuz
+  doctor      what there is to answer about the running kernel, and what is missing
   gdb-script  print the path of the script to source in gdb
   completion  print a completion script for bash, zsh or fish
 
@@ -150,6 +151,15 @@ def _command(words: list[str]) -> int:
 
         extract.run(words[1:])
         return ANSWERED
+    if name == "doctor":
+        from kplug import doctor
+
+        diagnosis = doctor.run(words[1:])
+        renderer = Renderer(diagnosis.arguments, _style("auto", sys.stdout), _width(sys.stdout))
+        for table in diagnosis.tables:
+            for line in renderer.lines(table):
+                print(line)
+        return ANSWERED if diagnosis.answers else NOT_ALL_ANSWERED
     if not name or name.startswith("-"):
         return _prompt(prompt_parser().parse_args(words))
     command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
@@ -394,10 +404,10 @@ def _file_session(arguments: argparse.Namespace) -> Session:
 
 def _live_session(lines: bool) -> Session:
     """The running kernel, by what it and the files of its machine tell. UsageError if that is nothing."""
+    from kplug.live import machine
     from kplug.live.kernel import open_live
-    from kplug.live.machine import Machine
 
-    live = open_live(Machine())
+    live = open_live(machine.Machine())
     if not live.images:
         why = "; ".join(live.unused)
         raise UsageError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kplug.commands import COMMANDS
 from kplug.errors import UsageError
 
-OTHER_WORDS = ("extract", "gdb-script", "completion")
+OTHER_WORDS = ("extract", "doctor", "gdb-script", "completion")
 SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\

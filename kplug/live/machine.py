@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from kplug.errors import InputError
@@ -42,6 +43,7 @@ _SYSTEM_MAP_PLACES = (
 _CONFIG_PLACES = ("/boot/config-{release}", "/lib/modules/{release}/config", "/lib/modules/{release}/build/.config")
 # /proc/modules has a line for each module, /proc/iomem one for each resource.
 _MAX_BYTES = 1 << 24
+_PIECE_BYTES = 1 << 12
 _RESOURCE = re.compile(r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)")
 _MODULE = re.compile(r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?")
 
@@ -78,8 +80,10 @@ class Machine:
     def text(self, path: str) -> str | None:
         """What the file at that path says; None if it cannot be read."""
         try:
-            with open(self.path(path), "rb") as file:
-                return file.read(_MAX_BYTES).decode("utf-8", "backslashreplace")
+            with open(self.path(path), "rb", buffering=0) as file:
+                # In pieces: the files of sysctl refuse to be read with a buffer of megabytes.
+                pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
+                return b"".join(islice(pieces, _MAX_BYTES // _PIECE_BYTES)).decode("utf-8", "backslashreplace")
         except OSError:
             return None
 

@@ -1,0 +1,73 @@
+"""`kplug doctor`: what there is for answers about the running kernel, what is missing, and how to get that."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kplug.commands.base import Column, HelpFormatter, Parser, Table, add_json_argument
+
+if TYPE_CHECKING:
+    from kplug.live.survey import Finding, Survey
+
+SUMMARY = "what there is to answer about the running kernel, and what is missing"
+_DESCRIPTION = """Look for everything that tells of the running kernel, and say what each thing is good for, and the
+command that gets what is missing. Exit status 0 if kwhere can answer with symbols, 1 if not."""
+_EPILOG = """examples:
+  kplug doctor            what anybody may see
+  sudo kplug doctor       what root may see
+  kplug doctor --json     one JSON object for each thing, one a line"""
+_COLUMNS = (
+    Column("WHAT", "what", role="label"),
+    Column("STATE", "state"),
+    Column("GIVES", "gives"),
+    Column("FOUND, OR HOW TO GET IT", "note"),
+)
+_TITLES = {"kernel": "the kernel", "privilege": "privileges", "source": "sources", "tool": "tools"}
+
+
+def parser() -> Parser:
+    """The parser of the command's own words."""
+    made = Parser(prog="kplug doctor", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
+    add_json_argument(made)
+    return made
+
+
+class Diagnosis(NamedTuple):
+    """What to show, in the form that `arguments` ask for, and whether the running kernel can be answered for."""
+
+    arguments: argparse.Namespace
+    tables: Sequence[Table]
+    answers: bool
+
+
+def run(words: Sequence[str]) -> Diagnosis:
+    """Run one command line. UsageError."""
+    arguments = parser().parse_args(list(words))
+    from kplug.live import machine
+    from kplug.live.survey import survey
+
+    found = survey(machine.Machine())
+    return Diagnosis(arguments, list(tables(found)), found.answers)
+
+
+def tables(found: Survey) -> Iterator[Table]:
+    """The findings by their groups, then what the answers are made of."""
+    for group, title in _TITLES.items():
+        rows = [_row(finding) for finding in found.findings if finding.group == group]
+        yield Table("kplug.doctor/1", _COLUMNS, rows, title=title)
+    rows = [_verdict("kplug where", found.answers, found.live.used)]
+    rows += [_verdict("not used", False, [why]) for why in found.live.unused]
+    columns = (Column("ANSWERS", "what", role="label"), Column("STATE", "state"), Column("FROM", "note"))
+    yield Table("kplug.doctor/1", columns, rows, title="answers")
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {**finding._asdict(), "note": finding.remedy or finding.found}
+
+
+def _verdict(what: str, good: bool, why: Sequence[str]) -> dict[str, Any]:
+    from kplug.live.survey import MISSING, THERE, Finding
+
+    return _row(Finding("answer", what, THERE if good else MISSING, "; ".join(why) or None, "answers", None))
