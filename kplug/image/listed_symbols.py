@@ -14,13 +14,14 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import repeat
+from itertools import compress, repeat
 
 from kplug.image.elf import ElfFile
 from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.layout import Section
 from kplug.image.symbol_list import SymbolList
 from kplug.image.symbol_table import (
+    OBJECT_PREFIXES,
     SHN_ABS,
     STB_GLOBAL,
     STB_GNU_UNIQUE,
@@ -42,6 +43,7 @@ _INFO_OF_LETTER = bytes(
 # could be wrong.
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
+_PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
     ("_stext", "_etext", SHF_EXECINSTR),
     ("_sinittext", "_einittext", SHF_EXECINSTR),
@@ -71,8 +73,8 @@ class ListedSymbolTable(SymbolTable):
         if not any(section.occupies_addresses for section in sections):
             self.sections = self._extents()
         self._set_sections()
-        self.sizes = self._to_the_next()
         self._places = self._place_mask(None)
+        self.sizes = self._to_the_next()
 
     # -- what the addresses say ----------------------------------------------------------------------------------------
 
@@ -146,18 +148,13 @@ class ListedSymbolTable(SymbolTable):
         return [number for number in absolute if owners[number] not in percpu]
 
     def _to_the_next(self) -> array[int]:
-        """The bytes from each symbol to the next one, or to the end of its section."""
+        """The bytes from each symbol to the next one that can hold an address, or to the end of its section."""
         bounds = {bound for section in self.sections if section.allocated for bound in (section.address, section.end)}
-        starts = sorted(bounds.union(self.values))
+        starts = sorted(bounds.union(compress(self.values, self._places)))
         following = dict(zip(starts, starts[1:]))
-        # What lies in no section has no extent that anything could tell.
-        following[starts[-1]] = starts[-1]
-        sizes = array("Q", map(int.__sub__, map(following.__getitem__, self.values), self.values))
-        if SHN_ABS >> 8 in self._section_high:
-            for number, high in enumerate(self._section_high):
-                if high == SHN_ABS >> 8:
-                    sizes[number] = 0
-        return sizes
+        # What holds no address is as long as nothing, and so is what lies behind everything.
+        sizes = map(int.__sub__, map(following.get, self.values, self.values), self.values)
+        return array("Q", map(int.__mul__, sizes, self._places))
 
     # -- what a list says in its own way -------------------------------------------------------------------------------
 
@@ -168,10 +165,14 @@ class ListedSymbolTable(SymbolTable):
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, number) of the symbols that may be boundary symbols: global ones with a name like one, and those that
-        a kernel is known to have."""
+        a kernel is known to have, also under a build prefix."""
         letters, numbers = self._list.letters, self._list.numbers
-        found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in may_be_boundary(numbers))
-        return [(name, number) for number, name in found if chr(letters[number]).isupper() or name in TABLE_SYMBOLS]
+        names = may_be_boundary(numbers)
+        names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
+        found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
+        return [
+            (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in TABLE_SYMBOLS
+        ]
 
     def _unnamed_mask(self) -> bytes:
         """None: the strings of a list begin with its first name, not with an empty one as an ELF file's."""
@@ -210,6 +211,12 @@ class ListedSymbolTable(SymbolTable):
         else:
             return super()._true_letter(listed, index, section_index)
         return true.upper() if listed.isupper() else true
+
+
+def _bare(name: str) -> str:
+    """The name without a build prefix, unless a kernel is known to have it with that."""
+    prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
+    return name if name in TABLE_SYMBOLS else name[len(prefix) :]
 
 
 def _extent(index: int, name: str, start: int, end: int, flags: int) -> Section:

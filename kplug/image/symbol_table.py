@@ -260,7 +260,7 @@ class SymbolTable:
         and the assembler of a bare label. Export tables' own labels are left out: there are ten thousands of them.
         """
         typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
-        exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab"))}
+        exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
         bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
         wanted = _without(_without(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
         sizes = self.sizes

@@ -438,6 +438,9 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
     _row("con_initcall", "__con_initcall_start __con_initcall_end"),
     _row("security_initcall", "__security_initcall_start __security_initcall_end", kernels="4.19"),
     _row("init.ramfs", "__initramfs_start __initramfs_size", where="usr/initramfs_data.S"),
+    # Local labels, which only these rows tell from any other in a list without types.
+    _row("irf", "__irf_start __irf_end", where="usr/initramfs_data.S"),
+    _row("cert_list", "__cert_list_start __cert_list_end", where="certs/system_certificates.S"),
     _row(
         "rela.dyn",
         "__pi_rela_start __pi_rela_end",

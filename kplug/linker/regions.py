@@ -37,6 +37,7 @@ _NOT_BOUNDARIES = (
     "__kstrtab",
     "__crc_",
     "__kcrctab_",
+    "__flags_",  # of each exported symbol, since 7.2
     "__pfx_",
     "__cfi_",
     "__kcfi_typeid_",

@@ -128,6 +128,8 @@ PAIRS = [
     Pair("__initcall7_start", "__initcall_end", "initcall7"),
     Pair("__con_initcall_start", "__con_initcall_end", "con_initcall"),
     Pair("__initramfs_start", "__initramfs_size", "init.ramfs"),
+    Pair("__irf_start", "__irf_end", "irf"),
+    Pair("__cert_list_start", "__cert_list_end", "cert_list"),
     Pair("__x86_cpu_dev_start", "__x86_cpu_dev_end", "x86_cpu_dev.init"),
     Pair("__parainstructions", "__parainstructions_end", "parainstructions"),
     Pair("__retpoline_sites", "__retpoline_sites_end", "retpoline_sites"),
