@@ -86,7 +86,8 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
         yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
         return
     banner = parse_banner(image.banner) if image.banner is not None else None
-    facts = {"path": image.path, "kind": "module" if image.is_module else "symbols", "machine": image.machine}
+    kind = "module" if image.is_module else "list of symbols" if os.path.isfile(image.path) else "kernel in memory"
+    facts = {"path": image.path, "kind": kind, "machine": image.machine}
     yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
 
 

@@ -239,18 +239,28 @@ def put_together(notes: list[dict[str, Any]]) -> bytes:
 
 @pytest.mark.parametrize("name", DUMPS)
 def test_the_notes_of_a_kernel_that_runs(name: str, tmp_path: Path) -> None:
-    """/sys/kernel/notes of a guest: the kernel's notes, with their addresses where they were moved to."""
-    made = dumps_of(name)
-    running = (made.root / "truth" / "notes").read_bytes()
+    """/sys/kernel/notes of a guest: those of its image, addresses as linked."""
+    running = (dumps_of(name).root / "truth" / "notes").read_bytes()
     copy = tmp_path / "notes"
     copy.write_bytes(running)
     rows = told("notes", "--json", str(copy)).rows("notes")
     assert put_together(rows) == running
     on_disk = info(kernels.vmlinux(name)).rows("notes")
-    addresses = {"ENTRY", "HYPERCALL_PAGE"}  # these the kernel relocates
-    for row, of_file in zip(rows, on_disk):
-        assert (row["owner"], row["name"]) == (of_file["owner"], of_file["name"])
-        assert row["value"] == of_file["value"] or row["name"] in addresses
+    assert [(row["owner"], row["name"], row["value"]) for row in rows] == [
+        (row["owner"], row["name"], row["value"]) for row in on_disk
+    ]
+
+
+@pytest.mark.parametrize("name", DUMPS)
+def test_the_notes_in_the_memory_of_a_kernel_without_a_file(name: str) -> None:
+    pytest.importorskip("drgn")
+    made = dump(name, "elf")
+    answer = told("notes", "--json", "-c", made.path)
+    assert answer.status == 0
+    in_memory = [row for row in answer.rows("notes") if row["path"] == "memory"]
+    assert put_together(in_memory) == (dumps_of(name).root / "truth" / "notes").read_bytes()
+    of_dump = [row for row in answer.rows("notes") if row["path"] == made.path]
+    assert of_dump == told("notes", "--json", made.path).rows("notes")
 
 
 # -- the kernel's facts ------------------------------------------------------------------------------------------------
