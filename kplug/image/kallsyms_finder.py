@@ -43,6 +43,8 @@ _MARKER_WINDOWS = (1 << 16, 1 << 20, 4 * MAX_SYMBOLS)
 # Of real ones, the first that have all these forms are it; what needs more has been made to.
 _MAX_TOKEN_TABLES = 8
 _MAX_TRIES = 1 << 12
+# Where memory begins is looked for as exactly as this.
+_GRAIN = 4
 _ZEROS = re.compile(rb"\0{4,}")
 # The types of relocations that say "the load address and this" for a word, in 64-bit ELF: R_AARCH64_RELATIVE, and
 # R_RISCV_RELATIVE and R_LARCH_RELATIVE (psABIs).
@@ -101,23 +103,24 @@ def choose(
 def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = None) -> KallsymsTables:
     """The tables that belong to a token table; KallsymsNotFoundError says what does not fit."""
     where = f"the table of tokens at {token_table.start:#x}"
-    stage = f"{where} has no markers before it"
+    missing = "markers before it"
     tries = 0
     for markers in _marker_tables(token_table, read):
-        stage = f"{where} has no names that its markers fit"
+        if missing.startswith("markers"):
+            missing = "names that its markers fit"
         for names in _name_tables(markers, token_table, read):
             tries += 1
             if tries > _MAX_TRIES:
                 raise KallsymsNotFoundError(f"{where} has too much around it that could be names")
             if names is None:
                 continue
-            stage = f"{where} has no addresses that are sorted"
+            missing = "addresses that are sorted"
             for tables in _address_tables(names, token_table, read):
                 address = tables.addresses if address_of is None else address_of(tables.addresses)
                 from_start = address_of is None and tables.encoding == Encoding.PC_RELATIVE
                 if address is not None:
                     return replace(tables, addresses_address=address, from_start=from_start)
-    raise KallsymsNotFoundError(stage)
+    raise KallsymsNotFoundError(f"{where} has no {missing}")
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,8 @@ def _marker_tables(token_table: TokenTable, read: Read) -> Iterator[_Markers]:
     """What could be markers before a token table, the nearest first."""
     searched = token_table.start
     for size in _MARKER_WINDOWS:
-        low = max(token_table.start - size, 0)
+        low, data = _before(token_table.start, size, read)
         if low >= searched:
-            return
-        data = read(low, token_table.start - low)
-        if len(data) < token_table.start - low:
             return
         for zero_start, zero_end in _zeros_before(data, low, searched):
             for width in (4, 8):
@@ -170,6 +170,24 @@ def _marker_tables(token_table: TokenTable, read: Read) -> Iterator[_Markers]:
                     if _reaches(length, token_table.start - first - width * length):
                         yield _Markers(first, width, values[:length])
         searched = low
+
+
+def _before(end: int, size: int, read: Read) -> tuple[int, bytes]:
+    """Position and bytes of the last `size` bytes before `end`, or of as many as there are."""
+    size = min(size, end)
+    data = read(end - size, size)
+    if len(data) == size:
+        return end - size, data
+    # There is memory before `end`, and then, further down, none: where does it begin?
+    has, has_not, found = 0, size, b""
+    while has_not - has > _GRAIN:
+        middle = (has + has_not) // 2
+        data = read(end - middle, middle)
+        if len(data) == middle:
+            has, found = middle, data
+        else:
+            has_not = middle
+    return end - has, found
 
 
 def _zeros_before(data: bytes, position: int, limit: int) -> list[tuple[int, int]]:
@@ -208,10 +226,13 @@ def _name_tables(markers: _Markers, token_table: TokenTable, read: Read) -> Iter
     if last > MAX_NAMES_BYTES:
         return
     high = markers.position - last
-    low = max(high - NAMES_PER_MARKER * _USUAL_NAME_BYTES - 2 * MAX_PADDING, 0)
-    low += (markers.position - low) % 4
+    if high <= 0:
+        return
+    low, data = _before(high, NAMES_PER_MARKER * _USUAL_NAME_BYTES + 2 * MAX_PADDING, read)
+    odd = (markers.position - low) % 4
+    low += odd
     least, most = (length - 1) * NAMES_PER_MARKER, min(length * NAMES_PER_MARKER, MAX_SYMBOLS)
-    for number, count in enumerate(words(read(low, max(high - low, 0)), 4, order)):
+    for number, count in enumerate(words(data[odd:], 4, order)):
         if least < count <= most:
             for found in _names_after(low + 4 * number, count, markers, order, read):
                 end = _names_end(found.position, count, markers.values, markers.position, read)
