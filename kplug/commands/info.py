@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _MAX_SHOWN_BYTES = 1 << 16
 # The kernel's own notes have some hundred bytes.
 _MAX_NOTES_IN_MEMORY = 1 << 16
+_RUNNING_NOTES = "/sys/kernel/notes"
+_MAX_BANNER_BYTES = 512
 # Text, a row for each line, without a heading.
 _LINE = (Column("", "line"),)
 
@@ -85,7 +87,8 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
     if arguments.config is not None:
         yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
         return
-    banner = parse_banner(image.banner) if image.banner is not None else None
+    line = image.banner or (_running_banner() if _runs_here(image) else None)
+    banner = parse_banner(line) if line is not None else None
     kind = "module" if image.is_module else "list of symbols" if os.path.isfile(image.path) else "kernel in memory"
     facts = {"path": image.path, "kind": kind, "machine": image.machine}
     yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
@@ -139,9 +142,26 @@ def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote
         in_memory = _notes_in_memory(session)
         if in_memory is not None:
             yield "memory", in_memory
+        elif session.main is not None and _runs_here(session.main.image) and os.path.isfile(_RUNNING_NOTES):
+            yield _RUNNING_NOTES, inspect(_RUNNING_NOTES).notes
     core = getattr(session.target, "core_path", None)
     if core is not None:
         yield core, inspect(core).notes
+
+
+def _runs_here(image: KernelImage) -> bool:
+    """Whether it is surely the running kernel's, of which no file has more."""
+    from kplug.live import running_build_id
+
+    return image.build_id is not None and image.build_id == running_build_id()
+
+
+def _running_banner() -> bytes | None:
+    try:
+        with open("/proc/version", "rb") as file:
+            return file.read(_MAX_BANNER_BYTES)
+    except OSError:
+        return None
 
 
 def _image_file(image: KernelImage) -> Inspected | None:
