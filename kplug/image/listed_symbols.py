@@ -188,10 +188,11 @@ class ListedSymbolTable(SymbolTable):
 
     @property
     def _lists_text_only(self) -> bool:
-        """Whether it is of a kernel's kallsyms without KALLSYMS_ALL: no static data, which every kernel has."""
+        """Whether it is of a kernel's kallsyms without KALLSYMS_ALL: with hardly any static data, of which a kernel has
+        as much as of code."""
         letters = self._list.letters
         is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
-        return is_kernel and not any(letter in letters for letter in b"drb")
+        return is_kernel and 100 * sum(map(letters.count, b"drb")) < len(letters)
 
     def listed_letter(self, entry: int) -> str:
         """The letter that the list has for a symbol."""

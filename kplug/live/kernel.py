@@ -23,15 +23,14 @@ _RUNNING = "running kernel, /proc/kallsyms"
 
 
 class Bounds(NamedTuple):
-    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has."""
+    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has; None if it depends."""
 
     resource: str
-    start: str
+    start: str | None
     end: str
 
 
-# setup_arch() in arch/x86/kernel/setup.c, setup_machine_fdt()'s caller and request_standard_resources() in
-# arch/arm64/kernel/setup.c (6.1 to 7.x).
+# setup_arch() in arch/x86/kernel/setup.c; arch/arm64/kernel/setup.c, whose code begins at _stext or at _text.
 _BOUNDS: Mapping[str, tuple[Bounds, ...]] = {
     "x86_64": (
         Bounds("Kernel code", "_text", "_etext"),
@@ -40,7 +39,7 @@ _BOUNDS: Mapping[str, tuple[Bounds, ...]] = {
         Bounds("Kernel bss", "__bss_start", "__bss_stop"),
     ),
     "aarch64": (
-        Bounds("Kernel code", "_stext", "__init_begin"),
+        Bounds("Kernel code", None, "__init_begin"),
         Bounds("Kernel data", "_sdata", "_end"),
     ),
 }
@@ -243,7 +242,9 @@ def iomem_symbols(
     physical: dict[str, int] = {}
     for bounds in table:
         if bounds.resource in resources:
-            physical[bounds.start], physical[bounds.end] = resources[bounds.resource]
+            start, physical[bounds.end] = resources[bounds.resource]
+            if bounds.start is not None:
+                physical[bounds.start] = start
     # x86 kernels that have no rodata there begin their data at _etext (4.19).
     if architecture == "x86_64" and "__start_rodata" not in physical:
         return ()
