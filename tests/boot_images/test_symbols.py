@@ -1,0 +1,141 @@
+"""`kplug extract --symbols` on real kernels: readelf, nm, gdb and drgn read the file, and say what the dbg package's
+System.map and vmlinux say.
+
+What kallsyms itself does not have cannot be put back; each difference is named here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import drgn
+import pytest
+import real_images
+import vmimages
+
+pytestmark = pytest.mark.kernel
+
+_ASKED = ("schedule", "linux_banner", "init_task", "do_exit", "vfs_read", "jiffies_64", "saved_command_line")
+
+
+@pytest.fixture(scope="module", params=real_images.NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def made(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp(name) / "vmlinux"
+    command = [sys.executable, "-m", "kplug", "extract", "--symbols", str(real_images.vmlinuz(name)), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return output
+
+
+def system_map(name: str) -> list[str]:
+    path = vmimages.fetch(name).system_map
+    assert path is not None
+    return path.read_text().splitlines()
+
+
+def addresses(name: str) -> dict[str, int]:
+    return {line.split(" ", 2)[2]: int(line[:16], 16) for line in system_map(name)}
+
+
+def nm(path: Path) -> list[str]:
+    done = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_readelf_reads_all_of_it_without_a_warning(made: Path) -> None:
+    done = subprocess.run(["readelf", "-aW", str(made)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "Warning" not in done.stdout
+    assert " .symtab " in done.stdout
+
+
+def test_nm_lists_what_system_map_does(name: str, made: Path) -> None:
+    listed, real = Counter(nm(made)), Counter(system_map(name))
+    explained = Counter[str]()
+    for line, count in (listed - real).items():
+        explained[_why(name, line, real)] += count
+    assert explained.pop("", 0) == 0
+    assert sum(explained.values()) < 0.02 * sum(real.values())
+    # None is missing but what scripts/kallsyms.c leaves out: labels that the linker made, and absolute numbers.
+    missing = Counter(line.split(" ", 2)[2] for line in real) - Counter(line.split(" ", 2)[2] for line in listed)
+    assert sum(missing.values()) < 40, missing
+
+
+def _why(name: str, line: str, real: Counter[str]) -> str:
+    """Why a line of nm's is not in System.map as it is; nothing if nobody knows."""
+    address, letter, symbol = line.split(" ", 2)
+    if symbol.startswith(".L"):
+        return "a label of the compiler's, which mksysmap leaves out"
+    if letter == "D" and f"{address} d {symbol}" in real:
+        return "kallsyms calls all per-CPU variables A, so that it is not known which are local (up to 6.14)"
+    if name.startswith("arm64") and any(f"{address} {other} {symbol}" in real for other in "TtDdRrBb"):
+        return "a symbol between two sections, whose bounds a flat Image does not tell"
+    return ""
+
+
+def test_functions_have_their_size_and_the_padding_after_it(name: str, made: Path) -> None:
+    """The real sizes are in the vmlinux's own symbol table. How large data is kallsyms does not tell: a symbol reaches
+    to the next one."""
+    mine, real = symbols(made), symbols(vmimages.fetch(name).vmlinux)
+    for symbol in _ASKED:
+        one, other = mine[symbol], real[symbol]
+        assert (one.value, one.bind) == (other.value, other.bind)
+        assert one.type in (other.type, "NOTYPE")
+        assert one.size >= other.size
+        assert one.type != "FUNC" or one.size < other.size + 64
+
+
+class SymbolLine(NamedTuple):
+    """A line of readelf's."""
+
+    value: str
+    size: int
+    type: str
+    bind: str
+
+
+def symbols(path: Path) -> dict[str, SymbolLine]:
+    done = subprocess.run(["readelf", "-sW", str(path)], capture_output=True, text=True, check=True)
+    lines = (line.split() for line in done.stdout.splitlines())
+    found = (words for words in lines if words and words[-1] in _ASKED)
+    return {words[7]: SymbolLine(words[1], int(words[2], 0), words[3], words[4]) for words in found}
+
+
+def test_gdb_knows_the_symbols(name: str, made: Path) -> None:
+    real = addresses(name)
+    commands = [word for symbol in _ASKED for word in ("-ex", f"info symbol {real[symbol]:#x}")]
+    commands += ["-ex", "info address schedule", "-ex", "x/s (char *)&linux_banner"]
+    done = subprocess.run(
+        ["gdb", "-nx", "-batch", *commands, str(made)], capture_output=True, text=True, check=True, timeout=120
+    )
+    lines = done.stdout.splitlines()
+    for symbol, line in zip(_ASKED, lines):
+        assert line.startswith(f"{symbol} in section ")
+    assert lines[len(_ASKED)].startswith('Symbol "schedule" is ')
+    if name.startswith("amd64"):  # Debian's gdb knows the host's architecture alone
+        assert "Linux version " in lines[len(_ASKED) + 1]
+
+
+def test_drgn_knows_the_symbols(name: str, made: Path) -> None:
+    real = addresses(name)
+    architecture = drgn.Architecture.AARCH64 if name.startswith("arm64") else drgn.Architecture.X86_64
+    program = drgn.Program(drgn.Platform(architecture))
+    module = program.extra_module("vmlinux", create=True)
+    module = module[0] if isinstance(module, tuple) else module
+    module.try_file(str(made), force=True)
+    for symbol in _ASKED:
+        found = program.symbol(symbol)
+        assert (found.name, found.address) == (symbol, real[symbol])
+        assert found.size > 0
+    assert module.build_id is not None
+    assert module.build_id.hex() == vmimages.fetch(name).build_id
