@@ -23,6 +23,11 @@ def apply() -> str:
     if session.warnings and HOST.target.has_memory() and not main.placement.slide:
         raise UsageError(f"kaslr --apply: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
+    if not main.image.on_disk:
+        raise UsageError(
+            "kaslr --apply: gdb has no vmlinux whose symbols could be moved (`kplug extract VMLINUZ --symbols` at a "
+            "shell makes one of a boot image)"
+        )
     if applied == placement.slide:
         told = f"gdb's symbols are at {placement.slide_text} already"
         return "\n".join((told, *(f"warning: {warning}" for warning in session.warnings)))

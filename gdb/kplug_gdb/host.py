@@ -27,6 +27,7 @@ from kplug_gdb.runtime import (
     RuntimeLocator,
     RuntimeModules,
     RuntimeStates,
+    has_types,
 )
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.target import GdbTarget
@@ -164,7 +165,8 @@ class Host:
         if not placed.image.on_disk and not placed.image.sections:
             lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
         if not any(section.name in (".debug_info", ".debug_line") for section in placed.image.sections):
-            cost = "source lines" if found is None or found.view is None else f"source lines; {COST}"
+            has_records = found is None or found.view is None or has_types(placed.image)
+            cost = "source lines" if has_records else f"source lines; {COST}"
             lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))
         return lacking + (self.runtime.missing(placed, found) if found is not None else [])
 

@@ -169,6 +169,11 @@ class Runtime:
         progress.without_threads()  # gdb answers in its own thread only
         opened = self._open(placed)
         kernel = Kernel(opened.prog, placed, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+        if not opened.has_dwarf:
+            from kplug.runtime.without_dwarf import WithoutDwarf
+
+            kernel.without_dwarf = WithoutDwarf(kernel)
+            kernel.without_dwarf.register()
         if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
             raise TargetError(f"{placed.image.path}: drgn finds no types in it")
         self._locators = tuple(locators(kernel))
@@ -181,7 +186,8 @@ class Runtime:
         path = _core_path(self._target.view)
         if path is None:
             return open_over(self._memory, placed, self._target.description())
-        opened = open_kernel(Request(core=path, symbols=(placed.image.path,)))
+        files = (placed.image.path,) if placed.image.on_disk else ()
+        opened = open_kernel(Request(core=path, symbols=files))
         if (slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide) % (1 << 64):
             raise TargetError(f"{path}: its VMCOREINFO says that the kernel was elsewhere")
         return opened
@@ -222,7 +228,12 @@ class Runtime:
 
 
 def has_types(image: KernelImage) -> bool:
-    """Whether the vmlinux, or its separate debug file, has the kernel's types."""
+    """Whether the vmlinux, or its separate debug file, has the kernel's types; or its memory, as BTF."""
+    return has_debug_information(image) or image.symbols.has_name("__start_BTF")
+
+
+def has_debug_information(image: KernelImage) -> bool:
+    """Whether the vmlinux, or its separate debug file, has DWARF."""
     return image.symbols_path != image.path or any(section.name == ".debug_info" for section in image.sections)
 
 

@@ -28,7 +28,7 @@ class Memory(Protocol):
 
 
 def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
-    """The kernel whose vmlinux is `placed`, as its memory is now. Its types are taken from that vmlinux.
+    """The kernel that `placed` is, as its memory is now. Its types are taken from its vmlinux, if that has any.
 
     TargetError, worded for the user, if memory does not tell what drgn must know.
     """
@@ -49,12 +49,23 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
         prog.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, _served(memory.read), False)
         prog.add_memory_segment(0, _KERNEL_HALF, _nothing, False)
         main = next(iter(prog.loaded_modules()))[0]
-        try_file(main, image.path)
-        if main.wants_debug_file() and image.symbols_path != image.path:
-            try_file(main, image.symbols_path)
-        prog.type("struct page")  # now, not in the middle of a question: it reads all of the debug information
+        if image.on_disk:
+            try_file(main, image.path)
+            if main.wants_debug_file() and image.symbols_path != image.path:
+                try_file(main, image.symbols_path)
+        has_dwarf = _has_types(prog)
     warnings = tuple(f"drgn: {message}" for message in messages)
-    return Opened(prog, description, True, image.path, info, how, warnings, image=image)
+    path = image.path if image.on_disk else None
+    return Opened(prog, description, True, path, info, how, warnings, image=image, has_dwarf=has_dwarf)
+
+
+def _has_types(prog: drgn.Program) -> bool:
+    """Whether there is debug information. Read now, all of it, and not in the middle of a question."""
+    try:
+        prog.type("struct page")
+    except LookupError:
+        return False
+    return True
 
 
 def _served(read: Read) -> Callable[[int, int, int, bool], bytes]:
