@@ -43,6 +43,7 @@ _INFO_OF_LETTER = bytes(
 # could be wrong.
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
+_DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
     ("_stext", "_etext", SHF_EXECINSTR),
@@ -182,9 +183,8 @@ class ListedSymbolTable(SymbolTable):
         """All data, where a list has only what lies outside text by chance: then nothing tells where it ends."""
         if not self._lists_text_only:
             return []
-        letters = self._list.letters
-        data = (number for number, letter in enumerate(letters) if chr(letter).lower() in "drb")
-        return [number for number in data if self.section_index(number) != SHN_ABS]
+        data = self._list.letters.translate(_DATA_MASK)
+        return [number for number in compress(range(len(data)), data) if self.section_index(number) != SHN_ABS]
 
     @property
     def _lists_text_only(self) -> bool:

@@ -27,8 +27,6 @@ MAX_BYTES = 1 << 27
 # arch_ftrace_trampoline_func(), bpf_get_kallsym(), kprobe_get_kallsym()).
 NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 
-# s_show() has a tab there; a listing that was copied from a terminal has spaces.
-_OWNER = re.compile(rb"[ \t]\[")
 # Where a line shows an address as nothing: %pK, and %p before there was enough randomness (lib/vsprintf.c).
 _HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
 _ZERO = re.compile(rb"0{8,16}\s")
@@ -50,7 +48,7 @@ def read_system_map(path: str) -> SymbolList:
     """The symbols of a System.map, in its order. InputError names the line that is none."""
     data = _read(path)
     _refuse_other_kinds(path, data)
-    if _OWNER.search(data):
+    if _first_owner(data) >= 0:
         raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
     tokens = _tokens(path, data, 3)
     if not tokens:
@@ -74,6 +72,13 @@ def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
     return KallsymsListing(data, path)
 
 
+def _first_owner(data: bytes) -> int:
+    """Where the first owner in brackets is, -1 without any. s_show() has a tab before it, a terminal spaces."""
+    tab = data.find(b"\t[")
+    space = data.find(b" [", 0, tab if tab >= 0 else len(data))
+    return space if space >= 0 else tab
+
+
 class KallsymsListing:
     """The text of /proc/kallsyms: the kernel's own symbols first, then those of each module.
 
@@ -84,9 +89,9 @@ class KallsymsListing:
     def __init__(self, data: bytes, path: str) -> None:
         self.path = path
         self._data = data
-        owner = _OWNER.search(data)
+        owner = _first_owner(data)
         # Where the first line begins that is not the kernel's own.
-        self._end = len(data) if owner is None else data.rfind(b"\n", 0, owner.start()) + 1
+        self._end = len(data) if owner < 0 else data.rfind(b"\n", 0, owner) + 1
 
     @cached_property
     def hidden(self) -> bool:
@@ -96,12 +101,15 @@ class KallsymsListing:
 
     def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
         """The same with more symbols of the kernel (address, letter, name), each in its place by address."""
-        data, digits = self._data[: self._end], self._data.find(b" ")
-        for address, letter, name in added:
+        data, digits = self._data, self._data.find(b" ")
+        pieces: list[bytes] = []
+        done = 0
+        for address, letter, name in sorted(added):
             line = f"{address:0{digits}x} {letter} {name}\n".encode()
-            position = _place(data, line[:digits])
-            data = data[:position] + line + data[position:]
-        return KallsymsListing(data + self._data[self._end :], self.path)
+            position = _place(data, self._end, line[:digits])
+            pieces += (data[done:position], line)
+            done = position
+        return KallsymsListing(b"".join([*pieces, data[done:]]), self.path)
 
     def address(self, name: str) -> int | None:
         """The address of the kernel's symbol of that name, or None; without a look at the others."""
@@ -145,14 +153,14 @@ class KallsymsListing:
             raise InputError(f"{self.path}: {hidden_words()}")
 
 
-def _place(data: bytes, address: bytes) -> int:
-    """Where the first line with an address above that one begins in the lines of `data`, which are sorted."""
-    low, high = 0, len(data)
+def _place(data: bytes, end: int, address: bytes) -> int:
+    """Where in `data` up to `end`, sorted lines, the first one with an address above that one begins."""
+    low, high = 0, end
     while low < high:
         middle = data.rfind(b"\n", 0, (low + high) // 2) + 1
         middle = max(middle, low)
         if data[middle : middle + len(address)] <= address:
-            low = data.find(b"\n", middle) + 1 or len(data)
+            low = data.find(b"\n", middle) + 1 or end
         else:
             high = middle
     return low

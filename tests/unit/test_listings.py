@@ -1,0 +1,233 @@
+"""System.map and /proc/kallsyms as files: what they say, and what is told of those that are broken."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kplug.errors import InputError
+from kplug.image.listed_modules import held_ranges
+from kplug.image.listings import KallsymsListing, read_kallsyms, read_system_map
+from kplug.image.symbol_list import SymbolList
+
+MAP = b"ffffffff81000000 T _text\nffffffff81000010 t one\nffffffff81000010 t one.cold\nffffffff81800000 D jiffies\n"
+KALLSYMS = (
+    b"0000000000000000 A fixed_percpu_data\n" + MAP + b"ffffffffc0201000 t two\t[bridge]\n"
+    b"ffffffffc0301000 t two\t[stp]\nffffffffc0202000 r three\t[bridge]\nffffffffc0401000 t bpf_prog_1\t[bpf]\n"
+)
+
+
+def put(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    return str(path)
+
+
+def rows(symbols: SymbolList) -> list[tuple[int, str, str]]:
+    return [
+        (symbols.addresses[number], chr(symbols.letters[number]), symbols.name(number))
+        for number in range(len(symbols))
+    ]
+
+
+def by_hand(content: bytes) -> list[tuple[int, str, str]]:
+    words = [line.split() for line in content.decode().splitlines()]
+    return [(int(address, 16), letter, name) for address, letter, name, *_ in words]
+
+
+# -- System.map --------------------------------------------------------------------------------------------------------
+
+
+def test_a_system_map_is_its_lines(tmp_path: Path) -> None:
+    assert rows(read_system_map(put(tmp_path / "map", MAP))) == by_hand(MAP)
+
+
+def test_addresses_of_32_bits(tmp_path: Path) -> None:
+    content = b"c0008000 T _text\nc0008240 t __create_page_tables\n"
+    assert rows(read_system_map(put(tmp_path / "map", content))) == by_hand(content)
+
+
+def test_what_mksysmap_drops_is_dropped(tmp_path: Path) -> None:
+    odd = b"                 U undefined\n                 w weak\n0000000000000000 N .comment\n\n" + MAP
+    assert rows(read_system_map(put(tmp_path / "map", odd))) == by_hand(MAP)
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    assert rows(read_system_map(put(tmp_path / "map", MAP.replace(b"\n", b"\r\n")))) == by_hand(MAP)
+
+
+def test_debians_stub_is_told_with_its_package(tmp_path: Path) -> None:
+    stub = b"ffffffffffffffff B The real System.map is in the linux-image-6.1.0-56-cloud-amd64-dbg package\n"
+    with pytest.raises(InputError, match=r"The real System\.map is in .*apt install linux-image-6\.1\.0-56-cloud-amd6"):
+        read_system_map(put(tmp_path / "map", stub))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (MAP + b"ffffffff8180001 D short\n", r"line 5 is no symbol: 'ffffffff8180001 D short'"),
+        (MAP + b"ffffffff81800010 DD two\n", r"line 5 is no symbol"),
+        (MAP + b"ffffffff81800010 D\n" + MAP, r"line 5 is no symbol"),
+        (MAP + b"ffffffff81800010 D a b\n", r"line 5 is no symbol"),
+        (MAP + b"fffffffg81800010 D letter\n", r"line 5 is no symbol"),
+        (MAP + b"c0008000 D narrow\n", r"line 5 has an address of another width"),
+        (MAP + b"ffffffff81800010 D cut", r"line 5, the last, is cut off: 'ffffffff81800010 D cut'"),
+        (b"hello world here\n" * 9, r"line 1 is no symbol"),
+        (b"x" * 500 + b"\n", r"line 1 is no symbol: 'x{60}\.\.\.'"),
+        (b"\n \n", r"no symbols in it"),
+        (b"", r"it is empty"),
+        (b"\x7fELF" + bytes(60), r"an ELF file.*-s"),
+        (bytes(range(256)), r"binary data"),
+        (MAP.replace(b"ffffffff81", b"0" * 10).replace(b"10 t", b"00 t").replace(b"800000", b"000000"), r"zero"),
+        (KALLSYMS, r"not a System\.map but a listing of /proc/kallsyms.*--kallsyms"),
+    ],
+)
+def test_a_broken_one_is_told_in_a_line(tmp_path: Path, content: bytes, why: str) -> None:
+    path = put(tmp_path / "map", content)
+    with pytest.raises(InputError, match=why) as error:
+        read_system_map(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+# -- /proc/kallsyms ----------------------------------------------------------------------------------------------------
+
+
+def test_a_listing_has_the_kernel_and_each_module(tmp_path: Path) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS))
+    lines = KALLSYMS.splitlines(keepends=True)
+    assert rows(listing.kernel) == by_hand(b"".join(lines[:5]))
+    assert {name: rows(symbols) for name, symbols in listing.modules.items()} == {
+        "bridge": by_hand(lines[5] + lines[7]),
+        "stp": by_hand(lines[6]),
+        "bpf": by_hand(lines[8]),
+    }
+
+
+def test_a_listing_copied_from_a_terminal_has_spaces(tmp_path: Path) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS.replace(b"\t", b"   ")))
+    assert sorted(listing.modules) == ["bpf", "bridge", "stp"]
+
+
+def test_single_symbols_are_found_without_the_others(tmp_path: Path) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS))
+    assert [listing.address(name) for name in ("_text", "one", "fixed_percpu_data", "on", "two", "")] == [
+        0xFFFFFFFF81000000,
+        0xFFFFFFFF81000010,
+        0,
+        None,
+        None,
+        None,
+    ]
+    assert [listing.has_owned(name) for name in ("two", "three", "one")] == [True, True, False]
+
+
+@pytest.mark.parametrize("address", [0, 0xFFFFFFFF81000000, 0xFFFFFFFF81000008, 0xFFFFFFFF81800001, (1 << 64) - 1])
+def test_symbols_can_be_added_where_they_belong(tmp_path: Path, address: int) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS))
+    more = listing.with_symbols([(address, "B", "__bss_start")])
+    assert sorted(rows(more.kernel)) == sorted([*rows(listing.kernel), (address, "B", "__bss_start")])
+    assert list(more.kernel.addresses) == sorted(more.kernel.addresses)
+    assert more.modules.keys() == listing.modules.keys()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        re.sub(rb"(?m)^[0-9a-f]{16}", b"0" * 16, KALLSYMS),
+        b"          (null) A fixed_percpu_data\n          (null) T _text\n",
+        b"(____ptrval____) T _text\n",
+    ],
+)
+def test_hidden_addresses_are_told_with_the_remedy(tmp_path: Path, content: bytes) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", content))
+    assert listing.hidden
+    for ask in (lambda: listing.kernel, lambda: listing.modules):
+        with pytest.raises(InputError, match=r"all addresses are zero.*CAP_SYSLOG.*root.*kernel\.kptr_restrict"):
+            ask()
+
+
+def test_a_broken_line_of_a_module_has_its_number_in_the_file(tmp_path: Path) -> None:
+    listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS + b"ffffffffc0201000 t\t[bridge]\n"))
+    assert len(listing.kernel) == 5
+    with pytest.raises(InputError, match=r"line 10 is no symbol"):
+        _ = listing.modules
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_is_in_a_file_it_is_symbols_or_one_line(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    content = bytearray(KALLSYMS * 3 if seed % 2 else MAP * 3)
+    for _ in range(chance.randrange(1, 20)):
+        at, size = chance.randrange(len(content)), chance.randrange(8)
+        content[at : at + size] = chance.choice(
+            (b"", b"\n", b"\t[", b"]", bytes(1), chance.randbytes(size), content[: chance.randrange(60)])
+        )
+    path = put(tmp_path / "file", bytes(content))
+    for read in (read_system_map, lambda path: read_kallsyms(path).kernel, lambda path: read_kallsyms(path).modules):
+        found, why = told(read, path)
+        assert "\n" not in why
+        for symbols in found.values() if isinstance(found, dict) else [found] if found is not None else []:
+            assert len(symbols) == len(symbols.letters) == len(symbols.name_offsets) == len(symbols.names)
+            for number, name in enumerate(symbols.names):
+                line = rb"%x\s+%c\s+%s" % (symbols.addresses[number], symbols.letters[number], re.escape(name))
+                assert name
+                assert re.search(line, bytes(content), re.IGNORECASE)
+
+
+def told(read: Callable[[str], Any], path: str) -> tuple[Any, str]:
+    """What was read, or None and the error's line."""
+    try:
+        return read(path), ""
+    except InputError as error:
+        return None, str(error)
+
+
+# -- this machine's own ------------------------------------------------------------------------------------------------
+
+
+def test_the_running_kernels_own_symbols() -> None:
+    path = Path("/proc/kallsyms")
+    text = path.read_text() if path.exists() else ""
+    listing = KallsymsListing(text.encode(), str(path))
+    if not text or listing.hidden:
+        pytest.skip("this machine shows no addresses")
+    wanted: dict[str, list[tuple[int, str, str]]] = {}
+    for line in text.splitlines():
+        address, letter, name, *owner = line.split()
+        wanted.setdefault(owner[0][1:-1] if owner else "", []).append((int(address, 16), letter, name))
+    assert rows(listing.kernel) == wanted.pop("")
+    assert {name: rows(symbols) for name, symbols in listing.modules.items()} == wanted
+
+
+# -- how much of its memory a module's symbol claims -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbols", "starts", "held"),
+    [
+        # Text is in one piece, whatever page the next symbol is on; the last one ends with its page.
+        ("1010 t, 5000 t", (), [(0x1010, 0x6000, True)]),
+        # Data may be in several pieces.
+        ("1010 d, 5000 d", (), [(0x1010, 0x2000, False), (0x5000, 0x6000, False)]),
+        ("1010 t, 1020 r", (), [(0x1010, 0x1020, True), (0x1020, 0x2000, False)]),
+        # No symbol reaches over the start of a section.
+        ("1010 t, 5000 t", (0x3000,), [(0x1010, 0x3000, True), (0x5000, 0x6000, True)]),
+    ],
+)
+def test_a_symbol_claims_no_more_than_is_surely_its_own(
+    tmp_path: Path, symbols: str, starts: tuple[int, ...], held: list[tuple[int, int, bool]]
+) -> None:
+    lines = "".join(f"ffffffffc000{each} name\n" for each in symbols.split(", "))
+    base = 0xFFFFFFFFC0000000
+    found = held_ranges(read_system_map(put(tmp_path / "list", lines.encode())), [base + start for start in starts])
+    assert [(start - base, end - base, is_text) for start, end, is_text in found] == held
+
+
+def test_an_offset_of_a_per_cpu_variable_is_no_place(tmp_path: Path) -> None:
+    listed = read_system_map(put(tmp_path / "list", b"0000000000039100 d nf_skb_duplicated\n"))
+    assert [tuple(held) for held in held_ranges(listed)] == [(0x39100, 0x39101, False)]
