@@ -184,6 +184,8 @@ def _kallsyms(machine: Machine) -> Iterator[Finding]:
     if machine.kallsyms is None:
         state = _access(machine, "/proc/kallsyms")
         remedy = "a kernel with CONFIG_KALLSYMS" if state == MISSING else "as root: sudo kplug"
+        if state == THERE:  # and no text of symbols
+            state, remedy = UNUSABLE, "mount procfs at /proc"
         yield Finding("source", "kallsyms", state, None, gives, remedy)
         return
     listing = shown_listing(machine)
