@@ -124,7 +124,9 @@ def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], 
     for frame in frames[1:]:
         if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp) or frame.pc < _PAGE:
             continue
-        address = _saved_at(frame, inner, stack)
+        address = frame.saved_at
+        if address is None or stack.at(address) != frame.pc:
+            address = _saved_at(frame, inner, stack)
         if address is not None:
             slots[address] = frame
         inner = frame.sp

@@ -17,6 +17,7 @@ class FramePlace(NamedTuple):
     """A frame of the selected stack, as the host's unwinder has it: innermost 0, inlined functions counted.
 
     `interrupted`: it did not call the frame inside it, an exception or interrupt came (its pc is no return address).
+    `saved_at` is where on the stack its pc is saved, where the host knows that but not the frame's stack pointer.
     """
 
     number: int
@@ -25,6 +26,7 @@ class FramePlace(NamedTuple):
     function: str | None
     is_inline: bool = False
     interrupted: bool = False
+    saved_at: int | None = None
 
 
 class StackBounds(NamedTuple):

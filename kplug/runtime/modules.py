@@ -6,6 +6,7 @@ a kernel. What lies behind its pointers is read at the first question about it.
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ MAX_TEXT_BYTES = 512
 _MAX_NOTE_BYTES = 4096
 # MODULE_NAME_LEN: 64 less a pointer.
 MAX_NAME_BYTES = 56
+# TAINT_FLAGS_COUNT is 20 (7.x); flags are bits of a word, and a table that claims more is not read on.
+_MOST_TAINTS = 32
 _NOTE_HEADER = struct.Struct("<III")
 
 TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
@@ -505,7 +508,9 @@ class _Layout:
     def _taint_table(self) -> str:
         with reading("the letters of taints"):
             flags = self.kernel.prog["taint_flags"]  # 7fd8329ba502 (4.10)
-            return "".join(chr(flag.c_true.value_() & 0x7F) for flag in flags)
+            # BTF does not tell how many there are; of what is behind the last no module has the bit.
+            count = flags.type_.length or _MOST_TAINTS
+            return "".join(chr(flags[bit].c_true.value_() & 0x7F) for bit in range(count))
 
 
 def _last_unloaded(kernel: Kernel) -> Iterator[Unloaded]:
@@ -513,6 +518,7 @@ def _last_unloaded(kernel: Kernel) -> Iterator[Unloaded]:
     try:
         last = kernel.prog["last_unloaded_module"]
     except LookupError:
+        yield from _last_unloaded_untyped(kernel)
         return
     is_structure = last.type_.kind == drgn.TypeKind.STRUCT
     name = _text(kernel.read((last.name if is_structure else last).address_ or 0, MAX_NAME_BYTES))
@@ -520,6 +526,23 @@ def _last_unloaded(kernel: Kernel) -> Iterator[Unloaded]:
         # Each letter in the text's parentheses, as a panic prints it: "(OE)".
         taints = _text(kernel.read(last.taints.address_ or 0, 16)).strip("()") if is_structure else ""
         yield Unloaded(name, taints, None)
+
+
+def _last_unloaded_untyped(kernel: Kernel) -> Iterator[Unloaded]:
+    """The same where nothing tells which of the two forms it has: BTF has no types of variables. Both begin with the
+    name; behind its MODULE_NAME_LEN bytes the older one has no more than a NUL, and the newer one the taints.
+    """
+    place = kernel.symbol("last_unloaded_module")
+    if place is None:
+        return
+    try:
+        length = drgn.sizeof(kernel.prog.type("struct module").member("name").type)
+    except LookupError:
+        return
+    name = _text(kernel.read(place, min(length, MAX_NAME_BYTES)))
+    if name:
+        letters = re.match(r"\(([A-Z]+)\)$", _text(kernel.read(place + length, 16)))
+        yield Unloaded(name, letters.group(1) if letters is not None else "", None)
 
 
 def _unloaded_tainted(kernel: Kernel) -> Iterator[Unloaded]:

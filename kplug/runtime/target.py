@@ -15,7 +15,7 @@ from kplug.runtime.kernel import Kernel
 from kplug.runtime.last_words import last_words
 from kplug.runtime.page_tables import page_tables
 from kplug.runtime.stacks import stacks_of
-from kplug.runtime.threads import Selection
+from kplug.runtime.threads import Frame, Selection
 from kplug.runtime.values import address_of
 from kplug.target import FramePlace, Register, StackBounds
 from kplug.thread_size import thread_size
@@ -100,7 +100,11 @@ class DrgnTarget:
             frames = self.selection.frames()
         except TargetError:
             return ()
-        return tuple(FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted) for f in frames)
+        callees = (None, *frames)
+        return tuple(
+            FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted, _saved_at(f, callee))
+            for f, callee in zip(frames, callees)
+        )
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         try:
@@ -224,3 +228,11 @@ class _Sum:
 
     def _wrong(self) -> ExpressionError:
         return ExpressionError(f"{self._text}: not an expression")
+
+
+def _saved_at(frame: Frame, callee: Frame | None) -> int | None:
+    """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
+    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
+    """
+    pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
+    return pointer + 8 if pointer else None

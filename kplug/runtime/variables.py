@@ -43,6 +43,7 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("unsigned long", "mm/util.c", "sysctl_overcommit_kbytes"),
     ("int", "mm/util.c", "sysctl_overcommit_ratio"),
     ("struct percpu_counter", "mm/util.c", "vm_committed_as"),
+    ("struct list_head", "lib/percpu_counter.c", "percpu_counters"),
     ("atomic_long_t []", "mm/vmstat.c", "vm_node_stat vm_zone_stat vm_numa_event"),
     ("const struct vm_operations_struct", "mm/mmap.c, now mm/vma.c", "special_mapping_vmops"),
     ("struct hstate []", "mm/hugetlb.c", "hstates"),
@@ -83,7 +84,7 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("u64", "kernel/time/timer.c", "jiffies_64"),
     ("struct softirq_action []", "kernel/softirq.c", "softirq_vec"),
     ("struct maple_tree", "kernel/irq/irqdesc.c, since 6.5", "sparse_irqs"),
-    ("struct radix_tree_root", "kernel/irq/irqdesc.c, up to 6.4", "irq_desc_tree"),
+    ("struct xarray", "kernel/irq/irqdesc.c, up to 6.4 (a radix tree by its name)", "irq_desc_tree"),
     ("struct resource", "kernel/resource.c", "iomem_resource ioport_resource"),
     ("struct workqueue_struct *", "kernel/workqueue.c", "system_wq system_highpri_wq system_unbound_wq"),
     ("struct list_head", "kernel/workqueue.c", "workqueues"),
@@ -112,6 +113,7 @@ _OF_MACHINE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "aarch64": (
         ("u64", "arch/arm64/mm/mmu.c", "kimage_voffset"),
+        ("s64", "arch/arm64/mm/init.c", "memstart_addr"),
         ("pgd_t []", "arch/arm64/include/asm/pgtable.h", "swapper_pg_dir idmap_pg_dir tramp_pg_dir"),
     ),
 }
