@@ -1,6 +1,7 @@
 """kallsyms tables as the kernel's build lays them out, release by release: written from the format, not from kplug.
 
-Compared with the output of scripts/kallsyms of Debian's 5.10, 6.1, 6.12 and 7.2 (linux-kbuild) when it was written.
+What kplug reads of it was also read, when it was written, of the output of the real scripts/kallsyms of Debian's 5.10,
+6.1, 6.12 and 7.2 (linux-kbuild), for the forms that each of these can write.
 """
 
 from __future__ import annotations
