@@ -50,6 +50,7 @@ class Form:
 
     def __init__(self, bits: int = 64, little_endian: bool = True) -> None:
         self._bits = bits
+        self.header_size = {32: 52, 64: 64}[bits]
         self._order = "<" if little_endian else ">"
         self.section = struct.Struct(self._order + _SECTION_FORMS[bits])
         self.symbol = struct.Struct(self._order + _SYMBOL_FORMS[bits])

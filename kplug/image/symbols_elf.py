@@ -10,6 +10,7 @@ the one its address lies in, its type what that section is for. A section for co
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -98,7 +99,8 @@ def elf_with_symbols(boot: BootImage) -> list[Bytes]:
     if image.listed is None:  # it has a symbol table of its own
         return [boot.payload]
     if not len(image.listed):
-        raise InputError(f"{boot.path}: no symbol table can be made: {image.listed.source}")
+        reason = image.listed.source.removeprefix(f"{boot.path}: ")
+        raise InputError(f"{boot.path}: no symbol table can be made: {reason}")
     if isinstance(image.elf, FlatImage):
         return _appended(_flat_skeleton(boot, image.elf, image.listed), image.listed)
     return _appended(_elf_skeleton(boot, image.elf), image.listed)
@@ -116,14 +118,17 @@ def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
     table = form.section.iter_unpack(data[start : start + count * size])
     headers = [SectionHeader(*fields) for fields in table]
     names = elf.section_bytes(elf.sections[names_index])
-    end = elf.header["e_ehsize"]
+    end = form.header_size
     return _Skeleton(data[:end], [memoryview(data)[end:]], form, headers, names, names_index, elf.sections, elf)
 
 
 def _appended(skeleton: _Skeleton, symbols: SymbolList) -> list[Bytes]:
     """The skeleton with .symtab and .strtab, and with a section header table that has them as well."""
     form, headers = skeleton.form, list(skeleton.headers)
-    table, first_global = _symbol_table(skeleton, symbols)
+    try:
+        table, first_global = _symbol_table(skeleton, symbols)
+    except struct.error:
+        raise InputError(f"{skeleton.elf.path}: its symbols have addresses that are too large for its header") from None
     names = bytes(skeleton.names) + b"\0.symtab\0.strtab\0"
     symbols_name = len(skeleton.names) + 1
     strings_name = symbols_name + len(".symtab") + 1

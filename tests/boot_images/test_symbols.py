@@ -6,6 +6,7 @@ What kallsyms itself does not have cannot be put back; each difference is named 
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,9 @@ import drgn
 import pytest
 import real_images
 import vmimages
+from bounded_kplug import BoundedKplug
+
+from kplug.image.boot_image import open_boot_image
 
 pytestmark = pytest.mark.kernel
 
@@ -40,6 +44,26 @@ def system_map(name: str) -> list[str]:
     path = vmimages.fetch(name).system_map
     assert path is not None
     return path.read_text().splitlines()
+
+
+def test_headers_with_flipped_bytes_give_a_file_or_a_line(tmp_path: Path) -> None:
+    """Seeded, in a child with 1 GiB of address space: the headers of a real kernel, with its real kallsyms."""
+    payload = open_boot_image(str(real_images.vmlinuz("amd64-6.1"))).payload
+    sections = int.from_bytes(payload[0x28:0x30], "little")
+    path, output = tmp_path / "vmlinuz", tmp_path / "vmlinux"
+    kplug = BoundedKplug()
+    for seed in range(12):
+        chance = random.Random(seed)
+        changed = bytearray(payload)
+        for _ in range(chance.choice((1, 3))):
+            place = chance.choice((range(4, 64), range(64, 64 + 5 * 56), range(sections, sections + 39 * 64)))
+            changed[chance.choice(place)] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        path.write_bytes(changed)
+        answer = kplug.run("extract", "--symbols", str(path), "-o", str(output))
+        assert answer.crash is None
+        assert (answer.status, answer.err.count("\n")) in ((0, 0), (2, 1))
+        assert answer.err == "" or answer.err.startswith(f"kplug: {path}: ")
+    kplug.close()
 
 
 def addresses(name: str) -> dict[str, int]:

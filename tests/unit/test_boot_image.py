@@ -6,12 +6,14 @@ in. Real kernels and the kernel's own script are asked in tests/boot_images.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
 import re
 import stat
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -360,3 +362,40 @@ def test_a_file_that_claims_gigabytes_is_not_read(kplug: BoundedKplug, tmp_path:
     path.write_bytes(BZIMAGES["gzip"])
     os.truncate(path, 1 << 40)
     refused(kplug.run("extract", str(path), "-o", str(tmp_path / "out")), str(path), "no boot image is larger")
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(*words: str) -> tuple[int, str]:
+    """The status of kplug, and what a terminal got, where nobody has to wait for a bar."""
+    import pty
+
+    code = "import sys; from kplug import cli, progress; progress.PATIENCE_SECONDS = progress._REDRAW_SECONDS = 0.0; "
+    child, terminal = pty.fork()
+    if not child:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", f"{code}sys.exit(cli.main({list(words)!r}))"])
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: it has left
+        while data := os.read(terminal, 4096):
+            shown += data
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
+
+
+def test_a_kernel_does_not_go_to_a_terminal(vmlinuz: str) -> None:
+    status, shown = on_a_terminal("extract", vmlinuz)
+    assert status == 2
+    assert re.fullmatch(r"kplug extract: .* terminal: -o FILE writes it to a file\r\n", shown)
+
+
+def test_a_bar_shows_how_far_it_is_and_goes_away(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(bzimage(packed("gzip", bytes(small_vmlinux()) + random.Random(5).randbytes(1 << 23))))
+    status, shown = on_a_terminal("extract", str(path), "-o", str(tmp_path / "out"))
+    assert status == 0
+    fractions = [int(number) for number in re.findall(r"unpacking vmlinuz \[[#.]{24}\] +(\d+)%", shown)]
+    assert len(fractions) > 3
+    assert fractions == sorted(fractions)
+    assert shown.endswith("\r\x1b[K")
