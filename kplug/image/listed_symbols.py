@@ -151,11 +151,16 @@ class ListedSymbolTable(SymbolTable):
     def _to_the_next(self) -> array[int]:
         """The bytes from each symbol to the next one that can hold an address, or to the end of its section."""
         bounds = {bound for section in self.sections if section.allocated for bound in (section.address, section.end)}
-        starts = sorted(bounds.union(compress(self.values, self._places)))
-        following = dict(zip(starts, starts[1:]))
-        # What holds no address is as long as nothing, and so is what lies behind everything.
-        sizes = map(int.__sub__, map(following.get, self.values, self.values), self.values)
-        return array("Q", map(int.__mul__, sizes, self._places))
+        placed = list(compress(self.values, self._places))
+        ordered = sorted(placed)
+        distances = _distances(ordered, sorted(bounds))
+        if ordered != placed:
+            distances = list(map(dict(zip(ordered, distances)).__getitem__, placed))
+        # What holds no address is as long as nothing.
+        if len(distances) < len(self.values):
+            each = iter(distances)
+            distances = [next(each) if place else 0 for place in self._places]
+        return array("Q", distances)
 
     # -- what a list says in its own way -------------------------------------------------------------------------------
 
@@ -218,6 +223,19 @@ def _bare(name: str) -> str:
     """The name without a build prefix, unless a kernel is known to have it with that."""
     prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
     return name if name in TABLE_SYMBOLS else name[len(prefix) :]
+
+
+def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:
+    """How far it is from each of the sorted values to the next larger one, or to a bound before that; 0 if none is."""
+    distances = [*map(int.__sub__, values[1:], values), *([0] if values else [])]
+    for equal in reversed(list(compress(range(len(values) - 1), map(int.__eq__, values[1:], values)))):
+        distances[equal] = distances[equal + 1]
+    for bound in bounds:
+        end = bisect_left(values, bound)
+        if end and (distances[end - 1] == 0 or values[end - 1] + distances[end - 1] > bound):
+            start = bisect_left(values, values[end - 1], 0, end)
+            distances[start:end] = [bound - values[end - 1]] * (end - start)
+    return distances
 
 
 def _extent(index: int, name: str, start: int, end: int, flags: int) -> Section:

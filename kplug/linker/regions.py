@@ -237,10 +237,22 @@ _CONVENTIONAL_ENDS = (b"_start", b"_begin", b"_end")
 def may_be_boundary(names: Iterable[bytes]) -> set[bytes]:
     """Of the names of a list that tells no types and sizes, those that a boundary symbol may have."""
     names = names if isinstance(names, (set, frozenset, dict)) else set(names)
-    found = {name for name in names if name.startswith(_CONVENTIONAL_STARTS) or name.endswith(_CONVENTIONAL_ENDS)}
+    found = set(_conventional(names))
     # `__X` with `__X_end`
     found |= {name[:-4] for name in found if name.endswith(b"_end") and name[:-4] in names}
     return {name for name in found if not name.startswith(_NOT_BOUNDARY_BYTES)} | _TABLE_NAMES.intersection(names)
+
+
+def _conventional(names: Iterable[bytes]) -> Iterator[bytes]:
+    """The names that begin or end as a boundary symbol's does: searched for in all at once, for there are many."""
+    text = b"\0" + b"\0".join(names) + b"\0"
+    for wanted in (*(b"\0" + start for start in _CONVENTIONAL_STARTS), *(end + b"\0" for end in _CONVENTIONAL_ENDS)):
+        position = text.find(wanted)
+        while position >= 0:
+            start = text.rfind(b"\0", 0, position + 1) + 1
+            end = text.index(b"\0", position + 1)
+            yield text[start:end]
+            position = text.find(wanted, end)
 
 
 def _script_pairs(
