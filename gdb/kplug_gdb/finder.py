@@ -70,10 +70,10 @@ class Finder:
         self._begin(image)
         if image.banner is None and image.build_id is None and has_process():
             return self._by_its_symbols(image)
-        if self._checker is None or self._checker.image is not image:
-            self._checker = Checker(image) if has_process() else None
-        found = self._remembered(self._checker)
-        self._found = found or self._look(image, self._checker)
+        if (self._checker is None or self._checker.image is not image) and has_process():
+            self._checker = Checker(image)
+        checker = self._checker if has_process() else None
+        self._found = self._remembered(checker) or self._look(image, checker)
         return self._found
 
     def find_unnamed(self) -> tuple[KernelImage, Found]:

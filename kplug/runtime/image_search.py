@@ -86,7 +86,7 @@ def find_kernel(
     `slide` is that which the user told; `target` names the memory for errors and answers. `progress` may raise to end
     the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
     """
-    why = "nothing tells where its code is"
+    why, problem = "nothing tells where its code is", ""
     searched: list[range] = []
     for address in near:
         if any(address in each for each in searched):
@@ -100,8 +100,8 @@ def find_kernel(
             symbols = find_in_memory(read, around.start, around.stop, progress=progress, name=target)
             return _running(read, machine, symbols, around, target, slide)
         except InputError as error:
-            why = str(error)
-    raise KallsymsNotFoundError(why)
+            problem = problem or str(error)
+    raise KallsymsNotFoundError(problem or why)
 
 
 def _running(
