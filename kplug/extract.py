@@ -13,6 +13,7 @@ from kplug.commands.base import HelpFormatter, Parser
 from kplug.errors import InputError, UsageError
 from kplug.image.boot_image import BootImage, open_boot_image
 from kplug.progress import Progress
+from kplug.render.safe import safe
 
 SUMMARY = "write the kernel that is packed in a vmlinuz"
 _DESCRIPTION = """Write the kernel that is packed in a boot image: the ELF file (x86), or the flat Image (arm64, riscv).
@@ -42,7 +43,7 @@ def run(words: Sequence[str]) -> None:
     with Progress(f"unpacking {os.path.basename(arguments.image)}") as progress:
         image = open_boot_image(arguments.image, progress.update)
     for warning in image.warnings:
-        print(f"kplug: {arguments.image}: {warning}", file=sys.stderr)
+        print(safe(f"kplug: {arguments.image}: {warning}"), file=sys.stderr)
     parts: Sequence[bytes | memoryview] = _with_symbols(image) if arguments.symbols else [image.payload]
     if arguments.output is None or arguments.output == "-":
         for part in parts:

@@ -193,6 +193,9 @@ class _Opening:
             raise _BadImageError(
                 f"says that it unpacks to {size} bytes, and its {name} data unpacks to {len(unpacked.data)}"
             )
+        rest = len(packed) - unpacked.consumed
+        if container == f"{name} file" and size is None and rest:
+            self._warnings.append(f"{rest} bytes follow the {name} data (an appended device tree?)")
         return unpacked.data
 
     def _result(self, payload: bytes, compression: str | None, offset: int, length: int) -> BootImage:

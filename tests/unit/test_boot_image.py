@@ -122,6 +122,13 @@ def test_the_place_of_the_payload_is_the_headers(tmp_path: Path, name: str) -> N
     assert (image.compression, image.offset, image.length) == (name, 3 * 512 + 0x20, len(packed(name)))
 
 
+def test_what_follows_a_packed_file_is_told_of(tmp_path: Path) -> None:
+    """Android's Image.gz-dtb: device trees behind the kernel."""
+    image = opened(tmp_path, PACKERS["gzip"](IMAGE) + b"\xd0\x0d\xfe\xed" * 10)
+    assert image.payload == IMAGE
+    assert image.warnings == ("40 bytes follow the gzip data (an appended device tree?)",)
+
+
 def test_the_header_of_a_flat_image_is_read(tmp_path: Path) -> None:
     header = opened(tmp_path, IMAGE).header
     assert header is not None
