@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from array import array
+from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -37,7 +38,6 @@ _LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S
 # ones, but those of kallsyms are x86's per-CPU variables.
 _DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?[NUw]\s+\S+\s*")
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
-_HEX_DIGITS = b"0123456789abcdefABCDEF"
 # Debian's linux-image packages install this in its place.
 _STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
 _STUB_BYTES = 512
@@ -50,10 +50,9 @@ def read_system_map(path: str) -> SymbolList:
     _refuse_other_kinds(path, data)
     if _first_owner(data) >= 0:
         raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
-    tokens = _tokens(path, data, 3)
-    if not tokens:
+    symbols = _kernel_symbols(path, data, f"System.map {path}")
+    if not len(symbols):
         raise InputError(f"{path}: no symbols in it: not a System.map")
-    symbols = _columns(tokens, 3, f"System.map {path}")
     if not any(symbols.addresses):
         raise InputError(f"{path}: all addresses are zero: not a System.map but a /proc/kallsyms that hid them")
     return symbols
@@ -127,26 +126,28 @@ class KallsymsListing:
     def kernel(self) -> SymbolList:
         """The kernel's own symbols."""
         self._refuse_hidden()
-        tokens = _tokens(self.path, self._data[: self._end], 3)
-        if not tokens:
+        symbols = _kernel_symbols(self.path, self._data[: self._end], self.path)
+        if not len(symbols):
             raise InputError(f"{self.path}: no symbols of a kernel in it")
-        return _columns(tokens, 3, self.path)
+        return symbols
 
     @cached_property
     def modules(self) -> Mapping[str, SymbolList]:
         """The symbols of each module, and of the kernel's generated code (`NO_MODULES`), by the name in brackets."""
         self._refuse_hidden()
-        tokens = _tokens(self.path, self._data[self._end :], 4, self._data.count(b"\n", 0, self._end))
+        tokens = _tokens(self.path, self._data[self._end :], self._data.count(b"\n", 0, self._end))
         by_owner: dict[bytes, list[bytes]] = {}
         start = 0
         for owner, lines in groupby(tokens[3::4]):
             end = start + 4 * sum(1 for _ in lines)
             by_owner.setdefault(owner, []).extend(tokens[start:end])
             start = end
-        return {
-            owner[1:-1].decode("utf-8", "backslashreplace"): _columns(words, 4, self.path)
-            for owner, words in by_owner.items()
-        }
+        found: dict[str, SymbolList] = {}
+        for owner, words in by_owner.items():
+            symbols = _columns(b"\n" * (len(words) // 4), words, 4, self.path)
+            assert symbols is not None
+            found[owner[1:-1].decode("utf-8", "backslashreplace")] = symbols
+        return found
 
     def _refuse_hidden(self) -> None:
         if self.hidden:
@@ -174,33 +175,22 @@ def hidden_words() -> str:
     )
 
 
-def _tokens(path: str, data: bytes, words: int, lines_before: int = 0) -> list[bytes]:
-    """The words of all lines: address, letter, name and, with `words` 4, an owner in brackets.
+def _kernel_symbols(path: str, data: bytes, source: str) -> SymbolList:
+    """Lines of an address, a letter and a name. InputError names the first line that is something else."""
+    symbols = _columns(data, data.split(), 3, source)
+    if symbols is None:
+        data = b"".join(_sifted(path, data, 3, 0))
+        symbols = _columns(data, data.split(), 3, source)
+    assert symbols is not None
+    return symbols
 
-    InputError names the first line that is something else; `lines_before` are in the file before `data`. What
-    mksysmap drops is dropped.
-    """
+
+def _tokens(path: str, data: bytes, lines_before: int) -> list[bytes]:
+    """The words of lines with an owner in brackets, four each; `lines_before` are in the file before `data`."""
     tokens = data.split()
-    if not _are_regular(data, tokens, words):
-        return b"".join(_sifted(path, data, words, lines_before)).split()
+    if _columns(data, tokens, 4, "") is None or not all(map(bytes.startswith, tokens[3::4], repeat(b"["))):
+        return b"".join(_sifted(path, data, 4, lines_before)).split()
     return tokens
-
-
-def _are_regular(data: bytes, tokens: list[bytes], words: int) -> bool:
-    """Whether the tokens are those of lines as they should be, by their columns."""
-    hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
-    widths = set(map(len, hexes))
-    return (
-        len(tokens) % words == 0
-        and len(widths) <= 1
-        and widths <= {8, 16}
-        and len(letters) == len(names) == data.count(b"\n")
-        and (not data or data.endswith(b"\n"))
-        and b"\0" not in data
-        and not letters.translate(None, _LETTERS)
-        and not b"".join(hexes).translate(None, _HEX_DIGITS)
-        and (words == 3 or all(map(bytes.startswith, tokens[3::4], repeat(b"["))))
-    )
 
 
 def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[bytes]:
@@ -210,7 +200,7 @@ def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[b
         if not line.strip() or _DROPPED.fullmatch(line):
             continue
         tokens = line.split()
-        if not _LINE.fullmatch(line) or len(tokens) != words:
+        if not _LINE.fullmatch(line) or len(tokens) != words or b"\0" in line:
             raise InputError(f"{path}: line {number} is no symbol: {_shown(line)}")
         width = width or len(tokens[0])
         if len(tokens[0]) != width:
@@ -220,16 +210,31 @@ def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[b
         raise InputError(f"{path}: line {number}, the last, is cut off: {_shown(line)}")
 
 
-def _columns(tokens: list[bytes], words: int, source: str) -> SymbolList:
-    """The columns of symbols whose tokens were checked."""
-    hexes, names = tokens[0::words], tokens[2::words]
-    addresses = array("I" if hexes and len(hexes[0]) == 8 else "Q", unhexlify(b"".join(hexes)))
+def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> SymbolList | None:
+    """The columns of the lines `data`, whose words are `tokens`; None if there is anything else among them."""
+    hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
+    widths = set(map(len, hexes))
+    regular = (
+        len(tokens) % words == 0
+        and len(widths) <= 1
+        and widths <= {8, 16}
+        and len(letters) == len(names) == data.count(b"\n")
+        and (not data or data.endswith(b"\n"))
+        and b"\0" not in data
+        and not letters.translate(None, _LETTERS)
+    )
+    if not regular:
+        return None
+    try:
+        addresses = array("I" if 8 in widths else "Q", unhexlify(b"".join(hexes)))
+    except HexError:
+        return None
     if sys.byteorder == "little":
         addresses.byteswap()
     offsets = array("I", accumulate(map(add, map(len, names), repeat(1)), initial=0))
     offsets.pop()
     strings = b"\0".join(names) + b"\0" if names else b""
-    return SymbolList(strings, offsets, addresses, b"".join(tokens[1::words]), source)
+    return SymbolList(strings, offsets, addresses, letters, source)
 
 
 def _shown(line: bytes) -> str:

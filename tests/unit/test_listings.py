@@ -78,6 +78,7 @@ def test_debians_stub_is_told_with_its_package(tmp_path: Path) -> None:
         (MAP + b"ffffffff81800010 D cut", r"line 5, the last, is cut off: 'ffffffff81800010 D cut'"),
         (b"hello world here\n" * 9, r"line 1 is no symbol"),
         (b"x" * 500 + b"\n", r"line 1 is no symbol: 'x{60}\.\.\.'"),
+        (MAP * 700 + b"ffffffff81800010 D nul\0name\n", r"line 2801 is no symbol"),
         (b"\n \n", r"no symbols in it"),
         (b"", r"it is empty"),
         (b"\x7fELF" + bytes(60), r"an ELF file.*-s"),
