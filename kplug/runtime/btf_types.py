@@ -70,7 +70,7 @@ class BtfTypes:
         wanted = tuple(kind for kind in _KINDS if kind in kinds)
         key = name, wanted
         if key not in self._found:
-            self._found[key] = _unbroken(lambda: self._named(name, wanted))
+            self._found[key] = _or_lookup_error(lambda: self._named(name, wanted))
         return self._found[key]
 
     def find_object(
@@ -79,7 +79,7 @@ class BtfTypes:
         """A constant, function or variable by its name; None if there is none."""
         if filename is not None:
             return None
-        return _unbroken(lambda: self._object(name, flags))
+        return _or_lookup_error(lambda: self._object(name, flags))
 
     def _named(self, name: str, kinds: tuple[TypeKind, ...]) -> drgn.Type | None:
         for kind in kinds:
@@ -241,13 +241,8 @@ _ABSENT = drgn.AbsenceReason.OTHER
 
 
 def _or_lookup_error(make: Callable[[], Any]) -> Any:
-    """What drgn's callers expect of a member whose type is not there."""
+    """What `make` returns. LookupError, as of what is not there, where the BTF is broken, or drgn rejects it as no C."""
     try:
         return make()
-    except InputError as error:
+    except (InputError, ValueError, OverflowError, TypeError) as error:
         raise LookupError(str(error)) from None
-
-
-def _unbroken(find: Callable[[], Any]) -> Any:
-    """What was found, None for nothing. LookupError, as of what is not there, where the BTF is broken."""
-    return _or_lookup_error(find)

@@ -5,6 +5,8 @@ Truth: the guest's own /proc/kallsyms, gathered before the dump.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from functools import lru_cache
@@ -184,9 +186,9 @@ class TestVmcoreinfo:
         symbols = (vmlinux("amd64-6.1"),) if given else ()
         opened = open_kernel(Request(str(silent), symbols=symbols))
         assert opened.vmcoreinfo.text == note_of(dump("amd64-6.1", "elf"))
-        assert opened.how == ("VMCOREINFO: not in the dump's notes; found in its memory", *LEFT_OUT)
-        if given:
-            answers(opened, "amd64-6.1")
+        how = opened.how if given else opened.how[:-1]  # the last says where the symbols are from
+        assert how == ("VMCOREINFO: not in the dump's notes; found in its memory", *LEFT_OUT)
+        answers(opened, "amd64-6.1")
 
     def test_found_in_a_compressed_dump_with_excluded_pages(self, tmp_path: Path) -> None:
         made = without_note(dump("amd64-6.12", "makedumpfile-zlib-d31"), tmp_path / "dump")
@@ -223,7 +225,7 @@ class TestVmlinux:
     def test_symbols_without_dwarf(self, bare: Path) -> None:
         opened = open_kernel(Request(str(dump("amd64-6.1", "elf")), symbols=(str(bare),)))
         answers(opened, "amd64-6.1")
-        assert not kernel_of(opened).has_types
+        assert kernel_of(opened).types_source == "BTF in memory"
 
     @pytest.mark.parametrize("format", FORMATS)
     def test_another_kernels(self, format: str) -> None:
@@ -255,8 +257,25 @@ class TestVmlinux:
         with pytest.raises(MismatchError, match=r"6\.12.*but the target runs 6\.1\."):
             open_kernel(Request(str(silent), symbols=(vmlinux("amd64-6.12"),), vmcoreinfo=str(note)))
 
-    def test_none(self) -> None:
-        session = open_session(Request(str(dump("amd64-6.12", "elf"))))
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_none(self, format: str) -> None:
+        """What there is in memory stands for it: `test_without_vmlinux.py`."""
+        opened = open_kernel(Request(str(dump("amd64-6.12", format))))
+        answers(opened, "amd64-6.12")
+        assert opened.vmlinux is None
+        assert opened.how[-1].startswith("no vmlinux: symbols from kallsyms in memory: ")
+
+    def test_none_and_no_kallsyms(self, tmp_path: Path) -> None:
+        """Without the table of tokens there are no symbols; areas and memory are still answered."""
+        broken = Path(shutil.copy(dump("amd64-6.12", "elf"), tmp_path / "dump"))
+        os.chmod(broken, 0o600)
+        data = broken.read_bytes()
+        digits = b"".join(b"%d\0" % digit for digit in range(10))
+        with broken.open("r+b") as file:
+            for match in re.finditer(re.escape(digits), data):
+                file.seek(match.start())
+                file.write(bytes(len(digits)))
+        session = open_session(Request(str(broken)))
         (answer,) = session.where(hex(truth("amd64-6.12", "schedule")))
         assert [(layer.kind, layer.name) for layer in answer.layers][:1] == [("area", "kernel image mapping")]
         build_id = dumped("amd64-6.12").files.build_id

@@ -164,7 +164,8 @@ def _is_of_the_image(answer: Annotation, layer: Layer) -> bool:
 def test_memory_is_answered_as_with_the_full_vmlinux(both: Both) -> None:
     """Modules, pages, slab objects, stacks, tasks, vmap areas, per-CPU areas, page tables: nothing is missing and
     nothing differs but what the rules above name."""
-    asked = list(addresses(both))
+    # The address at which the image ends is in a segment of sid's, and in nothing that symbols bracket.
+    asked = [address for address in addresses(both) if address != both.known.symbol("_end")]
     assert len(asked) > 1000
     for address in asked:
         full, bare = both.full.resolver.where(address), both.bare.resolver.where(address)
@@ -175,7 +176,9 @@ def test_memory_is_answered_as_with_the_full_vmlinux(both: Both) -> None:
             _words(layer) for layer in bare.layers if layer.kind not in ONLY_ELF and not _is_of_the_image(bare, layer)
         ]
         for mine, theirs in zip(ours, told):
-            if mine[0] == model.PERCPU:  # at offset 0 several names stand; kallsyms has them in another order
+            if (
+                mine[0] == theirs[0] == model.PERCPU
+            ):  # at offset 0 several names stand; kallsyms has them in another order
                 mine[4].pop("variable"), theirs[4].pop("variable")
         assert ours == told, hex(address)
         assert bare.state.mapped == full.state.mapped
@@ -433,8 +436,12 @@ def test_a_kernel_without_btf_has_symbols(tmp_path: Path) -> None:
 
     found = dumps("amd64-6.1", ("elf",), quiet=True)
     bare = tmp_path / "vmlinux"
-    without = ["--strip-debug", "-R", ".BTF", "--redefine-sym", "__start_BTF=x", "--redefine-sym", "__stop_BTF=y"]
-    subprocess.run(["objcopy", *without, str(found.files.vmlinux), str(bare)], check=True)
+    subprocess.run(["objcopy", "--strip-debug", str(found.files.vmlinux), str(bare)], check=True)
+    data = bare.read_bytes()
+    for name in (b"\0__start_BTF\0", b"\0__stop_BTF\0", b"\0.BTF\0"):
+        assert data.count(name) >= 1
+        data = data.replace(name, name.replace(b"BTF", b"XXX"))
+    bare.write_bytes(data)
     kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(bare),))))
     assert not kernel.has_types
     assert kernel.types_source == "none: neither DWARF nor BTF is there"
