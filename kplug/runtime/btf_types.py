@@ -34,6 +34,9 @@ _KINDS = {
     TypeKind.ENUM: (btf.ENUM, btf.ENUM64),
     TypeKind.TYPEDEF: (btf.TYPEDEF,),
 }
+# No number of C's has more bytes (__int128).
+_NUMBERS = (btf.INT, btf.FLOAT, btf.ENUM, btf.ENUM64)
+_MAX_NUMBER_BYTES = 16
 # What C calls the integers, by size and sign.
 _INTEGER_NAMES = {1: "char", 2: "short", 4: "int", 8: "long", 16: "__int128"}
 
@@ -152,6 +155,8 @@ class BtfTypes:
 
     def _make(self, entry: BtfType) -> drgn.Type:
         prog, kind = self._prog, entry.kind
+        if kind in _NUMBERS and not 0 < entry.number <= _MAX_NUMBER_BYTES:
+            raise InputError(f"{self.btf.where}: type {entry.id} of the BTF is a number of {entry.number} bytes")
         if kind == btf.VOID:
             return prog.void_type()
         if kind == btf.PTR:
@@ -241,7 +246,7 @@ _ABSENT = drgn.AbsenceReason.OTHER
 
 
 def _or_lookup_error(make: Callable[[], Any]) -> Any:
-    """What `make` returns. LookupError, as of what is not there, where the BTF is broken, or drgn rejects it as no C."""
+    """What `make` returns. LookupError, as of what is not there, where the BTF is broken, or drgn takes it for no C."""
     try:
         return make()
     except (InputError, ValueError, OverflowError, TypeError) as error:
