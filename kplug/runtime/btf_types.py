@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import drgn
 from drgn import FindObjectFlags, Qualifiers, TypeEnumerator, TypeKind, TypeMember, TypeParameter
@@ -19,7 +20,6 @@ from kplug.image import btf
 from kplug.image.btf import Btf, BtfType, Member
 from kplug.runtime.variables import variable_types
 
-NAME = "btf"
 # The kernel follows chains of qualifiers, pointers and arrays for 32 steps (MAX_RESOLVE_DEPTH).
 _MAX_DEPTH = 64
 
@@ -58,11 +58,6 @@ class BtfTypes:
         self._made: dict[int, drgn.Type] = {}
         self._depth = 0
         self._found: dict[tuple[str, tuple[TypeKind, ...]], drgn.Type | None] = {}
-
-    def register(self) -> None:
-        """Let drgn ask here for what it finds nowhere else."""
-        self._prog.register_type_finder(NAME, self.find_type, enable_index=-1)
-        self._prog.register_object_finder(NAME, self.find_object, enable_index=-1)
 
     # -- drgn's questions ----------------------------------------------------------------------------------------------
 
@@ -187,11 +182,12 @@ class BtfTypes:
         raise InputError(f"{self.btf.where}: type {entry.id} of the BTF is a {btf.KIND_NAMES[kind]}, not a C type")
 
     def _member(self, member: Member) -> TypeMember:
-        number, bits = member.type, member.bit_size
+        number, bits, types = member.type, member.bit_size, ref(self)
 
         def make() -> Any:
-            kind = self.type(number)
-            return kind if not bits else drgn.Object(self._prog, kind, absence_reason=_ABSENT, bit_field_size=bits)
+            found = _alive(types)
+            kind = found.type(number)
+            return kind if not bits else drgn.Object(found._prog, kind, absence_reason=_ABSENT, bit_field_size=bits)
 
         return TypeMember(lambda: _or_lookup_error(make), member.name or None, member.bit_offset)
 
@@ -239,10 +235,19 @@ class BtfTypes:
         return self._prog.function_type(self.type(entry.number), made, variadic)
 
     def _parameter(self, name: str, number: int) -> TypeParameter:
-        return TypeParameter(lambda: _or_lookup_error(lambda: self.type(number)), name or None)
+        types = ref(self)
+        return TypeParameter(lambda: _or_lookup_error(lambda: _alive(types).type(number)), name or None)
 
 
 _ABSENT = drgn.AbsenceReason.OTHER
+
+
+def _alive(types: ref[BtfTypes]) -> BtfTypes:
+    """Those that a type's members are made by: the Program keeps the type, and must not keep itself through it."""
+    found = types()
+    if found is None:
+        raise InputError("the session that this type is from has ended")
+    return found
 
 
 def _or_lookup_error(make: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import WeakMethod
 
 import drgn
 from drgn import FindObjectFlags, SymbolBinding, SymbolKind
@@ -32,7 +33,8 @@ _BINDINGS = {
 
 
 class WithoutDwarf:
-    """The finders for a kernel's Program. BTF is read at the first question about a type."""
+    """The finders for a kernel's Program, as long as the kernel is there. BTF is read at the first question about a
+    type."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -47,11 +49,27 @@ class WithoutDwarf:
     def register(self) -> None:
         """Let drgn ask here for what it finds nowhere else."""
         prog = self._kernel.prog
-        if NAME in prog.registered_type_finders():  # those of another session with this Program say the same
-            return
-        prog.register_type_finder(NAME, self._find_type, enable_index=-1)
-        prog.register_object_finder(NAME, self._find_object, enable_index=-1)
-        prog.register_symbol_finder(NAME, self._find_symbols, enable_index=-1)
+        # Other sessions with this Program may have theirs, and may have ended.
+        name = f"{NAME} {len(prog.registered_type_finders())}"
+        # Weakly: what a Program is given it keeps for ever, and with it would keep itself, its dump and its guest.
+        find_type, find_object = WeakMethod(self._find_type), WeakMethod(self._find_object)
+        find_symbols = WeakMethod(self._find_symbols)
+
+        def types(*question: Any) -> drgn.Type | None:
+            find = find_type()
+            return find(*question) if find is not None else None
+
+        def objects(*question: Any) -> drgn.Object | None:
+            find = find_object()
+            return find(*question) if find is not None else None
+
+        def symbols(*question: Any) -> Sequence[drgn.Symbol]:
+            find = find_symbols()
+            return find(*question) if find is not None else []
+
+        prog.register_type_finder(name, types, enable_index=-1)
+        prog.register_object_finder(name, objects, enable_index=-1)
+        prog.register_symbol_finder(name, symbols, enable_index=-1)
         self._tell_extent()
 
     def _tell_extent(self) -> None:

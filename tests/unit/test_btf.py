@@ -246,7 +246,7 @@ class TestForDrgn:
 
         prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
         found = BtfTypes(prog, Btf(made.data(), "example"), lambda name: None, "x86_64")
-        found.register()
+        prog.register_type_finder("btf", found.find_type, enable_index=-1)
         return prog, found
 
     @pytest.mark.parametrize("kind", [btf.PTR, btf.TYPEDEF, btf.CONST, btf.TYPE_TAG])
@@ -296,7 +296,9 @@ class TestForDrgn:
             if types is None:
                 continue
             prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
-            BtfTypes(prog, types, lambda name: 0xFFFFFFFF81000000, "x86_64").register()
+            found = BtfTypes(prog, types, lambda name: 0xFFFFFFFF81000000, "x86_64")
+            prog.register_type_finder("btf", found.find_type, enable_index=-1)
+            prog.register_object_finder("btf", found.find_object, enable_index=-1)
             for find, name in (
                 (prog.type, "struct node"),
                 (prog.type, "node_t"),
