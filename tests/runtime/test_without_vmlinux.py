@@ -446,3 +446,18 @@ def test_a_kernel_without_btf_has_symbols(tmp_path: Path) -> None:
     assert not kernel.has_types
     assert kernel.types_source == "none: neither DWARF nor BTF is there"
     assert kernel.symbol("schedule") == found.truth.address("schedule")
+
+
+@pytest.mark.parametrize("name", ["amd64-6.1", "amd64-6.12"])
+def test_a_kernel_that_does_not_name_its_tables(name: str, tmp_path: Path) -> None:
+    """As before 6.0: kallsyms is found in memory by its structure."""
+    from vmimages import dumps
+
+    found = dumps(name, ("elf",), quiet=True)
+    text = open_kernel(Request(str(found.paths["elf"]))).vmcoreinfo.text
+    note = tmp_path / "note"
+    note.write_text("".join(line for line in text.splitlines(keepends=True) if "SYMBOL(kallsyms_" not in line))
+    kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), vmcoreinfo=str(note))))
+    assert kernel.symbol("schedule") == found.truth.address("schedule")
+    assert kernel.types_source == "BTF in memory"
+    assert len(kernel.modules.all) > 5
