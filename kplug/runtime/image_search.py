@@ -86,14 +86,14 @@ def find_kernel(
     `slide` is that which the user told; `target` names the memory for errors and answers. `progress` may raise to end
     the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
     """
-    why, problem = "nothing tells where its code is", ""
+    why = problem = ""
     searched: list[range] = []
     for address in near:
         if any(address in each for each in searched):
             continue
         around = image_around(read, address)
         if around is None:
-            why = f"nothing is mapped at {address:#x}"
+            why = "nothing is mapped where its code would be"
             continue
         searched.append(around)
         try:
@@ -101,7 +101,7 @@ def find_kernel(
             return _running(read, machine, symbols, around, target, slide)
         except InputError as error:
             problem = problem or str(error)
-    raise KallsymsNotFoundError(problem or why)
+    raise KallsymsNotFoundError(problem or why or "nothing tells where its code is")
 
 
 def _running(

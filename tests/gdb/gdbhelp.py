@@ -15,6 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "gdb" / "kplug.py"
 GDB = os.environ.get("KPLUG_GDB") or shutil.which("gdb") or "gdb"
+# Debian's gdb knows its own machine's architecture alone.
+GDB_OF_ALL = os.environ.get("KPLUG_GDB") or shutil.which("gdb-multiarch")
 
 # Runs inside gdb. It is given as text, not sourced: a sourced script's __file__ would be around for the others.
 _DRIVER = """
@@ -96,8 +98,9 @@ def run(
     extra: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 120.0,
+    program: str = GDB,
 ) -> Session:
-    """Start gdb on `vmlinux`, do `before`, source the script and then run the commands.
+    """Start gdb (`program`) on `vmlinux`, do `before`, source the script and then run the commands.
 
     A gdb that does not end in time is killed, and the test fails: nothing may hang.
     """
@@ -110,7 +113,7 @@ def run(
     driver = scratch / "driver.py"
     driver.write_text(_DRIVER)
     arguments = [
-        GDB,
+        program,
         "-nx",
         "-batch",
         "-iex",

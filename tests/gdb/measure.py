@@ -1,6 +1,7 @@
 """Measures the gdb front end on a stopped QEMU guest: loading, the first kwhere after connecting, the next ones.
 
     python tests/gdb/measure.py [KERNEL]        KPLUG_GDB names another gdb; --json prints one object
+    python tests/gdb/measure.py --no-vmlinux    the same where gdb has no file of the kernel; bytes read too
 
 Each run is a gdb of its own on the same guest; medians of `RUNS` runs. The time of a command is taken inside gdb around
 gdb.execute(command, to_string=True).
@@ -44,19 +45,50 @@ found["next, of a module"] = statistics.median(taken("kwhere MODULE") for _ in r
 print(json.dumps(found))
 """.replace("SCRIPT", str(SCRIPT))
 
+# Without a vmlinux: how much memory is read for the symbols.
+_WITHOUT = """
+import gdb, json, statistics, time
 
-def measure(kernel: str) -> dict[str, float]:
-    """Milliseconds, by what was measured."""
+def taken(command):
+    start = time.perf_counter()
+    gdb.execute(command, to_string=True)
+    return (time.perf_counter() - start) * 1000
+
+found = {"load": taken("source SCRIPT")}
+gdb.execute("set kplug drgn off")
+import kplug_gdb.views
+plainly, count = kplug_gdb.views.read_plainly, [0]
+
+def counted(address, size):
+    count[0] += size
+    return plainly(address, size)
+
+kplug_gdb.views.read_plainly = counted
+found["first"] = taken("kwhere $pc")
+found["first: KiB read"] = count[0] / 1024
+base = int(gdb.parse_and_eval("(unsigned long)$pc")) & ~0xfffff
+count[0] = 0
+found["next"] = statistics.median(taken("kwhere $pc") for _ in range(200))
+found["next: bytes read"] = count[0] / 200
+found["next, other addresses"] = statistics.median(taken(f"kwhere {base + 0x971 * n:#x}") for n in range(200))
+found["value"] = statistics.median(taken("output $kclass($pc)") for _ in range(200))
+print(json.dumps(found))
+""".replace("SCRIPT", str(SCRIPT))
+
+
+def measure(kernel: str, has_vmlinux: bool) -> dict[str, float]:
+    """What was measured, by name: milliseconds where that does not say otherwise."""
     from vmimages import boot
 
     runs = []
     with boot(kernel, quiet=True) as machine, tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "inside.py"
         base, _ = max(machine.truth().modules.values(), key=lambda each: each[1])
-        script.write_text(_INSIDE.replace("MODULE", f"{base + 0x1234:#x}"))
+        script.write_text(_INSIDE.replace("MODULE", f"{base + 0x1234:#x}") if has_vmlinux else _WITHOUT)
+        vmlinux = machine.files.vmlinux if has_vmlinux else None
         for _ in range(RUNS):
             before = [f"target remote {machine.gdb}"]
-            session = run([], Path(folder), vmlinux=machine.files.vmlinux, before=before, script=script)
+            session = run([], Path(folder), vmlinux=vmlinux, before=before, script=script)
             runs.append(json.loads(session[f"source {script}"].text.splitlines()[-1]))
     return {name: statistics.median(found[name] for found in runs) for name in runs[0]}
 
@@ -64,9 +96,10 @@ def measure(kernel: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="time kplug in gdb on a stopped QEMU guest")
     parser.add_argument("kernel", nargs="?", default="amd64-6.1")
+    parser.add_argument("--no-vmlinux", action="store_true", help="gdb has no file of the kernel")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.kernel)
+    found = measure(arguments.kernel, not arguments.no_vmlinux)
     if arguments.json:
         print(json.dumps(found))
         return

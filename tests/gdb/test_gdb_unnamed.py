@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expected import Named, addresses_command, check_symbols, layer, names_command, nm, sample
-from gdbhelp import Session, run
+from gdbhelp import GDB_OF_ALL, Session, run
 from rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
+# So that what is asked for is answered by symbols alone, and fast.
+OFF = "set kplug drgn off"
 X86_64 = "set architecture i386:x86-64"
 
 
@@ -52,8 +54,8 @@ class TestMoved:
         symbols, slide = sample(listed(moved_truth), 300), moved_truth.slide(moved.files)
         by_address, by_name = addresses_command(symbols), names_command(symbols)
         session = run(
-            [by_address, by_name, "kaslr --json", "kplug --json", "complete kwhere init_tas", "p $kclass(0)"],
-            tmp_path, before=[connect(moved), "set kplug drgn off"],
+            [OFF, by_address, by_name, "kaslr --json", "kplug --json", "complete kwhere init_tas", "p $kclass(0)"],
+            tmp_path, before=[connect(moved)],
         )  # fmt: skip
         check_symbols(session[by_address].json, symbols, slide)
         check_symbols(session[by_name].json, symbols, slide)
@@ -130,9 +132,9 @@ class TestOtherFiles:
         symbols, slide = sample(listed(moved_truth), 100), moved_truth.slide(moved.files)
         command = addresses_command(symbols)
         session = run(
-            [f"set kplug vmlinuz {moved.files.vmlinuz}", "set kplug kallsyms off", command, "kaslr --json",
+            [f"set kplug vmlinuz {moved.files.vmlinuz}", "set kplug kallsyms off", OFF, command, "kaslr --json",
              "kwhere --json schedule"],
-            tmp_path, before=[connect(moved), "set kplug drgn off"],
+            tmp_path, before=[connect(moved)],
         )  # fmt: skip
         check_symbols(session[command].json, symbols, slide)
         assert "build ID found there" in str(facts(session, "kaslr --json")["ways"])
@@ -143,9 +145,9 @@ class TestOtherFiles:
         symbols, slide = sample(listed(moved_truth), 100), moved_truth.slide(moved.files)
         command = addresses_command(symbols)
         session = run(
-            [f"set kplug system-map {moved.files.system_map}", command, "kaslr --json", "kwhere --brief schedule",
+            [OFF, f"set kplug system-map {moved.files.system_map}", command, "kaslr --json", "kwhere --brief schedule",
              "set kplug kallsyms off", "kwhere schedule"],
-            tmp_path, before=[connect(moved), "set kplug drgn off"],
+            tmp_path, before=[connect(moved)],
         )  # fmt: skip
         check_symbols(session[command].json, symbols, slide)
         assert facts(session, "kaslr --json")["slide"] == hex(slide)
@@ -185,9 +187,9 @@ class TestIsolated:
         symbols, slide = sample(listed(isolated_truth), 200), isolated_truth.slide(isolated.files)
         command = addresses_command(symbols)
         session = run(
-            ["thread 2", "kwhere --json $pc", command, "maintenance packet qqemu.PhyMemMode", "kplug",
+            [OFF, "thread 2", "kwhere --json $pc", command, "maintenance packet qqemu.PhyMemMode", "kplug",
              "thread 1", "kwhere --json $pc ", "kplug ", command + " "],
-            tmp_path, before=[connect(isolated), "set kplug drgn off"],
+            tmp_path, before=[connect(isolated)],
         )  # fmt: skip
         assert layer(session["kwhere --json $pc"].json[0], "area")["name"] == "user"
         check_symbols(session[command].json, symbols, slide)
@@ -196,6 +198,28 @@ class TestIsolated:
         assert "physical, through" in session["kplug"].text
         assert "as the CPU sees it" in session["kplug "].text
         assert session["kwhere --json $pc "].json[0]["class"] == "text"
+
+
+@pytest.mark.parametrize("name", ["amd64-5.10", "amd64-sid", "arm64-6.12"])
+def test_other_kernels(name: str, tmp_path: Path) -> None:
+    """The oldest and the newest format of kallsyms, and the other architecture."""
+    from vmimages import boot
+
+    if GDB_OF_ALL is None:
+        pytest.skip("no gdb-multiarch")
+    with boot(name, quiet=True) as machine:
+        truth = machine.truth()
+        symbols, slide = sample(listed(truth), 200), truth.slide(machine.files)
+        command = addresses_command(symbols)
+        session = run(
+            [OFF, "kwhere --json $pc", command, "kaslr --json", "kplug --json"], tmp_path,
+            before=[connect(machine)], program=GDB_OF_ALL,
+        )  # fmt: skip
+    check_symbols(session[command].json, symbols, slide)
+    assert facts(session, "kaslr --json")["slide"] == hex(slide)
+    (image,) = session["kplug --json"].json[0]["images"]
+    assert (image["release"], image["build_id"]) == (machine.files.release, machine.files.build_id)
+    assert session["kwhere --json $pc"].json[0]["class"] == "text"
 
 
 def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> None:
@@ -302,8 +326,8 @@ def test_another_kernel_behind_gdbs_back(dumped: DumpSet, memory: ElfMemory, tmp
     with _Swapped(memory, registers(dumped)) as stub:
         stub.other = ElfMemory(other.paths["elf-paging"])
         session = run(
-            [command, "monitor swap", command + " ", "kplug"], tmp_path,
-            before=[X86_64, stub.command, "set kplug drgn off"],
+            [OFF, command, "monitor swap", command + " ", "kplug"], tmp_path,
+            before=[X86_64, stub.command],
         )  # fmt: skip
     for answered, truth in ((command, dumped.truth), (command + " ", other.truth)):
         for answer in session[answered].json:
@@ -320,6 +344,28 @@ def test_a_slow_line_is_not_made_to_wait(dumped: DumpSet, memory: ElfMemory, tmp
     assert "minutes" in complaint
     assert "set kplug kallsyms on" in complaint
     assert "no vmlinux" in session["kplug"].text
+
+
+def test_interrupted(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
+    """Ctrl-C ends a search that takes long, and gdb goes on."""
+    press = "python import os, signal, threading; threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()"
+    with _Slow(memory, registers(dumped)) as stub:
+        started = time.monotonic()
+        session = run(
+            ["set kplug kallsyms on", press, "kwhere", "p 6 * 7", "set kplug kallsyms off", "kwhere "], tmp_path,
+            before=[X86_64, stub.command],
+        )  # fmt: skip
+        assert time.monotonic() - started < 60
+    assert session["kwhere"].error in ("KeyboardInterrupt", "Quit")
+    assert "42" in session["p 6 * 7"].text
+    assert "not searched" in session["kwhere "].complaint
+
+
+def test_a_program_is_no_kernel(tmp_path: Path) -> None:
+    """A process of this machine, stopped at its start."""
+    session = run(["starti", "kwhere $pc", "kill"], tmp_path, vmlinux="/bin/true")
+    assert session["starti"].error is None
+    assert "no vmlinux" in session["kwhere $pc"].complaint
 
 
 @pytest.mark.parametrize("table", ["kallsyms_markers", "kallsyms_token_index"])
@@ -352,9 +398,7 @@ def test_connection_drops(when: int, dumped: DumpSet, memory: ElfMemory, tmp_pat
 def test_cores(form: str, dumped: DumpSet, tmp_path: Path) -> None:
     symbols, slide = sample(listed(dumped.truth), 100), dumped.truth.slide(dumped.files)
     command = names_command(symbols)
-    session = run(
-        [command, "kaslr --json", "kplug"], tmp_path, before=[f"core-file {dumped.paths[form]}", "set kplug drgn off"]
-    )
+    session = run([command, "kaslr --json", "kplug"], tmp_path, before=[f"core-file {dumped.paths[form]}"])
     answers = session[command].json
     for answer in answers:  # of those by physical address it is said that gdb cannot show their data
         assert all("physical addresses only" in warning for warning in answer["warnings"])
