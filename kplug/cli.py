@@ -439,7 +439,20 @@ def _kernel_images(arguments: argparse.Namespace) -> tuple[list[PlacedImage], Se
         raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter say where the kernel is")
     placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, arguments.kaslr))
     placed.disputed = joined.disputed
-    return [placed], joined.used
+    return [placed, *_listed_modules(joined, placed.image.machine, arguments.kallsyms)], joined.used
+
+
+def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage]:
+    """The modules of a saved kallsyms in their places."""
+    if not joined.modules:
+        return []
+    from kplug.image.listed_modules import listed_module
+    from kplug.live.modules import PlacedListing
+
+    return [
+        PlacedListing(listed_module(name, symbols, machine, path), Placement(0, path))
+        for name, symbols in joined.modules.items()
+    ]
 
 
 def _refined_vmlinux(arguments: argparse.Namespace) -> PlacedImage:

@@ -86,7 +86,7 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
         "link_address": None if image.is_module or not placed.placement.link_known else Hex(symbol.address),
         "size": Size(symbol.size) if symbol.size else None,
         "type": symbol.letter,
-        "binding": symbol.binding,
+        "binding": symbol.binding or None,
         "name": symbol.name,
         "image": image.name,
         "section": sections[symbol.section_index].name if symbol.section_index < len(sections) else None,

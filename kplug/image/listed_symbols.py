@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
@@ -28,6 +29,7 @@ from kplug.image.symbol_table import (
     STB_LOCAL,
     STB_WEAK,
     PlaceLetter,
+    Symbol,
     SymbolTable,
 )
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, TABLE_SYMBOLS
@@ -43,6 +45,8 @@ _INFO_OF_LETTER = bytes(
 # could be wrong.
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
+# Symbols that end something: where the next begins at once, they lie in that.
+_ENDS = re.compile(rb"_e(?:text|init|data|rodata|srodata)[^\0]*\0|[^\0]*_end\0|__(?:stop|end)_")
 _DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
@@ -199,6 +203,11 @@ class ListedSymbolTable(SymbolTable):
         is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
         return is_kernel and 100 * sum(map(letters.count, b"drb")) < len(letters)
 
+    def symbol(self, index: int) -> Symbol:
+        symbol = super().symbol(index)
+        # A per-CPU variable that is called absolute is so whether it is local or not.
+        return symbol._replace(binding="") if symbol.letter == "D" and self.listed_letter(index) == "A" else symbol
+
     def listed_letter(self, entry: int) -> str:
         """The letter that the list has for a symbol."""
         return chr(self._list.letters[entry])
@@ -213,7 +222,12 @@ class ListedSymbolTable(SymbolTable):
         elif listed.lower() not in _PLACE_LETTERS:
             return listed
         elif section.name and not (section.executable and section.writable):
+            # At its start may be a symbol that ends what lies before it.
+            if listed.lower() != "t" or self.values[index] == section.address:
+                return listed
             true = letter.lower()
+        elif _ENDS.match(self._strings, self._name_column[index]):
+            return listed  # it is of what lies before it
         else:
             return super()._true_letter(listed, index, section_index)
         return true.upper() if listed.isupper() else true

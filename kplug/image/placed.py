@@ -265,8 +265,8 @@ class PlacedImage:
         start = self.placement.runtime(extent.start)
         details: dict[str, Any] = {
             "type": symbol.letter,
-            "binding": symbol.binding,
-            "size": symbol.size or None,
+            "binding": symbol.binding or None,
+            "size": (symbol.size or None) if table.sizes_are_stated else None,
             "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import lzma
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from vmimages import KernelFiles, VMError
 
 NAMES = ("amd64-6.1", "amd64-6.12", "arm64-6.12")
+#: The oldest and the newest too. The mirror has those for some time only: a test is skipped without them.
+ALL = ("amd64-5.10", "amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12", "arm64-sid")
 
 _VM_IMAGES = Path(__file__).resolve().parents[2] / "vm-images"
 
 
-def root(name: str) -> Path:
-    """The folder with the files of a kernel (`$KPLUG_CACHE`/kernels/NAME), fetched if the cache doesn't have them."""
+@functools.cache
+def _files(name: str) -> KernelFiles | VMError:
+    """The files of a kernel, fetched if the cache doesn't have them; or why one cannot be had that not all need."""
     if str(_VM_IMAGES) not in sys.path:
         sys.path.append(str(_VM_IMAGES))
-    files = importlib.import_module("vmimages").fetch(name)
-    return Path(files.root)
+    import vmimages
+
+    try:
+        return vmimages.fetch(name, quiet=True)
+    except vmimages.VMError as error:
+        if vmimages.find(name).default:
+            raise
+        return error
+
+
+def files(name: str) -> KernelFiles:
+    """The files of a kernel, fetched if the cache doesn't have them. The test is skipped if the mirror has not either,
+    and the kernel is not one of those that are fetched by default.
+    """
+    found = _files(name)
+    if isinstance(found, Exception):
+        pytest.skip(f"{name} is neither in the cache nor to be had: {found}")
+    return found
+
+
+def root(name: str) -> Path:
+    """The folder with the files of a kernel (`$KPLUG_CACHE`/kernels/NAME); as `files`."""
+    return Path(files(name).root)
 
 
 def vmlinux(name: str) -> str:

@@ -1,0 +1,130 @@
+"""Answers without the vmlinux beside those with it, for six of Debian's kernels: sources.rules says how they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kplug.image.placed import PlacedImage
+from kplug.image.sources import Given, join, open_kernel
+from kplug.placement import as_linked, slid
+from kplug.resolver import Resolver
+from sources.full import MASK, Full
+from sources.rules import (
+    BEYOND,
+    INNER,
+    LEFT_OUT,
+    NO_CLASS,
+    NO_SECTIONS,
+    OTHER_NAME,
+    TO_THE_NEXT,
+    Listed,
+    compare_columns,
+    compare_symbols,
+    compare_where,
+)
+
+pytestmark = pytest.mark.kernel
+
+SOURCES = {
+    "vmlinuz": ("vmlinuz",),
+    "System.map": ("system_map",),
+    "vmlinuz and System.map": ("vmlinuz", "system_map"),
+}
+#: Kernels that are booted and asked, which has KASLR move them.
+GUESTS = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")
+FILES = {"vmlinuz": "vmlinuz", "system_map": "System.map", "vmlinux": "vmlinux"}
+
+
+def given(full: Full, *kinds: str, kallsyms: Path | None = None) -> Given:
+    return Given(
+        **{kind: full.path(FILES[kind]) for kind in kinds}, kallsyms=str(kallsyms) if kallsyms is not None else None
+    )
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_answers_as_linked(full: Full, source: str) -> None:
+    image = join(given(full, *SOURCES[source])).image
+    assert image.listed is not None
+    listed, has_sections = Listed.of(image.listed), full.machine == "x86_64" and "vmlinuz" in SOURCES[source]
+    resolver = Resolver([PlacedImage(image, as_linked(image.extents))])
+    compare_columns(full, resolver.bulk(full.addresses), listed, sections=has_sections).check()
+    compare_where(full, full.resolver, resolver, sections=has_sections).check()
+
+
+def test_regions(full: Full) -> None:
+    """From each source alone they are those of the vmlinux, with all that is known of them."""
+    for path in (full.path("vmlinuz"), full.path("System.map")):
+        tree, expected = open_kernel(path).regions, full.image.regions
+        assert tree.root == expected.root
+        assert tree.regions == expected.regions
+        assert tree.empty == expected.empty
+
+
+def test_sections_and_segments_of_a_vmlinuz(full: Full) -> None:
+    """The ELF file in a bzImage has the headers of the vmlinux, without what is not loaded; an arm64 Image has none."""
+    image = open_kernel(full.path("vmlinuz"))
+    if full.machine != "x86_64":
+        assert not image.sections
+        assert not image.segments
+        return
+    loaded = [row for row in full.section_rows if "A" in row.flags]
+    assert len(loaded) > 30
+    sections = [s for s in image.sections if s.allocated]
+    assert [(s.name, s.type, s.address, s.size, s.flag_letters, s.alignment) for s in sections] == [
+        (row.name, row.type, row.address, row.size, row.flags, row.alignment) for row in loaded
+    ]
+    assert [
+        (s.type, s.address, s.physical_address, s.file_size, s.memory_size, s.flag_letters) for s in image.segments
+    ] == [
+        (row.type, row.address, row.physical_address, row.file_size, row.memory_size, row.flags)
+        for row in full.segment_rows
+    ]
+    assert {s.name for s in image.sections if not s.allocated} <= {"", ".shstrtab", ".comment"}
+    assert image.build_id == full.image.build_id
+    assert image.release == full.image.release
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("name", GUESTS)
+def test_answers_of_a_running_kernel(name: str) -> None:
+    """/proc/kallsyms of a guest, alone and with what else there is: the slide, and the answers, are the guest's."""
+    from vmimages import dumps
+
+    full = Full(name)
+    truth = dumps(name, quiet=True).truth
+    kallsyms = truth.root / "kallsyms"
+    slide = truth.slide(full.files)
+    links = [address for address in full.addresses if full.start <= address < full.end]
+    asked = [address + slide & MASK for address in links]
+    columns = full.moved(slide).bulk(asked)
+    for kinds in ((), ("vmlinuz",), ("system_map",), ("vmlinux",)):
+        joined = join(given(full, *kinds, kallsyms=kallsyms))
+        assert joined.placement is not None
+        assert not joined.disputed
+        assert {"bridge", "br_netfilter"} <= set(joined.modules)
+        got = Resolver([PlacedImage(joined.image, joined.placement)]).bulk(asked)
+        assert got.region == columns.region
+        if kinds:
+            assert joined.placement.slide == slide
+            # The same that its files alone say, moved.
+            alone = join(given(full, *kinds)).image
+            moved = Resolver([PlacedImage(alone, slid(alone.extents, slide, ""))]).bulk(asked)
+            assert (got.link_address, got.symbol, got.offset) == (moved.link_address, moved.symbol, moved.offset)
+            assert (got.section, got.region_class) == (moved.section, moved.region_class)
+        else:
+            assert set(got.link_address) == {None}  # nothing tells where it was linked
+            assert joined.image.listed is not None
+            running = Listed.of(joined.image.listed, slide)
+            compare_symbols(full, links, columns, got, running).check()
+
+
+def test_each_rule_is_needed(full: Full) -> None:
+    """What no kernel shows needs no rule, and no explanation in the documentation."""
+    image = open_kernel(full.path("System.map"))
+    assert image.listed is not None
+    columns = Resolver([PlacedImage(image, as_linked(image.extents))]).bulk(full.addresses)
+    found = set(compare_columns(full, columns, Listed.of(image.listed), sections=False).by_rule)
+    here = {TO_THE_NEXT, INNER, OTHER_NAME, NO_SECTIONS, *((BEYOND,) if full.machine == "x86_64" else (NO_CLASS,))}
+    assert found - {LEFT_OUT} == here

@@ -1,0 +1,70 @@
+"""The symbols in a vmlinuz's own kallsyms beside the System.map of the debug package, and their letters beside nm's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kplug.image.sources import open_system_map, open_vmlinuz
+from kplug.image.symbol_list import SymbolList
+from sources.full import Full
+
+pytestmark = pytest.mark.kernel
+
+
+def rows(symbols: SymbolList) -> Counter[tuple[int, str]]:
+    return Counter(zip(symbols.addresses, (name.decode() for name in symbols.names)))
+
+
+def system_map(full: Full) -> Counter[tuple[int, str]]:
+    lines = Path(full.path("System.map")).read_text().splitlines()
+    return Counter((int(address, 16), name) for address, _, name in (line.split(" ") for line in lines))
+
+
+def test_no_symbol_of_a_vmlinuz_is_missing_and_none_is_wrong(full: Full) -> None:
+    """But for numbers that are no addresses, and for the tables of kallsyms itself, which up to 6.1 it leaves out."""
+    image = open_vmlinuz(full.path("vmlinuz"))
+    assert image.listed is not None
+    found, expected = rows(image.listed), system_map(full)
+    assert sum(expected.values()) > 80_000
+    absolute = {(row.value, row.name) for row in full.symbol_rows if row.section == "ABS"}
+    missing = [row for row in expected - found if row not in absolute and not row[1].startswith("kallsyms_")]
+    assert not missing
+    # What mksysmap drops: 5.10 made kallsyms of what it had not filtered.
+    beyond = found - expected
+    assert all(name.startswith(".L") and name in full.names_at[address] for address, name in beyond)
+
+
+def test_a_system_map_is_read_whole(full: Full) -> None:
+    symbols = open_system_map(full.path("System.map")).listed
+    assert symbols is not None
+    assert rows(symbols) == system_map(full)
+
+
+@pytest.mark.parametrize("path", ["vmlinuz", "System.map"])
+def test_letters(full: Full, path: str) -> None:
+    """They are nm's, but where nm calls data text, since the section has both: there the region says it.
+
+    Some of arm64's page tables lie in a section of code, too, and in the region of read-only data.
+    """
+    image = (open_vmlinuz if path == "vmlinuz" else open_system_map)(full.path(path))
+    letters = {(row.value, row.name, row.letter) for row in full.symbol_rows}
+    percpu = {(address, name, letter.upper()) for address, name, letter in letters if letter == "d"}
+    corrected, wrong = 0, []
+    for number in range(len(image.symbols.values)):
+        symbol, listed = image.symbols.symbol(number), image.symbols.listed_letter(number)
+        found = (symbol.address, symbol.name, symbol.letter)
+        # kallsyms calls per-CPU variables absolute, and tells not whether they are local.
+        if found in letters or (listed == "A" and (found in percpu or symbol.name == "__per_cpu_end")):
+            continue
+        region_class = image.regions.region_class(symbol.address)
+        true = {"data": "d", "rodata": "r"}.get(region_class or "", "")
+        if listed in "Tt" and true and symbol.letter == (true.upper() if listed == "T" else true):
+            corrected += 1
+        else:
+            wrong.append((symbol, listed, region_class))
+    assert not wrong, f"{len(wrong)} letters, as {wrong[:5]}"
+    # arch/x86/kernel/relocate_kernel_64.S is in .data since 6.14.
+    assert (corrected > 10_000) == (full.name == "amd64-sid")
