@@ -282,8 +282,9 @@ class Btf:
     def _layout(self, number: int) -> tuple[object, ...]:
         entry = self.type(number)
         if entry.kind in (STRUCT, UNION):
-            members = tuple((member.name, member.bit_offset, member.bit_size) for member in self.members(entry))
-            return entry.kind, entry.number, members
+            # What a member's type is called, not its number: a type that was not merged is there several times.
+            members = ((m.name, m.bit_offset, m.bit_size, self.type(m.type)) for m in self.members(entry))
+            return entry.kind, entry.number, *((*rest, kind.kind, kind.name) for *rest, kind in members)
         if entry.kind in (ENUM, ENUM64):
             return entry.kind, entry.number, tuple(self.enumerators(entry))
         return entry.kind, number if entry.kind == TYPEDEF else entry.number
