@@ -10,6 +10,8 @@ from kplug.model import Annotation, Layer
 
 # Special values beside which the area says nothing more.
 _WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
+# Few functions of a kernel are longer, in bytes.
+_FAR = 0x1000
 _IMAGE_KINDS = frozenset((model.SYMBOL, model.GAP, model.SECTION, model.REGION, model.SEGMENT))
 # What memory tells of who has the address now; a later one in an answer is the narrower. A page is named where nothing
 # says more.
@@ -116,8 +118,9 @@ def _words(layer: Layer, address: int, executable: bool = False) -> str:
     if layer.kind == model.PERCPU:
         return f"{_percpu_words(layer.details)}+{address - layer.start:#x}"
     words = f"{layer.name}+{address - layer.start:#x}"
-    # Code labels have no size as a rule; of data it means that nobody says how far it goes.
-    unsure = layer.kind == model.SYMBOL and layer.details["sizeless"] and address != layer.start and not executable
+    # Code labels have no size as a rule; of data, and far into code, it means that nobody says how far it goes.
+    offset = address - layer.start
+    unsure = layer.kind == model.SYMBOL and layer.details["sizeless"] and offset >= (_FAR if executable else 1)
     return f"{words} (sizeless)" if unsure else words
 
 
