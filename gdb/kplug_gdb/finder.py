@@ -13,7 +13,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.sources import checked, compare, disputes, symbols_of
 from kplug.memory import Read
 from kplug.placement import ADDRESS_MASK, slid
-from kplug.runtime.image_search import RunningKernel
+from kplug.runtime.image_search import RunningKernel, tells_more
 from kplug.slide import Attempt, Checker, Finding, Way, find_banners, find_slide, link_placement, with_warning
 from kplug_gdb import entries, linked, physical, registers, unnamed, watch
 from kplug_gdb.corefile import CoreFile, current_core
@@ -81,7 +81,8 @@ class Finder:
         self._begin(None)
         running = self._unnamed
         found = self._remembered(running.checker if running is not None else None)
-        if running is None or found is None:
+        view = found.view if found is not None else None
+        if running is None or found is None or (view is not None and tells_more(view.read, running)):
             running, found = self._search()
         self._found = found
         return running.image, found

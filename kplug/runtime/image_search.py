@@ -49,6 +49,12 @@ class RunningKernel:
     checker: Checker
 
 
+def tells_more(read: Read, running: RunningKernel) -> bool:
+    """Whether a kernel that was found before it noted its slide has done so by now."""
+    symbols = running.image.listed
+    return not running.placement.link_known and symbols is not None and _noted(read, symbols).slide is not None
+
+
 def image_around(read: Read, address: int) -> range | None:
     """The mapped addresses around one in the kernel's code, in steps of 2 MiB; None if nothing is mapped there.
 
