@@ -18,7 +18,7 @@ setup:
 	@.ci/setup test
 
 test: setup
-	$(VENV)/python vm-images/vm.py fetch
+	$(VENV)/python vm-images/vm.py fetch --all
 	$(VENV)/python -m pytest
 
 unit: setup

@@ -1,10 +1,10 @@
 """`make bench`: kplug's speed beside its peers', as ratios in one run, medians of several runs.
 
-    run.py [--rounds N] [--kernel amd64-6.1] [--no-files] [--no-gdb] [--no-dumps]
+    run.py [--rounds N] [--kernel amd64-6.1] [--no-files] [--no-lists] [--no-gdb] [--no-dumps]
 
-The limits are those that the project set itself (its issues "kwhere on a real kernel" and "vmcores and the live
-kernel"). A limit that does not hold is said;
-the exit status is 1 then. Nothing of kplug's is cached between runs but Python's own compiled modules, as installed.
+The limits are those that the project set itself (its issues "kwhere on a real kernel", "vmcores and the live kernel",
+"without debug info"). A limit that does not hold is said; the exit status is 1 then. Nothing of kplug's is cached
+between runs but Python's own compiled modules, as installed.
 """
 
 from __future__ import annotations
@@ -160,6 +160,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kernel", default="amd64-6.1", help="its name in vm-images' manifest")
     parser.add_argument("--no-files", action="store_true", help="leave out a vmlinux alone")
+    parser.add_argument("--no-lists", action="store_true", help="leave out what goes without a vmlinux")
     parser.add_argument("--no-gdb", action="store_true", help="leave out gdb on a QEMU guest")
     parser.add_argument("--no-dumps", action="store_true", help="leave out vmcores")
     arguments = parser.parse_args()
@@ -174,6 +175,14 @@ def main() -> int:
         bench_one_address(report, vmlinux, kplug, arguments.rounds, environment)
         bench_many_addresses(report, vmlinux, kplug, max(3, arguments.rounds // 2), environment)
         bench_bulk(report, vmlinux, 3)
+    if not arguments.no_lists:
+        import without_vmlinux
+        from vmimages import dumps
+
+        without_vmlinux.bench_vmlinuz(report, kplug, environment)
+        without_vmlinux.bench_running(report, kplug, environment)
+        dumped = dumps(arguments.kernel, ("elf",), quiet=True)
+        without_vmlinux.bench_dump(report, dumped, kplug, arguments.rounds, environment)
     if not arguments.no_dumps:
         from dumps import bench_start, bench_where
         from vmimages import dumps

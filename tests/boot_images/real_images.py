@@ -11,12 +11,10 @@ import struct
 import subprocess
 from pathlib import Path
 
-import vmimages
-from oracle import extract_vmlinux
+from oracle import extract_vmlinux, kernels
 from vmimages.paths import cache_root, locked
 
-#: All that are fetched by default, and the others that are there.
-NAMES = tuple(row.name for row in vmimages.KERNELS if row.default or vmimages.cached(row.name))
+NAMES = kernels.ALL
 
 # scripts/Makefile.lib, scripts/xz_wrap.sh: how each is packed; the size is appended to all but gzip's.
 PACKERS = {
@@ -31,7 +29,7 @@ PACKERS = {
 
 
 def vmlinuz(name: str) -> Path:
-    return vmimages.fetch(name).vmlinuz
+    return Path(kernels.files(name).vmlinuz)
 
 
 @functools.cache

@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("fetch", _fetch, "fetch kernels; what the cache has is not fetched again")
     sub.add_argument("names", nargs="*", metavar="NAME", help="all that the manifest has by default, if none is given")
+    sub.add_argument("--all", action="store_true", help="the others too, as far as the mirror has them")
     sub.add_argument("--refresh", action="store_true", help="ask the mirror for newer ones")
     sub.add_argument("--verify", action="store_true", help="check the checksum of every file in the cache")
     sub.add_argument("--keep-archives", action="store_true", help="keep the packages after unpacking")
@@ -167,8 +168,16 @@ def _files_json(files: KernelFiles) -> dict[str, str]:
 
 def _fetch(arguments: argparse.Namespace) -> int:
     broken = 0
-    for name in arguments.names or manifest.names():
-        files = fetch(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)
+    names = list(arguments.names or manifest.names())
+    others = [row.name for row in manifest.KERNELS if row.name not in names] if arguments.all else []
+    for name in names + others:
+        try:
+            files = fetch(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)
+        except VMError as error:
+            if name not in others:
+                raise
+            print(f"vm.py: left out: {error}", file=sys.stderr)
+            continue
         wrong = verify(files) if arguments.verify else []
         if wrong:
             # Without its stamp it is no longer in the cache: the next fetch makes it again.

@@ -60,7 +60,7 @@ KERNELS: tuple[Kernel, ...] = (
             Source(TRIXIE, "linux-image-cloud-arm64"),
         ),
     ),
-    # Not needed by the tests: rows that show that older and newer packaging works too.
+    # The oldest and the newest: tests of files need them, and are skipped when the mirror has them no longer.
     Kernel(
         "amd64-5.10",
         "amd64",
