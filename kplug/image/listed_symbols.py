@@ -184,6 +184,10 @@ class ListedSymbolTable(SymbolTable):
             (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in TABLE_SYMBOLS
         ]
 
+    @cached_property
+    def _boundaries(self) -> frozenset[int]:
+        return frozenset(number for _, number in self.typeless_entries)
+
     def _unnamed_mask(self) -> bytes:
         """None: the strings of a list begin with its first name, not with an empty one as an ELF file's."""
         return bytes(len(self._name_column))
@@ -226,7 +230,7 @@ class ListedSymbolTable(SymbolTable):
             if listed.lower() != "t" or self.values[index] == section.address:
                 return listed
             true = letter.lower()
-        elif _ENDS.match(self._strings, self._name_column[index]):
+        elif index in self._boundaries and _ENDS.match(self._strings, self._name_column[index]):
             return listed  # it is of what lies before it
         else:
             return super()._true_letter(listed, index, section_index)

@@ -266,7 +266,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "type": symbol.letter,
             "binding": symbol.binding or None,
-            "size": (symbol.size or None) if table.sizes_are_stated else None,
+            "size": symbol.size or None,
             "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }

@@ -222,11 +222,11 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
     found = checked(compare(symbols_of(image), listed), image.path, given.system_map)
     if found.slide:
         raise MismatchError(f"{image.path} and {given.system_map} are linked at different addresses")
-    disputed = disputes(found, given.system_map if image.has_symbol_table else image.path)
     if image.has_symbol_table:
-        return image, [*used, f"compared with: {given.system_map}"], disputed
+        return image, [*used, f"compared with: {given.system_map}"], disputes(found, given.system_map)
     # It has what kallsyms leaves out.
-    return image.with_symbols(listed), [f"sections, segments: {image.path}", f"symbols: {given.system_map}"], disputed
+    used = [f"sections, segments: {image.path}", f"symbols: {given.system_map}"]
+    return image.with_symbols(listed), used, disputes(found.turned(), image.path)
 
 
 def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
@@ -281,6 +281,11 @@ class Comparison:
     slide: int | None
     common: int
     differing: Mapping[bytes, tuple[int, int]]
+
+    def turned(self) -> Comparison:
+        """The comparison of the second list with the first."""
+        slide = None if self.slide is None else -self.slide & ADDRESS_MASK
+        return Comparison(slide, self.common, {name: (other, one) for name, (one, other) in self.differing.items()})
 
 
 def compare(symbols: SymbolList, others: SymbolList) -> Comparison:

@@ -125,7 +125,7 @@ def compare_where(full: Full, expected: Resolver, resolver: Resolver, *, section
             differences.add(None, f"{address:#x}: {wide} by vmlinux, {got}")
         full_layer = full_answer.last(model.SYMBOL)
         if layer is not None and full_layer is not None and layer.name == full_layer.name:
-            for what in _wrongly_said(full, layer, full_layer):
+            for what in _wrongly_said(full, layer, full_layer, answer.region_class):
                 differences.add(None, f"{address:#x}: {what}: {full_layer} by vmlinux, {layer}")
     return differences
 
@@ -141,7 +141,7 @@ def _wide_layers(answer: Annotation) -> list[tuple[object, ...]]:
     return found
 
 
-def _wrongly_said(full: Full, layer: Layer, full_layer: Layer) -> Iterator[str]:
+def _wrongly_said(full: Full, layer: Layer, full_layer: Layer, region_class: str) -> Iterator[str]:
     """What is said of a symbol that both name, and cannot be so."""
     details, full_details = layer.details, full_layer.details
     if layer.start != full_layer.start:
@@ -149,10 +149,15 @@ def _wrongly_said(full: Full, layer: Layer, full_layer: Layer) -> Iterator[str]:
     if details.get("listed_type") == "A":  # of a per-CPU variable, which tells not whether it is local
         if (details["binding"], details["type"]) != (None, full_details["type"].upper()):
             yield "binding, type"
-    elif (details["binding"], details["type"]) != (full_details["binding"], full_details["type"]):
-        yield "binding, type"
-    if not details["sizeless"] or details["size"] is not None:
-        yield "size"
+    elif details["binding"] != full_details["binding"]:
+        yield "binding"
+    elif details["type"] != full_details["type"]:
+        # Without sections the region alone tells: arm64 has page tables in a section of code, among read-only data.
+        letter = {"data": "d", "rodata": "r"}.get(region_class, "")
+        if details.get("listed_type") != full_details["type"] or details["type"].lower() != letter:
+            yield "type"
+    if not details["sizeless"]:
+        yield "sizeless"
     if details.get("part_of") != full_details.get("part_of"):
         yield "part_of"
     if not set(details["aliases"]) <= full.names_at[layer.start or 0]:

@@ -87,16 +87,15 @@ def test_sections_and_segments_of_a_vmlinuz(full: Full) -> None:
 
 
 @pytest.mark.boot
-@pytest.mark.parametrize("name", GUESTS)
-def test_answers_of_a_running_kernel(name: str) -> None:
+@pytest.mark.parametrize("full", GUESTS, indirect=True)
+def test_answers_of_a_running_kernel(full: Full) -> None:
     """/proc/kallsyms of a guest, alone and with what else there is: the slide, and the answers, are the guest's."""
     from vmimages import dumps
 
-    full = Full(name)
-    truth = dumps(name, quiet=True).truth
+    truth = dumps(full.name, quiet=True).truth
     kallsyms = truth.root / "kallsyms"
     slide = truth.slide(full.files)
-    links = [address for address in full.addresses if full.start <= address < full.end]
+    links = [address for address in full.addresses[::4] if full.start <= address < full.end]
     asked = [address + slide & MASK for address in links]
     columns = full.moved(slide).bulk(asked)
     for kinds in ((), ("vmlinuz",), ("system_map",), ("vmlinux",)):
