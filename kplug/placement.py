@@ -29,8 +29,8 @@ class Placement:
     """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
 
     `source` says how the slide is known, in words for the user; `known` is false where nothing tells it, and the link
-    addresses have to do. `link_known` is false where the image was read from memory, or as it ran: its own addresses are
-    runtime ones, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
+    addresses have to do. `link_known` is false where the image was read from memory, or as it ran: its own addresses
+    are runtime ones, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
     """
 
     slide: int
