@@ -33,6 +33,8 @@ GDB_COMMANDS = (
 )
 
 
+_SETTINGS = ("set pagination off", "set confirm off", "set style enabled off", "set width 0")
+QUIET = tuple(word for setting in _SETTINGS for word in ("-iex", setting))
 TRY_IT = "gdb {vmlinux} -ex 'target remote {gdb}' -ex 'source gdb/kplug.py'"
 
 
@@ -53,13 +55,22 @@ def run(command: Sequence[str], shown: Sequence[str] | None = None) -> str:
 
 def ask_gdb(vm: vmimages.VM) -> None:
     script = str(ROOT / "gdb" / "kplug.py")
-    settings = ["set pagination off", "set confirm off", "set style enabled off", "set width 0"]
-    quiet = [word for setting in settings for word in ("-iex", setting)]
     steps = [f"target remote {vm.gdb}", f"source {script}", *GDB_COMMANDS]
     # Each command is echoed at a prompt, as in a session.
     shown = [word for step in steps for word in ("-ex", f"echo (gdb) {_echoed(step)}\\n", "-ex", step)]
-    command = ["gdb", "-q", "-nx", "-batch", *quiet, str(vm.files.vmlinux), *shown]
+    command = ["gdb", "-q", "-nx", "-batch", *QUIET, str(vm.files.vmlinux), *shown]
     run(command, ["gdb", "-q", str(vm.files.vmlinux)])
+
+
+# Without any file: what a person can ask who has no debug information.
+UNNAMED_COMMANDS = ("kwhere $pc", "kwhere --brief schedule+0x10/0xc7 &init_task jiffies runqueues loop_probe")
+
+
+def ask_gdb_without_vmlinux(vm: vmimages.VM) -> None:
+    script = str(ROOT / "gdb" / "kplug.py")
+    steps = [f"target remote {vm.gdb}", f"source {script}", *UNNAMED_COMMANDS]
+    shown = [word for step in steps for word in ("-ex", f"echo (gdb) {_echoed(step)}\\n", "-ex", step)]
+    run(["gdb", "-q", "-nx", "-batch", *QUIET, *shown], ["gdb", "-q"])
 
 
 def _echoed(step: str) -> str:
@@ -93,6 +104,13 @@ def ask_prompt(vm: vmimages.VM, dump: Path) -> None:
     run([str(Path(sys.executable).with_name("kplug")), *which, *commands])
 
 
+def ask_without_vmlinux(vm: vmimages.VM, dump: Path, kallsyms: Path, address: int) -> None:
+    """The dump alone, and the shell with the boot image and the guest's own /proc/kallsyms."""
+    kplug = str(Path(sys.executable).with_name("kplug"))
+    run([kplug, "-c", str(dump), "-e", "kwhere $pc", "-e", "kwhere --brief find_task(1).stack runqueues@0"])
+    run([kplug, "where", "--vmlinuz", str(vm.files.vmlinuz), "--kallsyms", str(kallsyms), hex(address)])
+
+
 def ask_drgn(vm: vmimages.VM, dump: Path) -> None:
     """The same answers from drgn: its command line's %kwhere, and a script."""
     drgn = [str(Path(sys.executable).with_name("drgn")), "-q", "-c", str(dump), "-s", str(vm.files.vmlinux)]
@@ -112,6 +130,8 @@ def main() -> int:
         vm.stop()
         title("kwhere in gdb, on the guest's gdb stub")
         ask_gdb(vm)
+        title("gdb with no vmlinux at all: the kernel's own kallsyms, in its memory")
+        ask_gdb_without_vmlinux(vm)
         title("kplug's prompt, on a dump of the guest")
         dump = vmimages.dump(vm, vm.run_dir / "vmcore", "elf")
         ask_prompt(vm, dump)
@@ -119,6 +139,8 @@ def main() -> int:
         ask_drgn(vm, dump)
         title(f"The shell, for schedule as the guest's own /proc/kallsyms has it: {schedule:#x}")
         ask_shell(vm, slide, schedule + 4)
+        title("Without debug information: the dump alone, the boot image with the guest's /proc/kallsyms")
+        ask_without_vmlinux(vm, dump, truth.root / "kallsyms", schedule + 4)
     print(f"\nTo try it yourself:\n  vm-images/vm.py boot {arguments.kernel} -- {TRY_IT}")
     return 0
 
