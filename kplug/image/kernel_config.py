@@ -17,11 +17,12 @@ _MAX_BYTES = 1 << 23
 def packed_config(pieces: Iterable[bytes]) -> bytes | None:
     """The gzipped configuration among the pieces of an image; None if there is none. Marks that differ are not it."""
     for data in pieces:
-        start = data.find(_START)
-        while start >= 0:
+        start, end = data.find(_START), 0
+        while start >= 0 <= end:
             begin = start + len(b"IKCFG_ST")
-            end = data.find(_END, begin, begin + _MAX_PACKED_BYTES + len(_END))
-            if end > 0:
+            if end < begin:
+                end = data.find(_END, begin)
+            if begin < end <= begin + _MAX_PACKED_BYTES:
                 return data[begin:end]
             start = data.find(_START, begin)
     return None

@@ -18,6 +18,8 @@ from kplug.image.elf import MAX_NOTE_BYTES, ElfFile, Note, notes_at
 
 # A dump has some hundred bytes of notes for each CPU, thousands where these have long vectors.
 MAX_DUMP_NOTE_BYTES = 1 << 26
+# 8192 CPUs (NR_CPUS_RANGE_END), each with its registers in several notes.
+_MOST_NOTES = 1 << 16
 # The texts in notes are short; VMCOREINFO has a page at first, two or three with all that 6.x adds.
 _MAX_TEXT = 1 << 16
 _SHOWN_BYTES = 32
@@ -88,8 +90,10 @@ def decoded_notes(
 ) -> Iterator[DecodedNote | BrokenNotes]:
     """The notes in a range of bytes that lies at `offset` in a file; what cannot be one ends them."""
     counts: dict[tuple[str, int], int] = {}
-    for position, note in notes_at(data, form.little_endian, alignment):
+    for number, (position, note) in enumerate(notes_at(data, form.little_endian, alignment)):
         at = None if offset is None else offset + position
+        if number >= _MOST_NOTES:
+            note = f"there are more than {_MOST_NOTES:,} of them"
         if isinstance(note, str):
             yield BrokenNotes(place, position if at is None else at, note)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from kplug.image.elf import NT_GNU_BUILD_ID
@@ -16,6 +17,8 @@ from kplug.image.elf import NT_GNU_BUILD_ID
 _OWNERS = (b"GNU", b"Linux", b"Xen")
 _MAX_NOTE_BYTES = 1 << 12
 _MOST_FILES = 64
+# Kernels have some 20 notes, and half a dozen places that look like one.
+_MOST_NOTES = 1 << 12
 
 
 class RawNotes(NamedTuple):
@@ -26,7 +29,8 @@ class RawNotes(NamedTuple):
 
 
 def find_notes(data: bytes, *, little_endian: bool = True) -> RawNotes | None:
-    """The run of notes that has the kernel's build ID; None where none has, or several have."""
+    """The run of notes that has the kernel's build ID; None where none has, or several have, or too much looks like
+    notes."""
     order = "<" if little_endian else ">"
     inside = list(_elf_files(data, order))
     found: list[RawNotes] = []
@@ -38,8 +42,11 @@ def find_notes(data: bytes, *, little_endian: bool = True) -> RawNotes | None:
 
 def _runs(data: bytes, order: str) -> Iterator[tuple[int, int, bool]]:
     """The runs of notes of these owners: start, end, and whether one is a build ID."""
+    notes = sorted(islice(_notes(data, order), _MOST_NOTES + 1))
+    if len(notes) > _MOST_NOTES:
+        return
     run: tuple[int, int, bool] | None = None
-    for start, end, is_build_id in sorted(_notes(data, order)):
+    for start, end, is_build_id in notes:
         if run is not None and start == run[1]:
             run = (run[0], end, run[2] or is_build_id)
             continue

@@ -310,9 +310,9 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
                 raise InputError(f"{header.path}: truncated or broken: its {what} should be at {offset:#x}")
     # Two bitmaps of the same size (pages that exist, pages that are in the dump); one in diskdump's own format.
     half = bitmap_blocks * block // 2
-    dumped = _bytes_at(file, bitmap + half, half)
-    if len(dumped) < half:
+    if not 0 <= half <= size - bitmap - half:
         raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
+    dumped = _bytes_at(file, bitmap + half, half)
     count = int.from_bytes(dumped, "little")
     pages = bin(count).count("1")
     table = bitmap + 2 * half
