@@ -17,7 +17,6 @@ from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpFormatter, HelpRequestedError, Output, Parser, Problem
 from kplug.errors import InputError, KplugError, UsageError
 from kplug.expressions import MAX_LENGTH, Hints
-from kplug.image.elf import open_file
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
@@ -461,9 +460,9 @@ def _refined_vmlinux(arguments: argparse.Namespace) -> PlacedImage:
         raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
     script = link_map = None
     if arguments.lds:
-        from kplug.linker.script import parse_linker_script
+        from kplug.linker.script import read_linker_script
 
-        script = parse_linker_script(_text_of(arguments.lds), arguments.lds)
+        script = read_linker_script(arguments.lds)
     if arguments.map:
         from kplug.linker.link_map import parse_link_map
 
@@ -503,11 +502,6 @@ def _check_apart(images: Sequence[PlacedImage]) -> None:
                         f"--module: {section.name} of {module.image.name} at {section.address:#x} lies over "
                         f"{other.image.name}"
                     )
-
-
-def _text_of(path: str) -> str:
-    with open_file(path) as file:
-        return file.read(1 << 26).decode("utf-8", "backslashreplace")
 
 
 def _style(when: str, stream: TextIO) -> Style:

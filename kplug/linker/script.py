@@ -8,13 +8,13 @@ not evaluated. One pass over the tokens with an explicit state: no recursion, ti
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os.path import commonpath
 
 from kplug.errors import InputError
+from kplug.image.elf import open_file
 
 LARGEST_SCRIPT = 8 << 20  # bytes; a kernel's is about 20 KB
 _FEW = 16  # input statements; a pair around more of them has no one word
@@ -120,13 +120,10 @@ class LinkerScript:
 
 
 def read_linker_script(path: str) -> LinkerScript:
-    """The script in a file, named by the file's own name."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_SCRIPT + 1)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    return parse_linker_script(data.decode("utf-8", "replace"), os.path.basename(path))
+    """The script in the file at `path`. InputError names it, and the line."""
+    with open_file(path) as file:
+        data = file.read(LARGEST_SCRIPT + 1)
+    return parse_linker_script(data.decode("utf-8", "backslashreplace"), path)
 
 
 def parse_linker_script(text: str, name: str) -> LinkerScript:

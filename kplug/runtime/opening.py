@@ -529,21 +529,6 @@ def _set_directories(prog: drgn.Program, directories: Sequence[str]) -> None:
         options.kernel_directories = (*absolute, *options.kernel_directories)
 
 
-def load_modules(prog: drgn.Program, files: Sequence[str] = ()) -> tuple[str, ...]:
-    """Load the debug information of every loaded module, as drgn's own prompt does at its start, and say what is
-    missing, one line each. `files` are tried first. May take seconds; Ctrl-C raises KeyboardInterrupt. TargetError
-    where the list of modules cannot be read.
-    """
-    with heard() as messages:
-        try:
-            waiting("loading the modules' debug information", lambda: prog.load_debug_info(files, default=True))
-        except drgn.MissingDebugInfoError:
-            pass  # it names some of what was logged
-        except Exception as error:
-            raise TargetError(f"the modules' debug information: {_words(error)}") from None
-    return tuple(messages)
-
-
 # -- the surroundings --------------------------------------------------------------------------------------------------
 
 

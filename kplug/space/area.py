@@ -181,10 +181,6 @@ class AddressSpace:
         """Whether the hardware can translate the address at all, with no tag taken off."""
         return self.area_at(address).kind != NON_CANONICAL
 
-    def is_kernel(self, address: int) -> bool:
-        """Whether the address is canonical and in the kernel's half."""
-        return self.area_at(address).kind == KERNEL
-
     def is_user(self, address: int) -> bool:
         """Whether the address is canonical and in the half of user programs."""
         return self.area_at(address).kind == USER

@@ -18,7 +18,7 @@ from opened_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note
 
 from kplug.errors import InputError, MismatchError
 from kplug.memory import UnmappedError
-from kplug.runtime.opening import Opened, Request, load_modules, open_kernel
+from kplug.runtime.opening import Opened, Request, open_kernel
 from kplug.runtime.session import kernel_of, open_session
 
 if TYPE_CHECKING:
@@ -132,15 +132,8 @@ class TestFormats:
         prog = open_kernel(request).prog
         with pytest.raises(LookupError):
             prog.type("struct virtio_pci_device")
-        assert load_modules(prog) == ()
+        prog.load_debug_info(default=True)
         assert prog.type("struct virtio_pci_device").size
-
-    def test_modules_without_debug_information_are_named(self, capfd: pytest.CaptureFixture[str]) -> None:
-        prog = open_kernel(Request(str(dump("amd64-6.1", "elf")), symbols=(vmlinux("amd64-6.1"),))).prog
-        missing = load_modules(prog)
-        assert missing
-        assert all("missing" in line for line in missing)
-        assert capfd.readouterr() == ("", "")
 
 
 class TestMemory:
