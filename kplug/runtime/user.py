@@ -111,7 +111,9 @@ class VmaLocator:
             "file_offset": None if offset is None else hex(offset),
             "flags": rights + ("s" if flags & _SHARED else "p"),
         }
-        name = f"{path or 'anonymous memory'} of {program.tid} ({program.comm})"
+        # A mapping whose file's name is not in the dump is not anonymous memory.
+        kind = "anonymous memory" if not file and problem is None else "mapping"
+        name = f"{path or kind} of {program.tid} ({program.comm})"
         yield Layer(model.VMA, name, start, end, "mappings of the selected task", details)
         if problem is not None:
             raise problem
