@@ -36,6 +36,10 @@ def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if arguments.file:
         yield from _file_info(inspect(arguments.file), arguments)
         return
+    if arguments.config and os.path.isfile(arguments.config):
+        raise UsageError(
+            f"info: --config takes the name of an option: the file comes first: {arguments.config} --config"
+        )
     if not session.images.given:
         raise UsageError("info: no image is loaded, and no FILE given")
     for placed in session.images.given:

@@ -14,6 +14,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.layout import Section
 
 if TYPE_CHECKING:
+    from kplug.image.symbol_list import SymbolList
     from kplug.linker.link_map import LinkMap
     from kplug.linker.script import LinkerScript
 
@@ -47,18 +48,33 @@ def open_elf(path: str) -> ElfFile:
 
 
 def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
-    """The vmlinux at `path`, with the symbols of its separate debug file where it has none itself."""
+    """The vmlinux at `path`, with the symbols of its separate debug file, or those of its kallsyms, where it has none
+    itself."""
     elf = open_elf(path)
     if elf.type == "CORE":
         raise InputError(f"{path}: not a vmlinux but a dump (a dump is given with -c)")
+    symbols_from = _with_symbols(elf)
+    has_symbols = elf.relocatable or any(section.type == "SYMTAB" for section in symbols_from.sections)
     return KernelImage(
         elf,
         name=os.path.basename(path),
-        symbols_from=_with_symbols(elf),
+        symbols_from=symbols_from,
+        listed=None if has_symbols else lambda: _kallsyms_in(elf),
         bases={} if elf.relocatable else None,
         script=script,
         link_map=link_map,
     )
+
+
+def _kallsyms_in(elf: ElfFile) -> SymbolList:
+    """The symbols that a stripped vmlinux keeps for itself; none, and why, where it has none."""
+    from kplug.image.sources import embedded_symbols, no_symbols
+
+    held = (section for section in elf.sections if section.occupies_addresses and section.type != "NOBITS")
+    size = max((section.offset + section.size for section in held), default=0)
+    if not 0 < size <= MAX_UNPACKED_BYTES:
+        return no_symbols("no symbol table")
+    return embedded_symbols(elf, elf.read(0, size, "what its sections hold"))
 
 
 def open_module(specification: str) -> KernelImage:

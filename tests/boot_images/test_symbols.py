@@ -20,6 +20,7 @@ import vmimages
 from bounded_kplug import BoundedKplug
 
 from kplug.image.boot_image import open_boot_image
+from kplug.image.opening import open_vmlinux
 
 pytestmark = pytest.mark.kernel
 
@@ -163,3 +164,17 @@ def test_drgn_knows_the_symbols(name: str, made: Path) -> None:
         assert found.size > 0
     assert module.build_id is not None
     assert module.build_id.hex() == vmimages.fetch(name).build_id
+
+
+def test_a_stripped_vmlinux_has_the_symbols_of_its_kallsyms(name: str, tmp_path: Path) -> None:
+    """What extract-vmlinux leaves on disk, given as the vmlinux."""
+    boot = open_boot_image(str(real_images.vmlinuz(name)))
+    if boot.kind != "ELF":
+        pytest.skip("a flat Image is no vmlinux")
+    path = tmp_path / "vmlinux"
+    path.write_bytes(boot.payload)
+    expected = {line.split()[2]: int(line.split()[0], 16) for line in system_map(name)}
+    symbols = open_vmlinux(str(path)).symbols
+    assert {asked: [symbol.address for symbol in symbols.exact(asked)] for asked in _ASKED} == {
+        asked: [expected[asked]] for asked in _ASKED
+    }
