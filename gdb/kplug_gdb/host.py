@@ -13,6 +13,7 @@ from kplug.image.placed import PlacedImage
 from kplug.model import Layer, State
 from kplug.percpu import StaticPercpu
 from kplug.placement import as_linked
+from kplug.runtime.kernel_note import kernels_note, with_vmcoreinfo
 from kplug.session import Missing, Session
 from kplug.space.layout import Facts
 from kplug_gdb import watch
@@ -114,7 +115,12 @@ class Host:
             return static_facts(placed[0])
         key = (watch.generation(), found)
         if self._known[0] != key:
-            self._known = (key, memory_facts(placed[0], found.view.read))
+            facts = memory_facts(placed[0], found.view.read)
+            # What is no variable: arm64's 52-bit addresses (since 6.9), its pointer authentication, its areas' bounds.
+            note = kernels_note(placed[0], found.view.read)
+            if note is not None:
+                facts = with_vmcoreinfo(facts, note, placed[0].image.machine)
+            self._known = (key, facts)
         return self._known[1]
 
     def status_session(self) -> Session:

@@ -180,7 +180,8 @@ class Runtime:
         return kernel
 
     def _open(self, placed: PlacedImage) -> Opened:
-        from kplug.runtime.opening import Request, open_kernel, slide_of
+        from kplug.runtime.kernel_note import slide_of
+        from kplug.runtime.opening import Request, open_kernel
         from kplug.runtime.over_memory import open_over
 
         path = _core_path(self._target.view)

@@ -13,25 +13,9 @@ from kplug.errors import TargetError
 from kplug.facts import memory_facts
 from kplug.runtime.cpus import possible_cpus
 from kplug.runtime.kernel import Kernel, reading
-from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.runtime.kernel_note import with_vmcoreinfo
 from kplug.space.layout import Area, Facts
 
-# (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
-_NUMBERS = {
-    "x86_64": (("KERNEL_IMAGE_SIZE", "kernel_image_size"), ("phys_base", "phys_base")),
-    "aarch64": (
-        ("VA_BITS", "va_bits"),
-        ("MODULES_VADDR", "modules_vaddr"),  # this and the next five: 5.19 and later
-        ("MODULES_END", "modules_end"),
-        ("VMALLOC_START", "vmalloc_start"),
-        ("VMALLOC_END", "vmalloc_end"),
-        ("VMEMMAP_START", "vmemmap_start"),
-        ("VMEMMAP_END", "vmemmap_end"),
-        ("KERNELPACMASK", "kernel_pac_mask"),
-        ("kimage_voffset", "kimage_voffset"),
-        ("PHYS_OFFSET", "phys_offset"),
-    ),
-}
 _MAX_ENUMERATORS = 4096
 _MAX_SLOT = 1 << 16
 _CPU_ENTRY_AREA_PER_CPU = 0xFFFFFE0000001000  # behind the page with the IDT
@@ -61,55 +45,6 @@ def kernel_facts(kernel: Kernel) -> Facts:
                 refused.append(str(error))
         facts = replace(facts, **known)
     return replace(facts, refused=(*facts.refused, *refused))
-
-
-def with_vmcoreinfo(facts: Facts, info: VmcoreInfo, machine: str) -> Facts:
-    """`facts`, and what VMCOREINFO tells, which comes first where both tell the same."""
-    known: dict[str, Any] = {}
-    for name, field in _NUMBERS.get(machine, ()):
-        if name in info.numbers:
-            known[field] = info.numbers[name]
-    if info.page_size is not None:
-        known["page_size"] = info.page_size
-    if "page" in info.sizes:
-        known["struct_page_size"] = info.sizes["page"]
-    if machine == "x86_64":
-        level = info.numbers.get("pgtable_l5_enabled")
-        if level in (0, 1):
-            known["pgtable_l5_enabled"] = bool(level)
-        _second_source(facts, known, "vmalloc_base", info.numbers.get("VMALLOC_START"))  # 6.9 and later
-        _second_source(facts, known, "vmemmap_base", info.symbols.get("vmemmap"))  # 6.9 and later
-    elif machine == "aarch64" and "TCR_EL1_T1SZ" in info.numbers:
-        known["vabits_actual"] = 64 - info.numbers["TCR_EL1_T1SZ"]
-    if facts.image_start is None:
-        known.update(_image_place(info, machine))
-    return replace(facts, **known)
-
-
-def _second_source(facts: Facts, known: dict[str, Any], field: str, told: int | None) -> None:
-    """A base that the variable tells as well. Where they differ, neither is believed."""
-    read = getattr(facts, field)
-    if told is None or read == told:
-        return
-    if read is None:
-        known[field] = told
-        return
-    known[field] = None
-    said = f"{field} is {read:#x}, and VMCOREINFO says {told:#x}: neither is used"
-    known["refused"] = (*known.get("refused", facts.refused), said)
-
-
-def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
-    """Where the image is, of which no vmlinux tells."""
-    start, slide = info.symbols.get("_stext"), info.slide
-    if start is None or slide is None:
-        return {}
-    if machine == "x86_64":  # _stext is _text there
-        return {"image_start": start - slide, "runtime_image_start": start}
-    modules_end = info.numbers.get("MODULES_END")  # where the image is linked; the text follows its header
-    if machine == "aarch64" and modules_end is not None and 0 <= start - slide - modules_end <= 1 << 16:
-        return {"image_start": modules_end, "runtime_image_start": modules_end + slide}
-    return {}
 
 
 # Entries of x86's page tables.

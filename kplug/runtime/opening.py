@@ -23,6 +23,7 @@ from kplug.runtime import dump_header, note_search
 from kplug.runtime.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 from kplug.runtime.dump_header import DumpHeader, read_header
 from kplug.runtime.guest import Guest, ask, connection_for_drgn
+from kplug.runtime.kernel_note import slide_of
 from kplug.runtime.memory_image import image_from_memory, symbols_in_memory
 from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.slide import Checker
@@ -493,16 +494,6 @@ def _symbols_agree(target: _Target, info: VmcoreInfo, image: KernelImage) -> boo
 
 def _kernel_words(release: str | None, build_id: str | None) -> str:
     return (release or "a kernel without a banner") + (f" (build ID {build_id})" if build_id else "")
-
-
-def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
-    """By how much the kernel that `info` describes was moved from where `image` is linked, in bytes."""
-    if info.slide is not None:
-        return info.slide
-    for symbol in image.symbols.exact("_stext"):
-        if "_stext" in info.symbols:
-            return info.symbols["_stext"] - symbol.address
-    return 0
 
 
 def _reader(prog: drgn.Program) -> Callable[[int, int], bytes]:

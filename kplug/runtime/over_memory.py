@@ -9,9 +9,10 @@ import drgn
 from kplug.errors import TargetError
 from kplug.facts import memory_facts
 from kplug.image.placed import PlacedImage
-from kplug.memory import Read, UnmappedError, try_read
-from kplug.runtime.opening import ARCHITECTURES, PLUGIN_SWITCH, Opened, heard, slide_of, switched, try_file
-from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
+from kplug.memory import Read, UnmappedError
+from kplug.runtime.kernel_note import kernels_note
+from kplug.runtime.opening import ARCHITECTURES, PLUGIN_SWITCH, Opened, heard, switched, try_file
+from kplug.runtime.vmcoreinfo import VmcoreInfo
 
 _KERNEL_HALF = 1 << 63
 _X86_64_PAGE = 4096
@@ -85,32 +86,6 @@ def _nothing(address: int, size: int, offset: int, physical: bool) -> bytes:
 
 
 # -- VMCOREINFO --------------------------------------------------------------------------------------------------------
-
-
-def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
-    """The text that the kernel keeps for dumps of itself (`vmcoreinfo_data`); None if there is none of this kernel.
-
-    A kernel without crash dumps has none, and one that has just begun to boot has none yet.
-    """
-    order = "little" if placed.image.elf.little_endian else "big"
-
-    def variable(name: str) -> int:
-        symbols = placed.image.symbols.exact(name)
-        data = try_read(read, placed.symbol_address(symbols[0]), placed.image.elf.bits // 8) if symbols else None
-        return int.from_bytes(data, order) if data is not None else 0  # type: ignore[arg-type]
-
-    start, size = variable("vmcoreinfo_data"), variable("vmcoreinfo_size")
-    if not start >> 63 or not 0 < size <= MAX_BYTES:
-        return None
-    data = try_read(read, start, size)
-    info = VmcoreInfo(data.decode("ascii", "replace")) if data is not None else None
-    if info is None or not is_plausible(info) or _moved_otherwise(info, placed):
-        return None
-    return info
-
-
-def _moved_otherwise(info: VmcoreInfo, placed: PlacedImage) -> bool:
-    return bool((slide_of(info, placed.image) - placed.placement.slide) % (1 << 64))
 
 
 def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:

@@ -13,8 +13,9 @@ from kplug.runtime.alias import AliasLocator
 from kplug.runtime.debug_files import ProgramLines
 from kplug.runtime.facts import module_areas
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.kernel_note import slide_of
 from kplug.runtime.module_source import RuntimeModules
-from kplug.runtime.opening import Opened, Request, open_kernel, slide_of
+from kplug.runtime.opening import Opened, Request, open_kernel
 from kplug.runtime.other_code import OtherCodeLocator
 from kplug.runtime.page_state import MemoryState
 from kplug.runtime.pages import PageLocator

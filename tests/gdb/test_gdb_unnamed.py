@@ -210,7 +210,8 @@ def test_other_kernels(name: str, tmp_path: Path) -> None:
         symbols, slide = sample(listed(truth), 200), truth.slide(machine.files)
         command = addresses_command(symbols)
         session = run(
-            [OFF, "kwhere --json $pc", command, "kaslr --json", "kplug --json"], tmp_path,
+            [OFF, "kwhere --json $pc", command, "kaslr --json", "kplug --json", "kwhere --json runqueues@1",
+             "kstack --json"], tmp_path,
             before=[connect(machine)], program=GDB_OF_ALL,
         )  # fmt: skip
     check_symbols(session[command].json, symbols, slide)
@@ -218,6 +219,10 @@ def test_other_kernels(name: str, tmp_path: Path) -> None:
     (image,) = session["kplug --json"].json[0]["images"]
     assert (image["release"], image["build_id"]) == (machine.files.release, machine.files.build_id)
     assert session["kwhere --json $pc"].json[0]["class"] == "text"
+    # arm64's CPU here has 52-bit addresses and signs return addresses, which since 6.9 VMCOREINFO alone tells.
+    (answer,) = session["kwhere --json runqueues@1"].json
+    assert layer(answer, "area")["name"] == "direct map"
+    assert [row for row in session["kstack --json"].json if row["kind"] == "ret"]
 
 
 def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> None:

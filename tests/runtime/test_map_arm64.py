@@ -16,7 +16,8 @@ from kplug.facts import static_facts
 from kplug.image.opening import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.placement import slid
-from kplug.runtime.facts import fixed_addresses, with_vmcoreinfo
+from kplug.runtime.facts import fixed_addresses
+from kplug.runtime.kernel_note import with_vmcoreinfo
 from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.layout import AddressSpace, address_space
 

@@ -13,8 +13,9 @@ import pytest
 
 from kplug import model
 from kplug.facts import memory_facts
-from kplug.runtime.facts import kernel_facts, with_vmcoreinfo
+from kplug.runtime.facts import kernel_facts
 from kplug.runtime.kernel import Kernel
+from kplug.runtime.kernel_note import with_vmcoreinfo
 from kplug.runtime.session import kernel_of, session_of
 from kplug.runtime.vmcoreinfo import VmcoreInfo
 from kplug.space.layout import AddressSpace, Facts, address_space

@@ -207,7 +207,7 @@ def test_an_architecture_without_a_map() -> None:
 
 def arm64(**numbers: int) -> list[dict[str, Any]]:
     pytest.importorskip("drgn")
-    from kplug.runtime.facts import with_vmcoreinfo
+    from kplug.runtime.kernel_note import with_vmcoreinfo
     from kplug.runtime.vmcoreinfo import VmcoreInfo
 
     text = "\n".join(f"NUMBER({name})={value:#x}" for name, value in numbers.items())
