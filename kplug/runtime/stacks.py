@@ -211,7 +211,7 @@ class Stacks:
         with reading("the overflow and SDEI stacks"):
             for cpu in possible_cpus(self._kernel):
                 with suppress(KeyError):  # without CONFIG_VMAP_STACK
-                    stack = per_cpu(prog["overflow_stack"], cpu)
+                    stack = per_cpu(self._of_the_kernel("overflow_stack"), cpu)
                     start, size = stack.address_of_().value_(), drgn.sizeof(stack)
                     yield Stack(start, start + size, "overflow", f"overflow stack of CPU {cpu}", cpu, None, 0)
                 for name, words in _SDEI.items():
@@ -220,6 +220,13 @@ class Stacks:
                         if start:
                             end = start + self._task_stack_size  # SDEI_STACK_SIZE
                             yield Stack(start, end, "sdei", f"{words} stack of CPU {cpu}", cpu, None, 0)
+
+    def _of_the_kernel(self, name: str) -> drgn.Object:
+        """The variable of that name, where its symbol is: KVM's code for EL2 may have another one in the vmlinux, whose
+        symbol has a prefix, and whose name in DWARF has none (arch/arm64/kvm/hyp/nvhe, since 6.0). KeyError.
+        """
+        found, address = self._kernel.prog[name], self._kernel.symbol(name)
+        return found if address is None else drgn.Object(self._kernel.prog, found.type_, address=address)
 
     def _in_entry_areas(self) -> Iterator[Stack]:
         """x86_64's stacks in the CPU entry areas; each has the guard page below it that its structure gives it."""
