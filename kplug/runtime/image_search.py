@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from kplug.errors import InputError, TargetError
+from kplug.errors import InputError
 from kplug.image.bare_elf import bare_elf
 from kplug.image.elf import build_id_in, notes_in
 from kplug.image.kallsyms_memory import find_in_memory
@@ -17,9 +17,9 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.symbol_list import SymbolList
 from kplug.memory import Read, try_read
 from kplug.placement import ADDRESS_MASK, Placement, as_it_runs, slid
-from kplug.runtime.memory_image import linked
-from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo
-from kplug.slide import BANNER_PATTERN, Checker, Proof, proofs
+from kplug.runtime.memory_image import banner_at, linked
+from kplug.runtime.vmcoreinfo import VmcoreInfo, note_in_memory
+from kplug.slide import Checker, Proof, proofs
 
 # Called with the bytes that were looked at and those there may be to look at.
 Progress = Callable[[int, int], None]
@@ -30,7 +30,6 @@ _STEP = 2 << 20
 _HOLE_STEPS = 12
 # Text is 20 MiB in distributions' kernels, with KASAN 60; x86_64 gives an image no more than 1 GiB.
 _MOST_BELOW, _MOST_ABOVE = 64 << 20, 192 << 20
-_BANNER_BYTES = 512
 _MOST_NOTES = 1 << 16
 # Where no banner has a symbol (no KALLSYMS_ALL): code that nobody patches, behind where ftrace does.
 _UNPATCHED, _UNPATCHED_BYTES = ("kallsyms_lookup_name", 16), 32
@@ -144,13 +143,6 @@ def _proofs(read: Read, image: KernelImage, placement: Placement) -> tuple[Proof
     return ()
 
 
-def banner_at(read: Read, address: int | None) -> bytes | None:
-    """The banner that stands at an address in memory, without its newline; None if there is none."""
-    data = try_read(read, address, _BANNER_BYTES) if address is not None else None
-    match = BANNER_PATTERN.match(data or b"")
-    return match.group() if match else None
-
-
 def _build_id(read: Read, symbols: SymbolList) -> str | None:
     start, end = symbols.address("__start_notes"), symbols.address("__stop_notes")
     if start is None or end is None or not 0 < end - start <= _MOST_NOTES:
@@ -160,17 +152,8 @@ def _build_id(read: Read, symbols: SymbolList) -> str | None:
 
 
 def _noted(read: Read, symbols: SymbolList) -> VmcoreInfo:
-    """What the kernel notes for those who read its dumps (kernel/vmcore_info.c): two variables tell where that is.
-
-    Empty where it has no such note, or not yet: it is made late in boot.
-    """
-    pointer, size = symbols.address("vmcoreinfo_data"), symbols.address("vmcoreinfo_size")
-    try:
-        address = int.from_bytes(read(pointer, 8), "little") if pointer is not None else 0
-        length = int.from_bytes(read(size, 8), "little") if size is not None else 0
-        text = read(address, length) if address and 0 < length <= MAX_BYTES else b""
-    except TargetError:
-        text = b""
-    info = VmcoreInfo(text.decode("ascii", "replace"))
+    """What the kernel notes for those who read its dumps; empty where it has no such note, or not yet."""
+    info = note_in_memory(read, symbols.address("vmcoreinfo_data"), symbols.address("vmcoreinfo_size"))
     # It names the image's start as well: what was read is its own.
-    return info if info.symbols.get("_stext") == symbols.address("_stext") else VmcoreInfo("")
+    ours = info is not None and info.symbols.get("_stext") == symbols.address("_stext")
+    return info if info is not None and ours else VmcoreInfo("")

@@ -7,8 +7,8 @@ from typing import Any
 
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.memory import Read, try_read
-from kplug.runtime.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
+from kplug.memory import Read
+from kplug.runtime.vmcoreinfo import VmcoreInfo, note_in_memory
 from kplug.space.layout import Facts
 
 # (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
@@ -30,25 +30,17 @@ _NUMBERS = {
 
 
 def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
-    """The text that the kernel keeps for dumps of itself (`vmcoreinfo_data`); None if there is none of this kernel.
+    """The text that the kernel keeps for dumps of itself; None if there is none, or it is not of this kernel."""
 
-    A kernel without crash dumps has none, and one that has just begun to boot has none yet.
-    """
-    order = "little" if placed.image.elf.little_endian else "big"
-
-    def variable(name: str) -> int:
+    def address(name: str) -> int | None:
         symbols = placed.image.symbols.exact(name)
-        data = try_read(read, placed.symbol_address(symbols[0]), placed.image.elf.bits // 8) if symbols else None
-        return int.from_bytes(data, order) if data is not None else 0  # type: ignore[arg-type]
+        return placed.symbol_address(symbols[0]) if symbols else None
 
-    start, size = variable("vmcoreinfo_data"), variable("vmcoreinfo_size")
-    if not start >> 63 or not 0 < size <= MAX_BYTES:
-        return None
-    data = try_read(read, start, size)
-    info = VmcoreInfo(data.decode("ascii", "replace")) if data is not None else None
-    if info is None or not is_plausible(info) or _moved_otherwise(info, placed):
-        return None
-    return info
+    elf = placed.image.elf
+    info = note_in_memory(
+        read, address("vmcoreinfo_data"), address("vmcoreinfo_size"), elf.bits // 8, elf.little_endian
+    )
+    return None if info is None or _moved_otherwise(info, placed) else info
 
 
 def _moved_otherwise(info: VmcoreInfo, placed: PlacedImage) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 
 from kplug.errors import InputError, TargetError
 from kplug.image.bare_elf import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.symbol_list import SymbolList
+from kplug.memory import Read
 from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.slide import BANNER_PATTERN
 
-# Bytes at a virtual address; TargetError where they cannot be read.
-Read = Callable[[int, int], bytes]
 # How far behind the start of its text the tables of a kernel that does not name them are sought, and about where they
 # are in kernels that distributions ship, whose text and rodata are 20 to 40 MB.
 _SEARCHED_BYTES = 1 << 27
@@ -32,7 +31,7 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
     image = KernelImage(bare_elf(f"memory of {target}", machine), name="vmlinux", listed=linked(symbols, slide))
     image.on_disk = False
     image.build_id = info.build_id
-    image.banner = _banner(read, symbols)
+    image.banner = banner_at(read, symbols.address("linux_banner"))
     return image
 
 
@@ -65,10 +64,11 @@ def linked(symbols: SymbolList, slide: int) -> SymbolList:
     return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, symbols.source)
 
 
-def _banner(read: Read, symbols: SymbolList) -> bytes | None:
-    address = symbols.address("linux_banner")
+def banner_at(read: Read, address: int | None) -> bytes | None:
+    """The banner that stands at an address in memory, without its newline; None if there is none."""
     try:
         data = read(address, _BANNER_BYTES) if address is not None else b""
     except TargetError:
         return None
-    return data.split(b"\0", 1)[0].rstrip(b"\n") if data.startswith(b"Linux version ") else None
+    match = BANNER_PATTERN.match(data)
+    return match.group() if match else None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kplug.memory import Read, try_read
+
 # The kernel gives it one page (VMCOREINFO_BYTES); what is far longer is not one.
 MAX_BYTES = 1 << 16
 _LINE = re.compile(r"(?:(?P<kind>[A-Z]+)\((?P<name>[^()=\s]+)\)|(?P<key>[A-Za-z][\w.-]*))=(?P<value>\S.*)?")
@@ -78,6 +80,28 @@ def _number(text: str, base: int) -> int | None:
     except ValueError:
         return None
     return value if -(1 << 63) <= value < 1 << 64 else None
+
+
+def note_in_memory(
+    read: Read, pointer: int | None, size: int | None, word_bytes: int = 8, little_endian: bool = True
+) -> VmcoreInfo | None:
+    """The text that the kernel keeps for dumps of itself, by the addresses of its variables `vmcoreinfo_data` and
+    `vmcoreinfo_size`; None if either is None, or there is no such text.
+
+    A kernel without crash dumps has none, and one that has just begun to boot has none yet. TargetError where memory
+    cannot be read at all.
+    """
+
+    def variable(address: int | None) -> int:
+        data = None if address is None else try_read(read, address, word_bytes)
+        return 0 if data is None else int.from_bytes(data, "little" if little_endian else "big")
+
+    start, length = variable(pointer), variable(size)
+    if not start >> 8 * word_bytes - 1 or not 0 < length <= MAX_BYTES:
+        return None
+    data = try_read(read, start, length)
+    info = VmcoreInfo(data.decode("ascii", "replace")) if data is not None else None
+    return info if info is not None and is_plausible(info) else None
 
 
 def is_plausible(info: VmcoreInfo) -> bool:
