@@ -104,10 +104,10 @@ class KernelImage:
     def symbols(self) -> SymbolTable:
         """The symbol table; of the separate debug file where this one has none."""
         if self._listed is not None:
-            from kplug.image.listed_symbols import ListedSymbolTable
+            from kplug.image.ordered_symbols import symbol_table_of
 
             assert self.listed is not None
-            return ListedSymbolTable(self.elf, self.sections or self._extents, self.listed, self._place_letter)
+            return symbol_table_of(self.elf, self.sections or self._extents, self.listed, self._place_letter)
         return SymbolTable(self._symbols_from, self.sections, self.bases, self._place_letter)
 
     def _place_letter(self, address: int) -> str | None:

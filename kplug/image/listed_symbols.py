@@ -46,7 +46,7 @@ _INFO_OF_LETTER = bytes(
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
 # Symbols that end something: where the next begins at once, they lie in that.
-_ENDS = re.compile(rb"_e(?:text|init|data|rodata|srodata)[^\0]*\0|[^\0]*_end\0|__(?:stop|end)_")
+_ENDS = re.compile(r"_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_", re.DOTALL)
 _DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
@@ -71,12 +71,17 @@ class ListedSymbolTable(SymbolTable):
         self._place_letter = place_letter
         self._prepare(elf, sections)
         self.source = symbols.source
-        self.values = list(symbols.addresses)
-        self._strings = symbols.strings
-        self._name_column = symbols.name_offsets
+        self.values = symbols.lazy_addresses
         self._info = symbols.letters.translate(_INFO_OF_LETTER)
         if not any(section.occupies_addresses for section in sections):
             self.sections = self._extents()
+        self._set_columns()
+
+    def _set_columns(self) -> None:
+        """The columns of all symbols that the list does not have itself."""
+        self.values = list(self._list.addresses)
+        self._strings = self._list.strings
+        self._name_column = self._list.name_offsets
         self._set_sections()
         self._places = self._place_mask(None)
         self.sizes = self._to_the_next()
@@ -84,8 +89,8 @@ class ListedSymbolTable(SymbolTable):
     # -- what the addresses say ----------------------------------------------------------------------------------------
 
     def _first(self, name: str) -> tuple[int, int] | None:
-        """The address and number of the first symbol of that name, or None."""
-        number = self._list.numbers.get(name.encode())
+        """The address and number of the boundary symbol of that name, or None."""
+        number = self._list.boundary_numbers.get(name.encode())
         return None if number is None else (self.values[number], number)
 
     def _extents(self) -> tuple[Section, ...]:
@@ -117,8 +122,10 @@ class ListedSymbolTable(SymbolTable):
         first = self._first("__per_cpu_start")
         return first is not None and self._list.letters[first[1]] in _ABSOLUTE
 
-    def _set_sections(self) -> None:
-        """The section of each symbol, by its address; absolute for a number that is in none."""
+    @cached_property
+    def _owners(self) -> tuple[list[int], list[int]]:
+        """The address space cut where a section begins or ends, and the section that each piece is of; none is that of
+        absolute numbers."""
         cuts, owners = [0], [SHN_ABS]
         for section in sorted((s for s in self.sections if s.occupies_addresses), key=lambda s: s.address):
             while cuts and cuts[-1] >= section.address:
@@ -126,6 +133,11 @@ class ListedSymbolTable(SymbolTable):
                 owners.pop()
             cuts += (section.address, section.end)
             owners += (section.index, SHN_ABS)
+        return cuts, owners
+
+    def _set_sections(self) -> None:
+        """The section of each symbol, by its address; absolute for a number that is in none."""
+        cuts, owners = self._owners
         values = self.values
         column = array("H")
         if values == sorted(values):
@@ -136,28 +148,36 @@ class ListedSymbolTable(SymbolTable):
                 position = following
         else:
             column.extend(map(owners.__getitem__, (place - 1 for place in map(bisect_right, repeat(cuts), values))))
-        for number in self._absolute_numbers(column):
-            column[number] = SHN_ABS
+        letters = self._list.letters
+        if any(letter in letters for letter in _ABSOLUTE):
+            for number in (number for number, letter in enumerate(letters) if letter in _ABSOLUTE):
+                column[number] = self._owner_of_absolute(column[number])
         if sys.byteorder != "little":
             column.byteswap()
         data = column.tobytes()
         self._section_low, self._section_high = data[0::2], data[1::2]
 
-    def _absolute_numbers(self, owners: array[int]) -> list[int]:
-        """The symbols that the list calls absolute, and that are so."""
-        letters = self._list.letters
-        if not any(letter in letters for letter in _ABSOLUTE):
-            return []
-        percpu = {s.index for s in self.sections if s.name == PERCPU_SECTION} if self._absolute_percpu else frozenset()
-        absolute = (number for number, letter in enumerate(letters) if letter in _ABSOLUTE)
-        return [number for number in absolute if owners[number] not in percpu]
+    def _owner_of_absolute(self, owner: int) -> int:
+        """The section of a symbol that the list calls absolute, and that lies in section `owner`."""
+        return owner if owner in self._percpu_sections else SHN_ABS
+
+    @cached_property
+    def _percpu_sections(self) -> frozenset[int]:
+        """The sections of which the list calls the symbols absolute though they are not."""
+        if not self._absolute_percpu:
+            return frozenset()
+        return frozenset(section.index for section in self.sections if section.name == PERCPU_SECTION)
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where a section begins or ends, sorted: no symbol reaches beyond."""
+        return sorted({bound for s in self.sections if s.allocated for bound in (s.address, s.end)})
 
     def _to_the_next(self) -> array[int]:
         """The bytes from each symbol to the next one that can hold an address, or to the end of its section."""
-        bounds = {bound for section in self.sections if section.allocated for bound in (section.address, section.end)}
         placed = list(compress(self.values, self._places))
         ordered = sorted(placed)
-        distances = _distances(ordered, sorted(bounds))
+        distances = _distances(ordered, self._bounds)
         if ordered != placed:
             distances = list(map(dict(zip(ordered, distances)).__getitem__, placed))
         # What holds no address is as long as nothing.
@@ -176,8 +196,8 @@ class ListedSymbolTable(SymbolTable):
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, number) of the symbols that may be boundary symbols: global ones with a name like one, and those that
         a kernel is known to have, also under a build prefix."""
-        letters, numbers = self._list.letters, self._list.numbers
-        names = may_be_boundary(numbers)
+        letters, numbers = self._list.letters, self._list.boundary_numbers
+        names = may_be_boundary(numbers).intersection(numbers)
         names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
         found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
         return [
@@ -230,7 +250,7 @@ class ListedSymbolTable(SymbolTable):
             if listed.lower() != "t" or self.values[index] == section.address:
                 return listed
             true = letter.lower()
-        elif index in self._boundaries and _ENDS.match(self._strings, self._name_column[index]):
+        elif index in self._boundaries and _ENDS.match(self.name(index)):
             return listed  # it is of what lies before it
         else:
             return super()._true_letter(listed, index, section_index)

@@ -7,19 +7,20 @@ something odd the lines are looked at one by one, to drop those that scripts/mks
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from array import array
 from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
 
 from kplug.errors import InputError
 from kplug.image.elf import open_file
+from kplug.image.symbol_lines import SymbolLines
 from kplug.image.symbol_list import SymbolList
 
 # 190,000 symbols are 9 MB; kernels with everything built in stay below a million.
@@ -64,15 +65,20 @@ def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
     Lines are looked at when symbols are asked for: a broken one is named then.
     """
     if path.startswith("/proc/"):
-        data = _read_seq_file(path)
-    else:
-        data = _read(path)
-        _refuse_other_kinds(path, data)
+        return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms")
+    data = _read(path)
+    _refuse_other_kinds(path, data)
     return KallsymsListing(data, path)
 
 
 def _first_owner(data: bytes) -> int:
     """Where the first owner in brackets is, -1 without any. s_show() has a tab before it, a terminal spaces."""
+    # A look for one byte is soon over.
+    bracket = data.find(b"[")
+    if bracket < 0:
+        return -1
+    if data[bracket - 1 : bracket] in (b"\t", b" "):
+        return bracket - 1
     tab = data.find(b"\t[")
     space = data.find(b" [", 0, tab if tab >= 0 else len(data))
     return space if space >= 0 else tab
@@ -82,15 +88,18 @@ class KallsymsListing:
     """The text of /proc/kallsyms: the kernel's own symbols first, then those of each module.
 
     `hidden` says that all addresses are zeros, which is what a reader sees who may not know them. Everything else is
-    found when it is asked for; InputError for a line that is none.
+    found when it is asked for; InputError for a line that is none. Of one that the kernel itself just wrote
+    (`by_kernel`) only those lines are looked at closely that are asked for.
     """
 
-    def __init__(self, data: bytes, path: str) -> None:
+    def __init__(self, data: bytes, path: str, *, by_kernel: bool = False) -> None:
         self.path = path
-        self._data = data
+        self._by_kernel = by_kernel
         owner = _first_owner(data)
         # Where the first line begins that is not the kernel's own.
         self._end = len(data) if owner < 0 else data.rfind(b"\n", 0, owner) + 1
+        self._data, self._owned = data, data[self._end :]
+        self._added: tuple[bytes, ...] = ()
 
     @cached_property
     def hidden(self) -> bool:
@@ -99,34 +108,39 @@ class KallsymsListing:
         return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
 
     def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
-        """The same with more symbols of the kernel (address, letter, name), each in its place by address."""
-        data, digits = self._data, self._data.find(b" ")
-        pieces: list[bytes] = []
-        done = 0
-        for address, letter, name in sorted(added):
-            line = f"{address:0{digits}x} {letter} {name}\n".encode()
-            position = _place(data, self._end, line[:digits])
-            pieces += (data[done:position], line)
-            done = position
-        return KallsymsListing(b"".join([*pieces, data[done:]]), self.path)
+        """The same with more boundary symbols of the kernel (address, letter, name), each in its place by address."""
+        digits = self._data.find(b" ")
+        lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
+        listing = copy(self)
+        listing._added = (*self._added, *lines)
+        kernel = listing.__dict__.pop("kernel", None)
+        if isinstance(kernel, SymbolLines):
+            listing.__dict__["kernel"] = kernel.with_lines(lines, listing._all)
+        return listing
 
-    def address(self, name: str) -> int | None:
-        """The address of the kernel's symbol of that name, or None; without a look at the others."""
-        ending = b" " + name.encode("utf-8", "surrogateescape") + b"\n"
-        position = self._data.find(ending, 0, self._end)
-        line = self._data[self._data.rfind(b"\n", 0, max(position, 0)) + 1 : position]
-        return int(line[:-2], 16) if position >= 0 and _START.fullmatch(line) else None
+    @property
+    def _own(self) -> bytes:
+        """The kernel's own lines."""
+        own = self._data[: self._end]
+        for line in self._added:
+            place = _place(own, line[: line.index(b" ")])
+            own = b"".join((own[:place], line, b"\n", own[place:]))
+        return own
 
     def has_owned(self, name: str) -> bool:
         """Whether a module, or generated code, has a symbol of that name: a quick look before `modules`."""
         encoded = b" " + name.encode("utf-8", "surrogateescape")
-        return self._data.find(encoded + b"\t", self._end) >= 0 or self._data.find(encoded + b" ", self._end) >= 0
+        return encoded + b"\t" in self._owned or encoded + b" " in self._owned
 
     @cached_property
     def kernel(self) -> SymbolList:
         """The kernel's own symbols."""
         self._refuse_hidden()
-        symbols = _kernel_symbols(self.path, self._data[: self._end], self.path)
+        return (SymbolLines.of(self._data, self._end, self.path, self._all) if self._by_kernel else None) or self._all()
+
+    def _all(self) -> SymbolList:
+        """The kernel's own symbols, of lines that were all looked at."""
+        symbols = _kernel_symbols(self.path, self._own, self.path)
         if not len(symbols):
             raise InputError(f"{self.path}: no symbols of a kernel in it")
         return symbols
@@ -135,7 +149,7 @@ class KallsymsListing:
     def modules(self) -> Mapping[str, SymbolList]:
         """The symbols of each module, and of the kernel's generated code (`NO_MODULES`), by the name in brackets."""
         self._refuse_hidden()
-        tokens = _tokens(self.path, self._data[self._end :], self._data.count(b"\n", 0, self._end))
+        tokens = _tokens(self.path, self._owned, self._data.count(b"\n", 0, self._end))
         by_owner: dict[bytes, list[bytes]] = {}
         start = 0
         for owner, lines in groupby(tokens[3::4]):
@@ -154,14 +168,14 @@ class KallsymsListing:
             raise InputError(f"{self.path}: {hidden_words()}")
 
 
-def _place(data: bytes, end: int, address: bytes) -> int:
-    """Where in `data` up to `end`, sorted lines, the first one with an address above that one begins."""
-    low, high = 0, end
+def _place(data: bytes, address: bytes) -> int:
+    """Where in `data`, sorted lines, the first one with an address above that one begins."""
+    low, high = 0, len(data)
     while low < high:
         middle = data.rfind(b"\n", 0, (low + high) // 2) + 1
         middle = max(middle, low)
         if data[middle : middle + len(address)] <= address:
-            low = data.find(b"\n", middle) + 1 or end
+            low = data.find(b"\n", middle) + 1 or len(data)
         else:
             high = middle
     return low
@@ -275,20 +289,9 @@ def _read(path: str) -> bytes:
 
 
 def _read_seq_file(path: str) -> bytes:
-    """A file of /proc: each read gives some pages at most, so nothing is gained by more than to ask again at once."""
-    pieces: list[bytes] = []
-    left = MAX_BYTES
+    """A file of /proc, in one go: each read gives a page at most, so nothing is gained by more between them."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while left > 0:
-                piece = os.read(descriptor, 1 << 16)
-                if not piece:
-                    return b"".join(pieces)
-                pieces.append(piece)
-                left -= len(piece)
-        finally:
-            os.close(descriptor)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, which no list of a kernel's symbols has")

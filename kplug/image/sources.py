@@ -124,7 +124,7 @@ def open_system_map(path: str) -> KernelImage:
 
 def listed_image(path: str, symbols: SymbolList, machine: str | None = None) -> KernelImage:
     """A kernel of which nothing is known but symbols, read from `path`."""
-    bits = 64 if max(symbols.addresses, default=0) >> 32 else 32
+    bits = 64 if symbols.highest >> 32 else 32
     elf = bare_elf(path, machine or machine_of(symbols) or "", bits)
     return KernelImage(elf, name=os.path.basename(path), listed=symbols)
 
@@ -138,9 +138,8 @@ def no_symbols(why: str) -> SymbolList:
 
 def machine_of(symbols: SymbolList) -> str | None:
     """The architecture whose kernel has these symbols; None if none that is known."""
-    names = symbols.numbers
     for machine, telling in _TELLING_SYMBOLS:
-        if any(name.encode() in names for name in telling):
+        if any(map(symbols.holds, telling)):
             return machine
     return None
 

@@ -10,7 +10,8 @@ The rule, in one sentence: the narrowest symbol whose bytes hold the address, ne
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from itertools import accumulate
 from operator import add
 from typing import NamedTuple
@@ -59,8 +60,11 @@ class Padding(NamedTuple):
 _NEIGHBOURHOOD = 1 << 20
 # Symbols that are looked at one by one for one that reaches over them, before the whole table is prepared for that.
 _PATIENT_STEPS = 64
+# Places that are asked about one by one, each with the symbols around it, before all are sorted.
+_FEW_WINDOWS = 64
 _EVERYWHERE = (0, 1 << 64)
 _NOWHERE = (0, 0)
+_BEYOND = (1 << 64, 0)
 
 
 class SymbolIndex:
@@ -75,18 +79,22 @@ class SymbolIndex:
 
     def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
         self.table = table
-        self._values = table.values
         self._marker_addresses: dict[int, list[int]] = {}
         self._start_markers = frozenset(starts)
         marked = table.empty_objects()
         marked += [i for name, i in table.typeless_entries if name in markers or _unprefixed(name) in markers]
         for index in marked:
-            self._marker_addresses.setdefault(self._values[index], []).append(index)
+            self._marker_addresses.setdefault(table.values[index], []).append(index)
+        self._marked = frozenset(marked)
         self._marker_starts = sorted(self._marker_addresses)
-        self._places = table.places(without=marked)
         self._held_sections = sorted((s for s in table.sections if s.occupies_addresses), key=lambda s: s.address)
         self._section_starts = [section.address for section in self._held_sections]
-        self._window: tuple[int, int] | None = None
+        self._window = _NOWHERE
+        self._windows = 0
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return self.table.places(without=self._marked)
 
     def __len__(self) -> int:
         """How many symbols can hold an address (boundary markers not counted)."""
@@ -94,19 +102,34 @@ class SymbolIndex:
 
     def _cover(self, address: int) -> None:
         """Make the sorted columns answer for `address`."""
-        if self._window is None:
-            self._sort_around(address)
-        low, high = self._window or _NOWHERE
+        low, high = self._window
+        if low <= address < high:
+            return
+        self._sort_around(address)
+        low, high = self._window
         if not low <= address < high:
             self._sort_all()
 
     def _sort_around(self, address: int) -> None:
+        """Sort the symbols near the address, if that is less than to sort them all."""
+        self._windows += 1
+        around = self.table.around(address) if self._windows <= _FEW_WINDOWS else None
+        if around is not None:
+            self._order = [index for index in around.entries if index not in self._marked]
+            self._sort()
+            first, last = (self._starts[0], self._starts[-1]) if self._starts else _BEYOND
+            self._known_from = 0 if around.is_start else first
+            self._window = self._known_from, (_EVERYWHERE[1] if around.is_end else last)
+        elif self._windows == 1:
+            self._sort_neighbourhood(address)
+
+    def _sort_neighbourhood(self, address: int) -> None:
         """Sort the symbols near the address, and those so large that they may reach there.
 
         What is left out ends before `_known_from`. The window in which the columns then answer begins there, too, and
         goes from the first of the near symbols to the last: of an address between those, both neighbours are known.
         """
-        values, sizes = self._values, self.table.sizes
+        values, sizes = self.table.values, self.table.sizes
         low, high = address - 2 * _NEIGHBOURHOOD, address + _NEIGHBOURHOOD
         self._order = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
         starts = [values[i] for i in self._order if low <= values[i] < high]
@@ -121,8 +144,9 @@ class SymbolIndex:
         self._sort()
 
     def _sort(self) -> None:
-        self._order.sort(key=self._values.__getitem__)
-        self._starts = list(map(self._values.__getitem__, self._order))
+        value = self.table.values.__getitem__
+        self._order.sort(key=value)
+        self._starts = list(map(value, self._order))
         self._ends: list[int] = []
         self._reach: list[int] | None = None
         self._maxima: list[list[int]] = []
@@ -211,11 +235,16 @@ class SymbolIndex:
     def _reach_column(self) -> list[int]:
         """For each sorted position, the highest end of the sized symbols up to it; `_ends` has their own."""
         if self._reach is None:
-            self._ends = list(map(add, self._starts, map(self.table.sizes.__getitem__, self._order)))
+            self._ends = list(map(add, self._starts, map(self._size, self._order)))
             if not self._within_sections():
                 self._ends = list(map(self._end_of, self._order))
             self._reach = list(accumulate(self._ends, max))
         return self._reach
+
+    @property
+    def _size(self) -> Callable[[int], int]:
+        """What gives the size of an entry."""
+        return self.table.sizes.__getitem__ if self._window == _EVERYWHERE else self.table.size
 
     def _within_sections(self) -> bool:
         """Whether no symbol claims bytes beyond the section that it lies in; in an honest file none does."""
@@ -230,15 +259,15 @@ class SymbolIndex:
 
     def _sized(self, first: int, last: int) -> bool:
         """Whether a symbol in that range of sorted positions has a size."""
-        return first < last and any(map(self.table.sizes.__getitem__, self._order[first:last]))
+        return first < last and any(map(self._size, self._order[first:last]))
 
     def _end_of(self, index: int) -> int:
         """Where the bytes of table entry `index` end: at most where its section does; outside all it has none."""
-        start = self._values[index]
+        start = self.table.values[index]
         section = self.table.sections[self.table.section_index(index)]
         if not section.address <= start < section.end:
             section = self._held_sections[bisect_right(self._section_starts, start) - 1]
-        return min(start + self.table.sizes[index], section.end) if section.address <= start < section.end else start
+        return min(start + self._size(index), section.end) if section.address <= start < section.end else start
 
     def _reaching(self, position: int, address: int) -> Iterator[int]:
         """From sorted `position` down, one position of each group of symbols at one address whose bytes hold `address`.

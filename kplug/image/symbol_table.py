@@ -85,6 +85,17 @@ class Symbol(NamedTuple):
         return match.group("whole") if match else None
 
 
+class Around(NamedTuple):
+    """The entries of neighbouring places, all there are from the address of the first to that of the last.
+
+    None that lies before them reaches over the first. `is_start` and `is_end`: no place lies before, or behind.
+    """
+
+    entries: Sequence[int]
+    is_start: bool
+    is_end: bool
+
+
 class SymbolTable:
     """The symbols of one ELF file.
 
@@ -195,9 +206,14 @@ class SymbolTable:
             return _both(low, self._section_high.translate(b"\1" + bytes(255)))
         return bytes(self.section_index(entry) in wanted for entry in range(len(self._info)))
 
+    @cached_property
+    def _held(self) -> frozenset[int]:
+        """The sections that hold addresses, by number."""
+        return frozenset(section.index for section in self.sections if section.allocated and section.index)
+
     def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
         """The entries that can hold an address (see the module's head)."""
-        held = {s.index for s in self.sections if s.allocated and s.index and (bases is None or s.index in bases)}
+        held = self._held if bases is None else self._held.intersection(bases)
         mask = bytearray(
             _both(
                 self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
@@ -233,17 +249,29 @@ class SymbolTable:
 
     def _nameless(self, typeless: bytes) -> list[int]:
         """Of the typeless entries (no typed one has such a name) the assembler labels and mapping symbols."""
-        strings, name, starts = self._strings, rb"\.L", set(b".")
-        if self._machine in ("aarch64", "arm", "riscv"):
-            # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
-            name, starts = rb"(?:\.L|\$[adtx](?=\0|\.|rv))", set(b".$")
-        if b"_.L" in strings or b"_$" in strings:
-            name, starts = rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name, starts | set(b"_")
-        matches = re.compile(name).match
+        strings = self._strings
+        if b".L" not in strings and b"$" not in strings:
+            return []
+        # What a build puts before symbols makes a difference only if one of these has it.
+        prefixed = b"_.L" in strings or b"_$" in strings
+        starts = b".$_" if prefixed else b".$"
+        matches = self._nameless_pattern.match
         # The first byte spares most names the rest.
         entries = zip(compress(range(len(typeless)), typeless), compress(self._name_column, typeless))
         suspects = [(index, offset) for index, offset in entries if strings[offset] in starts]
         return [index for index, offset in suspects if matches(strings, offset)]
+
+    @cached_property
+    def _nameless_pattern(self) -> re.Pattern[bytes]:
+        name = rb"\.L"
+        if self._machine in ("aarch64", "arm", "riscv"):
+            # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
+            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
+        return re.compile(rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name)
+
+    def around(self, address: int) -> Around | None:
+        """The places around an address, where the table knows that without a look at all of them; None otherwise."""
+        return None
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, but for those of `without`."""
@@ -321,6 +349,10 @@ class SymbolTable:
         """The name of table entry `index`."""
         return self._string(self._name_column[index])
 
+    def size(self, index: int) -> int:
+        """The size of table entry `index`."""
+        return self.sizes[index]
+
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
         info, section = self._info[index], self.section_index(index)
@@ -332,7 +364,7 @@ class SymbolTable:
         kind, binding, letter = words
         if self._place_letter is not None:
             letter = self._true_letter(letter, index, section)
-        return Symbol(self.name(index), self.values[index], self.sizes[index], kind, binding, letter, index, section)
+        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         """The letter by the symbol's region, where it says text because its section has code as well as data."""

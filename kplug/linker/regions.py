@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -230,29 +230,20 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
 
 _TABLE_NAMES = frozenset(name.encode() for name in TABLE_SYMBOLS)
 _NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
-_CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
-_CONVENTIONAL_ENDS = (b"_start", b"_begin", b"_end")
+# Of two boundary symbols that no row knows one has a name that begins or ends so (`_conventional_pairs`).
+CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
+CONVENTIONAL_END = b"_end"
 
 
-def may_be_boundary(names: Iterable[bytes]) -> set[bytes]:
-    """Of the names of a list that tells no types and sizes, those that a boundary symbol may have."""
-    names = names if isinstance(names, (set, frozenset, dict)) else set(names)
-    found = set(_conventional(names))
-    # `__X` with `__X_end`
-    found |= {name[:-4] for name in found if name.endswith(b"_end") and name[:-4] in names}
-    return {name for name in found if not name.startswith(_NOT_BOUNDARY_BYTES)} | _TABLE_NAMES.intersection(names)
+def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
+    """The names that a boundary symbol may have in a list that tells no types and sizes.
 
-
-def _conventional(names: Iterable[bytes]) -> Iterator[bytes]:
-    """The names that begin or end as a boundary symbol's does: searched for in all at once, for there are many."""
-    text = b"\0" + b"\0".join(names) + b"\0"
-    for wanted in (*(b"\0" + start for start in _CONVENTIONAL_STARTS), *(end + b"\0" for end in _CONVENTIONAL_ENDS)):
-        position = text.find(wanted)
-        while position >= 0:
-            start = text.rfind(b"\0", 0, position + 1) + 1
-            end = text.index(b"\0", position + 1)
-            yield text[start:end]
-            position = text.find(wanted, end)
+    `conventional` are all those in the list that begin as one of `CONVENTIONAL_STARTS` or end in `CONVENTIONAL_END`.
+    Not each of the others has to be in it.
+    """
+    stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
+    names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))
+    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _TABLE_NAMES
 
 
 def _script_pairs(

@@ -7,7 +7,7 @@ release in its name alone is no proof, and where there is no other it is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kplug.errors import InputError
@@ -220,8 +220,8 @@ def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
     bounds = iomem_symbols(listing, machine.resources, architecture)
     if bounds:
         listing = listing.with_symbols(bounds)
-    symbols = replace(listing.kernel, source=listing.path if not bounds else f"{listing.path}, /proc/iomem")
-    bits = 64 if max(symbols.addresses, default=0) >> 32 else 32
+    symbols = listing.kernel.from_source(listing.path if not bounds else f"{listing.path}, /proc/iomem")
+    bits = 64 if symbols.highest >> 32 else 32
     image = RunningImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols)
     image.on_disk = False
     found.used.append(f"symbols: {listing.path}")
@@ -248,8 +248,7 @@ def iomem_symbols(
     # x86 kernels that have no rodata there begin their data at _etext (4.19).
     if architecture == "x86_64" and "__start_rodata" not in physical:
         return ()
-    listed = {name: listing.address(name) for name in physical}
-    known = {name: address for name, address in listed.items() if address is not None}
+    known = {name: address for name in physical if (address := listing.kernel.boundary_address(name)) is not None}
     distances = {known[name] - physical[name] for name in known}
     if len(distances) != 1:
         return ()

@@ -116,7 +116,7 @@ def test_a_listing_copied_from_a_terminal_has_spaces(tmp_path: Path) -> None:
 
 def test_single_symbols_are_found_without_the_others(tmp_path: Path) -> None:
     listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS))
-    assert [listing.address(name) for name in ("_text", "one", "fixed_percpu_data", "on", "two", "")] == [
+    assert [listing.kernel.address(name) for name in ("_text", "one", "fixed_percpu_data", "on", "two", "")] == [
         0xFFFFFFFF81000000,
         0xFFFFFFFF81000010,
         0,
