@@ -96,9 +96,9 @@ def open_boot_image(path: str, progress: ProgressCallback | None = None) -> Boot
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: {size >> 20} MiB; no boot image is larger than {MAX_FILE_BYTES >> 20} MiB")
         try:
+            head = os.pread(file.fileno(), _ELF_TYPE_END, 0)
+            _check_file(path, head, size)
             data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -108,6 +108,16 @@ def open_boot_image(path: str, progress: ProgressCallback | None = None) -> Boot
         return _Opening(path, data, progress).opened()
     except (UnpackError, _BadImageError) as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _check_file(path: str, head: bytes, size: int) -> None:
+    """InputError for what is seen to be no boot image before it is read."""
+    if _elf_type(head) in _NO_KERNELS:
+        raise InputError(f"{path}: not a boot image but {_NO_KERNELS[_elf_type(head)]}")
+    if size > MAX_FILE_BYTES and head.startswith(b"\x7fELF"):
+        raise InputError(f"{path}: an ELF file of {size >> 20} MiB, not a boot image (a vmlinux is given with -s)")
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{path}: {size >> 20} MiB; no boot image is larger than {MAX_FILE_BYTES >> 20} MiB")
 
 
 class _BadImageError(Exception):
@@ -303,6 +313,14 @@ _ELF_MACHINE_NUMBERS = {
 }  # fmt: skip
 
 
+# By e_type, ET_REL and ET_CORE.
+_NO_KERNELS: dict[int | None, str] = {
+    1: "a module, or another object file (a module is placed with --module)",
+    4: "a dump (a dump is given with -c)",
+}
+_ELF_TYPE_END = 18
+
+
 def _kind(data: bytes) -> tuple[str, str | None, str] | None:
     """ "ELF" or "flat Image", its machine, and the word for a container; None for what is not a kernel by itself."""
     if data.startswith(b"\x7fELF"):
@@ -317,6 +335,13 @@ def _elf_machine(data: bytes) -> str | None:
     number = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
     name = _ELF_MACHINE_NUMBERS.get(number)
     return MACHINES.get(name, name.replace("EM_", "").lower()) if name is not None else None
+
+
+def _elf_type(head: bytes) -> int | None:
+    """e_type of an ELF file; None for what is none."""
+    if len(head) < _ELF_TYPE_END or not head.startswith(b"\x7fELF"):
+        return None
+    return int.from_bytes(head[16:_ELF_TYPE_END], "big" if head[5] == 2 else "little")
 
 
 def _image_machine(data: bytes) -> str | None:

@@ -371,6 +371,23 @@ def test_a_file_that_claims_gigabytes_is_not_read(kplug: BoundedKplug, tmp_path:
     refused(kplug.run("extract", str(path), "-o", str(tmp_path / "out")), str(path), "no boot image is larger")
 
 
+@pytest.mark.parametrize(("elf_type", "what"), [(1, "a module"), (4, "a dump is given with -c")])
+def test_an_elf_file_that_is_no_kernel_is_not_taken_for_one(
+    kplug: BoundedKplug, tmp_path: Path, elf_type: int, what: str
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(KERNEL[:16] + elf_type.to_bytes(2, "little") + KERNEL[18:])
+    refused(kplug.run("extract", str(path), "-o", str(tmp_path / "out")), str(path), what)
+    refused(kplug.run("where", "--vmlinuz", str(path), "schedule"), str(path), what)
+
+
+def test_a_vmlinux_with_debug_information_is_told_from_a_boot_image(kplug: BoundedKplug, tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(KERNEL)
+    os.truncate(path, 1 << 30)
+    refused(kplug.run("where", "--vmlinuz", str(path), "schedule"), str(path), "a vmlinux is given with -s")
+
+
 # -- on a terminal -----------------------------------------------------------------------------------------------------
 
 
