@@ -22,6 +22,7 @@ _MAX_SHOWN_BYTES = 1 << 16
 # The kernel's own notes have some hundred bytes.
 _MAX_NOTES_IN_MEMORY = 1 << 16
 _RUNNING_NOTES = "/sys/kernel/notes"
+_RUNNING_CONFIG = "/proc/config.gz"  # CONFIG_IKCONFIG_PROC
 _MAX_BANNER_BYTES = 512
 # Text, a row for each line, without a heading.
 _LINE = (Column("", "line"),)
@@ -54,7 +55,7 @@ def _file_info(file: Inspected, arguments: argparse.Namespace) -> Iterator[Outpu
     from kplug.commands.inspection import file_facts
 
     if arguments.config is not None:
-        yield from _config(file, arguments.config)
+        yield from _config(file.path, file.config(), arguments.config)
         return
     yield Facts("kplug.info/1", file_facts(file))
     if file.module_fields:
@@ -89,7 +90,11 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
     from kplug.image.banner import parse_banner
 
     if arguments.config is not None:
-        yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
+        text = _running_config() if _runs_here(image) else None
+        if text is None:
+            yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
+        else:
+            yield from _config(_RUNNING_CONFIG, text, arguments.config)
         return
     line = image.banner or (_running_banner() if _runs_here(image) else None)
     banner = parse_banner(line) if line is not None else None
@@ -98,16 +103,15 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
     yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
 
 
-def _config(file: Inspected, pattern: str) -> Iterator[Output]:
-    """The configuration in the image: all of it, or the options like a pattern."""
+def _config(path: str, text: str, pattern: str) -> Iterator[Output]:
+    """A configuration: all of it, or the options like a pattern."""
     from kplug.image.kernel_config import config_lines
 
-    text = file.config()
     lines = config_lines(text, pattern) if pattern else text.splitlines()
     if not lines:
-        yield Problem(f"{file.path}: no option {pattern} in its configuration")
+        yield Problem(f"{path}: no option {pattern} in its configuration")
         return
-    yield Table("kplug.config/1", _LINE, [{"line": line, "path": file.path} for line in lines])
+    yield Table("kplug.config/1", _LINE, [{"line": line, "path": path} for line in lines])
 
 
 # -- knotes ------------------------------------------------------------------------------------------------------------
@@ -164,6 +168,17 @@ def _running_banner() -> bytes | None:
     try:
         with open("/proc/version", "rb") as file:
             return file.read(_MAX_BANNER_BYTES)
+    except OSError:
+        return None
+
+
+def _running_config() -> str | None:
+    """The running kernel's configuration; None if it does not tell it. InputError if that is none."""
+    from kplug.image.kernel_config import MAX_PACKED_BYTES, config_text
+
+    try:
+        with open(_RUNNING_CONFIG, "rb") as file:
+            return config_text(_RUNNING_CONFIG, file.read(MAX_PACKED_BYTES))
     except OSError:
         return None
 

@@ -10,7 +10,7 @@ from kplug.errors import InputError
 
 _START, _END = b"IKCFG_ST\x1f\x8b\x08", b"IKCFG_ED"
 # allmodconfig of 7.x is 300 KB, a seventh of that packed.
-_MAX_PACKED_BYTES = 1 << 21
+MAX_PACKED_BYTES = 1 << 21
 _MAX_BYTES = 1 << 23
 
 
@@ -22,7 +22,7 @@ def packed_config(pieces: Iterable[bytes]) -> bytes | None:
             begin = start + len(b"IKCFG_ST")
             if end < begin:
                 end = data.find(_END, begin)
-            if begin < end <= begin + _MAX_PACKED_BYTES:
+            if begin < end <= begin + MAX_PACKED_BYTES:
                 return data[begin:end]
             start = data.find(_START, begin)
     return None

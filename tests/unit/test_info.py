@@ -378,9 +378,9 @@ def kernel_without_a_file(bounds: Sequence[int], memory: Memory) -> Session:
     return Session([PlacedImage(image, slid((), 0x1000000, "test"))], target=memory)  # type: ignore[arg-type]
 
 
-def asked(session: Session, name: str) -> list[Any]:
+def asked(session: Session, name: str, *words: str) -> list[Any]:
     command = COMMANDS[name]
-    return list(command.run(session, command.parser(name).parse_args([])))
+    return list(command.run(session, command.parser(name).parse_args(list(words))))
 
 
 def test_a_kernel_of_which_no_file_has_notes_is_asked_for_those_in_its_memory() -> None:
@@ -499,6 +499,22 @@ def test_the_configuration_is_printed(tmp_path: Path, kplug: BoundedKplug) -> No
     assert kplug.run("info", path, "--config=CONFIG_IKCONFIG*").out == "\n".join([*CONFIG.splitlines()[2:], ""])
     missing = kplug.run("info", path, "--config=NUMA")
     assert (missing.status, missing.err) == (1, f"kplug: {path}: no option NUMA in its configuration\n")
+
+
+def test_the_running_kernels_is_where_it_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.gz"
+    path.write_bytes(gzip.compress(CONFIG.encode()))
+    monkeypatch.setattr("kplug.commands.info._RUNNING_CONFIG", str(path))
+    session = kernel_without_a_file([BASE_64, BASE_64 + 8], Memory(0, b""))
+    [problem] = asked(session, "info", "--config")
+    assert isinstance(problem, Problem)  # another kernel's
+    monkeypatch.setattr("kplug.commands.info._runs_here", lambda image: True)
+    [table] = asked(session, "info", "--config=64BIT")
+    assert isinstance(table, Table)
+    assert list(table.rows) == [{"line": "CONFIG_64BIT=y", "path": str(path)}]
+    path.unlink()
+    [problem] = asked(session, "info", "--config")
+    assert isinstance(problem, Problem)
 
 
 @pytest.mark.parametrize(
