@@ -100,7 +100,7 @@ class Inspected:
 
 def inspect(path: str) -> Inspected:
     """Open the file and tell what it is. InputError, one line naming it, for what no kernel's file is, or is broken."""
-    from kplug.image.boot_image import HEAD_BYTES, is_boot_image
+    from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
 
     with open_file(path) as file:
         try:

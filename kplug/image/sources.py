@@ -236,7 +236,7 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
         return open_vmlinux(path)
     if _LISTING.match(head):
         return open_system_map(path)
-    from kplug.image.boot_image import HEAD_BYTES, is_boot_image
+    from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
 
     if not is_boot_image(head[:HEAD_BYTES]) or _is_packed_vmlinux(path, head):
         return open_vmlinux(path)

@@ -35,7 +35,8 @@ from bounded_kplug import Answer, BoundedKplug
 from elf_builder import small_vmlinux
 
 from kplug.errors import InputError
-from kplug.image.boot_image import HEAD_BYTES, BootImage, is_boot_image, open_boot_image
+from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
+from kplug.image.boot_image import BootImage, open_boot_image
 
 KERNEL = bytes(small_vmlinux()) + random.Random(2).randbytes(20_000)
 IMAGE = flat_image(random.Random(3).randbytes(20_000))
