@@ -36,8 +36,8 @@ _BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
 _OFFSET = re.compile(r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?")
 # A source file and a symbol of it, as gdb ('inode.c'::init_once) or shortly (inode.c:init_once) writes it.
 _IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
-
-
+# Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
+_MOST_PADDING = 64
 # What the kernel prints around a symbol: "? " before a doubtful frame, the register and its segment, the module behind.
 _DECORATED = re.compile(
     r"(?:\?\s+)?(?:(?:[RE]?IP|pc|lr)\s*:\s*(?:[0-9a-fA-F]{4}:)?)?(?P<bare>\S+?)(?:\s+\[(?P<module>[\w.-]+)\])?[,;:)]*"
@@ -83,12 +83,17 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:60] + "..."
 
 
-def _why_not(images: Sequence[PlacedImage], hints: Hints) -> str:
+def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     """What a person should know whose name was not found."""
     if not images:
         return f" ({with_hint('no vmlinux', hints.vmlinux)})"
+    first = images[0].image
     nameless = [placed.image.path for placed in images if not len(placed.image.symbols)]
-    return f" ({', '.join(nameless)}: no symbol table)" if nameless else ""
+    if nameless:
+        return f" ({', '.join(nameless)}: no symbol table)"
+    if _IN_FILE.fullmatch(name) and not first.symbols.sizes_are_stated:
+        return f" ({first.symbols_path} does not tell symbols' source files: ask for the name alone)"
+    return f" ({first.path} has no sections)" if name.startswith(".") and not first.sections else ""
 
 
 def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> tuple[Place, ...]:
@@ -117,7 +122,7 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
             return _moved(text, found, -offset if text[sign] == "-" else offset, size)
     found = _named(text, images, hints)
     if not found:
-        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(images, hints)}")
+        raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(text, images, hints)}")
     return tuple(Place(each.address) for each in found)
 
 
@@ -204,7 +209,7 @@ def _moved(text: str, found: Sequence[_Found], offset: int, size: int | None) ->
     """The places found, moved by the offset; an oops line's size (`+0x10/0xc7`) tells symbols of one name apart."""
     note = None
     if size is not None:
-        fitting = [each for each in found if each.symbol and size in _sizes(each.symbol, each.placed)]
+        fitting = [each for each in found if each.symbol and _may_have_size(each.symbol, each.placed, size)]
         if fitting:
             found = fitting
         else:
@@ -213,6 +218,11 @@ def _moved(text: str, found: Sequence[_Found], offset: int, size: int | None) ->
     return tuple(Place(each.address + offset & each.placed.placement.mask, note) for each in found)
 
 
-def _sizes(symbol: Symbol, placed: PlacedImage) -> tuple[int, int]:
-    """The sizes an oops may print for a symbol: the ELF one, and kallsyms' own, the distance to the next symbol."""
-    return symbol.size, placed.image.index.distance_to_next(symbol.address)
+def _may_have_size(symbol: Symbol, placed: PlacedImage, size: int) -> bool:
+    """Whether `size` is what is printed for the symbol: by an oops, which knows the distance to the next symbol; by
+    other tools, which know the ELF size, of which a list of symbols only tells that padding may follow.
+    """
+    distance = placed.image.index.distance_to_next(symbol.address)
+    if size in (symbol.size, distance):
+        return True
+    return not placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from kplug.errors import ExpressionError
 from kplug.expressions import MAX_LENGTH, parse_number, places
+from kplug.image.bare_elf import bare_elf
+from kplug.image.kernel_image import KernelImage
 from kplug.image.opening import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
+from kplug.image.symbol_list import SymbolList
 from kplug.placement import as_linked, slid
 
 SLIDE = 0x8A00000
@@ -330,3 +334,38 @@ def test_a_module_in_brackets_means_its_own_symbols(tmp_path: Path, kernel: list
     assert len(addresses("start_kernel", images)) == 2
     with pytest.raises(ExpressionError, match="other"):
         places("start_kernel+0x4/0x20 [other]", images)
+
+
+# -- a list of symbols, which states no sizes, files and sections ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def listed() -> list[PlacedImage]:
+    symbols = SymbolList(b"schedule\0yield\0", array("I", [0, 9]), [BASE_64, BASE_64 + 0xD0], b"TT", "System.map")
+    return [PlacedImage(KernelImage(bare_elf("System.map", "x86_64"), listed=symbols), as_linked(()))]
+
+
+@pytest.mark.parametrize("size", [0xD0, 0xC7])
+def test_a_size_that_leaves_room_for_padding_is_the_symbols(listed: list[PlacedImage], size: int) -> None:
+    [place] = places(f"schedule+0x10/{size:#x}", listed)
+    assert (place.address, place.note) == (BASE_64 + 0x10, None)
+
+
+@pytest.mark.parametrize("size", [0xD1, 0x90, 0x10])
+def test_a_size_that_does_not_is_another_builds(listed: list[PlacedImage], size: int) -> None:
+    [place] = places(f"schedule+0x10/{size:#x}", listed)
+    assert place.note is not None
+    assert "0xd0" in place.note
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("core.c:schedule", "System.map does not tell symbols' source files"),
+        ("core.c:schedule+0x4", "System.map does not tell symbols' source files"),
+        (".text+0x10", "System.map has no sections"),
+    ],
+)
+def test_what_a_list_cannot_tell_is_said(listed: list[PlacedImage], text: str, why: str) -> None:
+    with pytest.raises(ExpressionError, match=why):
+        places(text, listed)
