@@ -221,13 +221,13 @@ class Session:
         if found is None:
             return ()
         placed, _ = found
-        if len(placed.image.symbols):
+        if placed.image.symbols:
             return (*placed.warnings, *placed.disagreements(annotation))
         return (*placed.warnings, f"{placed.image.path}: no symbol table, so symbols and regions are not known")
 
     @cached_property
     def _main_has_symbols(self) -> bool:
-        return self.main is not None and len(self.main.image.symbols) > 0
+        return self.main is not None and bool(self.main.image.symbols)
 
     @property
     def _tells_of_symbols(self) -> bool:

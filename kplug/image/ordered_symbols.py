@@ -49,6 +49,9 @@ class OrderedSymbolTable(ListedSymbolTable):
             super()._set_columns()
             return self.__dict__[name]
 
+    def __bool__(self) -> bool:
+        return any(map(self._is_place, range(len(self.values))))
+
     def section_index(self, index: int) -> int:
         if "_section_low" in self.__dict__:
             return super().section_index(index)

@@ -206,6 +206,7 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
         opened = open_it(path, progress)
         if image is not None:
             _check_same_build(image, opened)
+            used.append(f"compared with: {path}")
             continue
         image = opened
         used.append(f"sections, segments, symbols: {path}")
@@ -216,11 +217,9 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
     listed = read_system_map(given.system_map)
     if image is None:
         return listed_image(given.system_map, listed), [f"symbols: {given.system_map}"], {}
-    if not len(image.symbols):
+    if not image.symbols:
         return image.with_symbols(listed), [*used, f"symbols: {given.system_map}"], {}
-    found = checked(compare(symbols_of(image), listed), image.path, given.system_map)
-    if found.slide:
-        raise MismatchError(f"{image.path} and {given.system_map} are linked at different addresses")
+    found = _checked_as_linked(image, listed, given.system_map)
     if image.has_symbol_table:
         return image, [*used, f"compared with: {given.system_map}"], disputes(found, given.system_map)
     # It has what kallsyms leaves out.
@@ -262,8 +261,20 @@ def symbols_of(image: KernelImage) -> SymbolList:
     return image.listed if image.listed is not None else image.symbols.as_list()
 
 
+def _checked_as_linked(image: KernelImage, listed: SymbolList, path: str) -> Comparison:
+    """The comparison of an image with the list at `path`, both by link addresses. MismatchError for two kernels."""
+    found = checked(compare(symbols_of(image), listed), image.path, path)
+    if found.slide:
+        raise MismatchError(f"{image.path} and {path} are linked at different addresses")
+    return found
+
+
 def _check_same_build(image: KernelImage, other: KernelImage) -> None:
-    if image.build_id is not None and other.build_id is not None and image.build_id != other.build_id:
+    """MismatchError for two kernels: by their build IDs, or, where one has none, by their symbols."""
+    if image.build_id is None or other.build_id is None:
+        if len(image.symbols) and len(other.symbols):
+            _checked_as_linked(image, symbols_of(other), other.path)
+    elif image.build_id != other.build_id:
         raise MismatchError(
             f"{image.path} (build ID {image.build_id}) and {other.path} (build ID {other.build_id}) "
             "are different kernels"

@@ -323,6 +323,10 @@ class SymbolTable:
         """How many symbols can hold an address."""
         return self._place_count
 
+    def __bool__(self) -> bool:
+        """Whether one can."""
+        return len(self) > 0
+
     @cached_property
     def _place_count(self) -> int:
         return sum(self._places)

@@ -160,7 +160,7 @@ def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 
     for image in _of_this_kernel(machine, machine.boot_images, open_vmlinuz, found):
         try:
-            usable = len(image.symbols) > 0
+            usable = bool(image.symbols)
         except InputError as error:
             found.unused.append(str(error))
             continue

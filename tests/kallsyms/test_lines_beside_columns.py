@@ -65,6 +65,7 @@ def assert_alike(whole: KernelImage, *others: KernelImage, count: int = 1000) ->
     entries = [chance.randrange(len(whole.symbols.values)) for _ in range(count)]
     names = {whole.symbols.name(entry) for entry in entries} | {"", "nope", "text", "schedul", "a b", "\n", "x\0y"}
     for image in others:
+        assert bool(image.symbols) == (len(whole.symbols) > 0)
         assert image.regions.regions == whole.regions.regions
         assert image.extents == whole.extents
         assert image.symbols.typeless_entries == whole.symbols.typeless_entries
