@@ -341,7 +341,10 @@ def test_a_module_in_brackets_means_its_own_symbols(tmp_path: Path, kernel: list
 
 @pytest.fixture(scope="module")
 def listed() -> list[PlacedImage]:
-    symbols = SymbolList(b"schedule\0yield\0", array("I", [0, 9]), [BASE_64, BASE_64 + 0xD0], b"TT", "System.map")
+    at = {b"_text": -0x10, b"_stext": -0x10, b"schedule": 0, b"yield": 0xD0, b"_etext": 0x1000, b"_end": 0x2000}
+    names = b"\0" + b"".join(name + b"\0" for name in at)
+    starts = array("I", [names.index(b"\0" + name + b"\0") + 1 for name in at])
+    symbols = SymbolList(names, starts, [BASE_64 + offset for offset in at.values()], b"TTTTTB", "System.map")
     return [PlacedImage(KernelImage(bare_elf("System.map", "x86_64"), listed=symbols), as_linked(()))]
 
 
