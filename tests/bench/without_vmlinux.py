@@ -124,7 +124,8 @@ def bench_running(report: Report, kplug: str, environment: Mapping[str, str]) ->
     print(f"    {'from opening it to the answer':<34} {statistics.median(inside):8.3f} s")
     cat = runs["cat /proc/kallsyms"].median
     report.ratio("kallsyms opened, first answer / cat", statistics.median(inside) / cat, 2)
-    report.ratio("whole command / cat", runs["kplug where schedule"].median / cat, 2)
+    whole = runs["kplug where schedule"].median / cat
+    print(f"    {'the whole command / cat, with the start of Python':<58} {whole:9.2f}")
 
 
 def bench_dump(report: Report, dumped: DumpSet, kplug: str, rounds: int, environment: Mapping[str, str]) -> None:
