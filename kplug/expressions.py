@@ -208,7 +208,10 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
 def _moved(text: str, found: Sequence[_Found], offset: int, size: int | None) -> tuple[Place, ...]:
     """The places found, moved by the offset; an oops line's size (`+0x10/0xc7`) tells symbols of one name apart."""
     note = None
-    if size is not None:
+    unended = next((each for each in found if each.symbol and not each.placed.knows_end(each.symbol.address)), None)
+    if unended is not None and unended.symbol is not None and offset:
+        note = f"{text}: where {unended.symbol.name} ends is not known"
+    elif size is not None:
         fitting = [each for each in found if each.symbol and _may_have_size(each.symbol, each.placed, size)]
         if fitting:
             found = fitting

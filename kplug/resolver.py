@@ -174,6 +174,8 @@ class Resolver:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
         mapping_at = len(layers)
         is_percpu_offset = self._percpu_offset is not None and address in self._percpu_offset
+        if held is not None and held.region_class == model.PERCPU_CLASS and not address >> 32:
+            is_percpu_offset = is_percpu_offset or self._is_modules_offset(placed)
         if is_percpu_offset or not image_layers:
             layers += self._special.locate(address)
         if is_percpu_offset:
@@ -215,6 +217,11 @@ class Resolver:
             state=state,
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+    @staticmethod
+    def _is_modules_offset(placed: PlacedImage) -> bool:
+        """Whether a low address of the image's per-CPU variables is an offset: no 64-bit module is loaded there."""
+        return placed.image.is_module and placed.image.elf.bits == 64
 
     def bulk(self, addresses: Iterable[int]) -> Columns:
         """The images' answers for many runtime addresses, in columns; no object is made for an address.

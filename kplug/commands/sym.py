@@ -84,7 +84,7 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
     return {
         "address": Hex(placed.symbol_address(symbol)) if placed.is_placed(symbol.section_index) else None,
         "link_address": None if image.is_module or not placed.placement.link_known else Hex(symbol.address),
-        "size": Size(symbol.size) if symbol.size else None,
+        "size": Size(symbol.size) if symbol.size and placed.knows_end(symbol.address) else None,
         "type": symbol.letter,
         "binding": symbol.binding or None,
         "name": symbol.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from kplug.image.bare_elf import bare_elf
@@ -25,6 +26,11 @@ _LAST_ADDRESS = 1 << 64
 BPF = "bpf"
 
 
+def is_offset(address: int) -> bool:
+    """Whether an address of a module's symbol is that of no place, but x86's offset of a per-CPU variable."""
+    return not address >> (63 if address >> 32 else 31)
+
+
 def listed_module(
     name: str, symbols: SymbolList, machine: str, path: str, *, starts: Iterable[int] = ()
 ) -> KernelImage:
@@ -37,9 +43,20 @@ def listed_module(
     extents = [_section(0, 0, 0, 0)]
     for number, part in enumerate(held, 1):
         extents.append(_section(number, part.start, part.end, SHF_EXECINSTR if part.is_text else SHF_WRITE))
-    image = KernelImage(elf, name=name, listed=symbols, sections=(), extents=extents)
+    image = KernelImage(elf, name=name, listed=_as_data(symbols), sections=(), extents=extents)
     image.on_disk = False
     return image
+
+
+def _as_data(symbols: SymbolList) -> SymbolList:
+    """The symbols with per-CPU variables as data: an offset of one is an absolute number to kallsyms."""
+    if not any(map(is_offset, symbols.addresses)):
+        return symbols
+    letters = bytearray(symbols.letters)
+    for number, address in enumerate(symbols.addresses):
+        if is_offset(address) and letters[number] in b"aA":
+            letters[number] = ord("d") if letters[number] == ord("a") else ord("D")
+    return replace(symbols, letters=bytes(letters))
 
 
 class Held(NamedTuple):
@@ -64,7 +81,7 @@ def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bo
         bound = bisect_right(bounds, address)
         if bound < len(bounds):
             end = min(end, bounds[bound])
-        if one_byte or not address >> (63 if address >> 32 else 31):  # below: an offset of x86's per-CPU variables
+        if one_byte or is_offset(address):
             end = address + 1
         last = ranges[-1] if ranges else None
         if last is not None and last.end == address and last.is_text == is_text:

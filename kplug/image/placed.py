@@ -160,6 +160,10 @@ class PlacedImage:
         """Where a runtime address is in the ELF file; None for a module (it has no such place), or if nothing tells."""
         return None if self.image.is_module or not self.placement.link_known else self.placement.link(address)
 
+    def knows_end(self, link_address: int) -> bool:
+        """Whether it is known where a symbol at that link address ends."""
+        return True
+
     def is_placed(self, section_index: int) -> bool:
         """Whether the addresses of that section are known: not of a module's section that was given no address."""
         return self.image.bases is None or section_index in self.image.bases or section_index == SHN_ABS
@@ -266,7 +270,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "type": symbol.letter,
             "binding": symbol.binding or None,
-            "size": symbol.size or None,
+            "size": (symbol.size or None) if self.knows_end(symbol.address) else None,
             "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }
@@ -279,7 +283,8 @@ class PlacedImage:
         whole = symbol.whole
         if whole:
             details["part_of"] = whole
-        layer = Layer(model.SYMBOL, symbol.name, start, start + extent.end - extent.start, table.source, details)
+        end = start + extent.end - extent.start if self.knows_end(symbol.address) else start
+        layer = Layer(model.SYMBOL, symbol.name, start, end, table.source, details)
         self._symbol_layers[extent.start] = layer
         return layer
 

@@ -16,7 +16,7 @@ from kplug.errors import InputError
 from kplug.image.elf import ElfFile
 from kplug.image.images import Images
 from kplug.image.kernel_image import KernelImage
-from kplug.image.listed_modules import listed_module
+from kplug.image.listed_modules import BPF, is_offset, listed_module
 from kplug.image.listings import NO_MODULES
 from kplug.image.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
@@ -34,12 +34,17 @@ class _Wanted(NamedTuple):
 
 
 class PlacedListing(PlacedImage):
-    """A module of which only kallsyms tells. What holds text is known for text."""
+    """A module of which only kallsyms tells. What holds text is known for text, what is an offset for per-CPU."""
+
+    def knows_end(self, link_address: int) -> bool:
+        return self.image.name != BPF and not is_offset(link_address)
 
     def _make_piece(self, number: int) -> Piece | None:
         piece = super()._make_piece(number)
         if piece is None:
             return None
+        if self.image.machine == "x86_64" and is_offset(piece.start):
+            return piece._replace(region_class=model.PERCPU_CLASS)
         held = (extent for extent in self.image.extents if extent.address <= piece.start < extent.end)
         return piece._replace(region_class=model.TEXT) if any(extent.executable for extent in held) else piece
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kplug.cli import main
 from kplug.errors import InputError
 from kplug.image.listed_modules import held_ranges
 from kplug.image.listings import KallsymsListing, read_kallsyms, read_system_map
@@ -232,3 +233,29 @@ def test_a_symbol_claims_no_more_than_is_surely_its_own(
 def test_an_offset_of_a_per_cpu_variable_is_no_place(tmp_path: Path) -> None:
     listed = read_system_map(put(tmp_path / "list", b"0000000000039100 d nf_skb_duplicated\n"))
     assert [tuple(held) for held in held_ranges(listed)] == [(0x39100, 0x39101, False)]
+
+
+PROGRAM = "bpf_prog_0123456789abcdef_x"
+
+
+def kernel_with(tmp_path: Path, *lines: str) -> list[str]:
+    own = MAP + b"ffffffff81000400 T startup_64\nffffffff81900000 B _end\n"
+    return ["--kallsyms", put(tmp_path / "kallsyms", own + "".join(f"{line}\n" for line in lines).encode())]
+
+
+def test_where_a_bpf_program_ends_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = kernel_with(tmp_path, f"ffffffffc0401234 t {PROGRAM}\t[bpf]")
+    assert main(["where", *given, PROGRAM]) == 0
+    assert f"{PROGRAM}+0x0  [bpf]" in capsys.readouterr().out
+    for expression in (f"{PROGRAM}+0x10", f"{PROGRAM}+0x10/0x50"):
+        assert main(["where", *given, expression]) == 0
+        assert f"{expression}: where {PROGRAM} ends is not known" in capsys.readouterr().out
+    assert main(["sym", "--json", *given, PROGRAM]) == 0
+    assert '"size": null' in capsys.readouterr().out
+
+
+def test_a_modules_per_cpu_variable_is_an_offset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = kernel_with(tmp_path, "0000000000034100 a brnf_frag_data_storage\t[br_netfilter]")
+    assert main(["where", "--brief", *given, "brnf_frag_data_storage"]) == 0
+    said = capsys.readouterr().out
+    assert said.strip().endswith("per-CPU offset of brnf_frag_data_storage+0x0  [br_netfilter]")
