@@ -21,8 +21,14 @@ bzImage, EFI zboot, Image, uImage, FIT, Android's boot image, a unified kernel i
 their headers; anything else is searched. What is written is byte for byte what scripts/extract-vmlinux gives."""
 _EPILOG = """examples:
   kplug extract /boot/vmlinuz-6.1.0-56-amd64 -o vmlinux
-  kplug extract --symbols vmlinuz -o vmlinux    for gdb, nm, drgn: the symbol table is made of kallsyms
-  kplug extract vmlinuz | strings | grep 'Linux version'"""
+  kplug extract --symbols vmlinuz -o vmlinux    for gdb, nm, readelf: the symbol table is made of kallsyms
+  kplug extract vmlinuz | strings | grep 'Linux version'
+
+drgn takes such a file as the loaded one (its -s wants DWARF); on a dump, at the prompt of drgn -c DUMP:
+  >>> main = prog.main_module()
+  >>> main.loaded_file_status = drgn.ModuleFileStatus.WANT
+  >>> main.try_file("vmlinux", force=True)
+`kplug -c DUMP --vmlinuz VMLINUZ` gives drgn the symbols by itself."""
 
 
 def parser() -> Parser:

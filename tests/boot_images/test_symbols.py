@@ -166,6 +166,20 @@ def test_drgn_knows_the_symbols(name: str, made: Path) -> None:
     assert module.build_id.hex() == vmimages.fetch(name).build_id
 
 
+def test_drgn_takes_the_file_for_a_dump_as_the_help_says(tmp_path: Path) -> None:
+    """drgn's -s passes it over: of the kernel of a dump it wants DWARF alone."""
+    dumped = vmimages.dumps("amd64-6.1", ("elf",), quiet=True)
+    command = [sys.executable, "-m", "kplug", "extract"]
+    image = str(real_images.vmlinuz("amd64-6.1"))
+    subprocess.run([*command, "--symbols", image, "-o", str(tmp_path / "vmlinux")], check=True)
+    help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(">>> ")[1] for line in help_text.splitlines() if ">>> " in line]
+    asked = "; ".join([*lines, "print(hex(prog.symbol('schedule').address))"])
+    opened = [str(Path(sys.executable).with_name("drgn")), "-q", "-c", str(dumped.paths["elf"]), "-e", asked]
+    done = subprocess.run(opened, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (f"{dumped.truth.address('schedule'):#x}\n", 0), done.stderr
+
+
 def test_a_stripped_vmlinux_has_the_symbols_of_its_kallsyms(name: str, tmp_path: Path) -> None:
     """What extract-vmlinux leaves on disk, given as the vmlinux."""
     boot = open_boot_image(str(real_images.vmlinuz(name)))
