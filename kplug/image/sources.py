@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kplug.errors import MismatchError
+from kplug.errors import InputError, MismatchError
 from kplug.image.bare_elf import bare_elf
 from kplug.image.elf import ELF_MAGIC, ElfFile, open_file
 from kplug.image.kernel_image import KernelImage
@@ -39,6 +39,9 @@ _TELLING_SYMBOLS = (
     ("i386", ("startup_32_smp", "entry_INT80_32")),
     ("arm", ("__vectors_start", "vector_swi")),
 )
+# Absolute symbols, which scripts/kallsyms.c leaves out (read_symbol(), in all releases): of x86's and arm64's linker
+# scripts and headers (vmlinux.lds.S, image.h, efi-header.S).
+_BUILD_NUMBERS = ("phys_startup_64", "phys_startup_32", "text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT")
 _PEEKED_BYTES = 1 << 16
 _LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
 # What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
@@ -186,6 +189,7 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
 
     listing = read_kallsyms(given.kallsyms)
     running = listing.kernel
+    _refuse_system_map(given.kallsyms, running)
     if image is None:
         image = listed_image(given.kallsyms, running)
         placement = as_it_runs(image.extents, f"addresses as {given.kallsyms} has them")
@@ -194,6 +198,15 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
     placement = slid(image.extents, found.slide or 0, f"by the addresses in {given.kallsyms}")
     used.append(f"place in memory, modules: {given.kallsyms}")
     return Joined(image, placement, listing.modules, {**disputed, **disputes(found, given.kallsyms)}, tuple(used))
+
+
+def _refuse_system_map(path: str, listed: SymbolList) -> None:
+    """InputError for a list with numbers of the build, which a kernel's own kallsyms never has."""
+    for name in _BUILD_NUMBERS:
+        if listed.holds(name) and chr(listed.letters[listed.numbers[name.encode()]]) == "A":
+            raise InputError(
+                f"{path}: not a /proc/kallsyms but a System.map: it has {name} (give it with --system-map)"
+            )
 
 
 def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImage | None, list[str], Mapping[str, str]]:
@@ -233,7 +246,9 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
         head = file.read(_PEEKED_BYTES)
     if head.startswith(ELF_MAGIC):
         return open_vmlinux(path)
-    if _LISTING.match(head):
+    from kplug.image.listings import stub_package
+
+    if _LISTING.match(head) or stub_package(head) is not None:
         return open_system_map(path)
     from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
 

@@ -259,3 +259,15 @@ def test_a_modules_per_cpu_variable_is_an_offset(tmp_path: Path, capsys: pytest.
     assert main(["where", "--brief", *given, "brnf_frag_data_storage"]) == 0
     said = capsys.readouterr().out
     assert said.strip().endswith("per-CPU offset of brnf_frag_data_storage+0x0  [br_netfilter]")
+
+
+def test_a_system_map_is_no_kallsyms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = kernel_with(tmp_path, "0000000001000000 A phys_startup_64")
+    assert main(["where", *given, "one"]) == 2
+    assert "not a /proc/kallsyms but a System.map: it has phys_startup_64" in capsys.readouterr().err
+
+
+def test_debians_stub_in_place_of_a_vmlinux_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub = b"ffffffffffffffff B The real System.map is in the linux-image-6.1.0-56-cloud-amd64-dbg package\n"
+    assert main(["where", "-s", put(tmp_path / "map", stub), "one"]) == 2
+    assert "apt install linux-image-6.1.0-56-cloud-amd64-dbg" in capsys.readouterr().err
