@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -207,25 +208,36 @@ def _boot_facts(image: BootImage) -> Mapping[str, Any]:
 
 def _inspected_dump(path: str) -> Inspected:
     """A dump in makedumpfile's format, or flattened. (An ELF one is an ELF file.)"""
-    from kplug.runtime.dump_header import read_header
+    from kplug.runtime.dump_header import NO_MACHINE, read_header
     from kplug.runtime.dump_notes import note_bytes
 
-    header = read_header(path)
     with open_file(path) as file:
         try:
+            header = read_header(path)
             notes = note_bytes(path, file)
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, IndexError, struct.error) as error:
             raise InputError(f"{path}: its notes cannot be read: {error}") from None
+    machine = header.machine
+    if machine in (None, NO_MACHINE):
+        machine = _machine_of(vmcoreinfo_text(Inspected(path, VMCORE, dump_notes=notes)) or "")
     facts = {
         "format": header.format,
-        "machine": header.machine,
+        "machine": machine,
         "dump_level": header.level,
         "memory_end": Hex(header.pages_end) if header.pages_end else None,
         "missing_bytes": Size(header.missing),
         "incomplete": _yes(header.incomplete),
         "release": header.release,
     }
-    return Inspected(path, VMCORE, machine=header.machine, container=facts, dump_notes=notes)
+    return Inspected(path, VMCORE, machine=machine, container=facts, dump_notes=notes)
+
+
+def _machine_of(text: str) -> str | None:
+    """The machine that a VMCOREINFO is of; None where it does not tell. kimage_voffset is arm64's alone (4.17,
+    arch_crash_save_vmcoreinfo() in arch/arm64/kernel)."""
+    from kplug.runtime.vmcoreinfo import VmcoreInfo
+
+    return "aarch64" if "kimage_voffset" in VmcoreInfo(text).numbers else None
 
 
 def _bare_notes(path: str) -> Inspected | None:

@@ -35,7 +35,7 @@ DUMPS = ("amd64-6.1", "amd64-6.12", "arm64-6.12")
 PAIRS = [(name, format) for name in ("amd64-6.1", "amd64-6.12") for format in ("elf", "elf-paging", "makedumpfile-elf")]
 PAIRS += [(name, format) for name in ("amd64-6.1", "amd64-6.12") for format in ("kdump-zlib", "makedumpfile-zlib-d31")]
 PAIRS += [(name, "makedumpfile-flat-d31") for name in ("amd64-6.1", "amd64-6.12")]
-PAIRS += [("arm64-6.12", "elf")]
+PAIRS += [("arm64-6.12", "elf"), ("arm64-6.12", "kdump-zlib")]
 
 # What readelf calls a note -> whose it is, its number, and what its owner calls it. readelf takes the number for one of
 # its general notes (NT_VERSION, NT_ARCH, and of the annobin plugin OPEN and func), or of Go's, whoever the owner is.

@@ -559,9 +559,14 @@ def test_an_image_without_one(tmp_path: Path, kplug: BoundedKplug) -> None:
         (b"hello world\n" * 100, "no file of a kernel"),
         (b"KDUMP   " + bytes(100), "truncated"),
         (b"makedumpfile\0" + bytes(5000), "flattened"),
+        (
+            (b"makedumpfile\0".ljust(4096, b"\0") + struct.pack(">qq", 0, 20) + b"\x7fELF\2\1".ljust(20, b"\0"))
+            + struct.pack(">qq", -1, -1),
+            "notes cannot be read",
+        ),
         (b"MZ" + bytes(600), "kernel"),
     ],
-    ids=["empty", "half a magic", "text", "kdump", "flattened", "MZ"],
+    ids=["empty", "half a magic", "text", "kdump", "flattened", "half an ELF header, flattened", "MZ"],
 )
 @pytest.mark.parametrize("command", ["info", "notes"])
 def test_a_file_that_is_none_is_refused_in_a_line(
