@@ -289,7 +289,13 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
 def _command_session(command: Command, arguments: argparse.Namespace) -> Session:
     """The kernel that is asked about; an empty session for a command that is given a file to look at by itself."""
     if not command.file_word or getattr(arguments, command.file_word) is None:
-        return _session(arguments)
+        try:
+            return _session(arguments)
+        except _NothingToldError:
+            if not command.file_word:
+                raise
+            # No addresses are known, and what the kernel says of itself needs none.
+            return Session([], hints=_HINTS, is_running=True)
     for option in ("vmlinux", "vmlinuz", "system_map", "kallsyms", "core", "qemu"):
         if getattr(arguments, option):
             name = "--" + option.replace("_", "-")
@@ -401,6 +407,10 @@ def _file_session(arguments: argparse.Namespace) -> Session:
     return Session(images, lines=lines, warnings=warnings, ways=used, hints=_HINTS)
 
 
+class _NothingToldError(UsageError):
+    """The running kernel tells no addresses, and no file does."""
+
+
 def _live_session(lines: bool) -> Session:
     """The running kernel, by what it and the files of its machine tell. UsageError if that is nothing."""
     from kplug.live import machine
@@ -409,7 +419,7 @@ def _live_session(lines: bool) -> Session:
     live = open_live(machine.Machine())
     if not live.images:
         why = "; ".join(live.unused)
-        raise UsageError(
+        raise _NothingToldError(
             f"kplug: no vmlinux given (-s FILE), and the running kernel tells nothing (kplug doctor): {why}"
         )
     source = None

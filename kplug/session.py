@@ -43,7 +43,7 @@ class Session:
     the address space, for `kmap -v`. `warnings` go with every answer; `ways` are those by which the slide was sought,
     `host_facts` what the front end says of itself, `missing` what it lacks, `percpu` what finds a CPU's own variables,
     `modules` what knows the loaded modules, `placement` where the kernel is if there is no vmlinux to place, `hints`
-    its words for what a person can do.
+    its words for what a person can do; `is_running` says that it is the running kernel, of which no image is known.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Session:
         host_facts: Mapping[str, str] | None = None,
         missing: Sequence[Missing] = (),
         hints: Hints = NO_HINTS,
+        is_running: bool = False,
     ) -> None:
         self.images = images if isinstance(images, Images) else Images(images)
         self.target = target
@@ -73,6 +74,7 @@ class Session:
         self.host_facts = dict(host_facts or {})
         self.missing = tuple(missing)
         self.hints = hints
+        self.is_running = is_running
         self._facts = facts
         self.contents = contents
         self.machine = machine or (self.images[0].image.machine if self.images else "x86_64")

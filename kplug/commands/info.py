@@ -22,6 +22,7 @@ _MAX_SHOWN_BYTES = 1 << 16
 # The kernel's own notes have some hundred bytes.
 _MAX_NOTES_IN_MEMORY = 1 << 16
 _RUNNING_NOTES = "/sys/kernel/notes"
+_RUNNING_BANNER = "/proc/version"
 _RUNNING_CONFIG = "/proc/config.gz"  # CONFIG_IKCONFIG_PROC
 _MAX_BANNER_BYTES = 512
 # Text, a row for each line, without a heading.
@@ -41,6 +42,9 @@ def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         raise UsageError(
             f"info: --config takes the name of an option: the file comes first: {arguments.config} --config"
         )
+    if session.is_running:
+        yield from _running_info(arguments)
+        return
     if not session.images.given:
         raise UsageError("info: no image is loaded, and no FILE given")
     for placed in session.images.given:
@@ -103,6 +107,28 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
     yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
 
 
+def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
+    """What the running kernel tells everybody of itself."""
+    from kplug.commands.inspection import banner_facts, inspect
+    from kplug.image.banner import parse_banner
+    from kplug.live import running_build_id
+    from kplug.live.machine import Machine
+
+    if arguments.config is not None:
+        text = _running_config()
+        if text is None:
+            yield Problem(f"{_RUNNING_CONFIG} is not there (CONFIG_IKCONFIG_PROC), or cannot be read")
+        else:
+            yield from _config(_RUNNING_CONFIG, text, arguments.config)
+        return
+    line = _running_banner()
+    facts = {"path": _RUNNING_BANNER, "kind": "running kernel", "machine": Machine().architecture}
+    banner = parse_banner(line) if line is not None else None
+    yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": running_build_id()})
+    if os.path.isfile(_RUNNING_NOTES):
+        yield from _note_outputs(inspect(_RUNNING_NOTES).notes, _RUNNING_NOTES)
+
+
 def _config(path: str, text: str, pattern: str) -> Iterator[Output]:
     """A configuration: all of it, or the options like a pattern."""
     from kplug.image.kernel_config import config_lines
@@ -150,11 +176,15 @@ def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote
         in_memory = _notes_in_memory(session)
         if in_memory is not None:
             yield "memory", in_memory
-        elif session.main is not None and _runs_here(session.main.image) and os.path.isfile(_RUNNING_NOTES):
+        elif _is_running(session) and os.path.isfile(_RUNNING_NOTES):
             yield _RUNNING_NOTES, inspect(_RUNNING_NOTES).notes
     core = getattr(session.target, "core_path", None)
     if core is not None:
         yield core, inspect(core).notes
+
+
+def _is_running(session: Session) -> bool:
+    return session.is_running or (session.main is not None and _runs_here(session.main.image))
 
 
 def _runs_here(image: KernelImage) -> bool:
@@ -166,7 +196,7 @@ def _runs_here(image: KernelImage) -> bool:
 
 def _running_banner() -> bytes | None:
     try:
-        with open("/proc/version", "rb") as file:
+        with open(_RUNNING_BANNER, "rb") as file:
             return file.read(_MAX_BANNER_BYTES)
     except OSError:
         return None

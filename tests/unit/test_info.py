@@ -50,6 +50,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes
 from kplug.image.placed import PlacedImage
 from kplug.image.symbol_list import SymbolList
+from kplug.live.machine import Machine
 from kplug.placement import slid
 from kplug.session import Session
 
@@ -515,6 +516,26 @@ def test_the_running_kernels_is_where_it_tells_it(tmp_path: Path, monkeypatch: p
     path.unlink()
     [problem] = asked(session, "info", "--config")
     assert isinstance(problem, Problem)
+
+
+def test_a_running_kernel_that_hides_its_addresses_still_says_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who may not read /proc/kallsyms may read /proc/version and /sys/kernel/notes."""
+    version, notes = tmp_path / "version", tmp_path / "notes"
+    version.write_bytes(BANNER)
+    notes.write_bytes(note(b"GNU", 3, BUILD_ID))
+    monkeypatch.setattr("kplug.commands.info._RUNNING_BANNER", str(version))
+    monkeypatch.setattr("kplug.commands.info._RUNNING_NOTES", str(notes))
+    monkeypatch.setattr("kplug.live.machine.Machine", lambda: Machine(str(tmp_path)))
+    assert cli.main(["info", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    release = BANNER.split()[2].decode()
+    assert (rows[0]["kind"], rows[0]["release"], rows[1]["value"]) == ("running kernel", release, BUILD_ID.hex())
+    assert cli.main(["notes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(notes)
+    assert cli.main(["where", "0"]) == 2
+    assert "the running kernel tells nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
