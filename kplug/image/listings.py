@@ -43,13 +43,18 @@ _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
 _STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
 _STUB_BYTES = 512
 _SHOWN = 60
+_HEAD_BYTES = 1 << 16
+# A module's name in brackets has less (MODULE_NAME_LEN).
+_OWNER_BYTES = 256
+# What unpacks a format by the name that kplug has for it.
+_UNPACKERS = {"gzip": "gunzip", "xz": "unxz", "bzip2": "bunzip2", "lzma": "unlzma", "lz4": "unlz4", "zstd": "unzstd"}
 
 
 def read_system_map(path: str) -> SymbolList:
     """The symbols of a System.map, in its order. InputError names the line that is none."""
     data = _read(path)
-    _refuse_other_kinds(path, data)
-    if _first_owner(data) >= 0:
+    owner = _first_owner(data)
+    if owner >= 0 and _LINE.fullmatch(data[data.rfind(b"\n", 0, owner) + 1 : owner + _OWNER_BYTES].split(b"\n")[0]):
         raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
     symbols = _kernel_symbols(path, data, f"System.map {path}")
     if not len(symbols):
@@ -67,7 +72,6 @@ def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
     if path.startswith("/proc/"):
         return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms")
     data = _read(path)
-    _refuse_other_kinds(path, data)
     return KallsymsListing(data, path)
 
 
@@ -256,13 +260,23 @@ def _shown(line: bytes) -> str:
     return repr(text if len(line) <= _SHOWN else text[:_SHOWN] + "...")
 
 
+def refuse_packed(path: str, head: bytes) -> None:
+    """InputError for a listing that is packed."""
+    from kplug.image.compression import recognise
+
+    packed = recognise(head)
+    if packed is not None:
+        raise InputError(f"{path}: packed with {packed}: unpack it first ({_UNPACKERS.get(packed, packed)})")
+
+
 def _refuse_other_kinds(path: str, data: bytes) -> None:
-    """InputError for what is no listing at all, with what it is instead."""
+    """InputError for what is no listing at all, with what it is instead; `data` is its start."""
     if not data:
         raise InputError(f"{path}: it is empty")
     if data.startswith(b"\x7fELF"):
         raise InputError(f"{path}: an ELF file, not a listing of symbols (a vmlinux is given with -s)")
     if b"\0" in data[: 1 << 16]:
+        refuse_packed(path, data)
         raise InputError(f"{path}: binary data, not a listing of symbols")
     stub = stub_package(data)
     if stub is not None:
@@ -280,7 +294,9 @@ def stub_package(data: bytes) -> tuple[str, str] | None:
 def _read(path: str) -> bytes:
     with open_file(path) as file:
         try:
-            data = file.read(MAX_BYTES + 1)
+            head = file.read(_HEAD_BYTES)
+            _refuse_other_kinds(path, head)
+            data = head + file.read(MAX_BYTES + 1 - len(head))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:

@@ -43,6 +43,7 @@ _TELLING_SYMBOLS = (
 # scripts and headers (vmlinux.lds.S, image.h, efi-header.S).
 _BUILD_NUMBERS = ("phys_startup_64", "phys_startup_32", "text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT")
 _PEEKED_BYTES = 1 << 16
+_LINE_BYTES = 1 << 10
 _LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
 # What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
 _LEAST_AGREEMENT = 0.9
@@ -252,9 +253,23 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
         return open_system_map(path)
     from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
 
+    _refuse_packed_listing(path, head)
     if not is_boot_image(head[:HEAD_BYTES]) or _is_packed_vmlinux(path, head):
         return open_vmlinux(path)
     return open_vmlinuz(path, progress)
+
+
+def _refuse_packed_listing(path: str, head: bytes) -> None:
+    """InputError for a System.map that is packed."""
+    from kplug.image.compression import UnpackError, decompressed_start, recognise
+    from kplug.image.listings import refuse_packed
+
+    packed = recognise(head)
+    try:
+        if packed is not None and _LISTING.match(decompressed_start(packed, head, _LINE_BYTES)):
+            refuse_packed(path, head)
+    except UnpackError:
+        return  # what opens it says why
 
 
 def _is_packed_vmlinux(path: str, head: bytes) -> bool:

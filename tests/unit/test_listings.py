@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import random
 import re
 from collections.abc import Callable
@@ -85,6 +87,9 @@ def test_debians_stub_is_told_with_its_package(tmp_path: Path) -> None:
         (b"\x7fELF" + bytes(60), r"an ELF file.*-s"),
         (bytes(range(256)), r"binary data"),
         (MAP.replace(b"ffffffff81", b"0" * 10).replace(b"10 t", b"00 t").replace(b"800000", b"000000"), r"zero"),
+        (b'{"names": ["a", "b"]}\n', r"line 1 is no symbol"),
+        (gzip.compress(MAP), r"packed with gzip: unpack it first \(gunzip\)"),
+        (lzma.compress(MAP), r"packed with xz: unpack it first \(unxz\)"),
         (KALLSYMS, r"not a System\.map but a listing of /proc/kallsyms.*--kallsyms"),
     ],
 )
@@ -271,3 +276,9 @@ def test_debians_stub_in_place_of_a_vmlinux_is_told_too(tmp_path: Path, capsys: 
     stub = b"ffffffffffffffff B The real System.map is in the linux-image-6.1.0-56-cloud-amd64-dbg package\n"
     assert main(["where", "-s", put(tmp_path / "map", stub), "one"]) == 2
     assert "apt install linux-image-6.1.0-56-cloud-amd64-dbg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-s", "--kallsyms"])
+def test_a_packed_listing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main(["where", option, put(tmp_path / "map.gz", gzip.compress(MAP * 90)), "one"]) == 2
+    assert "packed with gzip: unpack it first (gunzip)" in capsys.readouterr().err
