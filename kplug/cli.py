@@ -390,8 +390,7 @@ def _file_session(arguments: argparse.Namespace) -> Session:
     named = ("vmlinux", "vmlinuz", "system_map", "kallsyms", *_FILES_ONLY)
     if all(getattr(arguments, option) == _FILES_ONLY.get(option) for option in named):
         return _live_session(getattr(arguments, "lines", False))
-    images, used = _kernel_images(arguments)
-    warnings: list[str] = []
+    images, used, warnings = _kernel_images(arguments)
     for specification in arguments.module:
         module = open_module(specification)
         images.append(PlacedImage(module, as_linked(module.sections, "--module")))
@@ -403,7 +402,7 @@ def _file_session(arguments: argparse.Namespace) -> Session:
         from kplug.runtime.lines import DrgnLines
 
         lines = DrgnLines(images)
-        warnings = lines.warnings
+        warnings = (*warnings, *lines.warnings)
     return Session(images, lines=lines, warnings=warnings, ways=used, hints=_HINTS)
 
 
@@ -431,24 +430,26 @@ def _live_session(lines: bool) -> Session:
     return Session(live.images, lines=source, warnings=live.warnings, ways=(*live.used, *live.unused), hints=_HINTS)
 
 
-def _kernel_images(arguments: argparse.Namespace) -> tuple[list[PlacedImage], Sequence[str]]:
-    """The kernel as the files that were given have it, with the modules of a kallsyms, and what was used of which."""
+def _kernel_images(arguments: argparse.Namespace) -> tuple[list[PlacedImage], Sequence[str], Sequence[str]]:
+    """The kernel as the files that were given have it, with the modules of a kallsyms, what was used of which, and
+    what is to be said of them."""
     if arguments.lds or arguments.map:
-        return [_refined_vmlinux(arguments)], ()
+        return [_refined_vmlinux(arguments)], (), ()
     from kplug.image.sources import Given, join
 
     given = Given(arguments.vmlinux, arguments.vmlinuz, arguments.system_map, arguments.kallsyms)
     if not given:
         path = running_vmlinux()
         if path is None:
-            return [], ()
+            return [], (), ()
         given = Given(path)
     joined = join(given)
     if joined.placement is not None and arguments.kaslr != "auto":
         raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter say where the kernel is")
     placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, arguments.kaslr))
     placed.disputed = joined.disputed
-    return [placed, *_listed_modules(joined, placed.image.machine, arguments.kallsyms)], joined.used
+    modules = _listed_modules(joined, placed.image.machine, arguments.kallsyms)
+    return [placed, *modules], joined.used, joined.warnings
 
 
 def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage]:

@@ -201,7 +201,9 @@ class Session:
             return ()
         if not main.placement.known and main.placement.link_known:
             area = annotation.first(model.AREA)
-            if area is not None and area.name == IMAGE_MAPPING:
+            root = main.image.regions.root
+            is_end = root is not None and annotation.address == main.placement.runtime(root.end)
+            if area is not None and area.name == IMAGE_MAPPING and not is_end:
                 moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
                 return (with_hint(moved, self.hints.slide),)
         # arm64 links its image where stacks and all else in vmalloc are once it was moved.

@@ -90,6 +90,11 @@ class KernelImage:
         return self._listed() if callable(self._listed) else self._listed
 
     @property
+    def has_list_at_hand(self) -> bool:
+        """Whether its symbols are a list that was read already."""
+        return self._listed is not None and not callable(self._listed)
+
+    @property
     def has_symbol_table(self) -> bool:
         """Whether an ELF file has its symbols, with their sizes."""
         return self._listed is None and len(self.symbols) > 0

@@ -42,6 +42,9 @@ _TELLING_SYMBOLS = (
 # Absolute symbols, which scripts/kallsyms.c leaves out (read_symbol(), in all releases): of x86's and arm64's linker
 # scripts and headers (vmlinux.lds.S, image.h, efi-header.S).
 _BUILD_NUMBERS = ("phys_startup_64", "phys_startup_32", "text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT")
+# What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
+_PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
+_KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
 _PEEKED_BYTES = 1 << 16
 _LINE_BYTES = 1 << 10
 _LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
@@ -77,6 +80,14 @@ def _from_elf(boot: BootImage) -> KernelImage:
     else:
         image = KernelImage(elf, name=os.path.basename(boot.path), listed=lambda: embedded_symbols(elf, boot.payload))
     image.sections_source = "ELF header of the kernel in the boot image"
+    return _refuse_program(image)
+
+
+def _refuse_program(image: KernelImage) -> KernelImage:
+    """The image, unless its sections say that it is a program or a library: InputError."""
+    names = {section.name for section in image.sections}
+    if names & _PROGRAM_SECTIONS and not names & _KERNEL_SECTIONS:
+        raise InputError(f"{image.path}: a program or a library, not a kernel")
     return image
 
 
@@ -178,6 +189,7 @@ class Joined:
     modules: Mapping[str, SymbolList]
     disputed: Mapping[str, str]
     used: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
@@ -185,7 +197,7 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
     image, used, disputed = _linked(given, progress)
     if given.kallsyms is None:
         assert image is not None
-        return Joined(image, None, {}, disputed, tuple(used))
+        return Joined(image, None, {}, disputed, tuple(used), _cut_off(given.system_map or given.vmlinux, image))
     from kplug.image.listings import read_kallsyms
 
     listing = read_kallsyms(given.kallsyms)
@@ -199,6 +211,16 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
     placement = slid(image.extents, found.slide or 0, f"by the addresses in {given.kallsyms}")
     used.append(f"place in memory, modules: {given.kallsyms}")
     return Joined(image, placement, listing.modules, {**disputed, **disputes(found, given.kallsyms)}, tuple(used))
+
+
+def _cut_off(path: str | None, image: KernelImage) -> tuple[str, ...]:
+    """A warning for a System.map, sorted by address as it is, whose last symbols are not there."""
+    listed = image.listed if image.has_list_at_hand else None
+    if listed is None or not listed.source.startswith("System.map "):
+        return ()
+    if listed.holds("_text") and not listed.holds("_end"):
+        return (f"{path}: it has no _end: it seems to be cut off",)
+    return ()
 
 
 def _refuse_system_map(path: str, listed: SymbolList) -> None:
@@ -246,7 +268,7 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
     with open_file(path) as file:
         head = file.read(_PEEKED_BYTES)
     if head.startswith(ELF_MAGIC):
-        return open_vmlinux(path)
+        return _refuse_program(open_vmlinux(path))
     from kplug.image.listings import stub_package
 
     if _LISTING.match(head) or stub_package(head) is not None:

@@ -282,3 +282,26 @@ def test_debians_stub_in_place_of_a_vmlinux_is_told_too(tmp_path: Path, capsys: 
 def test_a_packed_listing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert main(["where", option, put(tmp_path / "map.gz", gzip.compress(MAP * 90)), "one"]) == 2
     assert "packed with gzip: unpack it first (gunzip)" in capsys.readouterr().err
+
+
+def test_the_end_of_the_kernel_is_no_place_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = MAP + b"ffffffff81000400 T startup_64\nffffffff81900000 B _end\n"
+    assert main(["where", "--system-map", put(tmp_path / "map", kernel), "_end"]) == 0
+    assert "outside the kernel" not in capsys.readouterr().out
+    assert main(["where", "--system-map", str(tmp_path / "map"), "_end+1"]) == 0
+    assert "outside the kernel as linked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["-s", "--system-map"])
+def test_a_system_map_without_its_end_is_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    path = put(tmp_path / "map", MAP + b"ffffffff81000400 T startup_64\n")
+    assert main(["where", option, path, "one"]) == 0
+    assert f"{path}: it has no _end: it seems to be cut off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["-s", "--vmlinuz"])
+def test_a_program_is_no_kernel(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main(["where", option, "/bin/ls", "one"]) == 2
+    assert "a program or a library, not a kernel" in capsys.readouterr().err
