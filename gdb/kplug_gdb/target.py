@@ -19,6 +19,9 @@ from kplug_gdb.views import PhysicalCoreView, View
 
 # What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
 _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
+# A name alone, with or without an offset: where gdb has no such symbol either, it had nothing to evaluate.
+_NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
+_UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
 _MASK = (1 << 64) - 1
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
@@ -74,7 +77,8 @@ class GdbTarget:
             self._refuse_reading(value, expression)
             address = as_address(value, expression)
         except gdb.error as error:
-            if _KERNELS_OWN.fullmatch(expression):
+            unknown = str(error).startswith(_UNKNOWN_TO_GDB) and _NAME.fullmatch(expression)
+            if unknown or _KERNELS_OWN.fullmatch(expression):
                 places(expression, self.images)  # raises what says more than gdb's error
             raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
         return linked.moved(address, kernel) if place is linked.Place.MOVED and kernel is not None else address

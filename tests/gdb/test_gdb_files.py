@@ -117,6 +117,17 @@ def test_words(bare_61: Path, tmp_path: Path) -> None:
     assert session[commands[6]].text.count("_text") >= 2
 
 
+def test_a_name_that_nobody_knows_is_kplugs_to_refuse_and_an_expression_gdbs(
+    kernel_61: KernelFiles, tmp_path: Path
+) -> None:
+    """Without a file gdb would ask for its `file` command, which is not what is missing."""
+    commands = [f"set kplug vmlinuz {kernel_61.vmlinuz}", "kwhere nosuch", "kwhere &nosuch+0x10", "kwhere (long)nosuch"]
+    session = run(commands, tmp_path)
+    assert session[commands[1]].complaint == "nosuch: no such symbol or section"
+    assert session[commands[2]].complaint == "&nosuch+0x10: no such symbol or section"
+    assert session[commands[3]].complaint.startswith("(long)nosuch: No symbol")
+
+
 def test_values(kernel_61: KernelFiles, tmp_path: Path) -> None:
     commands = [
         'printf "%s|%s|%s|%s\\n", $kwhere(&schedule), $ksection(schedule), $kregion(schedule), $kclass(schedule)',
