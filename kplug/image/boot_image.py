@@ -225,13 +225,19 @@ class _Opening:
                     return self._found(name, data, position, offset)
                 tried.append((name, position))
         # What has no header is told by its banner, and has to be unpacked whole for that.
+        # All of them together may unpack to what one kernel may.
+        left = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
         for name, position in tried[:_MOST_WHOLE_CANDIDATES]:
+            if left <= 0:
+                break
             try:
-                most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
-                if _BANNER in decompress(name, view[position:], most).data:
+                unpacked = decompress(name, view[position:], left).data
+                if _BANNER in unpacked:
                     return self._found(name, data, position, offset)
+                left -= len(unpacked)
             except UnpackError as error:
                 reason = reason or _told(name, error)
+                left -= error.unpacked
         raise BadImageError(f"no kernel found in it{f' ({reason})' if reason else ''}")
 
     def _found(self, name: str, data: bytes, position: int, offset: int) -> BootImage:

@@ -34,7 +34,12 @@ _LZMA_MEMORY_BYTES = (1 << _WINDOW_LOG) + (1 << 24)
 
 
 class UnpackError(Exception):
-    """Compressed data cannot be unpacked. `str()` is the reason, for a line that names the file."""
+    """Compressed data cannot be unpacked. `str()` is the reason, for a line that names the file.
+
+    `unpacked` is how many bytes came out before that was seen.
+    """
+
+    unpacked = 0
 
 
 class TooLargeError(UnpackError):
@@ -74,6 +79,10 @@ class _Output:
             raise TooLargeError(f"unpacks to more than {_size(self._limit)}")
         if self._progress is not None:
             self._progress(consumed / self._total)
+
+    @property
+    def size(self) -> int:
+        return self._stream.tell()
 
     def bytes(self) -> bytes:
         return self._stream.getvalue()
@@ -140,6 +149,9 @@ def _unpacked(
             continue
         except _EnoughError:
             return Unpacked(out.bytes()[:limit], 0)
+        except UnpackError as error:
+            error.unpacked = out.size
+            raise
         return Unpacked(out.bytes(), consumed)
     raise UnpackError(f"nothing here unpacks {compression.name}: {compression.remedy}")
 

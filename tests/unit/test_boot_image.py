@@ -16,6 +16,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from boot_image_builder import (
@@ -37,6 +38,7 @@ from elf_builder import small_vmlinux
 from kplug.errors import InputError
 from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
 from kplug.image.boot_image import BootImage, open_boot_image
+from kplug.image.compression import Unpacked, decompress
 
 KERNEL = bytes(small_vmlinux()) + random.Random(2).randbytes(20_000)
 IMAGE = flat_image(random.Random(3).randbytes(20_000))
@@ -363,6 +365,26 @@ BOMBS = {
 @pytest.mark.parametrize("which", BOMBS)
 def test_bombs_are_refused(extracted: Callable[[bytes], Answer], which: str) -> None:
     assert extracted(BOMBS[which]).status == 2
+
+
+@pytest.mark.parametrize("tail", [0, 9], ids=["whole", "truncated"])
+def test_what_is_searched_unpacks_to_no_more_than_one_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: int
+) -> None:
+    """Candidate after candidate of nothing: what has been unpacked of one is not there for the next."""
+    one = PACKERS["gzip"](bytes(1 << 23))
+    allowed: list[int] = []
+
+    def noted(name: str, data: bytes, limit: int, progress: Any = None) -> Unpacked:
+        allowed.append(limit)
+        return decompress(name, data, limit, progress)
+
+    monkeypatch.setattr("kplug.image.boot_image.decompress", noted)
+    with pytest.raises(InputError, match="no kernel found in it"):
+        opened(tmp_path, b"junk" + one[: len(one) - tail] * 6)
+    assert allowed[0] == 1 << 24
+    assert all(before - after >= 1 << 22 for before, after in zip(allowed, allowed[1:]))
+    assert len(allowed) <= 4
 
 
 def test_a_file_that_claims_gigabytes_is_not_read(kplug: BoundedKplug, tmp_path: Path) -> None:
