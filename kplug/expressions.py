@@ -93,7 +93,11 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
         return f" ({', '.join(nameless)}: no symbol table)"
     if _IN_FILE.fullmatch(name) and not first.symbols.sizes_are_stated:
         return f" ({first.symbols_path} does not tell symbols' source files: ask for the name alone)"
-    return f" ({first.path} has no sections)" if name.startswith(".") and not first.sections else ""
+    if name.startswith("."):
+        return f" ({first.path} has no sections)" if not first.sections else ""
+    if first.listed is not None and not any(letter in first.listed.letters for letter in b"drb"):
+        return f" ({first.path} has code only: a kernel without CONFIG_KALLSYMS_ALL)"
+    return ""
 
 
 def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> tuple[Place, ...]:

@@ -95,15 +95,27 @@ def _privileges(machine: Machine) -> Iterator[Finding]:
     yield Finding("privilege", "CAP_SYSLOG", THERE if syslog else MISSING, held, "addresses in /proc/kallsyms", remedy)
     restrict = (machine.text("/proc/sys/kernel/kptr_restrict") or "").strip()
     if restrict:
+        # kallsyms_show_value() in kernel/kallsyms.c: at 0 whoever may profile the kernel sees addresses.
+        paranoid = _number(machine.text("/proc/sys/kernel/perf_event_paranoid"))
+        profiles = paranoid is not None and paranoid <= 1
+        what, remedy = f"kernel.kptr_restrict={restrict}", "sysctl kernel.kptr_restrict=0, or 1 for root"
         hides = restrict == "2" or (restrict == "1" and not syslog)
-        remedy = "sysctl kernel.kptr_restrict=0, or 1 for root" if hides else None
-        what = f"kernel.kptr_restrict={restrict}"
-        yield Finding("privilege", "kptr_restrict", ZEROS if hides else THERE, what, "addresses are shown", remedy)
+        if restrict == "0" and not syslog and not profiles:
+            hides, remedy = True, f"as root, or sysctl kernel.perf_event_paranoid=1 (it is {paranoid})"
+            if paranoid is None:
+                remedy = "as root"
+        state = ZEROS if hides else THERE
+        yield Finding("privilege", "kptr_restrict", state, what, "addresses are shown", remedy if hides else None)
     lockdown = re.search(r"\[(\w+)\]", machine.text("/sys/kernel/security/lockdown") or "")
     mode = lockdown.group(1) if lockdown else "none"
     locked = mode == "confidentiality"
     remedy = "lockdown=integrity or none on the kernel's command line" if locked else None
     yield Finding("privilege", "lockdown", UNREADABLE if locked else THERE, mode, "memory can be read", remedy)
+
+
+def _number(text: str | None) -> int | None:
+    match = re.fullmatch(r"\s*(-?[0-9]{1,9})\s*", text or "")
+    return int(match.group(1)) if match else None
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -201,8 +213,15 @@ def _kallsyms(machine: Machine) -> Iterator[Finding]:
         return
     data = any(letter in symbols.letters for letter in b"drb")
     kind = "code and data" if data else "code only (no CONFIG_KALLSYMS_ALL)"
-    found = f"{path}: {len(symbols):,} symbols, {kind}; {modules} modules and the like"
+    found = f"{path}: {len(symbols):,} symbols, {kind}; {_of_others(modules)}"
     yield Finding("source", "kallsyms", THERE, found, gives, None)
+
+
+def _of_others(count: int) -> str:
+    """Of how many modules there are symbols; generated code counts as one."""
+    if not count:
+        return "no modules"
+    return f"{count} module{'s' if count > 1 else ''} or other code"
 
 
 def _proc_and_sys(machine: Machine) -> Iterator[Finding]:

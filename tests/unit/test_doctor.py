@@ -91,3 +91,31 @@ def test_what_is_no_kernel_at_all_breaks_nothing(tmp_path: Path) -> None:
 def test_a_release_that_leads_elsewhere_is_no_path(tmp_path: Path) -> None:
     made = machine(tmp_path, "debian", "Linux version ../../../etc/passwd (x)")
     assert made.vmlinux_files == made.boot_images == made.system_maps == []
+
+
+@pytest.mark.parametrize(
+    ("restrict", "paranoid", "capable", "state", "remedy"),
+    [
+        ("0", "1", False, "there", None),
+        ("0", "2", False, "zeros", "perf_event_paranoid=1 (it is 2)"),
+        ("0", "2", True, "there", None),
+        ("1", "-1", False, "zeros", "kptr_restrict=0"),
+        ("1", "3", True, "there", None),
+        ("2", "-1", True, "zeros", "kptr_restrict=0"),
+    ],
+)
+def test_who_sees_addresses(
+    tmp_path: Path, restrict: str, paranoid: str, capable: bool, state: str, remedy: str | None
+) -> None:
+    """kallsyms_show_value() in kernel/kallsyms.c."""
+    made = machine(tmp_path, "debian", BANNERS["debian"])
+    for path, text in (
+        ("proc/sys/kernel/kptr_restrict", restrict),
+        ("proc/sys/kernel/perf_event_paranoid", paranoid),
+        ("proc/self/status", f"CapEff:\t{int(capable) << 34:016x}"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    (found,) = [finding for finding in survey(made).findings if finding.what == "kptr_restrict"]
+    assert found.state == state
+    assert (remedy is None and found.remedy is None) or (remedy or "") in (found.remedy or "")

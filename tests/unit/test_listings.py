@@ -305,3 +305,9 @@ def test_a_system_map_without_its_end_is_cut_off(
 def test_a_program_is_no_kernel(capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert main(["where", option, "/bin/ls", "one"]) == 2
     assert "a program or a library, not a kernel" in capsys.readouterr().err
+
+
+def test_a_kallsyms_of_code_alone_says_so_of_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = put(tmp_path / "kallsyms", MAP[:25] + b"ffffffff81000400 T startup_64\nffffffff81900000 T _end\n")
+    assert main(["where", "--kallsyms", path, "init_task"]) == 1
+    assert f"init_task: no such symbol or section ({path} has code only" in capsys.readouterr().err
