@@ -131,7 +131,9 @@ def _run(words: list[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
-    name = words[0] if words else "" if os.path.exists(_MEMORY) else "--help"
+    if not words and not os.path.exists(_MEMORY):
+        print(_help(), end="", flush=True)
+    name = words[0] if words else ""
     if name in ("-h", "--help", "help"):
         raise HelpRequestedError(_help())
     if name in ("-V", "--version", "version"):
@@ -160,7 +162,7 @@ def _command(words: list[str]) -> int:
                 print(line)
         return ANSWERED if diagnosis.answers else NOT_ALL_ANSWERED
     if not name or name.startswith("-"):
-        return _prompt(prompt_parser().parse_args(words))
+        return _prompt(_prompt_arguments(words))
     command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
     if command is None:
         # As other debuggers take their files.
@@ -198,6 +200,13 @@ def prompt_parser() -> Parser:
     parser.add_argument("-e", dest="commands", metavar="CMD", action="append", default=[], help="run CMD, then leave")
     _add_color_argument(parser)
     return parser
+
+
+def _prompt_arguments(words: list[str]) -> argparse.Namespace:
+    for option in _FILES_ONLY:
+        if any(word.partition("=")[0] == f"--{option}" for word in words):
+            raise UsageError(f"kplug: --{option} goes with files alone (kplug where -s FILE): here memory tells")
+    return prompt_parser().parse_args(words)
 
 
 class _Once(argparse.Action):

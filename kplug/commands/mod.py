@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,12 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         through = "kmod: the kernel's list of modules is read through drgn"
         if session.target is not None and session.target.has_memory():  # gdb's
             raise UsageError(f"{through}, which is not asked: `kplug` says why")
-        raise UsageError(f"{through} (pip install drgn): kplug mod -c VMCORE, or --qemu QMP, or in `sudo kplug`")
+        from importlib.util import find_spec
+
+        has_drgn = find_spec("drgn") is not None
+        running = ", or in `sudo kplug`" if os.path.exists("/proc/kcore") else ""
+        install = "" if has_drgn else " (pip install drgn)"
+        raise UsageError(f"{through} from memory{install}: kplug mod -c VMCORE, or --qemu QMP{running}")
     if not arguments.modules:
         yield from _list(source)
     for word in arguments.modules:

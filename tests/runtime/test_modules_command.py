@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,7 +89,9 @@ def test_without_memory_it_says_what_is_missing() -> None:
     with pytest.raises(UsageError) as caught:
         _kmod(Session([]))
     message = str(caught.value)
-    assert "pip install drgn" in message
+    assert "kplug mod -c VMCORE, or --qemu QMP" in message
+    assert "pip install" not in message  # it is installed
+    assert ("sudo kplug" in message) == os.path.exists("/proc/kcore")
     assert "\n" not in message
 
 
