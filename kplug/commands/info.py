@@ -47,12 +47,16 @@ def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         return
     if not session.images.given:
         raise UsageError("info: no image is loaded, and no FILE given")
-    for placed in session.images.given:
-        file = _image_file(placed.image)
+    given = [placed.image for placed in session.images.given]
+    listed = [image for image in given if _is_in_a_list(image)]
+    for image in given:
+        if image.is_module and _is_in_a_list(image):
+            continue
+        file = _image_file(image)
         if file is not None:
             yield from _file_info(file, arguments)
         else:
-            yield from _image_info(placed.image, arguments)
+            yield from _image_info(image, arguments, sum(each.is_module for each in listed))
 
 
 def _file_info(file: Inspected, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -88,8 +92,25 @@ def _unplaced(file: Inspected) -> PlacedImage:
     return PlacedImage(image, as_linked(image.sections))
 
 
-def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[Output]:
-    """What is known of an image that is no file (it was read from memory)."""
+def _is_in_a_list(image: KernelImage) -> bool:
+    """Whether no more is known of it than what a list of symbols has: System.map, a saved /proc/kallsyms."""
+    bare = not image.elf.sections and not image.elf.segments
+    return bare and image.listed is not None and _image_file(image) is None and os.path.isfile(image.path)
+
+
+def _list_facts(image: KernelImage, modules: int) -> dict[str, Any]:
+    """What a list of symbols tells of its kernel; `modules` are those that are in it as well."""
+    listed = image.listed
+    if listed is None:
+        return {}
+    bounds = {key: listed.boundary_address(name) for key, name in (("image_start", "_text"), ("image_end", "_end"))}
+    facts: dict[str, Any] = {"symbols": len(listed)}
+    facts.update({key: Hex(address) for key, address in bounds.items() if address is not None})
+    return {**facts, "modules": modules} if modules else facts
+
+
+def _image_info(image: KernelImage, arguments: argparse.Namespace, modules: int = 0) -> Iterator[Output]:
+    """What is known of an image that is no file (it was read from memory, or is a list of symbols)."""
     from kplug.commands.inspection import banner_facts
     from kplug.image.banner import parse_banner
 
@@ -104,7 +125,11 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace) -> Iterator[O
     banner = parse_banner(line) if line is not None else None
     kind = "module" if image.is_module else "list of symbols" if os.path.isfile(image.path) else "kernel in memory"
     facts = {"path": image.path, "kind": kind, "machine": image.machine}
-    yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": image.build_id})
+    if _is_in_a_list(image):
+        facts.update(_list_facts(image, modules))
+    named = {**banner_facts(banner), "build_id": image.build_id}
+    # No list has a banner: what it cannot tell is not said to be unknown.
+    yield Facts("kplug.info/1", {**facts, **{key: value for key, value in named.items() if value is not None}})
 
 
 def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:

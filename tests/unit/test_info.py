@@ -403,6 +403,32 @@ def test_memory_without_notes_has_none(size: int) -> None:
     assert isinstance(problem, Problem)
 
 
+@pytest.mark.parametrize(("option", "modules"), [("--system-map", None), ("--kallsyms", 2)])
+def test_a_list_of_symbols_says_what_it_lists(
+    tmp_path: Path, kplug: BoundedKplug, option: str, modules: int | None
+) -> None:
+    path = tmp_path / "list"
+    names = ("_text", "_stext", "startup_64", "_etext", "_end")
+    lines = [f"{BASE_64 + 0x1000 * number:016x} T {name}" for number, name in enumerate(names)]
+    if modules:
+        lines += [f"ffffffffc040{number}000 t init_{number}\t[module_{number}]" for number in range(modules)]
+    path.write_text("\n".join(lines) + "\n")
+    answer = kplug.run("info", option, str(path))
+    assert (answer.status, answer.err) == (0, "")
+    told = {line[:13].strip(): line[13:].strip() for line in answer.out.splitlines()}
+    assert told == {
+        "path": str(path),
+        "kind": "list of symbols",
+        "machine": "x86_64",
+        "symbols": "5",
+        "image start": f"{BASE_64:#x}",
+        "image end": f"{BASE_64 + 0x4000:#x}",
+        **({"modules": str(modules)} if modules else {}),
+    }
+    problem = kplug.run("info", option, str(path), "--config")
+    assert (problem.status, problem.err.count("\n")) == (1, 1)
+
+
 def test_a_file_is_asked_without_a_kernel(tmp_path: Path, kplug: BoundedKplug) -> None:
     path = vmlinux_with_notes(tmp_path, build_id_note(BUILD_ID))
     answer = kplug.run("info", "-s", path, path)
