@@ -1,12 +1,20 @@
-"""`python3 -m kplug`, also from a checkout that is not installed."""
+"""`kplug`, and `python3 -m kplug` from a checkout that is not installed: what stands before anything is imported."""
 
 import sys
 
-try:
-    from kplug.cli import main
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] != "elftools":
-        raise
-    sys.exit("kplug: pyelftools is not installed for this Python: pip install pyelftools")
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line of this process; returns the exit status."""
+    try:
+        from kplug.cli import main as run
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "elftools":
+            raise
+        sys.exit("kplug: pyelftools is not installed for this Python: pip install pyelftools")
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

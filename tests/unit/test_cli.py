@@ -608,3 +608,18 @@ def test_a_vmlinux_of_each_kind_is_answered(kplug: BoundedKplug, tmp_path: Path)
         path.write_bytes(bytes(Elf(**vars(small_vmlinux(bits, little, machine)))))
         answer = kplug.run("where", "-b", "-s", str(path), "start_kernel+4")
         assert (answer.status, answer.out.split()[1:]) == (0, ["start_kernel+0x4", ".text", "[text]"])
+
+
+def test_an_interrupt_while_it_starts_is_no_traceback() -> None:
+    starting = """
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kplug.resolver":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from kplug.__main__ import main
+sys.exit(main())
+"""
+    run = subprocess.run([sys.executable, "-c", starting], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
