@@ -8,7 +8,7 @@ export PYTHON
 
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
-	@echo "make test    all tests (fetches kernels, boots and dumps them: about 20 minutes)"
+	@echo "make test    all tests (fetches kernels, boots and dumps them: about 25 minutes)"
 	@echo "make unit    the fast tests alone"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
