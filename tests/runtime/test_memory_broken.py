@@ -145,30 +145,30 @@ def _is_free_per_cpu(kernel: Kernel, frame: int) -> bool:
 class TestSlabs:
     pytestmark = real_dump
 
-    def free_object(self, kernel: Kernel) -> tuple[int, int]:
-        """A free object on its slab's own list, and where its link to the next is."""
-        cache = find_slab_cache(kernel.prog, "vm_area_struct")
-        assert cache is not None
-        for address in slab_cache_for_each_allocated_object(cache, "void"):
-            slab = drgn.cast("struct slab *", compound_head(virt_to_page(kernel.prog, address)))
-            if slab.freelist:
-                first = slab.freelist.value_()
-                return first, first + cache.offset.value_()
+    def free_object(self, kernel: Kernel) -> tuple[drgn.Object, int, int]:
+        """A cache, a free object on its slab's own list, and where its link to the next is."""
+        for name in ("vm_area_struct", "filp", "anon_vma", "inode_cache", "dentry", "task_struct", "kmalloc-512"):
+            cache = find_slab_cache(kernel.prog, name)
+            assert cache is not None
+            for address in slab_cache_for_each_allocated_object(cache, "void"):
+                slab = drgn.cast("struct slab *", compound_head(virt_to_page(kernel.prog, address)))
+                if slab.freelist:
+                    first = slab.freelist.value_()
+                    return cache, first, first + cache.offset.value_()
         raise AssertionError("no slab with a free object")
 
     def test_a_freelist_that_leads_out_of_its_slab(self, shared: Kernel) -> None:
-        free, link = self.free_object(shared)
+        cache, free, link = self.free_object(shared)
         assert layer(where(shared, free), model.SLAB).details["state"] == "free"
         with Changed(shared, link, b"A" * 8):
             answer = where(shared, free + 8)
             details = layer(answer, model.SLAB).details
             assert (details["object"], details["state"]) == (hex(free), "corrupted")
-            assert str(summarize(answer)).startswith("corrupted slab object vm_area_struct+0x8")
+            name = cache.name.string_().decode()
+            assert str(summarize(answer)).startswith(f"corrupted slab object {name}+0x8")
 
     def test_a_cache_that_makes_no_sense(self, shared: Kernel) -> None:
-        cache = find_slab_cache(shared.prog, "vm_area_struct")
-        assert cache is not None
-        free, _ = self.free_object(shared)
+        cache, free, _ = self.free_object(shared)
         with Changed(shared, cache.size.address_, b"\0\0\0\0"):
             answer = where(shared, free)
             assert any("slab cache" in warning and "corrupted" in warning for warning in answer.warnings)
