@@ -267,7 +267,13 @@ def _with_found_note(
         raise InputError(f"{path}: {_cannot_open(error)}") from None
     ranges = dump_header.saved_ranges(header) or [(0, header.pages_end or 1 << 46)]
     if header.segments:
-        ranges = [(s.physical, s.physical + s.size) for s in header.segments if s.file_size and s.physical < 1 << 56]
+        # What a segment claims beyond the bytes that the file can have of it is not there to be searched.
+        whole = os.path.getsize(path) or 1 << 56  # a block device says 0
+        ranges = [
+            (s.physical, s.physical + min(s.size, s.file_size, whole))
+            for s in header.segments
+            if s.file_size and s.physical < 1 << 56
+        ]
     # The dump level says what was left out; the lowest bit are pages of zeros.
     scattered = header.format != dump_header.ELF and (header.level is None or header.level > 1)
     rejected: list[VmcoreInfo] = []
