@@ -58,3 +58,16 @@ class Images(Sequence["PlacedImage"]):
     def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         """The images among which are all that hold any of the runtime addresses."""
         return self._images
+
+
+class LazyImages(Images):
+    """Images of a kernel that has more than those given: a subclass's `__iter__` makes them all, its `__len__` none."""
+
+    @overload
+    def __getitem__(self, index: int) -> PlacedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PlacedImage]: ...
+    def __getitem__(self, index: int | slice) -> PlacedImage | Sequence[PlacedImage]:
+        if isinstance(index, int) and 0 <= index < len(self._images):
+            return self._images[index]
+        return tuple(self)[index]

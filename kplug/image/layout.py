@@ -52,6 +52,27 @@ class Section:
         return bool(self.flags & SHF_EXECINSTR)
 
 
+def extent(index: int, name: str, start: int, end: int, flags: int) -> Section:
+    """The addresses `[start, end)`, known to be an image's without its section headers, in the form of a section.
+
+    `flags` are those beside SHF_ALLOC. Number 0 is the null section, which holds nothing.
+    """
+    return Section(
+        index=index,
+        name=name,
+        type="PROGBITS" if index else "NULL",
+        address=start,
+        offset=0,
+        size=end - start,
+        entry_size=0,
+        flags=SHF_ALLOC | flags if index else 0,
+        flag_letters="",
+        link=0,
+        info=0,
+        alignment=1,
+    )
+
+
 @dataclass(frozen=True)
 class Segment:
     """One program header."""

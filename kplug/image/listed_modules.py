@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from kplug import model
 from kplug.image.bare_elf import bare_elf
-from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf_names import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import Section
+from kplug.image.layout import extent
+from kplug.image.placed import Piece, PlacedImage
 from kplug.image.symbol_list import SymbolList
 
 # The smallest page of any architecture: where pages are larger, less is claimed.
@@ -40,9 +42,9 @@ def listed_module(
     """
     elf = bare_elf(path, machine, relocatable=True)
     held = held_ranges(symbols, starts, one_byte=name == BPF)
-    extents = [_section(0, 0, 0, 0)]
+    extents = [extent(0, "", 0, 0, 0)]
     for number, part in enumerate(held, 1):
-        extents.append(_section(number, part.start, part.end, SHF_EXECINSTR if part.is_text else SHF_WRITE))
+        extents.append(extent(number, "", part.start, part.end, SHF_EXECINSTR if part.is_text else SHF_WRITE))
     image = KernelImage(elf, name=name, listed=_as_data(symbols), sections=(), extents=extents)
     image.on_disk = False
     return image
@@ -91,18 +93,17 @@ def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bo
     return ranges
 
 
-def _section(index: int, start: int, end: int, flags: int) -> Section:
-    return Section(
-        index=index,
-        name="",
-        type="PROGBITS" if index else "NULL",
-        address=start,
-        offset=0,
-        size=end - start,
-        entry_size=0,
-        flags=SHF_ALLOC | flags if index else 0,
-        flag_letters="",
-        link=0,
-        info=0,
-        alignment=1,
-    )
+class PlacedListing(PlacedImage):
+    """A module of which only kallsyms tells. What holds text is known for text, what is an offset for per-CPU."""
+
+    def knows_end(self, link_address: int) -> bool:
+        return self.image.name != BPF and not is_offset(link_address)
+
+    def _make_piece(self, number: int) -> Piece | None:
+        piece = super()._make_piece(number)
+        if piece is None:
+            return None
+        if self.image.machine == "x86_64" and is_offset(piece.start):
+            return piece._replace(region_class=model.PERCPU_CLASS)
+        held = (extent for extent in self.image.extents if extent.address <= piece.start < extent.end)
+        return piece._replace(region_class=model.TEXT) if any(extent.executable for extent in held) else piece

@@ -18,8 +18,8 @@ from functools import cached_property
 from itertools import compress, repeat
 
 from kplug.image.elf import ElfFile
-from kplug.image.elf_names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
-from kplug.image.layout import Section
+from kplug.image.elf_names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.layout import Section, extent
 from kplug.image.symbol_list import SymbolList
 from kplug.image.symbol_table import (
     OBJECT_PREFIXES,
@@ -95,13 +95,13 @@ class ListedSymbolTable(SymbolTable):
 
     def _extents(self) -> tuple[Section, ...]:
         """What holds the symbols where no sections are known, as sections without names but the per-CPU one."""
-        extents = [_extent(0, "", 0, 0, 0)]
+        extents = [extent(0, "", 0, 0, 0)]
         percpu, percpu_end = self._first("__per_cpu_start"), self._first("__per_cpu_end")
         if percpu is not None and percpu_end is not None and percpu[0] == 0 < percpu_end[0]:
-            extents.append(_extent(len(extents), PERCPU_SECTION, 0, percpu_end[0], SHF_WRITE))
+            extents.append(extent(len(extents), PERCPU_SECTION, 0, percpu_end[0], SHF_WRITE))
         start, end = self._first(ROOT_START), self._first(ROOT_END)
         if start is not None and end is not None and start[0] < end[0]:
-            extents.append(_extent(len(extents), "", start[0], end[0], SHF_WRITE | SHF_EXECINSTR))
+            extents.append(extent(len(extents), "", start[0], end[0], SHF_WRITE | SHF_EXECINSTR))
         else:
             extents += self._known_parts(len(extents))
         return tuple(extents)
@@ -112,7 +112,7 @@ class ListedSymbolTable(SymbolTable):
         for start_name, end_name, flags in _PARTS:
             start, end = self._first(start_name), self._first(end_name)
             if start is not None and end is not None and start[0] < end[0]:
-                yield _extent(index, "", start[0], end[0], flags)
+                yield extent(index, "", start[0], end[0], flags)
                 index += 1
 
     @cached_property
@@ -274,22 +274,3 @@ def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:
             start = bisect_left(values, values[end - 1], 0, end)
             distances[start:end] = [bound - values[end - 1]] * (end - start)
     return distances
-
-
-def _extent(index: int, name: str, start: int, end: int, flags: int) -> Section:
-    """A range that is known to be the image's, in the form of a section."""
-    kind = "PROGBITS" if index else "NULL"
-    return Section(
-        index=index,
-        name=name,
-        type=kind,
-        address=start,
-        offset=0,
-        size=end - start,
-        entry_size=0,
-        flags=SHF_ALLOC | flags if index else 0,
-        flag_letters="",
-        link=0,
-        info=0,
-        alignment=1,
-    )

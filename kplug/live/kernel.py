@@ -167,13 +167,9 @@ def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         if not usable:
             found.unused.append(f"{image.path}: {image.symbols.source}")
             continue
-        slide = None
-        if shown_listing(machine) is not None:
-            slide = _checked_slide(image, machine, found)
-            if slide is None:
-                continue
-        found.used.append(f"sections, segments, symbols: {image.path}")
-        return _placed(image, slide, machine, found)
+        placed = _placed_by_listing(image, f"sections, segments, symbols: {image.path}", machine, found)
+        if placed is not None:
+            return placed
     return None
 
 
@@ -187,25 +183,24 @@ def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         except InputError as error:
             found.unused.append(str(error))
             continue
-        slide = None
-        if shown_listing(machine) is not None:
-            slide = _checked_slide(image, machine, found)
-            if slide is None:
-                continue
-        found.used.append(f"symbols: {path}")
-        return _placed(image, slide, machine, found)
+        placed = _placed_by_listing(image, f"symbols: {path}", machine, found)
+        if placed is not None:
+            return placed
     return None
 
 
+def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: LiveKernel) -> PlacedImage | None:
+    """The image where /proc/kallsyms, if that is shown, says that it runs; None if it does not fit the image."""
+    slide = None
+    if shown_listing(machine) is not None:
+        slide = _checked_slide(image, machine, found)
+        if slide is None:
+            return None
+    found.used.append(used)
+    return _placed(image, slide, machine, found)
+
+
 # -- /proc/kallsyms alone ----------------------------------------------------------------------------------------------
-
-
-class RunningImage(KernelImage):
-    """The kernel of which only its own /proc/kallsyms tells: what names it comes from elsewhere."""
-
-    def told(self, release: str | None, build_id: str | None) -> RunningImage:
-        self.__dict__["release"], self.__dict__["build_id"] = release, build_id
-        return self
 
 
 def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
@@ -222,13 +217,14 @@ def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         listing = listing.with_symbols(bounds)
     symbols = listing.kernel.from_source(listing.path if not bounds else f"{listing.path}, /proc/iomem")
     bits = 64 if symbols.highest >> 32 else 32
-    image = RunningImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols)
+    image = KernelImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols)
     image.on_disk = False
+    image.release, image.build_id = machine.release, machine.build_id
     found.used.append(f"symbols: {listing.path}")
     if bounds:
         found.used.append(f"bounds of {', '.join(name for _, _, name in bounds)}: {machine.path('/proc/iomem')}")
     placement: Placement = as_it_runs(image.extents, f"addresses as {listing.path} has them")
-    return PlacedImage(image.told(machine.release, machine.build_id), placement)
+    return PlacedImage(image, placement)
 
 
 def iomem_symbols(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
-from kplug import model
 from kplug.errors import InputError
 from kplug.image.elf import ElfFile
-from kplug.image.images import Images
+from kplug.image.images import LazyImages
 from kplug.image.kernel_image import KernelImage
-from kplug.image.listed_modules import BPF, is_offset, listed_module
+from kplug.image.listed_modules import PlacedListing, listed_module
 from kplug.image.listings import NO_MODULES
 from kplug.image.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
@@ -33,23 +32,7 @@ class _Wanted(NamedTuple):
     all_sections: Sequence[SectionName]
 
 
-class PlacedListing(PlacedImage):
-    """A module of which only kallsyms tells. What holds text is known for text, what is an offset for per-CPU."""
-
-    def knows_end(self, link_address: int) -> bool:
-        return self.image.name != BPF and not is_offset(link_address)
-
-    def _make_piece(self, number: int) -> Piece | None:
-        piece = super()._make_piece(number)
-        if piece is None:
-            return None
-        if self.image.machine == "x86_64" and is_offset(piece.start):
-            return piece._replace(region_class=model.PERCPU_CLASS)
-        held = (extent for extent in self.image.extents if extent.address <= piece.start < extent.end)
-        return piece._replace(region_class=model.TEXT) if any(extent.executable for extent in held) else piece
-
-
-class LiveImages(Images):
+class LiveImages(LazyImages):
     """The kernel's image, where there is one, then its loaded modules by name."""
 
     def __init__(self, machine: Machine, main: PlacedImage | None) -> None:
@@ -83,15 +66,6 @@ class LiveImages(Images):
         return [name for name in dict.fromkeys((*loaded, *self._listed)) if name not in NO_MODULES]
 
     # -- as a sequence: all are made -----------------------------------------------------------------------------------
-
-    @overload
-    def __getitem__(self, index: int) -> PlacedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[PlacedImage]: ...
-    def __getitem__(self, index: int | slice) -> PlacedImage | Sequence[PlacedImage]:
-        if isinstance(index, int) and 0 <= index < len(self._images):
-            return self._images[index]
-        return tuple(self)[index]
 
     def __iter__(self) -> Iterator[PlacedImage]:
         yield from self._images

@@ -6,12 +6,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.errors import InputError, TargetError
 from kplug.image.elf import ElfFile
-from kplug.image.images import Images
+from kplug.image.images import LazyImages
 from kplug.image.kernel_image import KernelImage
 from kplug.image.module_files import ModuleFiles
 from kplug.image.opening import find_debug_file
@@ -169,7 +169,7 @@ class PlacedModule(PlacedImage):
         return Layer(model.GAP, name, start, end, self.image.sections_source, details)
 
 
-class LoadedImages(Images):
+class LoadedImages(LazyImages):
     """The vmlinux, where there is one, and then the modules in the order of the kernel's list."""
 
     def __init__(self, kernel: Kernel, module_directories: Sequence[str] = ()) -> None:
@@ -182,15 +182,6 @@ class LoadedImages(Images):
         self._read_at: dict[object, int] = {}
 
     # -- as a sequence: all are made -----------------------------------------------------------------------------------
-
-    @overload
-    def __getitem__(self, index: int) -> PlacedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[PlacedImage]: ...
-    def __getitem__(self, index: int | slice) -> PlacedImage | Sequence[PlacedImage]:
-        if isinstance(index, int) and 0 <= index < len(self._images):
-            return self._images[index]
-        return tuple(self)[index]
 
     def __iter__(self) -> Iterator[PlacedImage]:
         yield from self._images
