@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
     try:
-        from kplug.cli import main as run
+        from kplug.shell.cli import main as run
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:

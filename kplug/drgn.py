@@ -22,13 +22,13 @@ from typing import Union
 from drgn import Object, Program, Symbol
 from drgn.helpers.common.prog import takes_program_or_default
 
-from kplug.columns import Columns
 from kplug.errors import ExpressionError, KplugError
+from kplug.image.columns import Columns
 from kplug.model import Annotation
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import TextRenderer
 from kplug.runtime.attached import session_for
-from kplug.runtime.values import address_of
+from kplug.runtime.kernel.values import address_of
 from kplug.session import Session
 
 __all__ = ("Address", "Answer", "KplugError", "bulk", "session", "where", "where_all")

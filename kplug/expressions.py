@@ -5,7 +5,7 @@
     schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
     .rodata   .rodata+0x10
 
-`NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is `kplug.percpu`'s and put together in `kplug.session`.
+`NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is read by `kplug.memory.percpu`.
 What this grammar does not know (registers, C expressions) is the host's to evaluate.
 """
 
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.image.images import Images
-from kplug.placement import ADDRESS_MASK
+from kplug.image.placement import ADDRESS_MASK
 
 if TYPE_CHECKING:  # the commands import this file, and must be declared where pyelftools is not installed
     from kplug.image.placed import PlacedImage
-    from kplug.image.symbol_table import Symbol
+    from kplug.image.symbols.table import Symbol
 
 # Symbols' names have less (KSYM_NAME_LEN is 512); a longer line of a log is no expression.
 MAX_LENGTH = 4096

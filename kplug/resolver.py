@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from kplug import model
-from kplug.columns import Columns
 from kplug.errors import TargetError
+from kplug.image.columns import Columns
 from kplug.image.images import Images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
-from kplug.space.layout import AddressSpace, Area
+from kplug.space.address_space import AddressSpace, Area
 
 
 class Locator(Protocol):

@@ -8,22 +8,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
+from kplug.arch.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
-from kplug.facts import static_facts
 from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
+from kplug.image.placement import ADDRESS_MASK, Placement
+from kplug.memory.variables import static_facts
 from kplug.model import Annotation
-from kplug.placement import ADDRESS_MASK, Placement
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
-from kplug.space.area import IMAGE_MAPPING
-from kplug.space.layout import AddressSpace, Area, Facts, address_space
+from kplug.space.address_space import AddressSpace, Area, Facts, address_space
 from kplug.target import Target
 
 if TYPE_CHECKING:
-    from kplug.modules import ModuleSource
-    from kplug.percpu import Instances, Wanted
+    from kplug.loaded_modules import ModuleSource
+    from kplug.memory.percpu import Instances, Wanted
 
 
 class Missing(NamedTuple):
@@ -132,7 +132,7 @@ class Session:
             return (Place(self.target.evaluate(expression)),)
         wanted = None
         if "@" in expression:
-            from kplug.percpu import wanted_instance  # most expressions name no CPU
+            from kplug.memory.percpu import wanted_instance  # most expressions name no CPU
 
             wanted = wanted_instance(expression)
         try:

@@ -57,9 +57,9 @@ def _serve() -> None:
     import traceback
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    from kplug.image.kallsyms import decode
-    from kplug.image.kallsyms_finder import find_tables
-    from kplug.image.kallsyms_tables import KallsymsNotFoundError
+    from kplug.image.kallsyms.finder import find_tables
+    from kplug.image.kallsyms.symbols import decode
+    from kplug.image.kallsyms.tables import KallsymsNotFoundError
 
     for line in iter(sys.stdin.buffer.readline, b""):
         data = sys.stdin.buffer.read(int(line))

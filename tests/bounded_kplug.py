@@ -85,7 +85,7 @@ def _serve() -> None:
 
     limit = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    from kplug.cli import main
+    from kplug.shell.cli import main
 
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     gc.freeze()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gdb
 from kplug.errors import InputError, UsageError
-from kplug.placement import PERCPU_SECTION
+from kplug.image.elf.sections import PERCPU_SECTION
 from kplug_gdb import linked, objfiles
 from kplug_gdb.host import HOST
 

@@ -13,10 +13,10 @@ from functools import lru_cache
 
 import gdb
 from kplug.errors import InputError, TargetError
-from kplug.image.elf import ElfFile
-from kplug.memory import UnmappedError
+from kplug.image.elf.file import ElfFile
+from kplug.memory.kaslr_ways import kernel_offset
+from kplug.memory.reading import UnmappedError
 from kplug.model import State
-from kplug.slide_ways import kernel_offset
 from kplug_gdb.reading import read_plainly
 
 _KERNEL_HALF = 1 << 63

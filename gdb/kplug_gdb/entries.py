@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import gdb
 from kplug.errors import TargetError
-from kplug.memory import Read
-from kplug.slide_ways import X86_64_IDT, first_handler
+from kplug.memory.kaslr_ways import X86_64_IDT, first_handler
+from kplug.memory.reading import Read
 from kplug_gdb import physical, registers
 from kplug_gdb.reading import NO_ANSWER, timed_out
 

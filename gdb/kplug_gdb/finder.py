@@ -7,14 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import gdb
-from kplug import slide_ways as ways
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.sources import checked, compare, disputes, symbols_of
-from kplug.memory import Read
-from kplug.placement import ADDRESS_MASK, slid
-from kplug.runtime.image_search import RunningKernel, tells_more
-from kplug.slide import Attempt, Checker, Finding, Way, find_banners, find_slide, link_placement, with_warning
+from kplug.image.opening.sources import checked, compare, disputes, symbols_of
+from kplug.image.placement import ADDRESS_MASK, slid
+from kplug.memory import kaslr_ways as ways
+from kplug.memory.image_search import RunningKernel, tells_more
+from kplug.memory.kaslr_offset import (
+    Attempt,
+    Checker,
+    Finding,
+    Way,
+    find_banners,
+    find_slide,
+    link_placement,
+    with_warning,
+)
+from kplug.memory.reading import Read
 from kplug_gdb import entries, linked, physical, registers, unnamed, watch
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.reading import has_process

@@ -7,20 +7,17 @@ from collections.abc import Sequence
 import gdb
 from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
-from kplug.facts import memory_facts, static_facts
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
+from kplug.image.placement import as_linked
+from kplug.memory.kernel_note import kernels_note, with_vmcoreinfo
+from kplug.memory.percpu import StaticPercpu
+from kplug.memory.variables import memory_facts, static_facts
 from kplug.model import Layer, State
-from kplug.percpu import StaticPercpu
-from kplug.placement import as_linked
-from kplug.runtime.kernel_note import kernels_note, with_vmcoreinfo
 from kplug.session import Missing, Session
-from kplug.space.layout import Facts
+from kplug.space.address_space import Facts
 from kplug_gdb import watch
-from kplug_gdb.finder import Finder, Found
-from kplug_gdb.lines import GdbLines
-from kplug_gdb.reading import CLOSED, has_process
-from kplug_gdb.runtime import (
+from kplug_gdb.drgn_kernel import (
     COST,
     Runtime,
     RuntimeImages,
@@ -30,8 +27,11 @@ from kplug_gdb.runtime import (
     RuntimeStates,
     has_types,
 )
+from kplug_gdb.finder import Finder, Found
+from kplug_gdb.gdb_target import GdbTarget
+from kplug_gdb.lines import GdbLines
+from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
-from kplug_gdb.target import GdbTarget
 from kplug_gdb.vmlinux import Images, NoVmlinuxError
 
 _REMEDIES = (

@@ -1,12 +1,12 @@
-"""The kernel's memory as drgn reads it (`kplug.runtime.over_memory.Memory`): through gdb, each page once."""
+"""The kernel's memory as drgn reads it (`debugger_memory.Memory`): through gdb, each page once."""
 
 from __future__ import annotations
 
 from kplug.errors import TargetError
-from kplug.memory import Read, UnmappedError
+from kplug.memory.reading import Read, UnmappedError
 from kplug_gdb import physical
+from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.reading import read_plainly
-from kplug_gdb.target import GdbTarget
 from kplug_gdb.views import KernelTablesView, View
 
 _PAGE = 4096

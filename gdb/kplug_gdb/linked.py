@@ -11,7 +11,7 @@ import re
 from kplug.errors import ExpressionError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.placement import ADDRESS_MASK
+from kplug.image.placement import ADDRESS_MASK
 from kplug_gdb import objfiles
 
 # An address taken without reading memory: casts, &, a name, members and constant indexes, an offset.

@@ -66,7 +66,7 @@ _kernels: dict[FileId, bool] = {}
 
 
 def _looks_like_kernel(file: FileId) -> bool:
-    from kplug.image.elf import ElfFile
+    from kplug.image.elf.file import ElfFile
 
     known = _kernels.get(file)
     if known is None:

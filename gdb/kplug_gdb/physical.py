@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug.cpu.page_tables import Translation
-from kplug.cpu.page_tables.x86_64 import Tables
+from kplug.arch.page_tables import Translation
+from kplug.arch.x86_64_page_tables import Tables
 from kplug.errors import TargetError
-from kplug.memory import UnmappedError
+from kplug.memory.reading import UnmappedError
 from kplug_gdb import registers
 from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import gdb
 from kplug.errors import TargetError
-from kplug.memory import UnmappedError
+from kplug.memory.reading import UnmappedError
 
 _MAJOR = int(gdb.VERSION.split(".")[0])
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import gdb
 from kplug.errors import KplugError, TargetError
-from kplug.image.kallsyms_tables import KallsymsNotFoundError
-from kplug.memory import Read, UnmappedError
-from kplug.placement import as_it_runs, slid
+from kplug.image.kallsyms.tables import KallsymsNotFoundError
+from kplug.image.placement import as_it_runs, slid
+from kplug.memory.image_search import RunningKernel, find_kernel
+from kplug.memory.kallsyms_image import image_from_memory
+from kplug.memory.kaslr_offset import Checker
+from kplug.memory.reading import Read, UnmappedError
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import Progress
-from kplug.runtime.image_search import RunningKernel, find_kernel
-from kplug.runtime.memory_image import image_from_memory
-from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.slide import Checker
 from kplug_gdb import entries, registers
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.output import Terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kplug.memory import UnmappedError
+from kplug.memory.reading import UnmappedError
 from kplug.model import UNKNOWN_STATE, State
 from kplug_gdb import physical, registers
 from kplug_gdb.corefile import CoreFile

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening import module_name, open_elf, open_vmlinux
+from kplug.image.opening.files import module_name, open_elf, open_vmlinux
 from kplug_gdb import objfiles
 from kplug_gdb.objfiles import FileId
 from kplug_gdb.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from kplug.image.sources import Joined
+    from kplug.image.opening.sources import Joined
 
 
 class NoVmlinuxError(InputError):
@@ -42,7 +42,7 @@ class Images:
         paths = [path for path in (SETTINGS.vmlinuz, SETTINGS.system_map) if path]
         if not paths:
             raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel")
-        from kplug.image.sources import Given, join
+        from kplug.image.opening.sources import Given, join
 
         files = tuple(map(objfiles.file_id, paths))
         if self._others is None or self._others[0] != files:

@@ -76,7 +76,7 @@ class Annotator:
 
     def plain_return(self, register: str, value: int) -> int:
         """The value of a register, without the signature that arm64's link register may have."""
-        from kplug.return_addresses import ReturnAddresses, is_code  # declaring the commands must stay cheap
+        from kplug.commands.return_addresses import ReturnAddresses, is_code  # declaring the commands must stay cheap
 
         if register not in ("x30", "lr"):
             return value

@@ -13,8 +13,8 @@ from kplug.errors import InputError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from kplug.commands.inspection import Inspected
+    from kplug.image.elf.notes import BrokenNotes, DecodedNote
     from kplug.image.kernel_image import KernelImage
-    from kplug.image.notes import BrokenNotes, DecodedNote
     from kplug.image.placed import PlacedImage
     from kplug.session import Session
 
@@ -85,7 +85,7 @@ def _unplaced(file: Inspected) -> PlacedImage:
     """The ELF file as an image at the addresses that it has itself."""
     from kplug.image.kernel_image import KernelImage
     from kplug.image.placed import PlacedImage
-    from kplug.placement import as_linked
+    from kplug.image.placement import as_linked
 
     assert file.elf is not None
     image = KernelImage(file.elf, bases={} if file.elf.relocatable else None)
@@ -186,7 +186,7 @@ def _notes(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote | BrokenNotes]]]:
     """The notes of the session's kernel, and where they are from."""
     from kplug.commands.inspection import inspect
-    from kplug.image.notes import notes_of
+    from kplug.image.elf.notes import notes_of
 
     of_kernel = False
     for placed in session.images.given:
@@ -252,7 +252,7 @@ def _image_file(image: KernelImage) -> Inspected | None:
 
 def _notes_in_memory(session: Session) -> list[DecodedNote | BrokenNotes] | None:
     """The kernel's notes between __start_notes and __stop_notes, as memory has them; None if that cannot be had."""
-    from kplug.image.notes import NoteFormat, decoded_notes
+    from kplug.image.elf.notes import NoteFormat, decoded_notes
 
     main, target = session.main, session.target
     if main is None or target is None or not target.has_memory():
@@ -285,7 +285,7 @@ def _note_outputs(
     notes: Iterable[DecodedNote | BrokenNotes], path: str, verbose: bool = False, empty: bool = False
 ) -> Iterator[Output]:
     """The table of notes, and what broke it off; with all that they hold where that is asked for."""
-    from kplug.image.notes import DecodedNote
+    from kplug.image.elf.notes import DecodedNote
 
     decoded: list[DecodedNote] = []
     problems: list[Problem] = []

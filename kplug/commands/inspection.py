@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Hex, HumanSize, Size
 from kplug.errors import InputError
+from kplug.files.opening import open_file
 from kplug.image.banner import Banner, only_banner
-from kplug.image.elf import ElfFile, open_file
-from kplug.image.elf_header import file_header
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.header import file_header
+from kplug.image.elf.modinfo import ModuleField, module_fields
+from kplug.image.elf.note_names import VMCOREINFO, meaning
+from kplug.image.elf.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes, notes_of
 from kplug.image.kernel_config import config_text, packed_config
-from kplug.image.module_info import ModuleField, module_fields
-from kplug.image.note_names import VMCOREINFO, meaning
-from kplug.image.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes, notes_of
 
 if TYPE_CHECKING:
-    from kplug.image.boot_image import BootImage
+    from kplug.image.boot.boot_image import BootImage
 
 VMLINUX, MODULE, DEBUG_FILE, VMCORE, OBJECT, ELF, BOOT_IMAGE, NOTES = (
     *("vmlinux", "module", "separate debug file", "vmcore", "object file", "ELF file", "boot image", "notes"),
@@ -63,7 +64,7 @@ class Inspected:
         if self.dump_notes is not None:
             return list(decoded_notes(self.dump_notes, form))
         if self.payload:
-            from kplug.image.raw_notes import find_notes
+            from kplug.image.elf.raw_notes import find_notes
 
             found = find_notes(self.payload)
             return [] if found is None else list(decoded_notes(found.data, form, "found by form", found.offset))
@@ -101,7 +102,7 @@ class Inspected:
 
 def inspect(path: str) -> Inspected:
     """Open the file and tell what it is. InputError, one line naming it, for what no kernel's file is, or is broken."""
-    from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
+    from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 
     with open_file(path) as file:
         try:
@@ -155,7 +156,7 @@ def _pieces(elf: ElfFile) -> Iterator[bytes]:
 
 
 def _inspected_boot_image(path: str) -> Inspected:
-    from kplug.image.boot_image import open_boot_image
+    from kplug.image.boot.boot_image import open_boot_image
     from kplug.progress import Progress
 
     with Progress(f"unpacking {os.path.basename(path)}") as progress:
@@ -173,7 +174,7 @@ def _inspected_boot_image(path: str) -> Inspected:
 
 
 def _boot_facts(image: BootImage) -> Mapping[str, Any]:
-    from kplug.image.setup_header import HEAD_BYTES, setup_header
+    from kplug.image.boot.setup_header import HEAD_BYTES, setup_header
 
     facts: dict[str, Any] = {
         "container": " > ".join(name for name in image.containers if name != "vmlinux"),
@@ -208,8 +209,8 @@ def _boot_facts(image: BootImage) -> Mapping[str, Any]:
 
 def _inspected_dump(path: str) -> Inspected:
     """A dump in makedumpfile's format, or flattened. (An ELF one is an ELF file.)"""
-    from kplug.runtime.dump_header import NO_MACHINE, read_header
-    from kplug.runtime.dump_notes import note_bytes
+    from kplug.memory.dump_header import NO_MACHINE, read_header
+    from kplug.memory.dump_notes import note_bytes
 
     with open_file(path) as file:
         try:
@@ -235,7 +236,7 @@ def _inspected_dump(path: str) -> Inspected:
 def _machine_of(text: str) -> str | None:
     """The machine that a VMCOREINFO is of; None where it does not tell. kimage_voffset is arm64's alone (4.17,
     arch_crash_save_vmcoreinfo() in arch/arm64/kernel)."""
-    from kplug.runtime.vmcoreinfo import VmcoreInfo
+    from kplug.memory.vmcoreinfo import VmcoreInfo
 
     return "aarch64" if "kimage_voffset" in VmcoreInfo(text).numbers else None
 
@@ -346,7 +347,7 @@ def _comments(elf: ElfFile) -> list[str]:
 
 
 def _dump_facts(file: Inspected, release: str | None) -> dict[str, Any]:
-    from kplug.runtime.vmcoreinfo import VmcoreInfo
+    from kplug.memory.vmcoreinfo import VmcoreInfo
 
     info = VmcoreInfo(vmcoreinfo_text(file) or "")
     notes = [note for note in file.notes if isinstance(note, DecodedNote)]
@@ -373,7 +374,7 @@ def vmcoreinfo_text(file: Inspected) -> str | None:
         if isinstance(note, DecodedNote) and meaning(note.owner, note.type)[1] == VMCOREINFO and note.text:
             return note.text
     if file.elf is None and file.kind == VMCORE:
-        from kplug.runtime.dump_notes import vmcoreinfo_text as beside_the_notes
+        from kplug.memory.dump_notes import vmcoreinfo_text as beside_the_notes
 
         return beside_the_notes(file.path)
     return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
 from kplug.errors import UsageError
-from kplug.image.layout import section_to_segment_mapping
+from kplug.image.elf.sections import section_to_segment_mapping
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage

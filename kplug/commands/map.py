@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
+from kplug.arch.memory_map import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 from kplug.commands.base import Address, Column, Command, Hex, HumanSize, Output, Problem, Table, add_json_argument
 from kplug.errors import KplugError, TargetError, UsageError
-from kplug.space.area import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage

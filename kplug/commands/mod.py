@@ -11,7 +11,7 @@ from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Ra
 from kplug.errors import ExpressionError, TargetError, UsageError
 
 if TYPE_CHECKING:
-    from kplug.modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
+    from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
     from kplug.session import Session
 
 _COLUMNS = (
@@ -148,7 +148,7 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
     memory = [*module.memory]
     if module.percpu is not None:
         base, size = module.percpu
-        from kplug.modules import ModuleMemory  # declaring the commands must stay cheap
+        from kplug.loaded_modules import ModuleMemory  # declaring the commands must stay cheap
 
         memory.append(ModuleMemory("percpu", base, base + size))
     rows = [

@@ -40,7 +40,7 @@ def _chosen(
     registers: Sequence[Register], names: Sequence[str], machine: str
 ) -> tuple[Sequence[Register], list[Problem]]:
     """The registers asked for, in the order asked; all of them if none is."""
-    from kplug.cpu.registers import (
+    from kplug.arch.registers import (
         canonical,
         is_register,
     )  # not at the head of the file: declaring the commands must stay cheap
@@ -60,7 +60,7 @@ def _chosen(
 
 
 def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, Any]:
-    from kplug.cpu.register_flags import flag_names
+    from kplug.arch.register_flags import flag_names
 
     value = register.value
     row: dict[str, Any] = {"name": register.name, "value": None if value is None else Hex(value), "flags": None}

@@ -11,7 +11,7 @@ from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, ad
 from kplug.errors import ExpressionError, TargetError, UsageError
 
 if TYPE_CHECKING:
-    from kplug.return_addresses import ReturnAddresses
+    from kplug.commands.return_addresses import ReturnAddresses
     from kplug.session import Session
     from kplug.target import StackBounds, Target
 
@@ -116,7 +116,10 @@ class _Stack:
     """The words of a stack, and what is known of them."""
 
     def __init__(self, session: Session, target: Target, start: int, words: Sequence[int]) -> None:
-        from kplug.return_addresses import ReturnAddresses, frame_slots  # declaring the commands must stay cheap
+        from kplug.commands.return_addresses import (  # declaring the commands must stay cheap
+            ReturnAddresses,
+            frame_slots,
+        )
 
         self._start = start
         self._words = words

@@ -11,7 +11,7 @@ from kplug import __version__
 from kplug.commands.base import Command, Facts, Output, Range, add_json_argument
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
-from kplug.placement import PERCPU_SECTION
+from kplug.image.elf.sections import PERCPU_SECTION
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage

@@ -11,7 +11,7 @@ from kplug.errors import ExpressionError, TargetError
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
-    from kplug.image.symbol_table import Symbol
+    from kplug.image.symbols.table import Symbol
     from kplug.session import Session
 
 _COLUMNS = (

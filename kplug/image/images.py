@@ -13,7 +13,7 @@ class Images(Sequence["PlacedImage"]):
     """The vmlinux first, where there is one, then modules.
 
     A kernel that runs has more modules than most questions touch: `kplug.runtime.modules` makes theirs when they are
-    asked for, behind the same face.
+    asked for, with the same interface.
     """
 
     def __init__(self, images: Sequence[PlacedImage] = ()) -> None:

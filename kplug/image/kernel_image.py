@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kplug.image.elf import ElfFile
-from kplug.image.layout import Section, Segment, section_to_segment_mapping
-from kplug.image.place_letters import place_letter
-from kplug.image.symbol_index import SymbolIndex
-from kplug.image.symbol_table import SymbolTable
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
+from kplug.image.symbols.by_address import SymbolIndex
+from kplug.image.symbols.nm_letters import place_letter
+from kplug.image.symbols.table import SymbolTable
 from kplug.linker.regions import RegionTree, build_region_tree
 
 if TYPE_CHECKING:
-    from kplug.image.symbol_list import SymbolList
+    from kplug.image.symbols.symbol_list import SymbolList
     from kplug.linker.link_map import LinkMap
     from kplug.linker.script import LinkerScript
 
@@ -109,7 +109,7 @@ class KernelImage:
     def symbols(self) -> SymbolTable:
         """The symbol table; of the separate debug file where this one has none."""
         if self._listed is not None:
-            from kplug.image.ordered_symbols import symbol_table_of
+            from kplug.image.symbols.sorted_list import symbol_table_of
 
             assert self.listed is not None
             return symbol_table_of(self.elf, self.sections or self._extents, self.listed, self._place_letter)

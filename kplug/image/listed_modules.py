@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kplug import model
-from kplug.image.bare_elf import bare_elf
-from kplug.image.elf_names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.header_only import bare_elf
+from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.sections import extent
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import extent
 from kplug.image.placed import Piece, PlacedImage
-from kplug.image.symbol_list import SymbolList
+from kplug.image.symbols.symbol_list import SymbolList
 
 # The smallest page of any architecture: where pages are larger, less is claimed.
 _PAGE = 0x1000

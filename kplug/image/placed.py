@@ -14,13 +14,13 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from kplug import model
+from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import Section, Segment
-from kplug.image.symbol_cuts import SymbolCuts
-from kplug.image.symbol_index import Extent
-from kplug.image.symbol_table import SHN_ABS, Symbol
+from kplug.image.placement import Placement
+from kplug.image.symbols.bulk_lookup import SymbolCuts
+from kplug.image.symbols.by_address import Extent
+from kplug.image.symbols.table import SHN_ABS, Symbol
 from kplug.model import Annotation, Layer
-from kplug.placement import Placement
 
 # Between symbols, up to this many bytes are alignment; more is data that has no symbol (string literals, constants).
 _ALIGNMENT_BYTES = 64

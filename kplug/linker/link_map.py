@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from kplug.errors import InputError
-from kplug.image.elf import open_file
+from kplug.files.opening import open_file
 
 LARGEST_MAP = 256 << 20  # bytes
 _ADDRESSES = 1 << 64

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from os.path import commonpath
 
 from kplug.errors import InputError
-from kplug.image.elf import open_file
+from kplug.files.opening import open_file
 
 LARGEST_SCRIPT = 8 << 20  # bytes; a kernel's is about 20 KB
 _FEW = 16  # input statements; a pair around more of them has no one word

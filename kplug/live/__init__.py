@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from kplug.errors import InputError
-from kplug.image.elf import build_id_in, notes_in
+from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.kernel_image import KernelImage
 
 # Where distributions put the vmlinux with debug information, and where a build leaves it (drgn looks there as well).

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from kplug.errors import InputError
-from kplug.image.listings import KallsymsListing, read_kallsyms
+from kplug.image.symbols.listings import KallsymsListing, read_kallsyms
 from kplug.live import running_build_id, vmlinux_places
 
 # os.uname().machine by the names that ELF files are given here.
@@ -164,7 +164,7 @@ class Machine:
 
     def module_build_id(self, name: str) -> str | None:
         """The build ID of a loaded module, by its notes."""
-        from kplug.image.elf import build_id_in, notes_in
+        from kplug.image.elf.file import build_id_in, notes_in
 
         if "/" in name:
             return None

@@ -12,16 +12,17 @@ from functools import cached_property
 from typing import NamedTuple
 
 from kplug.errors import InputError
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.images import LazyImages
 from kplug.image.kernel_image import KernelImage
 from kplug.image.listed_modules import PlacedListing, listed_module
-from kplug.image.listings import NO_MODULES
-from kplug.image.module_files import ModuleFiles
+from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
-from kplug.image.symbol_list import SymbolList
+from kplug.image.placement import Placement
+from kplug.image.symbols.listings import NO_MODULES
+from kplug.image.symbols.symbol_list import SymbolList
 from kplug.live.machine import Machine, SectionName
-from kplug.placement import PERCPU_SECTION, Placement
 
 
 class _Wanted(NamedTuple):
@@ -133,7 +134,7 @@ class LiveImages(LazyImages):
         symbols = self._listed.get(name)
         path = self._machine.path("/proc/kallsyms")
         if symbols is None:
-            from kplug.image.sources import no_symbols
+            from kplug.image.opening.sources import no_symbols
 
             symbols = no_symbols(path)
         main = self._images[0].image.machine if self._images else self._machine.architecture or ""
@@ -164,7 +165,7 @@ def _bases(elf: ElfFile, sections: Sequence[SectionName]) -> dict[int, int]:
 
 def _with_symbols(elf: ElfFile) -> ElfFile | None:
     """The file that has the symbols: itself (None), or its separate debug file."""
-    from kplug.image.opening import find_debug_file
+    from kplug.image.opening.files import find_debug_file
 
     if any(section.type == "SYMTAB" for section in elf.sections):
         return None

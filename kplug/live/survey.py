@@ -155,7 +155,7 @@ def _file(what: str, paths: Sequence[str], gives: str, command: str, live: LiveK
 
 
 def _system_map(machine: Machine, how: Remedies) -> Finding:
-    from kplug.image.listings import stub_package
+    from kplug.image.symbols.listings import stub_package
 
     gives, stub = "all symbols, by link address", None
     for path in machine.system_maps:
@@ -290,7 +290,7 @@ def _program(name: str, gives: str, remedy: str) -> Finding:
 
 def _decompressors() -> Iterator[Finding]:
     """What unpacks the formats that are not Python's own: tried with a start that is broken off behind the magic."""
-    from kplug.image.compression import FORMATS, UnpackError, decompress
+    from kplug.files.compression import FORMATS, UnpackError, decompress
 
     for name, form in FORMATS.items():
         if not form.remedy:

@@ -185,7 +185,7 @@ class Completer:
         yield from (Found(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
 
     def _cpus(self) -> list[str]:
-        from kplug.runtime.cpus import possible_cpus
+        from kplug.runtime.kernel.cpus import possible_cpus
 
         with self._prompt.lock:
             return [str(cpu) for cpu in possible_cpus(self._prompt.target.kernel)]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from kplug.arch.registers import is_register
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
 from kplug.commands.words import Line, expressions, split, whole_expression
-from kplug.cpu.registers import is_register
 from kplug.errors import ExpressionError, InputError, KplugError, UsageError
 from kplug.render.safe import safe
 from kplug.render.show import Renderer
@@ -29,7 +29,7 @@ from kplug.repl.output import Screen, reader_is_gone, shell_words, waited_for
 from kplug.repl.python import Python, exception_line, exception_text, is_assignment, is_python
 
 if TYPE_CHECKING:
-    from kplug.runtime.target import DrgnTarget
+    from kplug.runtime.drgn_target import DrgnTarget
     from kplug.session import Session
 
 _FIRST_WORD = re.compile(r"\s*(?P<name>[A-Za-z_]\w*|\?)(?P<rest>(?:[\s|>].*)?)", re.DOTALL)

@@ -11,7 +11,7 @@ from kplug.errors import TargetError, UsageError
 from kplug.repl.builtin import PromptCommand
 
 if TYPE_CHECKING:
-    from kplug.runtime.threads import Frame, Selection, Thread
+    from kplug.runtime.threads.selection import Frame, Selection, Thread
     from kplug.session import Session
 
 _FRAMES = (

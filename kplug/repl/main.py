@@ -12,7 +12,7 @@ from kplug.repl.output import Screen, is_dumb
 
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
-    from kplug.runtime.opening import Request
+    from kplug.runtime.opening.opening import Request
 
 
 def run(request: Request, commands: Sequence[str], color: str) -> int:
@@ -39,8 +39,8 @@ def _open(request: Request, screen: Screen) -> Prompt:
     import drgn
 
     from kplug.repl.dispatch import Prompt
+    from kplug.runtime.drgn_target import DrgnTarget
     from kplug.runtime.session import open_session
-    from kplug.runtime.target import DrgnTarget
 
     session = open_session(request)
     assert isinstance(session.target, DrgnTarget)

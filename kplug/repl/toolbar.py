@@ -11,7 +11,7 @@ from kplug.errors import KplugError
 from kplug.render.safe import safe
 
 if TYPE_CHECKING:
-    from kplug.runtime.target import DrgnTarget
+    from kplug.runtime.drgn_target import DrgnTarget
     from kplug.session import Session
 
 

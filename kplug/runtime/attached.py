@@ -11,12 +11,12 @@ import drgn
 
 from kplug.errors import ExpressionError, InputError, UsageError
 from kplug.expressions import Hints
-from kplug.runtime.cpu_registers import NoteRegisters
-from kplug.runtime.dump_header import read_header
-from kplug.runtime.opening import Opened
+from kplug.memory.dump_header import read_header
+from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.opening.opening import Opened
 from kplug.runtime.session import session_of
-from kplug.runtime.target import DrgnTarget
-from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.session import Session
 
 #: What a person can do about what is missing, in the words of drgn's own command line.

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kplug.expressions import Hints
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import ADDRESS_MASK, Placement, slid
+from kplug.image.placement import ADDRESS_MASK, Placement, slid
+from kplug.memory.kernel_note import slide_of
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.resolver import Locator
-from kplug.runtime.alias import AliasLocator
-from kplug.runtime.debug_files import ProgramLines
-from kplug.runtime.facts import module_areas
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.kernel_note import slide_of
-from kplug.runtime.module_source import RuntimeModules
-from kplug.runtime.opening import Opened, Request, open_kernel
-from kplug.runtime.other_code import OtherCodeLocator
-from kplug.runtime.page_state import MemoryState
-from kplug.runtime.pages import PageLocator
-from kplug.runtime.percpu import Percpu
-from kplug.runtime.slab import SlabLocator
-from kplug.runtime.stacks import StackLocator, TaskLocator
-from kplug.runtime.table_pages import TablePageLocator
-from kplug.runtime.target import DrgnTarget
-from kplug.runtime.user import UserSpace, VmaLocator
-from kplug.runtime.vmap import VmapLocator
-from kplug.runtime.vmcoreinfo import VmcoreInfo
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.kernel.facts import module_areas
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.alias import AliasLocator
+from kplug.runtime.locators.executable_allocations import OtherCodeLocator
+from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.pages import PageLocator
+from kplug.runtime.locators.percpu import Percpu
+from kplug.runtime.locators.slab import SlabLocator
+from kplug.runtime.locators.stacks import StackLocator, TaskLocator
+from kplug.runtime.locators.table_pages import TablePageLocator
+from kplug.runtime.locators.user import UserSpace, VmaLocator
+from kplug.runtime.locators.vmap import VmapLocator
+from kplug.runtime.modules.debug_files import ProgramLines
+from kplug.runtime.modules.listing import RuntimeModules
+from kplug.runtime.opening.opening import Opened, Request, open_kernel
 from kplug.session import Session
 
 _KERNEL_OFFSET = "KERNELOFFSET in VMCOREINFO"
@@ -50,7 +50,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     asked = locators(kernel, user)
     missing: Sequence[str] = ()
     if lines:
-        from kplug.runtime.lines import DrgnLines
+        from kplug.runtime.types.lines import DrgnLines
 
         missing = DrgnLines([kernel.image] if kernel.image is not None else []).warnings
     return Session(
@@ -82,7 +82,7 @@ def kernel_of(opened: Opened) -> Kernel:
         left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
     )
     if not opened.has_dwarf:
-        from kplug.runtime.without_dwarf import WithoutDwarf  # most kernels that are opened have debug information
+        from kplug.runtime.types.finders import WithoutDwarf  # most kernels that are opened have debug information
 
         kernel.without_dwarf = WithoutDwarf(kernel)
         kernel.without_dwarf.register()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kplug.arch.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 from kplug.space import errno_table, poison
-from kplug.space.area import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 
 NULL = "null"
 ERRPTR = "errptr"

@@ -81,9 +81,9 @@ def _bench_prompt(
 def bench_where(report: Report, dumped: DumpSet, crash: bool = True) -> None:
     """One kwhere after another in a session, for each kind of address, beside drgn's identify_address and crash."""
     from kplug.resolver import Resolver
-    from kplug.runtime.opening import Request
+    from kplug.runtime.drgn_target import DrgnTarget
+    from kplug.runtime.opening.opening import Request
     from kplug.runtime.session import open_session
-    from kplug.runtime.target import DrgnTarget
 
     core, vmlinux = str(dumped.paths["elf"]), str(dumped.files.vmlinux)
     session = open_session(Request(core=core, symbols=(vmlinux,)))

@@ -47,7 +47,7 @@ class Report:
 
 def text_addresses(vmlinux: str, count: int, seed: int) -> list[int]:
     """Random addresses of the kernel's text, the same for every tool."""
-    from kplug.image.opening import open_vmlinux
+    from kplug.image.opening.files import open_vmlinux
 
     section = open_vmlinux(vmlinux).elf.section(".text")
     assert section is not None
@@ -100,9 +100,9 @@ def bench_bulk(report: Report, vmlinux: str, rounds: int) -> None:
 
     import drgn
 
-    from kplug.image.opening import open_vmlinux
+    from kplug.image.opening.files import open_vmlinux
     from kplug.image.placed import PlacedImage
-    from kplug.placement import as_linked
+    from kplug.image.placement import as_linked
     from kplug.resolver import Resolver
 
     addresses = text_addresses(vmlinux, BULK, 3)

@@ -30,7 +30,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 # `kplug where schedule` comes to it. It is kallsyms' time where the machine has no vmlinux and no vmlinuz.
 _IN_PROCESS = """
 import gc, time
-import kplug.cli, kplug.image.ordered_symbols, kplug.image.sources, kplug.live.modules
+import kplug.shell.cli, kplug.image.symbols.sorted_list, kplug.image.opening.sources, kplug.live.modules
 from kplug.live.kernel import open_live
 from kplug.live.machine import Machine
 from kplug.resolver import Resolver

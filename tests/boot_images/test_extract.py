@@ -17,7 +17,7 @@ import real_images
 import vmimages
 from boot_image_builder import android, unified, with_size, zboot
 
-from kplug.image.boot_image import BootImage, open_boot_image
+from kplug.image.boot.boot_image import BootImage, open_boot_image
 
 pytestmark = pytest.mark.kernel
 

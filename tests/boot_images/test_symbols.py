@@ -19,8 +19,8 @@ import real_images
 import vmimages
 from bounded_kplug import BoundedKplug
 
-from kplug.image.boot_image import open_boot_image
-from kplug.image.opening import open_vmlinux
+from kplug.image.boot.boot_image import open_boot_image
+from kplug.image.opening.files import open_vmlinux
 
 pytestmark = pytest.mark.kernel
 

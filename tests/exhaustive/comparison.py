@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from oracle.rules import MASK, Answer, Group, Oracle, Piece
 
 from kplug import model
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
+from kplug.image.placement import Placement, as_linked, slid
 from kplug.model import Annotation, Layer
-from kplug.placement import Placement, as_linked, slid
 from kplug.resolver import Resolver
 
 RANDOM_ADDRESSES = 100_000

@@ -12,7 +12,7 @@ from oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
 
 from exhaustive.comparison import SLIDE, Subject
 from kplug.image.placed import PlacedImage
-from kplug.placement import slid
+from kplug.image.placement import slid
 from kplug.resolver import Resolver
 
 TEXT, RODATA, DATA, BSS = 0xFFFFFFFF81000000, 0xFFFFFFFF81001000, 0xFFFFFFFF81002000, 0xFFFFFFFF81002100

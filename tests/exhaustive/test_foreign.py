@@ -13,7 +13,7 @@ from oracle import binutils
 from oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
 
 from exhaustive.test_tables import SEGMENT_TYPE_WIDTH, assert_as_readelf, assert_symbols_as_nm
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 
 # e_machine, word size, byte order of the machines that Linux runs on (binutils' include/elf/common.h).

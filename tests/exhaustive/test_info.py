@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import pytest
 from oracle import binutils, kernels
 
-from kplug import cli
-from kplug.image.boot_image import open_boot_image
-from kplug.runtime.cpu_registers import parse_registers
+from kplug.image.boot.boot_image import open_boot_image
+from kplug.runtime.threads.cpu_registers import parse_registers
+from kplug.shell import cli
 
 pytestmark = pytest.mark.kernel
 

@@ -8,11 +8,11 @@ import pytest
 from oracle.elf_writer import Kind, RawSection, RawSegment, write_elf
 from oracle.listing import NAME_WIDTH, read_listing
 
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import Section, Segment, section_to_segment_mapping
 from kplug.image.placed import PlacedImage
-from kplug.placement import as_linked
+from kplug.image.placement import as_linked
 from kplug.resolver import Resolver
 
 LISTING = Path(__file__).resolve().parents[1] / "data" / "readelf-a-distribution-kernel.txt"

@@ -9,9 +9,9 @@ from oracle import binutils, kernels
 from oracle.binutils import SectionRow, SegmentRow
 
 from exhaustive.comparison import Subject
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import section_to_segment_mapping
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import section_to_segment_mapping
 
 pytestmark = pytest.mark.kernel
 

@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
-from kplug import slide_ways as ways  # noqa: E402
 from kplug.errors import MismatchError, TargetError  # noqa: E402
-from kplug.image.elf import Note  # noqa: E402
+from kplug.image.elf.file import Note  # noqa: E402
 from kplug.image.kernel_image import KernelImage  # noqa: E402
-from kplug.image.opening import open_vmlinux  # noqa: E402
-from kplug.memory import UnmappedError  # noqa: E402
-from kplug.slide import Checker, find_slide  # noqa: E402
+from kplug.image.opening.files import open_vmlinux  # noqa: E402
+from kplug.memory.kaslr_offset import Checker, find_slide  # noqa: E402
+from kplug.memory.reading import UnmappedError  # noqa: E402
+from kplug.memory.reading import kaslr_ways as ways  # noqa: E402
 
 if TYPE_CHECKING:
     from vmimages import KernelFiles

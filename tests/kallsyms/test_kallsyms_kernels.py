@@ -16,13 +16,13 @@ import pytest
 import vmimages
 
 from kplug.errors import TargetError
-from kplug.image.boot_image import open_boot_image
-from kplug.image.elf import ElfFile
-from kplug.image.kallsyms import decode
-from kplug.image.kallsyms_finder import find_tables
-from kplug.image.kallsyms_memory import find_in_memory, from_symbols
-from kplug.image.kallsyms_tables import KallsymsTables
-from kplug.image.symbol_list import SymbolList
+from kplug.image.boot.boot_image import open_boot_image
+from kplug.image.elf.file import ElfFile
+from kplug.image.kallsyms.finder import find_tables
+from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
+from kplug.image.kallsyms.symbols import decode
+from kplug.image.kallsyms.tables import KallsymsTables
+from kplug.image.symbols.symbol_list import SymbolList
 
 NAMES = tuple(row.name for row in vmimages.KERNELS if row.default or vmimages.cached(row.name))
 DUMPED = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from kplug.image import ordered_symbols, symbol_index
-from kplug.image.bare_elf import bare_elf
+from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
-from kplug.image.listed_symbols import ListedSymbolTable
-from kplug.image.listings import KallsymsListing, read_kallsyms, read_system_map
-from kplug.image.ordered_symbols import LinesSymbolTable, OrderedSymbolTable
-from kplug.image.symbol_list import SymbolList
+from kplug.image.symbols import by_address as symbol_index
+from kplug.image.symbols import sorted_list as ordered_symbols
+from kplug.image.symbols.listings import KallsymsListing, read_kallsyms, read_system_map
+from kplug.image.symbols.sorted_list import LinesSymbolTable, OrderedSymbolTable
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.image.symbols.table_of_list import ListedSymbolTable
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "vm-images"))
 

@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 WITHOUT_VMLINUX = (
-    "import sys, kplug.live; kplug.live._VMLINUX_PLACES = (); from kplug.cli import main; sys.exit(main({}))"
+    "import sys, kplug.live; kplug.live._VMLINUX_PLACES = (); from kplug.shell.cli import main; sys.exit(main({}))"
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kplug import cli
+from kplug.shell import cli
 
 
 def test_the_running_kernel_is_not_for_everyone(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kplug.image.listings import read_kallsyms, read_system_map
-from kplug.image.symbol_list import SymbolList
+from kplug.image.symbols.listings import read_kallsyms, read_system_map
+from kplug.image.symbols.symbol_list import SymbolList
 
 if TYPE_CHECKING:
     from conftest import Guest

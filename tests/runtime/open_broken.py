@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kplug.errors import KplugError
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import kernel_of
 
 _VALUES = (

@@ -27,15 +27,15 @@ from drgn.helpers.linux.printk import get_dmesg
 from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
 
 from kplug import model
+from kplug.arch.memory_map import KERNEL, AddressSpace
 from kplug.commands.annotated import Annotator
 from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
 from kplug.render.summary import summarize
-from kplug.runtime.cpu_registers import NoteRegisters
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
-from kplug.space.area import KERNEL, AddressSpace
+from kplug.runtime.threads.cpu_registers import NoteRegisters
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -351,7 +351,7 @@ def test_pages_and_their_rights_are_those_of_the_page_tables(machine: Machine) -
 
 
 def test_drgn_walks_to_the_same_pages(machine: Machine) -> None:
-    from kplug.runtime.page_tables import page_tables
+    from kplug.runtime.tables.translation import page_tables
 
     tables = page_tables(machine.session.target.kernel)  # type: ignore[union-attr]
     for mapping in machine.mappings[:: max(1, len(machine.mappings) // 400)]:

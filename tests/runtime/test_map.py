@@ -19,12 +19,12 @@ from drgn.helpers.linux.mm import in_direct_map, pfn_to_page
 from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
 
 from kplug import model
+from kplug.arch.memory_map import KERNEL, AddressSpace, Area
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Layer
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
-from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.space.area import KERNEL, AddressSpace, Area
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

@@ -12,14 +12,14 @@ from functools import cache
 import drgn
 import pytest
 
-from kplug.facts import static_facts
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import slid
-from kplug.runtime.facts import fixed_addresses
-from kplug.runtime.kernel_note import with_vmcoreinfo
-from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.space.layout import AddressSpace, address_space
+from kplug.image.placement import slid
+from kplug.memory.kernel_note import with_vmcoreinfo
+from kplug.memory.variables import static_facts
+from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.runtime.kernel.facts import fixed_addresses
+from kplug.space.address_space import AddressSpace, address_space
 
 pytestmark = pytest.mark.kernel
 

@@ -12,13 +12,13 @@ import patched
 import pytest
 
 from kplug import model
-from kplug.facts import memory_facts
-from kplug.runtime.facts import kernel_facts
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.kernel_note import with_vmcoreinfo
+from kplug.memory.kernel_note import with_vmcoreinfo
+from kplug.memory.variables import memory_facts
+from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.runtime.kernel.facts import kernel_facts
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.session import kernel_of, session_of
-from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, Facts, address_space
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 

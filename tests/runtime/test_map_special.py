@@ -14,7 +14,7 @@ import pytest
 
 from kplug import model
 from kplug.render.summary import summarize
-from kplug.runtime.opening import Request
+from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
 
 if TYPE_CHECKING:

@@ -43,13 +43,13 @@ from kplug import model
 from kplug.model import Annotation, Layer
 from kplug.render.summary import summarize
 from kplug.render.text import TextRenderer
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
 
-    from kplug.runtime.kernel import Kernel
+    from kplug.runtime.kernel.kernel import Kernel
     from kplug.session import Session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
@@ -213,7 +213,7 @@ def test_holes_between_vmalloc_areas(dumped: Dumped) -> None:
 
 
 def pages(dumped: Dumped) -> Iterator[tuple[int, Layer]]:
-    from kplug.runtime.pages import PageLocator
+    from kplug.runtime.locators.pages import PageLocator
 
     locator = PageLocator(dumped.kernel)
     for frame in dumped.frames:

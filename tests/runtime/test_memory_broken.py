@@ -15,17 +15,17 @@ from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocat
 from patched import open_patchable, patch, unmap
 
 from kplug import model
+from kplug.arch.memory_map import Facts
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
 from kplug.render.summary import summarize
 from kplug.render.text import TextRenderer
 from kplug.resolver import Resolver
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.page_state import MemoryState
-from kplug.runtime.page_tables import page_tables
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.session import locators
-from kplug.runtime.vmap import vmap_areas
-from kplug.runtime.vmcoreinfo import VmcoreInfo
-from kplug.space.area import Facts
+from kplug.runtime.tables.translation import page_tables
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -135,7 +135,7 @@ def _direct(kernel: Kernel, frame: int) -> int:
 
 
 def _is_free_per_cpu(kernel: Kernel, frame: int) -> bool:
-    from kplug.runtime.pages import pages_of
+    from kplug.runtime.locators.pages import pages_of
 
     pages = pages_of(kernel)
     assert pages is not None

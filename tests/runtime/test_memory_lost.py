@@ -12,12 +12,12 @@ import pytest
 from patched import open_patchable, patch, unmap
 
 from kplug.errors import KplugError, TargetError
-from kplug.runtime.cpus import possible_cpus
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.over_memory import open_over
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.kernel.cpus import possible_cpus
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.stacks import stacks_of
+from kplug.runtime.opening.debugger_memory import open_over
 from kplug.runtime.session import session_of
-from kplug.runtime.stacks import stacks_of
-from kplug.runtime.target import DrgnTarget
 from kplug.session import Session
 
 if TYPE_CHECKING:

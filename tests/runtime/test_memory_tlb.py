@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kplug.runtime.opening import Request, open_kernel
-from kplug.runtime.page_state import MemoryState
-from kplug.runtime.page_tables import page_tables
+from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import kernel_of
+from kplug.runtime.tables.translation import page_tables
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 

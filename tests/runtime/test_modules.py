@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from kplug import model
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.module_images import FROM_FILE, FROM_MEMORY, PlacedModule
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, PlacedModule
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.session import Session
 

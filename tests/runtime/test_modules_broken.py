@@ -14,10 +14,10 @@ from kplug.commands.base import Problem
 from kplug.commands.mod import MOD
 from kplug.errors import TargetError
 from kplug.render.text import TextRenderer
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.module_images import LoadedImages
-from kplug.runtime.modules import Module
-from kplug.runtime.other_code import other_code
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.executable_allocations import other_code
+from kplug.runtime.modules.images import LoadedImages
+from kplug.runtime.modules.module_list import Module
 from kplug.runtime.session import session_of
 from kplug.session import Session
 

@@ -10,12 +10,12 @@ import pytest
 from patched import open_dump
 
 from kplug import model
-from kplug.cli import main
 from kplug.commands.base import Facts, Output, Problem, Table
 from kplug.commands.mod import MOD
 from kplug.errors import UsageError
 from kplug.runtime.session import session_of
 from kplug.session import Session
+from kplug.shell.cli import main
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from patched import open_patchable
 
-from kplug.image.module_files import ModuleFiles
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.module_images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
-from kplug.runtime.modules import Module
+from kplug.image.opening.module_files import ModuleFiles
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
+from kplug.runtime.modules.module_list import Module
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

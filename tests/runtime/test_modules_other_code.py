@@ -17,8 +17,8 @@ from patched import open_dump
 from kplug import model
 from kplug.commands.base import Table
 from kplug.commands.mod import MOD
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.other_code import other_code, probes
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.executable_allocations import other_code, probes
 from kplug.runtime.session import session_of
 from kplug.session import Session
 

@@ -17,8 +17,8 @@ import pytest
 from opened_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note_of, recompressed, without_note
 
 from kplug.errors import InputError, MismatchError
-from kplug.memory import UnmappedError
-from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.memory.reading import UnmappedError
+from kplug.runtime.opening.opening import Opened, Request, open_kernel
 from kplug.runtime.session import kernel_of, open_session
 
 if TYPE_CHECKING:

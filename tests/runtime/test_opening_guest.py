@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kplug.errors import InputError, MismatchError, TargetError
-from kplug.runtime.guest import ask
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.opening import Opened, Request, open_kernel
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.opening.qmp import ask
 from kplug.runtime.session import kernel_of
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class TestGuest:
             open_kernel(Request(qemu=str(guest.qmp_socket), symbols=(wrong,)))
 
     def test_a_monitor_that_another_client_holds(self, guest: VM, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kplug.runtime.guest.CONNECT_SECONDS", 0.5)
+        monkeypatch.setattr("kplug.runtime.opening.qmp.CONNECT_SECONDS", 0.5)
         first = opened(guest, vmlinux=False)
         with pytest.raises(InputError, match=r"another client holds it$"):
             ask(str(guest.qmp_socket))

@@ -20,10 +20,10 @@ from kplug import model
 from kplug.commands import COMMANDS
 from kplug.commands.base import Output, Table
 from kplug.render.summary import summarize
-from kplug.runtime.opening import Request
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
-from kplug.runtime.target import DrgnTarget
-from kplug.runtime.threads import Frame, Selection
+from kplug.runtime.threads.selection import Frame, Selection
 from kplug.session import Session
 
 _QEMU = "qemu-system-x86_64"

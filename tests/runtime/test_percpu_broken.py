@@ -13,8 +13,8 @@ from patched import open_dump, unmap
 
 from kplug import model
 from kplug.model import Annotation
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.percpu import Percpu
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.percpu import Percpu
 from kplug.runtime.session import kernel_of
 from kplug.session import Session
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kplug.cpu.calls import REACH, calls_before
-from kplug.image.opening import open_vmlinux
-from kplug.runtime.opening import Request
+from kplug.arch.calls import REACH, calls_before
+from kplug.image.opening.files import open_vmlinux
+from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]

@@ -23,11 +23,11 @@ from kplug.commands import COMMANDS
 from kplug.commands.base import Output, Problem, Table
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.model import Annotation
-from kplug.runtime.kernel import Kernel
-from kplug.runtime.opening import Request
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
-from kplug.runtime.target import DrgnTarget
-from kplug.runtime.threads import Selection
+from kplug.runtime.threads.selection import Selection
 from kplug.session import Session
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class TestStack:
 
     def test_a_return_address_of_a_frame_follows_a_call(self, session: Session, target: DrgnTarget) -> None:
         """The unwinder's return addresses, which it has from debug information, are so by their bytes alone."""
-        from kplug.return_addresses import ReturnAddresses
+        from kplug.commands.return_addresses import ReturnAddresses
 
         returns = ReturnAddresses(session, session.resolver.where)
         wrong, count = [], 0

@@ -22,19 +22,19 @@ from drgn.helpers.linux.pid import for_each_task
 from kplug import model
 from kplug.errors import MismatchError
 from kplug.image import btf
-from kplug.image.sources import Given, join
+from kplug.image.opening.sources import Given, join
 from kplug.model import Annotation, Layer
-from kplug.runtime.modules import Modules
-from kplug.runtime.opening import Request, open_kernel
+from kplug.runtime.locators.stacks import stacks_of, tasks_of
+from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.modules.module_list import Modules
+from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import kernel_of, open_session
-from kplug.runtime.stacks import stacks_of, tasks_of
-from kplug.runtime.variables import variable_types
-from kplug.runtime.vmap import vmap_areas
+from kplug.runtime.types.variables import variable_types
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
 
-    from kplug.runtime.kernel import Kernel
+    from kplug.runtime.kernel.kernel import Kernel
     from kplug.session import Session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
@@ -369,7 +369,7 @@ def test_all_variables_that_kplug_asks_for(both: Both) -> None:
     import kplug.runtime
 
     sources = "".join(path.read_text() for path in Path(kplug.runtime.__file__).parent.glob("*.py"))
-    # The one whose form changed, and which `kplug.runtime.modules` reads without its type.
+    # The one whose form changed, and which `kplug.runtime.modules.module_list` reads without its type.
     untyped = {"last_unloaded_module"}
     names = set(re.findall(r"""prog(?:\.constant|\.variable)?[\[(]["'](\w+)["'][\])]""", sources))
     types = set(re.findall(r"""prog\.type\(["']([\w ]+)["']\)""", sources))

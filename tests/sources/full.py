@@ -9,11 +9,11 @@ from pathlib import Path
 
 from oracle import binutils, kernels
 
-from kplug.columns import Columns
+from kplug.image.columns import Columns
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import as_linked, slid
+from kplug.image.placement import as_linked, slid
 from kplug.resolver import Resolver
 
 MASK = (1 << 64) - 1

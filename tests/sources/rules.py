@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kplug import model
-from kplug.columns import Columns
-from kplug.image.symbol_list import SymbolList
+from kplug.image.columns import Columns
+from kplug.image.symbols.symbol_list import SymbolList
 from kplug.model import Annotation, Layer
 from kplug.resolver import Resolver
 from sources.full import MASK, Full

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kplug.image.opening.sources import Given, join, open_kernel
 from kplug.image.placed import PlacedImage
-from kplug.image.sources import Given, join, open_kernel
-from kplug.placement import as_linked, slid
+from kplug.image.placement import as_linked, slid
 from kplug.resolver import Resolver
 from sources.full import MASK, Full
 from sources.rules import (

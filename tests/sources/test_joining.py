@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from oracle import kernels
 
-from kplug.cli import main
 from kplug.errors import MismatchError
-from kplug.image.sources import Given, join
+from kplug.image.opening.sources import Given, join
+from kplug.shell.cli import main
 
 pytestmark = pytest.mark.kernel
 

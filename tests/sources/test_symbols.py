@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kplug.image.sources import open_system_map, open_vmlinuz
-from kplug.image.symbol_list import SymbolList
+from kplug.image.opening.sources import open_system_map, open_vmlinuz
+from kplug.image.symbols.symbol_list import SymbolList
 from sources.full import Full
 
 pytestmark = pytest.mark.kernel

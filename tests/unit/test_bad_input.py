@@ -52,9 +52,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kplug.errors import InputError
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import as_linked
+from kplug.image.placement import as_linked
 
 SECONDS = 2.0
 EM_PPC = 20

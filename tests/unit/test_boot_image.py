@@ -36,9 +36,9 @@ from bounded_kplug import Answer, BoundedKplug
 from elf_builder import small_vmlinux
 
 from kplug.errors import InputError
-from kplug.image.boot_containers import HEAD_BYTES, is_boot_image
-from kplug.image.boot_image import BootImage, open_boot_image
-from kplug.image.compression import Unpacked, decompress
+from kplug.files.compression import Unpacked, decompress
+from kplug.image.boot.boot_image import BootImage, open_boot_image
+from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 
 KERNEL = bytes(small_vmlinux()) + random.Random(2).randbytes(20_000)
 IMAGE = flat_image(random.Random(3).randbytes(20_000))
@@ -379,7 +379,7 @@ def test_what_is_searched_unpacks_to_no_more_than_one_kernel(
         allowed.append(limit)
         return decompress(name, data, limit, progress)
 
-    monkeypatch.setattr("kplug.image.boot_image.decompress", noted)
+    monkeypatch.setattr("kplug.image.boot.boot_image.decompress", noted)
     with pytest.raises(InputError, match="no kernel found in it"):
         opened(tmp_path, b"junk" + one[: len(one) - tail] * 6)
     assert allowed[0] == 1 << 24
@@ -418,7 +418,7 @@ def on_a_terminal(*words: str) -> tuple[int, str]:
     """The status of kplug, and what a terminal got, where nobody has to wait for a bar."""
     import pty
 
-    code = "import sys; from kplug import cli, progress; progress.PATIENCE_SECONDS = progress._REDRAW_SECONDS = 0.0; "
+    code = "import sys; from kplug import progress; from kplug.shell import cli; progress.PATIENCE_SECONDS = progress._REDRAW_SECONDS = 0.0; "
     child, terminal = pty.fork()
     if not child:
         os.environ["TERM"] = "xterm"

@@ -242,7 +242,7 @@ class TestForDrgn:
     def _finder(self, made: Builder) -> tuple[object, object]:
         import drgn
 
-        from kplug.runtime.btf_types import BtfTypes
+        from kplug.runtime.types.btf import BtfTypes
 
         prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
         found = BtfTypes(prog, Btf(made.data(), "example"), lambda name: None, "x86_64")
@@ -288,7 +288,7 @@ class TestForDrgn:
         """Kept seeds: drgn makes the types, or is told that there are none."""
         import drgn
 
-        from kplug.runtime.btf_types import BtfTypes
+        from kplug.runtime.types.btf import BtfTypes
 
         refused = 0
         for seed in range(1000):

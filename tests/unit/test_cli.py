@@ -20,9 +20,10 @@ import pytest
 from bounded_kplug import BoundedKplug
 from elf_builder import BASE_64, FUNC, LOCAL, Elf, Sym, small_vmlinux
 
-from kplug import __version__, cli
-from kplug.image import sources
+from kplug import __version__
+from kplug.image.opening import sources
 from kplug.live import machine as live_machine
+from kplug.shell import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("where", "regs", "stack", "x", "sym", "regions", "sections", "segments", "kaslr", "kplug")

@@ -17,7 +17,7 @@ from kplug.commands.base import Column, HumanSize, Output, Problem, Table
 from kplug.commands.map import MAP
 from kplug.render.show import Renderer
 from kplug.session import Session
-from kplug.space.layout import Area, Facts
+from kplug.space.address_space import Area, Facts
 
 KASLR_4 = Facts(
     pgtable_l5_enabled=False,
@@ -207,8 +207,8 @@ def test_an_architecture_without_a_map() -> None:
 
 def arm64(**numbers: int) -> list[dict[str, Any]]:
     pytest.importorskip("drgn")
-    from kplug.runtime.kernel_note import with_vmcoreinfo
-    from kplug.runtime.vmcoreinfo import VmcoreInfo
+    from kplug.memory.kernel_note import with_vmcoreinfo
+    from kplug.memory.vmcoreinfo import VmcoreInfo
 
     text = "\n".join(f"NUMBER({name})={value:#x}" for name, value in numbers.items())
     more = "\nPAGESIZE=4096\nSYMBOL(_stext)=ffffd2b280010000\nKERNELOFFSET=52b200000000\n"

@@ -16,23 +16,23 @@ from elf_builder import BASE_64, EM_AARCH64, Elf, small_vmlinux
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kplug.arch.calls import REACH, calls_before
+from kplug.arch.register_flags import flag_names
+from kplug.arch.registers import canonical, is_register, ordered
 from kplug.commands import COMMANDS
 from kplug.commands.annotated import text_of
 from kplug.commands.base import Output, Problem, Table
-from kplug.cpu.calls import REACH, calls_before
-from kplug.cpu.register_flags import flag_names
-from kplug.cpu.registers import canonical, is_register, ordered
+from kplug.commands.return_addresses import frame_slots
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import Hints
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.memory import UnmappedError
-from kplug.placement import as_linked
+from kplug.image.placement import as_linked
+from kplug.memory.reading import UnmappedError
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import COLOURED, PLAIN, TextRenderer
-from kplug.return_addresses import frame_slots
 from kplug.session import Session
-from kplug.space.layout import Facts
+from kplug.space.address_space import Facts
 from kplug.target import FramePlace, Register, StackBounds, Target
 
 TEXT, DATA = BASE_64, BASE_64 + 0x2000

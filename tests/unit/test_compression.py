@@ -14,8 +14,8 @@ import subprocess
 import pytest
 from boot_image_builder import LZO_MAGIC, PACKERS, lz4_bomb, zstd_bomb
 
-from kplug.image import compression
-from kplug.image.compression import FORMATS, TooLargeError, UnpackError, decompress, decompress_all, decompressed_start
+from kplug.files import compression
+from kplug.files.compression import FORMATS, TooLargeError, UnpackError, decompress, decompress_all, decompressed_start
 
 DATA = random.Random(4).randbytes(70_000) + bytes(300_000) + b"the end"
 ROOM = 1 << 24

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("drgn")
 
 from kplug.errors import TargetError
-from kplug.runtime.cpu_registers import MonitorRegisters, NoteRegisters, parse_registers, pt_regs_bytes
+from kplug.runtime.threads.cpu_registers import MonitorRegisters, NoteRegisters, parse_registers, pt_regs_bytes
 
 X86 = """\r
 CPU#0\r

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kplug import cli
 from kplug.live import machine as live_machine
 from kplug.live.distribution import remedies
 from kplug.live.machine import Machine
 from kplug.live.survey import survey
+from kplug.shell import cli
 
 BANNERS = {
     "debian": "Linux version 6.1.0-56-amd64 (debian-kernel@lists.debian.org) (gcc-12) #1 SMP Debian 6.1.192-2",

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from kplug.errors import ExpressionError
 from kplug.expressions import MAX_LENGTH, parse_number, places
-from kplug.image.bare_elf import bare_elf
+from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening import open_module, open_vmlinux
+from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.symbol_list import SymbolList
-from kplug.placement import as_linked, slid
+from kplug.image.placement import as_linked, slid
+from kplug.image.symbols.symbol_list import SymbolList
 
 SLIDE = 0x8A00000
 

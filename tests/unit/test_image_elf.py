@@ -40,9 +40,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kplug.errors import InputError
-from kplug.image.elf import ElfFile, Note, build_id_in, notes_in
-from kplug.image.elf_names import segment_flag_letters
-from kplug.image.layout import Section, Segment, section_in_segment, section_to_segment_mapping
+from kplug.image.elf.file import ElfFile, Note, build_id_in, notes_in
+from kplug.image.elf.names import segment_flag_letters
+from kplug.image.elf.sections import Section, Segment, section_in_segment, section_to_segment_mapping
 
 
 def elf_of(folder: Path, elf: Elf) -> ElfFile:

@@ -45,11 +45,11 @@ from elf_builder import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kplug.image import symbol_index
-from kplug.image.elf import ElfFile
-from kplug.image.symbol_cuts import SymbolCuts
-from kplug.image.symbol_index import SymbolIndex
-from kplug.image.symbol_table import Symbol, SymbolTable
+from kplug.image.elf.file import ElfFile
+from kplug.image.symbols import by_address as symbol_index
+from kplug.image.symbols.bulk_lookup import SymbolCuts
+from kplug.image.symbols.by_address import SymbolIndex
+from kplug.image.symbols.table import Symbol, SymbolTable
 
 FORMS = ((64, True, EM_X86_64), (64, False, EM_PPC64), (32, True, EM_386), (32, False, 20))
 

@@ -40,19 +40,19 @@ from elf_builder import (
     small_vmlinux,
 )
 
-from kplug import cli
 from kplug.commands import COMMANDS
 from kplug.commands.base import Problem, Table
 from kplug.errors import TargetError
 from kplug.image.banner import banners_in, parse_banner
-from kplug.image.bare_elf import bare_elf
+from kplug.image.elf.header_only import bare_elf
+from kplug.image.elf.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes
 from kplug.image.kernel_image import KernelImage
-from kplug.image.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes
 from kplug.image.placed import PlacedImage
-from kplug.image.symbol_list import SymbolList
+from kplug.image.placement import slid
+from kplug.image.symbols.symbol_list import SymbolList
 from kplug.live.machine import Machine
-from kplug.placement import slid
 from kplug.session import Session
+from kplug.shell import cli
 
 X86_64 = NoteFormat("x86_64", little_endian=True)
 SECONDS = 2.0

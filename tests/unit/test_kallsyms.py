@@ -16,11 +16,11 @@ from bounded_kallsyms import Bounded
 from kallsyms_writer import ABSOLUTE, BASE, FORMS, PC, Form, Written, image, some_symbols
 
 from kplug.errors import InputError, TargetError
-from kplug.image.kallsyms import decode
-from kplug.image.kallsyms_finder import find_tables
-from kplug.image.kallsyms_memory import find_in_memory, from_symbols
-from kplug.image.kallsyms_tables import KallsymsNotFoundError
-from kplug.image.symbol_list import SymbolList
+from kplug.image.kallsyms.finder import find_tables
+from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
+from kplug.image.kallsyms.symbols import decode
+from kplug.image.kallsyms.tables import KallsymsNotFoundError
+from kplug.image.symbols.symbol_list import SymbolList
 
 TEXT = {64: 0xFFFFFFFF81000000, 32: 0xC0100000}
 LATEST = Form("7.0", "after", PC, alignment=4)

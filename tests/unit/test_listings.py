@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kplug.cli import main
 from kplug.errors import InputError
 from kplug.image.listed_modules import held_ranges
-from kplug.image.listings import KallsymsListing, read_kallsyms, read_system_map
-from kplug.image.symbol_list import SymbolList
+from kplug.image.symbols.listings import KallsymsListing, read_kallsyms, read_system_map
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.shell.cli import main
 
 MAP = b"ffffffff81000000 T _text\nffffffff81000010 t one\nffffffff81000010 t one.cold\nffffffff81800000 D jiffies\n"
 KALLSYMS = (

@@ -30,11 +30,11 @@ from elf_builder import (
 
 from kplug import live
 from kplug.errors import InputError, UsageError
-from kplug.image import opening
-from kplug.image.elf import ElfFile
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section
 from kplug.image.kernel_image import KernelImage
-from kplug.image.layout import Section
-from kplug.image.opening import find_debug_file, open_module, open_vmlinux, text_layout
+from kplug.image.opening import files as opening
+from kplug.image.opening.files import find_debug_file, open_module, open_vmlinux, text_layout
 
 HEX = BUILD_ID.hex()
 
@@ -176,7 +176,7 @@ def test_a_modules_symbols_may_be_in_its_debug_file(tmp_path: Path, system: Path
 
 
 def test_without_any_zstd_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kplug.image import compression
+    from kplug.files import compression
 
     absent = compression.FORMATS["zstd"]._replace(ways=())
     monkeypatch.setitem(compression.FORMATS, "zstd", absent)

@@ -11,12 +11,12 @@ from elf_builder import BASE_64, EM_AARCH64, EM_X86_64, OBJECT, A, Elf, Sec, Sym
 
 from kplug import model
 from kplug.errors import ExpressionError, TargetError
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.memory import UnmappedError
+from kplug.image.placement import slid
+from kplug.memory.percpu import StaticPercpu, Wanted, cpus_words, wanted_instance
+from kplug.memory.reading import UnmappedError
 from kplug.model import Annotation
-from kplug.percpu import StaticPercpu, Wanted, cpus_words, wanted_instance
-from kplug.placement import slid
 from kplug.session import Session
 
 SLIDE = 0x8A00000

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kplug.image.layout import Section
-from kplug.placement import as_linked, slid, zero_based_percpu
+from kplug.image.elf.sections import Section
+from kplug.image.placement import as_linked, slid, zero_based_percpu
 
 SHF_WRITE_ALLOC = 3
 addresses = st.integers(0, (1 << 64) - 1)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from kplug import model
 from kplug.commands.base import Column, Facts, Hex, Problem, Table
-from kplug.image.opening import open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
+from kplug.image.placement import as_linked, slid
 from kplug.model import Annotation, Layer, State
-from kplug.placement import as_linked, slid
 from kplug.render.json_lines import JsonLines
 from kplug.render.safe import safe
 from kplug.render.summary import summarize

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kplug import model
-from kplug.image.opening import open_module, open_vmlinux
+from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.placement import as_linked, slid
+from kplug.image.placement import as_linked, slid
 from kplug.resolver import Resolver
 
 MODULE = 0xFFFFFFFFC0000000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, Facts, address_space
 
 K4, K16, K64 = 4096, 16384, 65536
 

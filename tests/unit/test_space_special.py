@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kplug.space import errno_table, poison
-from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, Facts, address_space
 from kplug.space.special import Special, specials
 
 POISON_POINTER_DELTA = 0xDEAD000000000000  # CONFIG_ILLEGAL_POINTER_VALUE of x86_64 and arm64

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.space.layout import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, Facts, address_space
 
 TIB = 1 << 40
 PIB = 1 << 50

@@ -1,0 +1,398 @@
+"""drgn inside gdb: what the kernel's own records say (`kplug.runtime`), of the target that gdb has.
+
+drgn is imported, and a Program made, at the first question that needs it. If that fails, answers are as they are
+without drgn, and `kplug` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import gdb
+from kplug import model
+from kplug.errors import KplugError, TargetError
+from kplug.image.images import Images
+from kplug.image.kernel_image import KernelImage
+from kplug.image.placed import Piece, PlacedImage
+from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
+from kplug.memory.percpu import StaticPercpu
+from kplug.model import Layer, State
+from kplug.resolver import Locator, StateError
+from kplug.session import Missing
+from kplug.space.address_space import Area, Facts
+from kplug.target import StackBounds
+from kplug_gdb import dependencies, physical, registers, watch
+from kplug_gdb.gdb_target import GdbTarget
+from kplug_gdb.kernel_memory import KernelMemory
+from kplug_gdb.settings import SETTINGS
+from kplug_gdb.views import CoreView, PhysicalCoreView, View
+
+if TYPE_CHECKING:
+    from kplug.runtime.kernel.kernel import Kernel
+    from kplug.runtime.locators.percpu import Percpu
+    from kplug.runtime.opening.opening import Opened
+    from kplug_gdb.finder import Found
+
+COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-CPU memory"
+# What the kernel never frees and nobody writes to: nothing in memory tells more of it than the vmlinux does.
+_CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))
+_FIRST_PAGE, _LAST_PAGE = 4096, (1 << 64) - 4096
+
+
+class Runtime:
+    """The kernel through drgn, or why it is not there. `prepare` comes before every question."""
+
+    def __init__(self, target: GdbTarget) -> None:
+        self._target = target
+        self._memory = KernelMemory(target)
+        self._placed: PlacedImage | None = None
+        self._key: object = None
+        self._generation: object = None
+        self._kernel: Kernel | None = None
+        self._locators: tuple[Locator, ...] = ()
+        self._has_drgn: bool | None = None
+        self._booting: bool | None = None
+        self._version: str | None = None
+        self.failure: str | None = None
+
+    def prepare(self, placed: PlacedImage, found: Found, facts: Facts) -> bool:
+        """Whether drgn is to be asked of this target; nothing of it is started. `facts` are those of its memory."""
+        if found.view is None or not self._is_wanted(placed.image, found):
+            self._drop()
+            return False
+        inferior = gdb.selected_inferior()
+        key = (placed, inferior.num, inferior.connection, _core_path(found.view))
+        if key != self._key:
+            self._drop()
+            self._key, self._placed = key, placed
+        if watch.generation() != self._generation:
+            self._generation = watch.generation()
+            self._memory.forget()
+            self._booting = self.failure = None  # it may have by now what was missing
+            if self._kernel is not None:
+                self._kernel.moved()
+        self._memory.direct_map = facts.page_offset_base
+        return True
+
+    def _drop(self) -> None:
+        self._key = self._placed = self._kernel = self._booting = self.failure = None
+        self._locators = ()
+        self._memory.forget()
+
+    # -- whether -------------------------------------------------------------------------------------------------------
+
+    def _is_wanted(self, image: KernelImage, found: Found) -> bool:
+        if SETTINGS.drgn == "off" or not found.finding.lasting or not has_types(image) or not self._is_there():
+            return False
+        return self._fits(found.view)
+
+    def _is_there(self) -> bool:
+        if self._has_drgn is None:
+            self._has_drgn = dependencies.has_drgn()
+        return self._has_drgn
+
+    def _fits(self, view: View | None) -> bool:
+        """Whether the target is one that drgn is asked about without a word of the user's."""
+        if view is None:
+            return False
+        if isinstance(view, (CoreView, PhysicalCoreView)):
+            return True
+        self._memory.whole_blocks = registers.paging() and physical.stub_has_it()
+        return SETTINGS.drgn == "on" or self._memory.whole_blocks
+
+    def missing(self, placed: PlacedImage, found: Found) -> list[Missing]:
+        """Why drgn is not asked, or could not be started."""
+        if SETTINGS.drgn == "off" or found.view is None or not has_types(placed.image):
+            return []  # as the user said; no memory; said of the debug information
+        if not self._is_there():
+            return [Missing("drgn", COST, dependencies.drgn_remedy())]
+        if self.failure is not None:
+            return [Missing(f"drgn: {self.failure}", COST, "`set kplug drgn off` leaves it out")]
+        if not self._fits(found.view):
+            return [Missing("drgn: not asked on this stub", COST, "set kplug drgn on (reads some hundred times)")]
+        return []
+
+    def description(self) -> str | None:
+        """For `kplug`: what there is of drgn; None if it is not asked, although the user has not said so."""
+        if SETTINGS.drgn == "off":
+            return "off (set kplug drgn auto)"
+        if self._key is None or self.failure is not None:
+            return None
+        return self._version if self._kernel is not None else "not started: no question needed it yet"
+
+    # -- the kernel ----------------------------------------------------------------------------------------------------
+
+    def kernel(self) -> Kernel | None:
+        """The kernel; made at the first call. None if it cannot be: `failure` says why."""
+        if self._placed is None:
+            return None
+        if self._begins_to_boot(self._placed):
+            self.failure = "the kernel has only begun to boot: its records are not set up"
+            return None
+        if self._kernel is None and self.failure is None:
+            try:
+                with dependencies.gdbs_signals_held_back():
+                    self._kernel = self._start(self._placed)
+            except KplugError as error:
+                self.failure = str(error)
+            except Exception as error:  # of the import, and of a library that meets what it does not know
+                self.failure = f"{type(error).__name__}: {_first_line(error)}"
+        return self._kernel
+
+    def _begins_to_boot(self, placed: PlacedImage) -> bool:
+        """Whether it has not come to SYSTEM_SCHEDULING (enum system_states): then its records mislead."""
+        if self._booting is None:
+            symbols = placed.image.symbols.exact("system_state")
+            live = not isinstance(self._target.view, (CoreView, PhysicalCoreView))
+            try:
+                self._booting = (
+                    live and bool(symbols) and not any(self._target.read(placed.symbol_address(symbols[0]), 4))
+                )
+            except TargetError:
+                self._booting = False
+        return self._booting
+
+    def needed(self) -> Kernel:
+        """The kernel. TargetError if it cannot be had."""
+        kernel = self.kernel()
+        if kernel is None:
+            raise TargetError(f"the kernel's records cannot be read through drgn: {self.failure}")
+        return kernel
+
+    def _start(self, placed: PlacedImage) -> Kernel:
+        self._version = dependencies.import_drgn()
+        from kplug import progress
+        from kplug.runtime.kernel.kernel import Kernel
+        from kplug.runtime.session import locators
+
+        progress.without_threads()  # gdb answers in its own thread only
+        opened = self._open(placed)
+        kernel = Kernel(opened.prog, placed, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+        if not opened.has_dwarf:
+            from kplug.runtime.types.finders import WithoutDwarf
+
+            kernel.without_dwarf = WithoutDwarf(kernel)
+            kernel.without_dwarf.register()
+        if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
+            raise TargetError(f"{placed.image.path}: drgn finds no types in it")
+        self._locators = tuple(locators(kernel))
+        return kernel
+
+    def _open(self, placed: PlacedImage) -> Opened:
+        from kplug.memory.kernel_note import slide_of
+        from kplug.runtime.opening.debugger_memory import open_over
+        from kplug.runtime.opening.opening import Request, open_kernel
+
+        path = _core_path(self._target.view)
+        if path is None:
+            return open_over(self._memory, placed, self._target.description())
+        files = (placed.image.path,) if placed.image.on_disk else ()
+        opened = open_kernel(Request(core=path, symbols=files))
+        if (slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide) % (1 << 64):
+            raise TargetError(f"{path}: its VMCOREINFO says that the kernel was elsewhere")
+        return opened
+
+    @property
+    def locators(self) -> Sequence[Locator]:
+        """What is asked of an address. Empty without a kernel."""
+        return self._locators if self.kernel() is not None else ()
+
+    def concerns(self, address: int) -> bool:
+        """Whether the kernel's records may tell more of an address than the vmlinux does."""
+        if not _FIRST_PAGE <= address < _LAST_PAGE or self._placed is None:
+            return False
+        piece = self._placed.piece(address)
+        return piece is None or piece.region_class not in _CONSTANT or piece.freed_after_boot is True
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        """The stack that holds an address, by the kernel's own record of it."""
+        kernel = self.kernel() if self._key is not None else None
+        if kernel is None:
+            return None
+        from kplug.runtime.locators.stacks import stacks_of
+
+        try:
+            stack = stacks_of(kernel).at(address) if kernel.has_types else None
+        except TargetError:
+            return None
+        if stack is None:
+            return None
+        return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it")
+
+    def areas(self) -> Iterator[Area]:
+        """The memory of the loaded modules, for `kmap -v`."""
+        kernel = self.needed()
+        from kplug.runtime.kernel.facts import module_areas
+
+        return module_areas(kernel)
+
+
+def has_types(image: KernelImage) -> bool:
+    """Whether the vmlinux, or its separate debug file, has the kernel's types; or its memory, as BTF."""
+    return has_debug_information(image) or image.symbols.has_name("__start_BTF")
+
+
+def has_debug_information(image: KernelImage) -> bool:
+    """Whether the vmlinux, or its separate debug file, has DWARF."""
+    return image.symbols_path != image.path or any(section.name == ".debug_info" for section in image.sections)
+
+
+def _core_path(view: View | None) -> str | None:
+    return view.core.path if isinstance(view, (CoreView, PhysicalCoreView)) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["unknown error"])[0]
+
+
+# -- for the Session ---------------------------------------------------------------------------------------------------
+
+
+class RuntimeImages(Images):
+    """gdb's own images, and the kernel's modules behind them. The modules are asked for what the former do not have."""
+
+    def __init__(self, given: Sequence[PlacedImage], runtime: Runtime) -> None:
+        super().__init__(given)
+        self._runtime = runtime
+
+    def _loaded(self) -> Images:
+        """The modules that the kernel has and gdb was not given."""
+        kernel = self._runtime.kernel()
+        if kernel is None:
+            return Images()
+        names = {placed.image.name for placed in self._images}
+        return Images([placed for placed in kernel.images if placed.image.name not in names and placed.image.is_module])
+
+    def __iter__(self) -> Iterator[PlacedImage]:
+        yield from self._images
+        yield from self._loaded()
+
+    def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
+        found = super().holding(address)
+        if found is not None or not address >> 63 or not self._runtime.concerns(address):
+            return found
+        kernel = self._runtime.kernel()
+        return kernel.images.holding(address) if kernel is not None else None
+
+    def named(self, name: str) -> PlacedImage | None:
+        found = next((placed for placed in self._images if placed.image.is_module and placed.image.name == name), None)
+        kernel = self._runtime.kernel() if found is None else None
+        return kernel.images.named(name) if kernel is not None else found
+
+    def having(self, name: str) -> Sequence[PlacedImage]:
+        if not name.replace(".", "").isidentifier() or any(p.image.symbols.indexes_of(name) for p in self._images):
+            return self._images
+        kernel = self._runtime.kernel()
+        return (*self._images, *kernel.images.having(name)[1:]) if kernel is not None else self._images
+
+    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        asked = [each for each in addresses if each >> 63 and super(RuntimeImages, self).holding(each) is None]
+        kernel = self._runtime.kernel() if asked else None
+        return (*self._images, *kernel.images.around(asked)[1:]) if kernel is not None else self._images
+
+
+class RuntimeLocator:
+    """All that drgn tells of an address; where it is not asked, the static per-CPU variables."""
+
+    def __init__(self, runtime: Runtime, otherwise: StaticPercpu) -> None:
+        self._runtime = runtime
+        self._otherwise = otherwise
+
+    def locate(self, address: int) -> Iterator[Layer]:
+        locators = self._runtime.locators if self._runtime.concerns(address) else ()
+        if not locators:
+            yield from self._otherwise.locate(address)
+        problems: list[str] = []
+        for locator in locators:
+            try:
+                yield from locator.locate(address)
+            except KplugError as error:
+                problems.append(str(error))
+            except gdb.error:
+                raise
+            except Exception as error:  # a library that meets what it does not know; the rest of the answer stands
+                problems.append(f"drgn: {type(error).__name__}: {_first_line(error)}")
+        if problems:
+            raise TargetError("; ".join(dict.fromkeys(problems)))
+
+
+class RuntimeInstances:
+    """Each CPU's own copy: of static variables by gdb's memory alone, of others by the allocator's records."""
+
+    def __init__(self, runtime: Runtime, static: StaticPercpu) -> None:
+        self._runtime = runtime
+        self._static = static
+
+    def instances(self, address: int, cpu: int | None) -> Sequence[int]:
+        found = self._static.instances(address, cpu)
+        if found:
+            return found
+        from_drgn = self._percpu()
+        return from_drgn.instances(address, cpu) if from_drgn is not None else ()
+
+    def _percpu(self) -> Percpu | None:
+        locators = self._runtime.locators
+        if not locators:
+            return None
+        from kplug.runtime.locators.percpu import Percpu
+
+        return next((locator for locator in locators if isinstance(locator, Percpu)), None)
+
+
+class RuntimeStates:
+    """The state of an address: what gdb sees of it, and whether the kernel freed it; of a core what its tables say."""
+
+    def __init__(self, runtime: Runtime, target: GdbTarget) -> None:
+        self._runtime = runtime
+        self._target = target
+
+    def state(self, address: int) -> State:
+        view = self._target.view
+        if view is None:
+            return State()
+        kernel = self._runtime.kernel() if self._runtime.concerns(address) else None
+        if kernel is None:
+            return view.state(address)
+        if isinstance(view, (CoreView, PhysicalCoreView)):
+            from kplug.runtime.locators.page_state import MemoryState
+
+            return MemoryState(kernel).state(address)
+        seen = view.state(address)
+        from kplug.runtime.locators.freed import is_freed
+
+        try:
+            return State(seen.mapped, seen.permissions, is_freed(kernel, address), seen.page_size)
+        except TargetError as error:
+            raise StateError(str(error), seen) from None
+
+
+class RuntimeModules:
+    """The loaded modules (`kplug.loaded_modules.ModuleSource`). TargetError where drgn cannot be started."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def _source(self) -> ModuleSource:
+        kernel = self._runtime.needed()
+        from kplug.runtime.modules.listing import RuntimeModules as Source
+
+        return Source(kernel)
+
+    def modules(self) -> Sequence[LoadedModule]:
+        return self._source().modules()
+
+    def problem(self) -> str | None:
+        return self._source().problem()
+
+    def unloaded(self) -> Sequence[UnloadedModule]:
+        return self._source().unloaded()
+
+    def named(self, name: str) -> LoadedModule | None:
+        return self._source().named(name)
+
+    def holding(self, address: int) -> LoadedModule | None:
+        return self._source().holding(address)
+
+    def sections(self, name: str) -> Sequence[LoadedSection]:
+        return self._source().sections(name)

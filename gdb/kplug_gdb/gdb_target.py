@@ -1,0 +1,155 @@
+"""What gdb debugs, as the core sees it (`kplug.target.Target`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+
+import gdb
+from kplug.errors import ExpressionError, TargetError
+from kplug.expressions import places
+from kplug.image.placed import PlacedImage
+from kplug.memory.thread_size import thread_size
+from kplug.target import FramePlace, Register, StackBounds
+from kplug_gdb import linked, registers, watch
+from kplug_gdb.corefile import core_path
+from kplug_gdb.reading import has_process, read_plainly
+from kplug_gdb.values import as_address, is_place, symbol_address
+from kplug_gdb.views import PhysicalCoreView, View
+
+# What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
+_KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
+# A name alone, with or without an offset: where gdb has no such symbol either, it had nothing to evaluate.
+_NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
+_UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
+_MASK = (1 << 64) - 1
+NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
+
+
+class GdbTarget:
+    """The selected inferior.
+
+    `view` is how the kernel's memory is read at the moment, None where there is none; `kernel` is the vmlinux in its
+    place, None as long as that is not known; `images` are all of them. `kernels_stack` finds the stack that holds an
+    address, where the kernel's own records can be read.
+    """
+
+    def __init__(self) -> None:
+        self.view: View | None = None
+        self.kernel: PlacedImage | None = None
+        self.images: Sequence[PlacedImage] = ()
+        self.kernels_stack: Callable[[int], StackBounds | None] = lambda address: None
+
+    def description(self) -> str:
+        """The connection, in gdb's words."""
+        connection = gdb.selected_inferior().connection
+        if connection is None or not has_process():
+            return "no target: the files alone"
+        # gdb's own: "remote /run/gdb.sock", "core".
+        details = core_path() if connection.type == "core" else connection.details
+        return f"{connection.type} {details or ''}".rstrip()
+
+    @property
+    def core_path(self) -> str | None:
+        """The path of the core file that is debugged, or None."""
+        return core_path()
+
+    def has_memory(self) -> bool:
+        return has_process()
+
+    def read(self, address: int, size: int) -> bytes:
+        if not has_process():
+            raise TargetError("no target to read memory from")
+        return self.view.read(address, size) if self.view is not None else read_plainly(address, size)
+
+    def evaluate(self, expression: str) -> int:
+        """The value of an expression of gdb's, as an address. What names kernel symbols is answered where they are."""
+        if linked.too_long(expression):
+            raise ExpressionError(f"{expression}: more than 64 bits")
+        kernel = self.kernel
+        place = linked.place_of(expression, kernel) if kernel is not None else linked.Place.SAME
+        if kernel is not None and (place is linked.Place.UNKNOWN or _holds_misplaced(expression, kernel)):
+            raise linked.refusal(expression, kernel)
+        if isinstance(self.view, PhysicalCoreView) and linked.may_read_memory(expression):
+            raise ExpressionError(f"{expression}: {NO_READING}")
+        try:
+            value = gdb.parse_and_eval(expression)
+            self._refuse_reading(value, expression)
+            address = as_address(value, expression)
+        except gdb.error as error:
+            unknown = str(error).startswith(_UNKNOWN_TO_GDB) and _NAME.fullmatch(expression)
+            if unknown or _KERNELS_OWN.fullmatch(expression):
+                places(expression, self.images)  # raises what says more than gdb's error
+            raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
+        return linked.moved(address, kernel) if place is linked.Place.MOVED and kernel is not None else address
+
+    def address_of(self, value: gdb.Value, text: str) -> int:
+        """The address that a value means, which gdb has made already: its type is all that tells where it is from."""
+        self._refuse_reading(value, text)
+        symbol, kernel = symbol_address(value), self.kernel
+        if symbol is None or kernel is None or not linked.misplaced(symbol, kernel):
+            return as_address(value, text)
+        if not is_place(value):
+            raise linked.refusal(text, kernel)
+        return linked.moved(as_address(value, text), kernel)
+
+    def _refuse_reading(self, value: gdb.Value, text: str) -> None:
+        if isinstance(self.view, PhysicalCoreView) and value.address is not None and not is_place(value):
+            raise ExpressionError(f"{text}: {NO_READING}")
+
+    def generation(self) -> Hashable:
+        return watch.generation()
+
+    def registers(self) -> Sequence[Register]:
+        if not has_process():
+            raise TargetError("no target, so there are no registers")
+        try:
+            return tuple(Register(name, value) for name, value in registers.of_selected_frame())
+        except gdb.error as error:
+            raise TargetError(f"no registers: {str(error).strip().splitlines()[0]}") from None
+
+    def stack_pointer(self) -> int | None:
+        try:
+            return int(gdb.selected_frame().read_register("sp")) & _MASK
+        except (gdb.error, ValueError):
+            return None
+
+    def frames(self) -> Sequence[FramePlace]:
+        """gdb's frames. Without the kernel's symbols in place gdb guesses them: then only the innermost is one."""
+        found = []
+        trusted = self.kernel is not None and linked.in_place(self.kernel)
+        for frame, number in registers.frames():
+            if number and not trusted:
+                break
+            try:
+                sp = int(frame.read_register("sp")) & _MASK
+                pc = int(frame.pc()) & _MASK
+            except (gdb.error, ValueError):
+                break
+            inner = frame.newer()
+            interrupted = number == 0 or (inner is not None and inner.type() == gdb.SIGTRAMP_FRAME)
+            found.append(FramePlace(number, pc, sp, frame.name(), frame.type() == gdb.INLINE_FRAME, interrupted))
+        return tuple(found)
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        """The kernel's own record, or a guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN)."""
+        known = self.kernels_stack(address)
+        if known is not None:
+            return known
+        size = thread_size(self.kernel) if self.kernel is not None else None
+        if size is None or not address >> 63:
+            return None
+        start = address & -size
+        return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")
+
+
+def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:
+    """Whether it has a value of gdb's ($x, $1) that was made of symbols which are not where the kernel is."""
+    for name in set(re.findall(r"\$[\w$]*", expression)):
+        try:
+            address = symbol_address(gdb.parse_and_eval(name))
+        except gdb.error:
+            continue
+        if address is not None and linked.misplaced(address, kernel):
+            return True
+    return False

@@ -1,0 +1,163 @@
+"""Words of a stack: which are return addresses, which belong to a frame that the unwinder found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from kplug import model
+from kplug.arch.calls import REACH, calls_before
+from kplug.errors import TargetError
+
+if TYPE_CHECKING:
+    from kplug.model import Annotation
+    from kplug.session import Session
+    from kplug.target import FramePlace
+
+_PAGE = 0x1000
+_MASK = (1 << 64) - 1
+
+
+class ReturnAddresses:
+    """Tells them by the instruction before: a call, read from memory (it was patched), else from the image.
+
+    `where` answers for an address. Where no call can be told (another architecture, bytes that cannot be read) a word
+    is no return address: never a guess.
+    """
+
+    def __init__(self, session: Session, where: Callable[[int], Annotation]) -> None:
+        self._session = session
+        self._where = where
+        self._known: dict[int, bool | None] = {}
+
+    def plain(self, word: int) -> int:
+        """The address that a saved program counter means: arm64 kernels sign it in the bits above addresses.
+
+        (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac)
+        """
+        space = self._session.space
+        if self._session.machine != "aarch64" or space is None or not word >> 55 & 1:
+            return word
+        facts = space.facts
+        if facts.kernel_pac_mask is not None:
+            return word | facts.kernel_pac_mask
+        return word | _MASK & -(1 << facts.vabits_actual) if facts.vabits_actual is not None else word
+
+    def follows_call(self, value: int) -> bool | None:
+        """Whether the instruction before an address is a call; None if the address is not in code."""
+        if value not in self._known:
+            self._known[value] = self._follows_call(value)
+        return self._known[value]
+
+    def annotation(self, value: int) -> Annotation:
+        """The answer for a return address: that of the call, with the offset of the address, as the kernel's %pB.
+
+        A call that does not return may be a function's last instruction; the address is then the next function's.
+        """
+        return replace(self._where(value - 1), input=f"{value:#x}", address=value)
+
+    def _follows_call(self, value: int) -> bool | None:
+        # The call has to be code; what follows it need not (a function that ends in a call that does not return).
+        if value < 0x1000 or not is_code(self._where(value - 1)):
+            return None
+        for code in self._codes(value):
+            for call in calls_before(code, value, self._session.machine):
+                if call.target is None or is_code(self._where(call.target)):
+                    return True
+        return False if is_code(self._where(value)) else None
+
+    def _codes(self, address: int) -> Iterator[bytes]:
+        """The bytes before an address, as many as a call may have: memory's, else the image's.
+
+        Both in what is freed after boot: who has the memory now says nothing of the call.
+        """
+        memory = self._from_memory(address)
+        if memory is not None:
+            yield memory
+        if memory is None or self._where(address - 1).region_class == model.INIT:
+            image = self._from_image(address)
+            if image is not None:
+                yield image
+
+    def _from_memory(self, address: int) -> bytes | None:
+        target = self._session.target
+        reach = REACH.get(self._session.machine, 0)
+        room = address % _PAGE or _PAGE
+        for size in (reach, min(reach, room)):  # the page before may not be there
+            try:
+                return target.read(address - size, size) if target is not None else None
+            except TargetError:
+                continue
+        return None
+
+    def _from_image(self, address: int) -> bytes | None:
+        reach = REACH.get(self._session.machine, 0)
+        try:
+            found = self._session.images.holding(address - 1)
+        except TargetError:
+            return None
+        if found is None or found[0].image.is_module:  # a module's code on disk is not yet relocated
+            return None
+        placed = found[0]
+        return placed.image.elf.read_address(placed.placement.link(address - reach), reach)
+
+
+def is_code(annotation: Annotation) -> bool:
+    """Whether instructions are there: an executable section, or memory that the page tables say is executable."""
+    section = annotation.first(model.SECTION)
+    if section is not None:
+        return "X" in section.details["flags"]
+    if annotation.last(model.SYMBOL) is not None and annotation.region_class == model.TEXT:
+        return True
+    return annotation.address >> 63 == 1 and (annotation.state.permissions or "").endswith("x")
+
+
+def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], size: int) -> Mapping[int, FramePlace]:
+    """Where on the stack the frames' program counters are saved: address -> frame (the outermost of inlined ones).
+
+    `words` are those of the stack from `start` on, `size` bytes each. A frame whose slot is not found has none.
+    """
+    stack = _Words(start, words, size)
+    slots: dict[int, FramePlace] = {}
+    inner = frames[0].sp if frames else 0
+    for frame in frames[1:]:
+        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp) or frame.pc < _PAGE:
+            continue
+        address = frame.saved_at
+        if address is None or stack.at(address) != frame.pc:
+            address = _saved_at(frame, inner, stack)
+        if address is not None:
+            slots[address] = frame
+        inner = frame.sp
+    return slots
+
+
+class _Words(NamedTuple):
+    """The words of a stack from `start` on."""
+
+    start: int
+    words: Sequence[int]
+    size: int
+
+    def at(self, address: int) -> int | None:
+        number, rest = divmod(address - self.start, self.size)
+        return self.words[number] if not rest and 0 <= number < len(self.words) else None
+
+    def places(self, first: int, end: int) -> range:
+        """The addresses of the words in a range, however far it goes beyond them."""
+        first = max(first + (self.start - first) % self.size, self.start)
+        return range(first, min(end, self.start + len(self.words) * self.size), self.size)
+
+
+def _saved_at(frame: FramePlace, inner: int, stack: _Words) -> int | None:
+    if not frame.interrupted:
+        # Just below the caller's stack pointer where a call pushes it; in the callee's frame where it does not.
+        if stack.at(frame.sp - stack.size) == frame.pc:
+            return frame.sp - stack.size
+        return next((place for place in stack.places(inner, frame.sp) if stack.at(place) == frame.pc), None)
+    # x86: the exception pushed ip, cs, flags, sp, ss.
+    for place in stack.places(inner, stack.start + len(stack.words) * stack.size):
+        if stack.at(place) == frame.pc and stack.at(place + 3 * stack.size) == frame.sp:
+            return place
+    return None

@@ -1,1 +1,0 @@
-"""What the architecture of a CPU defines: registers and their bits, call instructions, page tables."""

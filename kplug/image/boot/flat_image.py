@@ -1,0 +1,72 @@
+"""A flat Image (arm64, riscv): the kernel's bytes as they lie in memory, without headers that say where.
+
+It stands for an ELF file: bytes are read at link addresses, and what an ELF file says in sections its symbols tell.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from kplug.image.elf.file import ElfFile, Note, notes_in
+from kplug.image.elf.header_only import bare_header
+from kplug.image.symbols.symbol_list import SymbolList
+
+_MAX_NOTES = 1 << 20
+# Where an Image is linked is a multiple of this: KIMAGE_VADDR of arm64 is MODULES_END, KERNEL_LINK_ADDR of riscv
+# 2 GiB below the top (arch/{arm64,riscv}/include/asm).
+_LINK_ALIGNMENT = 1 << 27
+# Pointers into the image are looked for in one piece of each so many.
+_SAMPLE, _PIECE = 1 << 12, 1 << 15
+# A pointer by chance is not like a thousand others.
+_LEAST_POINTERS = 64
+
+
+class FlatImage(ElfFile):
+    """The bytes of an Image that is linked at `base`; `symbols` says what is where, when it is asked."""
+
+    def __init__(
+        self, path: str, data: bytes, machine: str, base: int, symbols: Callable[[], SymbolList], *, memory_size: int
+    ) -> None:
+        super().__init__(path, io.BytesIO(bare_header(machine)))
+        self.base = base
+        self.memory_size = memory_size
+        self._data = data
+        self._symbols = symbols
+
+    def read_address(self, address: int, size: int) -> bytes | None:
+        offset = address - self.base
+        return self._data[offset : offset + size] if 0 <= offset < len(self._data) else None
+
+    def notes(self) -> tuple[Note, ...]:
+        start, end = (self._symbols().address(name) for name in ("__start_notes", "__stop_notes"))
+        if start is None or end is None or not 0 <= end - start <= _MAX_NOTES:
+            return ()
+        return tuple(notes_in(self.read_address(start, end - start) or b"", self.little_endian))
+
+
+def link_base(data: bytes, memory_size: int) -> int | None:
+    """Where an Image is linked, told by the pointers in it; None if too few agree.
+
+    The addresses that relocations put in place, or whose sum they are, point into the image: into the `memory_size`
+    bytes from a multiple of `_LINK_ALIGNMENT`.
+    """
+    counts: Counter[int] = Counter()
+    for start in range(0, len(data) - _SAMPLE, _PIECE):
+        words = array("Q", data[start : start + _SAMPLE])
+        counts.update([word & -_LINK_ALIGNMENT for word in words if word >> 48 == 0xFFFF])
+    likely = [(number, base) for base, number in counts.items() if base + memory_size < 1 << 64]
+    number, base = max(likely, default=(0, 0))
+    # An image that is larger than the alignment has pointers to what follows.
+    while base and counts.get(base - _LINK_ALIGNMENT, 0) * 4 > counts[base]:
+        base -= _LINK_ALIGNMENT
+    return base if number >= _LEAST_POINTERS else None
+
+
+def moved_to(symbols: SymbolList, base: int) -> SymbolList:
+    """The symbols, whose addresses count from the start of the image, at their link addresses."""
+    source = f"{symbols.source}; linked at {base:#x}, as the pointers in the image say"
+    return replace(symbols, addresses=[address + base for address in symbols.addresses], source=source)

@@ -1,0 +1,318 @@
+"""ELF files: headers, sections, segments, notes and bytes, read with bounds checked before anything is believed.
+
+pyelftools knows the file header and the names of types; the walk over the tables is ours, because its own one follows
+links and counts that a hostile file controls. Symbols are in `kplug.image.symbols.table`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO, NamedTuple
+
+from elftools.elf.structs import ELFStructs
+
+from kplug.errors import InputError
+from kplug.files.opening import open_file
+from kplug.image.elf.names import (
+    MACHINES,
+    SHF_COMPRESSED,
+    section_flag_letters,
+    section_type_name,
+    segment_flag_letters,
+    segment_type_name,
+)
+from kplug.image.elf.sections import Section, Segment
+
+# A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands; a dump has segments only.
+MAX_SECTIONS = 100_000
+MAX_SEGMENTS = 10_000
+# What is in what is asked of each pair: 1000 sections in 1000 segments would already be a strange kernel.
+MAX_SECTIONS_TIMES_SEGMENTS = 1_000_000
+# Notes and section names are small in any real file.
+MAX_NOTE_BYTES = 1 << 22
+MAX_NAME_TABLE_BYTES = 1 << 26
+# The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
+MAX_TABLE_BYTES = 1 << 26
+
+# The fields of the two header tables, in file order, and their struct formats for 32 and 64 bits (gABI).
+_SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")
+_SECTION_FORMATS = {32: "10I", 64: "2I4Q2I2Q"}
+_SEGMENT_FIELDS = {
+    32: ("type", "offset", "address", "physical_address", "file_size", "memory_size", "flags", "alignment"),
+    64: ("type", "flags", "offset", "address", "physical_address", "file_size", "memory_size", "alignment"),
+}
+_SEGMENT_FORMATS = {32: "8I", 64: "2I6Q"}
+
+NT_GNU_BUILD_ID = 3
+ELF_MAGIC = b"\x7fELF"
+
+
+class Note(NamedTuple):
+    """One ELF note: owner, number and bytes. What a number means depends on the owner."""
+
+    owner: str
+    type: int
+    description: bytes
+
+
+class ElfFile:
+    """An ELF file opened for reading.
+
+    Raises `InputError`, one line naming the file, for whatever is missing, truncated or contradicts itself.
+    """
+
+    def __init__(self, path: str, stream: BinaryIO | None = None) -> None:
+        """`stream` holds the bytes where they are not those of the file at `path` (unpacked, or never on disk)."""
+        self.path = path
+        self._file = stream or open_file(path)
+        self.size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        try:
+            self._parse_header()
+            self.sections = tuple(self._read_sections())
+            self.segments = tuple(self._read_segments())
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _parse_header(self) -> None:
+        identification = self._file.read(16)
+        if identification[:4] != ELF_MAGIC:
+            raise InputError(f"{self.path}: not an ELF file{_what_else(identification, self.size)}")
+        if len(identification) < 16 or identification[4] not in (1, 2) or identification[5] not in (1, 2):
+            raise InputError(f"{self.path}: truncated or broken ELF header")
+        self.bits: int = 32 * identification[4]
+        self.little_endian: bool = identification[5] == 1
+        self._os_abi = identification[7]
+        # Only the structures of pyelftools: importing its ELFFile, and DWARF with it, would cost more than the answer.
+        self._structs = ELFStructs(little_endian=self.little_endian, elfclass=self.bits)
+        self._structs.create_basic_structs()
+        header_bytes = self.read(0, self._structs.Elf_Ehdr.sizeof(), "the ELF header")
+        header = self._structs.Elf_Ehdr.parse(header_bytes)
+        self._structs.create_advanced_structs(header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"])
+        self.type: str = str(header["e_type"]).replace("ET_", "", 1)
+        machine = header["e_machine"]
+        self.machine: str = MACHINES.get(machine, str(machine).replace("EM_", "", 1).lower())
+        self._header = header
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The fields of the file header by their names in the gABI; types are in pyelftools' words."""
+        return self._header  # type: ignore[no-any-return]
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether section addresses are still to be assigned (ET_REL: modules, object files)."""
+        return self.type == "REL"
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        """`size` bytes at file `offset`; InputError naming `what` if the file does not have them."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            where = f"offset {offset:#x}, {size:#x} bytes, file has {self.size:#x}"
+            raise InputError(f"{self.path}: {what} lies outside the file ({where})")
+        try:
+            self._file.seek(offset)
+            data = self._file.read(size)
+        except OSError as error:
+            raise InputError(f"{self.path}: {what} cannot be read: {error.strerror or error}") from None
+        if len(data) != size:
+            raise InputError(f"{self.path}: {what} is truncated")
+        return data
+
+    def _table(self, offset: int, count: int, entry_size: int, form: str, what: str) -> Iterator[tuple[int, ...]]:
+        """The `count` entries of a header table, checked against the file's size before the first is read."""
+        structure = struct.Struct(("<" if self.little_endian else ">") + form)
+        if not structure.size <= entry_size <= 4 * structure.size:
+            raise InputError(f"{self.path}: {what} claims entries of {entry_size} bytes; they have {structure.size}")
+        data = self.read(offset, count * entry_size, what)
+        if entry_size == structure.size:
+            return structure.iter_unpack(data)
+        return (structure.unpack_from(data, index * entry_size) for index in range(count))
+
+    def _read_sections(self) -> Iterator[Section]:
+        header = self._header
+        offset, count, entry_size = header["e_shoff"], header["e_shnum"], header["e_shentsize"]
+        if offset == 0:
+            return
+        form, what = _SECTION_FORMATS[self.bits], "the section header table"
+        names_index = header["e_shstrndx"]
+        if count == 0 or names_index == 0xFFFF:
+            # More sections than e_shnum can say: the null section holds the real numbers (gABI, "ELF Header").
+            first = dict(zip(_SECTION_FIELDS, next(iter(self._table(offset, 1, entry_size, form, what)))))
+            count = count or first["size"]
+            names_index = first["link"] if names_index == 0xFFFF else names_index
+        if count > MAX_SECTIONS:
+            raise InputError(f"{self.path}: claims {count} sections; no kernel has over {MAX_SECTIONS}")
+        raw = [dict(zip(_SECTION_FIELDS, entry)) for entry in self._table(offset, count, entry_size, form, what)]
+        names = b""
+        if 0 < names_index < count:
+            table = raw[names_index]
+            names = self.read(table["offset"], min(table["size"], MAX_NAME_TABLE_BYTES), "the section name table")
+        type_names = _type_names(self._structs.Elf_Shdr)
+        for index, fields in enumerate(raw):
+            number = fields["type"]
+            words: dict[str, Any] = {
+                "name": _string_at(names, fields["name"]),
+                "type": section_type_name(type_names.get(number, number)),
+                "flag_letters": section_flag_letters(fields["flags"], self.machine, self._os_abi),
+            }
+            yield Section(index=index, **{**fields, **words})
+
+    def _read_segments(self) -> Iterator[Segment]:
+        header = self._header
+        offset, count = header["e_phoff"], header["e_phnum"]
+        if offset == 0:
+            return
+        if count == 0xFFFF and self.sections:
+            count = self.sections[0].info  # PN_XNUM: the null section holds the real number
+        if count > MAX_SEGMENTS:
+            raise InputError(f"{self.path}: claims {count} program headers; no kernel has over {MAX_SEGMENTS}")
+        if count * len(self.sections) > MAX_SECTIONS_TIMES_SEGMENTS:
+            raise InputError(f"{self.path}: claims {len(self.sections)} sections in {count} segments; no kernel has")
+        entries = self._table(
+            offset, count, header["e_phentsize"], _SEGMENT_FORMATS[self.bits], "the program header table"
+        )
+        type_names = _type_names(self._structs.Elf_Phdr)
+        for index, entry in enumerate(entries):
+            fields = dict(zip(_SEGMENT_FIELDS[self.bits], entry))
+            number = fields["type"]
+            words: dict[str, Any] = {
+                "type": segment_type_name(type_names.get(number, number), self.machine),
+                "flag_letters": segment_flag_letters(fields["flags"]),
+            }
+            yield Segment(index=index, **{**fields, **words})
+
+    def section(self, name: str) -> Section | None:
+        """The first section of that name, or None."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    def section_bytes(self, section: Section, limit: int = MAX_TABLE_BYTES) -> bytes:
+        """The section's bytes as stored in the file (NOBITS: none); at most `limit`, else InputError."""
+        if section.type == "NOBITS":
+            return b""
+        if section.flags & SHF_COMPRESSED:
+            raise InputError(f"{self.path}: section {section.name} is compressed, which kplug does not read")
+        if section.size > limit:
+            raise InputError(f"{self.path}: section {section.name} claims {section.size:#x} bytes")
+        return self.read(section.offset, section.size, f"section {section.name}")
+
+    def read_address(self, address: int, size: int) -> bytes | None:
+        """Bytes at a link address, from the file; None where the file holds none (NOBITS, outside every section)."""
+        for section in self.sections:
+            if section.occupies_addresses and section.type != "NOBITS" and section.address <= address < section.end:
+                size = min(size, section.end - address)
+                return self.read(section.offset + address - section.address, size, f"section {section.name}")
+        return None
+
+    def notes(self) -> tuple[Note, ...]:
+        """All notes, from the NOTE sections, or from the NOTE segments of a file without sections (a core dump)."""
+        ranges = [(s.offset, s.size) for s in self.sections if s.type == "NOTE"]
+        if not ranges:
+            ranges = [(s.offset, s.file_size) for s in self.segments if s.type == "NOTE"]
+        if sum(size for _, size in ranges) > MAX_NOTE_BYTES:
+            raise InputError(f"{self.path}: claims over {MAX_NOTE_BYTES >> 20} MiB of notes; no kernel has")
+        found: list[Note] = []
+        for offset, size in ranges:
+            found.extend(notes_in(self.read(offset, size, "a note section"), self.little_endian))
+        return tuple(found)
+
+    @property
+    def build_id(self) -> str | None:
+        """The GNU build ID in hex, or None."""
+        return build_id_in(self.notes())
+
+    def laid_out(self, addresses: Mapping[int, int]) -> tuple[Section, ...]:
+        """The sections of a relocatable file with the runtime addresses given by section index.
+
+        Sections without an address are not allocated in the result: nothing is claimed for them.
+        """
+        return tuple(
+            replace(section, address=addresses[section.index])
+            if section.index in addresses
+            else replace(section, size=0 if section.allocated else section.size)
+            for section in self.sections
+        )
+
+
+def notes_in(data: bytes, little_endian: bool) -> Iterator[Note]:
+    """The notes in the bytes of a note section; a broken one ends them."""
+    for _, note in notes_at(data, little_endian):
+        if isinstance(note, Note):
+            yield note
+
+
+def notes_at(data: bytes, little_endian: bool, alignment: int = 4) -> Iterator[tuple[int, Note | str]]:
+    """The notes in the bytes of a note section, and where each begins; for one that cannot be, why: it ends them.
+
+    The header is three words in every class and byte order. pyelftools would name the type after the kind of file; it
+    is the owner that decides what the number means, so the number is kept. `alignment` is the section's: what is in a
+    note is at multiples of 4, or of 8 where the section is (gABI, "Note Section"; the kernel's own are at 4).
+    """
+    header = struct.Struct("<III" if little_endian else ">III")
+    position = 0
+    while position + header.size <= len(data):
+        name_size, description_size, number = header.unpack_from(data, position)
+        name_start = position + header.size
+        description_start = _aligned(name_start + name_size, alignment)
+        end = description_start + description_size
+        if end > len(data):
+            left = len(data) - name_start
+            yield position, f"a note claims {name_size:#x} and {description_size:#x} bytes, and {left:#x} are left"
+            return
+        owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "backslashreplace")
+        yield position, Note(owner, number, data[description_start:end])
+        position = _aligned(end, alignment)
+    if data[position:].strip(b"\0"):
+        yield position, f"{len(data) - position} bytes are left, too few for a note"
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return (position + alignment - 1) // alignment * alignment
+
+
+def build_id_in(notes: Iterable[Note]) -> str | None:
+    """The GNU build ID among the notes, in hex; None if there is none."""
+    for note in notes:
+        if note.owner == "GNU" and note.type == NT_GNU_BUILD_ID and note.description:
+            return note.description.hex()
+    return None
+
+
+def _type_names(structure: Any) -> Mapping[int, str]:
+    """pyelftools' names, by number, for the type field of a header table; they depend on the machine."""
+    field = next(field for field in structure.subcons if field.name in ("sh_type", "p_type"))
+    names: Mapping[int, str] = field.decoding
+    return names
+
+
+_OTHER_KINDS = (
+    (b"MZ", "a bootable kernel image"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"\xfd7zXZ", "xz data"),
+    (b"BZh", "bzip2 data"),
+    (b"\x28\xb5\x2f\xfd", "zstd data"),
+    (b"KDUMP", "a kdump-compressed dump"),
+    (b"makedumpfile", "a flattened dump"),
+)
+
+
+def _what_else(magic: bytes, size: int) -> str:
+    """A hint at what the file is instead, for the person who named it."""
+    if size == 0:
+        return " (it is empty)"
+    for start, kind in _OTHER_KINDS:
+        if magic.startswith(start):
+            return f" (it looks like {kind})"
+    return ""
+
+
+def _string_at(table: bytes, offset: int) -> str:
+    """The NUL-terminated string at `offset`; empty where the table has none."""
+    end = table.find(b"\0", offset) if offset < len(table) else -1
+    return table[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else ""

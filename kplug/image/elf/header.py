@@ -1,0 +1,76 @@
+"""The ELF file header as facts, in readelf's words where it has some. (pyelftools' own take 80 ms to import.)"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from kplug.image.elf.file import ElfFile
+
+# gABI, "ELF Header", and what readelf 2.40 prints.
+_TYPES = {
+    0: "NONE (None)",
+    1: "REL (Relocatable file)",
+    2: "EXEC (Executable file)",
+    3: "DYN (Shared object file)",
+    4: "CORE (Core file)",
+}
+_OS_ABIS = {
+    0: "UNIX - System V",
+    1: "UNIX - HP-UX",
+    2: "UNIX - NetBSD",
+    3: "UNIX - GNU",
+    6: "UNIX - Solaris",
+    9: "UNIX - FreeBSD",
+    12: "UNIX - OpenBSD",
+    97: "ARM",
+    255: "Standalone App",
+}
+
+
+class FileHeader(NamedTuple):
+    """The fields of the header. Offsets and sizes in bytes; `type` and `os_abi` in readelf's words."""
+
+    bits: int
+    little_endian: bool
+    os_abi: str
+    abi_version: int
+    type: str
+    machine: str
+    machine_number: int
+    entry: int
+    flags: int
+    program_headers_offset: int
+    program_headers: int
+    program_header_size: int
+    section_headers_offset: int
+    section_headers: int
+    section_header_size: int
+    section_names: int
+    header_size: int
+
+
+def file_header(elf: ElfFile) -> FileHeader:
+    """The header of an open file; the numbers are those that its bytes have, as readelf -h shows them."""
+    header = elf.header
+    identification = elf.read(0, 20, "the ELF header")
+    kind, machine = struct.unpack_from("<HH" if elf.little_endian else ">HH", identification, 16)
+    return FileHeader(
+        elf.bits,
+        elf.little_endian,
+        _OS_ABIS.get(identification[7], f"<unknown: {identification[7]:x}>"),
+        identification[8],
+        _TYPES.get(kind, f"<unknown>: {kind:x}"),
+        elf.machine,
+        machine,
+        header["e_entry"],
+        header["e_flags"],
+        header["e_phoff"],
+        header["e_phnum"],
+        header["e_phentsize"],
+        header["e_shoff"],
+        header["e_shnum"],
+        header["e_shentsize"],
+        header["e_shstrndx"],
+        header["e_ehsize"],
+    )

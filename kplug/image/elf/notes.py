@@ -1,0 +1,281 @@
+"""ELF notes: where each lies, whose it is, what its type is called, and what it says.
+
+No library for it: pyelftools names a note after the kind of file it is in, as readelf does, and stops at the first that
+it cannot decode.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kplug.arch.note_registers import USER_REGS, prstatus_pid, prstatus_registers, qemu_registers
+from kplug.errors import InputError
+from kplug.image.elf import note_names as kinds
+from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
+
+# A dump has some hundred bytes of notes for each CPU, thousands where these have long vectors.
+MAX_DUMP_NOTE_BYTES = 1 << 26
+# 8192 CPUs (NR_CPUS_RANGE_END), each with its registers in several notes.
+_MOST_NOTES = 1 << 16
+# The texts in notes are short; VMCOREINFO has a page at first, two or three with all that 6.x adds.
+_MAX_TEXT = 1 << 16
+_SHOWN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class DecodedNote:
+    """A note and what is known of it. `name` is None where the owner has no type of that number that is known here.
+
+    `value` is what it says in a line; None where only bytes are there. `text` is what it says where that has many
+    lines, `registers` those it holds, by canonical name. `place` names the section or segment, `offset` where the note
+    begins in the file (None: not in a file). `cpu` is the number of those of its kind before it, for what each CPU has.
+    """
+
+    owner: str
+    type: int
+    name: str | None
+    description: bytes
+    value: str | None = None
+    text: str | None = None
+    pid: int | None = None
+    cpu: int | None = None
+    registers: Mapping[str, int] = field(default_factory=dict)
+    place: str = ""
+    offset: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """What it says in one line, or else its first bytes."""
+        if self.value is not None:
+            return self.value
+        more = " ..." if len(self.description) > _SHOWN_BYTES else ""
+        return self.description[:_SHOWN_BYTES].hex(" ") + more
+
+
+class BrokenNotes(NamedTuple):
+    """Where notes end because one of them cannot be: the rest of its range is not read."""
+
+    place: str
+    offset: int
+    why: str
+
+
+class NoteFormat(NamedTuple):
+    """What the bytes of notes depend on."""
+
+    machine: str
+    little_endian: bool
+    bits: int = 64
+
+
+def notes_of(elf: ElfFile) -> Iterator[DecodedNote | BrokenNotes]:
+    """All notes of a file, from its NOTE sections, or the NOTE segments where it has none. InputError if it lies."""
+    form = NoteFormat(elf.machine, elf.little_endian, elf.bits)
+    ranges = [(s.name, s.offset, s.size, s.alignment) for s in elf.sections if s.type == "NOTE"]
+    if not ranges:
+        ranges = [(s.name, s.offset, s.file_size, s.alignment) for s in elf.segments if s.type == "NOTE"]
+    most = MAX_DUMP_NOTE_BYTES if elf.type == "CORE" else MAX_NOTE_BYTES
+    if sum(size for _, _, size, _ in ranges) > most:
+        raise InputError(f"{elf.path}: claims over {most >> 20} MiB of notes; no kernel has")
+    for place, offset, size, alignment in ranges:
+        data = elf.read(offset, size, f"the notes in {place}")
+        yield from decoded_notes(data, form, place, offset, 8 if alignment == 8 else 4)
+
+
+def decoded_notes(
+    data: bytes, form: NoteFormat, place: str = "", offset: int | None = None, alignment: int = 4
+) -> Iterator[DecodedNote | BrokenNotes]:
+    """The notes in a range of bytes that lies at `offset` in a file; what cannot be one ends them."""
+    counts: dict[tuple[str, int], int] = {}
+    for number, (position, note) in enumerate(notes_at(data, form.little_endian, alignment)):
+        at = None if offset is None else offset + position
+        if number >= _MOST_NOTES:
+            note = f"there are more than {_MOST_NOTES:,} of them"
+        if isinstance(note, str):
+            yield BrokenNotes(place, position if at is None else at, note)
+            return
+        cpu = counts[note.owner, note.type] = counts.get((note.owner, note.type), -1) + 1
+        yield decode(note, form, place, at, cpu)
+
+
+def decode(
+    note: Note, form: NoteFormat, place: str = "", offset: int | None = None, cpu: int | None = None
+) -> DecodedNote:
+    """What a note says. One that does not have what its type says has no value, and no error: its bytes are shown."""
+    name, kind = kinds.meaning(note.owner, note.type)
+    try:
+        told = _DECODERS[kind](note.description, form) if kind in _DECODERS else {}
+    except (struct.error, ValueError, IndexError):
+        told = {}
+    if kind not in (kinds.PRSTATUS, kinds.QEMU_CPU):
+        cpu = None
+    if cpu is not None and "value" in told:
+        told["value"] = f"CPU {cpu}: {told['value']}"
+    return DecodedNote(note.owner, note.type, name, note.description, cpu=cpu, place=place, offset=offset, **told)
+
+
+# -- what each kind says: keyword arguments of DecodedNote -------------------------------------------------------------
+
+_Told = dict[str, Any]
+
+
+def _text(data: bytes, form: NoteFormat) -> _Told:
+    """A string: up to its NUL, and nothing but NULs after it."""
+    words, _, rest = data[:_MAX_TEXT].partition(b"\0")
+    if rest.strip(b"\0") or len(data) > _MAX_TEXT:
+        return {}
+    text = words.decode("utf-8", "backslashreplace")
+    return {"value": text.split("\n")[0], "text": text} if "\n" in text.rstrip("\n") else {"value": text}
+
+
+def _unsigned(data: bytes, form: NoteFormat) -> int:
+    """A number of 4 or 8 bytes; ValueError for another size."""
+    if len(data) not in (4, 8):
+        raise ValueError
+    return int.from_bytes(data, "little" if form.little_endian else "big")
+
+
+def _words(data: bytes, form: NoteFormat, size: int) -> Sequence[int]:
+    order = "<" if form.little_endian else ">"
+    return struct.unpack(f"{order}{len(data) // size}{'Q' if size == 8 else 'I'}", data)
+
+
+def _number(data: bytes, form: NoteFormat) -> _Told:
+    return {"value": str(_unsigned(data, form))}
+
+
+def _hex(data: bytes, form: NoteFormat) -> _Told:
+    return {"value": f"{_unsigned(data, form):#x}"}
+
+
+def _pairs(data: bytes, form: NoteFormat) -> _Told:
+    """Masks and values: as wide as a machine address (maddr_t), which is 8 bytes with PAE."""
+    words = _words(data, form, 8)
+    if not words or len(words) % 2:
+        return {}
+    return {"value": ", ".join(f"mask {mask:#x} value {value:#x}" for mask, value in zip(words[::2], words[1::2]))}
+
+
+def _features(data: bytes, form: NoteFormat) -> _Told:
+    bits = _unsigned(data, form)
+    named = [kinds.XEN_FEATURES.get(bit, f"bit {bit}") for bit in range(64) if bits >> bit & 1]
+    return {"value": "|".join([f"{bits:#x}", *named])}
+
+
+def _phys32_reloc(data: bytes, form: NoteFormat) -> _Told:
+    """x86: alignment, and where the image may be put at the least and the most (elfnote.h); fewer words are allowed."""
+    names = ("alignment", "minimum", "maximum")
+    words = _words(data, form, 4)
+    if not 1 <= len(words) <= len(names):
+        return {}
+    return {"value": ", ".join(f"{name} {word:#x}" for name, word in zip(names, words))}
+
+
+def _build_id(data: bytes, form: NoteFormat) -> _Told:
+    return {"value": data.hex()} if data else {}
+
+
+def _abi_tag(data: bytes, form: NoteFormat) -> _Told:
+    system, *version = _words(data[:16], form, 4)
+    return {"value": f"{kinds.GNU_SYSTEMS[system]} {'.'.join(map(str, version))}"} if len(version) == 3 else {}
+
+
+def _properties(data: bytes, form: NoteFormat) -> _Told:
+    """Each: number, size, data, aligned to a word of the class."""
+    order, alignment = "<" if form.little_endian else ">", form.bits // 8
+    said: list[str] = []
+    position = 0
+    while position + 8 <= len(data):
+        number, size = struct.unpack_from(order + "II", data, position)
+        value = data[position + 8 : position + 8 + size]
+        if len(value) != size:
+            return {}
+        said.append(_property(number, value, form))
+        position += 8 + (size + alignment - 1) // alignment * alignment
+    return {"value": ", ".join(said)} if said and position == len(data) else {}
+
+
+def _property(number: int, data: bytes, form: NoteFormat) -> str:
+    known = kinds.property_meaning(form.machine, number)
+    if known is None or len(data) not in (0, 4, 8):
+        return f"property {number:#x}: {data[:_SHOWN_BYTES].hex(' ')}".rstrip()
+    name, bit_names = known
+    if not data:
+        return name
+    value = _unsigned(data, form)
+    if not bit_names:
+        return f"{name}: {value:#x}"
+    names = [bit_names[bit] if bit < len(bit_names) else f"bit {bit}" for bit in range(64) if value >> bit & 1]
+    return f"{name}: {' '.join(names) or 'none'}"
+
+
+def _version_code(data: bytes, form: NoteFormat) -> _Told:
+    """LINUX_VERSION_CODE: its last part ends at 255 (5.10 and 4.19 went beyond in their stable releases)."""
+    code = _unsigned(data, form)
+    return {"value": f"{code >> 16}.{code >> 8 & 0xFF}.{code & 0xFF}"}
+
+
+def _prstatus(data: bytes, form: NoteFormat) -> _Told:
+    names = USER_REGS.get(form.machine, ())
+    if not names or form.bits != 64 or not form.little_endian:
+        return {}
+    registers, pid = prstatus_registers(data, names), prstatus_pid(data)
+    words = [
+        f"pr_pid {pid}",
+        *(f"{name} {registers[name]:#x}" for name in ("rip", "rsp", "pc", "sp") if name in registers),
+    ]
+    return {"value": ", ".join(words), "registers": registers, "pid": pid}
+
+
+def _prpsinfo(data: bytes, form: NoteFormat) -> _Told:
+    """struct elf_prpsinfo of 64-bit machines (include/linux/elfcore.h): pr_fname of 16 bytes, pr_psargs of 80."""
+    if form.bits != 64 or len(data) != 136:
+        return {}
+    pid = struct.unpack_from("<i" if form.little_endian else ">i", data, 24)[0]
+    name, arguments = (part.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for part in (data[40:56], data[56:]))
+    return {"value": f"pr_pid {pid}, {name}: {arguments}", "pid": pid}
+
+
+def _qemu_cpu(data: bytes, form: NoteFormat) -> _Told:
+    registers = qemu_registers(data) if form.machine == "x86_64" else {}
+    if not registers:
+        return {}
+    return {
+        "value": ", ".join(f"{name} {registers[name]:#x}" for name in ("cr0", "cr3", "cr4")),
+        "registers": registers,
+    }
+
+
+def _vmcoreinfo(data: bytes, form: NoteFormat) -> _Told:
+    text = data[:_MAX_TEXT].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+    lines = text.splitlines()
+    return {"value": f"{lines[0]} ({len(lines)} lines)", "text": text} if lines else {}
+
+
+def _device_dump(data: bytes, form: NoteFormat) -> _Told:
+    """struct vmcoredd_header (include/uapi/linux/vmcore.h) begins with the note itself; then a name of 44 bytes."""
+    name = data[:44].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+    return {"value": f"{name}, {len(data) - 44:#x} bytes"} if len(data) >= 44 and name.isprintable() else {}
+
+
+_DECODERS: Mapping[str, Callable[[bytes, NoteFormat], _Told]] = {
+    kinds.TEXT: _text,
+    kinds.NUMBER: _number,
+    kinds.HEX: _hex,
+    kinds.ADDRESS: _hex,
+    kinds.PAIRS: _pairs,
+    kinds.FEATURES: _features,
+    kinds.PHYS32_RELOC: _phys32_reloc,
+    kinds.BUILD_ID: _build_id,
+    kinds.ABI_TAG: _abi_tag,
+    kinds.PROPERTIES: _properties,
+    kinds.VERSION_CODE: _version_code,
+    kinds.PRSTATUS: _prstatus,
+    kinds.PRPSINFO: _prpsinfo,
+    kinds.QEMU_CPU: _qemu_cpu,
+    kinds.VMCOREINFO: _vmcoreinfo,
+    kinds.DEVICE_DUMP: _device_dump,
+}

@@ -1,0 +1,129 @@
+"""Pieces of ELF files to write: string tables, symbols, section headers (gABI), in any class and byte order."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kplug.image.elf.header_only import bare_header
+
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
+PT_LOAD, PT_NOTE = 1, 4
+PF_X, PF_W, PF_R = 1, 2, 4
+# Where in the file header e_shoff is, its format, and where e_shentsize, e_shnum and e_shstrndx are.
+_HEADER_PLACES = {32: (0x20, "I", 0x2E), 64: (0x28, "Q", 0x3A)}
+_SECTION_FORMS = {32: "10I", 64: "2I4Q2I2Q"}
+_SYMBOL_FORMS = {32: "IIIBBH", 64: "IBBHQQ"}
+
+
+class SectionHeader(NamedTuple):
+    """A section header as it stands in the file."""
+
+    name: int
+    type: int
+    flags: int = 0
+    address: int = 0
+    offset: int = 0
+    size: int = 0
+    link: int = 0
+    info: int = 0
+    alignment: int = 1
+    entry_size: int = 0
+
+
+class Segment(NamedTuple):
+    """A program header, in the order of 64-bit files."""
+
+    type: int
+    flags: int
+    offset: int
+    address: int
+    physical_address: int
+    file_size: int
+    memory_size: int
+    alignment: int
+
+
+class Form:
+    """The structures of one class and byte order."""
+
+    def __init__(self, bits: int = 64, little_endian: bool = True) -> None:
+        self._bits = bits
+        self.header_size = {32: 52, 64: 64}[bits]
+        self._order = "<" if little_endian else ">"
+        self.section = struct.Struct(self._order + _SECTION_FORMS[bits])
+        self.symbol = struct.Struct(self._order + _SYMBOL_FORMS[bits])
+
+    def symbol_fields(self, name: int, info: int, section: int, value: int, size: int) -> tuple[int, ...]:
+        """What `symbol` packs."""
+        return (name, info, 0, section, value, size) if self._bits == 64 else (name, value, size, info, 0, section)
+
+    def with_segments(self, header: bytes, entry: int, segments: Sequence[Segment]) -> bytes:
+        """A 64-bit file header with the program headers right behind it."""
+        changed = bytearray(header)
+        entry_form = struct.Struct(self._order + "2I6Q")
+        struct.pack_into(self._order + "2Q", changed, 0x18, entry, len(header))
+        struct.pack_into(self._order + "2H", changed, 0x36, entry_form.size, len(segments))
+        return bytes(changed) + b"".join(entry_form.pack(*segment) for segment in segments)
+
+    def with_section_table(self, header: bytes, offset: int, count: int, names_index: int) -> bytes:
+        """The file header, pointing at a section header table of `count` entries at `offset`."""
+        place, form, words = _HEADER_PLACES[self._bits]
+        changed = bytearray(header)
+        struct.pack_into(self._order + form, changed, place, offset)
+        struct.pack_into(self._order + "3H", changed, words, self.section.size, count, names_index)
+        return bytes(changed)
+
+
+class StringTable:
+    """Strings laid one after the other, each once."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(b"\0")
+        self._offsets: dict[bytes, int] = {}
+
+    def add(self, text: bytes) -> int:
+        """The offset of a string in the table."""
+        offset = self._offsets.get(text)
+        if offset is None:
+            offset = self._offsets[text] = len(self.data)
+            self.data += text + b"\0"
+        return offset
+
+
+def relocatable(
+    machine: str, headers: Sequence[tuple[str, int, int, int]], symbols: Sequence[tuple[bytes, int, int, int, int]]
+) -> bytes:
+    """The bytes of a relocatable ELF file, 64 bits, little-endian.
+
+    `headers` are name, type, flags and size of sections that have no bytes in the file; `symbols` are name, st_info,
+    section index, value and size.
+    """
+    form = Form()
+    strings, names = StringTable(), StringTable()
+    table = bytearray(form.symbol.size)
+    for name, info, section, value, size in symbols:
+        table += form.symbol.pack(strings.add(name), info, 0, section, value & (1 << 64) - 1, size)
+    nowhere = 1 << 62  # nothing of these sections can be read from the file
+    entries = [SectionHeader(0, 0, alignment=0)]
+    for text, kind, flags, size in headers:
+        entries.append(
+            SectionHeader(names.add(text.encode("utf-8", "surrogateescape")), kind, flags, 0, nowhere, size)
+        )  # fmt: skip
+    own = len(entries)
+    header = bare_header(machine, relocatable=True)
+    offset = len(header)
+    for text, kind, content in (
+        (".symtab", SHT_SYMTAB, table),
+        (".strtab", SHT_STRTAB, strings.data),
+        (".shstrtab", SHT_STRTAB, names.data),
+    ):
+        name_offset = names.add(text.encode())
+        entry = SectionHeader(name_offset, kind, offset=offset, size=len(content))
+        if kind == SHT_SYMTAB:
+            entry = entry._replace(link=own + 1, alignment=8, entry_size=form.symbol.size)
+        entries.append(entry)
+        offset += len(content)
+    header = form.with_section_table(header, offset, len(entries), len(entries) - 1)
+    return b"".join((header, table, strings.data, names.data, *(form.section.pack(*entry) for entry in entries)))

@@ -1,0 +1,188 @@
+"""Opening what a user names: a vmlinux, a module, their separate debug files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from kplug.errors import InputError, UsageError
+from kplug.files.opening import open_file
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section
+from kplug.image.kernel_image import KernelImage
+
+if TYPE_CHECKING:
+    from kplug.image.symbols.symbol_list import SymbolList
+    from kplug.linker.link_map import LinkMap
+    from kplug.linker.script import LinkerScript
+
+# Where debug files are installed (gdb's debug-file-directory, drgn's default search path).
+DEBUG_DIRECTORIES = ("/usr/lib/debug",)
+# A module with debug information is some tens of megabytes; what unpacks to more is no module.
+MAX_UNPACKED_BYTES = 1 << 29
+# A real module packs to a third or a tenth. What unpacks to far more than its own size is made to fill memory.
+MAX_UNPACKING_RATIO = 100
+_ALWAYS_UNPACKED_BYTES = 1 << 24
+PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
+
+
+def open_elf(path: str) -> ElfFile:
+    """The ELF file at `path`, unpacked in memory if it is a .gz, .xz, .zst or .bz2 (as distributions ship modules)."""
+    name = PACKED_ENDINGS.get(os.path.splitext(path)[1])
+    if name is None:
+        return ElfFile(path)
+    from kplug.files.compression import UnpackError, decompress_all
+
+    with open_file(path) as packed:
+        size = os.fstat(packed.fileno()).st_size
+        if size > MAX_UNPACKED_BYTES:
+            raise InputError(f"{path}: {size >> 20} MiB packed; no module is so large")
+        limit = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * size))
+        try:
+            data = decompress_all(name, packed.read(MAX_UNPACKED_BYTES), limit)
+        except (OSError, UnpackError) as error:
+            raise InputError(f"{path}: cannot be unpacked: {error}") from None
+    return ElfFile(path, io.BytesIO(data))
+
+
+def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
+    """The vmlinux at `path`, with the symbols of its separate debug file, or those of its kallsyms, where it has none
+    itself."""
+    elf = open_elf(path)
+    if elf.type == "CORE":
+        raise InputError(f"{path}: not a vmlinux but a dump (a dump is given with -c)")
+    symbols_from = _with_symbols(elf)
+    has_symbols = elf.relocatable or any(section.type == "SYMTAB" for section in symbols_from.sections)
+    return KernelImage(
+        elf,
+        name=os.path.basename(path),
+        symbols_from=symbols_from,
+        listed=None if has_symbols else lambda: _kallsyms_in(elf),
+        bases={} if elf.relocatable else None,
+        script=script,
+        link_map=link_map,
+    )
+
+
+def _kallsyms_in(elf: ElfFile) -> SymbolList:
+    """The symbols that a stripped vmlinux keeps for itself; none, and why, where it has none."""
+    from kplug.image.opening.sources import embedded_symbols, no_symbols
+
+    held = (section for section in elf.sections if section.occupies_addresses and section.type != "NOBITS")
+    size = max((section.offset + section.size for section in held), default=0)
+    if not 0 < size <= MAX_UNPACKED_BYTES:
+        return no_symbols("no symbol table")
+    return embedded_symbols(elf, elf.read(0, size, "what its sections hold"))
+
+
+def open_module(specification: str) -> KernelImage:
+    """A module in its place: `FILE@ADDR`, `FILE@ADDR,.data=ADDR,...` or `FILE@.text=ADDR,...`.
+
+    ADDR alone is the base of the module's text as /proc/modules shows it: the text sections are laid out from there as
+    the kernel's loader does. What lies elsewhere has its own address (/sys/module/NAME/sections/), and where none is
+    given nothing is claimed.
+    """
+    path, at, addresses = specification.rpartition("@")
+    if not at or not path or not addresses:
+        raise UsageError(f"--module {specification}: FILE@ADDR is needed, with ADDR as /proc/modules shows it")
+    elf = open_elf(path)
+    if not elf.relocatable:
+        raise InputError(f"{path}: not a module (its type is {elf.type}, a module's is REL)")
+    bases: dict[int, int] = {}
+    for item in addresses.split(","):
+        name, equals, number = item.rpartition("=")
+        address = _address(number, specification)
+        if not equals:
+            bases.update(text_layout(elf.sections, address))
+            continue
+        section = elf.section(name)
+        if section is None or not section.allocated:
+            raise UsageError(f"--module {specification}: {path} has no section {name} in memory")
+        bases[section.index] = address
+    for index, address in bases.items():
+        if address + elf.sections[index].size > 1 << 64:
+            raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")
+    return KernelImage(elf, name=module_name(elf), symbols_from=_with_symbols(elf), bases=bases)
+
+
+def module_name(elf: ElfFile) -> str:
+    """The module's name as the kernel has it: what .modinfo says (since 4.13), else the file's, with underscores."""
+    information = elf.section(".modinfo")
+    if information is not None:
+        for entry in elf.section_bytes(information, limit=1 << 20).split(b"\0"):
+            if entry.startswith(b"name="):
+                return entry[5:].decode("utf-8", "backslashreplace")
+    return os.path.basename(elf.path).partition(".ko")[0].replace("-", "_")
+
+
+def text_layout(sections: Sequence[Section], base: int) -> dict[int, int]:
+    """The addresses of a module's text sections from the base of its text, by section index.
+
+    As layout_sections() in kernel/module/main.c: executable allocated sections in the order of the file, each at its
+    alignment; those whose name begins with .init go elsewhere.
+    """
+    placed: dict[int, int] = {}
+    offset = 0
+    for section in sections:
+        if not (section.allocated and section.executable) or section.name.startswith(".init"):
+            continue
+        if section.name == ".plt":
+            break  # the loader sizes it (module_frob_arch_sections of arm64 and others): what follows is not known
+        alignment = max(section.alignment, 1)
+        offset = (offset + alignment - 1) // alignment * alignment
+        placed[section.index] = base + offset
+        offset += section.size
+    return placed
+
+
+def _address(text: str, specification: str) -> int:
+    if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", text):
+        raise UsageError(f"--module {specification}: {text!r} is not an address")
+    return int(text, 16)
+
+
+def _with_symbols(elf: ElfFile) -> ElfFile:
+    """`elf` itself if it has a symbol table, else its separate debug file, else itself."""
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        return elf
+    return find_debug_file(elf) or elf
+
+
+def find_debug_file(elf: ElfFile) -> ElfFile | None:
+    """The separate debug file of `elf`: by build ID, by .gnu_debuglink, or beside the file, as gdb and drgn look.
+
+    One of another build is not taken: with build IDs on both sides they must be equal.
+    """
+    build_id = elf.build_id
+    for path in _debug_file_candidates(elf, build_id):
+        if not os.path.isfile(path) or (os.path.exists(elf.path) and os.path.samefile(path, elf.path)):
+            continue
+        try:
+            found = ElfFile(path)
+            if build_id is None or found.build_id == build_id:
+                return found
+        except InputError:
+            continue
+        found.close()
+    return None
+
+
+def _debug_file_candidates(elf: ElfFile, build_id: str | None) -> Iterator[str]:
+    if build_id and len(build_id) > 2:
+        for directory in DEBUG_DIRECTORIES:
+            yield f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    folder = os.path.dirname(os.path.abspath(elf.path))
+    names = [os.path.basename(elf.path), os.path.basename(elf.path) + ".debug"]
+    link = elf.section(".gnu_debuglink")
+    if link is not None:
+        name = elf.section_bytes(link, limit=4096).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+        if name and "/" not in name:
+            names.insert(0, name)
+    for name in dict.fromkeys(names):
+        yield f"{folder}/{name}"
+        yield f"{folder}/.debug/{name}"
+        for directory in DEBUG_DIRECTORIES:
+            yield f"{directory}{folder}/{name}"

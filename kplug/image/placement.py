@@ -1,0 +1,76 @@
+"""How an image sits in memory: from link addresses to runtime ones and back.
+
+KASLR moves the whole image by one slide, with one exception: x86_64 up to 6.14 links the per-CPU section at address 0
+(a variable's address is its offset in a CPU's area), and what is an offset does not move. 6.15 gave it ordinary
+addresses inside init. The section's own address tells which: no version is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kplug.image.elf.sections import PERCPU_SECTION, Section
+
+ADDRESS_MASK = (1 << 64) - 1
+
+
+def zero_based_percpu(sections: Sequence[Section]) -> range | None:
+    """The link addresses of a per-CPU section that is linked at 0 as offsets, or None where it is an ordinary one."""
+    for section in sections:
+        if section.name == PERCPU_SECTION and section.allocated and section.address == 0 and section.size:
+            return range(section.address, section.end)
+    return None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
+
+    `source` says how the slide is known, in words for the user; `known` is false where nothing tells it, and the link
+    addresses have to do. `link_known` is false where the image was read from memory, or as it ran: its own addresses
+    are runtime ones, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
+    """
+
+    slide: int
+    source: str
+    unmoved: range | None = None
+    known: bool = True
+    link_known: bool = True
+    mask: int = ADDRESS_MASK
+
+    @property
+    def slide_text(self) -> str:
+        """The slide as a person writes it: a kernel that runs below its link address has a negative one."""
+        return hex(self.slide - (1 << 64)) if self.slide >> 63 else hex(self.slide)
+
+    def runtime(self, link_address: int) -> int:
+        """The runtime address of a link address."""
+        if self.unmoved is not None and link_address in self.unmoved:
+            return link_address
+        return link_address + self.slide & self.mask
+
+    def link(self, address: int) -> int:
+        """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
+
+        The place that those would have had, had they been moved, holds nothing of the image: it stays as it is.
+        """
+        link_address = address - self.slide & self.mask
+        if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
+            return address
+        return link_address
+
+
+def as_linked(sections: Sequence[Section], source: str = "as linked", known: bool = True) -> Placement:
+    """The placement of an image that has not been moved; or, not `known`, of one whose slide nothing tells."""
+    return Placement(0, source, zero_based_percpu(sections), known)
+
+
+def as_it_runs(sections: Sequence[Section], source: str) -> Placement:
+    """The placement of an image whose addresses are those at which it runs; nothing tells where it was linked."""
+    return Placement(0, source, zero_based_percpu(sections), known=False, link_known=False)
+
+
+def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:
+    """The placement of an image moved by `slide` bytes."""
+    return Placement(slide & ADDRESS_MASK, source, zero_based_percpu(sections))

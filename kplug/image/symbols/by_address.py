@@ -1,0 +1,389 @@
+"""Which symbol holds an address: the table's places, sorted.
+
+The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
+- A sized symbol holds its bytes, within its section. Past its end comes padding, not more of the symbol.
+- A sizeless one (an assembler label) holds what follows up to the next symbol, boundary marker or end of its section
+  or of the sized symbol around it.
+- A boundary marker of the linker script holds nothing: it answers its very address, and only where it stands alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
+from itertools import accumulate
+from operator import add
+from typing import NamedTuple
+
+from kplug.image.symbols.table import OBJECT_PREFIXES, Symbol, SymbolTable
+
+# Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
+_SECONDARY_PREFIXES = (
+    "__pfx_",
+    "__cfi_",
+    "__SCT__",
+    "__SCK__",
+    "__UNIQUE_ID",
+    "__BTF_ID__",
+    "__initcall__kmod_",
+    "__event_",
+    "__ia32_",  # an entry of the 32-bit system calls that is the same code as the 64-bit one
+    ".L",
+)
+
+
+class Extent(NamedTuple):
+    """What one address of the symbol table holds: the chosen symbol, the others of that address, and the range.
+
+    `end` is exclusive. A sizeless symbol reaches to the next symbol, boundary marker or section end (`sizeless` true).
+    A boundary marker alone at its address holds nothing: `end == start`, and only the very address is answered.
+    """
+
+    start: int
+    end: int
+    symbol: Symbol
+    aliases: tuple[str, ...]
+    sizeless: bool
+
+
+class Padding(NamedTuple):
+    """Bytes that no symbol holds, between two that do. None at the edge of a section."""
+
+    start: int
+    end: int
+    after: str | None
+    before: str | None
+
+
+# Bytes around the first address asked about, in which symbols are sorted for it.
+_NEIGHBOURHOOD = 1 << 20
+# Symbols that are looked at one by one for one that reaches over them, before the whole table is prepared for that.
+_PATIENT_STEPS = 64
+# Places that are asked about one by one, each with the symbols around it, before all are sorted.
+_FEW_WINDOWS = 64
+_EVERYWHERE = (0, 1 << 64)
+_NOWHERE = (0, 0)
+_BEYOND = (1 << 64, 0)
+
+
+class SymbolIndex:
+    """Address lookups in one `SymbolTable`.
+
+    `markers` are the names of the linker script's boundary symbols; those of them that are in `starts` begin something,
+    and name an address rather than one where something ends. Objects without a size are like markers and hold nothing.
+
+    Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
+    around it; a question elsewhere sorts them all.
+    """
+
+    def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
+        self.table = table
+        self._marker_addresses: dict[int, list[int]] = {}
+        self._start_markers = frozenset(starts)
+        marked = table.empty_objects()
+        marked += [i for name, i in table.typeless_entries if name in markers or _unprefixed(name) in markers]
+        for index in marked:
+            self._marker_addresses.setdefault(table.values[index], []).append(index)
+        self._marked = frozenset(marked)
+        self._marker_starts = sorted(self._marker_addresses)
+        self._held_sections = sorted((s for s in table.sections if s.occupies_addresses), key=lambda s: s.address)
+        self._section_starts = [section.address for section in self._held_sections]
+        self._window = _NOWHERE
+        self._windows = 0
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return self.table.places(without=self._marked)
+
+    def __len__(self) -> int:
+        """How many symbols can hold an address (boundary markers not counted)."""
+        return len(self._places)
+
+    def _cover(self, address: int) -> None:
+        """Make the sorted columns answer for `address`."""
+        low, high = self._window
+        if low <= address < high:
+            return
+        self._sort_around(address)
+        low, high = self._window
+        if not low <= address < high:
+            self._sort_all()
+
+    def _sort_around(self, address: int) -> None:
+        """Sort the symbols near the address, if that is less than to sort them all."""
+        self._windows += 1
+        around = self.table.around(address) if self._windows <= _FEW_WINDOWS else None
+        if around is not None:
+            self._order = [index for index in around.entries if index not in self._marked]
+            self._sort()
+            first, last = (self._starts[0], self._starts[-1]) if self._starts else _BEYOND
+            self._known_from = 0 if around.is_start else first
+            self._window = self._known_from, (_EVERYWHERE[1] if around.is_end else last)
+        elif self._windows == 1:
+            self._sort_neighbourhood(address)
+
+    def _sort_neighbourhood(self, address: int) -> None:
+        """Sort the symbols near the address, and those so large that they may reach there.
+
+        What is left out ends before `_known_from`. The window in which the columns then answer begins there, too, and
+        goes from the first of the near symbols to the last: of an address between those, both neighbours are known.
+        """
+        values, sizes = self.table.values, self.table.sizes
+        low, high = address - 2 * _NEIGHBOURHOOD, address + _NEIGHBOURHOOD
+        self._order = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
+        starts = [values[i] for i in self._order if low <= values[i] < high]
+        self._known_from = low + _NEIGHBOURHOOD
+        self._window = (max(min(starts), self._known_from), max(starts)) if starts else _NOWHERE
+        self._sort()
+
+    def _sort_all(self) -> None:
+        self._order = list(self._places)
+        self._known_from = 0
+        self._window = _EVERYWHERE
+        self._sort()
+
+    def _sort(self) -> None:
+        value = self.table.values.__getitem__
+        self._order.sort(key=value)
+        self._starts = list(map(value, self._order))
+        self._ends: list[int] = []
+        self._reach: list[int] | None = None
+        self._maxima: list[list[int]] = []
+        self._extents: dict[int, Extent] = {}
+
+    def chain(self, address: int) -> tuple[Extent, ...]:
+        """All extents that hold `address`, widest first: a sized symbol around, then a label inside it."""
+        self._cover(address)
+        position = bisect_right(self._starts, address) - 1
+        if position > 0:
+            extent = self._extents.get(self._starts[position]) or self._extent(position)
+            if address < extent.end and self._reach_column()[position - 1] <= address:
+                return (extent,)  # nearly always: the nearest symbol holds it, and nothing before reaches so far
+        found = list(self._inside_out(address))
+        found.reverse()
+        return tuple(found)
+
+    def innermost(self, address: int) -> Extent | None:
+        """The narrowest extent that holds `address`, or None: the last one of `chain(address)`."""
+        return next(self._inside_out(address), None)
+
+    def _inside_out(self, address: int) -> Iterator[Extent]:
+        """The extents that hold `address`, narrowest first; a lone boundary marker only if nothing else does."""
+        self._cover(address)
+        starts = self._starts
+        position = bisect_right(starts, address) - 1
+        found = False
+        if position >= 0:
+            extent = self._extent(position)
+            if address < extent.end:
+                found = True
+                yield extent
+            for outer in self._reaching(bisect_left(starts, starts[position], 0, position) - 1, address):
+                extent = self._extent(outer)
+                if address < extent.end:
+                    found = True
+                    yield extent
+        if not found:
+            marker = self._marker_at(address)
+            if marker is not None:
+                yield marker
+
+    # What `SymbolCuts` is made from.
+
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
+        """All symbols sorted by address: their starts, the ends of their bytes, and the highest end up to each."""
+        if self._window != _EVERYWHERE:
+            self._sort_all()
+        reach = self._reach_column()
+        return self._starts, self._ends, reach
+
+    def extent_at(self, position: int) -> Extent:
+        """The extent of the symbols at that sorted position."""
+        return self._extent(position)
+
+    def marker_addresses(self) -> list[int]:
+        """The addresses that have markers, sorted."""
+        return self._marker_starts
+
+    def distance_to_next(self, address: int) -> int:
+        """Bytes from `address` to the next symbol, the size that kallsyms gives a symbol. 0 after a section's last."""
+        self._cover(address)
+        position = bisect_right(self._starts, address)
+        return self._starts[position] - address if position < len(self._starts) else 0
+
+    def padding(self, address: int, start: int, end: int) -> Padding:
+        """For an address in `[start, end)` that no symbol holds: the gap, clipped to that range, and its neighbours."""
+        self._cover(address)
+        asked, after, before = (start, end), None, None
+        following = bisect_right(self._starts, address)
+        if following < len(self._starts) and self._starts[following] < end:
+            before, end = self._extent(following).symbol.name, self._starts[following]
+        position, edge = following - 1, start
+        reach = self._reach_column()
+        # Of those before it, the one that ends last: an earlier, larger one may end later than the nearest does.
+        while position >= 0 and self._starts[position] >= start and (after is None or reach[position] > edge):
+            extent = self._extent(position)
+            if after is None or extent.end > edge:
+                after, edge = extent.symbol.name, max(extent.end, start)
+            position = bisect_left(self._starts, extent.start, 0, position) - 1
+        if edge < self._known_from:
+            self._sort_all()
+            return self.padding(address, *asked)
+        return Padding(edge, end, after, before)
+
+    def _reach_column(self) -> list[int]:
+        """For each sorted position, the highest end of the sized symbols up to it; `_ends` has their own."""
+        if self._reach is None:
+            self._ends = list(map(add, self._starts, map(self._size, self._order)))
+            if not self._within_sections():
+                self._ends = list(map(self._end_of, self._order))
+            self._reach = list(accumulate(self._ends, max))
+        return self._reach
+
+    @property
+    def _size(self) -> Callable[[int], int]:
+        """What gives the size of an entry."""
+        return self.table.sizes.__getitem__ if self._window == _EVERYWHERE else self.table.size
+
+    def _within_sections(self) -> bool:
+        """Whether no symbol claims bytes beyond the section that it lies in; in an honest file none does."""
+        done = 0
+        for section in self._held_sections:
+            first = bisect_left(self._starts, section.address, done)
+            last = bisect_left(self._starts, section.end, first)
+            if max(self._ends[first:last], default=0) > section.end or self._sized(done, first):
+                return False
+            done = last
+        return not self._sized(done, len(self._starts))
+
+    def _sized(self, first: int, last: int) -> bool:
+        """Whether a symbol in that range of sorted positions has a size."""
+        return first < last and any(map(self._size, self._order[first:last]))
+
+    def _end_of(self, index: int) -> int:
+        """Where the bytes of table entry `index` end: at most where its section does; outside all it has none."""
+        start = self.table.values[index]
+        section = self.table.sections[self.table.section_index(index)]
+        if not section.address <= start < section.end:
+            section = self._held_sections[bisect_right(self._section_starts, start) - 1]
+        return min(start + self._size(index), section.end) if section.address <= start < section.end else start
+
+    def _reaching(self, position: int, address: int) -> Iterator[int]:
+        """From sorted `position` down, one position of each group of symbols at one address whose bytes hold `address`.
+
+        Sizeless symbols do not count: none reaches over the next one.
+        """
+        starts, reach = self._starts, self._reach_column()
+        steps = 0
+        while position >= 0 and reach[position] > address:
+            if self._ends[position] > address:
+                yield position
+                position = bisect_left(starts, starts[position], 0, position) - 1
+            elif steps < _PATIENT_STEPS:
+                steps += 1
+                position -= 1
+            else:
+                position = self._last_ending_after(address, position)
+
+    def _last_ending_after(self, address: int, position: int) -> int:
+        """The last sorted position up to `position` whose symbol's bytes end after `address`; -1 if there is none."""
+        if not self._maxima:
+            # A tree of the maxima of pairs of ends, of pairs of those, and so on.
+            level = self._ends
+            self._maxima = [level]
+            while len(level) > 1:
+                level = list(map(max, level[::2], [*level[1::2], *level[-1:]]))
+                self._maxima.append(level)
+        height = 0
+        while position >= 0 and self._maxima[height][position] <= address:
+            if position % 2:
+                position -= 1
+            else:
+                position, height = position // 2 - 1, height + 1
+        while position >= 0 and height:
+            height -= 1
+            position = 2 * position + 1
+            if position >= len(self._maxima[height]) or self._maxima[height][position] <= address:
+                position -= 1
+        return position
+
+    def _sizeless_end(self, position: int) -> int:
+        """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""
+        start = self._starts[position]
+        section = self.table.sections[self.table.section_index(self._order[position])]
+        if not section.address <= start < section.end:
+            return start  # a label at the very end of its section holds nothing of the next one
+        end = section.end
+        following = bisect_right(self._starts, start, position)
+        if following < len(self._starts):
+            end = min(end, self._starts[following])
+        marker = bisect_right(self._marker_starts, start)
+        if marker < len(self._marker_starts):
+            end = min(end, self._marker_starts[marker])
+        # Inside a sized symbol a label ends with it at the latest.
+        end = min((end, *(self._ends[outer] for outer in self._reaching(position - 1, start))))
+        return max(end, start)
+
+    def _extent(self, position: int) -> Extent:
+        """The extent of the group of symbols that share the address at sorted `position` (cached by address)."""
+        start = self._starts[position]
+        extent = self._extents.get(start)
+        if extent is not None:
+            return extent
+        first = bisect_left(self._starts, start, 0, position)
+        last = bisect_right(self._starts, start, position)
+        if last - first == 1:
+            best = self.table.symbol(self._order[position])
+            sizeless = not best.size
+            aliases: tuple[str, ...] = ()
+        else:
+            group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
+            best, sizeless = group[0], not any(symbol.size for symbol in group)
+            aliases = tuple(symbol.name for symbol in group[1:])
+        if sizeless:
+            end = self._sizeless_end(first)
+        else:
+            self._reach_column()
+            end = max(self._ends[first:last])
+        markers = self._marker_addresses.get(start)
+        if markers:
+            aliases += tuple(map(self.table.name, markers))
+        if aliases:
+            aliases = tuple(name for name in dict.fromkeys(aliases) if name != best.name)
+        extent = self._extents[start] = Extent(start, end, best, aliases, sizeless)
+        return extent
+
+    def _marker_at(self, address: int) -> Extent | None:
+        """The boundary marker that stands alone at `address`, as an empty extent."""
+        markers = self._marker_addresses.get(address)
+        if not markers:
+            return None
+        symbols = map(self.table.symbol, markers)
+        best, *others = sorted(symbols, key=lambda s: (s.name not in self._start_markers, _preference(s)))
+        aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
+        return Extent(address, address, best, aliases, True)
+
+
+def _unprefixed(name: str) -> str:
+    """The name without what objcopy put before it."""
+    for prefix in OBJECT_PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _preference(symbol: Symbol) -> tuple[bool, bool, bool, int, int, str]:
+    """Sort key among symbols at one address, best first: the one that a person means.
+
+    Bookkeeping names last, sized before sizeless, global or weak before local, fewer leading underscores, then the
+    larger one; the rest is only to make the choice stable.
+    """
+    name = symbol.name
+    return (
+        name.startswith(_SECONDARY_PREFIXES),
+        not symbol.size,
+        symbol.binding == "LOCAL",
+        len(name) - len(name.lstrip("_")),
+        -symbol.size,
+        name,
+    )

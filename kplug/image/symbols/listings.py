@@ -1,0 +1,313 @@
+"""Lists of symbols as text: System.map, and what /proc/kallsyms says, of a file or of the running kernel.
+
+Both have lines of an address, nm's letter and a name; behind the name of what is not the kernel's own, /proc/kallsyms
+has whose it is, in brackets (s_show() in kernel/kallsyms.c). They are read whole, in columns. Only where that finds
+something odd the lines are looked at one by one, to drop those that scripts/mksysmap drops and to name a broken one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from binascii import Error as HexError
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from functools import cached_property
+from itertools import accumulate, groupby, repeat
+from operator import add
+
+from kplug.errors import InputError
+from kplug.files.opening import open_file
+from kplug.image.symbols.proc_kallsyms import SymbolLines
+from kplug.image.symbols.symbol_list import SymbolList
+
+# 190,000 symbols are 9 MB; kernels with everything built in stay below a million.
+MAX_BYTES = 1 << 27
+# What the kernel puts in brackets as the module of code that it makes itself (ftrace_mod_address_ok() and
+# arch_ftrace_trampoline_func(), bpf_get_kallsym(), kprobe_get_kallsym()).
+NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
+
+# Where a line shows an address as nothing: %pK, and %p before there was enough randomness (lib/vsprintf.c).
+_HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
+_ZERO = re.compile(rb"0{8,16}\s")
+_NOT_ZERO = re.compile(rb"^0*[1-9a-fA-F]", re.MULTILINE)
+_START = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}) [!-~]")
+_LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*")
+# scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
+# ones, but those of kallsyms are x86's per-CPU variables.
+_DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?[NUw]\s+\S+\s*")
+_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
+# Debian's linux-image packages install this in its place.
+_STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
+_STUB_BYTES = 512
+_SHOWN = 60
+_HEAD_BYTES = 1 << 16
+# A module's name in brackets has less (MODULE_NAME_LEN).
+_OWNER_BYTES = 256
+# What unpacks a format by the name that kplug has for it.
+_UNPACKERS = {"gzip": "gunzip", "xz": "unxz", "bzip2": "bunzip2", "lzma": "unlzma", "lz4": "unlz4", "zstd": "unzstd"}
+
+
+def read_system_map(path: str) -> SymbolList:
+    """The symbols of a System.map, in its order. InputError names the line that is none."""
+    data = _read(path)
+    owner = _first_owner(data)
+    if owner >= 0 and _LINE.fullmatch(data[data.rfind(b"\n", 0, owner) + 1 : owner + _OWNER_BYTES].split(b"\n")[0]):
+        raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
+    symbols = _kernel_symbols(path, data, f"System.map {path}")
+    if not len(symbols):
+        raise InputError(f"{path}: no symbols in it: not a System.map")
+    if not any(symbols.addresses):
+        raise InputError(f"{path}: all addresses are zero: not a System.map but a /proc/kallsyms that hid them")
+    return symbols
+
+
+def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
+    """What /proc/kallsyms says, or a file that has it. InputError if it cannot be read, or is something else.
+
+    Lines are looked at when symbols are asked for: a broken one is named then.
+    """
+    if path.startswith("/proc/"):
+        return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms")
+    data = _read(path)
+    return KallsymsListing(data, path)
+
+
+def _first_owner(data: bytes) -> int:
+    """Where the first owner in brackets is, -1 without any. s_show() has a tab before it, a terminal spaces."""
+    # A look for one byte is soon over.
+    bracket = data.find(b"[")
+    if bracket < 0:
+        return -1
+    if data[bracket - 1 : bracket] in (b"\t", b" "):
+        return bracket - 1
+    tab = data.find(b"\t[")
+    space = data.find(b" [", 0, tab if tab >= 0 else len(data))
+    return space if space >= 0 else tab
+
+
+class KallsymsListing:
+    """The text of /proc/kallsyms: the kernel's own symbols first, then those of each module.
+
+    `hidden` says that all addresses are zeros, which is what a reader sees who may not know them. Everything else is
+    found when it is asked for; InputError for a line that is none. Of one that the kernel itself just wrote
+    (`by_kernel`) only those lines are looked at closely that are asked for.
+    """
+
+    def __init__(self, data: bytes, path: str, *, by_kernel: bool = False) -> None:
+        self.path = path
+        self._by_kernel = by_kernel
+        owner = _first_owner(data)
+        # Where the first line begins that is not the kernel's own.
+        self._end = len(data) if owner < 0 else data.rfind(b"\n", 0, owner) + 1
+        self._data, self._owned = data, data[self._end :]
+        self._added: tuple[bytes, ...] = ()
+
+    @cached_property
+    def hidden(self) -> bool:
+        if _HIDDEN.match(self._data):
+            return True
+        return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
+
+    def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
+        """The same with more boundary symbols of the kernel (address, letter, name), each in its place by address."""
+        digits = self._data.find(b" ")
+        lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
+        listing = copy(self)
+        listing._added = (*self._added, *lines)
+        kernel = listing.__dict__.pop("kernel", None)
+        if isinstance(kernel, SymbolLines):
+            listing.__dict__["kernel"] = kernel.with_lines(lines, listing._all)
+        return listing
+
+    @property
+    def _own(self) -> bytes:
+        """The kernel's own lines."""
+        own = self._data[: self._end]
+        for line in self._added:
+            place = _place(own, line[: line.index(b" ")])
+            own = b"".join((own[:place], line, b"\n", own[place:]))
+        return own
+
+    def has_owned(self, name: str) -> bool:
+        """Whether a module, or generated code, has a symbol of that name: a quick look before `modules`."""
+        encoded = b" " + name.encode("utf-8", "surrogateescape")
+        return encoded + b"\t" in self._owned or encoded + b" " in self._owned
+
+    @cached_property
+    def kernel(self) -> SymbolList:
+        """The kernel's own symbols."""
+        self._refuse_hidden()
+        return (SymbolLines.of(self._data, self._end, self.path, self._all) if self._by_kernel else None) or self._all()
+
+    def _all(self) -> SymbolList:
+        """The kernel's own symbols, of lines that were all looked at."""
+        symbols = _kernel_symbols(self.path, self._own, self.path)
+        if not len(symbols):
+            raise InputError(f"{self.path}: no symbols of a kernel in it")
+        return symbols
+
+    @cached_property
+    def modules(self) -> Mapping[str, SymbolList]:
+        """The symbols of each module, and of the kernel's generated code (`NO_MODULES`), by the name in brackets."""
+        self._refuse_hidden()
+        tokens = _tokens(self.path, self._owned, self._data.count(b"\n", 0, self._end))
+        by_owner: dict[bytes, list[bytes]] = {}
+        start = 0
+        for owner, lines in groupby(tokens[3::4]):
+            end = start + 4 * sum(1 for _ in lines)
+            by_owner.setdefault(owner, []).extend(tokens[start:end])
+            start = end
+        found: dict[str, SymbolList] = {}
+        for owner, words in by_owner.items():
+            symbols = _columns(b"\n" * (len(words) // 4), words, 4, self.path)
+            assert symbols is not None
+            found[owner[1:-1].decode("utf-8", "backslashreplace")] = symbols
+        return found
+
+    def _refuse_hidden(self) -> None:
+        if self.hidden:
+            raise InputError(f"{self.path}: {hidden_words()}")
+
+
+def _place(data: bytes, address: bytes) -> int:
+    """Where in `data`, sorted lines, the first one with an address above that one begins."""
+    low, high = 0, len(data)
+    while low < high:
+        middle = data.rfind(b"\n", 0, (low + high) // 2) + 1
+        middle = max(middle, low)
+        if data[middle : middle + len(address)] <= address:
+            low = data.find(b"\n", middle) + 1 or len(data)
+        else:
+            high = middle
+    return low
+
+
+def hidden_words() -> str:
+    """Why /proc/kallsyms has zeros for addresses, and what to do."""
+    return (
+        "all addresses are zero: the kernel hides them from who lacks CAP_SYSLOG, or from all "
+        "(read it as root, with sysctl kernel.kptr_restrict below 2)"
+    )
+
+
+def _kernel_symbols(path: str, data: bytes, source: str) -> SymbolList:
+    """Lines of an address, a letter and a name. InputError names the first line that is something else."""
+    symbols = _columns(data, data.split(), 3, source)
+    if symbols is None:
+        data = b"".join(_sifted(path, data, 3, 0))
+        symbols = _columns(data, data.split(), 3, source)
+    assert symbols is not None
+    return symbols
+
+
+def _tokens(path: str, data: bytes, lines_before: int) -> list[bytes]:
+    """The words of lines with an owner in brackets, four each; `lines_before` are in the file before `data`."""
+    tokens = data.split()
+    if _columns(data, tokens, 4, "") is None or not all(map(bytes.startswith, tokens[3::4], repeat(b"["))):
+        return b"".join(_sifted(path, data, 4, lines_before)).split()
+    return tokens
+
+
+def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[bytes]:
+    """The lines that are symbols; as `_tokens`."""
+    width = 0
+    for number, line in enumerate(data.split(b"\n"), lines_before + 1):
+        if not line.strip() or _DROPPED.fullmatch(line):
+            continue
+        tokens = line.split()
+        if not _LINE.fullmatch(line) or len(tokens) != words or b"\0" in line:
+            raise InputError(f"{path}: line {number} is no symbol: {_shown(line)}")
+        width = width or len(tokens[0])
+        if len(tokens[0]) != width:
+            raise InputError(f"{path}: line {number} has an address of another width: {_shown(line)}")
+        yield line + b"\n"
+    if data and not data.endswith(b"\n"):
+        raise InputError(f"{path}: line {number}, the last, is cut off: {_shown(line)}")
+
+
+def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> SymbolList | None:
+    """The columns of the lines `data`, whose words are `tokens`; None if there is anything else among them."""
+    hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
+    widths = set(map(len, hexes))
+    regular = (
+        len(tokens) % words == 0
+        and len(widths) <= 1
+        and widths <= {8, 16}
+        and len(letters) == len(names) == data.count(b"\n")
+        and (not data or data.endswith(b"\n"))
+        and b"\0" not in data
+        and not letters.translate(None, _LETTERS)
+    )
+    if not regular:
+        return None
+    try:
+        addresses = array("I" if 8 in widths else "Q", unhexlify(b"".join(hexes)))
+    except HexError:
+        return None
+    if sys.byteorder == "little":
+        addresses.byteswap()
+    offsets = array("I", accumulate(map(add, map(len, names), repeat(1)), initial=0))
+    offsets.pop()
+    strings = b"\0".join(names) + b"\0" if names else b""
+    return SymbolList(strings, offsets, addresses, letters, source)
+
+
+def _shown(line: bytes) -> str:
+    text = line[: _SHOWN + 1].decode("utf-8", "backslashreplace")
+    return repr(text if len(line) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def refuse_packed(path: str, head: bytes) -> None:
+    """InputError for a listing that is packed."""
+    from kplug.files.compression import recognise
+
+    packed = recognise(head)
+    if packed is not None:
+        raise InputError(f"{path}: packed with {packed}: unpack it first ({_UNPACKERS.get(packed, packed)})")
+
+
+def _refuse_other_kinds(path: str, data: bytes) -> None:
+    """InputError for what is no listing at all, with what it is instead; `data` is its start."""
+    if not data:
+        raise InputError(f"{path}: it is empty")
+    if data.startswith(b"\x7fELF"):
+        raise InputError(f"{path}: an ELF file, not a listing of symbols (a vmlinux is given with -s)")
+    if b"\0" in data[: 1 << 16]:
+        refuse_packed(path, data)
+        raise InputError(f"{path}: binary data, not a listing of symbols")
+    stub = stub_package(data)
+    if stub is not None:
+        raise InputError(f"{path}: only a stub: {stub[0]} (apt install {stub[1]})")
+
+
+def stub_package(data: bytes) -> tuple[str, str] | None:
+    """What Debian's stub of a System.map says, and the package it names; None for any other file."""
+    match = _STUB.fullmatch(data) if len(data) <= _STUB_BYTES else None
+    if match is None:
+        return None
+    return match.group(1).decode("ascii", "backslashreplace"), match.group(2).decode("ascii", "backslashreplace")
+
+
+def _read(path: str) -> bytes:
+    with open_file(path) as file:
+        try:
+            head = file.read(_HEAD_BYTES)
+            _refuse_other_kinds(path, head)
+            data = head + file.read(MAX_BYTES + 1 - len(head))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, which no list of a kernel's symbols has")
+    return data
+
+
+def _read_seq_file(path: str) -> bytes:
+    """A file of /proc, in one go: each read gives a page at most, so nothing is gained by more between them."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None

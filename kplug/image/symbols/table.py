@@ -1,0 +1,536 @@
+"""Symbol tables, decoded in bulk, and asked by name. `kplug.image.symbols.by_address` asks by address.
+
+A kernel has 100,000 to 300,000 symbols, and most questions touch a handful of them. So the table is decoded with whole-
+array operations (a symbol costs well under a microsecond), names stay bytes until one is wanted, and a `Symbol` object
+exists only for what is returned.
+
+Which symbols can hold an address: those in an allocated section, that are neither file, section nor thread-local
+symbols, nor the mapping symbols of the ARM, AArch64 and RISC-V ABIs ($x, $d, ...), nor assembler labels (.L). Absolute
+symbols are numbers, not places; they are found by name only.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, compress, islice
+from typing import Literal, NamedTuple, Optional
+
+from kplug.errors import InputError
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section
+from kplug.image.symbols.symbol_list import SymbolList
+
+_ADDRESS_MASK = (1 << 64) - 1
+
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE, STT_COMMON, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 3, 4, 5, 6, 10
+STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
+SHN_UNDEF, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFFF1, 0xFFF2, 0xFFFF
+
+_TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
+_BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
+
+# Names that are searched for one by one, before all are brought into a dictionary.
+_FEW_QUESTIONS = 64
+# Places of a name in the string table that are each searched for, before the whole column is looked through.
+_FEW_PLACES = 8
+
+# What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
+# (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
+OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
+_PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
+
+# A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
+_COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
+_PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
+
+
+# The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
+_MAX_NAME_BYTES = 4096
+# Linkers fold a name into the tail of a longer one, so that names together are longer than the table, but not much.
+_NAMES_PER_STRING_TABLE = 4
+
+
+# The lower-case letter that a symbol at a link address ought to have, None where nothing tells.
+PlaceLetter = Callable[[int], Optional[str]]
+
+
+class Symbol(NamedTuple):
+    """One entry of a symbol table.
+
+    `address` is the link address (runtime for a placed module). `size` is the one in the table, 0 if it has none;
+    `letter` is nm's. `entry` is its number in the table, `section_index` that of its section.
+    """
+
+    name: str
+    address: int
+    size: int
+    type: str
+    binding: str
+    letter: str
+    entry: int
+    section_index: int
+
+    @property
+    def whole(self) -> str | None:
+        """The function that this is the `.cold` or `__pfx_` part of, or None."""
+        if ".cold" not in self.name and not self.name.startswith("__"):
+            return None
+        match = _COLD_PART.match(self.name) or _PREFIX_PART.match(self.name)
+        return match.group("whole") if match else None
+
+
+class Around(NamedTuple):
+    """The entries of neighbouring places, all there are from the address of the first to that of the last.
+
+    None that lies before them reaches over the first. `is_start` and `is_end`: no place lies before, or behind.
+    """
+
+    entries: Sequence[int]
+    is_start: bool
+    is_end: bool
+
+
+class SymbolTable:
+    """The symbols of one ELF file.
+
+    `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
+    those sections then hold addresses. `sections` are the file's, with `bases` applied. `place_letter` gives the letter
+    that a symbol at a link address ought to have, for sections whose flags do not tell text from data.
+
+    Columns, by table entry: `values` (addresses as ints) and `sizes`.
+    """
+
+    def __init__(
+        self,
+        elf: ElfFile,
+        sections: Sequence[Section],
+        bases: Mapping[int, int] | None = None,
+        place_letter: PlaceLetter | None = None,
+    ) -> None:
+        self._place_letter = place_letter
+        self._prepare(elf, sections)
+        self._load(elf)
+        self._places = self._place_mask(bases if elf.relocatable else None)
+        if elf.relocatable and bases:
+            self._apply(bases)
+
+    def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
+        """Empty columns for the symbols of a kernel that is `elf`."""
+        self.sections = sections
+        self._path = elf.path
+        self._machine = elf.machine
+        self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
+        self.source = "no symbol table"
+        # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
+        self._name_column = array("I")
+        self._info = b""
+        self._section_low = b""
+        self._section_high = b""
+        self.values: Sequence[int] = ()
+        self.sizes: Sequence[int] = ()
+        self._strings = b""
+        self._extended_sections = array("I")
+        self._names: list[str] | None = None
+        self._name_questions = 0
+        self._file_entries: list[int] | None = None
+        # Type, binding and letter by (st_info, section index): a table has some hundred of these.
+        self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
+
+    @property
+    def sizes_are_stated(self) -> bool:
+        """Whether the sizes are the table's own, not the distance to what comes next."""
+        return True
+
+    def listed_letter(self, entry: int) -> str:
+        """The letter that nm prints for table entry `entry`, or the list has from which the symbols are."""
+        return self._letter(self._info[entry], self.section_index(entry))
+
+    # -- decoding ------------------------------------------------------------------------------------------------------
+
+    def _load(self, elf: ElfFile) -> None:
+        """Read the symbol table and its strings into the columns."""
+        table = next((s for s in elf.sections if s.type == "SYMTAB"), None)
+        table = table or next((s for s in elf.sections if s.type == "DYNSYM"), None)
+        if table is None:
+            return
+        entry_size = 24 if elf.bits == 64 else 16
+        if table.entry_size not in (0, entry_size):
+            raise InputError(f"{elf.path}: section {table.name} claims symbols of {table.entry_size} bytes")
+        if not 0 < table.link < len(elf.sections) or elf.sections[table.link].type != "STRTAB":
+            raise InputError(f"{elf.path}: section {table.name} names no string table")
+        data = elf.section_bytes(table)
+        data = data[: len(data) - len(data) % entry_size]
+        self._strings = elf.section_bytes(elf.sections[table.link])
+        if not self._strings.endswith(b"\0"):
+            raise InputError(f"{elf.path}: section {elf.sections[table.link].name} is no string table: no NUL ends it")
+        words = self._array("I", data)
+        if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
+            doubles = self._array("Q", data)
+            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3].tolist(), doubles[2::3]
+            info = 4
+        else:  # Elf32_Sym: name, value, size, (info, other, shndx)
+            self._name_column, self.values, self.sizes = words[0::4], words[1::4].tolist(), words[2::4]
+            info = 12
+        self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
+        self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
+        self.source = table.name
+        extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
+        if extended is not None:
+            data = elf.section_bytes(extended)
+            self._extended_sections = self._array("I", data[: len(data) & ~3])
+
+    def _array(self, code: str, data: bytes) -> array[int]:
+        """`data` as numbers in the file's byte order."""
+        numbers = array(code)
+        numbers.frombytes(data)
+        if self._byteorder != sys.byteorder:
+            numbers.byteswap()
+        return numbers
+
+    # A mask has one byte for each entry, 1 or 0: whole columns are tested, and whole masks combined, without a loop.
+
+    def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
+        """The entries whose (type, binding) is wanted."""
+        return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
+
+    def _section_mask(self, wanted: Container[int]) -> bytes:
+        """The entries whose section index is wanted."""
+        if len(self.sections) <= 256 and not self._extended_sections:
+            low = self._section_low.translate(bytes(index in wanted for index in range(256)))
+            return _both(low, self._section_high.translate(b"\1" + bytes(255)))
+        return bytes(self.section_index(entry) in wanted for entry in range(len(self._info)))
+
+    @cached_property
+    def _held(self) -> frozenset[int]:
+        """The sections that hold addresses, by number."""
+        return frozenset(section.index for section in self.sections if section.allocated and section.index)
+
+    def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
+        """The entries that can hold an address (see the module's head)."""
+        held = self._held if bases is None else self._held.intersection(bases)
+        mask = bytearray(
+            _both(
+                self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
+            )
+        )
+        # A broken table: what has no name answers nothing.
+        if max(self._name_column, default=0) >= len(self._strings):
+            for index in compress(range(len(mask)), mask):
+                mask[index] = self._name_column[index] < len(self._strings)
+        mask = bytearray(_without(mask, self._unnamed_mask()))
+        for index in self._nameless(_both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))):
+            mask[index] = 0
+        return bytes(mask)
+
+    def _unnamed_mask(self) -> bytes:
+        """The entries whose name offset is 0."""
+        column, zero = self._name_column.tobytes(), b"\1" + bytes(255)
+        mask = column[0::4].translate(zero)
+        for byte in (1, 2, 3):
+            mask = _both(mask, column[byte::4].translate(zero))
+        return mask
+
+    def _apply(self, bases: Mapping[int, int]) -> None:
+        """Move the values of a relocatable file's symbols to where their sections are.
+
+        Of all that are in these sections: assembler labels hold no address, but are found by name.
+        """
+        values = list(self.values)
+        placed = self._section_mask(bases)
+        for index in compress(range(len(values)), placed):
+            values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
+        self.values = values
+
+    def _nameless(self, typeless: bytes) -> list[int]:
+        """Of the typeless entries (no typed one has such a name) the assembler labels and mapping symbols."""
+        strings = self._strings
+        if b".L" not in strings and b"$" not in strings:
+            return []
+        # What a build puts before symbols makes a difference only if one of these has it.
+        prefixed = b"_.L" in strings or b"_$" in strings
+        starts = b".$_" if prefixed else b".$"
+        matches = self._nameless_pattern.match
+        # The first byte spares most names the rest.
+        entries = zip(compress(range(len(typeless)), typeless), compress(self._name_column, typeless))
+        suspects = [(index, offset) for index, offset in entries if strings[offset] in starts]
+        return [index for index, offset in suspects if matches(strings, offset)]
+
+    @cached_property
+    def _nameless_pattern(self) -> re.Pattern[bytes]:
+        name = rb"\.L"
+        if self._machine in ("aarch64", "arm", "riscv"):
+            # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
+            name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
+        return re.compile(rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name)
+
+    def around(self, address: int) -> Around | None:
+        """The places around an address, where the table knows that without a look at all of them; None otherwise."""
+        return None
+
+    def places(self, without: Iterable[int] = ()) -> list[int]:
+        """The entries that can hold an address, in table order, but for those of `without`."""
+        mask = bytearray(self._places)
+        for index in without:
+            mask[index] = 0
+        return list(compress(range(len(mask)), mask))
+
+    # -- boundary symbols ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def typeless_entries(self) -> list[tuple[str, int]]:
+        """(name, entry) of the sizeless symbols without a type: what the linker makes of an assignment in its script,
+        and the assembler of a bare label. Export tables' own labels are left out: there are ten thousands of them.
+        """
+        typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
+        exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
+        bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
+        wanted = _without(_without(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
+        sizes = self.sizes
+        found = [index for index in compress(range(len(wanted)), wanted) if not sizes[index]]
+        return list(zip(self._all_names(found), found))
+
+    def empty_objects(self) -> list[int]:
+        """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
+        objects = _both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
+        sizes = self.sizes
+        return [index for index in compress(range(len(objects)), objects) if not sizes[index]]
+
+    def boundary_candidates(self) -> dict[str, int]:
+        """Names and link addresses of the symbols that may be boundary symbols.
+
+        Absolute ones are among them: some linkers leave boundary symbols that stand outside sections absolute.
+        """
+        return {name: self.values[index] for name, index in self.typeless_entries if name}
+
+    def as_list(self) -> SymbolList:
+        """The symbols that can hold an address, as kallsyms would list them."""
+        entries = self.places()
+        names = [self._string(self._name_column[entry]).encode("utf-8", "backslashreplace") for entry in entries]
+        offsets = array("I", accumulate(map(len, names), lambda start, size: start + size + 1, initial=0))
+        letters = "".join(self.symbol(entry).letter for entry in entries)
+        addresses = [self.values[entry] for entry in entries]
+        return SymbolList(b"\0".join(names) + b"\0", offsets[:-1], addresses, letters.encode(), self.source)
+
+    # -- one entry -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many symbols can hold an address."""
+        return self._place_count
+
+    def __bool__(self) -> bool:
+        """Whether one can."""
+        return len(self) > 0
+
+    @cached_property
+    def _place_count(self) -> int:
+        return sum(self._places)
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
+        if end < 0:
+            if offset >= len(self._strings):
+                return ""
+            return self._strings[offset : offset + _MAX_NAME_BYTES].decode("utf-8", "backslashreplace") + "..."
+        return self._strings[offset:end].decode("utf-8", "backslashreplace")
+
+    def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
+        """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
+        left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
+        for entry in entries:
+            name = self.name(entry)
+            left -= len(name)
+            if left < 0:
+                raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")
+            yield name
+
+    def name(self, index: int) -> str:
+        """The name of table entry `index`."""
+        return self._string(self._name_column[index])
+
+    def size(self, index: int) -> int:
+        """The size of table entry `index`."""
+        return self.sizes[index]
+
+    def symbol(self, index: int) -> Symbol:
+        """Table entry `index` as an object."""
+        info, section = self._info[index], self.section_index(index)
+        words = self._words.get((info, section))
+        if words is None:
+            kind = _TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
+            binding = _BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
+            words = self._words[info, section] = kind, binding, self._letter(info, section)
+        kind, binding, letter = words
+        if self._place_letter is not None:
+            letter = self._true_letter(letter, index, section)
+        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+
+    def _true_letter(self, letter: str, index: int, section_index: int) -> str:
+        """The letter by the symbol's region, where it says text because its section has code as well as data."""
+        if letter not in "tT" or section_index >= len(self.sections) or self._place_letter is None:
+            return letter
+        section = self.sections[section_index]
+        if not (section.executable and section.writable):
+            return letter
+        true = self._place_letter(self.values[index]) or letter
+        return true.upper() if letter == "T" else true
+
+    def section_index(self, index: int) -> int:
+        """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
+        section = self._section_low[index] | self._section_high[index] << 8
+        if section == SHN_XINDEX and index < len(self._extended_sections):
+            return self._extended_sections[index]
+        return section
+
+    def _letter(self, info: int, section_index: int) -> str:
+        """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case says the binding."""
+        kind, binding = info & 0xF, info >> 4
+        if section_index == SHN_COMMON:
+            return "C"
+        if section_index == SHN_UNDEF:
+            return ("v" if kind == STT_OBJECT else "w") if binding == STB_WEAK else "U"
+        if kind == STT_GNU_IFUNC:
+            return "i"
+        if binding == STB_WEAK:
+            return "V" if kind == STT_OBJECT else "W"
+        if binding == STB_GNU_UNIQUE:
+            return "u"
+        if section_index == SHN_ABS:
+            letter = "a"
+        else:
+            letter = _section_letter(self.sections[section_index]) if section_index < len(self.sections) else "?"
+        return letter.upper() if binding == STB_GLOBAL else letter
+
+    def file_of(self, index: int) -> str | None:
+        """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
+        if self._info[index] >> 4 != STB_LOCAL:
+            return None
+        if self._file_entries is None:
+            files = self._info_mask(lambda kind, _: kind == STT_FILE)
+            self._file_entries = list(compress(range(len(files)), files))
+        position = bisect_right(self._file_entries, index) - 1
+        return self.name(self._file_entries[position]) or None if position >= 0 else None
+
+    # -- name to symbols -----------------------------------------------------------------------------------------------
+
+    def indexes_of(self, name: str) -> list[int]:
+        """Table entries of exactly that name that have an address or a value, in table order."""
+        self._name_questions += 1
+        if self._name_questions > _FEW_QUESTIONS:
+            return self._entries_by_name.get(name, []) if name else []
+        encoded = name.encode("utf-8", "surrogateescape") + b"\0"
+        offsets: set[int] = set()
+        # Linkers fold a name into the tail of a longer one, so every place where the bytes end a string counts.
+        position = self._strings.find(encoded)
+        while position >= 0 and len(offsets) <= len(self._info):
+            offsets.add(position)
+            position = self._strings.find(encoded, position + 1)
+        if not name or not offsets:
+            return []
+        return sorted(i for i in self._entries_named(encoded, offsets) if self._has_value(i))
+
+    @cached_property
+    def _name_bytes(self) -> bytes:
+        return self._name_column.tobytes()
+
+    def _entries_named(self, encoded: bytes, offsets: Collection[int]) -> Iterable[int]:
+        if len(offsets) > len(self._info):  # not all of them were collected
+            return (i for i, offset in enumerate(self._name_column) if self._strings.startswith(encoded, offset))
+        if len(offsets) > _FEW_PLACES:
+            return (index for index, offset in enumerate(self._name_column) if offset in offsets)
+        return (index for offset in offsets for index in self._entries_at(offset))
+
+    @cached_property
+    def _entries_by_name(self) -> dict[str, list[int]]:
+        """The entries of each name: worth its making only for those who ask for many names."""
+        valued = [index for index in range(len(self._info)) if self._has_value(index)]
+        entries: dict[str, list[int]] = {}
+        for index, name in zip(valued, self._all_names(valued)):
+            entries.setdefault(name, []).append(index)
+        return entries
+
+    def _entries_at(self, offset: int) -> Iterator[int]:
+        """The entries whose name starts at that string-table offset: a search in the column's bytes, without a loop."""
+        column, wanted = self._name_bytes, array("I", [offset]).tobytes()
+        position = column.find(wanted)
+        while position >= 0:
+            if position % len(wanted) == 0:
+                yield position // len(wanted)
+            position = column.find(wanted, position + 1)
+
+    def has_name(self, name: str) -> bool:
+        """Whether a symbol has that name, or one that ends in it: a quick look before `indexes_of`."""
+        return name.encode("utf-8", "surrogateescape") + b"\0" in self._strings
+
+    def exact(self, name: str) -> list[Symbol]:
+        """The symbols of exactly that name, in table order (several: static functions of different files)."""
+        return [self.symbol(index) for index in self.indexes_of(name)]
+
+    def named(self, names: Iterable[str]) -> list[Symbol]:
+        """The symbols of any of those names, sorted by name and address: one pass for many names."""
+        wanted = frozenset(names)
+        found = [i for i in range(len(self._info)) if self._has_value(i) and self.name(i) in wanted]
+        return sorted(map(self.symbol, found), key=lambda symbol: (symbol.name, symbol.address))
+
+    def prefix(self, prefix: str, limit: int | None = None) -> list[str]:
+        """Distinct names that start with `prefix`, sorted; at most `limit`."""
+        names = self._sorted_names()
+        start = bisect_left(names, prefix)
+        found: list[str] = []
+        for name in islice(names, start, None):
+            if not name.startswith(prefix) or (limit is not None and len(found) >= limit):
+                break
+            found.append(name)
+        return found
+
+    def glob(self, pattern: str) -> list[str]:
+        """Distinct names that match a shell pattern (`*`, `?`, `[...]`), sorted."""
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return [name for name in self._sorted_names() if matches(name)]
+
+    def _has_value(self, index: int) -> bool:
+        """Whether the entry names a place in memory or an absolute number; not files, sections and undefined ones."""
+        return self._info[index] & 0xF not in (STT_FILE, STT_SECTION) and self.section_index(index) != SHN_UNDEF
+
+    def _sorted_names(self) -> list[str]:
+        """All distinct names that `exact` would find, sorted (made once, at the first prefix or glob)."""
+        if self._names is None:
+            entries = (i for i in range(len(self._info)) if self._has_value(i))
+            self._names = sorted({*self._all_names(entries)} - {""})
+        return self._names
+
+
+def _both(mask: bytes | bytearray, other: bytes) -> bytes:
+    """Where both masks are 1."""
+    both = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(mask), "little")
+
+
+def _without(mask: bytes | bytearray, other: bytes) -> bytes:
+    """Where the first mask is 1 and the other 0."""
+    return _both(mask, other.translate(b"\1\0" + bytes(254)))
+
+
+# Section names that decide nm's letter whatever the flags say (binutils' coff_section_type; numbered forms count too).
+_NAMED_SECTION_LETTERS = ((".drectve", "i"), (".edata", "e"), (".idata", "i"), (".pdata", "p"))
+
+
+def _section_letter(section: Section) -> str:
+    """nm's lower-case letter for a symbol of that section."""
+    for name, letter in _NAMED_SECTION_LETTERS:
+        if section.name.startswith(name) and section.name[len(name) : len(name) + 1] in ("", ".", "$", *"0123456789"):
+            return letter
+    if section.executable:
+        return "t"
+    if section.allocated and section.type == "NOBITS":
+        return "b"
+    if section.allocated:
+        return "d" if section.writable else "r"
+    if section.name.startswith((".debug", ".gnu.linkonce.wi.", ".line", ".stab", ".gdb_index")):
+        return "N"
+    return "n" if section.type != "NOBITS" and not section.writable else "?"

@@ -1,0 +1,275 @@
+"""A symbol table made of a `SymbolList`: what a list does not say (size, section) is found from the addresses.
+
+- A symbol reaches to the next one, or to the end of what holds it: kallsyms counts so too.
+- Its section is the one that its address lies in. Where no sections are known, two extents take their place: the image
+  between its boundary symbols, and x86's per-CPU variables where they are linked at 0.
+- Its letter is the list's own, unless section or region say that it cannot be: since relocate_kernel came into .data
+  (6.14), that section is executable on x86_64, and nm calls all in it text.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import compress, repeat
+
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.image.symbols.table import (
+    OBJECT_PREFIXES,
+    SHN_ABS,
+    STB_GLOBAL,
+    STB_GNU_UNIQUE,
+    STB_LOCAL,
+    STB_WEAK,
+    PlaceLetter,
+    Symbol,
+    SymbolTable,
+)
+from kplug.linker.boundary_table import ROOT_END, ROOT_START, TABLE_SYMBOLS
+from kplug.linker.regions import may_be_boundary
+
+# What the case and kind of nm's letter say of a symbol's binding; its type is in no list.
+_BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}
+_INFO_OF_LETTER = bytes(
+    (_BINDINGS.get(chr(letter), STB_GLOBAL if chr(letter).isupper() else STB_LOCAL)) << 4 for letter in range(256)
+)
+# The letters that name a place by what is there. One that is none of these (weak, indirect, absolute) says nothing that
+# could be wrong.
+_PLACE_LETTERS = "tdrb"
+_ABSOLUTE = b"Aa"
+# Symbols that end something: where the next begins at once, they lie in that.
+_ENDS = re.compile(r"_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_", re.DOTALL)
+_DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
+_PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
+_PARTS = (
+    ("_stext", "_etext", SHF_EXECINSTR),
+    ("_sinittext", "_einittext", SHF_EXECINSTR),
+    ("__start_rodata", "__end_rodata", 0),
+    ("_sdata", "_edata", SHF_WRITE),
+    ("__bss_start", "__bss_stop", SHF_WRITE),
+)
+
+
+class ListedSymbolTable(SymbolTable):
+    """The symbols of a list, as those of the kernel that `elf` is (its headers; it need not have more).
+
+    `sections` are those that are known, none otherwise.
+    """
+
+    def __init__(
+        self, elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, place_letter: PlaceLetter | None = None
+    ) -> None:
+        self._list = symbols
+        self._place_letter = place_letter
+        self._prepare(elf, sections)
+        self.source = symbols.source
+        self.values = symbols.lazy_addresses
+        self._info = symbols.letters.translate(_INFO_OF_LETTER)
+        if not any(section.occupies_addresses for section in sections):
+            self.sections = self._extents()
+        self._set_columns()
+
+    def _set_columns(self) -> None:
+        """The columns of all symbols that the list does not have itself."""
+        self.values = list(self._list.addresses)
+        self._strings = self._list.strings
+        self._name_column = self._list.name_offsets
+        self._set_sections()
+        self._places = self._place_mask(None)
+        self.sizes = self._to_the_next()
+
+    # -- what the addresses say ----------------------------------------------------------------------------------------
+
+    def _first(self, name: str) -> tuple[int, int] | None:
+        """The address and number of the boundary symbol of that name, or None."""
+        number = self._list.boundary_numbers.get(name.encode())
+        return None if number is None else (self.values[number], number)
+
+    def _extents(self) -> tuple[Section, ...]:
+        """What holds the symbols where no sections are known, as sections without names but the per-CPU one."""
+        extents = [extent(0, "", 0, 0, 0)]
+        percpu, percpu_end = self._first("__per_cpu_start"), self._first("__per_cpu_end")
+        if percpu is not None and percpu_end is not None and percpu[0] == 0 < percpu_end[0]:
+            extents.append(extent(len(extents), PERCPU_SECTION, 0, percpu_end[0], SHF_WRITE))
+        start, end = self._first(ROOT_START), self._first(ROOT_END)
+        if start is not None and end is not None and start[0] < end[0]:
+            extents.append(extent(len(extents), "", start[0], end[0], SHF_WRITE | SHF_EXECINSTR))
+        else:
+            extents += self._known_parts(len(extents))
+        return tuple(extents)
+
+    def _known_parts(self, index: int) -> Iterable[Section]:
+        """The parts of an image whose end no symbol tells: without KALLSYMS_ALL there is only text in kallsyms, and
+        /proc/iomem has the bounds of the others."""
+        for start_name, end_name, flags in _PARTS:
+            start, end = self._first(start_name), self._first(end_name)
+            if start is not None and end is not None and start[0] < end[0]:
+                yield extent(index, "", start[0], end[0], flags)
+                index += 1
+
+    @cached_property
+    def _absolute_percpu(self) -> bool:
+        """Whether the list calls per-CPU variables absolute, as kallsyms does of those that are linked at 0 (4.6 to
+        6.14, make_percpus_absolute() in scripts/kallsyms.c)."""
+        first = self._first("__per_cpu_start")
+        return first is not None and self._list.letters[first[1]] in _ABSOLUTE
+
+    @cached_property
+    def _owners(self) -> tuple[list[int], list[int]]:
+        """The address space cut where a section begins or ends, and the section that each piece is of; none is that of
+        absolute numbers."""
+        cuts, owners = [0], [SHN_ABS]
+        for section in sorted((s for s in self.sections if s.occupies_addresses), key=lambda s: s.address):
+            while cuts and cuts[-1] >= section.address:
+                cuts.pop()
+                owners.pop()
+            cuts += (section.address, section.end)
+            owners += (section.index, SHN_ABS)
+        return cuts, owners
+
+    def _set_sections(self) -> None:
+        """The section of each symbol, by its address; absolute for a number that is in none."""
+        cuts, owners = self._owners
+        values = self.values
+        column = array("H")
+        if values == sorted(values):
+            position = 0
+            for cut, owner in zip([*cuts[1:], 1 << 64], owners):
+                following = bisect_left(values, cut, position)
+                column.extend(array("H", [owner]) * (following - position))
+                position = following
+        else:
+            column.extend(map(owners.__getitem__, (place - 1 for place in map(bisect_right, repeat(cuts), values))))
+        letters = self._list.letters
+        if any(letter in letters for letter in _ABSOLUTE):
+            for number in (number for number, letter in enumerate(letters) if letter in _ABSOLUTE):
+                column[number] = self._owner_of_absolute(column[number])
+        if sys.byteorder != "little":
+            column.byteswap()
+        data = column.tobytes()
+        self._section_low, self._section_high = data[0::2], data[1::2]
+
+    def _owner_of_absolute(self, owner: int) -> int:
+        """The section of a symbol that the list calls absolute, and that lies in section `owner`."""
+        return owner if owner in self._percpu_sections else SHN_ABS
+
+    @cached_property
+    def _percpu_sections(self) -> frozenset[int]:
+        """The sections of which the list calls the symbols absolute though they are not."""
+        if not self._absolute_percpu:
+            return frozenset()
+        return frozenset(section.index for section in self.sections if section.name == PERCPU_SECTION)
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where a section begins or ends, sorted: no symbol reaches beyond."""
+        return sorted({bound for s in self.sections if s.allocated for bound in (s.address, s.end)})
+
+    def _to_the_next(self) -> array[int]:
+        """The bytes from each symbol to the next one that can hold an address, or to the end of its section."""
+        placed = list(compress(self.values, self._places))
+        ordered = sorted(placed)
+        distances = _distances(ordered, self._bounds)
+        if ordered != placed:
+            distances = list(map(dict(zip(ordered, distances)).__getitem__, placed))
+        # What holds no address is as long as nothing.
+        if len(distances) < len(self.values):
+            each = iter(distances)
+            distances = [next(each) if place else 0 for place in self._places]
+        return array("Q", distances)
+
+    # -- what a list says in its own way -------------------------------------------------------------------------------
+
+    @property
+    def sizes_are_stated(self) -> bool:
+        return False
+
+    @cached_property
+    def typeless_entries(self) -> list[tuple[str, int]]:
+        """(name, number) of the symbols that may be boundary symbols: global ones with a name like one, and those that
+        a kernel is known to have, also under a build prefix."""
+        letters, numbers = self._list.letters, self._list.boundary_numbers
+        names = may_be_boundary(numbers).intersection(numbers)
+        names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
+        found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
+        return [
+            (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in TABLE_SYMBOLS
+        ]
+
+    @cached_property
+    def _boundaries(self) -> frozenset[int]:
+        return frozenset(number for _, number in self.typeless_entries)
+
+    def _unnamed_mask(self) -> bytes:
+        """None: the strings of a list begin with its first name, not with an empty one as an ELF file's."""
+        return bytes(len(self._name_column))
+
+    def empty_objects(self) -> list[int]:
+        """All data, where a list has only what lies outside text by chance: then nothing tells where it ends."""
+        if not self._lists_text_only:
+            return []
+        data = self._list.letters.translate(_DATA_MASK)
+        return [number for number in compress(range(len(data)), data) if self.section_index(number) != SHN_ABS]
+
+    @property
+    def _lists_text_only(self) -> bool:
+        """Whether it is of a kernel's kallsyms without KALLSYMS_ALL: with hardly any static data, of which a kernel has
+        as much as of code."""
+        letters = self._list.letters
+        is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
+        return is_kernel and 100 * sum(map(letters.count, b"drb")) < len(letters)
+
+    def symbol(self, index: int) -> Symbol:
+        symbol = super().symbol(index)
+        # A per-CPU variable that is called absolute is so whether it is local or not.
+        return symbol._replace(binding="") if symbol.letter == "D" and self.listed_letter(index) == "A" else symbol
+
+    def listed_letter(self, entry: int) -> str:
+        """The letter that the list has for a symbol."""
+        return chr(self._list.letters[entry])
+
+    def _true_letter(self, letter: str, index: int, section_index: int) -> str:
+        listed = self.listed_letter(index)
+        if section_index == SHN_ABS:
+            return listed
+        section = self.sections[section_index]
+        if listed in "Aa":  # a per-CPU variable
+            true = "d"
+        elif listed.lower() not in _PLACE_LETTERS:
+            return listed
+        elif section.name and not (section.executable and section.writable):
+            # At its start may be a symbol that ends what lies before it.
+            if listed.lower() != "t" or self.values[index] == section.address:
+                return listed
+            true = letter.lower()
+        elif index in self._boundaries and _ENDS.match(self.name(index)):
+            return listed  # it is of what lies before it
+        else:
+            return super()._true_letter(listed, index, section_index)
+        return true.upper() if listed.isupper() else true
+
+
+def _bare(name: str) -> str:
+    """The name without a build prefix, unless a kernel is known to have it with that."""
+    prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
+    return name if name in TABLE_SYMBOLS else name[len(prefix) :]
+
+
+def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:
+    """How far it is from each of the sorted values to the next larger one, or to a bound before that; 0 if none is."""
+    distances = [*map(int.__sub__, values[1:], values), *([0] if values else [])]
+    for equal in reversed(list(compress(range(len(values) - 1), map(int.__eq__, values[1:], values)))):
+        distances[equal] = distances[equal + 1]
+    for bound in bounds:
+        end = bisect_left(values, bound)
+        if end and (distances[end - 1] == 0 or values[end - 1] + distances[end - 1] > bound):
+            start = bisect_left(values, values[end - 1], 0, end)
+            distances[start:end] = [bound - values[end - 1]] * (end - start)
+    return distances

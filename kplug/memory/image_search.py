@@ -1,0 +1,159 @@
+"""The kernel in memory of which there is no file and no note: where its image lies, its symbols, its slide.
+
+All of it starts at one address of its code, which a register or table of the processor betrays. drgn is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kplug.errors import InputError
+from kplug.image.elf.file import build_id_in, notes_in
+from kplug.image.elf.header_only import bare_elf
+from kplug.image.kallsyms.in_memory import find_in_memory
+from kplug.image.kallsyms.tables import KallsymsNotFoundError
+from kplug.image.kernel_image import KernelImage
+from kplug.image.placement import ADDRESS_MASK, Placement, as_it_runs, slid
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.memory.kallsyms_image import banner_at, linked
+from kplug.memory.kaslr_offset import Checker, Proof, proofs
+from kplug.memory.reading import Read, try_read
+from kplug.memory.vmcoreinfo import VmcoreInfo, note_in_memory
+
+# Called with the bytes that were looked at and those there may be to look at.
+Progress = Callable[[int, int], None]
+
+# Both architectures map the image by blocks of 2 MiB, or by pages within a multiple of it.
+_STEP = 2 << 20
+# Init memory is unmapped once it is freed: 7 MiB of Debian's arm64 kernel, and up to 2 MiB of alignment around it.
+_HOLE_STEPS = 12
+# Text is 20 MiB in distributions' kernels, with KASAN 60; x86_64 gives an image no more than 1 GiB.
+_MOST_BELOW, _MOST_ABOVE = 64 << 20, 192 << 20
+_MOST_NOTES = 1 << 16
+# Where no banner has a symbol (no KALLSYMS_ALL): code that nobody patches, behind where ftrace does.
+_UNPATCHED, _UNPATCHED_BYTES = ("kallsyms_lookup_name", 16), 32
+
+
+@dataclass(frozen=True)
+class RunningKernel:
+    """A kernel that was found in memory: its image, where it is, and what tells it from any other.
+
+    The addresses of `image` are link addresses where the kernel noted its slide (`placement.link_known`), else those at
+    which it runs.
+    """
+
+    image: KernelImage
+    placement: Placement
+    checker: Checker
+
+
+def tells_more(read: Read, running: RunningKernel) -> bool:
+    """Whether a kernel that was found before it noted its slide has done so by now."""
+    symbols = running.image.listed
+    return not running.placement.link_known and symbols is not None and _noted(read, symbols).slide is not None
+
+
+def image_around(read: Read, address: int) -> range | None:
+    """The mapped addresses around one in the kernel's code, in steps of 2 MiB; None if nothing is mapped there.
+
+    The range may have holes in it, and may reach over the ends of the image.
+    """
+
+    def mapped(start: int) -> bool:
+        return start >> 63 == 1 and start <= ADDRESS_MASK and try_read(read, start, 1) is not None
+
+    if not mapped(address):
+        return None
+    start = address // _STEP * _STEP
+    while address - start < _MOST_BELOW and mapped(start - 1):
+        start -= _STEP
+    end, hole = (address // _STEP + 1) * _STEP, 0
+    for place in range(end, min(address + _MOST_ABOVE, ADDRESS_MASK), _STEP):
+        hole = 0 if mapped(place) else hole + 1
+        if hole > _HOLE_STEPS:
+            break
+        end = end if hole else place + _STEP
+    return range(start, end)
+
+
+def find_kernel(
+    read: Read,
+    machine: str,
+    near: Iterable[int],
+    target: str,
+    *,
+    slide: int | None = None,
+    progress: Progress | None = None,
+) -> RunningKernel:
+    """The kernel whose code is at one of the addresses in `near`, by the kallsyms in its memory.
+
+    `slide` is that which the user told; `target` names the memory for errors and answers. `progress` may raise to end
+    the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
+    """
+    why = problem = ""
+    searched: list[range] = []
+    for address in near:
+        if any(address in each for each in searched):
+            continue
+        around = image_around(read, address)
+        if around is None:
+            why = "nothing is mapped where its code would be"
+            continue
+        searched.append(around)
+        try:
+            symbols = find_in_memory(read, around.start, around.stop, progress=progress, name=target)
+            return _running(read, machine, symbols, around, target, slide)
+        except InputError as error:
+            problem = problem or str(error)
+    raise KallsymsNotFoundError(problem or why or "nothing tells where its code is")
+
+
+def _running(
+    read: Read, machine: str, symbols: SymbolList, around: range, target: str, told: int | None
+) -> RunningKernel:
+    start = symbols.address("_stext")
+    if start is None or start not in around:
+        raise KallsymsNotFoundError(f"{target}: the kallsyms there are not of the kernel that runs")
+    info = _noted(read, symbols)
+    slide = told if told is not None else info.slide
+    listed = linked(symbols, slide) if slide is not None else symbols
+    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed)
+    image.on_disk = False
+    image.banner = banner_at(read, symbols.address("linux_banner"))
+    image.build_id = _build_id(read, symbols)
+    if slide is None:
+        placement = as_it_runs(image.extents, "read from the kernel's memory, which does not tell the slide")
+    else:
+        how = "told by the user" if told is not None else "KERNELOFFSET of the VMCOREINFO in its memory"
+        placement = slid(image.extents, slide, how)
+    return RunningKernel(image, placement, Checker(image, _proofs(read, image, placement)))
+
+
+def _proofs(read: Read, image: KernelImage, placement: Placement) -> tuple[Proof, ...]:
+    """What tells this kernel from others: its banner, else some of its code."""
+    found = proofs(image)
+    if found:
+        return found
+    name, offset = _UNPATCHED
+    for symbol in image.symbols.exact(name):
+        data = try_read(read, placement.runtime(symbol.address + offset), _UNPATCHED_BYTES)
+        if data is not None:
+            return (Proof("code", symbol.address + offset, data),)
+    return ()
+
+
+def _build_id(read: Read, symbols: SymbolList) -> str | None:
+    start, end = symbols.address("__start_notes"), symbols.address("__stop_notes")
+    if start is None or end is None or not 0 < end - start <= _MOST_NOTES:
+        return None
+    data = try_read(read, start, end - start)
+    return build_id_in(notes_in(data, True)) if data is not None else None
+
+
+def _noted(read: Read, symbols: SymbolList) -> VmcoreInfo:
+    """What the kernel notes for those who read its dumps; empty where it has no such note, or not yet."""
+    info = note_in_memory(read, symbols.address("vmcoreinfo_data"), symbols.address("vmcoreinfo_size"))
+    # It names the image's start as well: what was read is its own.
+    ours = info is not None and info.symbols.get("_stext") == symbols.address("_stext")
+    return info if info is not None and ours else VmcoreInfo("")

@@ -1,0 +1,74 @@
+"""The kernel's image where there is no vmlinux: its symbols from the kallsyms tables in its own memory."""
+
+from __future__ import annotations
+
+from array import array
+
+from kplug.errors import InputError, TargetError
+from kplug.image.elf.header_only import bare_elf
+from kplug.image.kernel_image import KernelImage
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.memory.kaslr_offset import BANNER_PATTERN
+from kplug.memory.reading import Read
+from kplug.memory.vmcoreinfo import VmcoreInfo
+
+# How far behind the start of its text the tables of a kernel that does not name them are sought, and about where they
+# are in kernels that distributions ship, whose text and rodata are 20 to 40 MB.
+_SEARCHED_BYTES = 1 << 27
+_USUAL_DISTANCE = 18 << 20
+_BANNER_BYTES = 512
+
+
+def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -> KernelImage | None:
+    """The image of the kernel that `info` describes, made of its kallsyms; None where these are not found.
+
+    Its addresses are link addresses. `target` names the dump or guest for the user.
+    """
+    symbols = symbols_in_memory(read, info)
+    if symbols is None or not len(symbols):
+        return None
+    slide = info.slide or 0
+    image = KernelImage(bare_elf(f"memory of {target}", machine), name="vmlinux", listed=linked(symbols, slide))
+    image.on_disk = False
+    image.build_id = info.build_id
+    image.banner = banner_at(read, symbols.address("linux_banner"))
+    return image
+
+
+def symbols_in_memory(read: Read, info: VmcoreInfo) -> SymbolList | None:
+    """The kernel's kallsyms at their runtime addresses; None where they are not found."""
+    from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
+
+    try:
+        # VMCOREINFO names the tables since 6.0 (5fd8fea935a1, f09bddbd8661).
+        return from_symbols(info.symbols, read)
+    except (InputError, TargetError):
+        pass
+    start = info.symbols.get("_stext")
+    if start is None:
+        return None
+    try:
+        return find_in_memory(read, start, start + _SEARCHED_BYTES, near=start + _USUAL_DISTANCE)
+    except (InputError, TargetError):
+        return None
+
+
+def linked(symbols: SymbolList, slide: int) -> SymbolList:
+    """The symbols at their link addresses: moved back, but for the numbers below the image (x86's per-CPU variables up
+    to 6.14 are linked at 0, and do not move)."""
+    starts = [address for name in ("_text", "_stext") if (address := symbols.address(name)) is not None]
+    if not slide or not starts:
+        return symbols
+    first, mask = min(starts), (1 << 64) - 1
+    addresses = array("Q", [at if at < first else at - slide & mask for at in symbols.addresses])
+    return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, symbols.source)
+
+
+def banner_at(read: Read, address: int | None) -> bytes | None:
+    """The banner that stands at an address in memory, without its newline; None if there is none."""
+    try:
+        data = read(address, _BANNER_BYTES) if address is not None else b""
+    except TargetError:
+        return None
+    match = BANNER_PATTERN.match(data)
+    return match.group() if match else None

@@ -1,0 +1,241 @@
+"""Finding out by how much KASLR moved a kernel, from the memory of the target that runs it, and making sure.
+
+A *way* gives candidate slides; cheap and sure ways go first. A candidate counts only if the kernel's own banner (and
+its build-ID note) stand in memory where that slide puts them: a slide is right, or there is none. What the ways read
+is in `kplug.memory.kaslr_ways`; this module judges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Callable
+
+from kplug.errors import InputError, MismatchError, TargetError
+from kplug.image.kernel_image import KernelImage
+from kplug.image.placement import ADDRESS_MASK, Placement, as_linked, slid
+from kplug.memory.reading import Read, UnmappedError, try_read
+
+# How a kernel's banner begins (init/version.c: "Linux version " UTS_RELEASE " (" ...); the same text as a format
+# string, which is in every kernel too, has a % there.
+BANNER_PATTERN = re.compile(rb"Linux version \d[\x21-\x7e]* \([\x20-\x7e]*")
+_BANNER_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Bytes that stand at a link address in one build of one kernel, and nowhere else."""
+
+    what: str
+    address: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way that was tried, and what came of it, for `kaslr`."""
+
+    way: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to candidates. `candidates` reads as little as it can, and only while it is asked for more.
+
+    `sure`: it names one slide that the user may take without a check (`check off`).
+    """
+
+    name: str
+    candidates: Callable[[], Iterable[int]]
+    sure: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out. `placement` is None where no way led to the kernel; `lasting` is false for one of a moment (early
+    boot), which must be looked for again at the next question.
+    """
+
+    placement: Placement | None
+    trail: tuple[Attempt, ...]
+    checked: bool = False
+    lasting: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+def proofs(image: KernelImage) -> tuple[Proof, ...]:
+    """What tells this build from every other: its build ID, in its notes, and its banner; the surest first."""
+    found: list[Proof] = []
+    notes = image.elf.section(".notes")
+    build_id = image.build_id
+    if notes is not None and notes.allocated and build_id:
+        data = image.elf.section_bytes(notes, 1 << 20)
+        position = data.find(bytes.fromhex(build_id))
+        if position >= 0:
+            found.append(Proof("build ID", notes.address + position, bytes.fromhex(build_id)))
+    banner = image.banner
+    if banner:
+        symbol = next(iter(image.symbols.exact("linux_banner")))
+        found.append(Proof("banner", symbol.address, banner))
+    return tuple(found)
+
+
+class Checker:
+    """Compares one kernel's proofs with memory. Made once for an image; asked with whatever reader fits the moment.
+
+    `known` are the proofs where the image's own file does not have them.
+    """
+
+    def __init__(self, image: KernelImage, known: Sequence[Proof] = ()) -> None:
+        self.image = image
+        self.proofs = tuple(known) or proofs(image)
+        if not self.proofs:
+            raise InputError(f"{image.path}: has neither linux_banner nor a build ID to tell it from other kernels")
+
+    def matches(self, read: Read, slide: int) -> bool:
+        """Whether the kernel stands in memory at that slide.
+
+        False also where nothing can be read. MismatchError if another build of it stands there.
+        """
+        banner = next((proof for proof in self.proofs if proof.what == "banner"), None)
+        if banner is not None and not self._holds(read, slide, banner):
+            other = self._other_banner(read, banner.address + slide & ADDRESS_MASK)
+            if other is not None:
+                raise self.mismatch(other)
+            return False
+        build_id = next((proof for proof in self.proofs if proof.what == "build ID"), None)
+        if build_id is None:
+            return True
+        data = try_read(read, build_id.address + slide & ADDRESS_MASK, len(build_id.data))
+        if data == build_id.data:
+            return True
+        if banner is None:
+            return False
+        if data is None:
+            return True  # the banner is as it should be; the notes are not there to ask
+        raise self.mismatch(banner.data, data.hex())
+
+    def still_matches(self, read: Read, slide: int) -> bool:
+        """`matches` with one read: for a slide that was right before the target moved on."""
+        return self._holds(read, slide, self.proofs[0])
+
+    def _holds(self, read: Read, slide: int, proof: Proof) -> bool:
+        return try_read(read, proof.address + slide & ADDRESS_MASK, len(proof.data)) == proof.data
+
+    def _other_banner(self, read: Read, address: int) -> bytes | None:
+        data = try_read(read, address, _BANNER_LIMIT) or b""
+        match = BANNER_PATTERN.match(data)
+        return match.group() if match else None
+
+    def mismatch(self, banner: bytes, build_id: str | None = None) -> MismatchError:
+        """The error that names both kernels."""
+        image = self.image
+        ours, theirs = _release(image.banner or b""), _release(banner)
+        if ours == theirs:  # only what stands behind the release tells them apart
+            ours, theirs = _text(image.banner or b""), _text(banner)
+        ours += f" (build ID {image.build_id})" if image.build_id else ""
+        theirs += f" (build ID {build_id})" if build_id else ""
+        return MismatchError(f"{image.path} is {ours}, but the target runs {theirs}: give the vmlinux of that kernel")
+
+
+def find_slide(
+    checker: Checker, read: Read, ways: Sequence[Way], *, check: bool = True, trail: Sequence[Attempt] = ()
+) -> Finding:
+    """Try the ways in order until one leads to the kernel. `check` false takes the first sure way's word for it.
+
+    `trail` is what was tried before. MismatchError where another kernel is found; TargetError where memory as a whole
+    cannot be read.
+    """
+    tried = list(trail)
+    rejected: set[int] = set()
+    extents = checker.image.extents
+    for way in ways:
+        count, failed = 0, None
+        try:
+            for slide in way.candidates():
+                slide &= ADDRESS_MASK
+                count += 1
+                if slide in rejected:
+                    continue
+                if not check and way.sure:
+                    tried.append(Attempt(way.name, f"{_signed(slide)}, not checked"))
+                    placement = slid(extents, slide, f"{way.name}, not checked")
+                    return Finding(placement, tuple(tried), warnings=unchecked(checker, read, slide))
+                if not _matches(checker, read, slide, check):
+                    rejected.add(slide)
+                    continue
+                kind = " and ".join(proof.what for proof in reversed(checker.proofs))
+                tried.append(Attempt(way.name, f"{_signed(slide)}: {kind} found there"))
+                return Finding(_placement(checker.image, slide, way.name), tuple(tried), checked=True)
+        except UnmappedError as error:
+            failed = str(error)
+        outcome = failed or ("no candidate" if not count else f"not there ({_counted(count)} tried)")
+        tried.append(Attempt(way.name, outcome))
+    return Finding(None, tuple(tried))
+
+
+def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
+    """What to say of a slide that was taken without a check: nothing if it is right or there is no memory to tell."""
+    try:
+        if checker.matches(read, slide):
+            return ()
+        theirs = "the kernel was not found in memory where this slide puts it"
+    except MismatchError as error:
+        theirs = str(error)
+    except TargetError:
+        return ()
+    return (f"not checked, and likely to be wrong: {theirs}",)
+
+
+def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
+    """`Checker.matches`; another kernel is no error to a user who wants no check."""
+    try:
+        return checker.matches(read, slide)
+    except MismatchError:
+        if check:
+            raise
+        return False
+
+
+def link_placement(
+    image: KernelImage, why: str, warning: str | None = None, trail: Sequence[Attempt] = (), *, lasting: bool = True
+) -> Finding:
+    """The finding for a kernel whose slide nothing tells (there is no memory, or it is not in it yet): as linked."""
+    placement = as_linked(image.extents, f"as linked; {why}", known=False)
+    return Finding(placement, tuple(trail), lasting=lasting, warnings=(warning,) if warning else ())
+
+
+def with_warning(finding: Finding, warning: str, *, lasting: bool = True) -> Finding:
+    """The same finding, with what to say about it; `lasting` false makes it one of this moment only."""
+    return replace(finding, lasting=finding.lasting and lasting, warnings=(*finding.warnings, warning))
+
+
+def find_banners(read: Read, starts: Iterable[int], size: int) -> Iterator[bytes]:
+    """The banners of whatever kernels stand in the ranges of `size` bytes from `starts`; unmapped ones are skipped."""
+    for start in starts:
+        data = try_read(read, start, size)
+        if data is not None:
+            yield from (match.group() for match in BANNER_PATTERN.finditer(data))
+
+
+def _placement(image: KernelImage, slide: int, way: str) -> Placement:
+    return slid(image.extents, slide, way)
+
+
+def _counted(count: int) -> str:
+    return "1 candidate" if count == 1 else f"{count} candidates"
+
+
+def _signed(slide: int) -> str:
+    return f"{slide - (1 << 64):#x}" if slide >> 63 else f"+{slide:#x}"
+
+
+def _release(banner: bytes) -> str:
+    words = banner.split()
+    return _text(words[2]) if len(words) > 2 else "a kernel without a banner"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("ascii", "backslashreplace")

@@ -1,0 +1,117 @@
+"""What is known of a kernel's address space: from its vmlinux, and from the memory of a running or crashed one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from kplug.image.placed import PlacedImage
+from kplug.memory.reading import Read, try_read
+from kplug.space.address_space import Facts
+
+
+def static_facts(placed: PlacedImage) -> Facts:
+    """What the vmlinux alone tells. A module, or a file without boundary symbols, tells nothing."""
+    image = placed.image
+    root = image.regions.root
+
+    def has(symbol: str) -> bool:
+        return image.symbols.has_name(symbol) and bool(image.symbols.indexes_of(symbol))
+
+    if root is None:
+        return Facts()
+    linked = placed.placement.link_known
+    return Facts(
+        image_start=root.start if linked else None,
+        image_end=root.end if linked else None,
+        runtime_image_start=placed.placement.runtime(root.start),
+        runtime_image_end=placed.placement.runtime(root.end),
+        # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
+        has_randomize_base=has("kernel_randomize_memory") or None,
+        has_randomize_memory=has("kernel_randomize_memory"),
+        # Without the variable the kernel was built for 4 levels only.
+        pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
+        kasan_shadow=has("kasan_early_shadow_page"),
+        has_early_init_stack=has("early_init_stack"),
+    )
+
+
+# (variable, the fact it holds, its bytes: negative where the value may be); both architectures that have tables are
+# little-endian.
+_X86_64_VARIABLES = (
+    ("page_offset_base", "page_offset_base", 8),
+    ("vmalloc_base", "vmalloc_base", 8),
+    ("vmemmap_base", "vmemmap_base", 8),
+    ("direct_map_physmem_end", "direct_map_physmem_end", 8),  # 6.13 and later
+    ("physmem_end", "direct_map_physmem_end", 8),  # its name up to 6.12
+    ("max_pfn", "max_pfn", 8),
+    ("phys_base", "phys_base", -8),
+)
+_ARM64_VARIABLES = (
+    ("vabits_actual", "vabits_actual", 8),  # up to 6.8
+    ("kimage_voffset", "kimage_voffset", 8),
+    ("memstart_addr", "phys_offset", -8),
+    ("max_pfn", "max_pfn", 8),
+)
+_VARIABLES = {"x86_64": _X86_64_VARIABLES, "aarch64": _ARM64_VARIABLES}
+
+# struct setup_header in struct boot_params, Documentation/arch/x86/boot.rst: the magic, and loadflags.
+_SETUP_HEADER, _MAGIC, _LOADFLAGS = 0x202, b"HdrS", 0x211 - 0x202
+_KASLR_FLAG = 1 << 1
+_COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
+
+
+def memory_facts(placed: PlacedImage, read: Read) -> Facts:
+    """What the vmlinux tells, and the kernel's own variables in memory; `read` is a Target's. Costs a few small reads.
+
+    What cannot be read, or is not set yet early in boot (zero), stays as the vmlinux tells it.
+    """
+    facts = static_facts(placed)
+    known: dict[str, Any] = {}
+    for name, field, size in _VARIABLES.get(placed.image.machine, ()):
+        value = _variable(placed, read, name, size)
+        if value or (value is not None and field == "phys_base"):  # which is 0 where the image was not moved
+            known.setdefault(field, value)
+    if placed.image.machine == "x86_64" and "page_offset_base" in known:  # set after the level is
+        level = _variable(placed, read, "__pgtable_l5_enabled", 4)
+        if level is not None:
+            known["pgtable_l5_enabled"] = bool(level)
+    known["kaslr_disabled"] = _kaslr_disabled(placed, read)
+    return replace(facts, **known)
+
+
+def _kaslr_disabled(placed: PlacedImage, read: Read) -> bool | None:
+    """Whether this boot had no KASLR although the kernel may be built for it; None where nothing tells."""
+    if placed.image.machine == "x86_64":
+        # What the kernel itself goes by, kaslr_enabled(): its decompressor says there whether it did.
+        address = _address(placed, "boot_params")
+        header = try_read(read, address + _SETUP_HEADER, _LOADFLAGS + 1) if address is not None else None
+        if header is not None and header.startswith(_MAGIC):
+            return not header[_LOADFLAGS] & _KASLR_FLAG
+    line = _command_line(placed, read)
+    return True if line is not None and b"nokaslr" in line.split() else None
+
+
+def _command_line(placed: PlacedImage, read: Read) -> bytes | None:
+    """The kernel's command line, or its first 4 KiB."""
+    address = _variable(placed, read, "saved_command_line", 8)
+    text = b""
+    while address and b"\0" not in text and len(text) < _COMMAND_LINE_MAX:
+        at = address + len(text)
+        piece = try_read(read, at, _COMMAND_LINE_PIECE - at % _COMMAND_LINE_PIECE)  # never over the end of a page
+        if piece is None:
+            return None
+        text += piece
+    return text.partition(b"\0")[0] or None
+
+
+def _variable(placed: PlacedImage, read: Read, name: str, size: int) -> int | None:
+    """The value of a variable of the image in memory, signed if `size` is negative; None if it cannot be read."""
+    address = _address(placed, name)
+    data = try_read(read, address, abs(size)) if address is not None else None
+    return None if data is None else int.from_bytes(data, "little", signed=size < 0)
+
+
+def _address(placed: PlacedImage, name: str) -> int | None:
+    symbols = placed.image.symbols.exact(name)
+    return placed.symbol_address(symbols[0]) if symbols else None

@@ -1,0 +1,114 @@
+"""Finding VMCOREINFO in the memory of a kernel, where a dump or guest does not hand it over.
+
+The kernel keeps the text at the start of a page of its own (vmcoreinfo_data, from get_zeroed_page), and after a crash
+once more as an ELF note. Memory may also hold other copies: of a kernel that ran before (kexec), of a capture kernel,
+in user programs. So what is found counts only if the kernel that it describes stands in memory where it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import drgn
+
+from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
+from kplug.progress import Progress
+
+_START = b"OSRELEASE="
+_PAGE = 4096
+# Python looks for Ctrl-C in between.
+_STEP = 1 << 26
+_HOLE = 1 << 20
+_MAX_FAULTS = 1 << 20
+_MAX_CANDIDATES = 256
+_NAME_BYTES = 65  # a field of struct new_utsname
+
+
+def bootstrap(release: str | None = None) -> str:
+    """The least VMCOREINFO with which drgn opens a dump, good for physical memory only.
+
+    Without a word on the levels of x86's page tables libkdumpfile reads not even physical memory.
+    """
+    return (
+        f"OSRELEASE={release or '6.0.0'}\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1000\n"
+        "NUMBER(pgtable_l5_enabled)=0\nNUMBER(phys_base)=0\n"
+    )
+
+
+def find_notes(prog: drgn.Program, ranges: Sequence[tuple[int, int]], *, scattered: bool) -> Iterator[VmcoreInfo]:
+    """The plausible VMCOREINFO texts in ranges (start, end) of physical memory, each once, as they come.
+
+    `scattered`: any single page may be missing, so none is passed over; else holes come in megabytes.
+    """
+    seen: set[str] = set()
+    total = sum(end - start for start, end in ranges) or 1
+    before = 0
+    with Progress("searching VMCOREINFO in memory") as progress:
+        for start, end in ranges:
+            for address in _hits(prog, start, end, scattered, progress, (before, total)):
+                info = VmcoreInfo(_text_at(prog, address))
+                if info.text not in seen and is_plausible(info):
+                    seen.add(info.text)
+                    yield info
+                    if len(seen) >= _MAX_CANDIDATES:
+                        return
+            before += end - start
+
+
+def _hits(
+    prog: drgn.Program, start: int, end: int, scattered: bool, progress: Progress, done: tuple[int, int]
+) -> Iterator[int]:
+    """The addresses in a range where the text may begin. What cannot be read is passed over. `done` are the bytes that
+    were searched before, and all there are.
+    """
+    position, hole, faults = start, 0, 0
+    while position < end and faults < _MAX_FAULTS:
+        progress.update((done[0] + position - start) / done[1])
+        stop = min(end, (position // _STEP + 1) * _STEP)
+        try:
+            yield from prog.search_memory(_START).set_address_range(position, stop - 1, physical=True)
+            position = stop
+            continue
+        except drgn.FaultError as error:
+            faults += 1
+            missing = max(error.address, position) // _PAGE * _PAGE
+        hole = hole + _PAGE if missing // _PAGE * _PAGE <= position else _PAGE
+        position = missing + _PAGE
+        if not scattered and hole >= _HOLE:
+            position = (missing // _HOLE + 1) * _HOLE
+
+
+def _text_at(prog: drgn.Program, address: int) -> str:
+    """The text at a physical address up to its end."""
+    data = b""
+    while b"\0" not in data and len(data) < MAX_BYTES:
+        size = _PAGE - (address + len(data)) % _PAGE
+        try:
+            data += prog.read(address + len(data), size, True)
+        except drgn.FaultError:
+            break
+    return data.split(b"\0", 1)[0].decode("ascii", "replace")
+
+
+def stands_in_memory(prog: drgn.Program, info: VmcoreInfo) -> bool:
+    """Whether the kernel's own name (init_uts_ns) is where `info`, with which `prog` was opened, says it is."""
+    address, offset = info.symbols.get("init_uts_ns"), info.offsets.get("uts_namespace.name")
+    if address is None or offset is None:
+        return False
+    try:
+        data = bytes(prog.read(address + offset, 3 * _NAME_BYTES))
+    except (drgn.FaultError, ValueError, OverflowError):
+        return False
+    system, _, release = (data[i : i + _NAME_BYTES].split(b"\0", 1)[0] for i in range(0, len(data), _NAME_BYTES))
+    return system == b"Linux" and release.decode("ascii", "replace") == info.release
+
+
+def best_first(candidates: Iterable[VmcoreInfo], build_id: str | None, release: str | None) -> list[VmcoreInfo]:
+    """The candidates with those first that have the build ID, then those with the release, that are looked for."""
+    return sorted(
+        candidates,
+        key=lambda info: (
+            build_id is not None and info.build_id != build_id,
+            release is not None and info.release != release,
+        ),
+    )

@@ -1,0 +1,238 @@
+"""What drgn debugs, as the core sees it (`kplug.target.Target`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import drgn
+
+from kplug.arch.registers import canonical, is_register
+from kplug.errors import ExpressionError, TargetError
+from kplug.memory.thread_size import thread_size
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.kernel.panic_message import last_words
+from kplug.runtime.kernel.values import address_of
+from kplug.runtime.locators.stacks import stacks_of
+from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.cpu_registers import CpuRegisters
+from kplug.runtime.threads.selection import Frame, Selection
+from kplug.target import FramePlace, Register, StackBounds
+
+_MASK = (1 << 64) - 1
+_USUAL = drgn.PlatformFlags.IS_64_BIT | drgn.PlatformFlags.IS_LITTLE_ENDIAN
+_TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$?[A-Za-z_][\w.]*)|(?P<sign>[-+*()]))")
+
+
+class DrgnTarget:
+    """A vmcore, a guest or the running kernel. `description` names it for the user.
+
+    `selection` is the thread and frame whose registers `$pc`, `rip`, ... are. `evaluator` may be set to what evaluates
+    what the registers' grammar does not know (a prompt's Python); it raises ExpressionError if it cannot.
+    """
+
+    def __init__(self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None) -> None:
+        """`cpus` has registers of the CPUs beyond those that drgn gives."""
+        self.kernel = kernel
+        self.selection = Selection(kernel, cpus)
+        self.evaluator: Callable[[str], Any] | None = None
+        self._description = description
+        #: The vmcore's path, if it is one.
+        self.core_path: str | None = None
+
+    def description(self) -> str:
+        return self._description
+
+    def has_memory(self) -> bool:
+        return True
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.kernel.read(address, size)
+
+    def types_source(self) -> str:
+        """Where the kernel's types are from, or why there are none."""
+        return self.kernel.types_source
+
+    def crash_facts(self) -> Mapping[str, str]:
+        """Which task crashed, and what the kernel said of it; nothing of a kernel that did not, or has no types."""
+        if self.kernel.live or not self.kernel.has_types:
+            return {}
+        try:
+            crashed = next((thread for thread in self.selection.threads() if thread.crashed), None)
+            if crashed is None:
+                return {}
+            words = last_words(self.kernel)
+        except TargetError:
+            return {}
+        found = {"crashed": str(crashed._replace(crashed=False)), "panic": words.panic, "reason": words.reason}
+        return {name: text for name, text in found.items() if text is not None}
+
+    def left_out(self, address: int) -> bool:
+        """Whether `read` gives zeros because the dump has nothing of the page: it was excluded, or had only zeros."""
+        tables = page_tables(self.kernel)
+        try:
+            linear = tables.linear_physical(address)
+            physical = linear if linear is not None else tables.physical(address)
+        except TargetError:
+            return False
+        return physical is not None and self.kernel.left_out(physical)
+
+    def generation(self) -> Hashable:
+        return self.kernel.generation
+
+    # -- registers and stacks ------------------------------------------------------------------------------------------
+
+    def registers(self) -> Sequence[Register]:
+        frame = self.selection.frame
+        innermost = self.selection.frames()[0].registers
+        # What the innermost frame has and this one lacks was not saved on the way.
+        return tuple(Register(name, frame.registers.get(name)) for name in {**innermost, **frame.registers})
+
+    def stack_pointer(self) -> int | None:
+        try:
+            return self.selection.frame.sp
+        except TargetError:
+            return None
+
+    def frames(self) -> Sequence[FramePlace]:
+        try:
+            frames = self.selection.frames()
+        except TargetError:
+            return ()
+        callees = (None, *frames)
+        return tuple(
+            FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted, _saved_at(f, callee))
+            for f, callee in zip(frames, callees)
+        )
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        try:
+            stack = stacks_of(self.kernel).at(address) if self.kernel.has_types else None
+        except TargetError:
+            stack = None
+        if stack is not None:
+            return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it")
+        return self._first_stack(address)
+
+    def _first_stack(self, address: int) -> StackBounds | None:
+        """CPU 0's first stack, which the image has: the one that is known without types."""
+        image = self.kernel.image
+        start = self.kernel.symbol("init_stack") or self.kernel.symbol("init_thread_union")
+        size = thread_size(image) if image is not None else None
+        if start is None or size is None or not start <= address < start + size:
+            return None
+        return StackBounds(start, start + size, "stack of 0 (swapper/0)", "symbols of the vmlinux")
+
+    # -- expressions ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, expression: str) -> int:
+        """Registers of the selected frame with sums and `*` around them; what else there is, the `evaluator` knows."""
+        tokens = _tokens(expression)
+        if tokens is not None and all(self._is_known(token) for token in tokens):
+            return _Sum(tokens, expression, self._register, self._word).value()
+        if self.evaluator is not None:
+            return address_of(self.evaluator(expression), expression)
+        unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
+        raise ExpressionError(f"{unknown}: no such symbol, section or register")
+
+    def _is_known(self, token: str) -> bool:
+        """Whether a token is a number, an operator or a register: what it is made of, not what it is worth."""
+        return not re.match(r"[$A-Za-z_]", token) or is_register(token.lstrip("$"), self.kernel.machine)
+
+    def _register(self, name: str) -> int:
+        wanted, mask = canonical(name.lstrip("$"), self.kernel.machine)
+        try:
+            frame = self.selection.frame
+        except TargetError as error:
+            raise ExpressionError(f"{name}: {error}") from None
+        value = frame.registers.get(wanted)
+        if value is None:
+            raise ExpressionError(f"{name}: {self._why_not(wanted, frame.number)}")
+        return value & mask
+
+    def _why_not(self, name: str, number: int) -> str:
+        innermost: Mapping[str, int] = self.selection.frames()[0].registers
+        return f"was not saved in frame {number}" if name in innermost else "not among the registers that are known"
+
+    def _word(self, address: int) -> int:
+        platform = self.kernel.prog.platform
+        flags = platform.flags if platform is not None else _USUAL
+        size = 8 if flags & drgn.PlatformFlags.IS_64_BIT else 4
+        data = self.kernel.read(address, size)
+        return int.from_bytes(data, "little" if flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN else "big")
+
+
+def _tokens(expression: str) -> list[str] | None:
+    """Numbers, names and operators of an expression; None if it has anything else."""
+    tokens, position = [], 0
+    text = expression.strip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return None
+        tokens.append(match.group().strip())
+        position = match.end()
+    return tokens or None
+
+
+class _Sum:
+    """Sums of numbers and registers, with parentheses and `*ADDRESS`; as C has it, `*` binds before + and -."""
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        text: str,
+        register: Callable[[str], int],
+        word: Callable[[int], int],
+    ) -> None:
+        self._tokens = list(tokens)
+        self._text = text
+        self._register = register
+        self._word = word
+
+    def value(self) -> int:
+        value = self._sum(0)
+        if self._tokens:
+            raise self._wrong()
+        return value & _MASK
+
+    def _sum(self, depth: int) -> int:
+        value = self._operand(depth)
+        while self._tokens and self._tokens[0] in "+-":
+            sign = -1 if self._tokens.pop(0) == "-" else 1
+            value += sign * self._operand(depth)
+        return value & _MASK
+
+    def _operand(self, depth: int) -> int:
+        if not self._tokens or depth > 50:
+            raise self._wrong()
+        token = self._tokens.pop(0)
+        if token == "*":
+            return self._word(self._operand(depth + 1))
+        if token == "-":
+            return -self._operand(depth + 1)
+        if token == "(":
+            value = self._sum(depth + 1)
+            if not self._tokens or self._tokens.pop(0) != ")":
+                raise self._wrong()
+            return value
+        if token in "+)":
+            raise self._wrong()
+        if token[0].isdigit():
+            value = int(token, 0 if token[:2] in ("0x", "0X") else 10)
+            if value > _MASK:
+                raise ExpressionError(f"{self._text}: more than 64 bits")
+            return value
+        return self._register(token)
+
+    def _wrong(self) -> ExpressionError:
+        return ExpressionError(f"{self._text}: not an expression")
+
+
+def _saved_at(frame: Frame, callee: Frame | None) -> int | None:
+    """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
+    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
+    """
+    pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
+    return pointer + 8 if pointer else None

@@ -1,0 +1,50 @@
+"""What a kernel that crashed said of it, from its log."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from drgn.helpers.linux.printk import get_printk_records
+
+from kplug.errors import TargetError
+from kplug.runtime.kernel.kernel import Kernel, reading
+
+# panic(); what die() and its callers begin with: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.
+_PANIC = "Kernel panic - not syncing: "
+_REASONS = (
+    "BUG: ",
+    "kernel BUG at ",
+    "Oops: ",
+    "Internal error: ",
+    "Unable to handle kernel ",
+    "general protection fault",
+    "watchdog: BUG: ",
+)
+_END = "---[ end trace "
+_MAX_RECORDS = 1 << 20
+
+
+class LastWords(NamedTuple):
+    """The message of the panic, and what the kernel found wrong before; None for what it did not say."""
+
+    panic: str | None
+    reason: str | None
+
+
+def last_words(kernel: Kernel) -> LastWords:
+    """Those of a kernel that has types. TargetError if its log cannot be read."""
+    panic = reason = None
+    told = False  # the first of a report's lines says it best; it ends with an end trace
+    with reading("the kernel's log"):
+        for number, record in enumerate(get_printk_records(kernel.prog)):
+            if number > _MAX_RECORDS:
+                raise TargetError("the kernel's log does not end")
+            text = record.text.decode("utf-8", "backslashreplace")
+            if text.startswith(_PANIC):
+                panic = text[len(_PANIC) :]
+                break  # what comes after is of the panic itself
+            if text.startswith(_END):
+                told = False
+            elif text.startswith(_REASONS) and not told:
+                reason, told = text, True
+    return LastWords(panic, reason if panic is not None else None)

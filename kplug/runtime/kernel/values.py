@@ -1,0 +1,56 @@
+"""What a value of Python's or drgn's means as an address."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import drgn
+
+from kplug.errors import ExpressionError
+from kplug.runtime.kernel.kernel import fault_words
+
+_MASK = (1 << 64) - 1
+_PLACES = (
+    drgn.TypeKind.ARRAY,
+    drgn.TypeKind.FUNCTION,
+    drgn.TypeKind.STRUCT,
+    drgn.TypeKind.UNION,
+    drgn.TypeKind.CLASS,
+    drgn.TypeKind.VOID,
+)
+
+
+def address_of(value: Any, text: str) -> int:
+    """The address that a value means: numbers and pointers are one; a struct, array or function in memory has one.
+
+    `text` is what was evaluated. ExpressionError for anything else, and for what cannot be read.
+    """
+    if isinstance(value, drgn.Object):
+        return _object_address(value, text)
+    if isinstance(value, drgn.Symbol):
+        return int(value.address)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ExpressionError(f"{text}: is a Python {type(value).__name__}, not an address") from None
+    return _unsigned(number, text)
+
+
+def _object_address(value: drgn.Object, text: str) -> int:
+    if value.type_.unaliased_kind() in _PLACES:
+        if value.absent_ or value.address_ is None:
+            raise ExpressionError(f"{text}: {value.type_.type_name()} is in no memory, so it has no address")
+        return int(value.address_)
+    try:
+        return _unsigned(operator.index(value), text)
+    except drgn.FaultError as error:
+        raise ExpressionError(f"{text}: {fault_words(error)}") from None
+    except (TypeError, drgn.ObjectAbsentError) as error:
+        raise ExpressionError(f"{text}: {error}") from None
+
+
+def _unsigned(number: int, text: str) -> int:
+    if not -(1 << 63) <= number <= _MASK:
+        raise ExpressionError(f"{text}: more than 64 bits")
+    return number & _MASK

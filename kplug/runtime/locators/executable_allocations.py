@@ -1,0 +1,307 @@
+"""What is code in the modules' space and of no module: BPF programs, ftrace's trampolines, kprobes' copies of
+instructions. And what is there of nothing: the gaps between modules.
+
+The kernel asks in that order whether an address is text (kernel_text_address() in kernel/extable.c): image, modules,
+ftrace trampolines, kprobe slots, BPF. In /proc/kallsyms these have names in brackets where a module's would be.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import drgn
+
+from kplug import model
+from kplug.arch.memory_map import MODULES, VMALLOC, Area
+from kplug.errors import TargetError
+from kplug.model import Layer
+from kplug.runtime.kernel.kernel import Kernel, reading, word_in
+from kplug.runtime.kernel.lists import list_nodes
+from kplug.runtime.modules.module_list import MAX_TEXT_BYTES
+
+# A machine with a program for each container and cgroup has some ten thousand.
+MAX_BPF = 1_000_000
+MAX_TRAMPOLINES = 100_000
+MAX_SLOT_PAGES = 100_000
+MAX_PROBES = 1_000_000
+
+_PAGE = 4096
+_STATES = {0: "free", 1: "to be freed", 2: "used"}  # enum kprobe_slot_state
+
+
+class Code(NamedTuple):
+    """Some code: whose it is (as /proc/kallsyms has it, in brackets there), its name, and `[start, end)`.
+
+    `what` says in words what it is, `source` where that is known from.
+    """
+
+    owner: str
+    name: str
+    start: int
+    end: int
+    what: str
+    source: str
+
+
+class OtherCode:
+    """All of it at one moment, sorted by address. `problems` are what could not be read, in sentences."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.problems: list[str] = []
+        found: list[Code] = []
+        readers: tuple[tuple[str, Callable[[Kernel], Iterator[Code]]], ...] = (
+            ("the list of ftrace trampolines", _trampolines),
+            ("the list of kprobe slots", _kprobe_pages),
+            ("the list of BPF programs", _bpf),
+        )
+        for what, read in readers:
+            try:
+                with reading(what):
+                    for code in read(kernel):
+                        if code.start < code.end:
+                            found.append(code)
+            except TargetError as error:
+                self.problems.append(f"{what} could not be read to its end: {error}")
+        self.codes = sorted(found, key=lambda code: code.start)
+        self._starts = [code.start for code in self.codes]
+
+    def holding(self, address: int) -> Code | None:
+        """The code that holds an address, or None."""
+        position = bisect_right(self._starts, address) - 1
+        code = self.codes[position] if position >= 0 else None
+        return code if code is not None and address < code.end else None
+
+    def neighbours(self, address: int) -> tuple[Code | None, Code | None]:
+        """Those before and after an address that none holds."""
+        position = bisect_right(self._starts, address)
+        before = self.codes[position - 1] if position else None
+        return before, self.codes[position] if position < len(self.codes) else None
+
+
+def other_code(kernel: Kernel) -> OtherCode:
+    """The code of no module, of a kernel that has types; read once as long as it stands still."""
+    return kernel.remembered("other code", lambda: OtherCode(kernel))
+
+
+def _bpf(kernel: Kernel) -> Iterator[Code]:
+    """What the BPF compiler made: programs, trampolines, dispatchers (`struct bpf_ksym`, bfea9a8574f3, 5.8)."""
+    head = kernel.symbol("bpf_kallsyms")
+    if head is None:
+        return
+    kind = kernel.prog.type("struct bpf_ksym")
+    link, start, end, name = (drgn.offsetof(kind, member) for member in ("lnode", "start", "end", "name"))
+    for node in list_nodes(kernel, head, MAX_BPF):
+        data = kernel.read(node - link, name + MAX_TEXT_BYTES)
+        text = data[name:].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        what = "BPF program" if text.startswith("bpf_prog_") else "made by the BPF compiler"
+        for word in ("trampoline", "dispatcher"):
+            if text.startswith(f"bpf_{word}_"):
+                what = f"BPF {word}"
+        yield Code("bpf", text, word_in(data, start), word_in(data, end), what, "bpf_kallsyms")
+
+
+def _trampolines(kernel: Kernel) -> Iterator[Code]:
+    """ftrace's own trampolines, one for each tracer that has some (`ftrace_ops_trampoline_list`, fc0ea795f53c, 5.9)."""
+    head = kernel.symbol("ftrace_ops_trampoline_list")
+    if head is None:
+        return
+    kind = kernel.prog.type("struct ftrace_ops")
+    link, start, size, function = (
+        drgn.offsetof(kind, member) for member in ("list", "trampoline", "trampoline_size", "func")
+    )
+    for node in list_nodes(kernel, head, MAX_TRAMPOLINES):
+        data = kernel.read(node - link, kind.size or 0)
+        address = word_in(data, start)
+        what = "ftrace trampoline"
+        called = symbol_at(kernel, word_in(data, function))
+        if called is not None:
+            what += f" that calls {called}"
+        yield Code(
+            "__builtin__ftrace",
+            "ftrace_trampoline",
+            address,
+            address + word_in(data, size),
+            what,
+            "ftrace_ops_trampoline_list",
+        )
+
+
+def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
+    """The pages in which kprobes keep copies of the instructions that they replaced."""
+    for variable in ("kprobe_insn_slots", "kprobe_optinsn_slots"):
+        cache = kernel.symbol(variable)
+        if cache is None:
+            continue
+        kind, page = kernel.prog.type("struct kprobe_insn_cache"), kernel.prog.type("struct kprobe_insn_page")
+        link, instructions = drgn.offsetof(page, "list"), drgn.offsetof(page, "insns")
+        name = "kprobe_insn_page" if variable == "kprobe_insn_slots" else "kprobe_optinsn_page"
+        for node in list_nodes(kernel, cache + drgn.offsetof(kind, "pages"), MAX_SLOT_PAGES):
+            start = kernel.read_word(node - link + instructions)
+            yield Code("__builtin__kprobes", name, start, start + _PAGE, "kprobe instruction slots", variable)
+
+
+def probes(kernel: Kernel) -> dict[int, str]:
+    """What each slot of `kprobe_insn_slots` in use is the copy of: `do_sys_openat2+0x0`, by the slot's address."""
+
+    def read() -> dict[int, str]:
+        found: dict[int, str] = {}
+        table = kernel.prog["kprobe_table"]
+        kind = kernel.prog.type("struct kprobe")
+        link, place, slot = (drgn.offsetof(kind, member) for member in ("hlist", "addr", "ainsn.insn"))
+        for bucket in range(table.type_.length or 0):
+            node = kernel.read_word((table.address_ or 0) + 8 * bucket)
+            seen: set[int] = set()
+            while node and node not in seen and len(found) < MAX_PROBES:
+                seen.add(node)
+                data = kernel.read(node - link, kind.size or 0)
+                probed = word_in(data, place)
+                found.setdefault(word_in(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
+                node = word_in(data, link)
+        return found
+
+    def make() -> dict[int, str]:
+        try:
+            with reading("the kprobes"):
+                return read()
+        except TargetError:
+            return {}
+
+    return kernel.remembered("kprobes", make)
+
+
+def symbol_at(kernel: Kernel, address: int) -> str | None:
+    """The symbol and offset of an address of code, `[module]` behind it; None where none is known."""
+    try:
+        found = kernel.images.holding(address)
+    except TargetError:
+        return None
+    if found is None:
+        return None
+    placed, _ = found
+    extent = placed.image.index.innermost(placed.placement.link(address))
+    if extent is None:
+        return None
+    offset = placed.placement.link(address) - extent.start
+    words = f"{extent.symbol.name}+{offset:#x}" if offset else extent.symbol.name
+    return f"{words} [{placed.image.name}]" if placed.image.is_module else words
+
+
+class OtherCodeLocator:
+    """Code of no module, and the gaps between modules. Asked after the vmap areas: it names what these do not."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel = self._kernel
+        if not address >> 63 or not kernel.has_types or kernel.image is None:
+            return
+        area = kernel.space.area_at(address) if kernel.space is not None else None
+        # Where there is no modules' area of its own, such code is in vmalloc's, and so is much else.
+        if area is None or area.name not in (MODULES, VMALLOC, "BPF JIT"):
+            return
+        if kernel.modules.holding(address) is not None:
+            return
+        known = other_code(kernel)
+        code = known.holding(address)
+        if code is not None:
+            yield from self._kernel.remembered(("layers", code), lambda: _code_layers(code))
+            yield from self._slot(code, address)
+        elif area.name == MODULES or self._is_guard_of_module(address):
+            yield from self._gap(known, address, area)
+
+    def _is_guard_of_module(self, address: int) -> bool:
+        """Whether an address is in the guard page behind memory of a module, wherever modules are."""
+        from kplug.runtime.locators.vmap import vmap_areas
+
+        areas = vmap_areas(self._kernel)
+        vmap = areas.at(address)
+        return (
+            vmap is not None and areas.is_guard(vmap, address) and self._kernel.modules.holding(vmap.start) is not None
+        )
+
+    def _slot(self, code: Code, address: int) -> Iterator[Layer]:
+        """Which probe's instruction an address among kprobe slots is, as a narrower symbol."""
+        if code.source != "kprobe_insn_slots":
+            return
+        kernel = self._kernel
+        with reading("the size of kprobe slots"):
+            cache = kernel.prog["kprobe_insn_slots"]
+            size = cache.insn_size.value_() * drgn.sizeof(kernel.prog.type("kprobe_opcode_t"))
+        start = address - (address - code.start) % size if 0 < size <= _PAGE else code.start
+        probed = probes(kernel).get(start)
+        if probed is not None:
+            details = {**_symbol_details(size), "probe": probed}
+            yield Layer(model.SYMBOL, "kprobe_insn_slot", start, start + size, "kprobe_table", details)
+
+    def _gap(self, known: OtherCode, address: int, area: Area) -> Iterator[Layer]:
+        """Between which two things of the area with the modules an address lies that nothing holds."""
+        from kplug.runtime.locators.vmap import vmap_areas
+
+        kernel = self._kernel
+        areas = vmap_areas(kernel)
+        vmap = areas.at(address)
+        before, after = self._around(known, address)
+        if vmap is not None and not vmap.lazy and not areas.is_guard(vmap, address):
+            # The area is somebody's, and it is named; what of it is code is known if that is in it.
+            before = before if before is not None and before.start >= vmap.start else None
+            after = after if after is not None and after.end <= vmap.end else None
+            if before is None and after is None:
+                return
+            edges = _Neighbour("start of this memory", 0, vmap.start), _Neighbour("end of this memory", vmap.end, 0)
+            why = "memory for code, of which this is not used"
+        else:
+            edges = _Neighbour(f"start of {area.name}", 0, area.start), _Neighbour(f"end of {area.name}", area.end, 0)
+            why = "no module, BPF program or trampoline is here"
+            if vmap is not None and vmap.lazy:
+                why = "freed, and not yet given back: the memory of a module or of other code that is gone"
+            why += "".join(f"; {problem}" for problem in known.problems) + self._unloaded_words()
+        before, after = before or edges[0], after or edges[1]
+        details = {"after": before.name, "before": after.name, "why": why}
+        yield Layer(model.GAP, "between modules", before.end, after.start, "the kernel's lists", details)
+
+    def _unloaded_words(self) -> str:
+        """Modules that are gone may have been here: the kernel does not keep where each was."""
+        try:
+            gone = self._kernel.modules.unloaded
+        except TargetError:
+            return ""
+        return f"; unloaded: {', '.join(each.name for each in gone[:8])}" if gone else ""
+
+    def _around(self, known: OtherCode, address: int) -> tuple[_Neighbour | None, _Neighbour | None]:
+        """The nearest things before and after."""
+        modules, codes = self._kernel.modules.neighbours(address), known.neighbours(address)
+        sides: list[list[_Neighbour]] = [[], []]
+        for side, held, code in zip(sides, modules, codes):
+            if held is not None:
+                part, module = held
+                side.append(_Neighbour(f"{module.name} ({part.type})", part.start, part.end))
+            if code is not None:
+                side.append(_Neighbour(f"{code.name} [{code.owner}]", code.start, code.end))
+        befores, afters = sides
+        return max(befores, key=lambda each: each.end, default=None), min(
+            afters, key=lambda each: each.start, default=None
+        )
+
+
+class _Neighbour(NamedTuple):
+    """What an address in a gap lies between: its name and `[start, end)`."""
+
+    name: str
+    start: int
+    end: int
+
+
+def _code_layers(code: Code) -> tuple[Layer, ...]:
+    owner: dict[str, Any] = {"release": None, "build_id": None, "slide": None, "path": None, "what": code.what}
+    details = _symbol_details(code.end - code.start)
+    return (
+        Layer(model.MODULE, code.owner, None, None, code.source, owner),
+        Layer(model.SYMBOL, code.name, code.start, code.end, code.source, details),
+    )
+
+
+def _symbol_details(size: int) -> dict[str, Any]:
+    return {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": [], "class": model.TEXT}

@@ -1,0 +1,51 @@
+"""What the page tables say of an address: mapped or not, with which rights, and whether the kernel freed it."""
+
+from __future__ import annotations
+
+from kplug.errors import TargetError
+from kplug.model import UNKNOWN_STATE, State
+from kplug.resolver import StateError
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.freed import is_freed
+from kplug.runtime.locators.user import UserSpace
+from kplug.runtime.tables.translation import page_tables
+
+
+class MemoryState:
+    """The state of an address (`kplug.resolver.StateSource`).
+
+    `user` is the program whose own addresses are meant, None if nothing is known of those.
+    """
+
+    def __init__(self, kernel: Kernel, user: UserSpace | None = None) -> None:
+        self._kernel = kernel
+        self._user = user
+
+    def state(self, address: int) -> State:
+        """Raises StateError, with what is known all the same."""
+        tables = page_tables(self._kernel)
+        paging = tables.paging
+        if paging is None:
+            return UNKNOWN_STATE
+        root = None
+        if paging.is_user(address) and paging.is_canonical(address):
+            root = self._user.root(address) if self._user is not None else None
+            if root is None:
+                return UNKNOWN_STATE
+        problems = []
+        freed = mapped = permissions = page_size = None
+        try:
+            freed = is_freed(self._kernel, address)
+        except TargetError as error:
+            problems.append(str(error))
+        try:
+            found = tables.translate(address, root)
+            mapped = found is not None
+            if found is not None:
+                permissions, page_size = found.permissions, found.page_size
+        except TargetError as error:
+            problems.append(str(error))
+        state = State(mapped, permissions, freed, page_size)
+        if problems:
+            raise StateError("; ".join(problems), state)
+        return state

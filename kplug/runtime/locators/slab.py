@@ -1,0 +1,228 @@
+"""Slab objects: the cache, the object's bounds, and whether it is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import drgn
+from drgn.helpers.linux.percpu import per_cpu_ptr
+from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
+
+from kplug import model
+from kplug.errors import TargetError
+from kplug.memory.reading import UnmappedError
+from kplug.model import Layer
+from kplug.runtime.kernel.cpus import online_cpus
+from kplug.runtime.kernel.kernel import Kernel, reading, word_in
+from kplug.runtime.locators import pages as page_frames
+from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.pages import pages_of
+from kplug.runtime.tables.translation import page_tables
+
+ALLOCATED, FREE, CPU_FREE, CORRUPTED = "allocated", "free", "cpu-free", "corrupted"
+
+SOURCE = "slab allocator"
+
+_MAX_NAME = 256
+_MAX_SLAB = 1 << 22  # bytes; the kernel's largest slabs have 32 KiB
+
+
+class _CorruptedError(Exception):
+    """A list of free objects that leads out of its slab, or loops."""
+
+
+class _Cache:
+    """One kmem_cache, and what is the same for all of its objects."""
+
+    def __init__(self, slabs: _Slabs, address: int) -> None:
+        prog = slabs.kernel.prog
+        with reading(f"the slab cache at {address:#x}"):
+            cache = drgn.Object(prog, "struct kmem_cache *", address)
+            name = prog.read_c_string(cache.name.value_(), max_size=_MAX_NAME)
+            self.name = name.decode(errors="backslashreplace")
+            self.size: int = cache.size.value_()
+            self.object_size = cache.object_size.value_()
+            self.merged = cache.refcount.value_() > 1
+            self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad else 0
+            self.next_offset = cache.offset.value_() if slabs.is_slub else 0
+            self.random = cache.random.value_() if slabs.is_hardened else None
+            # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU
+            self.has_sheaves = slabs.may_have_sheaves and bool(cache.cpu_sheaves.value_())
+            self.per_cpu = self._cpu_slabs(slabs, cache)
+        if not 0 < self.object_size <= self.size:
+            raise TargetError(f"the slab cache at {address:#x} is corrupted: objects of {self.object_size:#x} bytes")
+
+    def _cpu_slabs(self, slabs: _Slabs, cache: drgn.Object) -> list[int]:
+        """The addresses of each CPU's kmem_cache_cpu; none since 32c894c7274b (7.0)."""
+        if not slabs.has_cpu_slab:
+            return []
+        return [per_cpu_ptr(cache.cpu_slab, cpu).value_() for cpu in slabs.cpus]
+
+
+class _Slabs:
+    """Where things are in the allocator's structures."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        prog = kernel.prog
+        with reading("the slab allocator"):
+            cache = prog.type("struct kmem_cache")
+            try:
+                slab = prog.type("struct slab")  # d122019bf061 (5.17); before, it is in struct page
+                slab.size  # noqa: B018
+            except LookupError:
+                slab = prog.type("struct page")
+            self.cpus = online_cpus(kernel)
+            self.is_slub = cache.has_member("offset")
+            self.is_hardened = cache.has_member("random")
+            self.has_left_pad = cache.has_member("red_left_pad")
+            self.has_cpu_slab = cache.has_member("cpu_slab")
+            self.may_have_sheaves = cache.has_member("cpu_sheaves")
+            self.cache_offset = drgn.offsetof(slab, "slab_cache")
+            if self.is_slub:
+                self.freelist = drgn.offsetof(slab, "freelist")
+                self.counters = drgn.offsetof(slab, "counters")
+            if self.has_cpu_slab:
+                cpu_slab = prog.type("struct kmem_cache_cpu")
+                self.cpu_freelist = drgn.offsetof(cpu_slab, "freelist")
+                member = "slab" if cpu_slab.has_member("slab") else "page"  # bb192ed9aa71 (5.17)
+                self.cpu_slab = drgn.offsetof(cpu_slab, member)
+                self.cpu_slab_size = cpu_slab.size or 0
+
+    def cache(self, address: int) -> _Cache:
+        return self.kernel.remembered(("slab cache", address), lambda: _Cache(self, address))
+
+
+class SlabLocator:
+    """The slab object that holds an address of the direct map, or of the image's freed memory."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel, tables = self._kernel, page_tables(self._kernel)
+        pages, paging = pages_of(kernel), tables.paging
+        place = owned_address(kernel, address)
+        if place is None or pages is None or paging is None:
+            return
+        physical = tables.linear_physical(place)
+        if physical is None or not pages.exists(physical >> paging.page_shift):
+            return
+        page = pages.page(physical >> paging.page_shift)
+        if page.state != page_frames.SLAB:
+            return
+        base = tables.direct_address(page.head << paging.page_shift)
+        if base is None:
+            return
+        slabs = kernel.remembered("slabs", lambda: _Slabs(kernel))
+        cache = slabs.cache(word_in(pages.raw(page.head), slabs.cache_offset))
+        size, shift = paging.page_size << page.order, address - place
+        start = self._object_start(slabs, cache, page.head, base, size, place)
+        details: dict[str, Any] = {
+            "cache": cache.name,
+            "object": None if start is None else hex(start),
+            "state": None,
+            "object_size": cache.object_size,
+        }
+        if cache.merged:
+            details["merged_with"] = list(self._aliases().get(cache.name, ()))
+        if start is None:
+            yield Layer(model.SLAB, cache.name, base + shift, base + size + shift, SOURCE, details)
+            return
+        details["padding"] = place - start >= cache.object_size
+        problem = None
+        try:
+            details["state"] = self._state(slabs, cache, page.head, base, size, start)
+        except TargetError as error:
+            problem = error
+        yield Layer(model.SLAB, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
+        if problem is not None:
+            raise problem
+
+    def _object_start(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, address: int) -> int | None:
+        """Where the object around an address begins; None before the first and behind the last."""
+        if not slabs.is_slub:
+            info = self._drgn_info(address)
+            found: int | None = info.address if info is not None and info.address else None
+            return found
+        pages = pages_of(self._kernel)
+        assert pages is not None
+        count = word_in(pages.raw(head), slabs.counters) >> 16 & 0x7FFF
+        number: int = (address - base - cache.left_pad) // cache.size
+        if number < 0 or number >= min(count, size // cache.size):
+            return None
+        return base + cache.left_pad + number * cache.size
+
+    def _state(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, start: int) -> str | None:
+        """Whether an object is allocated. TargetError if the slab's memory cannot be read."""
+        if not slabs.is_slub:
+            info = self._drgn_info(start)
+            return None if info is None or info.allocated is None else ALLOCATED if info.allocated else FREE
+        pages = pages_of(self._kernel)
+        assert pages is not None
+        page_size = pages.size
+        slab = pages.base + head * page_size
+        try:
+            memory = self._kernel.read(base, min(size, _MAX_SLAB))
+            free = _free_objects(cache, memory, base, word_in(pages.raw(head), slabs.freelist))
+            if start in free:
+                return FREE
+            for cpu_slab in cache.per_cpu:
+                data = self._kernel.read(cpu_slab, slabs.cpu_slab_size)
+                if word_in(data, slabs.cpu_slab) == slab:
+                    free = _free_objects(cache, memory, base, word_in(data, slabs.cpu_freelist))
+                    if start in free:
+                        return CPU_FREE
+        except UnmappedError as error:
+            raise TargetError(f"whether the slab object at {start:#x} is allocated: {error}") from None
+        except _CorruptedError:
+            return CORRUPTED
+        if cache.has_sheaves:
+            info = self._drgn_info(start)
+            return None if info is None or info.allocated is None else ALLOCATED if info.allocated else CPU_FREE
+        return ALLOCATED
+
+    def _drgn_info(self, address: int) -> Any:
+        with reading(f"the slab object at {address:#x}"):
+            return slab_object_info(self._kernel.prog, address)
+
+    def _aliases(self) -> dict[str, list[str]]:
+        return self._kernel.remembered("slab aliases", self._find_aliases)
+
+    def _find_aliases(self) -> dict[str, list[str]]:
+        """The names that were merged into each cache; what sysfs's tree in memory does not tell is left out."""
+        found: dict[str, list[str]] = {}
+        with suppress(TargetError), reading("the names of merged slab caches"):
+            for name, target in get_slab_cache_aliases(self._kernel.prog).items():
+                found.setdefault(target, []).append(name)
+        return {target: sorted(names) for target, names in found.items()}
+
+
+def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:
+    """The objects on a list of free ones within one slab, whose bytes are `memory`.
+
+    The link in each is scrambled with CONFIG_SLAB_FREELIST_HARDENED: with the cache's secret and the link's own
+    address, since 1ad53d9fa3f6 (5.7) with its bytes swapped. Which of the two is seen from where the link leads.
+    """
+    found: set[int] = set()
+    place, swapped = first, True
+    start = base + cache.left_pad
+    while place:
+        if not (start <= place < base + len(memory)) or (place - start) % cache.size or place in found:
+            raise _CorruptedError
+        found.add(place)
+        link = place + cache.next_offset
+        if link + 8 > base + len(memory):
+            raise _CorruptedError
+        stored = word_in(memory, link - base)
+        if cache.random is None:
+            place = stored
+            continue
+        plain = stored ^ cache.random
+        mixed = plain ^ int.from_bytes(link.to_bytes(8, "little"), "big")
+        if len(found) == 1:
+            swapped = not mixed or start <= mixed < base + len(memory)
+        place = mixed if swapped else plain ^ link
+    return found

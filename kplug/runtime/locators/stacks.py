@@ -1,0 +1,379 @@
+"""Stacks and tasks: whose stack an address is in, the guard page below it, and the task whose task_struct it is."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import drgn
+from drgn.helpers.linux.percpu import per_cpu
+from drgn.helpers.linux.pid import for_each_task
+
+from kplug import model
+from kplug.errors import TargetError
+from kplug.memory.thread_size import thread_size
+from kplug.model import Layer
+from kplug.runtime.kernel.cpus import possible_cpus
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.tables.translation import page_size_of, page_tables
+
+_MAX_TASKS = 1 << 22
+_MAX_TASK_SIZE = 1 << 15
+
+# Members of struct cea_exception_stacks (x86_64), without "_stack": what each is the stack of.
+_EXCEPTIONS = {
+    "DF": "double fault",
+    "NMI": "NMI",
+    "DB": "debug exception",
+    "DB1": "nested debug exception",
+    "DB2": "doubly nested debug exception",
+    "MCE": "machine check",
+    "VC": "#VC",
+    "VC2": "#VC fall-back",
+}
+
+# arm64's per-CPU pointers to stacks for events from firmware (arch/arm64/kernel/sdei.c), and what these are called.
+_SDEI = {"sdei_stack_normal_ptr": "SDEI", "sdei_stack_critical_ptr": "SDEI critical"}
+
+
+class Task(NamedTuple):
+    """A task: where its task_struct and its stack are, its thread ID and name, its CPU and memory (0: a kernel thread).
+
+    `cpu` is the one that it runs or ran on last, None if that is not known.
+    """
+
+    address: int
+    stack: int
+    pid: int
+    comm: str
+    cpu: int | None
+    mm: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.pid} ({self.comm})"
+
+
+class Stack(NamedTuple):
+    """A stack, `[start, end)`, and the length of the guard page below it (0: there is none)."""
+
+    start: int
+    end: int
+    owner: str
+    name: str
+    cpu: int | None
+    task: Task | None
+    guard: int
+
+
+class Tasks:
+    """All tasks at one moment. `problem` says what could not be read, None if all was."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.problem: str | None = None
+        prog = kernel.prog
+        with reading("the tasks"):
+            kind = prog.type("struct task_struct")
+            self.size = self._struct_size(kind)
+            self._pid, self._comm = drgn.offsetof(kind, "pid"), drgn.offsetof(kind, "comm")
+            self._comm_size: int = drgn.sizeof(kind.member("comm").type)
+            self._stack, self._mm = drgn.offsetof(kind, "stack"), drgn.offsetof(kind, "mm")
+            self._cpu: int | None = None
+            for member in ("thread_info.cpu", "cpu"):  # bcf9033e5449 (5.16) moved it
+                try:
+                    self._cpu = drgn.offsetof(kind, member)
+                    break
+                except LookupError:
+                    continue
+            self._room = max(self._pid + 4, self._comm + self._comm_size, self._stack + 8, self._mm + 8, self.size // 2)
+            self.tasks = sorted(self._read(prog))
+        self._starts = [task.address for task in self.tasks]
+
+    def _struct_size(self, kind: drgn.Type) -> int:
+        """The bytes of a task_struct: fewer than the type has where its end is as long as the CPU needs (x86)."""
+        size = kind.size or 0
+        try:
+            return min(size, int(self._kernel.prog["arch_task_struct_size"].value_()) or size)
+        except LookupError:
+            return size
+
+    def _read(self, prog: drgn.Program) -> Iterator[Task]:
+        seen: set[int] = set()
+        try:
+            for task in for_each_task(prog, idle=True):
+                address = task.value_()
+                if address in seen:
+                    continue
+                seen.add(address)
+                if len(seen) > _MAX_TASKS:
+                    raise TargetError("the list of tasks does not end")
+                yield self._task(address)
+        except drgn.FaultError as error:
+            self.problem = f"the tasks could not all be read: {fault_words(error)}"
+        except (LookupError, ValueError, AttributeError) as error:
+            self.problem = f"the tasks could not all be read: {error}"
+        except TargetError as error:
+            self.problem = str(error)
+
+    def _task(self, address: int) -> Task:
+        data = self._kernel.prog.read(address, self._room)
+        comm = data[self._comm : self._comm + self._comm_size].partition(b"\0")[0].decode(errors="backslashreplace")
+        pid = int.from_bytes(data[self._pid : self._pid + 4], "little", signed=True)
+        cpu = None if self._cpu is None else int.from_bytes(data[self._cpu : self._cpu + 4], "little")
+        return Task(address, word_in(data, self._stack), pid, comm, cpu, word_in(data, self._mm))
+
+    def at(self, address: int) -> Task | None:
+        """The task whose task_struct holds an address."""
+        number = bisect_right(self._starts, address) - 1
+        task = self.tasks[number] if number >= 0 else None
+        return task if task is not None and address < task.address + self.size else None
+
+
+class Stacks:
+    """All stacks at one moment, sorted. `problem` says what could not be read, None if all was."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        tasks = tasks_of(kernel)
+        self.problem = tasks.problem
+        found: dict[int, Stack] = {}
+        for make in (self._of_tasks, self._of_exceptions, self._of_interrupts, self._cached):
+            try:
+                with reading("the stacks"):
+                    for stack in make():
+                        found.setdefault(stack.start, stack)
+            except TargetError as error:
+                self.problem = str(error)
+        self.stacks = [found[start] for start in sorted(found)]
+        self._starts = [stack.start for stack in self.stacks]
+
+    @property
+    def _task_stack_size(self) -> int:
+        return stack_size(self._kernel)
+
+    def _of_tasks(self) -> Iterator[Stack]:
+        size, page_size = self._task_stack_size, page_size_of(self._kernel)
+        areas = vmap_areas(self._kernel)
+        for task in tasks_of(self._kernel).tasks:
+            if task.stack:
+                guard = page_size if areas.at(task.stack) is not None else 0  # CONFIG_VMAP_STACK
+                name = f"stack of {task.name}"
+                yield Stack(task.stack, task.stack + size, "task", name, task.cpu, task, guard)
+
+    def _cached(self) -> Iterator[Stack]:
+        """The stacks of ended tasks that each CPU keeps for the next."""
+        prog, size = self._kernel.prog, self._task_stack_size
+        try:
+            cached = prog["cached_stacks"]
+        except LookupError:
+            return
+        with reading("the cached stacks"):
+            for cpu in possible_cpus(self._kernel):
+                for vm in per_cpu(cached, cpu):
+                    if vm:
+                        start = vm.addr.value_()
+                        yield Stack(start, start + size, "none", f"unused stack, kept by CPU {cpu}", cpu, None, 0)
+
+    def _of_interrupts(self) -> Iterator[Stack]:
+        prog = self._kernel.prog
+        for cpu in possible_cpus(self._kernel):
+            with reading("the IRQ stacks"):
+                if self._kernel.machine == "x86_64":
+                    size = prog.type("struct irq_stack").size or 0
+                    top = self._x86_interrupt_top(cpu)
+                    # irq_init_percpu_irqstack(): the pointer is to the last word
+                    start = top + 8 - size if top else 0
+                else:
+                    size = self._task_stack_size
+                    start = per_cpu(prog["irq_stack_ptr"], cpu).value_()
+            if start:
+                yield Stack(start, start + size, "irq", f"IRQ stack of CPU {cpu}", cpu, None, 0)
+
+    def _x86_interrupt_top(self, cpu: int) -> int:
+        prog = self._kernel.prog
+        try:
+            return int(per_cpu(prog["hardirq_stack_ptr"], cpu).value_())
+        except KeyError:  # d7b6d709a76a (6.2) to c6a0918072ea (6.15)
+            return int(per_cpu(prog["pcpu_hot"], cpu).hardirq_stack_ptr.value_())
+
+    def _of_exceptions(self) -> Iterator[Stack]:
+        make = {"x86_64": self._in_entry_areas, "aarch64": self._of_arm64}.get(self._kernel.machine)
+        yield from make() if make is not None else ()
+
+    def _of_arm64(self) -> Iterator[Stack]:
+        """Where a CPU whose stack overflowed goes on, and those for SDEI events, which only some machines have."""
+        prog = self._kernel.prog
+        with reading("the overflow and SDEI stacks"):
+            for cpu in possible_cpus(self._kernel):
+                with suppress(KeyError):  # without CONFIG_VMAP_STACK
+                    stack = per_cpu(self._of_the_kernel("overflow_stack"), cpu)
+                    start, size = stack.address_of_().value_(), drgn.sizeof(stack)
+                    yield Stack(start, start + size, "overflow", f"overflow stack of CPU {cpu}", cpu, None, 0)
+                for name, words in _SDEI.items():
+                    with suppress(KeyError):  # without CONFIG_ARM_SDE_INTERFACE
+                        start = per_cpu(prog[name], cpu).value_()
+                        if start:
+                            end = start + self._task_stack_size  # SDEI_STACK_SIZE
+                            yield Stack(start, end, "sdei", f"{words} stack of CPU {cpu}", cpu, None, 0)
+
+    def _of_the_kernel(self, name: str) -> drgn.Object:
+        """The variable of that name, where its symbol is: KVM's code for EL2 may have another one in the vmlinux, whose
+        symbol has a prefix, and whose name in DWARF has none (arch/arm64/kvm/hyp/nvhe, since 6.0). KeyError.
+        """
+        found, address = self._kernel.prog[name], self._kernel.symbol(name)
+        return found if address is None else drgn.Object(self._kernel.prog, found.type_, address=address)
+
+    def _in_entry_areas(self) -> Iterator[Stack]:
+        """x86_64's stacks in the CPU entry areas; each has the guard page below it that its structure gives it."""
+        prog = self._kernel.prog
+        with reading("the exception stacks"):
+            members = prog.type("struct cea_exception_stacks").members or ()
+            places = {member.name: (member.offset, drgn.sizeof(member.type)) for member in members if member.name}
+            area = prog.type("struct cpu_entry_area")
+            # The entry stack is in the same area of the CPU, below these.
+            entry = drgn.offsetof(area, "entry_stack_page") - drgn.offsetof(area, "estacks")
+            entry_size = prog.type("struct entry_stack").size or 0
+            bases = [(cpu, per_cpu(prog["cea_exception_stacks"], cpu).value_()) for cpu in possible_cpus(self._kernel)]
+        for cpu, base in bases:
+            if not base:
+                continue
+            for member, (offset, size) in places.items():
+                stem = member.partition("_stack")[0]
+                if not member.endswith("_stack") or not size:
+                    continue
+                guard = places.get(f"{member}_guard", (0, 0))[1]
+                words = _EXCEPTIONS.get(stem, stem)
+                start = base + offset
+                yield Stack(start, start + size, stem, f"{words} stack of CPU {cpu}", cpu, None, guard)
+            start = base + entry
+            yield Stack(start, start + entry_size, "entry", f"entry stack of CPU {cpu}", cpu, None, 0)
+
+    def at(self, address: int) -> Stack | None:
+        """The stack that holds an address."""
+        number = bisect_right(self._starts, address) - 1
+        stack = self.stacks[number] if number >= 0 else None
+        return stack if stack is not None and address < stack.end else None
+
+    def guarded(self, address: int) -> Stack | None:
+        """The stack whose guard page holds an address: what has run off its end."""
+        number = bisect_right(self._starts, address)
+        stack = self.stacks[number] if number < len(self.stacks) else None
+        return stack if stack is not None and address >= stack.start - stack.guard else None
+
+
+class StackLocator:
+    """The stack that an address is in, or that it has run off the end of."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel, paging = self._kernel, page_tables(self._kernel).paging
+        if not kernel.has_types or paging is None or paging.is_user(address):
+            return
+        owned = owned_address(kernel, address)
+        place = owned if owned is not None else address
+        if owned is None and page_tables(kernel).in_image(address):
+            first = kernel.remembered("first stack", lambda: first_stack(kernel)) if is_data(kernel, address) else None
+            if first is None or address not in first:
+                return
+        stacks = stacks_of(kernel)
+        stack, guard = stacks.at(place), False
+        if stack is None:
+            stack, guard = stacks.guarded(place), True
+            if stack is not None and self._is_anothers(place):
+                stack = None
+        if stack is None:
+            if stacks.problem is not None and self._may_be_stack(place):
+                raise TargetError(stacks.problem)
+            return
+        shift = address - place
+        name = stack.name
+        start, end = stack.start, stack.end
+        if guard:
+            name = f"guard page of the {name}, {stack.start - place:#x} bytes past its end"
+            start, end = stack.start - stack.guard, stack.start
+        details = {
+            "owner": stack.owner,
+            "cpu": stack.cpu,
+            "pid": stack.task.pid if stack.task is not None else None,
+            "comm": stack.task.comm if stack.task is not None else None,
+            "depth": stack.end - place,
+            "guard": guard,
+        }
+        yield Layer(model.STACK, name, start + shift, end + shift, "tasks and per-CPU stacks", details)
+
+    def _is_anothers(self, address: int) -> bool:
+        """Whether a page below a stack is no guard: another vmap area has memory there."""
+        areas = vmap_areas(self._kernel)
+        area = areas.at(address)
+        return area is not None and not areas.is_guard(area, address)
+
+    def _may_be_stack(self, address: int) -> bool:
+        """Whether an address is in memory that was taken in the size of a stack."""
+        area = vmap_areas(self._kernel).at(address)
+        return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
+
+
+class TaskLocator:
+    """The task whose task_struct holds an address."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel, tables = self._kernel, page_tables(self._kernel)
+        if not kernel.has_types:
+            return
+        place = owned_address(kernel, address)
+        if place is None:
+            if not tables.in_image(address) or not is_data(kernel, address):
+                return
+            first = kernel.remembered("first task", lambda: kernel.symbol("init_task"))
+            if first is None or not first <= address < first + _MAX_TASK_SIZE:
+                return
+            place = address
+        tasks = tasks_of(kernel)
+        task = tasks.at(place)
+        if task is None:
+            return
+        shift = address - place
+        details = {"pid": task.pid, "comm": task.comm, "cpu": task.cpu, "task": hex(task.address)}
+        start, end = task.address + shift, task.address + tasks.size + shift
+        yield Layer(model.TASK, task.name, start, end, "tasks", details)
+
+
+def tasks_of(kernel: Kernel) -> Tasks:
+    """The tasks of a kernel that has types. TargetError if they cannot be read at all."""
+    return kernel.remembered("tasks", lambda: Tasks(kernel))
+
+
+def stacks_of(kernel: Kernel) -> Stacks:
+    """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
+    return kernel.remembered("stacks", lambda: Stacks(kernel))
+
+
+def first_stack(kernel: Kernel) -> range | None:
+    """The one stack that is in the image, the first task's."""
+    start = kernel.symbol("init_stack")
+    return range(start, start + stack_size(kernel)) if start is not None else None
+
+
+def is_data(kernel: Kernel, address: int) -> bool:
+    """Whether an address of the image is of its data."""
+    piece = kernel.image.piece(address) if kernel.image is not None else None
+    return piece is not None and piece.region_class == model.DATA
+
+
+def stack_size(kernel: Kernel) -> int:
+    """THREAD_SIZE. TargetError if nothing tells it."""
+    size = thread_size(kernel.image) if kernel.image is not None else None
+    if size is not None:
+        return size
+    with reading("the size of a stack"):
+        return kernel.prog.type("union thread_union").size or 0

@@ -1,0 +1,124 @@
+"""Pages that are page tables: of which level, and whose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import drgn
+
+from kplug import model
+from kplug.errors import TargetError
+from kplug.model import Layer
+from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.locators import pages as page_frames
+from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.pages import pages_of
+from kplug.runtime.locators.stacks import Task, tasks_of
+from kplug.runtime.tables.translation import PageTables, page_tables
+
+# So many tables are looked for among the kernel's, and among all programs'. Those beyond stay without an owner.
+_MAX_TABLES = 1 << 14
+
+# Levels by the kernel's names, from the lowest; the top one is always the pgd.
+_LEVELS = ("pte", "pmd", "pud", "p4d")
+
+
+class _Table(NamedTuple):
+    """A page table: its level, the first address it maps, and its mm_struct (None: the kernel's own) with a task."""
+
+    level: int
+    first: int
+    task: Task | None
+
+
+class TablePageLocator:
+    """The page table in a page of the direct map, of the image, or in memory that the image freed."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel, tables = self._kernel, page_tables(self._kernel)
+        pages, paging = pages_of(kernel), tables.paging
+        place = owned_address(kernel, address)
+        if place is None and tables.in_image(address):
+            place = address  # swapper_pg_dir and the tables that the image brings along
+        physical = tables.linear_physical(place) if place is not None else None
+        if pages is None or paging is None or physical is None or not pages.exists(physical >> paging.page_shift):
+            return
+        page = pages.page(physical >> paging.page_shift)
+        # The kernel's own tables are not marked as such; what is, may be anybody's.
+        if page.state not in (page_frames.PAGE_TABLE, page_frames.RESERVED, page_frames.KERNEL):
+            return
+        start = physical & -paging.page_size
+        table = kernel.remembered("kernel page tables", self._kernels_own).get(start)
+        if table is None and page.state in (page_frames.PAGE_TABLE, page_frames.KERNEL):
+            table = kernel.remembered("page tables of programs", self._programs).get(start)
+        if table is None:
+            return
+        levels = paging.tables(0, False).levels
+        level = "pgd" if table.level == levels - 1 else _LEVELS[table.level]
+        task = table.task
+        details = {
+            "level": level,
+            "mm": "init_mm" if task is None else hex(task.mm),
+            "pid": task.pid if task is not None else None,
+            "comm": task.comm if task is not None else None,
+            "maps_from": hex(table.first),
+        }
+        name = f"{level} table of {'the kernel' if task is None else task.name}"
+        first = address & -paging.page_size
+        yield Layer(model.PAGETABLE, name, first, first + paging.page_size, "page tables", details)
+
+    def _kernels_own(self) -> dict[int, _Table]:
+        """The kernel's tables by physical address."""
+        tables = page_tables(self._kernel)
+        paging = tables.paging
+        if paging is None or paging.root is None:
+            return {}
+        top = paging.tables(paging.root, False)
+        # x86_64's one pgd has both halves; arm64's has the kernel's alone.
+        first = top.entries // 2 if self._kernel.machine == "x86_64" else 0
+        upper = (1 << 64) - (1 << paging.address_bits)
+        found: dict[int, _Table] = {}
+        _collect(found, tables, paging.root, first, top.entries, upper, None)
+        return found
+
+    def _programs(self) -> dict[int, _Table]:
+        """The tables of programs' own halves by physical address, of each mm one task's."""
+        tables = page_tables(self._kernel)
+        paging = tables.paging
+        found: dict[int, _Table] = {}
+        if paging is None:
+            return found
+        entries = paging.tables(0, True).entries
+        last = entries // 2 if self._kernel.machine == "x86_64" else entries
+        leaders: dict[int, Task] = {}
+        for task in sorted(tasks_of(self._kernel).tasks, key=lambda task: task.pid):
+            if task.mm:
+                leaders.setdefault(task.mm, task)
+        for mm, task in leaders.items():
+            root = user_root(self._kernel, mm)
+            if root is not None:
+                _collect(found, tables, root, 0, last, 0, task)
+        return found
+
+
+def user_root(kernel: Kernel, mm: int) -> int | None:
+    """The physical address of the top page table of an mm_struct; None if it cannot be read."""
+    try:
+        with reading(f"the memory at {mm:#x}"):
+            pgd: int = drgn.Object(kernel.prog, "struct mm_struct *", mm).pgd.value_()
+    except TargetError:
+        return None
+    return page_tables(kernel).linear_physical(pgd)
+
+
+def _collect(
+    found: dict[int, _Table], tables: PageTables, root: int, first: int, last: int, upper: int, task: Task | None
+) -> None:
+    for physical, level, place in tables.tables_from(root, first, last):
+        if len(found) >= _MAX_TABLES:
+            return
+        found.setdefault(physical, _Table(level, upper | place if physical != root else upper, task))

@@ -1,0 +1,280 @@
+"""The vmap areas of vmalloc's and the modules' space: who asked for them, their pages, and the holes between them."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import drgn
+
+from kplug import model
+from kplug.arch.memory_map import MODULES, VMALLOC
+from kplug.errors import TargetError
+from kplug.memory.reading import try_read
+from kplug.model import Layer
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.tables.translation import page_size_of, page_tables
+
+SOURCE = "vmap areas"
+
+_MASK = (1 << 64) - 1
+_MAX_AREAS = 1 << 20
+_MAX_NODES = 1 << 10
+_MAX_PAGES = 1 << 22  # of all areas together, in the table from page to area
+
+# include/linux/vmalloc.h; macros, so no debug information has them.
+_ALLOC, _MAP, _IOREMAP, _NO_GUARD, _SPARSE = 0x2, 0x4, 0x1, 0x40, 0x1000
+_FLAGS = {
+    0x1: "VM_IOREMAP",
+    0x2: "VM_ALLOC",
+    0x4: "VM_MAP",
+    0x8: "VM_USERMAP",
+    0x10: "VM_DMA_COHERENT",
+    0x20: "VM_UNINITIALIZED",
+    0x40: "VM_NO_GUARD",
+    0x80: "VM_KASAN",
+    0x100: "VM_FLUSH_RESET_PERMS",
+    0x200: "VM_MAP_PUT_PAGES",
+    0x400: "VM_ALLOW_HUGE_VMAP",  # 559089e0a93d (5.18); for some releases before, VM_NO_HUGE_VMAP
+    0x800: "VM_DEFER_KMEMLEAK",
+    0x1000: "VM_SPARSE",  # e6f798225a31 (6.9)
+}
+_KINDS = {_ALLOC: "vmalloc", _MAP: "vmap", _IOREMAP: "ioremap", _SPARSE: "sparse"}
+
+
+class VmapArea(NamedTuple):
+    """One area, `[start, end)`. `vm` is the address of its vm_struct, 0 without one (vm_map_ram, or lazily freed).
+
+    `pages` counts those that it has of its own, listed as pointers at `page_list`; `physical` is what an ioremap maps.
+    """
+
+    start: int
+    end: int
+    vm: int
+    flags: int
+    caller: int
+    pages: int
+    page_list: int
+    physical: int
+    lazy: bool
+
+
+class VmapAreas:
+    """All areas at one moment, sorted. `problem` says what could not be read, None if all was."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.problem: str | None = None
+        found: dict[int, VmapArea] = {}
+        with reading("the vmap areas"):
+            self._layout(kernel.prog)
+            for head, lazy in self._heads(kernel):
+                self._walk(head, lazy, found)
+        self.areas = [found[start] for start in sorted(found)]
+        self._starts = [area.start for area in self.areas]
+
+    def _layout(self, prog: drgn.Program) -> None:
+        area, vm = prog.type("struct vmap_area"), prog.type("struct vm_struct")
+        self._list = drgn.offsetof(area, "list")
+        self._area_size, self._vm_size = area.size or 0, vm.size or 0
+        self._in_area = [drgn.offsetof(area, name) for name in ("va_start", "va_end", "vm")]
+        self._in_vm = [drgn.offsetof(vm, name) for name in ("flags", "caller", "pages", "phys_addr")]
+        self._page_count = drgn.offsetof(vm, "nr_pages")
+
+    def _heads(self, kernel: Kernel) -> Iterator[tuple[int, bool]]:
+        """The heads of the lists of areas, and whether each has lazily freed ones."""
+        prog = kernel.prog
+        try:
+            nodes = prog["vmap_nodes"]  # d093602919ad (6.9)
+        except KeyError:
+            for name, lazy in (("vmap_area_list", False), ("purge_vmap_area_list", True)):  # the latter: 96e2db456135
+                try:
+                    yield prog[name].address_of_().value_(), lazy
+                except KeyError:
+                    if not lazy:
+                        raise
+            return
+        try:
+            count, first = prog["nr_vmap_nodes"].value_(), nodes.value_()
+        except drgn.ObjectAbsentError:  # without SMP both are constants, which compilers leave out
+            count, first = 1, prog.variable("single", "mm/vmalloc.c").address_of_().value_()
+        node = prog.type("struct vmap_node")
+        busy, lazy_list = drgn.offsetof(node, "busy.head"), drgn.offsetof(node, "lazy.head")
+        if not 0 < count <= _MAX_NODES:
+            raise TargetError(f"the vmap areas: there are said to be {count} nodes of them")
+        for number in range(count):
+            yield first + number * (node.size or 0) + busy, False
+            yield first + number * (node.size or 0) + lazy_list, True
+
+    def _walk(self, head: int, lazy: bool, found: dict[int, VmapArea]) -> None:
+        """One list. What cannot be followed ends it, and is told in `problem`."""
+        place, seen = head, set()
+        try:
+            place = self._kernel.prog.read_u64(head)
+            while place != head:
+                if place in seen or len(found) >= _MAX_AREAS:
+                    raise TargetError(f"the list of vmap areas loops at {place:#x}")
+                seen.add(place)
+                data = self._kernel.prog.read(place - self._list & _MASK, self._area_size)
+                area = self._area(data, lazy)
+                if area.end <= area.start:
+                    raise TargetError(f"the list of vmap areas makes no sense at {place:#x}")
+                found.setdefault(area.start, area)
+                place = word_in(data, self._list)
+        except drgn.FaultError as error:
+            self.problem = f"the list of vmap areas could not be read at {place:#x}: {fault_words(error)}"
+        except TargetError as error:
+            self.problem = str(error)
+
+    def _area(self, data: bytes, lazy: bool) -> VmapArea:
+        start, end, vm = (word_in(data, offset) for offset in self._in_area)
+        if lazy or not vm:
+            return VmapArea(start, end, 0, 0, 0, 0, 0, 0, lazy)
+        data = self._kernel.prog.read(vm, self._vm_size)
+        flags, caller, page_list, physical = (word_in(data, offset) for offset in self._in_vm)
+        count = int.from_bytes(data[self._page_count : self._page_count + 4], "little")
+        return VmapArea(start, end, vm, flags, caller, count, page_list, physical, False)
+
+    def at(self, address: int) -> VmapArea | None:
+        """The area that holds an address."""
+        number = bisect_right(self._starts, address) - 1
+        area = self.areas[number] if number >= 0 else None
+        return area if area is not None and address < area.end else None
+
+    def around(self, address: int) -> tuple[VmapArea | None, VmapArea | None]:
+        """The areas below and above an address that none holds."""
+        number = bisect_right(self._starts, address)
+        above = self.areas[number] if number < len(self.areas) else None
+        return self.areas[number - 1] if number else None, above
+
+    def name(self, area: VmapArea) -> str:
+        """An area in words: what it was made with, and by whom."""
+        if area.lazy:
+            return "lazily freed area"
+        if not area.vm:
+            return "vm_map_ram area"
+        kind = next((word for flag, word in _KINDS.items() if area.flags & flag), "vmap")
+        caller = self.caller(area)
+        return f"{kind} of {caller.partition('+')[0]}" if caller else f"{kind} area"
+
+    def caller(self, area: VmapArea) -> str | None:
+        """Who asked for it, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
+        return self._kernel.remembered(("caller", area.caller), lambda: _symbol_words(self._kernel, area.caller))
+
+    def is_guard(self, area: VmapArea, address: int) -> bool:
+        """Whether an address is in the page that most areas have at their end, mapped to nothing.
+
+        The areas of the per-CPU allocator have none, and no flag that says so (pcpu_get_vm_areas()).
+        """
+        if not area.vm or area.flags & _NO_GUARD or area.caller == self._kernel.symbol("pcpu_get_vm_areas"):
+            return False
+        return address >= area.end - page_size_of(self._kernel)
+
+    def mapping(self, pfn: int) -> tuple[VmapArea, int] | None:
+        """The area that has a page frame among its own pages, and the address that it has it at."""
+        starts = self._kernel.remembered("pages of vmap areas", self._page_owners)
+        address = starts.get(pfn)
+        area = self.at(address) if address is not None else None
+        return (area, address) if area is not None and address is not None else None
+
+    def _page_owners(self) -> dict[int, int]:
+        from kplug.runtime.locators.pages import pages_of
+
+        pages = pages_of(self._kernel)
+        found: dict[int, int] = {}
+        if pages is None:
+            return found
+        page_size = page_size_of(self._kernel)
+        for area in self.areas:
+            if not area.pages or not area.page_list or area.pages > (area.end - area.start) // page_size:
+                continue
+            if len(found) + area.pages > _MAX_PAGES:
+                break
+            data = try_read(self._kernel.read, area.page_list, area.pages * 8)
+            for number, pointer in enumerate(array("Q", data or b"")):
+                if pointer >= pages.base:
+                    found[(pointer - pages.base) // pages.size] = area.start + number * page_size
+        return found
+
+
+class VmapLocator:
+    """The vmap area of an address, or the hole between two."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        paging = page_tables(self._kernel).paging
+        if not self._kernel.has_types or paging is None or paging.is_user(address):
+            return
+        space = self._kernel.space
+        held = space.area_at(address) if space is not None else None
+        if held is None or not held.name.startswith((VMALLOC, MODULES)):
+            return
+        areas = vmap_areas(self._kernel)
+        area = areas.at(address)
+        if area is not None:
+            yield self._layer(areas, area, areas.is_guard(area, address))
+        elif areas.problem is not None:
+            raise TargetError(areas.problem)
+        elif held.name.startswith(VMALLOC) and not page_tables(self._kernel).in_image(address):
+            # Between modules, `kplug.runtime.locators.executable_allocations` says more.
+            below, above = areas.around(address)
+            start = below.end if below is not None and below.end > held.start else held.start
+            end = above.start if above is not None and above.start < held.end else held.end
+            details = {
+                "after": _neighbour(areas, below) if start != held.start else f"start of {held.name}",
+                "before": _neighbour(areas, above) if end != held.end else f"end of {held.name}",
+                "why": "no vmap area is here",
+            }
+            yield Layer(model.GAP, "hole", start, end, SOURCE, details)
+
+    def _layer(self, areas: VmapAreas, area: VmapArea, guard: bool) -> Layer:
+        details: dict[str, Any] = {
+            "caller": areas.caller(area) if area.vm else None,
+            "pages": area.pages or None,
+            "flags": flag_words(area.flags) if area.vm else None,
+            "guard": guard,
+        }
+        if area.flags & _IOREMAP and area.physical:
+            details["physical"] = hex(area.physical)
+        return Layer(model.VMAP, areas.name(area), area.start, area.end, SOURCE, details)
+
+
+def flag_words(flags: int) -> str:
+    """The flags of a vm_struct by name; bits without one as a number."""
+    words = [name for bit, name in _FLAGS.items() if flags & bit]
+    rest = flags & ~sum(_FLAGS)
+    return "|".join(words + ([hex(rest)] if rest else []))
+
+
+def vmap_areas(kernel: Kernel) -> VmapAreas:
+    """The vmap areas of a kernel that has types. TargetError if nothing of them can be read."""
+    return kernel.remembered("vmap areas", lambda: VmapAreas(kernel))
+
+
+def backs_vmalloc(kernel: Kernel, pfn: int, address: int | None) -> bool:
+    """Whether a vmap area has the page frame: at `address`, or where that is None, anywhere."""
+    areas = vmap_areas(kernel)
+    return areas.at(address) is not None if address is not None else areas.mapping(pfn) is not None
+
+
+def _neighbour(areas: VmapAreas, area: VmapArea | None) -> str:
+    return f"{areas.name(area)} at {area.start:#x}" if area is not None else ""
+
+
+def _symbol_words(kernel: Kernel, address: int) -> str | None:
+    """`function+0x9a/0x440` for an address of code, with the module's name behind it; None if no symbol holds it."""
+    found = kernel.images.holding(address)
+    if found is None:
+        return None
+    placed, _ = found
+    link_address = placed.placement.link(address)
+    chain = placed.image.index.chain(link_address)
+    if not chain:
+        return None
+    extent = chain[-1]
+    words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
+    return f"{words} [{placed.image.name}]" if placed.image.is_module else words

@@ -1,0 +1,297 @@
+"""The loaded modules as images in their places, each made when it is first asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kplug import model
+from kplug.arch.memory_map import MODULES
+from kplug.errors import InputError, TargetError
+from kplug.image.elf.file import ElfFile
+from kplug.image.images import LazyImages
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.files import find_debug_file
+from kplug.image.opening.module_files import ModuleFiles
+from kplug.image.placed import Piece, PlacedImage
+from kplug.image.placement import Placement
+from kplug.image.symbols.table import SymbolTable
+from kplug.model import Layer
+from kplug.runtime.modules.kallsyms import (
+    NAMELESS,
+    Extent,
+    Kallsyms,
+    memory_elf,
+    section_bases,
+    sections_in_memory,
+    symbol_names,
+)
+from kplug.runtime.modules.module_list import INIT, MemoryRange, Module
+
+if TYPE_CHECKING:
+    from kplug.runtime.kernel.kernel import Kernel
+
+FROM_FILE, FROM_MEMORY = "debug file", "kallsyms in memory"
+_LIST = "the kernel's list of modules"
+# The class of memory where no section says more (bss): as the sections of a vmlinux that are of the same use have it.
+_CLASSES = {"text": model.TEXT, "rodata": model.RODATA}
+
+
+class ModuleImage(KernelImage):
+    """A loaded module: the sections and symbols of its debug file, or those that the kernel keeps, in their places."""
+
+    def __init__(
+        self,
+        module: Module,
+        elf: ElfFile,
+        bases: Mapping[int, int],
+        symbols_from: str,
+        symbols_elf: ElfFile | None = None,
+    ) -> None:
+        super().__init__(elf, name=module.name, bases=bases, symbols_from=symbols_elf)
+        #: FROM_FILE or FROM_MEMORY.
+        self.symbols_from = symbols_from
+        self._memory_build_id = module.build_id
+        if symbols_from == FROM_MEMORY:
+            self.on_disk = False
+            self.sections_source = "section addresses in memory; one ends where the next begins"
+            self.sections = tuple(
+                replace(section, type="NOTE") if section.name.startswith(".note") else section
+                for section in self.sections
+            )
+        elif any(section.executable and section.type == "NOBITS" for section in self.sections):
+            # A debug file that was split off has no bytes of what is loaded, and says NOBITS for all of it.
+            self.sections = tuple(
+                replace(section, type="PROGBITS")
+                if section.type == "NOBITS" and not section.name.startswith(".bss")
+                else section
+                for section in self.sections
+            )
+
+    @cached_property
+    def build_id(self) -> str | None:
+        return self._memory_build_id
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        table = SymbolTable(self._symbols_from, self.sections, self.bases)
+        if self.symbols_from == FROM_MEMORY and len(table):
+            table.source = "the module's kallsyms in memory"
+        return table
+
+
+class PlacedModule(PlacedImage):
+    """A loaded module in its memory. What lies in it and in no section is told as what it is."""
+
+    image: ModuleImage
+
+    def __init__(self, module: Module, image: ModuleImage, tables: Sequence[Extent]) -> None:
+        self.module = module
+        self._tables = tuple(tables)
+        super().__init__(image, Placement(0, _LIST))
+
+    def why_unplaced(self, section: str) -> str | None:
+        starts = [each.start for each in self.module.all_sections if each.name == section]
+        if starts and all(self.module.part_at(start) is None for start in starts):
+            return "whose memory the kernel freed after init"
+        return "whose address is not in memory"
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        bounds = {bound for part in self.module.memory for bound in (part.start, part.end)}
+        for extent in (*self._held_sections_extents(), *self._tables):
+            bounds.update((extent.start, extent.end))
+        return sorted(bounds)
+
+    def _held_sections_extents(self) -> Iterator[Extent]:
+        """The sections in its memory; those of per-CPU variables are offsets, and lie elsewhere."""
+        for section in self._held_sections:
+            if self.module.part_at(section.address) is not None:
+                yield Extent(section.name, section.address, section.end)
+
+    def _make_piece(self, number: int) -> Piece | None:
+        start, end = self._bounds[number], self._bounds[number + 1]
+        part = self.module.part_at(start)
+        if part is None:
+            return None
+        held = super()._make_piece(number)
+        layers: tuple[Layer, ...] = (self._module_layer(part),)
+        region_class = model.INIT if part.type.startswith(INIT) else _CLASSES.get(part.type, model.DATA)
+        if held is None or held.section is None:
+            layers += (self._gap(start, part),)
+            return Piece(layers, region_class, start, end, None, None, None, None)
+        if region_class == model.DATA and held.section.type == "NOBITS":
+            region_class = model.BSS
+        return held._replace(layers=(*layers, *held.layers[1:]), region_class=region_class)
+
+    def _module_layer(self, part: MemoryRange) -> Layer:
+        module, image = self.module, self.image
+        details: dict[str, Any] = {
+            "release": None,
+            "build_id": module.build_id,
+            "slide": None,
+            "path": image.path,
+            "memory": part.type,
+            "state": module.state,
+            "taints": module.taints or None,
+            "version": module.version,
+            "symbols_from": image.symbols_from if len(image.symbols) else None,
+        }
+        return Layer(model.MODULE, module.name, part.start, part.end, _LIST, details)
+
+    def _gap(self, address: int, part: MemoryRange) -> Layer:
+        """What an address in no section of its memory is: a table of symbols, or alignment, or the rest of a page."""
+        sections = sorted(
+            (s for s in self._held_sections_extents() if part.start <= s.start < part.end), key=lambda s: s.start
+        )
+        extents = sorted(
+            (*sections, *(t for t in self._tables if part.start <= t.start < part.end)), key=lambda e: e.start
+        )
+        before = max((e for e in extents if e.end <= address), key=lambda e: e.end, default=None)
+        after = next((e for e in extents if e.start > address), None)
+        table = next((t for t in self._tables if t.start <= address < t.end), None)
+        start = table.start if table else max(part.start, before.end if before else 0)
+        end = table.end if table else min(part.end, after.start if after else part.end)
+        if table is not None:
+            name, why = "kallsyms", f"the module's {table.name}, kept for kallsyms"
+        elif after is None and before is not None:
+            name, why = "padding", "the rest of the pages of this memory"
+        else:
+            name, why = "padding", "no section holds it: alignment between two sections"
+        details = {
+            "after": before.name if before else f"start of its {part.type} memory",
+            "before": after.name if after else f"end of its {part.type} memory",
+            "why": why,
+        }
+        return Layer(model.GAP, name, start, end, self.image.sections_source, details)
+
+
+class LoadedImages(LazyImages):
+    """The vmlinux, where there is one, and then the modules in the order of the kernel's list."""
+
+    def __init__(self, kernel: Kernel, module_directories: Sequence[str] = ()) -> None:
+        super().__init__([kernel.image] if kernel.image is not None else [])
+        self._kernel = kernel
+        vmlinux = kernel.image.image.path if kernel.image is not None else None
+        self._files = ModuleFiles(module_directories, kernel.vmcoreinfo.release, vmlinux)
+        self._made: dict[object, PlacedModule] = {}
+        # In which generation: what could not be read then may be there now.
+        self._read_at: dict[object, int] = {}
+
+    # -- as a sequence: all are made -----------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[PlacedImage]:
+        yield from self._images
+        yield from map(self.placed, self._modules())
+
+    def __len__(self) -> int:
+        return len(self._images) + len(self._modules())
+
+    def __bool__(self) -> bool:
+        return bool(self._images) or len(self) > 0
+
+    def _modules(self) -> Sequence[Module]:
+        """The modules; none where the debug information does not tell how to read them."""
+        return self._kernel.modules.all if self._kernel.has_types else ()
+
+    # -- one by one ----------------------------------------------------------------------------------------------------
+
+    def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
+        """As of any images. TargetError for an address of the modules area, if their list is not whole."""
+        found = super().holding(address)
+        if found is not None or not address >> 63:
+            return found
+        if not self._kernel.has_types:
+            if self._in_modules_area(address):
+                raise TargetError("whether a module is here cannot be told: it takes the kernel's types (DWARF or BTF)")
+            return None
+        held = self._kernel.modules.holding(address)
+        if held is not None:
+            placed = self.placed(held[0])
+            piece = placed.piece(address)
+            return (placed, piece) if piece is not None else None
+        problem = self._kernel.modules.problem
+        if problem is not None and self._in_modules_area(address):
+            raise TargetError(problem)
+        return None
+
+    def _in_modules_area(self, address: int) -> bool:
+        space = self._kernel.space
+        return space is not None and space.area_at(address).name == MODULES
+
+    def named(self, name: str) -> PlacedImage | None:
+        if not self._kernel.has_types:
+            return None
+        module = self._kernel.modules.named(name)
+        return self.placed(module) if module is not None else None
+
+    def having(self, name: str) -> Sequence[PlacedImage]:
+        if not self._kernel.has_types:
+            return self._images
+        ending = name.encode("utf-8", "surrogateescape") + b"\0"
+        return (*self._images, *(self.placed(module) for module in self._modules() if ending in self._names(module)))
+
+    def _names(self, module: Module) -> bytes:
+        """The names of a module's symbols in memory, each with a NUL behind it. Little work to read."""
+        return self._kernel.remembered(("names", module.address), lambda: symbol_names(self._kernel, module))
+
+    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        if not self._kernel.has_types:
+            return self._images
+        modules = self._kernel.modules
+        starts = sorted({part.start for module in modules for part in module.memory})
+        pages = {bisect_right(starts, address) for address in addresses}
+        wanted = {held[0].address: held[0] for n in pages if n and (held := modules.holding(starts[n - 1]))}
+        return (*self._images, *map(self.placed, wanted.values()))
+
+    def placed(self, module: Module) -> PlacedModule:
+        """The image of a module. Where its symbols cannot be had, its warnings say why."""
+        key = module.identity
+        made = self._made.get(key)
+        if made is None or (made.warnings and self._read_at[key] != self._kernel.generation):
+            made = self._made[key] = self._place(module)
+            self._read_at[key] = self._kernel.generation
+        return made
+
+    def _place(self, module: Module) -> PlacedModule:
+        warnings: list[str] = []
+        elf, refused = self._files.find(module)
+        kallsyms = self._kallsyms(module, warnings, needed=elf is None)
+        image = None
+        if elf is not None:
+            try:
+                image = ModuleImage(module, elf, section_bases(elf, module, kallsyms), FROM_FILE, _with_symbols(elf))
+            except (InputError, TargetError) as error:
+                warnings.append(str(error))
+        if image is None:
+            try:
+                sections = sections_in_memory(module, kallsyms.tables)
+            except TargetError as error:
+                warnings.append(str(error))
+                sections = ()
+            made, bases = memory_elf(self._kernel, module, kallsyms, sections)
+            image = ModuleImage(module, made, bases, FROM_MEMORY)
+        if any(section.name == NAMELESS for section in image.sections):
+            warnings.append(f"not all names of the sections of module {module.name} could be read")
+        placed = PlacedModule(module, image, kallsyms.tables)
+        placed.warnings = tuple(dict.fromkeys((*refused, *warnings)))
+        return placed
+
+    def _kallsyms(self, module: Module, warnings: list[str], needed: bool) -> Kallsyms:
+        """The symbols in memory; none, with a warning where they are `needed`, if they cannot be read."""
+        try:
+            return Kallsyms(self._kernel, module)
+        except TargetError as error:
+            if needed:
+                warnings.append(str(error))
+            return Kallsyms(self._kernel)
+
+
+def _with_symbols(elf: ElfFile) -> ElfFile | None:
+    """The file that has the symbols: itself, or its separate debug file."""
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        return None
+    return find_debug_file(elf)

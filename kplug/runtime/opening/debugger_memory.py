@@ -1,0 +1,110 @@
+"""A Program over memory that somebody else reads: a debugger that has the kernel stopped."""
+
+from __future__ import annotations
+
+from typing import Callable, Protocol
+
+import drgn
+
+from kplug.errors import TargetError
+from kplug.image.placed import PlacedImage
+from kplug.memory.kernel_note import kernels_note
+from kplug.memory.reading import Read, UnmappedError
+from kplug.memory.variables import memory_facts
+from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.runtime.opening.opening import ARCHITECTURES, PLUGIN_SWITCH, Opened, heard, switched, try_file
+
+_KERNEL_HALF = 1 << 63
+_X86_64_PAGE = 4096
+
+
+class Memory(Protocol):
+    """What reads the kernel's memory. UnmappedError for what is not there, or cannot be had."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a kernel virtual address."""
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address."""
+
+
+def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
+    """The kernel that `placed` is, as its memory is now. Its types are taken from its vmlinux, if that has any.
+
+    TargetError, worded for the user, if memory does not tell what drgn must know.
+    """
+    image = placed.image
+    architecture = ARCHITECTURES.get(image.machine)
+    if architecture is None:
+        raise TargetError(f"drgn does not know the architecture {image.machine}")
+    info = kernels_note(placed, memory.read)
+    how = () if info is not None else ("VMCOREINFO: none in memory; the least that drgn needs, from the vmlinux",)
+    info = info if info is not None else _least_note(placed, memory.read)
+    if info.build_id and image.build_id and info.build_id != image.build_id:
+        raise TargetError(f"{image.path} has build ID {image.build_id}, the target's kernel {info.build_id}")
+    prog = drgn.Program(drgn.Platform(architecture))
+    prog.add_memory_segment(0, (1 << 64) - 1, _served(memory.read_physical), True)
+    # Plug-ins belong to a prompt of drgn's, or look for debug information elsewhere.
+    with heard() as messages, switched(PLUGIN_SWITCH, "*"):
+        prog.set_linux_kernel_custom(info.text, is_live=True)
+        prog.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, _served(memory.read), False)
+        prog.add_memory_segment(0, _KERNEL_HALF, _nothing, False)
+        main = next(iter(prog.loaded_modules()))[0]
+        if image.on_disk:
+            try_file(main, image.path)
+            if main.wants_debug_file() and image.symbols_path != image.path:
+                try_file(main, image.symbols_path)
+        has_dwarf = _has_types(prog)
+    warnings = tuple(f"drgn: {message}" for message in messages)
+    path = image.path if image.on_disk else None
+    return Opened(prog, description, True, path, info, how, warnings, image=image, has_dwarf=has_dwarf)
+
+
+def _has_types(prog: drgn.Program) -> bool:
+    """Whether there is debug information. Read now, all of it, and not in the middle of a question."""
+    try:
+        prog.type("struct page")
+    except LookupError:
+        return False
+    return True
+
+
+def _served(read: Read) -> Callable[[int, int, int, bool], bytes]:
+    """The reader as drgn calls it. Errors other than unmapped memory pass through drgn to who asked."""
+
+    def serve(address: int, size: int, offset: int, physical: bool) -> bytes:
+        try:
+            return read(address, size)
+        except UnmappedError as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    return serve
+
+
+def _nothing(address: int, size: int, offset: int, physical: bool) -> bytes:
+    raise drgn.FaultError("address is not mapped", address)
+
+
+# -- VMCOREINFO --------------------------------------------------------------------------------------------------------
+
+
+def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:
+    """What drgn must know, from the vmlinux and the kernel's variables. TargetError if these do not tell."""
+    image = placed.image
+    if image.machine != "x86_64":
+        raise TargetError("the kernel has no VMCOREINFO in its memory, without which drgn cannot work")
+    facts = memory_facts(placed, read)
+    top = [symbol for name in ("init_top_pgt", "swapper_pg_dir") for symbol in image.symbols.exact(name)]
+    if facts.phys_base is None or not top:
+        raise TargetError("the kernel has no VMCOREINFO in its memory, and its phys_base cannot be read")
+    slide = placed.placement.slide
+    slide -= 1 << 64 if slide >> 63 else 0
+    lines = (
+        f"OSRELEASE={image.release or ''}",
+        f"PAGESIZE={_X86_64_PAGE}",
+        f"SYMBOL(swapper_pg_dir)={placed.symbol_address(top[0]):x}",
+        f"NUMBER(phys_base)={facts.phys_base}",
+        f"NUMBER(pgtable_l5_enabled)={int(bool(facts.pgtable_l5_enabled))}",
+        f"KERNELOFFSET={'-' if slide < 0 else ''}{abs(slide):x}",
+    )
+    return VmcoreInfo("\n".join(lines) + "\n")

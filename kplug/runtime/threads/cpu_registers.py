@@ -1,0 +1,164 @@
+"""Registers of CPUs that drgn does not give: control registers in a dump's notes, all of a QEMU guest's by its monitor.
+
+The monitor's text: x86_cpu_dump_state in QEMU's target/i386/cpu-dump.c, aarch64_cpu_dump_state in target/arm/cpu.c.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from kplug.arch.note_registers import ARM64_USER_REGS, USER_REGS, prstatus_registers, qemu_registers
+from kplug.arch.registers import canonical
+from kplug.errors import InputError, TargetError
+from kplug.files.opening import open_file
+from kplug.image.elf.file import notes_in
+from kplug.memory.dump_notes import note_bytes
+
+_MAX_ANSWER_BYTES = 1 << 26
+_ANSWER_SECONDS = 10.0
+
+
+class CpuRegisters(Protocol):
+    """Registers of each CPU by canonical name, as they are now, or were when the dump was made."""
+
+    def of(self, cpu: int) -> Mapping[str, int]:
+        """Those of a CPU; empty if nothing is known of it. TargetError if they cannot be had any more."""
+
+
+# -- notes of a dump ---------------------------------------------------------------------------------------------------
+
+_NT_PRSTATUS = 1
+
+
+class NoteRegisters:
+    """The registers in a dump's notes: each CPU's PRSTATUS, and the control registers that QEMU adds.
+
+    CPUs are counted as their notes come. makedumpfile keeps both. `machine` is the kernel's own name of it; of one that
+    is not known here there are no registers.
+    """
+
+    def __init__(self, path: str, machine: str | None) -> None:
+        self._path = path
+        self._names = USER_REGS.get(machine or "", ())
+        self._cpus: Sequence[Mapping[str, int]] | None = None
+
+    def of(self, cpu: int) -> Mapping[str, int]:
+        if self._cpus is None:
+            self._cpus = self._read()
+        return self._cpus[cpu] if 0 <= cpu < len(self._cpus) else {}
+
+    def _read(self) -> Sequence[Mapping[str, int]]:
+        """None where the file has no such notes, or they are broken: nothing hangs on them."""
+        if not self._names:
+            return ()
+        general: list[dict[str, int]] = []
+        control: list[dict[str, int]] = []
+        try:
+            with open_file(self._path) as file:
+                for note in notes_in(note_bytes(self._path, file), little_endian=True):
+                    if note.owner == "CORE" and note.type == _NT_PRSTATUS:
+                        general.append(prstatus_registers(note.description, self._names))
+                    elif note.owner == "QEMU":
+                        control.append(qemu_registers(note.description))
+        except (InputError, OSError, struct.error):
+            return ()
+        none: dict[str, int] = {}
+        return tuple({**one, **more} for one, more in zip_longest(general, control, fillvalue=none))
+
+
+# -- a guest -----------------------------------------------------------------------------------------------------------
+
+
+class MonitorRegisters:
+    """All registers of a guest's CPUs, by QEMU's monitor.
+
+    `descriptor` is a QMP connection in command mode, drgn's own: QEMU serves one client at a time. Both ask and then
+    wait for the answer, so their words do not mix; what is no answer to a question is passed over.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._connection = socket.socket(fileno=os.dup(descriptor))
+        self._asked = 0
+
+    def of(self, cpu: int) -> Mapping[str, int]:
+        return parse_registers(self._monitor("info registers -a")).get(cpu, {})
+
+    def _monitor(self, command: str) -> str:
+        self._asked += 1
+        name = f"kplug-{self._asked}"
+        arguments = {"command-line": command}
+        request = {"execute": "human-monitor-command", "arguments": arguments, "id": name}
+        try:
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = self._answer(name)
+        except OSError as error:
+            why = "it does not answer" if isinstance(error, (TimeoutError, BlockingIOError)) else "it has gone away"
+            raise TargetError(f"the guest's registers cannot be read: {why}") from None
+        if not isinstance(answer, str):
+            raise TargetError("the guest's registers cannot be read: QEMU's monitor has no such command")
+        return answer
+
+    def _answer(self, name: str) -> Any:
+        deadline, data = time.monotonic() + _ANSWER_SECONDS, b""
+        while time.monotonic() < deadline and len(data) < _MAX_ANSWER_BYTES:
+            got = self._connection.recv(1 << 16)
+            if not got:
+                raise ConnectionError
+            *lines, data = (data + got).split(b"\n")
+            for line in lines:
+                try:
+                    message = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(message, dict) and message.get("id") == name:
+                    return message.get("return")
+        raise TimeoutError
+
+
+_CPU = re.compile(r"^CPU#(\d+)\s*$", re.MULTILINE)
+_SEGMENT = re.compile(r"\b([CDEFGS]S) =([0-9a-f]{4}) ([0-9a-f]{16})\b")
+_VALUE = re.compile(r"\b(R[A-DSI0-9][A-Z0-9]?|RFL|CR[0-8]|EFER|X[0-9]{2}|SP|PC|PSTATE) ?=([0-9a-f]{8,16})\b")
+
+
+def parse_registers(text: str) -> dict[int, dict[str, int]]:
+    """The registers of each CPU in the text of `info registers -a`, by canonical name."""
+    _, *parts = _CPU.split(text.replace("\r", ""))
+    return {int(number): _parse_cpu(body) for number, body in zip(parts[::2], parts[1::2])}
+
+
+def _parse_cpu(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, value in _VALUE.findall(text):
+        machine = "aarch64" if name[0] == "X" or name in ("SP", "PC", "PSTATE") else "x86_64"
+        lower = f"x{int(name[1:])}" if name[0] == "X" else "eflags" if name == "RFL" else name.lower()
+        found.setdefault(canonical(lower, machine)[0], int(value, 16))
+    for name, selector, base in _SEGMENT.findall(text):
+        found[name.lower()] = int(selector, 16)
+        if name in ("FS", "GS"):
+            found[f"{name.lower()}_base"] = int(base, 16)
+    return found
+
+
+# struct pt_regs, both in their order since ever: drgn unwinds from one.
+_X86_64_PT_REGS = (
+    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
+    *("rip", "cs", "eflags", "rsp", "ss"),
+)
+_ARM64_PT_REGS = ARM64_USER_REGS
+
+
+def pt_regs_bytes(registers: Mapping[str, int], machine: str, size: int) -> bytes | None:
+    """The registers as the bytes of a struct pt_regs of that size; None for an architecture that is not known."""
+    order = {"x86_64": _X86_64_PT_REGS, "aarch64": _ARM64_PT_REGS}.get(machine)
+    if order is None or not registers:
+        return None
+    data = b"".join(struct.pack("<Q", registers.get(name, 0)) for name in order)
+    return data.ljust(size, b"\0")[:size] if size >= len(data) else None

@@ -1,0 +1,374 @@
+"""Threads of a drgn target, their frames and registers, and which of them is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import drgn
+from drgn.helpers.linux.pid import find_task
+from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
+
+from kplug.arch.calls import REACH, calls_before
+from kplug.arch.registers import SYSTEM, canonical, ordered
+from kplug.errors import TargetError, UsageError
+from kplug.runtime.kernel.cpus import online_cpus, present_cpus
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
+from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.cpu_registers import CpuRegisters, pt_regs_bytes
+
+# How often the stack of a CPU that runs is tried to be read without a change meanwhile.
+_ATTEMPTS = 10
+_MAX_CPUS = 1 << 13
+# How many modules a stack may go through.
+_MAX_MODULES = 64
+
+
+class Frame(NamedTuple):
+    """A frame of a stack, innermost 0; an inlined function is a frame too and shares its caller's registers.
+
+    `function` is the name in the debug information, else the symbol's, None if neither is known. `registers` are those
+    known in the frame, by name, in the architecture's usual order. `interrupted`: the frame made no call, an interrupt
+    or exception came; its pc is then the instruction itself, no return address. `drgn_frame` is drgn's own. `alone`:
+    its callers are not known, as the CPU ran on while the stack was read.
+    """
+
+    number: int
+    pc: int
+    sp: int
+    function: str | None
+    registers: dict[str, int]
+    is_inline: bool
+    interrupted: bool
+    drgn_frame: Any = None
+    alone: bool = False
+
+
+class Thread(NamedTuple):
+    """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`.
+
+    Without debug information, or without the memory that tells, nobody knows which task a CPU runs: then `tid` is -1,
+    `comm` empty and `task` None. `problem` says what could not be read.
+    """
+
+    tid: int
+    comm: str
+    cpu: int | None
+    crashed: bool
+    task: Any
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        crashed = ", crashed" if self.crashed else ""
+        if self.task is None:
+            return f"the task on CPU {self.cpu}{crashed}"
+        where = f" on CPU {self.cpu}" if self.cpu is not None else ""
+        return f"{self.tid} ({self.comm}){where}{crashed}"
+
+
+class Selection:
+    """The thread and the frame that a person works with; both are chosen at the first question about them.
+
+    All methods raise TargetError, worded for the user, if memory or debug information does not tell.
+    """
+
+    def __init__(self, kernel: Kernel, cpus: CpuRegisters | None = None) -> None:
+        """`cpus` has registers of the CPUs beyond those that drgn gives."""
+        self._kernel = kernel
+        self._cpus = cpus
+        self._thread: Thread | None = None
+        self._generation: object = None
+        self._frame = 0
+
+    # -- threads -------------------------------------------------------------------------------------------------------
+
+    def threads(self) -> Sequence[Thread]:
+        """The crashed thread first, then the tasks on the CPUs, in the CPUs' order."""
+        threads: Sequence[Thread] = self._kernel.remembered("threads", self._find_threads)
+        return threads
+
+    @property
+    def thread(self) -> Thread:
+        """The selected thread: at first the crashed one, of a dump without one CPU 0's task, of a live kernel init."""
+        if self._thread is None:
+            return self._select(self._first())
+        if self._generation != self._kernel.generation:  # it ran on: the task may be on another CPU now, or have ended
+            self._select(self._again(self._thread))
+        return self._thread
+
+    def select_thread(self, tid: int) -> Thread:
+        """Select a task by its ID, as the init namespace has it, and its innermost frame. UsageError if none has it."""
+        for thread in self.threads():
+            if thread.tid == tid:
+                return self._select(thread)
+        if not self._kernel.has_types:
+            raise TargetError(f"task {tid}: tasks are found by the kernel's types, and neither DWARF nor BTF is there")
+        with reading(f"task {tid}"):
+            task = find_task(self._kernel.prog, tid)
+            if not task:
+                raise UsageError(f"no task has the ID {tid}")
+            return self._select(self._thread_of(task))
+
+    def select_cpu(self, cpu: int) -> Thread:
+        """Select the task on a CPU, and its innermost frame. UsageError if there is no such CPU."""
+        for thread in self.threads():
+            if thread.cpu == cpu:
+                return self._select(thread)
+        cpus = sorted(thread.cpu for thread in self.threads() if thread.cpu is not None)
+        raise UsageError(f"there is no CPU {cpu}; there are {', '.join(map(str, cpus))}")
+
+    @property
+    def selected(self) -> tuple[Thread, int]:
+        """The selected thread and the number of its frame, for `select`."""
+        return self.thread, self._frame
+
+    def select(self, selected: tuple[Thread, int]) -> None:
+        """Select what was selected before."""
+        self._select(selected[0])
+        self._frame = selected[1]
+
+    def select_task(self, task: Any) -> Thread:
+        """Select the task of a drgn `struct task_struct *`."""
+        with reading("the task"):
+            return self._select(self._thread_of(task))
+
+    def _select(self, thread: Thread) -> Thread:
+        self._thread, self._frame, self._generation = thread, 0, self._kernel.generation
+        return thread
+
+    def _again(self, thread: Thread) -> Thread:
+        """A thread that was selected before the kernel ran on."""
+        if thread.tid <= 0:
+            return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
+        with reading(str(thread)):
+            task = find_task(self._kernel.prog, thread.tid)
+            if not task or task.value_() != thread.task.value_():
+                self._thread = None
+                raise TargetError(f"the selected task, {thread}, has ended")
+            return self._thread_of(task)
+
+    def _first(self) -> Thread:
+        threads = self.threads()
+        if threads and (not self._kernel.live or self._cpus is not None):
+            return threads[0]
+        # A task that runs cannot be unwound without its CPU's registers.
+        with reading("the tasks"):
+            return self._thread_of(find_task(self._kernel.prog, 1))
+
+    def _find_threads(self) -> Sequence[Thread]:
+        if not self._kernel.has_types:
+            return self._nameless()
+        with reading("the tasks on the CPUs"):
+            crashed = self._crashed_cpu()
+            # A panic takes the other CPUs offline where they are.
+            cpus = online_cpus(self._kernel) if crashed is None else present_cpus(self._kernel)
+            threads = [self._thread_on(cpu, cpu == crashed) for cpu in cpus]
+        return tuple(sorted(threads, key=lambda thread: not thread.crashed))
+
+    def _thread_on(self, cpu: int, crashed: bool) -> Thread:
+        """What a CPU runs. Its registers are in a dump's notes even where the memory of its task is not."""
+        try:
+            return self._thread_of(cpu_curr(self._kernel.prog, cpu), cpu=cpu, crashed=crashed)
+        except drgn.FaultError as error:
+            if self._kernel.live or self._cpus is None or not self._cpus.of(cpu):
+                raise
+            return Thread(-1, "", cpu, crashed, None, f"its task_struct cannot be read: {fault_words(error)}")
+
+    def _nameless(self) -> Sequence[Thread]:
+        """One for each CPU whose registers are known, where there is no debug information to tell the tasks."""
+        cpus = takewhile(self._cpus.of, range(_MAX_CPUS)) if self._cpus is not None else ()
+        threads = tuple(Thread(-1, "", cpu, False, None) for cpu in cpus)
+        if not threads:
+            raise TargetError(
+                "tasks and their registers are found by the kernel's types, and neither DWARF nor BTF is there"
+            )
+        return threads
+
+    def _crashed_cpu(self) -> int | None:
+        """The CPU that panicked, or that started the crash kernel; None if none did."""
+        if self._kernel.live:
+            return None
+        for name in ("panic_cpu", "crashing_cpu"):
+            try:
+                value = self._kernel.prog[name]
+            except LookupError:
+                continue
+            with suppress(AttributeError):
+                value = value.counter  # an atomic_t
+            cpu: int = value.value_()
+            if cpu >= 0:  # PANIC_CPU_INVALID is -1
+                return cpu
+        return None
+
+    def _thread_of(self, task: Any, *, cpu: int | None = None, crashed: bool = False) -> Thread:
+        if cpu is None and task_on_cpu(task):
+            cpu = task_cpu(task)
+        comm = task.comm.string_().decode("utf-8", "backslashreplace")
+        return Thread(task.pid.value_(), comm, cpu, crashed, task)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def frames(self) -> Sequence[Frame]:
+        """The frames of the selected thread, innermost first; at least one."""
+        thread = self.thread
+        key = ("frames", thread.task.value_() if thread.task is not None else None, thread.cpu)
+        frames: Sequence[Frame] = self._kernel.remembered(key, lambda: self._unwind(thread))
+        return frames
+
+    @property
+    def frame(self) -> Frame:
+        """The selected frame."""
+        frames = self.frames()
+        return frames[min(self._frame, len(frames) - 1)]
+
+    def select_frame(self, number: int) -> Frame:
+        """Select a frame by its number. UsageError if the stack has no such frame."""
+        frames = self.frames()
+        if not 0 <= number < len(frames):
+            raise UsageError(f"there is no frame {number}; the stack has 0 to {len(frames) - 1}")
+        self._frame = number
+        return frames[number]
+
+    def _unwind(self, thread: Thread) -> Sequence[Frame]:
+        if thread.task is None:
+            if self._kernel.has_types and self._cpus is not None and thread.cpu is not None:
+                try:
+                    frames = self._unwind_from(thread, self._cpus.of(thread.cpu))
+                except TargetError:
+                    frames = ()
+                if frames:
+                    return frames
+            return self._innermost(thread)
+        if not self._kernel.live or thread.cpu is None:
+            with reading(f"the stack of {thread}"):
+                trace = self._traced(thread.task)
+            more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
+            frames = self._frames_of(thread, trace, more)
+            frames = (*frames, *self._callers_astray(thread, frames))
+        else:
+            frames = self._unwind_running(thread, thread.cpu)
+        if not frames:
+            raise TargetError(f"the stack of {thread} has no frame that can be found")
+        return frames
+
+    def _innermost(self, thread: Thread) -> Sequence[Frame]:
+        """The one frame that registers alone tell."""
+        registers = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
+        machine = self._kernel.machine
+        pc, sp = (registers.get(canonical(name, machine)[0]) for name in ("pc", "sp"))
+        if pc is None or sp is None:
+            raise TargetError(f"the registers of {thread} are not known")
+        return (Frame(0, pc, sp, self._symbol_name(pc), ordered(registers, machine), False, True),)
+
+    def _unwind_running(self, thread: Thread, cpu: int) -> Sequence[Frame]:
+        """The frames of a CPU that may run on as its stack is read: those count only if it was the same stack after."""
+        before = self._cpus.of(cpu) if self._cpus is not None else {}
+        for _ in range(_ATTEMPTS):
+            registers = before
+            frames = self._unwind_from(thread, registers)
+            before = self._cpus.of(cpu) if self._cpus is not None else {}
+            if all(before.get(name) == registers.get(name) for name in ("rsp", "sp", "gs_base")):
+                return frames
+        # The function that it was in, with what was inlined there.
+        own = list(takewhile(lambda frame: frame.is_inline, frames))
+        return (*own, *(frame._replace(alone=True) for frame in frames[len(own) : len(own) + 1]))
+
+    def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
+        prog = self._kernel.prog
+        with reading(f"the stack of {thread}"):
+            kind = prog.type("struct pt_regs")
+            data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0)
+            if data is None:
+                raise TargetError(
+                    f"{thread} is running: its registers are in the CPU, and no stack trace of it can be made "
+                    "(tasks that sleep have one)"
+                )
+            trace = self._traced(drgn.Object.from_bytes_(prog, kind, data))
+        return self._frames_of(thread, trace, registers)
+
+    def _callers_astray(self, thread: Thread, frames: Sequence[Frame]) -> Iterator[Frame]:
+        """Who called, or jumped, into data: drgn stops there, but the call has pushed where it came from.
+
+        It goes on where nothing is mapped (a call of NULL) by itself. Nothing where the word is not behind a call.
+        """
+        kernel, last = self._kernel, frames[-1] if frames else None
+        if last is None or not last.interrupted or kernel.machine != "x86_64" or self._is_user(last):
+            return
+        try:
+            held = page_tables(kernel).translate(last.pc)
+            if held is None or held.permissions is None or "x" in held.permissions:
+                return
+            back = kernel.read_word(last.sp)
+            code = kernel.read(back - REACH["x86_64"], REACH["x86_64"])
+            if not back >> 63 or not any(calls_before(code, back, "x86_64")):
+                return
+            # Unwound from the call itself: its line, and what is inlined there.
+            callers = self._unwind_from(thread, {**last.registers, "rip": back - 1, "rsp": last.sp + 8})
+        except TargetError:
+            return
+        for number, frame in enumerate(callers, len(frames)):
+            if frame.pc == back - 1:
+                frame = frame._replace(pc=back, registers={**frame.registers, "rip": back}, interrupted=False)
+            yield frame._replace(number=number)
+
+    def _traced(self, of: Any) -> Any:
+        """drgn's stack trace, which ends where it comes to a module that drgn was not told of: then once more."""
+        trace = self._kernel.prog.stack_trace(of)
+        for _ in range(_MAX_MODULES):
+            if not self._kernel.debug_files.give(_counters(trace)):
+                break
+            trace = self._kernel.prog.stack_trace(of)
+        return trace
+
+    def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
+        """drgn's frames. Of `more` registers the innermost has all, its callers those that no call changes."""
+        with reading(f"the stack of {thread}"):
+            frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
+        entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
+        del frames[entered + 1 :]  # the program's own callers: there is no debug information of it
+        kept = {name: value for name, value in more.items() if name in SYSTEM}
+        machine = self._kernel.machine
+        return tuple(
+            frame._replace(registers=ordered({**(kept if frame.number else more), **frame.registers}, machine))
+            for frame in frames
+        )
+
+    def _is_user(self, frame: Frame) -> bool:
+        """Whether a frame is of the program that entered the kernel: a jump astray stays on the kernel's stack."""
+        paging = page_tables(self._kernel).paging
+        return paging is not None and paging.is_user(frame.pc) and paging.is_user(frame.sp)
+
+    def _frame_of(self, number: int, frame: Any) -> Frame:
+        registers, machine = ordered(frame.registers(), self._kernel.machine), self._kernel.machine
+        try:
+            pc = frame.pc
+            # drgn has none of arm64's among the registers.
+            registers = ordered({canonical("pc", machine)[0]: pc, **registers}, machine)
+        except LookupError:
+            pc = 0
+        try:
+            sp = frame.sp
+        except LookupError:
+            sp = registers.get("rsp", registers.get("sp", 0))
+        name = frame.function_name or self._symbol_name(pc if frame.interrupted else pc - 1)
+        return Frame(number, pc, sp, name, registers, frame.is_inline, frame.interrupted, frame)
+
+    def _symbol_name(self, address: int) -> str | None:
+        """The image's symbol at an address: what debug information of assembly does not have."""
+        try:
+            found = self._kernel.images.holding(address)
+        except TargetError:
+            return None
+        if found is None:
+            return None
+        extent = found[0].image.index.innermost(found[0].placement.link(address))
+        return extent.symbol.name if extent is not None else None
+
+
+def _counters(trace: Any) -> Iterator[int]:
+    """The program counters of a stack trace's frames."""
+    for frame in trace:
+        with suppress(LookupError):
+            yield frame.pc

@@ -1,0 +1,190 @@
+"""What drgn is told of a kernel without debug information: symbols from the image, types from BTF.
+
+drgn 0.3 reads DWARF. It has a reader of kallsyms, for kernels since 6.0, and none of BTF; both come to it through the
+finders that it lets others register, which are asked when somebody asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import WeakMethod
+
+import drgn
+from drgn import FindObjectFlags, SymbolBinding, SymbolKind
+
+from kplug.errors import InputError, TargetError
+from kplug.files.opening import open_file
+from kplug.image.btf import MAX_BYTES, Btf
+from kplug.image.placed import PlacedImage
+from kplug.image.symbols.table import Symbol
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.types.btf import BtfTypes
+
+NAME = "kplug"
+_RUNNING = "/sys/kernel/btf/vmlinux"
+_BINDINGS = {
+    "LOCAL": SymbolBinding.LOCAL,
+    "GLOBAL": SymbolBinding.GLOBAL,
+    "WEAK": SymbolBinding.WEAK,
+    "UNIQUE": SymbolBinding.UNIQUE,
+}
+
+
+class WithoutDwarf:
+    """The finders for a kernel's Program, as long as the kernel is there. BTF is read at the first question about a
+    type."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._types: BtfTypes | None = None
+        self._sought = False
+        self._addresses: dict[str, int | None] = {}
+        #: Where the types are from, for the user; None before they were asked for, and where there are none.
+        self.types_source: str | None = None
+        #: Why there are none.
+        self.problem: str | None = None
+
+    def register(self) -> None:
+        """Let drgn ask here for what it finds nowhere else."""
+        prog = self._kernel.prog
+        # Other sessions with this Program may have theirs, and may have ended.
+        name = f"{NAME} {len(prog.registered_type_finders())}"
+        # Weakly: what a Program is given it keeps for ever, and with it would keep itself, its dump and its guest.
+        find_type, find_object = WeakMethod(self._find_type), WeakMethod(self._find_object)
+        find_symbols = WeakMethod(self._find_symbols)
+
+        def types(*question: Any) -> drgn.Type | None:
+            find = find_type()
+            return find(*question) if find is not None else None
+
+        def objects(*question: Any) -> drgn.Object | None:
+            find = find_object()
+            return find(*question) if find is not None else None
+
+        def symbols(*question: Any) -> Sequence[drgn.Symbol]:
+            find = find_symbols()
+            return find(*question) if find is not None else []
+
+        prog.register_type_finder(name, types, enable_index=-1)
+        prog.register_object_finder(name, objects, enable_index=-1)
+        prog.register_symbol_finder(name, symbols, enable_index=-1)
+        self._tell_extent()
+
+    def _tell_extent(self) -> None:
+        """Tell drgn where the kernel is: then it finds the ORC tables in memory (CONFIG_UNWINDER_ORC), by which stacks
+        of x86_64 are unwound. A file would tell it.
+        """
+        kernel = self._kernel
+        start, end = kernel.symbol("_text") or kernel.symbol("_stext"), kernel.symbol("_end")
+        if start is None or end is None or start >= end:
+            return
+        with suppress(LookupError, ValueError):
+            main = kernel.prog.main_module()
+            if main.address_ranges is None:
+                main.address_range = (start, end)
+
+    # -- types ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def types(self) -> BtfTypes | None:
+        """The types, None where there is no BTF."""
+        if not self._sought:
+            self._sought = True
+            kernel = self._kernel
+            try:
+                found = kernel_btf(kernel)
+            except (InputError, TargetError) as error:
+                self.problem = str(error)
+                found = None
+            if found is not None:
+                self._types = BtfTypes(kernel.prog, found, self._address_of, kernel.machine)
+                self.types_source = found.where
+        return self._types
+
+    def _find_type(self, prog: drgn.Program, kinds: Any, name: str, filename: str | None) -> drgn.Type | None:
+        return self.types.find_type(prog, kinds, name, filename) if self.types is not None else None
+
+    def _find_object(
+        self, prog: drgn.Program, name: str, flags: FindObjectFlags, filename: str | None
+    ) -> drgn.Object | None:
+        return self.types.find_object(prog, name, flags, filename) if self.types is not None else None
+
+    # -- symbols -------------------------------------------------------------------------------------------------------
+
+    def _address_of(self, name: str) -> int | None:
+        """The address of the one symbol of that name in the vmlinux; None if there is none, or several."""
+        if name not in self._addresses:
+            placed = self._kernel.image
+            symbols = placed.image.symbols.exact(name) if placed is not None else []
+            found = {placed.symbol_address(symbol) for symbol in symbols} if placed is not None else set()
+            self._addresses[name] = found.pop() if len(found) == 1 else None
+        return self._addresses[name]
+
+    def _find_symbols(
+        self, prog: drgn.Program, name: str | None, address: int | None, one: bool
+    ) -> Sequence[drgn.Symbol]:
+        """drgn's question: symbols of that name, of that address, or of both. All there are is not answered."""
+        if address is not None:
+            return [found for found in self._symbols_at(address) if name is None or found.name == name]
+        placed = self._kernel.image
+        if name is None or placed is None:
+            return []
+        symbols = placed.image.symbols.exact(name)
+        return [_drgn_symbol(placed, symbol, symbol.size) for symbol in (symbols[:1] if one else symbols)]
+
+    def _symbols_at(self, address: int) -> Sequence[drgn.Symbol]:
+        try:
+            found = self._kernel.images.holding(address)
+        except TargetError:
+            return []
+        if found is None:
+            return []
+        placed, _ = found
+        extent = placed.image.index.innermost(placed.placement.link(address))
+        return [] if extent is None else [_drgn_symbol(placed, extent.symbol, extent.end - extent.start)]
+
+
+def _drgn_symbol(placed: PlacedImage, symbol: Symbol, size: int) -> drgn.Symbol:
+    kind = SymbolKind.FUNC if symbol.letter in "tT" else SymbolKind.OBJECT
+    binding = _BINDINGS.get(symbol.binding, SymbolBinding.UNKNOWN)
+    return drgn.Symbol(symbol.name, placed.symbol_address(symbol), size, binding, kind)
+
+
+# -- where BTF is ------------------------------------------------------------------------------------------------------
+
+
+def kernel_btf(kernel: Kernel) -> Btf | None:
+    """The kernel's BTF: in its memory, in the file of its image, or as the running kernel shows it; None if nowhere.
+
+    InputError or TargetError where it is, and cannot be had.
+    """
+    ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_memory, _in_the_image, _of_the_running_kernel)
+    return next((found for way in ways if (found := way(kernel)) is not None), None)
+
+
+def _in_memory(kernel: Kernel) -> Btf | None:
+    start, end = kernel.symbol("__start_BTF"), kernel.symbol("__stop_BTF")
+    if start is None or end is None or not 0 < end - start <= MAX_BYTES:
+        return None
+    return Btf(kernel.read(start, end - start), "BTF in memory")
+
+
+def _in_the_image(kernel: Kernel) -> Btf | None:
+    placed = kernel.image
+    section = placed.image.elf.section(".BTF") if placed is not None else None
+    if placed is None or section is None:
+        return None
+    return Btf(placed.image.elf.section_bytes(section, MAX_BYTES), f"BTF of {placed.image.path}")
+
+
+def _of_the_running_kernel(kernel: Kernel) -> Btf | None:
+    wanted = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
+    if kernel.prog.flags & wanted != wanted:
+        return None
+    try:
+        with open_file(_RUNNING) as file:
+            return Btf(file.read(MAX_BYTES + 1), _RUNNING)
+    except InputError:
+        return None

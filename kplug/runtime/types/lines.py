@@ -1,0 +1,122 @@
+"""Source lines and inlined callers from DWARF, through drgn (its libdw reads 600 MB of it in milliseconds)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kplug import model
+from kplug.errors import InputError, UsageError
+from kplug.image.elf.file import ElfFile
+from kplug.image.opening.files import find_debug_file
+from kplug.image.placed import PlacedImage
+from kplug.model import Layer
+
+if TYPE_CHECKING:
+    import drgn
+
+SOURCE = "DWARF, read by drgn"
+
+
+class DrgnLines:
+    """Source lines of images, asked by link address (of a module: by runtime address). Implements `LineSource`.
+
+    `images` are those whose lack of DWARF is told in `warnings`; others may be asked about as well. Each image's DWARF
+    is opened at the first question about it. Raises UsageError if drgn is not there, or too old.
+    """
+
+    def __init__(self, images: Sequence[PlacedImage]) -> None:
+        try:
+            import drgn
+        except ImportError:
+            raise UsageError(
+                "source lines (-l) are read through drgn, which is not installed: pip install drgn"
+            ) from None
+        if not hasattr(drgn.Program, "source_location"):  # 0.1.0
+            raise UsageError("source lines (-l) need drgn 0.1.0 or newer: pip install --upgrade drgn")
+        self._drgn = drgn
+        self._dwarf: dict[int, tuple[PlacedImage, ElfFile | None]] = {}
+        self._programs: dict[int, drgn.Program] = {}
+        self._layers: dict[tuple[int, int], Layer | None] = {}
+        # What to tell the user: images that have no DWARF, neither themselves nor in a separate debug file.
+        self.warnings = [
+            f"no source lines: {placed.image.path} has no debug information (DWARF)"
+            for placed in images
+            if self._dwarf_of(placed) is None
+        ]
+
+    def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
+        """The source line of a code address; nothing where the DWARF has none (data, assembly without it)."""
+        key = id(placed.image), link_address
+        if key not in self._layers:
+            self._layers[key] = self._layer(link_address, placed)
+        layer = self._layers[key]
+        return () if layer is None else (layer,)
+
+    def _dwarf_of(self, placed: PlacedImage) -> ElfFile | None:
+        key = id(placed.image)
+        if key not in self._dwarf:
+            self._dwarf[key] = placed, _dwarf_file(placed)  # the image is kept, so that its id stays its own
+        return self._dwarf[key][1]
+
+    def _layer(self, link_address: int, placed: PlacedImage) -> Layer | None:
+        elf = self._dwarf_of(placed)
+        if elf is None:
+            return None
+        try:
+            program = self._program(elf, placed)
+            chain = [(place.name(), place.filename, place.line) for place in program.source_location(link_address)]
+        except LookupError:
+            return None
+        except Exception as error:  # drgn raises bare Exception for what libdw rejects
+            raise InputError(f"{elf.path}: its DWARF cannot be read: {error}") from None
+        # A broken line table gives places without a file.
+        return line_layer(chain, SOURCE) if chain and chain[0][1] and chain[0][2] else None
+
+    def _program(self, elf: ElfFile, placed: PlacedImage) -> drgn.Program:
+        """A drgn program that holds the image's DWARF at its link addresses."""
+        image = placed.image
+        if id(image) in self._programs:
+            return self._programs[id(image)]
+        program = self._drgn.Program()
+        module: drgn.Module
+        if image.is_module:
+            relocatable = program.relocatable_module(
+                image.name, min((image.bases or {}).values(), default=0), create=True
+            )
+            module = relocatable[0] if isinstance(relocatable, tuple) else relocatable  # a tuple up to 0.2
+            for section in image.sections:
+                if section.occupies_addresses:
+                    module.section_addresses[section.name] = section.address
+        else:
+            extra = program.extra_module(image.name, create=True)
+            module = extra[0] if isinstance(extra, tuple) else extra
+        code = [section for section in image.sections if section.occupies_addresses and section.address]
+        if image.is_module:  # the addresses of its per-CPU section are offsets, and no part of it
+            code = [section for section in code if section.executable]
+        if code:
+            module.address_range = (min(s.address for s in code), max(s.end for s in code))
+        module.try_file(elf.path)
+        self._programs[id(image)] = program
+        return program
+
+
+def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
+    """The file that has the image's DWARF: its own, or its separate debug file."""
+    if not placed.image.on_disk:
+        return None
+    elf = placed.image.elf
+    if elf.section(".debug_info"):
+        return elf
+    found = find_debug_file(elf)
+    return found if found is not None and found.section(".debug_info") else None
+
+
+def line_layer(chain: Sequence[tuple[str, str, int]], source: str) -> Layer:
+    """The `line` layer for the functions at an address, innermost first: (function, file, line) each.
+
+    With one entry nothing is inlined; with more, all but the last are, and the last is the function that holds them.
+    """
+    _, file, line = chain[0]
+    inlined = [{"function": f, "file": p, "line": n} for f, p, n in chain] if len(chain) > 1 else []
+    return Layer(model.LINE, f"{file}:{line}", None, None, source, {"file": file, "line": line, "inlined": inlined})
