@@ -101,7 +101,7 @@ class KCommand:
 
 def _show(outputs: Any, arguments: argparse.Namespace) -> None:
     """Print the outputs as they come. The last problem becomes the command's error, after everything else."""
-    from kplug.commands.base import Problem
+    from kplug.outputs import Problem
     from kplug.render.safe import safe
     from kplug.render.show import Renderer
 

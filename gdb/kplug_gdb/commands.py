@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import gdb
 from kplug import __version__
-from kplug.commands.base import Command, Facts, HelpRequestedError, Output, Parser
+from kplug.commands.base import Command, HelpRequestedError, Parser
 from kplug.commands.words import expressions, whole_expression
 from kplug.errors import UsageError
+from kplug.outputs import NamedFacts, Output
 from kplug_gdb import completion, dependencies, words
 from kplug_gdb.guard import guard
 from kplug_gdb.output import show
@@ -83,7 +84,7 @@ class KaslrCommand(KCommand):
 
         session = HOST.session()
         for output in self.command.run(session, arguments):
-            if isinstance(output, Facts) and session.main is not None:
+            if isinstance(output, NamedFacts) and session.main is not None:
                 facts = {**output.facts, "gdb": linked.description(session.main)}
                 facts["ways"] = facts.pop("ways", [])  # the longest comes last
                 if session.warnings:
@@ -99,7 +100,7 @@ class StatusCommand(KCommand):
         lacking = dependencies.missing_line()
         if lacking:
             facts = {"kplug": __version__, "gdb": gdb.VERSION, "missing pyelftools": lacking}
-            return iter((Facts("kplug.status/1", facts),))
+            return iter((NamedFacts("kplug.status/1", facts),))
         from kplug_gdb.host import HOST
 
         return self.command.run(HOST.status_session(), arguments)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 import gdb
-from kplug.commands.base import Output, Problem
+from kplug.outputs import Output, Problem
 from kplug_gdb.settings import SETTINGS
 
 # gdb's way to say that lines may be as long as they like.

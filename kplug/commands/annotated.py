@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kplug import model
-from kplug.commands.base import Brief, Column
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
+from kplug.outputs import Brief, Column
 
 if TYPE_CHECKING:
     from kplug.model import Annotation

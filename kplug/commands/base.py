@@ -7,87 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Union
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kplug.errors import UsageError
-from kplug.model import Annotation
+from kplug.outputs import Output
 
 if TYPE_CHECKING:
     from kplug.session import Session
-
-
-class Hex(int):
-    """An address or offset in an output: in hexadecimal, a string in JSON. Plain ints are counts and indexes."""
-
-
-class Size(int):
-    """A number of bytes in an output: shown in hexadecimal, a number in JSON."""
-
-
-class Address(Hex):
-    """An address in a table where all have 16 digits."""
-
-
-class HumanSize(int):
-    """A number of bytes in an output: shown with a unit (64 TiB), a number in JSON."""
-
-
-class Range(NamedTuple):
-    """A half-open range of addresses in an output."""
-
-    start: int
-    end: int
-
-
-class Brief(NamedTuple):
-    """The one-line answer for an address, in a cell: coloured in text, the summary's words in JSON."""
-
-    annotation: Annotation
-
-
-class Column(NamedTuple):
-    """A column of a table: its heading, the key of the row's value, and whether it is aligned to the right.
-
-    `role` names what its cells are for a reader (address, symbol, label, section, warning), for colours.
-    """
-
-    heading: str
-    key: str
-    right: bool = False
-    role: str = ""
-
-
-class Table(NamedTuple):
-    """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
-
-    Values are strings, numbers, `Hex`, lists of strings, `Brief`, whole Annotations (for JSON), and None, which is
-    shown as nothing. `title` tells tables of several images apart. `indented` names the key that is indented by the
-    row's `depth`, in text.
-    """
-
-    schema: str
-    columns: tuple[Column, ...]
-    rows: Sequence[Mapping[str, Any]]
-    title: str = ""
-    indented: str = ""
-
-
-class Facts(NamedTuple):
-    """Named facts, one a line. As JSON one object. Values as in a table, `Range`, and lists of mappings of them."""
-
-    schema: str
-    facts: Mapping[str, Any]
-
-
-class Problem(NamedTuple):
-    """What could not be answered as asked; the others still are. Exit status 1 at the shell."""
-
-    message: str
-
-
-Output = Union[Annotation, Table, Facts, Problem]
 
 
 class HelpRequestedError(Exception):

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Size, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.commands.layout import FILE_SECTION_COLUMNS, FILE_SEGMENT_COLUMNS, section_table, segment_table
 from kplug.errors import InputError, TargetError, UsageError
+from kplug.outputs import Column, Hex, NamedFacts, Output, Problem, Size, Table
 
 if TYPE_CHECKING:
     from kplug.commands.inspection import Inspected
@@ -65,7 +66,7 @@ def _file_info(file: Inspected, arguments: argparse.Namespace) -> Iterator[Outpu
     if arguments.config is not None:
         yield from _config(file.path, file.config(), arguments.config)
         return
-    yield Facts("kplug.info/1", file_facts(file))
+    yield NamedFacts("kplug.info/1", file_facts(file))
     if file.module_fields:
         rows = [
             {"key": each.key, "value": each.value, "parameter": each.parameter, "type": each.type, "path": file.path}
@@ -129,7 +130,7 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace, modules: int 
         facts.update(_list_facts(image, modules))
     named = {**banner_facts(banner), "build_id": image.build_id}
     # No list has a banner: what it cannot tell is not said to be unknown.
-    yield Facts("kplug.info/1", {**facts, **{key: value for key, value in named.items() if value is not None}})
+    yield NamedFacts("kplug.info/1", {**facts, **{key: value for key, value in named.items() if value is not None}})
 
 
 def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
@@ -149,7 +150,7 @@ def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
     line = _running_banner()
     facts = {"path": _RUNNING_BANNER, "kind": "running kernel", "machine": Machine().architecture}
     banner = parse_banner(line) if line is not None else None
-    yield Facts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": running_build_id()})
+    yield NamedFacts("kplug.info/1", {**facts, **banner_facts(banner), "build_id": running_build_id()})
     if os.path.isfile(_RUNNING_NOTES):
         yield from _note_outputs(inspect(_RUNNING_NOTES).notes, _RUNNING_NOTES)
 
@@ -326,7 +327,7 @@ def _note_row(note: DecodedNote, path: str) -> dict[str, Any]:
 
 def _note_details(note: DecodedNote, path: str) -> Iterator[Output]:
     """The registers and lines that a note holds."""
-    from kplug.commands.base import Address
+    from kplug.outputs import Address
 
     name = f"{note.owner} {note.name or hex(note.type)}"
     if note.registers:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Hex, HumanSize, Size
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.banner import Banner, only_banner
@@ -24,6 +23,7 @@ from kplug.image.elf.modinfo import ModuleField, module_fields
 from kplug.image.elf.note_names import VMCOREINFO, meaning
 from kplug.image.elf.notes import BrokenNotes, DecodedNote, NoteFormat, decoded_notes, notes_of
 from kplug.image.kernel_config import config_text, packed_config
+from kplug.outputs import Hex, HumanSize, Size
 
 if TYPE_CHECKING:
     from kplug.image.boot.boot_image import BootImage

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import UsageError
 from kplug.image.elf.sections import section_to_segment_mapping
+from kplug.outputs import Column, Hex, Output, Problem, Size, Table
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage

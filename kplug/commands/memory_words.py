@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import parse_number
+from kplug.outputs import Column, Hex, Output, Problem, Table
 
 if TYPE_CHECKING:
     from kplug.session import Session

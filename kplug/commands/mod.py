@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Facts, Hex, Output, Problem, Range, Size, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.outputs import Column, Hex, NamedFacts, Output, Problem, Range, Size, Table
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleMemory, ModuleSource
@@ -144,7 +145,9 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
         "source_version": module.source_version,
         "taints": module.taints or None,
     }
-    yield Facts("kplug.module/1", {**facts, **{name: value for name, value in others.items() if value is not None}})
+    yield NamedFacts(
+        "kplug.module/1", {**facts, **{name: value for name, value in others.items() if value is not None}}
+    )
     memory = [*module.memory]
     if module.percpu is not None:
         base, size = module.percpu

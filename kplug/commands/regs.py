@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.annotated import WHAT, Annotator, memory_target
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
+from kplug.outputs import Column, Hex, Output, Problem, Table
 
 if TYPE_CHECKING:
     from kplug.session import Session

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.outputs import Column, Hex, Output, Problem, Table
 
 if TYPE_CHECKING:
     from kplug.commands.return_addresses import ReturnAddresses

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kplug import __version__
-from kplug.commands.base import Command, Facts, Output, Range, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
 from kplug.image.elf.sections import PERCPU_SECTION
+from kplug.outputs import NamedFacts, Output, Range
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     main = session.main
     if main is None:
-        yield Facts("kplug.kaslr/1", _without_vmlinux(session))
+        yield NamedFacts("kplug.kaslr/1", _without_vmlinux(session))
         return
     placement, root = main.placement, main.image.regions.root
     facts: dict[str, Any] = {"slide": placement.slide_text if placement.known else None, "how": placement.source}
@@ -31,7 +32,7 @@ def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if placement.unmoved is not None:
         facts["per-CPU"] = f"{PERCPU_SECTION} is linked at 0: its addresses are offsets, and not moved"
     facts["ways"] = list(session.ways)
-    yield Facts("kplug.kaslr/1", facts)
+    yield NamedFacts("kplug.kaslr/1", facts)
 
 
 def _without_vmlinux(session: Session) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         ],
         "warnings": list(session.warnings),
     }
-    yield Facts("kplug.status/1", facts)
+    yield NamedFacts("kplug.status/1", facts)
 
 
 def _crash_facts(session: Session) -> Mapping[str, str]:

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Command, Hex, Output, Problem, Size, Table, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError
+from kplug.outputs import Column, Hex, Output, Problem, Size, Table
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kplug.commands.base import Command, Output, Problem, add_json_argument
+from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError
+from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
     from kplug.session import Session

@@ -8,8 +8,8 @@ from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
-from kplug.commands.base import Brief, Hex, Range
 from kplug.model import SCHEMA, Annotation, Layer, State
+from kplug.outputs import Brief, Hex, Range
 from kplug.render.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode

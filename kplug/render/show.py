@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from kplug.commands.base import Facts, Output, Problem, Table
 from kplug.model import Annotation
+from kplug.outputs import NamedFacts, Output, Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import PLAIN, Style, TextRenderer
 
@@ -38,7 +38,7 @@ class Renderer:
                 if self._blocks:
                     yield ""
                 yield from self._text.table(output, self._width)
-        elif isinstance(output, Facts):
+        elif isinstance(output, NamedFacts):
             if self._json is not None:
                 yield self._json.record(output.schema, output.facts)
             else:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kplug import model
-from kplug.commands.base import Address, Brief, Column, Facts, Hex, HumanSize, Problem, Range, Size, Table
 from kplug.model import Annotation, Layer
+from kplug.outputs import Address, Brief, Column, Hex, HumanSize, NamedFacts, Problem, Range, Size, Table
 from kplug.render.json_lines import MAX_REMEMBERED
 from kplug.render.safe import safe
 from kplug.render.summary import summarize
@@ -131,7 +131,7 @@ class TextRenderer:
             length += len(text)
         return line.rstrip()
 
-    def facts(self, facts: Facts) -> Iterator[str]:
+    def facts(self, facts: NamedFacts) -> Iterator[str]:
         """The lines of named facts, aligned; a list's items are numbered, a mapping's stand below its first."""
         lines = list(_fact_lines(facts.facts))
         width = max((len(label) for label, _ in lines), default=0)

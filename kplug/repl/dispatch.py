@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.arch.registers import is_register
 from kplug.commands import COMMANDS
-from kplug.commands.base import Command, HelpRequestedError, Output, Parser, Problem
+from kplug.commands.base import Command, HelpRequestedError, Parser
 from kplug.commands.words import Line, expressions, split, whole_expression
 from kplug.errors import ExpressionError, InputError, KplugError, UsageError
+from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
 from kplug.render.show import Renderer
 from kplug.repl.builtin import PromptCommand

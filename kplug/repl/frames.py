@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.base import Column, Hex, Output, Table, add_json_argument
+from kplug.commands.base import add_json_argument
 from kplug.errors import TargetError, UsageError
+from kplug.outputs import Column, Hex, Output, Table
 from kplug.repl.builtin import PromptCommand
 
 if TYPE_CHECKING:

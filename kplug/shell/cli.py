@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from kplug import __version__
 from kplug.commands import COMMANDS
-from kplug.commands.base import Command, HelpFormatter, HelpRequestedError, Output, Parser, Problem
+from kplug.commands.base import Command, HelpFormatter, HelpRequestedError, Parser
 from kplug.errors import InputError, KplugError, UsageError
 from kplug.expressions import MAX_LENGTH, Hints
 from kplug.image.kernel_image import KernelImage
@@ -22,6 +22,7 @@ from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked, slid
 from kplug.live import running_slide, running_vmlinux
+from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
 from kplug.render.show import Renderer
 from kplug.render.text import COLOURED, PLAIN, Style

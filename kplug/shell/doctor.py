@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kplug.commands.base import Column, HelpFormatter, Parser, Table, add_json_argument
+from kplug.commands.base import HelpFormatter, Parser, add_json_argument
+from kplug.outputs import Column, Table
 
 if TYPE_CHECKING:
     from kplug.live.survey import Finding, Survey

@@ -10,9 +10,9 @@ import pytest
 from patched import open_dump, patch, unmap
 
 from kplug import model
-from kplug.commands.base import Problem
 from kplug.commands.mod import MOD
 from kplug.errors import TargetError
+from kplug.outputs import Problem
 from kplug.render.text import TextRenderer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.executable_allocations import other_code

@@ -10,9 +10,9 @@ import pytest
 from patched import open_dump
 
 from kplug import model
-from kplug.commands.base import Facts, Output, Problem, Table
 from kplug.commands.mod import MOD
 from kplug.errors import UsageError
+from kplug.outputs import NamedFacts, Output, Problem, Table
 from kplug.runtime.session import session_of
 from kplug.session import Session
 from kplug.shell.cli import main
@@ -51,7 +51,7 @@ def test_the_table_is_lsmod_s(session: Session, dumps: DumpSet) -> None:
 
 def test_one_module(session: Session, dumps: DumpSet) -> None:
     facts, memory, sections = _kmod(session, "drop-monitor")
-    assert isinstance(facts, Facts)
+    assert isinstance(facts, NamedFacts)
     assert isinstance(memory, Table)
     assert isinstance(sections, Table)
     assert facts.facts["name"] == "drop_monitor"
@@ -71,7 +71,7 @@ def test_the_module_of_an_address(session: Session, dumps: DumpSet) -> None:
     base, _ = dumps.truth.modules["loop"]
     for word in (hex(base + 0x123), "lo_release+4"):
         facts, *_ = _kmod(session, word)
-        assert isinstance(facts, Facts)
+        assert isinstance(facts, NamedFacts)
         assert facts.facts["name"] == "loop"
 
 

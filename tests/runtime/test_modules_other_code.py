@@ -15,8 +15,8 @@ import pytest
 from patched import open_dump
 
 from kplug import model
-from kplug.commands.base import Table
 from kplug.commands.mod import MOD
+from kplug.outputs import Table
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.executable_allocations import other_code, probes
 from kplug.runtime.session import session_of

@@ -18,7 +18,7 @@ from vmimages import VM, VMError, boot, dump
 
 from kplug import model
 from kplug.commands import COMMANDS
-from kplug.commands.base import Output, Table
+from kplug.outputs import Output, Table
 from kplug.render.summary import summarize
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.opening.opening import Request

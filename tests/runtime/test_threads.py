@@ -20,9 +20,9 @@ from drgn.helpers.linux.sched import task_on_cpu
 from patched import open_patchable, patch
 
 from kplug.commands import COMMANDS
-from kplug.commands.base import Output, Problem, Table
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.model import Annotation
+from kplug.outputs import Output, Problem, Table
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.opening.opening import Request

@@ -418,7 +418,8 @@ def on_a_terminal(*words: str) -> tuple[int, str]:
     """The status of kplug, and what a terminal got, where nobody has to wait for a bar."""
     import pty
 
-    code = "import sys; from kplug import progress; from kplug.shell import cli; progress.PATIENCE_SECONDS = progress._REDRAW_SECONDS = 0.0; "
+    patience = "progress.PATIENCE_SECONDS = progress._REDRAW_SECONDS = 0.0"
+    code = f"import sys; from kplug import progress; from kplug.shell import cli; {patience}; "
     child, terminal = pty.fork()
     if not child:
         os.environ["TERM"] = "xterm"

@@ -13,8 +13,8 @@ from bounded_kplug import BoundedKplug
 from elf_builder import small_vmlinux
 
 from kplug.commands import COMMANDS
-from kplug.commands.base import Column, HumanSize, Output, Problem, Table
 from kplug.commands.map import MAP
+from kplug.outputs import Column, HumanSize, Output, Problem, Table
 from kplug.render.show import Renderer
 from kplug.session import Session
 from kplug.space.address_space import Area, Facts

@@ -21,7 +21,6 @@ from kplug.arch.register_flags import flag_names
 from kplug.arch.registers import canonical, is_register, ordered
 from kplug.commands import COMMANDS
 from kplug.commands.annotated import text_of
-from kplug.commands.base import Output, Problem, Table
 from kplug.commands.return_addresses import frame_slots
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import Hints
@@ -29,6 +28,7 @@ from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
 from kplug.memory.reading import UnmappedError
+from kplug.outputs import Output, Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import COLOURED, PLAIN, TextRenderer
 from kplug.session import Session

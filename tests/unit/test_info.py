@@ -41,7 +41,6 @@ from elf_builder import (
 )
 
 from kplug.commands import COMMANDS
-from kplug.commands.base import Problem, Table
 from kplug.errors import TargetError
 from kplug.image.banner import banners_in, parse_banner
 from kplug.image.elf.header_only import bare_elf
@@ -51,6 +50,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import slid
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.live.machine import Machine
+from kplug.outputs import Problem, Table
 from kplug.session import Session
 from kplug.shell import cli
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kplug import model
-from kplug.commands.base import Column, Facts, Hex, Problem, Table
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked, slid
 from kplug.model import Annotation, Layer, State
+from kplug.outputs import Column, Hex, NamedFacts, Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.safe import safe
 from kplug.render.summary import summarize
@@ -327,7 +327,7 @@ def test_names_from_a_file_are_made_safe_wherever_they_are_shown(tmp_path: Path)
                     assert line == safe(line)
                 assert "evil\\x1b[2J\\x07\\x0d\\x0a\\u202e" in shown
     table = Table("t", (Column("NAME", "name"),), [{"name": HOSTILE}], title=HOSTILE)
-    facts = Facts("t", {"a": HOSTILE, "b": [HOSTILE]})
+    facts = NamedFacts("t", {"a": HOSTILE, "b": [HOSTILE]})
     for line in (*text.table(table), *text.facts(facts), text.problem(Problem(HOSTILE))):
         assert line == safe(line)
 
