@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
-from kplug.arch.memory_map import IMAGE_MAPPING
+from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.image.images import Images

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug.arch.page_tables import Translation
-from kplug.arch.x86_64_page_tables import Tables
+from kplug.arch.types.page_tables import Translation
+from kplug.arch.x86_64.page_tables import Tables
 from kplug.errors import TargetError
 from kplug.memory.reading import UnmappedError
 from kplug_gdb import registers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kplug.arch.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
+from kplug.arch.types.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 from kplug.space import errno_table, poison
 
 NULL = "null"

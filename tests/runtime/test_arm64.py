@@ -27,7 +27,7 @@ from drgn.helpers.linux.printk import get_dmesg
 from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
 
 from kplug import model
-from kplug.arch.memory_map import KERNEL, AddressSpace
+from kplug.arch.types.memory_map import KERNEL, AddressSpace
 from kplug.commands.annotated import Annotator
 from kplug.commands.stack import STACK
 from kplug.errors import InputError

@@ -19,7 +19,7 @@ from drgn.helpers.linux.mm import in_direct_map, pfn_to_page
 from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
 
 from kplug import model
-from kplug.arch.memory_map import KERNEL, AddressSpace, Area
+from kplug.arch.types.memory_map import KERNEL, AddressSpace, Area
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel

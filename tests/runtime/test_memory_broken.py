@@ -15,7 +15,7 @@ from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocat
 from patched import open_patchable, patch, unmap
 
 from kplug import model
-from kplug.arch.memory_map import Facts
+from kplug.arch.types.memory_map import Facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
 from kplug.render.summary import summarize

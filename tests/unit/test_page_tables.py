@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kplug.arch import arm64_page_tables as aarch64
-from kplug.arch import x86_64_page_tables as x86_64
-from kplug.arch.page_tables import Translation
+from kplug.arch.aarch64 import page_tables as aarch64
+from kplug.arch.types.page_tables import Translation
+from kplug.arch.x86_64 import page_tables as x86_64
 
 NX, PRESENT, WRITE, LARGE = 1 << 63, 1, 2, 0x80
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import drgn
 
 from kplug import model
-from kplug.arch.memory_map import MODULES, VMALLOC, Area
+from kplug.arch.types.memory_map import MODULES, VMALLOC, Area
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in

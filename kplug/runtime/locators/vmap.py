@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import drgn
 
 from kplug import model
-from kplug.arch.memory_map import MODULES, VMALLOC
+from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.errors import TargetError
 from kplug.memory.reading import try_read
 from kplug.model import Layer

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
-from kplug.arch.memory_map import MODULES
+from kplug.arch.types.memory_map import MODULES
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.file import ElfFile
 from kplug.image.images import LazyImages

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
-from kplug.arch import arm64_page_tables as aarch64
-from kplug.arch import x86_64_page_tables as x86_64
-from kplug.arch.page_tables import Tables, Translation
+from kplug.arch.aarch64 import page_tables as aarch64
+from kplug.arch.types.page_tables import Tables, Translation
+from kplug.arch.x86_64 import page_tables as x86_64
 from kplug.errors import TargetError
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.kernel import Kernel

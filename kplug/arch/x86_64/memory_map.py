@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from kplug.arch.memory_map import (
+from kplug.arch.types.memory_map import (
     CPU_ENTRY_AREA,
     DIRECT_MAP,
     FIXMAP,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kplug.arch.page_tables import ReadEntry, Translation
+from kplug.arch.types.page_tables import ReadEntry, Translation
 
 _PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1 << 0, 1 << 1, 1 << 7, 1 << 63
 _ADDRESS = 0x000FFFFFFFFFF000

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Callable, NamedTuple
 
-from kplug.arch.memory_map import (
+from kplug.arch.types.memory_map import (
     DIRECT_MAP,
     FIXMAP,
     MODULES,

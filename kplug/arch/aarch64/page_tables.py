@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from kplug.arch.page_tables import ReadEntry, Translation
+from kplug.arch.types.page_tables import ReadEntry, Translation
 
 _VALID, _TABLE_OR_PAGE = 1 << 0, 1 << 1
 _READ_ONLY, _DIRTY_MANAGED = 1 << 7, 1 << 51  # AP[2], DBM: a clean page that may be written

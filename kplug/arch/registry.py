@@ -1,0 +1,108 @@
+"""Find an architecture by any of its names.
+
+A declaration is a module or package beside this file, named as the architecture, with the record as ARCHITECTURE. They
+are loaded one after the other until one has the name that is asked for, the most frequent ones first: `kplug where`
+loads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from kplug import arch
+from kplug.arch.types.record import Architecture, Names
+
+_NO_DECLARATIONS = frozenset(("registry", "types", "calls", "note_registers", "register_flags", "registers"))
+_FREQUENT = ("x86_64", "aarch64")
+
+
+@lru_cache(maxsize=1)
+def names() -> tuple[str, ...]:
+    """The names of all declared architectures."""
+    found = sorted({module.name for module in iter_modules(arch.__path__)} - _NO_DECLARATIONS)
+    return (*_FREQUENT, *(name for name in found if name not in _FREQUENT))
+
+
+@cache
+def _declaration(name: str) -> Architecture:
+    record: Architecture = import_module(f"{arch.__name__}.{name}").ARCHITECTURE
+    return record
+
+
+def declared() -> Iterator[Architecture]:
+    """All declared architectures; each is loaded when it is taken."""
+    return map(_declaration, names())
+
+
+def find(name: str) -> Architecture | None:
+    """The architecture that kplug calls so; None if none is declared."""
+    return _declaration(name) if name in names() else None
+
+
+@cache
+def named(name: str) -> Architecture:
+    """The architecture that kplug calls so; for a name that none has, a record that declares nothing."""
+    return find(name) or Architecture(name, name or "unknown architecture", Names((), ""), 64)
+
+
+def _first(matches: Callable[[Architecture], bool]) -> Architecture | None:
+    return next(filter(matches, declared()), None)
+
+
+@cache
+def by_elf(number: int, bits: int) -> Architecture | None:
+    """By e_machine and class; where no declaration has this class, by e_machine alone."""
+    exact = _first(lambda each: (number, bits) in each.names.elf)
+    return exact or _first(lambda each: any(number == machine.number for machine in each.names.elf))
+
+
+@cache
+def by_word(word: str) -> Architecture | None:
+    """By whatever people and programs call it: `uname -m`, Debian, the kernel's arch/, QEMU, gdb, a FIT."""
+    word = word.lower()
+    return find(word) or _first(lambda each: _is_called(each.names, word))
+
+
+def _is_called(given: Names, word: str) -> bool:
+    if any(word.startswith(name[:-1]) if name.endswith("*") else word == name for name in given.uname):
+        return True
+    return word in (*given.debian, *given.other, *given.gdb, *given.qemu, *given.fit)
+
+
+def by_uname(word: str) -> Architecture | None:
+    """By what `uname -m` says, or a dump of makedumpfile's format."""
+    return find(word) or _first(
+        lambda each: any(
+            word.startswith(name[:-1]) if name.endswith("*") else word == name for name in each.names.uname
+        )
+    )
+
+
+def by_drgn(name: str) -> Architecture | None:
+    """By the name in drgn.Architecture."""
+    return _first(lambda each: each.names.drgn == name)
+
+
+def by_gdb(name: str) -> Architecture | None:
+    """By what gdb calls it."""
+    return _first(lambda each: name in each.names.gdb)
+
+
+def by_flat_image(magic: bytes) -> Architecture | None:
+    """By the magic at 0x38 of a flat Image."""
+    return _first(lambda each: each.names.flat_image == magic)
+
+
+def by_uimage(number: int) -> Architecture | None:
+    return _first(lambda each: each.names.uimage == number)
+
+
+def by_pe(number: int) -> Architecture | None:
+    return _first(lambda each: each.names.pe == number)
+
+
+def by_fit(word: str) -> Architecture | None:
+    return _first(lambda each: word in each.names.fit)

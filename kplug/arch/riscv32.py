@@ -1,0 +1,21 @@
+"""riscv32: 32-bit RISC-V. Images and their headers name no width: they are taken for riscv64's."""
+
+from __future__ import annotations
+
+from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Names
+
+ARCHITECTURE = Architecture(
+    name="riscv32",
+    title="riscv32",
+    names=Names(
+        elf=(ElfMachine(243, 32),),
+        kernel="riscv",
+        drgn="RISCV32",
+        gdb=("riscv:rv32",),
+        qemu=("riscv32",),
+        pe=0x5032,
+    ),
+    bits=32,
+    elf=ElfWords(mapping_symbols=True),
+    char_signed=False,
+)

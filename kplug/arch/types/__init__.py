@@ -1,0 +1,1 @@
+"""What the declarations of architectures are made of."""

@@ -1,0 +1,135 @@
+"""What kplug knows of one architecture, as a record.
+
+None, or an empty table, means that nothing is declared: the generic rule answers, or the answer is null and says so.
+Tables that take time to load are behind functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kplug.arch.types.boundaries import BoundaryRow
+from kplug.arch.types.memory_map import AddressSpace, Facts
+from kplug.arch.types.special_values import Poison
+
+LITTLE, BIG = "little", "big"
+
+
+class ElfMachine(NamedTuple):
+    """e_machine and the class, of vmlinux and of dumps."""
+
+    number: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class Names:
+    """What others call the architecture.
+
+    `uname` is what `uname -m` says, and so what dumps of makedumpfile's format say; a name that ends with "*" stands
+    for all that begin so. `other` is what users type besides. `kernel` is the folder in the kernel's arch/. `drgn` is
+    the name in drgn.Architecture. `qemu` are the endings of qemu-system-*. The rest is how boot images say it: the
+    magic at 0x38 of a flat Image (arch/*/include/asm/image.h), the number in a uImage (U-Boot's include/image.h), the
+    machine of a PE header, the word in a FIT (U-Boot's boot/image.c).
+    """
+
+    elf: tuple[ElfMachine, ...]
+    kernel: str
+    uname: tuple[str, ...] = ()
+    debian: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    drgn: str | None = None
+    gdb: tuple[str, ...] = ()
+    qemu: tuple[str, ...] = ()
+    flat_image: bytes | None = None
+    uimage: int | None = None
+    pe: int | None = None
+    fit: tuple[str, ...] = ()
+
+
+class ElfWords(NamedTuple):
+    """What readelf prints of the architecture's own numbers in ELF files."""
+
+    segment_types: Mapping[int, str] = {}
+    flag_letters: Mapping[int, str] = {}  # of sections, by bit
+    mapping_symbols: bool = False  # "$x", "$d": no symbols of a thing
+
+
+_NO_WORDS = ElfWords()
+
+
+class Freed(NamedTuple):
+    """A gap of the image that is freed after boot: between which regions, and the sentence that says so."""
+
+    after: str
+    before: str
+    why: str
+
+
+class Resource(NamedTuple):
+    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has; None if it depends.
+
+    `required`: without this line, the others have other bounds.
+    """
+
+    name: str
+    start: str | None
+    end: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture. What is not declared has its default."""
+
+    name: str
+    title: str  # for people
+    names: Names
+    bits: int = 64
+    byte_orders: tuple[str, ...] = (LITTLE,)  # the usual one first
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+    elf: ElfWords = _NO_WORDS
+    # Symbols that no other architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
+    telling_symbols: tuple[str, ...] = ()
+    # Absolute symbols that scripts/kallsyms.c leaves out (read_symbol(), in all releases): only a System.map has them.
+    build_numbers: tuple[str, ...] = ()
+    # The rows of the linker script that only this architecture has, by the part of the image.
+    boundaries: Callable[[], Mapping[str, tuple[BoundaryRow, ...]]] | None = None
+    freed_gaps: tuple[Freed, ...] = ()
+    # Symbols below the image, in kernels that link the per-CPU section at 0, are per-CPU variables.
+    percpu_at_zero: bool = False
+    # Names in VMCOREINFO's NUMBER(...) that only this architecture's kernels write.
+    vmcoreinfo_numbers: tuple[str, ...] = ()
+    iomem: tuple[Resource, ...] = ()
+
+    # -- addresses -----------------------------------------------------------------------------------------------------
+    memory_map: Callable[[Facts], AddressSpace] | None = None
+    # The physical address of an address of the image; None if the facts do not tell.
+    image_physical: Callable[[int, Facts], int | None] | None = None
+
+    # -- values that say something -------------------------------------------------------------------------------------
+    poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
+    fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with
+    kasan_shadow_offset: Callable[[Facts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN
+    top_byte_tags: bool = False  # the top byte of an address may be a tag
+    signed_pointers: bool = False  # the bits above an address may be a signature (pointer authentication)
+
+    # -- types ---------------------------------------------------------------------------------------------------------
+    char_signed: bool | None = None  # plain char in the kernel, before 6.2 (-funsigned-char from then on)
+
+    @property
+    def word_size(self) -> int:
+        """The bytes of a pointer, and of the kernel's unsigned long."""
+        return self.bits // 8
+
+    @property
+    def address_mask(self) -> int:
+        return (1 << self.bits) - 1
+
+    @property
+    def little_endian(self) -> bool:
+        """The byte order, where nothing tells which of several."""
+        return self.byte_orders[0] == LITTLE

@@ -1,0 +1,16 @@
+"""What a table of values that the kernel writes on purpose is made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Poison(NamedTuple):
+    """One value. What it is in `value` depends on the table: an offset, a byte, 32 bits or 64 bits."""
+
+    value: int
+    name: str
+    meaning: str
+    source: str
+    versions: str = ""
+    guess: bool = False
