@@ -135,7 +135,7 @@ def _direct(kernel: Kernel, frame: int) -> int:
 
 
 def _is_free_per_cpu(kernel: Kernel, frame: int) -> bool:
-    from kplug.runtime.locators.pages import pages_of
+    from kplug.runtime.tables.struct_page import pages_of
 
     pages = pages_of(kernel)
     assert pages is not None

@@ -9,9 +9,9 @@ from kplug import model
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import is_freed
-from kplug.runtime.locators.pages import pages_of
 from kplug.runtime.locators.stacks import stacks_of
 from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
 
 DIRECT_MAP, OF_IMAGE, OF_VMAP = "direct map", "direct map of the image", "direct map of a vmap area"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.pages import pages_of
+from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
 
 

@@ -16,9 +16,9 @@ from kplug.memory.reading import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
-from kplug.runtime.locators import pages as page_frames
 from kplug.runtime.locators.freed import owned_address
-from kplug.runtime.locators.pages import pages_of
+from kplug.runtime.tables import struct_page
+from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
 
 ALLOCATED, FREE, CPU_FREE, CORRUPTED = "allocated", "free", "cpu-free", "corrupted"
@@ -111,7 +111,7 @@ class SlabLocator:
         if physical is None or not pages.exists(physical >> paging.page_shift):
             return
         page = pages.page(physical >> paging.page_shift)
-        if page.state != page_frames.SLAB:
+        if page.state != struct_page.SLAB:
             return
         base = tables.direct_address(page.head << paging.page_shift)
         if base is None:

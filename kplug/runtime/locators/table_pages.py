@@ -11,10 +11,10 @@ from kplug import model
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.runtime.locators import pages as page_frames
 from kplug.runtime.locators.freed import owned_address
-from kplug.runtime.locators.pages import pages_of
 from kplug.runtime.locators.stacks import Task, tasks_of
+from kplug.runtime.tables import struct_page
+from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import PageTables, page_tables
 
 # So many tables are looked for among the kernel's, and among all programs'. Those beyond stay without an owner.
@@ -49,11 +49,11 @@ class TablePageLocator:
             return
         page = pages.page(physical >> paging.page_shift)
         # The kernel's own tables are not marked as such; what is, may be anybody's.
-        if page.state not in (page_frames.PAGE_TABLE, page_frames.RESERVED, page_frames.KERNEL):
+        if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL):
             return
         start = physical & -paging.page_size
         table = kernel.remembered("kernel page tables", self._kernels_own).get(start)
-        if table is None and page.state in (page_frames.PAGE_TABLE, page_frames.KERNEL):
+        if table is None and page.state in (struct_page.PAGE_TABLE, struct_page.KERNEL):
             table = kernel.remembered("page tables of programs", self._programs).get(start)
         if table is None:
             return

@@ -15,6 +15,7 @@ from kplug.errors import TargetError
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
 
 SOURCE = "vmap areas"
@@ -180,8 +181,6 @@ class VmapAreas:
         return (area, address) if area is not None and address is not None else None
 
     def _page_owners(self) -> dict[int, int]:
-        from kplug.runtime.locators.pages import pages_of
-
         pages = pages_of(self._kernel)
         found: dict[int, int] = {}
         if pages is None:
