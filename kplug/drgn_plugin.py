@@ -127,7 +127,7 @@ def _style() -> Any:
     """Colours on a terminal that takes them, unless NO_COLOR is set (no-color.org); a pipe is none."""
     import os
 
-    from kplug.render.text import COLOURED, PLAIN
+    from kplug.render.style import COLOURED, PLAIN
 
     wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return COLOURED if wanted else PLAIN

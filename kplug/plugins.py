@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from kplug.errors import InputError
-
-if TYPE_CHECKING:
-    from kplug.resolver import Locator
-    from kplug.session import Session
+from kplug.resolver import Locator
 
 GROUP = "kplug.locators"
 
 
-def installed_locators(session: Session, path: Sequence[str] | None = None) -> tuple[Locator, ...]:
-    """The locators of all installed plugins, in the order of their names. InputError naming a plugin that is broken."""
+def installed_locators(session: object, path: Sequence[str] | None = None) -> tuple[Locator, ...]:
+    """The locators of all installed plugins, in the order of their names; each is made for the `Session`.
+
+    InputError naming a plugin that is broken.
+    """
     if not any(_declares(folder) for folder in (sys.path if path is None else path)):
         return ()
     # Importing this costs more than a whole answer, and few people have a plugin: hence the look beforehand.

@@ -1,22 +1,24 @@
 """The resolver: what is this address? One answer (`where`), or many in columns (`bulk`).
 
-It only puts together: *locators* know one kind of thing each and yield the layers that hold an address; they are asked
-from the widest kind to the narrowest. A new kind of address is one more locator.
+It only puts together: *locators* know one kind of thing each and yield the layers that hold an address; their kinds
+(`kplug.kinds`) say in which order these stand. A new kind of address is one more locator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.columns import Columns
 from kplug.image.images import Images
 from kplug.image.placed import Piece, PlacedImage
+from kplug.kinds import in_order, kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
-from kplug.space.address_space import AddressSpace, Area
+from kplug.space.address_space import AddressSpace
+from kplug.space.locators import PERCPU_OFFSET, PERCPU_TEMPLATE, AreaLocator, SpecialLocator
 
 
 class Locator(Protocol):
@@ -55,75 +57,12 @@ class StateSource(Protocol):
         """
 
 
-class AreaLocator:
-    """The area of the architecture's virtual memory map."""
-
-    def __init__(self, space: AddressSpace) -> None:
-        self._space = space
-        self._layers: dict[int, Layer] = {}
-
-    def locate(self, address: int) -> Iterable[Layer]:
-        area = self._space.area_at(address)
-        layer = self._layers.get(area.start)
-        if layer is None:
-            details = {"nominal": area.nominal, "hole": area.hole, **area.details}
-            layer = Layer(model.AREA, area.name, area.start, area.end, area.source, details)
-            self._layers[area.start] = layer
-        return (layer, *self._parts(area, address)) if area.parts else (layer,)
-
-    def _parts(self, area: Area, address: int) -> Iterable[Layer]:
-        """The parts of the area that hold the address: a slot of the fixmap, a CPU's entry area."""
-        for part in self._space.parts_at(address):
-            details = {"part_of": area.name, "nominal": part.nominal, "hole": part.hole, **part.details}
-            yield Layer(model.AREA, part.name, part.start, part.end, part.source, details)
-
-
-class SpecialLocator:
-    """Values that are no places: NULL and near it, error pointers, poison, non-canonical ones."""
-
-    def __init__(self, machine: str, space: AddressSpace | None) -> None:
-        self._machine = machine
-        self._space = space
-
-    def locate(self, address: int) -> Iterable[Layer]:
-        from kplug.space.special import specials  # most addresses are ordinary and never need its tables
-
-        for special in specials(address, self._machine, self._space):
-            details: dict[str, Any] = {"what": special.what, "meaning": special.meaning}
-            if special.guess:
-                details["guess"] = True
-            if special.meant is not None:
-                details["meant"] = hex(special.meant)
-            yield Layer(model.SPECIAL, special.name, special.base, None, "table of special values", details)
-
-
-_PERCPU_OFFSET = Layer(
-    model.SPECIAL,
-    "per-CPU offset",
-    None,
-    None,
-    "the per-CPU section is linked at 0",
-    {"what": "percpu-offset", "meaning": "A per-CPU variable's offset: each CPU has it at its own base plus this."},
-)
-
-
-_PERCPU_TEMPLATE = Layer(
-    model.SPECIAL,
-    "per-CPU template",
-    None,
-    None,
-    "the per-CPU section is linked inside the image",
-    {"what": "percpu-template", "meaning": "The initial value of a per-CPU variable; each CPU has its own elsewhere."},
-)
-
-
-def _told_class(layers: Iterable[Layer]) -> str:
-    """The class of an address in no image, where a locator's layer says one."""
+def _implied_class(layers: Iterable[Layer]) -> str:
+    """The class of an address in no image, where a layer says one."""
     for layer in layers:
-        if layer.kind == model.PERCPU:
-            return model.PERCPU_CLASS
-        if "class" in layer.details:
-            return str(layer.details["class"])
+        implied = kind_of(layer).implies or layer.details.get("class")
+        if implied:
+            return str(implied)
     return model.NO_CLASS
 
 
@@ -154,7 +93,6 @@ class Resolver:
 
     def where(self, address: int, text: str | None = None) -> Annotation:
         """The whole answer for one runtime address. `text` is what the user typed, kept in the answer."""
-        layers: list[Layer] = list(self._area.locate(address)) if self._area else []
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()
@@ -172,33 +110,28 @@ class Resolver:
             image_layers = placed.layers(address, held)
             if self.lines is not None:
                 image_layers += tuple(self.lines.line_layers(address, placed.placement.link(address), placed))
-        mapping_at = len(layers)
         is_percpu_offset = self._percpu_offset is not None and address in self._percpu_offset
         if held is not None and held.region_class == model.PERCPU_CLASS and not address >> 32:
             is_percpu_offset = is_percpu_offset or self._is_modules_offset(placed)
+        groups: list[Iterable[Layer]] = [self._area.locate(address)] if self._area else []
         if is_percpu_offset or not image_layers:
-            layers += self._special.locate(address)
+            groups.append(self._special.locate(address))
         if is_percpu_offset:
-            # "A user address" says nothing that the offset does not say better.
-            layers = [layer for layer in layers if layer.details.get("what") != "user"]
-            layers.append(_PERCPU_OFFSET)
+            groups.append((PERCPU_OFFSET,))
         elif held is not None and held.region_class == model.PERCPU_CLASS:
-            layers.append(_PERCPU_TEMPLATE)
-        layers += image_layers
+            groups.append((PERCPU_TEMPLATE,))
+        groups.append(image_layers)
         for locator in self._locators:
+            found_here: list[Layer] = []
+            groups.append(found_here)
             try:
-                for layer in locator.locate(address):  # one by one: what was told before an error stands
-                    if layer.kind == model.VMAP:  # what was mapped holds the module that is in it
-                        layers.insert(mapping_at, layer)
-                        mapping_at += 1
-                    else:
-                        layers.append(layer)
+                for layer in locator.locate(address):  # one by one: what was found before an error stands
+                    found_here.append(layer)
             except TargetError as error:
                 warnings.append(str(error))
-        if not is_percpu_offset and any(layer.details.get("what") == "percpu-offset" for layer in layers):
-            layers = [layer for layer in layers if layer.details.get("what") != "user"]
+        layers = in_order(groups)
         if region_class == model.NO_CLASS:
-            region_class = _told_class(layers)
+            region_class = _implied_class(layers)
         state = UNKNOWN_STATE
         if self.states is not None:
             try:

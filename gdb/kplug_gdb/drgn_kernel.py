@@ -15,6 +15,7 @@ from kplug.errors import KplugError, TargetError
 from kplug.image.images import Images
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import Piece, PlacedImage
+from kplug.kinds import in_order
 from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
 from kplug.memory.percpu import StaticPercpu
 from kplug.model import Layer, State
@@ -164,7 +165,7 @@ class Runtime:
         self._version = dependencies.import_drgn()
         from kplug import progress
         from kplug.runtime.kernel.kernel import Kernel
-        from kplug.runtime.session import locators
+        from kplug.runtime.locators.registry import locators
 
         progress.without_threads()  # gdb answers in its own thread only
         opened = self._open(placed)
@@ -176,7 +177,7 @@ class Runtime:
             kernel.without_dwarf.register()
         if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
             raise TargetError(f"{placed.image.path}: drgn finds no types in it")
-        self._locators = tuple(locators(kernel))
+        self._locators = locators(kernel)
         return kernel
 
     def _open(self, placed: PlacedImage) -> Opened:
@@ -304,15 +305,19 @@ class RuntimeLocator:
         if not locators:
             yield from self._otherwise.locate(address)
         problems: list[str] = []
+        found: list[list[Layer]] = []
         for locator in locators:
+            found.append([])
             try:
-                yield from locator.locate(address)
+                for layer in locator.locate(address):  # one by one: what was found before an error stands
+                    found[-1].append(layer)
             except KplugError as error:
                 problems.append(str(error))
             except gdb.error:
                 raise
             except Exception as error:  # a library that meets what it does not know; the rest of the answer stands
                 problems.append(f"drgn: {type(error).__name__}: {_first_line(error)}")
+        yield from in_order(found)
         if problems:
             raise TargetError("; ".join(dict.fromkeys(problems)))
 

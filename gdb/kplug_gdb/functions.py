@@ -69,7 +69,7 @@ class KWhere(_KFunction):
 
     def answer(self, annotation: Annotation) -> str:
         from kplug.render.safe import safe
-        from kplug.render.summary import summarize
+        from kplug.summary import summarize
 
         return safe(str(summarize(annotation)))
 

@@ -59,7 +59,7 @@ class Terminal:
 def show(outputs: Iterable[Output], arguments: argparse.Namespace, from_tty: bool) -> None:
     """Write the outputs as they come. What could not be answered becomes gdb's error, after everything else."""
     from kplug.render.show import Renderer
-    from kplug.render.text import COLOURED, PLAIN
+    from kplug.render.style import COLOURED, PLAIN
 
     renderer = Renderer(arguments, COLOURED if styled(from_tty) else PLAIN, _width(from_tty))
     problems = 0

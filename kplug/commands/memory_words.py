@@ -12,6 +12,7 @@ from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import parse_number
 from kplug.outputs import Column, Hex, Output, Problem, Table
+from kplug.summary import summarize
 
 if TYPE_CHECKING:
     from kplug.session import Session
@@ -119,8 +120,6 @@ class _Words:
         return Problem(f"{start:#x}-{end:#x} cannot be read: {why}")
 
     def _place(self, address: int) -> str:
-        from kplug.render.summary import summarize
-
         return str(summarize(self._annotator.where(address)))
 
     def _rows(self, start: int, address: int, data: bytes) -> Iterator[dict[str, Any]]:

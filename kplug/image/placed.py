@@ -14,6 +14,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from kplug import model
+from kplug.image import layer_kinds as layer_kinds  # whatever makes such layers has them declared
 from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement

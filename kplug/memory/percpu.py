@@ -18,6 +18,7 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import parse_number
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
+from kplug.kinds import Kind, Role, before_range, register
 from kplug.memory.reading import Read
 from kplug.model import Layer
 
@@ -29,6 +30,45 @@ _MOST_CPUS = 1 << 16
 # What stands behind a name for one CPU, or for all: runqueues@1, runqueues@1+0x10, runqueues@*.
 _INSTANCE = re.compile(
     r"(?P<name>[^@]+)@\s*(?P<cpu>[0-9]{1,9}|\*|all)(?:\s*(?P<sign>[+-])\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?"
+)
+
+
+def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details.get('kind') or ''}".rstrip()
+    if details.get("variable"):
+        words += f"  {details['variable']}"
+    return before_range(words, layer), True
+
+
+def _phrase(layer: Layer, offset: int) -> str:
+    """Per-CPU memory that is no variable."""
+    allocated = layer.details.get("allocated")
+    if allocated is None:
+        return f"per-CPU {layer.details.get('kind') or ''} memory+{offset:#x}"
+    return f"{'per-CPU allocation' if allocated else 'free per-CPU memory'}+{offset:#x}"
+
+
+KIND = register(
+    Kind(
+        model.PERCPU,
+        1200,
+        {
+            "variable": "",
+            "cpu": "",
+            "kind": "(`static`, `module`, `dynamic`)",
+            "offset": "",
+            "chunk": "(in a chunk of the allocator)",
+            "pointer": "(the `__percpu` pointer)",
+            "allocated": "",
+            "populated": "",
+        },
+        "the first such layer is the CPU's part, a second one the allocation",
+        words=_words,
+        role=Role.INSTANCE,
+        phrase=_phrase,
+        implies=model.PERCPU_CLASS,
+    )
 )
 
 

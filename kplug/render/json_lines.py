@@ -10,7 +10,7 @@ from typing import Any
 
 from kplug.model import SCHEMA, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, Range
-from kplug.render.summary import summarize
+from kplug.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
 

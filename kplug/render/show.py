@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from kplug.model import Annotation
 from kplug.outputs import NamedFacts, Output, Problem, Table
 from kplug.render.json_lines import JsonLines
-from kplug.render.text import PLAIN, Style, TextRenderer
+from kplug.render.style import PLAIN, Style
+from kplug.render.text import TextRenderer
 
 
 class Renderer:

@@ -73,7 +73,7 @@ def _frame_row(session: Session, frame: Frame) -> dict[str, Any]:
 
 
 def _symbol(session: Session, frame: Frame) -> str | None:
-    from kplug.render.summary import summarize
+    from kplug.summary import summarize
 
     return summarize(session.resolver.where(frame.pc))[0]
 

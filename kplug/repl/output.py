@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 from kplug.commands.words import Line
 from kplug.errors import InputError
-from kplug.render.text import COLOURED, PLAIN, Style
+from kplug.render.style import COLOURED, PLAIN, Style
 
 # Lines are kept back this long, in seconds, in case they need the pager.
 _PATIENCE = 0.3

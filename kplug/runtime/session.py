@@ -10,23 +10,16 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import ADDRESS_MASK, Placement, slid
 from kplug.memory.kernel_note import slide_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.resolver import Locator
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.kernel.facts import module_areas
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.alias import AliasLocator
-from kplug.runtime.locators.executable_allocations import OtherCodeLocator
 from kplug.runtime.locators.page_state import MemoryState
-from kplug.runtime.locators.pages import PageLocator
 from kplug.runtime.locators.percpu import Percpu
-from kplug.runtime.locators.slab import SlabLocator
-from kplug.runtime.locators.stacks import StackLocator, TaskLocator
-from kplug.runtime.locators.table_pages import TablePageLocator
-from kplug.runtime.locators.user import UserSpace, VmaLocator
-from kplug.runtime.locators.vmap import VmapLocator
+from kplug.runtime.locators.registry import locators
 from kplug.runtime.modules.debug_files import ProgramLines
 from kplug.runtime.modules.listing import RuntimeModules
 from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 
 _KERNEL_OFFSET = "KERNELOFFSET in VMCOREINFO"
@@ -87,28 +80,6 @@ def kernel_of(opened: Opened) -> Kernel:
         kernel.without_dwarf = WithoutDwarf(kernel)
         kernel.without_dwarf.register()
     return kernel
-
-
-def locators(kernel: Kernel, user: UserSpace | None = None) -> Sequence[Locator]:
-    """What is asked of an address after the images, from the widest kind of thing to the narrowest.
-
-    `user` is the program whose own addresses are meant.
-    """
-    user = user or UserSpace(kernel, None)
-    memory: tuple[Locator, ...] = (
-        VmapLocator(kernel),
-        VmaLocator(kernel, user),
-        OtherCodeLocator(kernel),
-        AliasLocator(kernel),
-        PageLocator(kernel, user),
-        TablePageLocator(kernel),
-        SlabLocator(kernel),
-        StackLocator(kernel),
-        TaskLocator(kernel),
-    )
-    if kernel.image is None:
-        return memory
-    return (*memory, Percpu(kernel, kernel.image))
 
 
 def _placement(info: VmcoreInfo) -> Placement | None:

@@ -25,7 +25,7 @@ from kplug.live import running_slide, running_vmlinux
 from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
 from kplug.render.show import Renderer
-from kplug.render.text import COLOURED, PLAIN, Style
+from kplug.render.style import COLOURED, PLAIN, Style
 from kplug.session import Session
 
 if TYPE_CHECKING:

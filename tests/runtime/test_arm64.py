@@ -32,10 +32,10 @@ from kplug.commands.annotated import Annotator
 from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
-from kplug.render.summary import summarize
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.runtime.threads.cpu_registers import NoteRegisters
+from kplug.summary import summarize
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

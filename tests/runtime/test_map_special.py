@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kplug import model
-from kplug.render.summary import summarize
 from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
+from kplug.summary import summarize
 
 if TYPE_CHECKING:
     from kplug.session import Session

@@ -41,10 +41,10 @@ from elftools.elf.elffile import ELFFile
 
 from kplug import model
 from kplug.model import Annotation, Layer
-from kplug.render.summary import summarize
 from kplug.render.text import TextRenderer
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
+from kplug.summary import summarize
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

@@ -18,7 +18,6 @@ from kplug import model
 from kplug.arch.types.memory_map import Facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
-from kplug.render.summary import summarize
 from kplug.render.text import TextRenderer
 from kplug.resolver import Resolver
 from kplug.runtime.kernel.kernel import Kernel
@@ -26,6 +25,7 @@ from kplug.runtime.locators.page_state import MemoryState
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.session import locators
 from kplug.runtime.tables.translation import page_tables
+from kplug.summary import summarize
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

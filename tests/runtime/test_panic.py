@@ -19,12 +19,12 @@ from vmimages import VM, VMError, boot, dump
 from kplug import model
 from kplug.commands import COMMANDS
 from kplug.outputs import Output, Table
-from kplug.render.summary import summarize
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.opening.opening import Request
 from kplug.runtime.session import open_session
 from kplug.runtime.threads.selection import Frame, Selection
 from kplug.session import Session
+from kplug.summary import summarize
 
 _QEMU = "qemu-system-x86_64"
 pytestmark = [

@@ -24,7 +24,8 @@ from kplug.errors import MismatchError
 from kplug.image import btf
 from kplug.image.opening.sources import Given, join
 from kplug.model import Annotation, Layer
-from kplug.runtime.locators.stacks import stacks_of, tasks_of
+from kplug.runtime.locators.stacks import stacks_of
+from kplug.runtime.locators.tasks import tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.module_list import Modules
 from kplug.runtime.opening.opening import Request, open_kernel

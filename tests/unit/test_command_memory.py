@@ -30,7 +30,8 @@ from kplug.image.placement import as_linked
 from kplug.memory.reading import UnmappedError
 from kplug.outputs import Output, Problem, Table
 from kplug.render.json_lines import JsonLines
-from kplug.render.text import COLOURED, PLAIN, TextRenderer
+from kplug.render.style import COLOURED, PLAIN
+from kplug.render.text import TextRenderer
 from kplug.session import Session
 from kplug.space.address_space import Facts
 from kplug.target import FramePlace, Register, StackBounds, Target

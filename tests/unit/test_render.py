@@ -23,9 +23,10 @@ from kplug.model import Annotation, Layer, State
 from kplug.outputs import Column, Hex, NamedFacts, Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.safe import safe
-from kplug.render.summary import summarize
-from kplug.render.text import COLOURED, PLAIN, TextRenderer
+from kplug.render.style import COLOURED, PLAIN
+from kplug.render.text import TextRenderer
 from kplug.session import Session
+from kplug.summary import summarize
 
 CLASSES = {"text", "rodata", "init", "data", "bss", "percpu", "brk", "none"}
 HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]*)")

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from kplug import model
+from kplug.kinds import Kind, register
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import is_freed
+from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.stacks import stacks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.tables.struct_page import pages_of
@@ -17,6 +19,22 @@ from kplug.runtime.tables.translation import page_size_of, page_tables
 DIRECT_MAP, OF_IMAGE, OF_VMAP = "direct map", "direct map of the image", "direct map of a vmap area"
 
 SOURCE = "page tables"
+
+
+def _words(layer: Layer) -> tuple[str, bool]:
+    why = layer.details.get("why") or ""
+    return f"{layer.details.get('of') or ''}  {layer.name}{f'  ({why})' if why != layer.name else ''}", True
+
+
+KIND = register(
+    Kind(
+        "alias",
+        600,
+        {"of": "(the other virtual address)", "why": "(direct map, ...)", "region": "of the image there"},
+        words=_words,
+        phrase=lambda layer, offset: f"alias of {layer.name}+{offset:#x}",
+    )
+)
 
 
 class AliasLocator:
@@ -93,4 +111,7 @@ class AliasLocator:
         yield self._layer(name, start, start + page_size, other, OF_VMAP)
 
     def _layer(self, name: str, start: int | None, end: int | None, of: int, why: str, **more: Any) -> Layer:
-        return Layer(model.ALIAS, name, start, end, SOURCE, {"of": hex(of), "why": why, **more})
+        return Layer(KIND.name, name, start, end, SOURCE, {"of": hex(of), "why": why, **more})
+
+
+locates(KIND, lambda kernel, user: AliasLocator(kernel))

@@ -16,9 +16,11 @@ import drgn
 from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC, Area
 from kplug.errors import TargetError
+from kplug.image import layer_kinds
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
 from kplug.runtime.kernel.lists import list_nodes
+from kplug.runtime.locators.registry import locates
 from kplug.runtime.modules.module_list import MAX_TEXT_BYTES
 
 # A machine with a program for each container and cgroup has some ten thousand.
@@ -305,3 +307,6 @@ def _code_layers(code: Code) -> tuple[Layer, ...]:
 
 def _symbol_details(size: int) -> dict[str, Any]:
     return {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": [], "class": model.TEXT}
+
+
+locates(layer_kinds.MODULE, lambda kernel, user: OtherCodeLocator(kernel))

@@ -7,8 +7,8 @@ from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import is_freed
-from kplug.runtime.locators.user import UserSpace
 from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.user_space import UserSpace
 
 
 class MemoryState:

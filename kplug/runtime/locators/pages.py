@@ -10,12 +10,12 @@ from typing import Any
 import drgn
 from drgn.helpers.linux.fs import inode_path
 
-from kplug import model
 from kplug.errors import TargetError
+from kplug.kinds import Kind, Role, name_and_offset, range_words, register
 from kplug.memory.reading import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.runtime.locators.user import UserSpace
+from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import backs_vmalloc
 from kplug.runtime.tables.struct_page import (
     ANON,
@@ -31,6 +31,7 @@ from kplug.runtime.tables.struct_page import (
     pages_of,
 )
 from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.user_space import UserSpace
 
 SOURCE = "struct page"
 
@@ -44,6 +45,66 @@ _NAMES = {
     KERNEL: "kernel page",
     VMALLOC: "vmalloc page",
 }
+
+
+def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = [layer.name]
+    describes = details.get("describes")
+    if describes:
+        words[0] += f" ({describes})"
+    if details.get("pfn") is not None:
+        words += [f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
+    if details.get("refcount") is not None:
+        mapcount = "" if details.get("mapcount") is None else f", mapcount {details['mapcount']}"
+        words.append(f"refcount {details['refcount']}{mapcount}")
+    if details.get("free_list") not in (None, "buddy"):
+        words.append(f"on a {details['free_list']}")
+    if "in_dump" in details:
+        words.append(
+            "excluded from the dump" if details["in_dump"] is False else "all zeros, or excluded from the dump"
+        )
+    words += [details.get("flags") or "", details.get("path") or "", range_words(layer) if describes else ""]
+    return "  ".join(filter(None, words)), bool(describes)
+
+
+def _phrase(layer: Layer, offset: int) -> str:
+    describes = layer.details.get("describes")
+    if not describes:
+        return name_and_offset(layer, offset)
+    # A pointer to a member is one thing, one that no compiler makes another.
+    misaligned = ", misaligned" if offset % 4 else ""
+    return f"{layer.name}+{offset:#x} ({describes}{misaligned})"
+
+
+KIND = register(
+    Kind(
+        "page",
+        700,
+        {
+            "pfn": "",
+            "physical": "",
+            "struct_page": "",
+            "flags": "",
+            "refcount": "",
+            "mapcount": "",
+            "state": "(`free`, `slab`, `anon`, `file`, `pagetable`, `vmalloc`, `reserved`, `kernel`, ...; `null` where"
+            " not certain)",
+            "order": "",
+            "head": "(of a block)",
+            "free_list": "(`buddy`, `per-CPU list`)",
+            "inode": "",
+            "device": "",
+            "path": "(of a file's page)",
+            "in_dump": "(`false`: left out when the dump was written; `null`: left out, or a page of zeros, which such"
+            " dumps do not tell apart)",
+            "describes": "(the layer is a struct page: what the page is that it describes)",
+        },
+        words=_words,
+        role=Role.PAGE,
+        phrase=_phrase,
+    )
+)
 
 
 class PageLocator:
@@ -111,7 +172,7 @@ class PageLocator:
             details["in_dump"] = False
         elif self._kernel.left_out(physical):
             details["in_dump"] = None
-        return Layer(model.PAGE, name, start, end, SOURCE, details)
+        return Layer(KIND.name, name, start, end, SOURCE, details)
 
     def _in_dump(self, physical: int) -> bool:
         if self._kernel.live:
@@ -139,3 +200,6 @@ class PageLocator:
 def page_name(page: Page) -> str:
     """What a page is, in words."""
     return _NAMES.get(page.state or "", f"{page.state} page" if page.state else "page")
+
+
+locates(KIND, PageLocator)

@@ -18,9 +18,10 @@ import drgn
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
-from kplug.memory.percpu import DYNAMIC, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
+from kplug.memory.percpu import DYNAMIC, KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.locators.registry import locates
 
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
@@ -447,3 +448,6 @@ def _lowest_bit(bits: int, otherwise: int) -> int:
 
 def _run_name(run: Allocation) -> str:
     return "allocation" if run.allocated else "free"
+
+
+locates(KIND, lambda kernel, user: Percpu(kernel, kernel.image) if kernel.image is not None else None)

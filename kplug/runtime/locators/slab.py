@@ -10,13 +10,14 @@ import drgn
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
-from kplug import model
 from kplug.errors import TargetError
+from kplug.kinds import Kind, before_range, register
 from kplug.memory.reading import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
 from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables import struct_page
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
@@ -27,6 +28,38 @@ SOURCE = "slab allocator"
 
 _MAX_NAME = 256
 _MAX_SLAB = 1 << 22  # bytes; the kernel's largest slabs have 32 KiB
+
+
+def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details.get('state') or ''}".rstrip()
+    if details.get("object_size") is not None:
+        words += f"  object size {details['object_size']:#x}"
+    return before_range(words, layer), True
+
+
+def _phrase(layer: Layer, offset: int) -> str:
+    state = layer.details.get("state")
+    free = f"{state} " if state and state != ALLOCATED else ""
+    return f"{free}slab object {layer.name}+{offset:#x}" if layer.details.get("object") else f"slab {layer.name}"
+
+
+KIND = register(
+    Kind(
+        "slab",
+        900,
+        {
+            "cache": "",
+            "object": "",
+            "state": "(`allocated`, `free`, `cpu-free`, `corrupted`)",
+            "object_size": "",
+            "padding": "",
+            "merged_with": "",
+        },
+        words=_words,
+        phrase=_phrase,
+    )
+)
 
 
 class _CorruptedError(Exception):
@@ -129,7 +162,7 @@ class SlabLocator:
         if cache.merged:
             details["merged_with"] = list(self._aliases().get(cache.name, ()))
         if start is None:
-            yield Layer(model.SLAB, cache.name, base + shift, base + size + shift, SOURCE, details)
+            yield Layer(KIND.name, cache.name, base + shift, base + size + shift, SOURCE, details)
             return
         details["padding"] = place - start >= cache.object_size
         problem = None
@@ -137,7 +170,7 @@ class SlabLocator:
             details["state"] = self._state(slabs, cache, page.head, base, size, start)
         except TargetError as error:
             problem = error
-        yield Layer(model.SLAB, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
+        yield Layer(KIND.name, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
         if problem is not None:
             raise problem
 
@@ -226,3 +259,6 @@ def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[in
             swapped = not mixed or start <= mixed < base + len(memory)
         place = mixed if swapped else plain ^ link
     return found
+
+
+locates(KIND, lambda kernel, user: SlabLocator(kernel))

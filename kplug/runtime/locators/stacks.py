@@ -1,4 +1,4 @@
-"""Stacks and tasks: whose stack an address is in, the guard page below it, and the task whose task_struct it is."""
+"""Stacks: whose stack an address is in, and the guard page below it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.percpu import per_cpu
-from drgn.helpers.linux.pid import for_each_task
 
-from kplug import model
 from kplug.errors import TargetError
+from kplug.kinds import Kind, before_range, name_and_offset, register
 from kplug.memory.thread_size import thread_size
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.registry import locates
+from kplug.runtime.locators.tasks import Task, is_data, tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.tables.translation import page_size_of, page_tables
-
-_MAX_TASKS = 1 << 22
-_MAX_TASK_SIZE = 1 << 15
 
 # Members of struct cea_exception_stacks (x86_64), without "_stack": what each is the stack of.
 _EXCEPTIONS = {
@@ -40,22 +38,30 @@ _EXCEPTIONS = {
 _SDEI = {"sdei_stack_normal_ptr": "SDEI", "sdei_stack_critical_ptr": "SDEI critical"}
 
 
-class Task(NamedTuple):
-    """A task: where its task_struct and its stack are, its thread ID and name, its CPU and memory (0: a kernel thread).
+def _words(layer: Layer) -> tuple[str, bool]:
+    words = layer.name
+    if layer.details.get("depth") is not None:
+        words += f"  depth {layer.details['depth']:#x}"
+    return before_range(words, layer), True
 
-    `cpu` is the one that it runs or ran on last, None if that is not known.
-    """
 
-    address: int
-    stack: int
-    pid: int
-    comm: str
-    cpu: int | None
-    mm: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.pid} ({self.comm})"
+KIND = register(
+    Kind(
+        "stack",
+        1000,
+        {
+            "owner": "(`task`, `irq`, an exception's name, ...)",
+            "cpu": "",
+            "pid": "",
+            "comm": "",
+            "depth": "(bytes from the top)",
+            "guard": "",
+        },
+        words=_words,
+        phrase=lambda layer, offset: layer.name if layer.details["guard"] else name_and_offset(layer, offset),
+        fills_gaps=True,  # its guard page is nobody's memory
+    )
+)
 
 
 class Stack(NamedTuple):
@@ -68,70 +74,6 @@ class Stack(NamedTuple):
     cpu: int | None
     task: Task | None
     guard: int
-
-
-class Tasks:
-    """All tasks at one moment. `problem` says what could not be read, None if all was."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self.problem: str | None = None
-        prog = kernel.prog
-        with reading("the tasks"):
-            kind = prog.type("struct task_struct")
-            self.size = self._struct_size(kind)
-            self._pid, self._comm = drgn.offsetof(kind, "pid"), drgn.offsetof(kind, "comm")
-            self._comm_size: int = drgn.sizeof(kind.member("comm").type)
-            self._stack, self._mm = drgn.offsetof(kind, "stack"), drgn.offsetof(kind, "mm")
-            self._cpu: int | None = None
-            for member in ("thread_info.cpu", "cpu"):  # bcf9033e5449 (5.16) moved it
-                try:
-                    self._cpu = drgn.offsetof(kind, member)
-                    break
-                except LookupError:
-                    continue
-            self._room = max(self._pid + 4, self._comm + self._comm_size, self._stack + 8, self._mm + 8, self.size // 2)
-            self.tasks = sorted(self._read(prog))
-        self._starts = [task.address for task in self.tasks]
-
-    def _struct_size(self, kind: drgn.Type) -> int:
-        """The bytes of a task_struct: fewer than the type has where its end is as long as the CPU needs (x86)."""
-        size = kind.size or 0
-        try:
-            return min(size, int(self._kernel.prog["arch_task_struct_size"].value_()) or size)
-        except LookupError:
-            return size
-
-    def _read(self, prog: drgn.Program) -> Iterator[Task]:
-        seen: set[int] = set()
-        try:
-            for task in for_each_task(prog, idle=True):
-                address = task.value_()
-                if address in seen:
-                    continue
-                seen.add(address)
-                if len(seen) > _MAX_TASKS:
-                    raise TargetError("the list of tasks does not end")
-                yield self._task(address)
-        except drgn.FaultError as error:
-            self.problem = f"the tasks could not all be read: {fault_words(error)}"
-        except (LookupError, ValueError, AttributeError) as error:
-            self.problem = f"the tasks could not all be read: {error}"
-        except TargetError as error:
-            self.problem = str(error)
-
-    def _task(self, address: int) -> Task:
-        data = self._kernel.prog.read(address, self._room)
-        comm = data[self._comm : self._comm + self._comm_size].partition(b"\0")[0].decode(errors="backslashreplace")
-        pid = int.from_bytes(data[self._pid : self._pid + 4], "little", signed=True)
-        cpu = None if self._cpu is None else int.from_bytes(data[self._cpu : self._cpu + 4], "little")
-        return Task(address, word_in(data, self._stack), pid, comm, cpu, word_in(data, self._mm))
-
-    def at(self, address: int) -> Task | None:
-        """The task whose task_struct holds an address."""
-        number = bisect_right(self._starts, address) - 1
-        task = self.tasks[number] if number >= 0 else None
-        return task if task is not None and address < task.address + self.size else None
 
 
 class Stacks:
@@ -306,7 +248,7 @@ class StackLocator:
             "depth": stack.end - place,
             "guard": guard,
         }
-        yield Layer(model.STACK, name, start + shift, end + shift, "tasks and per-CPU stacks", details)
+        yield Layer(KIND.name, name, start + shift, end + shift, "tasks and per-CPU stacks", details)
 
     def _is_anothers(self, address: int) -> bool:
         """Whether a page below a stack is no guard: another vmap area has memory there."""
@@ -320,39 +262,6 @@ class StackLocator:
         return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
 
 
-class TaskLocator:
-    """The task whose task_struct holds an address."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    def locate(self, address: int) -> Iterable[Layer]:
-        kernel, tables = self._kernel, page_tables(self._kernel)
-        if not kernel.has_types:
-            return
-        place = owned_address(kernel, address)
-        if place is None:
-            if not tables.in_image(address) or not is_data(kernel, address):
-                return
-            first = kernel.remembered("first task", lambda: kernel.symbol("init_task"))
-            if first is None or not first <= address < first + _MAX_TASK_SIZE:
-                return
-            place = address
-        tasks = tasks_of(kernel)
-        task = tasks.at(place)
-        if task is None:
-            return
-        shift = address - place
-        details = {"pid": task.pid, "comm": task.comm, "cpu": task.cpu, "task": hex(task.address)}
-        start, end = task.address + shift, task.address + tasks.size + shift
-        yield Layer(model.TASK, task.name, start, end, "tasks", details)
-
-
-def tasks_of(kernel: Kernel) -> Tasks:
-    """The tasks of a kernel that has types. TargetError if they cannot be read at all."""
-    return kernel.remembered("tasks", lambda: Tasks(kernel))
-
-
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
     return kernel.remembered("stacks", lambda: Stacks(kernel))
@@ -364,12 +273,6 @@ def first_stack(kernel: Kernel) -> range | None:
     return range(start, start + stack_size(kernel)) if start is not None else None
 
 
-def is_data(kernel: Kernel, address: int) -> bool:
-    """Whether an address of the image is of its data."""
-    piece = kernel.image.piece(address) if kernel.image is not None else None
-    return piece is not None and piece.region_class == model.DATA
-
-
 def stack_size(kernel: Kernel) -> int:
     """THREAD_SIZE. TargetError if nothing tells it."""
     size = thread_size(kernel.image) if kernel.image is not None else None
@@ -377,3 +280,6 @@ def stack_size(kernel: Kernel) -> int:
         return size
     with reading("the size of a stack"):
         return kernel.prog.type("union thread_union").size or 0
+
+
+locates(KIND, lambda kernel, user: StackLocator(kernel))

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import drgn
 
-from kplug import model
 from kplug.errors import TargetError
+from kplug.kinds import Kind, register
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
-from kplug.runtime.locators.stacks import Task, tasks_of
+from kplug.runtime.locators.registry import locates
+from kplug.runtime.locators.tasks import Task, tasks_of
 from kplug.runtime.tables import struct_page
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import PageTables, page_tables
@@ -22,6 +23,22 @@ _MAX_TABLES = 1 << 14
 
 # Levels by the kernel's names, from the lowest; the top one is always the pgd.
 _LEVELS = ("pte", "pmd", "pud", "p4d")
+
+
+KIND = register(
+    Kind(
+        "pagetable",
+        800,
+        {
+            "level": "(`pte` to `pgd`)",
+            "mm": "",
+            "pid": "",
+            "comm": "",
+            "maps_from": "(the first address that it maps)",
+        },
+        label="table",
+    )
+)
 
 
 class _Table(NamedTuple):
@@ -69,7 +86,7 @@ class TablePageLocator:
         }
         name = f"{level} table of {'the kernel' if task is None else task.name}"
         first = address & -paging.page_size
-        yield Layer(model.PAGETABLE, name, first, first + paging.page_size, "page tables", details)
+        yield Layer(KIND.name, name, first, first + paging.page_size, "page tables", details)
 
     def _kernels_own(self) -> dict[int, _Table]:
         """The kernel's tables by physical address."""
@@ -122,3 +139,6 @@ def _collect(
         if len(found) >= _MAX_TABLES:
             return
         found.setdefault(physical, _Table(level, upper | place if physical != root else upper, task))
+
+
+locates(KIND, lambda kernel, user: TablePageLocator(kernel))

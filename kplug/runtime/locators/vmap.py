@@ -12,9 +12,11 @@ import drgn
 from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.errors import TargetError
+from kplug.kinds import Kind, Role, before_range, name_and_offset, register
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
 
@@ -43,6 +45,35 @@ _FLAGS = {
     0x1000: "VM_SPARSE",  # e6f798225a31 (6.9)
 }
 _KINDS = {_ALLOC: "vmalloc", _MAP: "vmap", _IOREMAP: "ioremap", _SPARSE: "sparse"}
+
+
+def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = [layer.name]
+    if details.get("pages"):
+        words.append(f"{details['pages']} pages")
+    words += [details.get("flags") or "", "guard page" if details.get("guard") else ""]
+    return before_range("  ".join(filter(None, words)), layer), True
+
+
+KIND = register(
+    Kind(
+        "vmap",
+        200,
+        {
+            "caller": "(function, offset and size)",
+            "pages": "",
+            "flags": "(`VM_ALLOC\\|...`)",
+            "guard": "(the address is in the guard page)",
+            "physical": "of an ioremap",
+        },
+        words=_words,
+        role=Role.MAPPING,
+        phrase=lambda layer, offset: (
+            f"guard page behind {layer.name}" if layer.details["guard"] else name_and_offset(layer, offset)
+        ),
+    )
+)
 
 
 class VmapArea(NamedTuple):
@@ -239,7 +270,7 @@ class VmapLocator:
         }
         if area.flags & _IOREMAP and area.physical:
             details["physical"] = hex(area.physical)
-        return Layer(model.VMAP, areas.name(area), area.start, area.end, SOURCE, details)
+        return Layer(KIND.name, areas.name(area), area.start, area.end, SOURCE, details)
 
 
 def flag_words(flags: int) -> str:
@@ -277,3 +308,6 @@ def _symbol_words(kernel: Kernel, address: int) -> str | None:
     extent = chain[-1]
     words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
     return f"{words} [{placed.image.name}]" if placed.image.is_module else words
+
+
+locates(KIND, lambda kernel, user: VmapLocator(kernel))

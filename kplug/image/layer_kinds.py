@@ -1,0 +1,201 @@
+"""The kinds of layers that an image has: itself, its segments, sections, regions, symbols and lines, and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kplug import model
+from kplug.kinds import NAME_WIDTH, Kind, Role, before_range, range_words, register
+from kplug.model import Layer
+
+
+def _slide_words(layer: Layer) -> str:
+    slide = layer.details.get("slide")
+    if slide is None:
+        return ""
+    sign = "" if slide.startswith("-") else "+"
+    return f"  KASLR {sign}{slide}" if slide != "0x0" else f"  not moved ({layer.source})"
+
+
+def _image_words(layer: Layer) -> tuple[str, bool]:
+    words = (layer.name, layer.details.get("release") or "", _slide_words(layer) or f"  {layer.source}")
+    return " ".join(filter(None, words)), False
+
+
+def _module_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = layer.name
+    if details.get("what"):  # no module: code that kallsyms lists as that of one
+        words += f"  ({details['what']})"
+    if details.get("state") not in (None, "live"):
+        words += f"  {details['state']}"
+    if details.get("memory"):
+        words += f"  {details['memory']}"
+    if details.get("taints"):
+        words += f"  taints {details['taints']}"
+    return before_range(words, layer), layer.start is not None
+
+
+def _segment_words(layer: Layer) -> tuple[str, bool]:
+    return before_range(f"{layer.name}  {layer.details['flags']}", layer), True
+
+
+def _section_words(layer: Layer) -> tuple[str, bool]:
+    words = f"{layer.name}  {layer.details['type']} {layer.details['flags']}".rstrip()
+    if layer.details.get("object"):
+        words += f"  {layer.details['object']}"
+    return before_range(words, layer), True
+
+
+def _region_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    bounds = f"{details['start_symbol']} .. {details['end_symbol'] or 'its length'}"
+    fate = "  freed after boot" if details["freed_after_boot"] else ""
+    return f"{layer.name:<{NAME_WIDTH}} {bounds}{fate}", False
+
+
+def _symbol_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"{layer.name}  {details['type']}"
+    if details.get("file"):
+        words += f"  {details['file']}"
+    if details.get("part_of"):
+        words += f"  part of {details['part_of']}"
+    if details.get("probe"):
+        words += f"  of the probe at {details['probe']}"
+    if details.get("listed_type"):
+        words += f"  (listed as {details['listed_type']})"
+    if details["sizeless"] and layer.end != layer.start:
+        words += "  (to the next symbol)" if details["size"] else "  (sizeless)"
+    if details["aliases"]:
+        words += f"  = {', '.join(details['aliases'][:4])}{', ...' if len(details['aliases']) > 4 else ''}"
+    return f"{words:<{NAME_WIDTH}}", True
+
+
+def _line_words(layer: Layer) -> tuple[str, bool]:
+    chain = layer.details["inlined"]
+    return f"{layer.name:<{NAME_WIDTH}} {chain[0]['function']}" if chain else layer.name, False
+
+
+def _callers(layer: Layer) -> Iterator[str]:
+    """The callers into which the line's function was inlined, innermost first; the last one is no longer inlined."""
+    for entry in layer.details["inlined"][1:]:
+        # gdb does not say from where an inlined function is called.
+        place = f"{entry['file']}:{entry['line']}" if entry["file"] else "line not known"
+        yield f"{place:<{NAME_WIDTH}} {entry['function']}  (calls it inline)"
+
+
+def _gap_words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    words = f"between {details['after']} and {details['before']}: {details['why']}"
+    return f"{words}  {range_words(layer)}".rstrip(), True
+
+
+def _gap_phrase(layer: Layer, offset: int) -> str:
+    after, before = layer.details["after"], layer.details["before"]
+    return f"padding after {after}" if layer.name == "padding" else f"between {after} and {before}"
+
+
+_OF_IMAGE = {
+    "release": "",
+    "build_id": "",
+    "slide": "(`null` where nothing tells it)",
+    "path": "",
+    "start_symbol": "",
+    "end_symbol": "",
+}
+
+register(Kind(model.IMAGE, 400, _OF_IMAGE, words=_image_words, linked=True, role=Role.NONE))
+MODULE = register(
+    Kind(
+        model.MODULE,
+        410,
+        {
+            **_OF_IMAGE,
+            "slide": "(always `null`)",
+            "memory": "(`text`, `rodata`, `ro_after_init`, `data`, `init_text`, ..., `percpu`: the layer is that part"
+            " of the module; of a kernel that has memory)",
+            "state": "",
+            "taints": "",
+            "version": "",
+            "symbols_from": "(`debug file`, `kallsyms in memory`, `null`)",
+            "what": "(of code that is no module's, but is listed as kallsyms calls it: `bpf`, `__builtin__ftrace`,"
+            " `__builtin__kprobes`)",
+        },
+        words=_module_words,
+        linked=True,
+        role=Role.MODULE,
+    )
+)
+register(Kind(model.SEGMENT, 420, {"type": "", "flags": "", "index": ""}, words=_segment_words, role=Role.PLACE))
+register(
+    Kind(
+        model.SECTION,
+        430,
+        {
+            "type": "(`input` of an input section of a link map)",
+            "flags": "",
+            "link_start": "",
+            "object": "(the file of an input section)",
+        },
+        words=_section_words,
+        role=Role.SECTION,
+    )
+)
+register(
+    Kind(
+        model.REGION,
+        440,
+        {"start_symbol": "", "end_symbol": "", "freed_after_boot": "", "read_only_after_init": ""},
+        words=_region_words,
+        role=Role.REGION,
+    )
+)
+register(
+    Kind(
+        model.GAP,
+        450,
+        {"after": "", "before": "(the names of the neighbours)", "why": ""},
+        words=_gap_words,
+        role=Role.GAP,
+        phrase=_gap_phrase,
+    )
+)
+register(
+    Kind(
+        model.SYMBOL,
+        460,
+        {
+            "type": "(nm's letter, put right where nm goes by the section's flags and these hold for code and data:"
+            " x86_64's `.data` since 6.14)",
+            "listed_type": "(nm's own letter, or that of the list, where `type` differs)",
+            "binding": "(`null` where a list does not tell)",
+            "size": "",
+            "sizeless": "(no table states the size: the symbol reaches to the next one; of lists such as kallsyms"
+            " `size` is that distance)",
+            "aliases": "",
+            "file": "(of a local symbol)",
+            "part_of": "(of a `.cold` or `__pfx_` one)",
+            "class": "(of code that is no module's)",
+            "probe": "(what a kprobe's slot is the copy of)",
+        },
+        words=_symbol_words,
+        sized=True,
+        role=Role.PLACE,
+    )
+)
+register(
+    Kind(
+        model.LINE,
+        470,
+        {
+            "file": "",
+            "line": "",
+            "inlined": "(the functions at the address, innermost first: `function`, `file`, `line`; empty where nothing"
+            " is inlined; the last one is the function that holds the others)",
+        },
+        words=_line_words,
+        more=_callers,
+        role=Role.NONE,
+    )
+)

@@ -1,0 +1,155 @@
+"""Tasks: whose task_struct an address is in."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import drgn
+from drgn.helpers.linux.pid import for_each_task
+
+from kplug import model
+from kplug.errors import TargetError
+from kplug.kinds import Kind, register
+from kplug.model import Layer
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.registry import locates
+from kplug.runtime.tables.translation import page_tables
+
+_MAX_TASKS = 1 << 22
+_MAX_TASK_SIZE = 1 << 15
+
+KIND = register(
+    Kind(
+        "task",
+        1100,
+        {"pid": "", "comm": "", "cpu": "", "task": "(the task_struct)"},
+        phrase=lambda layer, offset: f"task {layer.name}+{offset:#x}",
+    )
+)
+
+
+class Task(NamedTuple):
+    """A task: where its task_struct and its stack are, its thread ID and name, its CPU and memory (0: a kernel thread).
+
+    `cpu` is the one that it runs or ran on last, None if that is not known.
+    """
+
+    address: int
+    stack: int
+    pid: int
+    comm: str
+    cpu: int | None
+    mm: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.pid} ({self.comm})"
+
+
+class Tasks:
+    """All tasks at one moment. `problem` says what could not be read, None if all was."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.problem: str | None = None
+        prog = kernel.prog
+        with reading("the tasks"):
+            kind = prog.type("struct task_struct")
+            self.size = self._struct_size(kind)
+            self._pid, self._comm = drgn.offsetof(kind, "pid"), drgn.offsetof(kind, "comm")
+            self._comm_size: int = drgn.sizeof(kind.member("comm").type)
+            self._stack, self._mm = drgn.offsetof(kind, "stack"), drgn.offsetof(kind, "mm")
+            self._cpu: int | None = None
+            for member in ("thread_info.cpu", "cpu"):  # bcf9033e5449 (5.16) moved it
+                try:
+                    self._cpu = drgn.offsetof(kind, member)
+                    break
+                except LookupError:
+                    continue
+            self._room = max(self._pid + 4, self._comm + self._comm_size, self._stack + 8, self._mm + 8, self.size // 2)
+            self.tasks = sorted(self._read(prog))
+        self._starts = [task.address for task in self.tasks]
+
+    def _struct_size(self, kind: drgn.Type) -> int:
+        """The bytes of a task_struct: fewer than the type has where its end is as long as the CPU needs (x86)."""
+        size = kind.size or 0
+        try:
+            return min(size, int(self._kernel.prog["arch_task_struct_size"].value_()) or size)
+        except LookupError:
+            return size
+
+    def _read(self, prog: drgn.Program) -> Iterator[Task]:
+        seen: set[int] = set()
+        try:
+            for task in for_each_task(prog, idle=True):
+                address = task.value_()
+                if address in seen:
+                    continue
+                seen.add(address)
+                if len(seen) > _MAX_TASKS:
+                    raise TargetError("the list of tasks does not end")
+                yield self._task(address)
+        except drgn.FaultError as error:
+            self.problem = f"the tasks could not all be read: {fault_words(error)}"
+        except (LookupError, ValueError, AttributeError) as error:
+            self.problem = f"the tasks could not all be read: {error}"
+        except TargetError as error:
+            self.problem = str(error)
+
+    def _task(self, address: int) -> Task:
+        data = self._kernel.prog.read(address, self._room)
+        comm = data[self._comm : self._comm + self._comm_size].partition(b"\0")[0].decode(errors="backslashreplace")
+        pid = int.from_bytes(data[self._pid : self._pid + 4], "little", signed=True)
+        cpu = None if self._cpu is None else int.from_bytes(data[self._cpu : self._cpu + 4], "little")
+        return Task(address, word_in(data, self._stack), pid, comm, cpu, word_in(data, self._mm))
+
+    def at(self, address: int) -> Task | None:
+        """The task whose task_struct holds an address."""
+        number = bisect_right(self._starts, address) - 1
+        task = self.tasks[number] if number >= 0 else None
+        return task if task is not None and address < task.address + self.size else None
+
+
+class TaskLocator:
+    """The task whose task_struct holds an address."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        kernel, tables = self._kernel, page_tables(self._kernel)
+        if not kernel.has_types:
+            return
+        place = owned_address(kernel, address)
+        if place is None:
+            if not tables.in_image(address) or not is_data(kernel, address):
+                return
+            first = kernel.remembered("first task", lambda: kernel.symbol("init_task"))
+            if first is None or not first <= address < first + _MAX_TASK_SIZE:
+                return
+            place = address
+        tasks = tasks_of(kernel)
+        task = tasks.at(place)
+        if task is None:
+            return
+        shift = address - place
+        details = {"pid": task.pid, "comm": task.comm, "cpu": task.cpu, "task": hex(task.address)}
+        start, end = task.address + shift, task.address + tasks.size + shift
+        yield Layer(KIND.name, task.name, start, end, "tasks", details)
+
+
+def tasks_of(kernel: Kernel) -> Tasks:
+    """The tasks of a kernel that has types. TargetError if they cannot be read at all."""
+    return kernel.remembered("tasks", lambda: Tasks(kernel))
+
+
+def is_data(kernel: Kernel, address: int) -> bool:
+    """Whether an address of the image is of its data."""
+    piece = kernel.image.piece(address) if kernel.image is not None else None
+    return piece is not None and piece.region_class == model.DATA
+
+
+locates(KIND, lambda kernel, user: TaskLocator(kernel))

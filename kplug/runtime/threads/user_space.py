@@ -1,0 +1,65 @@
+"""A user program's half of the address space, as the selected task has it: its page tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import drgn
+
+from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.selection import Selection
+
+_X86_NO_EXECUTE, _X86_PRESENT = 1 << 63, 1
+
+
+class _Program(NamedTuple):
+    """The task whose addresses are meant, its mm_struct, and the physical address of its top page table."""
+
+    tid: int
+    comm: str
+    mm: drgn.Object
+    root: int
+
+
+class UserSpace:
+    """The user addresses of the task that is selected; they mean nothing without one, or if it is a kernel thread."""
+
+    def __init__(self, kernel: Kernel, selection: Selection | None) -> None:
+        self._kernel = kernel
+        self._selection = selection
+
+    def program(self) -> _Program | None:
+        """The selected task's program. None if there is none; TargetError if it cannot be read."""
+        if self._selection is None or not self._kernel.has_types:
+            return None
+        thread = self._selection.thread
+        if thread.task is None:
+            return None
+        key = ("program", thread.task.value_())
+        return self._kernel.remembered(key, lambda: self._read(thread.tid, thread.comm, thread.task))
+
+    def _read(self, tid: int, comm: str, task: drgn.Object) -> _Program | None:
+        with reading(f"the memory of {tid} ({comm})"):
+            mm = task.mm.read_()
+            if not mm:
+                return None
+            root = page_tables(self._kernel).linear_physical(mm.pgd.value_())
+        return _Program(tid, comm, mm, root) if root is not None else None
+
+    def root(self, address: int) -> int | None:
+        """The physical address of the page tables through which the program itself reaches an address of its own."""
+        program, tables = self.program(), page_tables(self._kernel)
+        paging = tables.paging
+        if program is None or paging is None:
+            return None
+        if self._kernel.machine != "x86_64":
+            return program.root
+        # Under page-table isolation the kernel's own copy of the top entry forbids to execute, and the one that the
+        # program runs on is in the page behind it (pti_set_user_pgtbl()). An entry without a copy is not isolated.
+        slot = (address >> paging.address_bits - 9 & 0x1FF) * 8
+        entry = tables.entry(program.root + slot)
+        if not entry & _X86_NO_EXECUTE or not entry & _X86_PRESENT:
+            return program.root
+        copy = tables.entry(program.root + paging.page_size + slot)
+        return program.root + paging.page_size if copy == entry & ~_X86_NO_EXECUTE else program.root

@@ -1,0 +1,122 @@
+"""The one-line answer, derived from the layers and what their kinds declare."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kplug.kinds import Role, kind_of
+from kplug.model import Annotation, Layer
+
+# Special values beside which the area says nothing more.
+_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
+# Few functions of a kernel are longer, in bytes.
+_FAR = 0x1000
+# Names of this module: looking them up in the class costs, and this is done for each layer of a long log.
+_NONE, _AREA, _VALUE, _MODULE, _PAGE, _INSTANCE = (
+    Role.NONE, Role.AREA, Role.VALUE, Role.MODULE, Role.PAGE, Role.INSTANCE,
+)  # fmt: skip
+_SECTION, _REGION, _PLACE, _GAP = Role.SECTION, Role.REGION, Role.PLACE, Role.GAP
+
+
+class Summary(NamedTuple):
+    """What the address is, in the fewest words (`schedule+0x4`, `padding after foo`, `ERR_PTR(-ENOMEM)`), and where it
+    lies: section and region path, or the area where it lies in no image."""
+
+    head: str
+    tail: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.head, *self.tail))
+
+
+def summarize(annotation: Annotation) -> Summary:
+    """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
+    area = part = special = module = section = narrowest = owner = page = percpu = cpu = None
+    regions = []
+    address = annotation.address
+    for layer in annotation.layers:  # one pass: this is done for each address of a long log
+        role = kind_of(layer).role
+        if role is _PLACE or role is _SECTION or role is _REGION or role is _GAP:
+            # A boundary symbol names its very address, although it holds nothing and a gap begins there.
+            if role is not _GAP or narrowest is None or narrowest.end != address:
+                narrowest = layer
+            if role is _SECTION:
+                section = section or layer  # the output section; an input section of the link map comes after it
+            elif role is _REGION:
+                regions.append(layer.name)
+        elif role is _AREA:
+            if area is None:
+                area = layer
+            else:
+                part = layer  # a slot of the fixmap, a CPU's entry area
+        elif role is _VALUE:
+            special = special or layer
+        elif role is _MODULE:
+            module = layer
+        elif role is _PAGE:
+            page = layer
+        elif role is _INSTANCE:
+            percpu, cpu = layer, cpu or layer
+        elif role is not _NONE and layer.start is not None:
+            owner = layer  # a second address of the memory has no extent where it names no owner
+    # As the kernel prints it: the module in brackets behind the symbol.
+    tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
+    if section is not None:
+        tail += (section.name,)
+    if regions:
+        tail += (f"[{' > '.join(regions)}]",)
+    if cpu is not None:
+        tail += (f"({cpu.name})",)
+    if narrowest is not None and annotation.state.freed:
+        # arm64: the image's own vmap area goes on being listed.
+        now = page if owner is None or kind_of(owner).role is Role.MAPPING else owner
+        tail += ("freed" if now is None else f"freed; now {_owner_words(now, address)}",)
+    if narrowest is not None and owner is not None and kind_of(owner).fills_gaps:
+        narrowest = owner if kind_of(narrowest).role is _GAP else narrowest
+    if special is not None and special.details.get("what") == "user" and owner is not None:
+        special = None  # whose it is says more
+    shown = narrowest or special or percpu or owner or part or page or area
+    if (
+        not tail
+        and area is not None
+        and shown is not area
+        and not (special and special.details.get("what") in _WHOLE_AREAS)
+    ):
+        tail = (f"({area.name})",)
+    # Without sections the letter tells, which a list of symbols always has.
+    executable = (
+        "X" in section.details["flags"]
+        if section is not None
+        else narrowest is not None and str(narrowest.details.get("type")).lower() == "t"
+    )
+    return Summary(_head(shown, special, address, executable), tail)
+
+
+def _head(layer: Layer | None, special: Layer | None, address: int, executable: bool) -> str:
+    if layer is None:
+        return "unknown"
+    if special is None or layer is special:
+        return _words(layer, address, executable)
+    if special.details.get("what") == "percpu-template":
+        return f"per-CPU template of {_words(layer, address)}"
+    # A small number has two readings, and both are told.
+    reading = (
+        f"{address:#x} ({_words(layer, address)})" if kind_of(layer).role is _GAP else f"of {_words(layer, address)}"
+    )
+    words = f"per-CPU offset {reading}"
+    return words if special.details.get("what") == "percpu-offset" else f"{special.name}, or {words}"
+
+
+def _words(layer: Layer, address: int, executable: bool = False) -> str:
+    offset = layer.offset(address) or 0
+    words = kind_of(layer).phrase(layer, offset)
+    # Code labels have no size as a rule; of data, and far into code, it means that nobody says how far it goes.
+    unsure = layer.details.get("sizeless") and layer.start is not None and offset >= (_FAR if executable else 1)
+    return f"{words} (sizeless)" if unsure else words
+
+
+def _owner_words(layer: Layer, address: int) -> str:
+    """Who has memory now that was something else's: of a page, in which the place says nothing, what it is."""
+    if kind_of(layer).role is not _PAGE:
+        return _words(layer, address)
+    return f"{'an' if layer.name[:1] in 'aeiou' else 'a'} {layer.name}"
