@@ -2,7 +2,50 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names
+from kplug.model import DATA, RODATA, TEXT
+
+_SCRIPT = "arch/arm/kernel/vmlinux.lds.S"
+
+
+def _boundaries() -> BoundaryRows:
+    return {
+        "text": (
+            row("head.text", "_text _stext", cls=TEXT, freed=False, ro=True, where=_SCRIPT),
+            row("proc.info", "__proc_info_begin __proc_info_end", where="arch/arm/include/asm/vmlinux.lds.h"),
+            row("text_itcm", "__sitcm_text __eitcm_text", cls=TEXT, where=_SCRIPT, outside=True),
+            row("data_dtcm", "__sdtcm_data __edtcm_data", cls=DATA, where=_SCRIPT, outside=True),
+            row("xiprom", "_xiprom _exiprom", where=_SCRIPT, outside=True),
+        ),
+        "rodata": (
+            *(
+                row(
+                    f"ARM.unwind_{part}",
+                    f"__start_unwind_{part} __stop_unwind_{part}",
+                    cls=RODATA,
+                    freed=False,
+                    ro=True,
+                    where="arch/arm/include/asm/vmlinux.lds.h",
+                )
+                for part in ("idx", "tab")
+            ),
+        ),
+        "init": (
+            *(
+                row(f"init.{name}", f"__{stem}_begin __{stem}_end", where=_SCRIPT)
+                for name, stem in (
+                    ("arch.info", "arch_info"),
+                    ("tagtable", "tagtable"),
+                    ("smpalt", "smpalt"),
+                    ("pv_table", "pv_table"),
+                )
+            ),
+            row("vectors", "__vectors_start __vectors_end", where=_SCRIPT),
+            row("stubs", "__stubs_start __stubs_end", where=_SCRIPT),
+        ),
+    }
+
 
 ARCHITECTURE = Architecture(
     name="arm",
@@ -23,5 +66,6 @@ ARCHITECTURE = Architecture(
     byte_orders=(LITTLE, BIG),
     elf=ElfWords(mapping_symbols=True),
     telling_symbols=("__vectors_start", "vector_swi"),
+    boundaries=_boundaries,
     char_signed=False,
 )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from kplug.arch.types.record import Architecture, ElfMachine, Names
+from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Names
+from kplug.arch.x86_64 import PROPERTIES
+
+
+def _boundaries() -> BoundaryRows:
+    from kplug.arch.x86_64.boundaries import X86
+
+    return X86
+
 
 ARCHITECTURE = Architecture(
     name="i386",
@@ -21,6 +30,8 @@ ARCHITECTURE = Architecture(
         fit=("x86",),
     ),
     bits=32,
+    elf=ElfWords(properties=PROPERTIES),
     telling_symbols=("startup_32_smp", "entry_INT80_32"),
+    boundaries=_boundaries,
     char_signed=True,
 )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.record import Architecture, ElfMachine, Names
+from kplug.model import TEXT
+
+_SCRIPT = "arch/loongarch/kernel/vmlinux.lds.S"
+
+
+def _boundaries() -> BoundaryRows:
+    return {
+        "text": (row("head.text", "_text _stext", cls=TEXT, freed=False, ro=True, where=_SCRIPT),),
+    }
+
 
 ARCHITECTURE = Architecture(
     name="loongarch64",
@@ -18,5 +29,6 @@ ARCHITECTURE = Architecture(
         pe=0x6264,
     ),
     telling_symbols=("kernel_entry_end", "handle_sys"),
+    boundaries=_boundaries,
     char_signed=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kplug.arch.ppc64 import boundaries
 from kplug.arch.types.record import BIG, Architecture, ElfMachine, Names
 
 ARCHITECTURE = Architecture(
@@ -18,5 +19,6 @@ ARCHITECTURE = Architecture(
     ),
     bits=32,
     byte_orders=(BIG,),
+    boundaries=boundaries,
     char_signed=False,
 )

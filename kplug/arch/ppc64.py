@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names
+from kplug.model import RODATA
+
+_SCRIPT = "arch/powerpc/kernel/vmlinux.lds.S"
+_FIXUPS = "barrier_nospec rfi_flush entry_flush uaccess_flush scv_entry_flush stf_entry_barrier stf_exit_barrier"
+
+
+def boundaries() -> BoundaryRows:
+    return {
+        "text": (row("head.text", "_stext __head_end", where=_SCRIPT),),
+        "rodata": (
+            *(
+                row(
+                    f"{name}",
+                    f"__start___{name} __stop___{name}",
+                    cls=RODATA,
+                    freed=False,
+                    ro=True,
+                    where=_SCRIPT,
+                )
+                for name in ("soft_mask_table", "restart_table", *(f"{fixup}_fixup" for fixup in _FIXUPS.split()))
+            ),
+            row(
+                "btb_flush_fixup",
+                "__start__btb_flush_fixup __stop__btb_flush_fixup",
+                cls=RODATA,
+                freed=False,
+                ro=True,
+                where=_SCRIPT,
+            ),
+        ),
+        "init": (
+            *(
+                row(name, f"__start___{name} __stop___{name}", where=_SCRIPT)
+                for name in ("ftr_fixup", "mmu_ftr_fixup", "lwsync_fixup", "fw_ftr_fixup")
+            ),
+            row("machine.desc", "__machine_desc_start __machine_desc_end", where=_SCRIPT),
+        ),
+    }
+
 
 ARCHITECTURE = Architecture(
     name="ppc64",
@@ -19,6 +59,7 @@ ARCHITECTURE = Architecture(
     ),
     byte_orders=(LITTLE, BIG),
     telling_symbols=("start_here_multiplatform", "system_call_common"),
+    boundaries=boundaries,
     poison_delta=0x5DEADBEEF0000000,
     char_signed=False,
 )

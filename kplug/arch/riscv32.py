@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Names
+from kplug.arch.riscv64 import ELF_WORDS, boundaries
+from kplug.arch.types.record import Architecture, ElfMachine, Names
 
 ARCHITECTURE = Architecture(
     name="riscv32",
@@ -16,6 +17,7 @@ ARCHITECTURE = Architecture(
         pe=0x5032,
     ),
     bits=32,
-    elf=ElfWords(mapping_symbols=True),
+    elf=ELF_WORDS,
+    boundaries=boundaries,
     char_signed=False,
 )

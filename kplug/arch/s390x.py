@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.record import BIG, Architecture, ElfMachine, ElfWords, Names
+
+_SCRIPT = "arch/s390/kernel/vmlinux.lds.S"
+
+
+def _boundaries() -> BoundaryRows:
+    return {
+        "text": (
+            row("amode31", "_samode31 _eamode31", where=_SCRIPT, kernels="5.15-"),
+            row("amode31.text", "_stext_amode31 _etext_amode31", where=_SCRIPT, kernels="5.15-"),
+            row(
+                "amode31.ex_table",
+                "_start_amode31_ex_table _stop_amode31_ex_table",
+                where=_SCRIPT,
+                kernels="5.15-",
+            ),
+            row("amode31.refs", "_start_amode31_refs _end_amode31_refs", where=_SCRIPT, kernels="5.15-"),
+        ),
+        "rodata": (
+            row("got", "__got_start __got_end", where=_SCRIPT, kernels="5.10-"),
+            row("skey_region", "__skey_region_start __skey_region_end", where=_SCRIPT, kernels="6.18-"),
+        ),
+        "init": (
+            *(
+                row(name, f"__{stem}_start __{stem}_end", where=_SCRIPT)
+                for name, stem in (
+                    ("nospec_call_table", "nospec_call"),
+                    ("nospec_return_table", "nospec_return"),
+                    ("dynsym", "dynsym"),
+                    ("stack_prot", "stack_prot"),
+                    ("boot.data", "boot_data"),
+                    ("boot.preserved.data", "boot_data_preserved"),
+                )
+            ),
+            row("s390dbf_info", "__s390dbf_info __s390dbf_info_end", where=_SCRIPT, kernels="7.2-"),
+        ),
+    }
+
 
 ARCHITECTURE = Architecture(
     name="s390x",
@@ -21,6 +59,7 @@ ARCHITECTURE = Architecture(
     byte_orders=(BIG,),
     elf=ElfWords(segment_types={0x70000000: "S390_PGSTE"}),
     telling_symbols=("startup_continue", "pgm_check_handler"),
+    boundaries=_boundaries,
     poison_delta=0xDEAD000000000000,  # 7.x; 0 before
     char_signed=False,
 )

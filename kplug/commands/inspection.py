@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.banner import Banner, only_banner
@@ -234,11 +235,12 @@ def _inspected_dump(path: str) -> Inspected:
 
 
 def _machine_of(text: str) -> str | None:
-    """The machine that a VMCOREINFO is of; None where it does not tell. kimage_voffset is arm64's alone (4.17,
-    arch_crash_save_vmcoreinfo() in arch/arm64/kernel)."""
+    """The machine that a VMCOREINFO is of, where it has a number that only one architecture's kernels write."""
     from kplug.memory.vmcoreinfo import VmcoreInfo
 
-    return "aarch64" if "kimage_voffset" in VmcoreInfo(text).numbers else None
+    numbers = VmcoreInfo(text).numbers
+    found = (each.name for each in registry.declared() if any(name in numbers for name in each.vmcoreinfo_numbers))
+    return next(found, None)
 
 
 def _bare_notes(path: str) -> Inspected | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
+from kplug.arch import registry
 from kplug.arch.types.memory_map import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import KplugError, TargetError, UsageError
@@ -208,14 +209,9 @@ def _image(main: PlacedImage, area: Area, space: AddressSpace) -> Area:
 
 def _physical(address: int, space: AddressSpace) -> int | None:
     """The physical address of an address of the image."""
-    facts = space.facts
-    if space.machine == "x86_64" and facts.phys_base is not None:
-        physical = address - 0xFFFFFFFF80000000 + facts.phys_base  # __START_KERNEL_map
-    elif space.machine == "aarch64" and facts.kimage_voffset is not None:
-        physical = address - facts.kimage_voffset
-    else:
-        return None
-    return physical if 0 <= physical < 1 << 52 else None
+    image_physical = registry.named(space.machine).image_physical
+    physical = None if image_physical is None else image_physical(address, space.facts)
+    return physical if physical is not None and 0 <= physical < 1 << 52 else None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kplug import model
+from kplug.arch import registry
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import extent
@@ -103,7 +104,7 @@ class PlacedListing(PlacedImage):
         piece = super()._make_piece(number)
         if piece is None:
             return None
-        if self.image.machine == "x86_64" and is_offset(piece.start):
+        if registry.named(self.image.machine).percpu_at_zero and is_offset(piece.start):
             return piece._replace(region_class=model.PERCPU_CLASS)
         held = (extent for extent in self.image.extents if extent.address <= piece.start < extent.end)
         return piece._replace(region_class=model.TEXT) if any(extent.executable for extent in held) else piece

@@ -14,10 +14,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from kplug.linker.boundary_table import BOUNDARY_TABLE, ROOT_END, ROOT_START, TABLE_SYMBOLS, BoundaryRow
+from kplug.arch import registry
+from kplug.arch.types.boundaries import BoundaryRow
+from kplug.linker.boundary_table import ROOT_END, ROOT_START, boundary_table, table_symbols
 from kplug.model import TEXT
 
 if TYPE_CHECKING:
@@ -53,21 +56,6 @@ _NOT_BOUNDARIES = (
     "$",
 )
 _TEXT_PAIR = re.compile(r"__\w+_text_(?:start|begin)")
-
-_MACHINES = {
-    "amd64": "x86_64",
-    "x86-64": "x86_64",
-    "i686": "i386",
-    "arm64": "aarch64",
-    "armhf": "arm",
-    "riscv64": "riscv",
-    "riscv32": "riscv",
-    "s390x": "s390",
-    "ppc64le": "ppc64",
-    "powerpc64": "ppc64",
-    "powerpc": "ppc",
-    "loongarch64": "loongarch",
-}
 
 
 @dataclass(frozen=True)
@@ -193,13 +181,14 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
     """The region tree of an image.
 
     `symbols` gives the link address of each candidate for a boundary. From an ELF file: the sizeless NOTYPE symbols
-    that are global, and those in `TABLE_SYMBOLS` whatever their binding; from a System.map or kallsyms, which tell no
-    sizes: the names with a capital letter, and those in `TABLE_SYMBOLS`. `machine` is the architecture as `uname -m`,
+    that are global, and those in `table_symbols` whatever their binding; from a System.map or kallsyms, which tell no
+    sizes: the names with a capital letter, and those in `table_symbols`. `machine` is the architecture as `uname -m`,
     ELF or Debian name it. `script` is the build tree's own linker script, where there is one.
     """
-    machine = _MACHINES.get(machine, machine)
+    architecture = registry.by_word(machine)
+    machine = machine if architecture is None else architecture.name
     root = _root(symbols)
-    rows = [row for row in BOUNDARY_TABLE if not row.arches or machine in row.arches]
+    rows = boundary_table(machine)
     found: list[Region] = []
     for row in rows:
         region = _from_row(row, symbols, root)
@@ -228,11 +217,15 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
     )
 
 
-_TABLE_NAMES = frozenset(name.encode() for name in TABLE_SYMBOLS)
 _NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
 # Of two boundary symbols that no row knows one has a name that begins or ends so (`_conventional_pairs`).
 CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
 CONVENTIONAL_END = b"_end"
+
+
+@lru_cache(maxsize=1)
+def _table_names() -> frozenset[bytes]:
+    return frozenset(name.encode() for name in table_symbols())
 
 
 def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
@@ -243,7 +236,7 @@ def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
     """
     stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
     names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))
-    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _TABLE_NAMES
+    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _table_names()
 
 
 def _script_pairs(
@@ -428,10 +421,9 @@ def _gaps(root: Region | None, regions: Sequence[Region], machine: str) -> Itera
 
 
 def _gap(start: int, end: int, after: str, before: str, machine: str) -> Gap:
-    if machine == "x86_64" and (after, before) in (("text", "rodata"), ("rodata", "data")):
-        # mark_rodata_ro() in arch/x86/mm/init_64.c
-        why = f"padding between {after} and {before}; x86 frees these pages after boot"
-        return Gap(start, end, after, before, why, True)
+    for freed in registry.named(machine).freed_gaps:
+        if (after, before) == (freed.after, freed.before):
+            return Gap(start, end, after, before, freed.why, True)
     if after == ROOT_START:
         why = "between the image's start and its first region"
     elif before == ROOT_END:

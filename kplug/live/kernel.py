@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.images import Images
 from kplug.image.kernel_image import KernelImage
@@ -22,27 +22,6 @@ from kplug.live.machine import Machine
 _RUNNING = "running kernel, /proc/kallsyms"
 
 
-class Bounds(NamedTuple):
-    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has; None if it depends."""
-
-    resource: str
-    start: str | None
-    end: str
-
-
-# setup_arch() in arch/x86/kernel/setup.c; arch/arm64/kernel/setup.c, whose code begins at _stext or at _text.
-_BOUNDS: Mapping[str, tuple[Bounds, ...]] = {
-    "x86_64": (
-        Bounds("Kernel code", "_text", "_etext"),
-        Bounds("Kernel rodata", "__start_rodata", "__end_rodata"),
-        Bounds("Kernel data", "_sdata", "_edata"),
-        Bounds("Kernel bss", "__bss_start", "__bss_stop"),
-    ),
-    "aarch64": (
-        Bounds("Kernel code", None, "__init_begin"),
-        Bounds("Kernel data", "_sdata", "_end"),
-    ),
-}
 _LETTERS = {"_etext": "T", "_edata": "D", "_sdata": "D", "__bss_start": "B", "__bss_stop": "B", "_end": "B"}
 
 
@@ -234,16 +213,15 @@ def iomem_symbols(
 
     A kernel without KALLSYMS_ALL lists text only. Nothing is told if the two disagree about a symbol that is in both.
     """
-    table = _BOUNDS.get(architecture, ())
-    physical: dict[str, int] = {}
-    for bounds in table:
-        if bounds.resource in resources:
-            start, physical[bounds.end] = resources[bounds.resource]
-            if bounds.start is not None:
-                physical[bounds.start] = start
-    # x86 kernels that have no rodata there begin their data at _etext (4.19).
-    if architecture == "x86_64" and "__start_rodata" not in physical:
+    table = registry.named(architecture).iomem
+    if any(line.required and line.name not in resources for line in table):
         return ()
+    physical: dict[str, int] = {}
+    for line in table:
+        if line.name in resources:
+            start, physical[line.end] = resources[line.name]
+            if line.start is not None:
+                physical[line.start] = start
     known = {name: address for name in physical if (address := listing.kernel.boundary_address(name)) is not None}
     distances = {known[name] - physical[name] for name in known}
     if len(distances) != 1:

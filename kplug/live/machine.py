@@ -10,21 +10,11 @@ from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms
 from kplug.live import running_build_id, vmlinux_places
 
-# os.uname().machine by the names that ELF files are given here.
-_MACHINES = {
-    "riscv64": "riscv",
-    "riscv32": "riscv",
-    "ppc64le": "ppc64",
-    "s390x": "s390",
-    "i486": "i386",
-    "i586": "i386",
-    "i686": "i386",
-    "loongarch64": "loongarch",
-}
 # What distributions and the kernel's own `make install` call the image. Fedora and others keep it with the modules.
 _BOOT_IMAGE_PLACES = (
     "/boot/vmlinuz-{release}",
@@ -104,7 +94,8 @@ class Machine:
         if self.root:
             return None
         name = os.uname().machine
-        return _MACHINES.get(name, "arm" if name.startswith("armv") else name)
+        architecture = registry.by_uname(name)
+        return name if architecture is None else architecture.name
 
     @cached_property
     def build_id(self) -> str | None:

@@ -14,15 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 
 ELF, KDUMP, FLATTENED = "ELF", "kdump", "flattened"
-
-# e_machine (elf.h) and utsname.machine to the kernel's own name (uname -m).
-_ELF_MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
-_ELF_MACHINES[258] = "loongarch64"
-_UTS_MACHINES = {"i486": "i386", "i586": "i386", "i686": "i386", "ppc64le": "ppc64", "armv7l": "arm", "amd64": "x86_64"}
 
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM = 4, 1, 4, 0xFFFF
 _ELF_TYPES = {1: "an object file or module", 2: "an executable or vmlinux", 3: "a shared object"}
@@ -124,7 +120,8 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
         what = _ELF_TYPES.get(kind, f"of ELF type {kind}")
         hint = " (a vmlinux is given with -s)" if kind in (2, 3) else ""
         raise InputError(f"{path}: not a dump but {what}{hint}")
-    machine = _ELF_MACHINES.get(number, f"ELF machine {number}")
+    architecture = registry.by_elf(number, 64 if wide else 32)
+    machine = f"ELF machine {number}" if architecture is None else architecture.name
     offset, entry_size, count = _program_header_place(order, wide, head)
     # /proc/kcore is memory, and has neither size nor end.
     endless = os.path.realpath(path).startswith("/proc/")
@@ -246,6 +243,7 @@ def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
     if len(head) < 4096:
         raise InputError(f"{path}: truncated: its header is cut off")
     machine, release = _text(head, _UTS_MACHINE), _text(head, _UTS_RELEASE)
+    architecture = registry.by_uname(machine or "")
     fields = _after_time(head)
     if fields is None:
         raise InputError(f"{path}: its kdump header is broken")
@@ -269,7 +267,7 @@ def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
     return DumpHeader(
         path,
         format,
-        _UTS_MACHINES.get(machine or "", machine),
+        machine if architecture is None else architecture.name,
         release,
         has_vmcoreinfo,
         pages_end=pages * block,

@@ -36,7 +36,7 @@ class _Window:
 _WINDOWS = {
     "x86_64": _Window(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 * _MIB,)),
     "aarch64": _Window(None, None, (2 * _MIB, 64 << 10)),
-    "riscv": _Window(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 * _MIB,)),
+    "riscv64": _Window(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 * _MIB,)),
 }
 _OTHER = _Window(None, None, (2 * _MIB, 64 << 10))
 

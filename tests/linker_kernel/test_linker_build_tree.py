@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kplug.linker.boundary_table import TABLE_SYMBOLS
+from kplug.linker.boundary_table import table_symbols
 from kplug.linker.link_map import parse_link_map
 from kplug.linker.regions import build_region_tree
 from kplug.linker.script import Assignment, read_linker_script
@@ -71,7 +71,7 @@ def test_the_regions_that_the_script_brackets() -> None:
     candidates = {
         name: address
         for name, address, size, kind, binding in symbols()
-        if kind == "NOTYPE" and size == 0 and (binding != "LOCAL" or name in TABLE_SYMBOLS)
+        if kind == "NOTYPE" and size == 0 and (binding != "LOCAL" or name in table_symbols())
     }
     tree = build_region_tree(candidates, TREE_MACHINE, script)
     spans = {(region.start, region.end) for region in (*tree.regions, *tree.empty)}
@@ -96,5 +96,5 @@ def test_the_symbols_of_one_output_section_rise_as_the_script_assigns_them() -> 
 
 
 # What ends where the next one starts pairs up by position only; the table knows better.
-_ONE_ENDED = {name for name in TABLE_SYMBOLS if name.endswith("_of_table") or name.startswith("__initcall")}
+_ONE_ENDED = {name for name in table_symbols() if name.endswith("_of_table") or name.startswith("__initcall")}
 TREE_MACHINE = "x86_64"

@@ -152,7 +152,7 @@ class Oracle:
         name = _unprefixed(row.name)
         if name.startswith(".L"):
             return False
-        return not (self.machine in ("aarch64", "arm", "riscv") and _MAPPING_SYMBOL.match(name))
+        return not (self.machine in ("aarch64", "arm", "riscv64") and _MAPPING_SYMBOL.match(name))
 
     def _is_marker(self, row: SymbolRow, names: set[str]) -> bool:
         """Boundary symbols have no size; a copy under a build prefix counts where it has the boundary's value."""

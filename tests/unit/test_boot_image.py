@@ -60,7 +60,7 @@ CONTAINERS: dict[str, tuple[bytes, bytes, tuple[str, ...], str | None]] = {
     },
     **{f"{name} file": (packed(name, IMAGE), IMAGE, (f"{name} file", "Image"), "aarch64") for name in PACKERS},
     "Image": (IMAGE, IMAGE, ("Image",), "aarch64"),
-    "riscv": (flat_image(b"code" * 99, b"RSC\x05"), flat_image(b"code" * 99, b"RSC\x05"), ("Image",), "riscv"),
+    "riscv": (flat_image(b"code" * 99, b"RSC\x05"), flat_image(b"code" * 99, b"RSC\x05"), ("Image",), "riscv64"),
     "vmlinux": (KERNEL, KERNEL, ("vmlinux",), "x86_64"),
     "uncompressed bzImage": (bzimage(KERNEL), KERNEL, ("bzImage", "vmlinux"), "x86_64"),
     "uImage": (uimage(IMAGE), IMAGE, ("uImage", "Image"), "aarch64"),

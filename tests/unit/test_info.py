@@ -196,7 +196,7 @@ def test_properties_of_aarch64_and_of_no_processor_that_is_known() -> None:
     data = struct.pack("<IIIxxxx", 0xC0000000, 4, 7)
     [found] = decoded(note(b"GNU", 5, data), NoteFormat("aarch64", little_endian=True))
     assert found.value == "AArch64 feature: BTI PAC GCS"
-    [found] = decoded(note(b"GNU", 5, data), NoteFormat("s390", little_endian=True))
+    [found] = decoded(note(b"GNU", 5, data), NoteFormat("s390x", little_endian=True))
     assert found.value == "property 0xc0000000: 07 00 00 00"
 
 
@@ -225,7 +225,7 @@ def test_prstatus_has_pid_and_registers_of_each_cpu() -> None:
     assert (second.cpu, second.pid) == (1, 0)
     [arm] = decoded(note(b"CORE", 1, prstatus(5, range(34))), NoteFormat("aarch64", little_endian=True))
     assert arm.registers == {**{f"x{number}": number for number in range(31)}, "sp": 31, "pc": 32, "pstate": 33}
-    [other] = decoded(note(b"CORE", 1, prstatus(5, range(34)), little=False), NoteFormat("s390", little_endian=False))
+    [other] = decoded(note(b"CORE", 1, prstatus(5, range(34)), little=False), NoteFormat("s390x", little_endian=False))
     assert (other.name, other.value, other.registers) == ("PRSTATUS", None, {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, Facts
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, Resource
 
@@ -10,6 +11,12 @@ def _memory_map(facts: Facts) -> AddressSpace:
     from kplug.arch.aarch64.memory_map import address_space
 
     return address_space(facts)
+
+
+def _boundaries() -> BoundaryRows:
+    from kplug.arch.aarch64.boundaries import ROWS
+
+    return ROWS
 
 
 def _image_physical(address: int, facts: Facts) -> int | None:
@@ -46,7 +53,12 @@ ARCHITECTURE = Architecture(
         fit=("arm64",),
     ),
     byte_orders=(LITTLE, BIG),
-    elf=ElfWords(segment_types={0x70000002: "AARCH64_MEMTAG_MTE"}, mapping_symbols=True),
+    elf=ElfWords(
+        segment_types={0x70000002: "AARCH64_MEMTAG_MTE"},
+        mapping_symbols=True,
+        properties={0xC0000000: ("AArch64 feature", ("BTI", "PAC", "GCS"))},  # ELF for the Arm 64-bit Architecture
+    ),
+    flat_image_page_sizes={1: 1 << 12, 2: 1 << 14, 3: 1 << 16},  # Documentation/arch/arm64/booting.rst
     telling_symbols=("__primary_switched", "primary_entry", "el1_sync", "el1t_64_sync_handler"),
     build_numbers=("text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT"),
     vmcoreinfo_numbers=("kimage_voffset",),  # 4.17, arch_crash_save_vmcoreinfo()
@@ -55,6 +67,7 @@ ARCHITECTURE = Architecture(
         Resource("Kernel code", None, "__init_begin"),
         Resource("Kernel data", "_sdata", "_end"),
     ),
+    boundaries=_boundaries,
     memory_map=_memory_map,
     image_physical=_image_physical,
     poison_delta=0xDEAD000000000000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 GENERIC_SCRIPT = "include/asm-generic/vmlinux.lds.h"
@@ -30,6 +31,10 @@ class BoundaryRow:
     inside: tuple[str, str] | None = None  # counts only where the start lies between these two symbols
     length: tuple[str, str] | None = None  # no symbol ends it: it is as long as this other pair
     least: int = 0  # bytes; what is shorter is padding before the next table, so the region is empty
+
+
+# What an architecture adds to the generic rows, by the part of the image: text, rodata, init, data, bss.
+BoundaryRows = Mapping[str, tuple[BoundaryRow, ...]]
 
 
 def row(

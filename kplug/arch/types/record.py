@@ -7,10 +7,10 @@ Tables that take time to load are behind functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kplug.arch.types.boundaries import BoundaryRow
+from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, Facts
 from kplug.arch.types.special_values import Poison
 
@@ -55,6 +55,8 @@ class ElfWords(NamedTuple):
     segment_types: Mapping[int, str] = {}
     flag_letters: Mapping[int, str] = {}  # of sections, by bit
     mapping_symbols: bool = False  # "$x", "$d": no symbols of a thing
+    # Program properties (GNU property notes): the name, and those of its bits, lowest first.
+    properties: Mapping[int, tuple[str, tuple[str, ...]]] = {}
 
 
 _NO_WORDS = ElfWords()
@@ -92,12 +94,14 @@ class Architecture:
 
     # -- files ---------------------------------------------------------------------------------------------------------
     elf: ElfWords = _NO_WORDS
+    # The page size that bits 1 and 2 of a flat Image's flags say.
+    flat_image_page_sizes: Mapping[int, int] = field(default_factory=dict)
     # Symbols that no other architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
     telling_symbols: tuple[str, ...] = ()
     # Absolute symbols that scripts/kallsyms.c leaves out (read_symbol(), in all releases): only a System.map has them.
     build_numbers: tuple[str, ...] = ()
     # The rows of the linker script that only this architecture has, by the part of the image.
-    boundaries: Callable[[], Mapping[str, tuple[BoundaryRow, ...]]] | None = None
+    boundaries: Callable[[], BoundaryRows] | None = None
     freed_gaps: tuple[Freed, ...] = ()
     # Symbols below the image, in kernels that link the per-CPU section at 0, are per-CPU variables.
     percpu_at_zero: bool = False

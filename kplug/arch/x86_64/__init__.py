@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, Facts
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Freed, Names, Resource
 from kplug.arch.types.special_values import Poison
@@ -15,6 +16,12 @@ def _memory_map(facts: Facts) -> AddressSpace:
     return address_space(facts)
 
 
+def _boundaries() -> BoundaryRows:
+    from kplug.arch.x86_64.boundaries import ROWS
+
+    return ROWS
+
+
 def _image_physical(address: int, facts: Facts) -> int | None:
     return None if facts.phys_base is None else address - _START_KERNEL_MAP + facts.phys_base
 
@@ -23,6 +30,13 @@ def _kasan_shadow_offset(_: Facts) -> int:
     return 0xDFFFFC0000000000  # arch/x86/Kconfig
 
 
+# The psABI of x86-64, "Program Property".
+_LEVELS = ("x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+PROPERTIES = {
+    0xC0000002: ("x86 feature", ("IBT", "SHSTK", "LAM_U48", "LAM_U57")),
+    0xC0008002: ("x86 ISA needed", _LEVELS),
+    0xC0010002: ("x86 ISA used", _LEVELS),
+}
 _FREED = "padding between {} and {}; x86 frees these pages after boot"
 
 ARCHITECTURE = Architecture(
@@ -41,7 +55,7 @@ ARCHITECTURE = Architecture(
         pe=0x8664,
         fit=("x86_64",),
     ),
-    elf=ElfWords(flag_letters={0x10000000: "l"}),  # SHF_X86_64_LARGE
+    elf=ElfWords(flag_letters={0x10000000: "l"}, properties=PROPERTIES),  # SHF_X86_64_LARGE
     telling_symbols=("startup_64", "entry_SYSCALL_64"),
     build_numbers=("phys_startup_64", "phys_startup_32"),
     # mark_rodata_ro() in arch/x86/mm/init_64.c
@@ -54,6 +68,7 @@ ARCHITECTURE = Architecture(
         Resource("Kernel data", "_sdata", "_edata"),
         Resource("Kernel bss", "__bss_start", "__bss_stop"),
     ),
+    boundaries=_boundaries,
     memory_map=_memory_map,
     image_physical=_image_physical,
     poison_delta=0xDEAD000000000000,

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kplug.arch import registry
+from kplug.arch.types.record import Architecture
 from kplug.files.compression import FORMATS, recognise
-from kplug.image.elf.names import MACHINES
 
 # What is_boot_image() wants to see: bzImage's header ends here.
 HEAD_BYTES = 0x250
@@ -60,14 +61,6 @@ def is_boot_image(head: bytes) -> bool:
 
 # -- what a payload is -------------------------------------------------------------------------------------------------
 
-# Magic at 0x38, and the machine (arch/arm64/include/asm/image.h, arch/riscv/include/asm/image.h).
-_IMAGE_MACHINES = {b"ARM\x64": "aarch64", b"RSC\x05": "riscv"}
-_ELF_MACHINE_NUMBERS = {
-    3: "EM_386", 8: "EM_MIPS", 20: "EM_PPC", 21: "EM_PPC64", 22: "EM_S390", 40: "EM_ARM", 62: "EM_X86_64",
-    183: "EM_AARCH64", 243: "EM_RISCV", 258: "EM_LOONGARCH",
-}  # fmt: skip
-
-
 # By e_type, ET_REL and ET_CORE.
 NO_KERNELS: dict[int | None, str] = {
     1: "a module, or another object file (a module is placed with --module)",
@@ -88,8 +81,11 @@ def _elf_machine(data: bytes) -> str | None:
     if len(data) < 20 or data[5] not in (1, 2):
         return None
     number = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
-    name = _ELF_MACHINE_NUMBERS.get(number)
-    return MACHINES.get(name, name.replace("EM_", "").lower()) if name is not None else None
+    return _name(registry.by_elf(number, 32 if data[4] == 1 else 64))
+
+
+def _name(architecture: Architecture | None) -> str | None:
+    return None if architecture is None else architecture.name
 
 
 def elf_type(head: bytes) -> int | None:
@@ -100,7 +96,8 @@ def elf_type(head: bytes) -> int | None:
 
 
 def _image_machine(data: bytes) -> str | None:
-    return _IMAGE_MACHINES.get(data[0x38:0x3C]) if len(data) >= 0x40 else None
+    """By the magic at 0x38."""
+    return _name(registry.by_flat_image(data[0x38:0x3C])) if len(data) >= 0x40 else None
 
 
 def image_header(data: bytes) -> ImageHeader | None:
@@ -108,7 +105,7 @@ def image_header(data: bytes) -> ImageHeader | None:
     if machine is None:
         return None
     text_offset, image_size, flags = struct.unpack_from("<3Q", data, 8)
-    page_size = {1: 1 << 12, 2: 1 << 14, 3: 1 << 16}.get(flags >> 1 & 3) if machine == "aarch64" else None
+    page_size = registry.named(machine).flat_image_page_sizes.get(flags >> 1 & 3)
     return ImageHeader(text_offset, image_size, flags, not flags & 1, page_size)
 
 
@@ -179,7 +176,6 @@ def _zboot(data: bytes) -> Part | None:
 
 _UIMAGE_MAGIC = b"\x27\x05\x19\x56"
 _UIMAGE_COMPRESSIONS = (None, "gzip", "bzip2", "lzma", "lzo", "lz4", "zstd")
-_UIMAGE_MACHINES = {2: "arm", 3: "i386", 5: "mips", 7: "ppc", 22: "aarch64", 24: "x86_64", 26: "riscv"}
 _UIMAGE_KERNELS, _UIMAGE_MULTI = (2, 14), 4
 
 
@@ -193,7 +189,7 @@ def _uimage(data: bytes) -> Part | None:
     machine, kind, compression = data[29:32]
     if zlib.crc32(data[:4] + bytes(4) + data[8:64]) != header_sum:
         raise BadImageError("the checksum of its uImage header is wrong")
-    part = _inside(Part("uImage", 64, size, machine=_UIMAGE_MACHINES.get(machine)), data)
+    part = _inside(Part("uImage", 64, size, machine=_name(registry.by_uimage(machine))), data)
     if zlib.crc32(memoryview(data)[64 : 64 + size]) != data_sum:
         raise BadImageError("the checksum of the data in its uImage is wrong")
     if kind == _UIMAGE_MULTI:
@@ -239,10 +235,6 @@ class _PeSection(NamedTuple):
     size: int
 
 
-# IMAGE_FILE_MACHINE_* of the PE format.
-_PE_MACHINES = {0x14C: "i386", 0x1C2: "arm", 0x8664: "x86_64", 0xAA64: "aarch64", 0x5064: "riscv", 0x6264: "loongarch"}
-
-
 def _pe_header(data: bytes) -> int | None:
     """Where the PE header is that EFI needs; None if there is none."""
     if data[:2] != b"MZ" or len(data) < 0x40:
@@ -253,7 +245,7 @@ def _pe_header(data: bytes) -> int | None:
 
 def _pe_machine(data: bytes) -> str | None:
     start = _pe_header(data)
-    return None if start is None else _PE_MACHINES.get(struct.unpack_from("<H", data, start + 4)[0])
+    return None if start is None else _name(registry.by_pe(struct.unpack_from("<H", data, start + 4)[0]))
 
 
 def _pe_sections(data: bytes) -> list[_PeSection]:
@@ -309,13 +301,12 @@ def _fit_part(data: bytes, properties: dict[str, tuple[int, bytes]]) -> Part:
         start = position if position is not None else tree_end + (offset or 0)
     name = word("compression")
     if name in ("", "none"):
-        return Part("FIT", start, size, machine=_FIT_MACHINES.get(word("arch")))
+        return Part("FIT", start, size, machine=_name(registry.by_fit(word("arch"))))
     if name not in FORMATS:
         raise BadImageError(f"its FIT says it is packed with {name!r}, which is not known")
-    return Part("FIT", start, size, name, machine=_FIT_MACHINES.get(word("arch")), is_packed=True)
+    return Part("FIT", start, size, name, machine=_name(registry.by_fit(word("arch"))), is_packed=True)
 
 
-_FIT_MACHINES = {"arm64": "aarch64", "arm": "arm", "riscv": "riscv", "x86": "i386", "x86_64": "x86_64", "ppc": "ppc"}
 # Tokens of a flattened device tree (Devicetree Specification, 5.4.1). A FIT has some tens of nodes.
 _FDT_BEGIN, _FDT_END_NODE, _FDT_PROPERTY, _FDT_NOP, _FDT_END = 1, 2, 3, 4, 9
 _MOST_FDT_TOKENS = 100_000

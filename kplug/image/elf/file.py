@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from elftools.elf.structs import ELFStructs
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.elf.names import (
-    MACHINES,
     SHF_COMPRESSED,
     section_flag_letters,
     section_type_name,
@@ -46,6 +46,7 @@ _SEGMENT_FIELDS = {
 }
 _SEGMENT_FORMATS = {32: "8I", 64: "2I6Q"}
 
+EM_NONE = 0
 NT_GNU_BUILD_ID = 3
 ELF_MAGIC = b"\x7fELF"
 
@@ -97,9 +98,16 @@ class ElfFile:
         header = self._structs.Elf_Ehdr.parse(header_bytes)
         self._structs.create_advanced_structs(header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"])
         self.type: str = str(header["e_type"]).replace("ET_", "", 1)
-        machine = header["e_machine"]
-        self.machine: str = MACHINES.get(machine, str(machine).replace("EM_", "", 1).lower())
+        self.machine: str = self._machine_name(header_bytes, header["e_machine"])
         self._header = header
+
+    def _machine_name(self, header: bytes, name: str | int) -> str:
+        """As kplug names the architecture, `name` is what pyelftools has for it; empty for a file of none."""
+        number = int.from_bytes(header[18:20], "little" if self.little_endian else "big")
+        architecture = registry.by_elf(number, self.bits)
+        if architecture is not None:
+            return architecture.name
+        return "" if number == EM_NONE else str(name).replace("EM_", "", 1).lower()
 
     @property
     def header(self) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ def file_header(elf: ElfFile) -> FileHeader:
         _OS_ABIS.get(identification[7], f"<unknown: {identification[7]:x}>"),
         identification[8],
         _TYPES.get(kind, f"<unknown>: {kind:x}"),
-        elf.machine,
+        elf.machine or "none",
         machine,
         header["e_entry"],
         header["e_flags"],

@@ -5,12 +5,13 @@ Sources: the ELF gABI (chapters "Section Header", "Program Header") and what GNU
 
 from __future__ import annotations
 
+from kplug.arch import registry
+
 SHF_WRITE = 0x1
 SHF_ALLOC = 0x2
 SHF_EXECINSTR = 0x4
 SHF_TLS = 0x400
 SHF_COMPRESSED = 0x800
-SHF_X86_64_LARGE = 0x10000000
 SHF_MASKOS = 0x0FF00000
 SHF_MASKPROC = 0xF0000000
 SHF_EXCLUDE = 0x80000000
@@ -46,27 +47,6 @@ _SECTION_TYPES = {
     "SHT_LOUSER": "LOUSER+0",
 }
 _SEGMENT_TYPES = {"PT_ARM_EXIDX": "EXIDX", "PT_MIPS_ABIFLAGS": "ABIFLAGS", 0x6474E554: "GNU_SFRAME"}
-_MACHINE_SEGMENT_TYPES = {
-    ("mips", 0x70000000): "REGINFO",
-    ("aarch64", 0x70000002): "AARCH64_MEMTAG_MTE",
-    ("s390", 0x70000000): "S390_PGSTE",
-}
-
-# e_machine (as pyelftools names it) to the name this project uses: the kernel's own (uname -m) where there is one.
-MACHINES = {
-    "EM_X86_64": "x86_64",
-    "EM_386": "i386",
-    "EM_AARCH64": "aarch64",
-    "EM_ARM": "arm",
-    "EM_RISCV": "riscv",
-    "EM_S390": "s390",
-    "EM_PPC": "ppc",
-    "EM_PPC64": "ppc64",
-    "EM_MIPS": "mips",
-    "EM_LOONGARCH": "loongarch",
-    "EM_SPARCV9": "sparc64",
-    "EM_PARISC": "parisc",
-}
 
 
 def section_type_name(sh_type: str | int) -> str:
@@ -82,7 +62,7 @@ def segment_type_name(p_type: str | int, machine: str) -> str:
     """The type as readelf prints it; `p_type` is pyelftools' name, or the number where it knows none."""
     known = _SEGMENT_TYPES.get(p_type)
     if known is None and isinstance(p_type, int):
-        known = _MACHINE_SEGMENT_TYPES.get((machine, p_type))
+        known = registry.named(machine).elf.segment_types.get(p_type)
     if known is not None:
         return known
     if isinstance(p_type, str):
@@ -90,8 +70,9 @@ def segment_type_name(p_type: str | int, machine: str) -> str:
         if number is None:
             return p_type.removeprefix("PT_")
         p_type = number
-        if (machine, p_type) in _MACHINE_SEGMENT_TYPES:
-            return _MACHINE_SEGMENT_TYPES[machine, p_type]
+        of_machine = registry.named(machine).elf.segment_types
+        if p_type in of_machine:
+            return of_machine[p_type]
     return _ranged(p_type, ((0x70000000, "LOPROC"), (0x60000000, "LOOS"))) or f"<unknown>: {p_type:x}"
 
 
@@ -107,6 +88,7 @@ def section_flag_letters(sh_flags: int, machine: str, os_abi: int) -> str:
     """The flags as the letters readelf prints, lowest bit first: all bits of the OS, or of the processor, that have no
     letter of their own come as one `o`, or one `p`, and from there on no others of that range do.
     """
+    of_machine = registry.named(machine).elf.flag_letters
     letters = ""
     while sh_flags:
         bit = sh_flags & -sh_flags
@@ -115,8 +97,8 @@ def section_flag_letters(sh_flags: int, machine: str, os_abi: int) -> str:
             letters += _FLAG_LETTERS[bit]
         elif bit == SHF_GNU_RETAIN and os_abi in _RETAINING_OS:
             letters += "R"
-        elif bit == SHF_X86_64_LARGE and machine == "x86_64":
-            letters += "l"
+        elif bit in of_machine:
+            letters += of_machine[bit]
         elif bit & SHF_MASKOS:
             letters += "o"
             sh_flags &= ~SHF_MASKOS

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kplug.arch import registry
+
 # How what a note holds is to be read.
 TEXT, NUMBER, HEX, ADDRESS, PAIRS, FEATURES, BUILD_ID, ABI_TAG, PROPERTIES = (
     *("text", "number", "hex", "address", "pairs", "features", "build ID", "ABI tag", "properties"),
@@ -141,28 +143,14 @@ def meaning(owner: str, number: int) -> tuple[str | None, str]:
     return _OWNERS.get(owner, {}).get(number, (None, RAW))
 
 
-# Program properties (linux-abi specification "GNU property"; those of the processors in their psABIs):
-# (machine, or "" for all; number) -> name, names of its bits.
-_X86_LEVELS = ("x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4")
-_X86_FEATURES = ("IBT", "SHSTK", "LAM_U48", "LAM_U57")
-_X86 = {
-    0xC0000002: ("x86 feature", _X86_FEATURES),
-    0xC0008002: ("x86 ISA needed", _X86_LEVELS),
-    0xC0010002: ("x86 ISA used", _X86_LEVELS),
-}
-_PROPERTIES: Mapping[str, Mapping[int, tuple[str, tuple[str, ...]]]] = {
-    "": {
-        1: ("stack size", ()),
-        2: ("no copy on protected", ()),
-        0xB0008000: ("1_needed", ("indirect external access",)),
-    },
-    "x86_64": _X86,
-    "i386": _X86,
-    "aarch64": {0xC0000000: ("AArch64 feature", ("BTI", "PAC", "GCS"))},
-    "riscv": {0xC0000000: ("RISC-V feature", ("CFI_LP_UNLABELED", "CFI_SS", "CFI_LP_FUNC_SIG"))},
+# Program properties of every architecture (linux-abi specification "GNU property"): name, names of its bits.
+_PROPERTIES: Mapping[int, tuple[str, tuple[str, ...]]] = {
+    1: ("stack size", ()),
+    2: ("no copy on protected", ()),
+    0xB0008000: ("1_needed", ("indirect external access",)),
 }
 
 
 def property_meaning(machine: str, number: int) -> tuple[str, tuple[str, ...]] | None:
     """The name of a program property and of its bits, lowest first (none: a number); None if it is not known."""
-    return _PROPERTIES[""].get(number) or _PROPERTIES.get(machine, {}).get(number)
+    return _PROPERTIES.get(number) or registry.named(machine).elf.properties.get(number)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kplug.arch import registry
 from kplug.errors import InputError, MismatchError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import ELF_MAGIC, ElfFile
@@ -29,20 +30,6 @@ if TYPE_CHECKING:
     from kplug.files.compression import ProgressCallback
     from kplug.image.boot.boot_image import BootImage
 
-# Symbols that only one architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
-_TELLING_SYMBOLS = (
-    ("x86_64", ("startup_64", "entry_SYSCALL_64")),
-    ("aarch64", ("__primary_switched", "primary_entry", "el1_sync", "el1t_64_sync_handler")),
-    ("riscv", ("relocate_enable_mmu", "handle_exception")),
-    ("s390", ("startup_continue", "pgm_check_handler")),
-    ("ppc64", ("start_here_multiplatform", "system_call_common")),
-    ("loongarch", ("kernel_entry_end", "handle_sys")),
-    ("i386", ("startup_32_smp", "entry_INT80_32")),
-    ("arm", ("__vectors_start", "vector_swi")),
-)
-# Absolute symbols, which scripts/kallsyms.c leaves out (read_symbol(), in all releases): of x86's and arm64's linker
-# scripts and headers (vmlinux.lds.S, image.h, efi-header.S).
-_BUILD_NUMBERS = ("phys_startup_64", "phys_startup_32", "text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT")
 # What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
 _PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
 _KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
@@ -154,9 +141,9 @@ def no_symbols(why: str) -> SymbolList:
 
 def machine_of(symbols: SymbolList) -> str | None:
     """The architecture whose kernel has these symbols; None if none that is known."""
-    for machine, telling in _TELLING_SYMBOLS:
-        if any(map(symbols.holds, telling)):
-            return machine
+    for architecture in registry.declared():
+        if any(map(symbols.holds, architecture.telling_symbols)):
+            return architecture.name
     return None
 
 
@@ -226,7 +213,7 @@ def _cut_off(path: str | None, image: KernelImage) -> tuple[str, ...]:
 
 def _refuse_system_map(path: str, listed: SymbolList) -> None:
     """InputError for a list with numbers of the build, which a kernel's own kallsyms never has."""
-    for name in _BUILD_NUMBERS:
+    for name in (name for architecture in registry.declared() for name in architecture.build_numbers):
         if listed.holds(name) and chr(listed.letters[listed.numbers[name.encode()]]) == "A":
             raise InputError(
                 f"{path}: not a /proc/kallsyms but a System.map: it has {name} (give it with --system-map)"

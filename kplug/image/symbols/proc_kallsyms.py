@@ -93,7 +93,7 @@ class SymbolLines(SymbolList):
     def with_lines(self, added: Collection[bytes], read_all: Callable[[], SymbolList]) -> SymbolLines:
         """The same with more lines, each behind those of its address; `read_all` reads them too.
 
-        They are of boundary symbols (`TABLE_SYMBOLS`) that no line has.
+        They are of boundary symbols (`table_symbols`) that no line has.
         """
         lines, letters, numbers = self._lines.copy(), bytearray(self.letters), self.boundary_numbers
         for line in added:

@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import accumulate, compress, islice
 from typing import Literal, NamedTuple, Optional
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
@@ -264,7 +265,7 @@ class SymbolTable:
     @cached_property
     def _nameless_pattern(self) -> re.Pattern[bytes]:
         name = rb"\.L"
-        if self._machine in ("aarch64", "arm", "riscv"):
+        if registry.named(self._machine).elf.mapping_symbols:
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
             name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
         return re.compile(rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name)

@@ -32,7 +32,7 @@ from kplug.image.symbols.table import (
     Symbol,
     SymbolTable,
 )
-from kplug.linker.boundary_table import ROOT_END, ROOT_START, TABLE_SYMBOLS
+from kplug.linker.boundary_table import ROOT_END, ROOT_START, table_symbols
 from kplug.linker.regions import may_be_boundary
 
 # What the case and kind of nm's letter say of a symbol's binding; its type is in no list.
@@ -200,7 +200,7 @@ class ListedSymbolTable(SymbolTable):
         names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
         found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
         return [
-            (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in TABLE_SYMBOLS
+            (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in table_symbols()
         ]
 
     @cached_property
@@ -259,7 +259,7 @@ class ListedSymbolTable(SymbolTable):
 def _bare(name: str) -> str:
     """The name without a build prefix, unless a kernel is known to have it with that."""
     prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
-    return name if name in TABLE_SYMBOLS else name[len(prefix) :]
+    return name if name in table_symbols() else name[len(prefix) :]
 
 
 def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:

@@ -158,8 +158,8 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
             f"{path}: a compressed dump of QEMU's that does not say its machine, as of arm64: drgn's library cannot "
             "read these; dump as ELF (dump-guest-memory without -z)"
         )
-    machine = header.machine or (image.machine if image is not None else None)
-    if image is not None and header.machine is not None and image.machine != header.machine:
+    machine = header.machine or (image.machine if image is not None else None) or None
+    if image is not None and image.machine and header.machine is not None and image.machine != header.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
 
     def opened(vmcoreinfo: str | None) -> drgn.Program:
