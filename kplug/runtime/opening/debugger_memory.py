@@ -12,7 +12,7 @@ from kplug.memory.kernel_note import kernels_note
 from kplug.memory.reading import Read, UnmappedError
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.runtime.opening.opening import ARCHITECTURES, PLUGIN_SWITCH, Opened, heard, switched, try_file
+from kplug.runtime.opening.opening import PLUGIN_SWITCH, Opened, heard, platform_of, switched, try_file
 
 _KERNEL_HALF = 1 << 63
 _X86_64_PAGE = 4096
@@ -34,15 +34,15 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
     TargetError, worded for the user, if memory does not tell what drgn must know.
     """
     image = placed.image
-    architecture = ARCHITECTURES.get(image.machine)
-    if architecture is None:
+    platform = platform_of(image.machine)
+    if platform is None:
         raise TargetError(f"drgn does not know the architecture {image.machine}")
     info = kernels_note(placed, memory.read)
     how = () if info is not None else ("VMCOREINFO: none in memory; the least that drgn needs, from the vmlinux",)
     info = info if info is not None else _least_note(placed, memory.read)
     if info.build_id and image.build_id and info.build_id != image.build_id:
         raise TargetError(f"{image.path} has build ID {image.build_id}, the target's kernel {info.build_id}")
-    prog = drgn.Program(drgn.Platform(architecture))
+    prog = drgn.Program(platform)
     prog.add_memory_segment(0, (1 << 64) - 1, _served(memory.read_physical), True)
     # Plug-ins belong to a prompt of drgn's, or look for debug information elsewhere.
     with heard() as messages, switched(PLUGIN_SWITCH, "*"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import drgn
 
+from kplug.arch import registry
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.kernel_image import KernelImage
@@ -29,16 +30,6 @@ from kplug.progress import waiting
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.threads.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 
-ARCHITECTURES = {
-    "x86_64": drgn.Architecture.X86_64,
-    "i386": drgn.Architecture.I386,
-    "aarch64": drgn.Architecture.AARCH64,
-    "arm": drgn.Architecture.ARM,
-    "ppc64": drgn.Architecture.PPC64,
-    "riscv64": drgn.Architecture.RISCV64,
-    "s390x": drgn.Architecture.S390X,
-    "loongarch64": drgn.Architecture.LOONGARCH64,
-}
 # drgn imports its plug-ins when the first target is set. Its own add commands to its prompt, and take longer to
 # import than a dump to open. Those of others, which may find debug information, are loaded.
 _UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
@@ -50,6 +41,12 @@ _PAGE_BYTES = 4096
 _LEAST_SYMBOLS = 6
 # drgn says it of every flattened file; reading one is as fast as reading another once it is open.
 _NOISE = ("makedumpfile flattened format",)
+
+
+def platform_of(machine: str) -> drgn.Platform | None:
+    """The architecture as drgn takes it; None if this drgn does not know it."""
+    name = registry.named(machine).names.drgn
+    return drgn.Platform(drgn.Architecture[name]) if name in drgn.Architecture.__members__ else None
 
 
 @dataclass(frozen=True)
@@ -158,14 +155,13 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> _Targ
             f"{path}: a compressed dump of QEMU's that does not say its machine, as of arm64: drgn's library cannot "
             "read these; dump as ELF (dump-guest-memory without -z)"
         )
-    machine = header.machine or (image.machine if image is not None else None) or None
+    machine = header.machine or (image.machine if image is not None else None)
     if image is not None and image.machine and header.machine is not None and image.machine != header.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
 
     def opened(vmcoreinfo: str | None) -> drgn.Program:
         # An ELF file says all that drgn wants to know; of the other formats drgn asks a library that may not know.
-        architecture = ARCHITECTURES.get(machine or "") if header.format != dump_header.ELF else None
-        platform = drgn.Platform(architecture) if architecture is not None else None
+        platform = platform_of(machine or "") if header.format != dump_header.ELF else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
         if not header.cut:
             prog.set_core_dump(path)
@@ -334,7 +330,7 @@ def _open_running(given: str | None) -> _Target:
 
 def _open_guest(address: str, given: str | None, image: KernelImage | None) -> _Target:
     guest = ask(address)
-    if image is not None and guest.machine in ARCHITECTURES and image.machine != guest.machine:
+    if image is not None and image.machine and guest.machine is not None and image.machine != guest.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
     target = _Target(address, drgn.Program(vmcoreinfo=given), f"QEMU guest {address}")
     try:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from kplug.arch import registry
 from kplug.errors import InputError
 
 CONNECT_SECONDS = 5.0
@@ -22,7 +23,7 @@ _LINE_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Guest:
-    """What the monitor says: `machine` as uname -m has it, whether it runs, and where its memory is, physically."""
+    """What the monitor says: `machine` as kplug names it, whether it runs, and where its memory is, physically."""
 
     machine: str | None
     running: bool
@@ -62,8 +63,9 @@ def ask(address: str) -> Guest:
         target = monitor.execute("query-target")
         memory = monitor.execute("human-monitor-command", {"command-line": "info mtree -f"})
     machine = target.get("arch") if isinstance(target, dict) else None
+    architecture = registry.by_word(machine) if isinstance(machine, str) else None
     return Guest(
-        machine if isinstance(machine, str) else None,
+        None if architecture is None else architecture.name,
         isinstance(status, dict) and status.get("running") is True,
         tuple(_ram(memory)) if isinstance(memory, str) else (),
     )
