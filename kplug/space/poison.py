@@ -6,30 +6,7 @@ which of the trees read (4.19 to 7.3) have the value; "" means all of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Poison(NamedTuple):
-    """One value. What it is in `value` depends on the table: an offset, a byte, 32 bits or 64 bits."""
-
-    value: int
-    name: str
-    meaning: str
-    source: str
-    versions: str = ""
-    guess: bool = False
-    machine: str = ""  # the only machine that has it
-
-
-# POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE) of the machines that have one.
-POINTER_DELTA = {
-    "x86_64": 0xDEAD000000000000,
-    "aarch64": 0xDEAD000000000000,
-    "riscv64": 0xDEAD000000000000,  # 5.10.y, 6.1 and later
-    "s390x": 0xDEAD000000000000,  # 7.x; 0 before
-    "ppc64": 0x5DEADBEEF0000000,
-    "ppc64le": 0x5DEADBEEF0000000,
-}
+from kplug.arch.types.special_values import Poison
 
 _POISON_H = "include/linux/poison.h"
 
@@ -63,7 +40,6 @@ FILLS = (
     ),
     Poison(0xCC, "POISON_FREE_INITMEM", "init memory that was freed after boot", _POISON_H),
     Poison(0xCC, "SLUB_RED_ACTIVE", "red zone around a slab object in use", _POISON_H),
-    Poison(0xCC, "int3", "padding between functions", "arch/x86/kernel/vmlinux.lds.S", guess=True, machine="x86_64"),
     Poison(0xBB, "SLUB_RED_INACTIVE", "red zone around a slab object that is free", _POISON_H),
     Poison(
         0xFE,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kplug.arch import registry
 from kplug.arch.types.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
+from kplug.arch.types.record import Architecture
+from kplug.arch.types.special_values import Poison
 from kplug.space import errno_table, poison
 
 NULL = "null"
@@ -36,23 +39,24 @@ class Special:
 
 def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Special, ...]:
     """Every reading of `address`, the most telling first; () for an ordinary kernel address."""
+    architecture = registry.named(machine)
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
     kind = None if space is None else space.area_at(address).kind
     if kind == KERNEL and address < _ORDINARY_END and address not in _SIGN_EXTENDED:
         return ()
-    found = [*_error_pointers(address), *_null(address), *_poisons(address, machine)]
+    found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture)]
     told = bool(found) and not all(special.guess for special in found)
     if kind == NON_CANONICAL and space is not None:
-        shadow = list(_kasan_shadow(address, machine, space))
+        shadow = list(_kasan_shadow(address, architecture, space))
         plain = _non_canonical(address, space)
         if told:  # where the value explains itself there is nothing to guess
             found += [*shadow, plain]
         else:
             # A kernel that is known to sign its return addresses has more of those than of tags.
-            signs = machine == "aarch64" and space.facts.kernel_pac_mask and address >> 55 & 1
-            readings = [*(_authenticated(address, space) if signs else ()), *_tagged(address, machine, space)]
-            found += [*shadow, *readings, plain, *_guesses(address, space, bool(readings))]
+            signs = architecture.signed_pointers and space.facts.kernel_pac_mask and address >> 55 & 1
+            readings = [*(_authenticated(address, space) if signs else ()), *_tagged(address, architecture, space)]
+            found += [*shadow, *readings, plain, *_guesses(address, architecture, space, bool(readings))]
     elif kind == USER and space is not None and address >= _NULL_REACH:
         found += _user(address, space)
     return tuple(found)
@@ -64,8 +68,8 @@ _NULL_REACH = 0x1000  # a page: members of any usual structure
 _MMAP_MIN = 0x10000  # the usual vm.mmap_min_addr: nothing is mapped below
 
 
-def _error_pointers(address: int) -> Iterator[Special]:
-    code = TOP - address
+def _error_pointers(address: int, architecture: Architecture) -> Iterator[Special]:
+    code = (1 << architecture.bits) - address
     if 0 < code <= errno_table.MAX_ERRNO:
         name = errno_table.NAMES.get(code)
         if name is None:
@@ -80,7 +84,7 @@ def _error_pointers(address: int) -> Iterator[Special]:
             meaning = f"Or container_of() of a NULL pointer: the member is {code:#x} bytes into its structure."
             yield Special(NULL, f"NULL-{code:#x}", meaning, 0, guess=True)
     code = (1 << 32) - address
-    if 0 < code <= errno_table.MAX_ERRNO and code in errno_table.NAMES:
+    if architecture.bits == 64 and 0 < code <= errno_table.MAX_ERRNO and code in errno_table.NAMES:
         name = errno_table.NAMES[code]
         meaning = f"The error -{name} ({code}) as a 32-bit number: a negative int taken for a pointer."
         yield Special(ERRPTR, f"(u32)-{name}", meaning, address, guess=True)
@@ -100,13 +104,13 @@ def _null(address: int) -> Iterator[Special]:
         yield Special(NULL, "ZERO_SIZE_PTR", meaning, 0x10, source="include/linux/slab.h")
 
 
-def _poisons(address: int, machine: str) -> Iterator[Special]:
-    yield from _pointer_poisons(address, machine)
+def _poisons(address: int, architecture: Architecture) -> Iterator[Special]:
+    yield from _pointer_poisons(address, architecture)
     for row in poison.VALUES:
         offset = address - row.value
         if 0 <= offset < poison.VALUE_REACH:
             yield _poison(row, row.value, offset)
-    yield from _fills(address, machine)
+    yield from _fills(address, architecture)
     low, high = address & 0xFFFFFFFF, address >> 32
     for row in poison.MAGICS:
         if low == row.value and not high:
@@ -120,9 +124,9 @@ _POINTER_REACH = 0x1000
 _CLOSE = 0x400
 
 
-def _pointer_poisons(address: int, machine: str) -> Iterator[Special]:
+def _pointer_poisons(address: int, architecture: Architecture) -> Iterator[Special]:
     """The pointer poison itself; else the one that `address` is likely a member of, or the container of."""
-    delta = poison.POINTER_DELTA.get(machine)
+    delta = architecture.poison_delta
     if delta is None:
         return
     offsets = [(address - delta - row.value, row) for row in poison.POINTERS]
@@ -150,10 +154,8 @@ _SIGN = 0xFFFFFFFF00000000
 _SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS if row.value >> 7)
 
 
-def _fills(address: int, machine: str) -> Iterator[Special]:
-    for row in poison.FILLS:
-        if row.machine not in ("", machine):
-            continue
+def _fills(address: int, architecture: Architecture) -> Iterator[Special]:
+    for row in (*poison.FILLS, *architecture.fills):
         value = row.value * _REPEAT_8
         offset = address - value
         if -_FILL_REACH < offset < _FILL_REACH:
@@ -167,7 +169,7 @@ def _fills(address: int, machine: str) -> Iterator[Special]:
             yield _poison(row, half << 32, address & 0xFFFFFFFF, " in the upper half", guess=True)
 
 
-def _poison(row: poison.Poison, base: int, offset: int, note: str = "", guess: bool = False) -> Special:
+def _poison(row: Poison, base: int, offset: int, note: str = "", guess: bool = False) -> Special:
     suffix = f"{'+' if offset > 0 else '-'}{abs(offset):#x}" if offset and not note else ""
     meaning = row.meaning[0].upper() + row.meaning[1:]
     return Special(
@@ -190,26 +192,18 @@ def _non_canonical(address: int, space: AddressSpace) -> Special:
     return Special(NON_CANONICAL_VALUE, "non-canonical", meaning, guess=bool(condition))
 
 
-# KASAN_SHADOW_OFFSET of generic KASAN; on arm64 it goes with VA_BITS (arch/arm64/Kconfig).
-_KASAN_OFFSET = {
-    ("x86_64", None): 0xDFFFFC0000000000,
-    ("aarch64", None): 0xDFFF800000000000,
-    ("aarch64", 36): 0xDFFFFFF800000000,
-    ("aarch64", 39): 0xDFFFFFC000000000,
-    ("aarch64", 42): 0xDFFFFE0000000000,
-    ("aarch64", 47): 0xDFFFC00000000000,
-}
-
-
-def _kasan_shadow(address: int, machine: str, space: AddressSpace) -> Iterator[Special]:
+def _kasan_shadow(address: int, architecture: Architecture, space: AddressSpace) -> Iterator[Special]:
     """An access that KASAN's own check made: of the shadow of an address that is itself bad."""
     if space.facts.kasan_shadow is False:
         return
-    offset = _KASAN_OFFSET.get((machine, space.facts.va_bits), _KASAN_OFFSET.get((machine, None)))
+    declared = architecture.kasan_shadow_offset
+    offset = None if declared is None else declared(space.facts)
     if offset is None or not 0 <= address - offset < 1 << 61:
         return
     original = (address - offset) << 3
-    reading = next(iter([*_null(original), *_pointer_poisons(original, machine), *_fills(original, machine)]), None)
+    reading = next(
+        iter([*_null(original), *_pointer_poisons(original, architecture), *_fills(original, architecture)]), None
+    )
     sure = original < _NULL_REACH
     if not sure and not (space.facts.kasan_shadow or reading is not None or space.is_user(original)):
         return
@@ -220,9 +214,9 @@ def _kasan_shadow(address: int, machine: str, space: AddressSpace) -> Iterator[S
     )
 
 
-def _tagged(address: int, machine: str, space: AddressSpace) -> Iterator[Special]:
-    """arm64: a tag in the top byte."""
-    if machine != "aarch64":
+def _tagged(address: int, architecture: Architecture, space: AddressSpace) -> Iterator[Special]:
+    """A tag in the top byte (arm64)."""
+    if not architecture.top_byte_tags:
         return
     kernel = bool(address >> 55 & 1)
     tag_mask = 0xFF << 56
@@ -235,7 +229,7 @@ def _tagged(address: int, machine: str, space: AddressSpace) -> Iterator[Special
 
 
 def _authenticated(address: int, space: AddressSpace) -> Iterator[Special]:
-    """arm64: a pointer authentication code in the bits above the address."""
+    """A pointer authentication code in the bits above the address (arm64)."""
     if space.facts.kernel_pac_mask == 0:
         return
     stripped = _sign_extend(address, space)
@@ -252,8 +246,8 @@ def _sign_extend(address: int, space: AddressSpace) -> int:
     return low | (TOP - user_end) if address >> 55 & 1 else low
 
 
-def _guesses(address: int, space: AddressSpace, tagged: bool) -> Iterator[Special]:
-    text = _text(address)
+def _guesses(address: int, architecture: Architecture, space: AddressSpace, tagged: bool) -> Iterator[Special]:
+    text = _text(address, architecture)
     if text is not None:
         meaning = f'The bytes in memory are the text "{text}": a string written over a pointer.'
         yield Special(NON_CANONICAL_VALUE, f'text "{text}"', meaning, guess=True)
@@ -261,7 +255,7 @@ def _guesses(address: int, space: AddressSpace, tagged: bool) -> Iterator[Specia
     if _plausible(swapped, space):
         meaning = f"With its 32-bit halves swapped it is {swapped:#x}, {space.area_at(swapped).name}."
         yield Special(NON_CANONICAL_VALUE, "swapped halves", meaning, guess=True, meant=swapped)
-    if space.machine == "aarch64":
+    if architecture.top_byte_tags or architecture.signed_pointers:
         # The upper bits are tags and authentication codes as often as not: one flipped bit tells nothing.
         if not tagged:
             yield from _authenticated(address, space)
@@ -277,9 +271,9 @@ def _guesses(address: int, space: AddressSpace, tagged: bool) -> Iterator[Specia
             yield Special(NON_CANONICAL_VALUE, f"bit {bit} flipped", meaning, guess=True, meant=flipped)
 
 
-def _text(address: int) -> str | None:
-    """The value as text in memory order (both machines with a map are little-endian), if it is all text."""
-    characters = address.to_bytes(8, "little").rstrip(b"\0")
+def _text(address: int, architecture: Architecture) -> str | None:
+    """The value as text in memory order, if it is all text."""
+    characters = address.to_bytes(8, "little" if architecture.little_endian else "big").rstrip(b"\0")
     if len(characters) < 6 or not all(0x20 <= byte < 0x7F for byte in characters):
         return None
     return characters.decode("ascii")

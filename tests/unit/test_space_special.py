@@ -200,9 +200,19 @@ def test_an_access_near_list_poison_says_from_which(offset: int, name: str, base
     assert (special.name, special.base) == (name, POISON_POINTER_DELTA + base)
 
 
+@pytest.mark.parametrize("machine", ["riscv64", "s390x"])
+def test_machines_without_a_map_have_the_pointer_poison_too(machine: str) -> None:
+    assert specials(POISON_POINTER_DELTA + 0x100, machine, None)[0].name == "LIST_POISON1"
+
+
+def test_a_32_bit_error_pointer_is_one() -> None:
+    [special] = specials(0xFFFFFFF3, "i386", None)
+    assert (special.what, special.name, special.guess) == ("errptr", "ERR_PTR(-EACCES)", False)
+
+
 def test_ppc64_has_its_own_delta() -> None:
     """arch/powerpc/Kconfig; a machine without a map still has its special values."""
-    assert specials(0x5DEADBEEF0000100, "ppc64le", None)[0].name == "LIST_POISON1"
+    assert specials(0x5DEADBEEF0000100, "ppc64", None)[0].name == "LIST_POISON1"
 
 
 def test_an_explained_value_is_not_guessed_at() -> None:

@@ -1,0 +1,86 @@
+"""Outside kplug/arch/ the source names no architecture: what differs between them is declared there, once each."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kplug.arch import registry
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("kplug", "gdb/kplug_gdb")
+DECLARATIONS = ROOT / "kplug" / "arch"
+
+
+def _words() -> Iterator[str]:
+    for architecture in registry.declared():
+        names = architecture.names
+        yield from (architecture.name, *names.uname, *names.debian, *names.other, *names.gdb, *names.qemu)
+        yield from filter(None, (architecture.title, names.drgn, names.kernel))
+
+
+WORDS = frozenset(word.rstrip("*").lower() for word in _words())
+# Words of ELF files that are spelt as an architecture's: EI_OSABI of 97, the owner of a note.
+OTHER_WORDS = {"kplug/image/elf/header.py": "ARM", "kplug/image/elf/note_names.py": "PowerPC"}
+# What is still to be declared.
+NOT_YET = frozenset(
+    (
+        "kplug/commands/return_addresses.py",
+        "kplug/image/elf/notes.py",
+        "kplug/memory/kaslr_ways.py",
+        "kplug/memory/kernel_note.py",
+        "kplug/memory/percpu.py",
+        "kplug/memory/variables.py",
+        "kplug/runtime/kernel/facts.py",
+        "kplug/runtime/locators/stacks.py",
+        "kplug/runtime/locators/table_pages.py",
+        "kplug/runtime/opening/debugger_memory.py",
+        "kplug/runtime/opening/opening.py",
+        "kplug/runtime/tables/translation.py",
+        "kplug/runtime/threads/cpu_registers.py",
+        "kplug/runtime/threads/selection.py",
+        "kplug/runtime/threads/user_space.py",
+        "kplug/runtime/types/btf.py",
+        "kplug/runtime/types/variables.py",
+        "kplug/session.py",
+        "gdb/kplug_gdb/entries.py",
+        "gdb/kplug_gdb/finder.py",
+        "gdb/kplug_gdb/physical.py",
+        "gdb/kplug_gdb/unnamed.py",
+    )
+)
+
+
+def _sources() -> list[Path]:
+    files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
+    return [path for path in files if DECLARATIONS not in path.parents]
+
+
+def _named(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The string constants that are an architecture's name, whole; drgn's enumerators; parameters that assume one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lower() in WORDS:
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+            if node.value.attr == "Architecture" and not node.attr.startswith("__"):
+                yield node.lineno, node.attr
+        elif isinstance(node, ast.ImportFrom):
+            parts = (node.module or "").split(".")
+            if parts[:2] == ["kplug", "arch"] and set(parts[2:3]) & set(registry.names()):
+                yield node.lineno, f"import of {node.module}"
+
+
+def test_the_words_are_those_of_all_declarations() -> None:
+    assert {"x86_64", "amd64", "aarch64", "arm64", "i386:x86-64", "armv", "riscv", "s390x", "ppc64le"} <= WORDS
+
+
+@pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_names_an_architecture(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    found = [(line, word) for line, word in _named(ast.parse(path.read_text())) if word != OTHER_WORDS.get(name)]
+    if name in NOT_YET:
+        pytest.xfail(f"still to be declared: {found}")
+    assert found == []
