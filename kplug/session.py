@@ -18,7 +18,7 @@ from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
-from kplug.space.address_space import AddressSpace, Area, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Session:
         images: Sequence[PlacedImage],
         *,
         target: Target | None = None,
-        facts: Facts | Callable[[], Facts] | None = None,
+        facts: AddressSpaceFacts | Callable[[], AddressSpaceFacts] | None = None,
         machine: str = "",
         contents: Callable[[], Iterable[Area]] | None = None,
         lines: LineSource | None = None,
@@ -83,7 +83,7 @@ class Session:
         self._percpu = percpu
         self.modules = modules
         self.placement = placement
-        self._made: tuple[Facts, AddressSpace | None, Resolver] | None = None
+        self._made: tuple[AddressSpaceFacts, AddressSpace | None, Resolver] | None = None
         self._locators = (*locators, *installed_locators(self))
 
     # Made at the first question: the space needs the symbols, and what lists sections does without them.
@@ -98,18 +98,20 @@ class Session:
         """What answers for addresses."""
         return self._made_of(self._known_facts())[1]
 
-    def _known_facts(self) -> Facts:
+    def _known_facts(self) -> AddressSpaceFacts:
         """The facts as they are now: those of a kernel that runs may become more (it boots, memory is added)."""
         return self._facts() if callable(self._facts) else self._fixed_facts
 
     @cached_property
-    def _fixed_facts(self) -> Facts:
+    def _fixed_facts(self) -> AddressSpaceFacts:
         assert not callable(self._facts)
         if self._facts is not None:
             return self._facts
-        return static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else Facts()
+        return (
+            static_facts(self.images[0]) if self.images and not self.images[0].image.is_module else AddressSpaceFacts()
+        )
 
-    def _made_of(self, facts: Facts) -> tuple[AddressSpace | None, Resolver]:
+    def _made_of(self, facts: AddressSpaceFacts) -> tuple[AddressSpace | None, Resolver]:
         """What rests on the facts, kept as long as these are the same."""
         made = self._made
         if made is None or (made[0] is not facts and made[0] != facts):

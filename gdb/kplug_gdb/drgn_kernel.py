@@ -21,7 +21,7 @@ from kplug.memory.percpu import StaticPercpu
 from kplug.model import Layer, State
 from kplug.resolver import Locator, StateError
 from kplug.session import Missing
-from kplug.space.address_space import Area, Facts
+from kplug.space.address_space import AddressSpaceFacts, Area
 from kplug.target import StackBounds
 from kplug_gdb import dependencies, physical, registers, watch
 from kplug_gdb.gdb_target import GdbTarget
@@ -57,7 +57,7 @@ class Runtime:
         self._version: str | None = None
         self.failure: str | None = None
 
-    def prepare(self, placed: PlacedImage, found: Found, facts: Facts) -> bool:
+    def prepare(self, placed: PlacedImage, found: Found, facts: AddressSpaceFacts) -> bool:
         """Whether drgn is to be asked of this target; nothing of it is started. `facts` are those of its memory."""
         if found.view is None or not self._is_wanted(placed.image, found):
             self._drop()

@@ -15,7 +15,7 @@ from kplug.memory.percpu import StaticPercpu
 from kplug.memory.variables import memory_facts, static_facts
 from kplug.model import Layer, State
 from kplug.session import Missing, Session
-from kplug.space.address_space import Facts
+from kplug.space.address_space import AddressSpaceFacts
 from kplug_gdb import watch
 from kplug_gdb.drgn_kernel import (
     COST,
@@ -56,7 +56,7 @@ class Host:
         self.runtime = Runtime(self.target)
         self.target.kernels_stack = self.runtime.stack_bounds
         self._placed: tuple[object, list[PlacedImage]] = (None, [])
-        self._known: tuple[object, Facts] = (None, Facts())
+        self._known: tuple[object, AddressSpaceFacts] = (None, AddressSpaceFacts())
         self._session: tuple[object, Session] | None = None
 
     def session(self) -> Session:
@@ -109,7 +109,7 @@ class Host:
             self._placed = (key, placed)
         return self._placed[1]
 
-    def _address_space(self, placed: list[PlacedImage], found: Found) -> Facts:
+    def _address_space(self, placed: list[PlacedImage], found: Found) -> AddressSpaceFacts:
         """What memory says of the address space; read again when the target ran on."""
         if found.view is None or not found.finding.lasting:
             return static_facts(placed[0])
@@ -146,7 +146,7 @@ class Host:
             facts["drgn"] = drgn
         return facts
 
-    def _make(self, placed: list[PlacedImage], facts: Facts, found: Found, asks_drgn: bool) -> Session:
+    def _make(self, placed: list[PlacedImage], facts: AddressSpaceFacts, found: Found, asks_drgn: bool) -> Session:
         percpu, runtime = _Percpu(placed[0], self.target), self.runtime
         locator = RuntimeLocator(runtime, percpu) if asks_drgn else percpu
         return Session(

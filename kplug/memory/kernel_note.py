@@ -9,7 +9,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read
 from kplug.memory.vmcoreinfo import VmcoreInfo, note_in_memory
-from kplug.space.address_space import Facts
+from kplug.space.address_space import AddressSpaceFacts
 
 # (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
 _NUMBERS = {
@@ -57,7 +57,7 @@ def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
     return 0
 
 
-def with_vmcoreinfo(facts: Facts, info: VmcoreInfo, machine: str) -> Facts:
+def with_vmcoreinfo(facts: AddressSpaceFacts, info: VmcoreInfo, machine: str) -> AddressSpaceFacts:
     """`facts`, and what VMCOREINFO tells, which comes first where both tell the same."""
     known: dict[str, Any] = {}
     for name, field in _NUMBERS.get(machine, ()):
@@ -80,7 +80,7 @@ def with_vmcoreinfo(facts: Facts, info: VmcoreInfo, machine: str) -> Facts:
     return replace(facts, **known)
 
 
-def _second_source(facts: Facts, known: dict[str, Any], field: str, told: int | None) -> None:
+def _second_source(facts: AddressSpaceFacts, known: dict[str, Any], field: str, told: int | None) -> None:
     """A base that the variable tells as well. Where they differ, neither is believed."""
     read = getattr(facts, field)
     if told is None or read == told:

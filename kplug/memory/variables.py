@@ -7,10 +7,10 @@ from typing import Any
 
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read, try_read
-from kplug.space.address_space import Facts
+from kplug.space.address_space import AddressSpaceFacts
 
 
-def static_facts(placed: PlacedImage) -> Facts:
+def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
     """What the vmlinux alone tells. A module, or a file without boundary symbols, tells nothing."""
     image = placed.image
     root = image.regions.root
@@ -19,9 +19,9 @@ def static_facts(placed: PlacedImage) -> Facts:
         return image.symbols.has_name(symbol) and bool(image.symbols.indexes_of(symbol))
 
     if root is None:
-        return Facts()
+        return AddressSpaceFacts()
     linked = placed.placement.link_known
-    return Facts(
+    return AddressSpaceFacts(
         image_start=root.start if linked else None,
         image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
@@ -61,7 +61,7 @@ _KASLR_FLAG = 1 << 1
 _COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
-def memory_facts(placed: PlacedImage, read: Read) -> Facts:
+def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
     """What the vmlinux tells, and the kernel's own variables in memory; `read` is a Target's. Costs a few small reads.
 
     What cannot be read, or is not set yet early in boot (zero), stays as the vmlinux tells it.

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from kplug.arch import registry
-from kplug.arch.types.memory_map import KERNEL, NON_CANONICAL, TOP, USER, AddressSpace, Area, Facts
+from kplug.arch.types.memory_map import KERNEL, NON_CANONICAL, TOP, USER, AddressSpace, AddressSpaceFacts, Area
 
-__all__ = ["KERNEL", "NON_CANONICAL", "TOP", "USER", "AddressSpace", "Area", "Facts", "address_space", "machines"]
+__all__ = [
+    "KERNEL",
+    "NON_CANONICAL",
+    "TOP",
+    "USER",
+    "AddressSpace",
+    "AddressSpaceFacts",
+    "Area",
+    "address_space",
+    "machines",
+]
 
 
 def machines() -> tuple[str, ...]:
@@ -13,7 +23,7 @@ def machines() -> tuple[str, ...]:
     return tuple(architecture.name for architecture in registry.declared() if architecture.memory_map is not None)
 
 
-def address_space(machine: str, facts: Facts | None = None) -> AddressSpace | None:
+def address_space(machine: str, facts: AddressSpaceFacts | None = None) -> AddressSpace | None:
     """The map of a kernel of which `facts` are known; None where none is declared for the machine."""
     memory_map = registry.named(machine).memory_map
-    return None if memory_map is None else memory_map(facts or Facts())
+    return None if memory_map is None else memory_map(facts or AddressSpaceFacts())

@@ -18,7 +18,7 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.kernel.facts import kernel_facts
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.session import kernel_of, session_of
-from kplug.space.address_space import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -164,7 +164,7 @@ def vmcoreinfo_lines(**numbers: Any) -> Iterator[str]:
 )
 def test_numbers_that_no_arm64_kernel_has(numbers: dict[str, object]) -> None:
     info = VmcoreInfo("\n".join(vmcoreinfo_lines(**numbers)))
-    known = Facts(image_start=0xFFFF800080000000, has_early_init_stack=True)
+    known = AddressSpaceFacts(image_start=0xFFFF800080000000, has_early_init_stack=True)
     space = address_space("aarch64", with_vmcoreinfo(known, info, "aarch64"))
     assert space is not None
     assert all(low.end == high.start for low, high in zip(space.areas, space.areas[1:]))

@@ -17,9 +17,9 @@ from kplug.commands.map import MAP
 from kplug.outputs import Column, HumanSize, Output, Problem, Table
 from kplug.render.show import Renderer
 from kplug.session import Session
-from kplug.space.address_space import Area, Facts
+from kplug.space.address_space import AddressSpaceFacts, Area
 
-KASLR_4 = Facts(
+KASLR_4 = AddressSpaceFacts(
     pgtable_l5_enabled=False,
     has_randomize_memory=True,
     kernel_image_size=1 << 30,
@@ -45,7 +45,7 @@ KASLR_4 = Facts(
 )
 
 
-def run(*words: str, facts: Facts = KASLR_4, machine: str = "x86_64", **more: Any) -> list[Output]:
+def run(*words: str, facts: AddressSpaceFacts = KASLR_4, machine: str = "x86_64", **more: Any) -> list[Output]:
     parser = argparse.ArgumentParser()
     MAP.add_arguments(parser)
     return list(MAP.run(Session([], facts=facts, machine=machine, **more), parser.parse_args(words)))
@@ -124,21 +124,21 @@ def test_areas_are_called_by_name(word: str) -> None:
 
 
 def test_an_area_that_is_one_of_several_has_the_names_of_each() -> None:
-    unknown = Facts(pgtable_l5_enabled=False, has_randomize_memory=True)
+    unknown = AddressSpaceFacts(pgtable_l5_enabled=False, has_randomize_memory=True)
     for word in ("direct-map", "vmalloc", "vmemmap"):
         (row,) = rows(word, facts=unknown)
         assert row["name"] == "direct map, vmalloc or vmemmap (randomised, bases not known)"
 
 
 def test_what_nobody_told_is_said_to_be_as_compiled() -> None:
-    row = named(rows(facts=Facts(pgtable_l5_enabled=False)), "direct map")
+    row = named(rows(facts=AddressSpaceFacts(pgtable_l5_enabled=False)), "direct map")
     assert row["nominal"] is True
     assert row["moved"] is None
     assert "the kernel may have moved it" in row["note"]
 
 
 def test_refused_facts_are_named_above_the_map() -> None:
-    problem, table = run(facts=Facts(pgtable_l5_enabled=False, page_offset_base=0x1234))
+    problem, table = run(facts=AddressSpaceFacts(pgtable_l5_enabled=False, page_offset_base=0x1234))
     assert isinstance(problem, Problem)
     assert "page_offset_base is 0x1234" in problem.message
     assert isinstance(table, Table)
@@ -212,7 +212,7 @@ def arm64(**numbers: int) -> list[dict[str, Any]]:
 
     text = "\n".join(f"NUMBER({name})={value:#x}" for name, value in numbers.items())
     more = "\nPAGESIZE=4096\nSYMBOL(_stext)=ffffd2b280010000\nKERNELOFFSET=52b200000000\n"
-    facts = with_vmcoreinfo(Facts(has_early_init_stack=True), VmcoreInfo(text + more), "aarch64")
+    facts = with_vmcoreinfo(AddressSpaceFacts(has_early_init_stack=True), VmcoreInfo(text + more), "aarch64")
     return rows(facts=facts, machine="aarch64")
 
 

@@ -33,7 +33,7 @@ from kplug.render.json_lines import JsonLines
 from kplug.render.style import COLOURED, PLAIN
 from kplug.render.text import TextRenderer
 from kplug.session import Session
-from kplug.space.address_space import Facts
+from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import FramePlace, Register, StackBounds, Target
 
 TEXT, DATA = BASE_64, BASE_64 + 0x2000
@@ -440,12 +440,15 @@ def test_arm64_signed_return_addresses(tmp_path: Path) -> None:
     path.write_bytes(bytes(small_vmlinux(machine=EM_AARCH64)))
     image = open_vmlinux(str(path))
     placed = [PlacedImage(image, as_linked(image.sections))]
-    for facts in (Facts(kernel_pac_mask=0xFFFF << 48), Facts(vabits_actual=48)):
+    for facts in (AddressSpaceFacts(kernel_pac_mask=0xFFFF << 48), AddressSpaceFacts(vabits_actual=48)):
         found = rows(Session(placed, target=target, facts=facts), "stack")
         assert [row["kind"] for row in found] == ["ret", None]
         assert int(found[0]["value"]) == signed
         assert found[0]["annotation"].address == TEXT + 0x48
-    assert [row["kind"] for row in rows(Session(placed, target=target, facts=Facts()), "stack")] == [None, None]
+    assert [row["kind"] for row in rows(Session(placed, target=target, facts=AddressSpaceFacts()), "stack")] == [
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.space.address_space import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 K4, K16, K64 = 4096, 16384, 65536
 
@@ -100,7 +100,7 @@ ROWS = [
 
 
 def space_of(**facts: object) -> AddressSpace:
-    space = address_space("aarch64", Facts(**facts))  # type: ignore[arg-type]
+    space = address_space("aarch64", AddressSpaceFacts(**facts))  # type: ignore[arg-type]
     assert space is not None
     return space
 
@@ -252,7 +252,7 @@ ADDRESSES = st.one_of(st.none(), st.integers(0, (1 << 64) - 1))
 BITS = st.one_of(st.sampled_from([None, 36, 39, 42, 47, 48, 52]), st.integers(-100, 100))
 FLAGS = st.sampled_from([None, False, True])
 FACTS = st.builds(
-    Facts,
+    AddressSpaceFacts,
     image_start=st.one_of(st.sampled_from(LINKS), ADDRESSES),
     runtime_image_start=ADDRESSES,
     has_randomize_base=FLAGS,
@@ -272,7 +272,7 @@ FACTS = st.builds(
 
 
 @given(FACTS)
-def test_areas_cover_the_whole_space_once(facts: Facts) -> None:
+def test_areas_cover_the_whole_space_once(facts: AddressSpaceFacts) -> None:
     space = address_space("aarch64", facts)
     assert space is not None
     assert space.areas[0].start == 0

@@ -14,21 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kplug.space import errno_table, poison
-from kplug.space.address_space import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 from kplug.space.special import Special, specials
 
 POISON_POINTER_DELTA = 0xDEAD000000000000  # CONFIG_ILLEGAL_POINTER_VALUE of x86_64 and arm64
 
 
 def x86_64(**facts: object) -> AddressSpace:
-    space = address_space("x86_64", Facts(**{"pgtable_l5_enabled": False, **facts}))  # type: ignore[arg-type]
+    space = address_space("x86_64", AddressSpaceFacts(**{"pgtable_l5_enabled": False, **facts}))  # type: ignore[arg-type]
     assert space is not None
     return space
 
 
 def arm64(**facts: object) -> AddressSpace:
     known = {"image_start": 0xFFFF800080000000, "va_bits": 48, "page_size": 4096, "has_early_init_stack": True}
-    space = address_space("aarch64", Facts(**{**known, **facts}))  # type: ignore[arg-type]
+    space = address_space("aarch64", AddressSpaceFacts(**{**known, **facts}))  # type: ignore[arg-type]
     assert space is not None
     return space
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.space.address_space import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 TIB = 1 << 40
 PIB = 1 << 50
@@ -51,7 +51,7 @@ MM_RST_ANY_LEVEL = [
 
 
 def space_of(**facts: object) -> AddressSpace:
-    space = address_space("x86_64", Facts(**facts))  # type: ignore[arg-type]
+    space = address_space("x86_64", AddressSpaceFacts(**facts))  # type: ignore[arg-type]
     assert space is not None
     return space
 
@@ -319,7 +319,7 @@ def test_debug_kmap_moves_the_end_of_modules() -> None:
 ADDRESSES = st.one_of(st.none(), st.integers(0, (1 << 64) - 1), st.integers(0xFF000, 0xFFFFF).map(lambda n: n << 44))
 FLAGS = st.sampled_from([None, False, True])
 FACTS = st.builds(
-    Facts,
+    AddressSpaceFacts,
     image_start=ADDRESSES,
     image_end=ADDRESSES,
     runtime_image_start=ADDRESSES,
@@ -341,7 +341,7 @@ FACTS = st.builds(
 
 
 @given(FACTS)
-def test_areas_cover_the_whole_space_once(facts: Facts) -> None:
+def test_areas_cover_the_whole_space_once(facts: AddressSpaceFacts) -> None:
     space = address_space("x86_64", facts)
     assert space is not None
     assert space.areas[0].start == 0
@@ -351,7 +351,7 @@ def test_areas_cover_the_whole_space_once(facts: Facts) -> None:
 
 
 @given(FACTS, st.integers(0, (1 << 64) - 1))
-def test_area_at_finds_the_area_that_holds_the_address(facts: Facts, address: int) -> None:
+def test_area_at_finds_the_area_that_holds_the_address(facts: AddressSpaceFacts, address: int) -> None:
     space = address_space("x86_64", facts)
     assert space is not None
     area = space.area_at(address)
@@ -365,7 +365,7 @@ def test_more_than_64_bits_is_not_an_address(address: int) -> None:
 
 
 def test_a_machine_without_a_table_has_no_map() -> None:
-    assert address_space("vax", Facts()) is None
+    assert address_space("vax", AddressSpaceFacts()) is None
 
 
 def test_halves() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kplug.arch.types.boundaries import BoundaryRows
-from kplug.arch.types.memory_map import AddressSpace, Facts
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, Resource
 
 
-def _memory_map(facts: Facts) -> AddressSpace:
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
     from kplug.arch.aarch64.memory_map import address_space
 
     return address_space(facts)
@@ -19,7 +19,7 @@ def _boundaries() -> BoundaryRows:
     return ROWS
 
 
-def _image_physical(address: int, facts: Facts) -> int | None:
+def _image_physical(address: int, facts: AddressSpaceFacts) -> int | None:
     return None if facts.kimage_voffset is None else address - facts.kimage_voffset
 
 
@@ -32,7 +32,7 @@ _KASAN_SHADOW_OFFSETS = {
 }
 
 
-def _kasan_shadow_offset(facts: Facts) -> int:
+def _kasan_shadow_offset(facts: AddressSpaceFacts) -> int:
     return _KASAN_SHADOW_OFFSETS.get(facts.va_bits or 0, 0xDFFF800000000000)
 
 

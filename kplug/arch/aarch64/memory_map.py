@@ -21,8 +21,8 @@ from kplug.arch.types.memory_map import (
     VMALLOC,
     VMEMMAP,
     AddressSpace,
+    AddressSpaceFacts,
     Area,
-    Facts,
     fixmap_parts,
     permanent_slots,
     whole,
@@ -138,7 +138,7 @@ class _Fit(NamedTuple):
     shadow: int  # size of a KASAN shadow below the modules, 0 if none
 
 
-def address_space(facts: Facts) -> AddressSpace:
+def address_space(facts: AddressSpaceFacts) -> AddressSpace:
     """The map of an arm64 kernel."""
     told, facts = facts, _possible(facts)
     fits = _fits(facts)
@@ -156,7 +156,7 @@ def address_space(facts: Facts) -> AddressSpace:
     )
 
 
-def _possible(facts: Facts) -> Facts:
+def _possible(facts: AddressSpaceFacts) -> AddressSpaceFacts:
     """The facts without those that no arm64 kernel has."""
     bits = range(36, 53)
     va_bits = facts.va_bits if facts.va_bits in bits else None
@@ -167,7 +167,7 @@ def _possible(facts: Facts) -> Facts:
     return replace(facts, va_bits=va_bits, vabits_actual=actual, page_size=page_size)
 
 
-def _refused(told: Facts, used: Facts) -> Iterator[str]:
+def _refused(told: AddressSpaceFacts, used: AddressSpaceFacts) -> Iterator[str]:
     """Which facts were not used, and why."""
     for name, value, kept in (
         ("VA_BITS", told.va_bits, used.va_bits),
@@ -186,7 +186,7 @@ def _bottom(era: _Era, va_min: int) -> int:
     return TOP - (1 << va_min) if era.linear_above else TOP - (1 << (va_min - 1))
 
 
-def _fits(facts: Facts) -> list[_Fit]:
+def _fits(facts: AddressSpaceFacts) -> list[_Fit]:
     """The eras that link the image where this one is linked; one, but for those that differ only further up."""
     if facts.image_start is None:
         return []
@@ -206,7 +206,7 @@ def _va_bits_min(va_bits: int) -> tuple[int, ...]:
     return (47, 48) if va_bits > 48 else (va_bits,)
 
 
-def _shapes(facts: Facts, fits: Sequence[_Fit]) -> list[tuple[_Fit, _Shape]]:
+def _shapes(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> list[tuple[_Fit, _Shape]]:
     """Every combination of what the facts leave open."""
     return [
         (fit, _Shape(va_bits, fit.va_min, actual, shift))
@@ -218,13 +218,13 @@ def _shapes(facts: Facts, fits: Sequence[_Fit]) -> list[tuple[_Fit, _Shape]]:
     ]
 
 
-def _possible_va_bits(facts: Facts, fit: _Fit) -> tuple[int, ...]:
+def _possible_va_bits(facts: AddressSpaceFacts, fit: _Fit) -> tuple[int, ...]:
     if facts.va_bits is not None:
         return (facts.va_bits,)
     return (fit.va_min, 52) if fit.va_min >= 47 and not fit.era.linear_above else (fit.va_min,)
 
 
-def _possible_actual(facts: Facts, fit: _Fit, va_bits: int) -> tuple[int, ...]:
+def _possible_actual(facts: AddressSpaceFacts, fit: _Fit, va_bits: int) -> tuple[int, ...]:
     if va_bits <= 48:
         return (va_bits,)
     return (fit.va_min, va_bits) if facts.vabits_actual is None else (facts.vabits_actual,)
@@ -240,7 +240,7 @@ def _page_shifts(va_bits: int, va_min: int) -> tuple[int, ...]:
     return _SHIFTS_OF.get(va_bits, ())
 
 
-def _source(facts: Facts, fits: Sequence[_Fit]) -> str:
+def _source(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> str:
     if not fits:
         why = "_text is not known" if facts.image_start is None else "_text is where no known layout has it"
         return f"arm64, layout not known ({why})"
@@ -249,12 +249,14 @@ def _source(facts: Facts, fits: Sequence[_Fit]) -> str:
     return f"arm64 layout of {eras}, {bits}, from the link address of _text"
 
 
-def _width_text(facts: Facts, fits: Sequence[_Fit]) -> str:
+def _width_text(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> str:
     sure, possible = _width(facts, fits)
     return f"{sure}-bit addresses" if sure == possible else f"{sure}-bit addresses (assumed)"
 
 
-def _claims(facts: Facts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+def _claims(
+    facts: AddressSpaceFacts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Shape]], source: str
+) -> Iterator[Area]:
     sure, possible = _width(facts, fits)
     high, low = 1 << sure, 1 << possible
     yield Area("user", 0, high, source, kind=USER)
@@ -272,7 +274,7 @@ def _claims(facts: Facts, fits: Sequence[_Fit], shapes: Sequence[tuple[_Fit, _Sh
     yield from _linear(facts, fits[0], TOP - high, source)
 
 
-def _width(facts: Facts, fits: Sequence[_Fit]) -> tuple[int, int]:
+def _width(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> tuple[int, int]:
     """Bits of an address: what is sure, and what is possible."""
     if facts.vabits_actual is not None and 36 <= facts.vabits_actual <= 52:
         return facts.vabits_actual, facts.vabits_actual
@@ -284,7 +286,7 @@ def _width(facts: Facts, fits: Sequence[_Fit]) -> tuple[int, int]:
     return 48, 52
 
 
-def _told(facts: Facts) -> Iterator[Area]:
+def _told(facts: AddressSpaceFacts) -> Iterator[Area]:
     """What vmcoreinfo says outright.
 
     A 52-bit kernel on a 48-bit CPU has the end of vmalloc in the unused start of vmemmap: vmalloc comes first.
@@ -297,7 +299,7 @@ def _told(facts: Facts) -> Iterator[Area]:
             yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
 
 
-def _told_ranges(facts: Facts) -> tuple[tuple[str, int | None, int | None], ...]:
+def _told_ranges(facts: AddressSpaceFacts) -> tuple[tuple[str, int | None, int | None], ...]:
     return (
         (VMALLOC, facts.vmalloc_start, facts.vmalloc_end),
         (VMEMMAP, facts.vmemmap_start, facts.vmemmap_end),
@@ -316,13 +318,13 @@ _NOTES = {
 }
 
 
-def _image_may_move(facts: Facts) -> bool:
+def _image_may_move(facts: AddressSpaceFacts) -> bool:
     if facts.has_randomize_base is False or facts.kaslr_disabled:
         return False
     return facts.runtime_image_start is None or facts.runtime_image_start != facts.image_start
 
 
-def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+def _above_vmalloc(facts: AddressSpaceFacts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
     """What every shape that is possible agrees on, and one area for all that they don't."""
     uppers = _uppers(facts, shapes)
     first = uppers[0]
@@ -346,7 +348,7 @@ def _above_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: 
         yield Area(f"{listed} (page size, VA_BITS or era not known)", lowest, highest, source)
 
 
-def _fixmap(facts: Facts, page_shifts: set[int], upper: _Upper, source: str) -> Area:
+def _fixmap(facts: AddressSpaceFacts, page_shifts: set[int], upper: _Upper, source: str) -> Area:
     floor, start, top = _fixmap_floor(upper), facts.fixmap_start, upper.fixmap_top
     parts: tuple[Area, ...] = ()
     if len(page_shifts) == 1:
@@ -361,7 +363,7 @@ def _fixmap(facts: Facts, page_shifts: set[int], upper: _Upper, source: str) -> 
     return Area(FIXMAP, floor, top, source, details=_NOTES[FIXMAP], parts=parts)
 
 
-def _uppers(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]]) -> list[_Upper]:
+def _uppers(facts: AddressSpaceFacts, shapes: Sequence[tuple[_Fit, _Shape]]) -> list[_Upper]:
     """The possible areas above vmalloc; vmcoreinfo's VMALLOC_END singles out the right ones."""
     uppers = [fit.era.upper(shape) for fit, shape in shapes]
     return [upper for upper in uppers if upper.vmalloc_end == facts.vmalloc_end] or uppers
@@ -373,7 +375,9 @@ def _fixmap_floor(upper: _Upper) -> int:
     return max(end for end in below if end <= upper.fixmap_top)
 
 
-def _modules_and_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
+def _modules_and_vmalloc(
+    facts: AddressSpaceFacts, shapes: Sequence[tuple[_Fit, _Shape]], source: str
+) -> Iterator[Area]:
     fit = shapes[0][0]
     modules_end = fit.modules + fit.era.modules
     yield Area(MODULES, fit.modules, modules_end, source, _image_may_move(facts), details=_NOTES[MODULES])
@@ -383,7 +387,7 @@ def _modules_and_vmalloc(facts: Facts, shapes: Sequence[tuple[_Fit, _Shape]], so
     yield Area(VMALLOC, modules_end, vmalloc_end, source, details=_NOTES[VMALLOC])
 
 
-def _linear(facts: Facts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]:
+def _linear(facts: AddressSpaceFacts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]:
     """The direct map (arm64's word: linear map), and a KASAN shadow."""
     middle = TOP - (1 << (fit.va_min - 1))
     if fit.era.linear_above:

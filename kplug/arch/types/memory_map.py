@@ -30,7 +30,7 @@ SLOTS_END = "__end_of_fixed_addresses"
 
 
 @dataclass(frozen=True)
-class Facts:
+class AddressSpaceFacts:
     """What is known of one kernel, all of it optional: None is "not known", never "no".
 
     The comment of each field says where it can be read. "vmcoreinfo" is the note in a dump, its NUMBER(...) entries;
@@ -138,7 +138,7 @@ class AddressSpace:
     machine: str
     areas: tuple[Area, ...]
     description: str = ""  # for people: architecture and paging mode
-    facts: Facts = Facts()
+    facts: AddressSpaceFacts = AddressSpaceFacts()
     fixmap_top: int | None = None  # FIXADDR_TOP: address of slot 0
     page_size: int | None = None
     warnings: tuple[str, ...] = ()
@@ -234,7 +234,7 @@ def _with_holes(areas: Sequence[Area]) -> Iterable[Area]:
             cursor, below = area.end, _short(area.name)
 
 
-def fixmap_parts(facts: Facts, top: int, page_size: int) -> tuple[Area, ...]:
+def fixmap_parts(facts: AddressSpaceFacts, top: int, page_size: int) -> tuple[Area, ...]:
     """The slots of `enum fixed_addresses`, sorted by address; those between the two names of a range as one part.
 
     Slot 0 is the page at `top`, and the others go down from there.
@@ -268,7 +268,7 @@ def _stem(name: str) -> str:
     return name
 
 
-def permanent_slots(facts: Facts) -> int | None:
+def permanent_slots(facts: AddressSpaceFacts) -> int | None:
     """The number of slots of the fixmap that stay after boot; None if it is not known."""
     return dict(facts.fixed_addresses).get(PERMANENT_SLOTS_END)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kplug.arch.types.boundaries import BoundaryRows
-from kplug.arch.types.memory_map import AddressSpace, Facts
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.special_values import Poison
 
 LITTLE, BIG = "little", "big"
@@ -110,14 +110,14 @@ class Architecture:
     iomem: tuple[Resource, ...] = ()
 
     # -- addresses -----------------------------------------------------------------------------------------------------
-    memory_map: Callable[[Facts], AddressSpace] | None = None
+    memory_map: Callable[[AddressSpaceFacts], AddressSpace] | None = None
     # The physical address of an address of the image; None if the facts do not tell.
-    image_physical: Callable[[int, Facts], int | None] | None = None
+    image_physical: Callable[[int, AddressSpaceFacts], int | None] | None = None
 
     # -- values that say something -------------------------------------------------------------------------------------
     poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
     fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with
-    kasan_shadow_offset: Callable[[Facts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN
+    kasan_shadow_offset: Callable[[AddressSpaceFacts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN
     top_byte_tags: bool = False  # the top byte of an address may be a tag
     signed_pointers: bool = False  # the bits above an address may be a signature (pointer authentication)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kplug.arch.types.boundaries import BoundaryRows
-from kplug.arch.types.memory_map import AddressSpace, Facts
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Freed, Names, Resource
 from kplug.arch.types.special_values import Poison
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 
 
-def _memory_map(facts: Facts) -> AddressSpace:
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
     from kplug.arch.x86_64.memory_map import address_space
 
     return address_space(facts)
@@ -22,11 +22,11 @@ def _boundaries() -> BoundaryRows:
     return ROWS
 
 
-def _image_physical(address: int, facts: Facts) -> int | None:
+def _image_physical(address: int, facts: AddressSpaceFacts) -> int | None:
     return None if facts.phys_base is None else address - _START_KERNEL_MAP + facts.phys_base
 
 
-def _kasan_shadow_offset(_: Facts) -> int:
+def _kasan_shadow_offset(_: AddressSpaceFacts) -> int:
     return 0xDFFFFC0000000000  # arch/x86/Kconfig
 
 

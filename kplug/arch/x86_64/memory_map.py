@@ -23,8 +23,8 @@ from kplug.arch.types.memory_map import (
     VMALLOC,
     VMEMMAP,
     AddressSpace,
+    AddressSpaceFacts,
     Area,
-    Facts,
     fixmap_parts,
     permanent_slots,
     whole,
@@ -103,7 +103,7 @@ _FIXED = (
 )
 
 
-def address_space(facts: Facts) -> AddressSpace:
+def address_space(facts: AddressSpaceFacts) -> AddressSpace:
     """The map of an x86_64 kernel."""
     level = _level(facts)
     known = level is not None
@@ -118,7 +118,7 @@ def address_space(facts: Facts) -> AddressSpace:
     return AddressSpace(MACHINE, whole(claims), description, facts, _FIXADDR_TOP, _PAGE, warnings)
 
 
-def _level(facts: Facts) -> _Level | None:
+def _level(facts: AddressSpaceFacts) -> _Level | None:
     if facts.pgtable_l5_enabled is not None:
         return _LEVEL_5 if facts.pgtable_l5_enabled else _LEVEL_4
     # The direct map starts below the other level's part of the address space or in it, even when randomised.
@@ -130,7 +130,7 @@ def _level(facts: Facts) -> _Level | None:
     return None
 
 
-def _claims(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
+def _claims(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     yield Area("user", 0, level.user_end - _PAGE, source, kind=USER)
     yield Area("guard page above user", level.user_end - _PAGE, level.user_end, source, hole=True, kind=USER)
     yield Area(NON_CANONICAL, level.user_end, level.guard_hole, source, kind=NON_CANONICAL)
@@ -149,7 +149,7 @@ def _claims(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
     yield Area("LDT remap", level.ldt, level.page_offset, source, details={"note": "used by page-table isolation"})
 
 
-def _cpu_entry_area(facts: Facts, source: str) -> Area:
+def _cpu_entry_area(facts: AddressSpaceFacts, source: str) -> Area:
     """The area with the entry stacks, GDT and TSS of each CPU, behind a page with the IDT."""
     parts = []
     size = facts.cpu_entry_area_size
@@ -175,7 +175,7 @@ def _fits_cpu_entry_area(start: int, size: int) -> bool:
     return start >= _CPU_ENTRY_AREA + _PAGE and start + size <= _CPU_ENTRY_AREA_END and start % _PAGE == 0
 
 
-def _image_and_modules(facts: Facts, source: str) -> Iterator[Area]:
+def _image_and_modules(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     """The mapping of the kernel image and the modules above it, which begin KERNEL_IMAGE_SIZE after its start."""
     modules_end = _modules_end(facts)
     size, size_source = _image_size(facts)
@@ -188,12 +188,12 @@ def _image_and_modules(facts: Facts, source: str) -> Iterator[Area]:
     yield Area(MODULES, modules, modules_end, f"{source}; {size_source}", details=note)
 
 
-def _modules_end(facts: Facts) -> int:
+def _modules_end(facts: AddressSpaceFacts) -> int:
     told = facts.modules_end
     return told if told is not None and _IMAGE_MAP + _IMAGE_SIZE_KASLR < told < _MODULES_END else _MODULES_END
 
 
-def _image_size(facts: Facts) -> tuple[int | None, str]:
+def _image_size(facts: AddressSpaceFacts) -> tuple[int | None, str]:
     """KERNEL_IMAGE_SIZE, and how it is known."""
     if facts.kernel_image_size in (_IMAGE_SIZE_PLAIN, _IMAGE_SIZE_KASLR):
         return facts.kernel_image_size, "KERNEL_IMAGE_SIZE"
@@ -207,7 +207,7 @@ def _image_size(facts: Facts) -> tuple[int | None, str]:
     return None, "KERNEL_IMAGE_SIZE not known"
 
 
-def _fixmap(facts: Facts, source: str) -> Iterator[Area]:
+def _fixmap(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE)
     start = _fixmap_start(facts)
     if start is not None:
@@ -223,7 +223,7 @@ def _fixmap(facts: Facts, source: str) -> Iterator[Area]:
     yield Area("fixmap or the hole below it", _modules_end(facts), _VSYSCALL, source, details=note)
 
 
-def _fixmap_start(facts: Facts) -> int | None:
+def _fixmap_start(facts: AddressSpaceFacts) -> int | None:
     """FIXADDR_START, if it is known and can be so."""
     start, slots = facts.fixmap_start, permanent_slots(facts)
     if start is None and slots is not None:
@@ -232,7 +232,7 @@ def _fixmap_start(facts: Facts) -> int | None:
     return start if good else None
 
 
-def _memory(level: _Level, facts: Facts, source: str) -> Iterator[Area]:
+def _memory(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     """Direct map, vmalloc and vmemmap, where they are known to be; and the KASAN shadow."""
     if facts.kasan_shadow:
         yield Area("KASAN shadow", level.kasan, _KASAN_END, source)
@@ -278,7 +278,7 @@ def _window(names: list[str], start: int, end: int) -> Area:
     return Area(f"{listed} (randomised, {bases} not known)", start, end, "mm/kaslr.c: between its known neighbours")
 
 
-def _bases(level: _Level, facts: Facts) -> tuple[int | None, int | None, int | None]:
+def _bases(level: _Level, facts: AddressSpaceFacts) -> tuple[int | None, int | None, int | None]:
     """The three bases as read, without those that no kernel could have.
 
     mm/kaslr.c keeps them in order, gives vmalloc its whole size, and moves each by whole 1 GiB; where they contradict
@@ -308,7 +308,7 @@ def _in_order(bases: list[tuple[int, int]], level: _Level) -> bool:
     )  # fmt: skip
 
 
-def _refused(level: _Level, facts: Facts) -> Iterator[str]:
+def _refused(level: _Level, facts: AddressSpaceFacts) -> Iterator[str]:
     """Which facts were not used, and why."""
     bases = zip(_BASE_VARIABLES, (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base), _bases(level, facts))
     for name, told, used in bases:
@@ -334,7 +334,7 @@ def _refused(level: _Level, facts: Facts) -> Iterator[str]:
 
 
 def _extent(
-    level: _Level, facts: Facts, index: int, base: int, randomised: bool, later: int
+    level: _Level, facts: AddressSpaceFacts, index: int, base: int, randomised: bool, later: int
 ) -> tuple[int, dict[str, object]]:
     """Where the area ends, and what is to be said of that."""
     details: dict[str, object] = {}
@@ -359,14 +359,14 @@ def _extent(
     return min(base + size, later), details
 
 
-def _possible_physmem_end(facts: Facts) -> bool:
+def _possible_physmem_end(facts: AddressSpaceFacts) -> bool:
     end = facts.direct_map_physmem_end
     if end is None or end <= 0 or (end + 1) % _PAGE:
         return False
     return not facts.max_pfn or facts.max_pfn * _PAGE > _LEVEL_5.direct_map_size or facts.max_pfn * _PAGE <= end + 1
 
 
-def _vmemmap_size(facts: Facts) -> int | None:
+def _vmemmap_size(facts: AddressSpaceFacts) -> int | None:
     """What mm/kaslr.c gives to vmemmap: a struct page for each page of the direct map, in whole TiB."""
     end = facts.direct_map_physmem_end
     if end is None or facts.struct_page_size is None or not 32 <= facts.struct_page_size <= 128:
@@ -376,7 +376,7 @@ def _vmemmap_size(facts: Facts) -> int | None:
     return -(-((end + 1) // _PAGE * facts.struct_page_size) // _TIB) * _TIB
 
 
-def _only_with_5_level(facts: Facts) -> Iterator[Area]:
+def _only_with_5_level(facts: AddressSpaceFacts) -> Iterator[Area]:
     """What is non-canonical with 4 levels of page tables and means something with 5."""
     low, high = _LEVEL_4.user_end, _LEVEL_4.guard_hole
     source = "x86_64 layouts (the level is not known)"

@@ -14,19 +14,19 @@ from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.space.address_space import Area, Facts
+from kplug.space.address_space import AddressSpaceFacts, Area
 
 _MAX_ENUMERATORS = 4096
 _MAX_SLOT = 1 << 16
 _CPU_ENTRY_AREA_PER_CPU = 0xFFFFFE0000001000  # behind the page with the IDT
 
 
-def kernel_facts(kernel: Kernel) -> Facts:
+def kernel_facts(kernel: Kernel) -> AddressSpaceFacts:
     """All that is known of the kernel's address space. Reads memory: some tens of small reads.
 
     What cannot be read, and what two sources tell differently, is named in the facts' `refused`.
     """
-    facts = Facts()
+    facts = AddressSpaceFacts()
     refused: list[str] = []
     if kernel.image is not None:
         try:
@@ -52,7 +52,7 @@ _PRESENT, _LARGE, _FRAME = 1, 1 << 7, 0x000FFFFFFFFFF000
 _START_KERNEL_MAP = 0xFFFFFFFF80000000
 
 
-def _mapped_page_offset(kernel: Kernel, facts: Facts) -> int | None:
+def _mapped_page_offset(kernel: Kernel, facts: AddressSpaceFacts) -> int | None:
     """page_offset_base, from what the kernel's page tables map: the direct map is the lowest of the kernel's areas that
     they do, and what it maps is as far from its physical address everywhere. None where they cannot be read.
     """

@@ -16,7 +16,7 @@ from kplug.image.placed import PlacedImage
 from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
-from kplug.space.address_space import AddressSpace, Facts, address_space
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 if TYPE_CHECKING:
     from kplug.runtime.modules.debug_files import DebugFiles
@@ -199,11 +199,11 @@ class Kernel:
         return DebugFiles(self)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> AddressSpaceFacts:
         """What is known of its address space."""
         return self.remembered("facts", self._find_facts)
 
-    def _find_facts(self) -> Facts:
+    def _find_facts(self) -> AddressSpaceFacts:
         from kplug.runtime.kernel.facts import kernel_facts  # which needs this module
 
         return kernel_facts(self)
