@@ -70,7 +70,8 @@ class Kind:
 
     `phrase` is what the one-line answer calls an address so far from the start of a layer, in the `role` that the kind
     has there; with `fills_gaps` it is the answer in a gap of an image, too. `implies` is the class of what lies in no
-    image. `among` chooses, of several layers of the kind, those that stand.
+    image. `among` chooses, of several layers of the kind, those that stand. `replaces` names the kinds that have
+    nothing to say where this one has: the memory only looks like theirs.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Kind:
     fills_gaps: bool = False
     implies: str | None = None
     among: Callable[[Sequence[Layer]], Sequence[Layer]] | None = None
+    replaces: frozenset[str] = frozenset()
 
 
 _KINDS: dict[str, Kind] = {}
@@ -120,7 +122,7 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
     A locator yields its layers widest first, so one that comes after another lies in that: it stays behind it.
     """
     placed: list[tuple[int, Layer]] = []
-    several: dict[str, Kind] = {}
+    choosing: dict[str, Kind] = {}
     for group in groups:
         order = 0
         for layer in group:
@@ -129,16 +131,23 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
             if own > order:
                 order = own
             placed.append((order, layer))
-            if kind is not None and kind.among is not None:
-                several[kind.name] = kind
+            if kind is not None and (kind.among is not None or kind.replaces):
+                choosing[kind.name] = kind
     placed.sort(key=_by_order)
     layers = [layer for _, layer in placed]
-    for name, kind in several.items():
-        of_it = [layer for layer in layers if layer.kind == name]
-        if len(of_it) > 1 and kind.among is not None:
-            standing = kind.among(of_it)
-            layers = [layer for layer in layers if layer.kind != name or any(layer is each for each in standing)]
+    for kind in choosing.values():
+        layers = _chosen(layers, kind)
     return layers
+
+
+def _chosen(layers: list[Layer], kind: Kind) -> list[Layer]:
+    """The layers that stand beside those of a kind that replaces others, or chooses among its own."""
+    layers = [layer for layer in layers if layer.kind not in kind.replaces]
+    of_it = [layer for layer in layers if layer.kind == kind.name]
+    if kind.among is None or len(of_it) < 2:
+        return layers
+    standing = kind.among(of_it)
+    return [layer for layer in layers if layer.kind != kind.name or any(layer is each for each in standing)]
 
 
 def details_text(kind: Kind) -> str:

@@ -23,7 +23,7 @@ from .truth import GroundTruth
 LAYOUT = 1
 _BOOTS = 3
 # The machine whose dumps lie under the kernel's plain name.
-_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "cpu": None, "kaslr": True}
+_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "cpu": None, "kaslr": True, "append": ()}
 
 # What QEMU writes itself: its own name of the format, and whether addresses are virtual ones.
 QEMU_FORMATS: dict[str, tuple[str, bool]] = {
@@ -100,14 +100,16 @@ def dumps(
     la57: bool = False,
     cpu: str | None = None,
     kaslr: bool = True,
+    append: tuple[str, ...] = (),
 ) -> DumpSet:
     """Dumps of the kernel `name` from the cache, made in one boot if they aren't there; no formats means all.
 
     The machine has a CPU in user mode (the last) and one in the kernel (the first).
     """
     files = fetch(name, quiet=quiet)
-    options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "cpu": cpu, "kaslr": kaslr}
-    label = name + "".join(f"-{key}{value}" for key, value in options.items() if value != _DEFAULTS[key])
+    options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "cpu": cpu, "kaslr": kaslr, "append": append}
+    changed = (f"{key}{value}" for key, value in options.items() if value != _DEFAULTS[key] and key != "append")
+    label = "-".join((name, *changed, *append))
     place = paths.cache_root() / "dumps" / label
     for wanted in formats:
         if wanted not in FORMATS:

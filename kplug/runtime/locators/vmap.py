@@ -16,6 +16,7 @@ from kplug.kinds import Kind, Role, before_range, name_and_offset, register
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.kernel.symbol_words import symbol_words
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
@@ -193,7 +194,7 @@ class VmapAreas:
 
     def caller(self, area: VmapArea) -> str | None:
         """Who asked for it, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
-        return self._kernel.remembered(("caller", area.caller), lambda: _symbol_words(self._kernel, area.caller))
+        return self._kernel.remembered(("caller", area.caller), lambda: symbol_words(self._kernel, area.caller))
 
     def is_guard(self, area: VmapArea, address: int) -> bool:
         """Whether an address is in the page that most areas have at their end, mapped to nothing.
@@ -293,21 +294,6 @@ def backs_vmalloc(kernel: Kernel, pfn: int, address: int | None) -> bool:
 
 def _neighbour(areas: VmapAreas, area: VmapArea | None) -> str:
     return f"{areas.name(area)} at {area.start:#x}" if area is not None else ""
-
-
-def _symbol_words(kernel: Kernel, address: int) -> str | None:
-    """`function+0x9a/0x440` for an address of code, with the module's name behind it; None if no symbol holds it."""
-    found = kernel.images.holding(address)
-    if found is None:
-        return None
-    placed, _ = found
-    link_address = placed.placement.link(address)
-    chain = placed.image.index.chain(link_address)
-    if not chain:
-        return None
-    extent = chain[-1]
-    words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
-    return f"{words} [{placed.image.name}]" if placed.image.is_module else words
 
 
 locates(KIND, lambda kernel, user: VmapLocator(kernel))

@@ -1,0 +1,22 @@
+"""Addresses of code in the kernel's own words."""
+
+from __future__ import annotations
+
+from kplug.runtime.kernel.kernel import Kernel
+
+
+def symbol_words(kernel: Kernel, address: int) -> str | None:
+    """`function+0x9a/0x440` as the kernel prints it (%pS), with the module's name behind it; None if no symbol holds
+    the address."""
+    # A call of what never returns may be a function's last instruction: the return address is behind it then.
+    for place in (address, address - 1):
+        found = kernel.images.holding(place)
+        chain = found[0].image.index.chain(found[0].placement.link(place)) if found is not None else ()
+        if found is not None and chain:
+            break
+    else:
+        return None
+    placed, extent = found[0], chain[-1]
+    link_address = placed.placement.link(address)
+    words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
+    return f"{words} [{placed.image.name}]" if placed.image.is_module else words

@@ -1,0 +1,170 @@
+"""KFENCE's objects, on a dump of a guest that samples an allocation every millisecond.
+
+Truth: /sys/kernel/debug/kfence/objects of that guest, read just before it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from kplug.render.json_lines import JsonLines
+from kplug.render.text import TextRenderer
+from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.session import session_of
+from kplug.summary import summarize
+
+if TYPE_CHECKING:
+    from kplug.model import Annotation, Layer
+    from kplug.session import Session
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+PAGE = 4096
+OBJECTS = 255  # CONFIG_KFENCE_NUM_OBJECTS
+OBJECT = re.compile(
+    r"kfence-#(?P<number>\d+): 0x(?P<start>\w+)-0x(?P<last>\w+), size=(?P<size>\d+), cache=(?P<cache>.+)"
+)
+UNUSED = re.compile(r"kfence-#(\d+) unused")
+TRACK = re.compile(
+    r"^(?P<what>[a-z ]+) by task (?P<pid>-?\d+) on cpu (?P<cpu>\d+) at (?P<seconds>[\d.]+)s .*\n(?P<stack>(?: .+\n)*)",
+    re.MULTILINE,
+)
+
+
+class Listed(NamedTuple):
+    """An object of the guest's own list: the figures of its line, and who allocated and freed it."""
+
+    number: int
+    start: int
+    end: int
+    cache: str
+    tracks: list[re.Match[str]]
+
+
+class Guest(NamedTuple):
+    """The dump, open, and what the guest said of it."""
+
+    session: Session
+    listed: list[Listed]
+    unused: list[int]
+    pool: int
+    uptime: float
+
+    def where(self, address: int) -> Annotation:
+        return self.session.resolver.where(address)
+
+    def layer(self, address: int) -> Layer:
+        (layer,) = (layer for layer in self.where(address).layers if layer.kind == "kfence")
+        return layer
+
+
+@pytest.fixture(scope="module")
+def guest() -> Guest:
+    from vmimages import dumps
+
+    found = dumps("amd64-6.12", ("elf",), quiet=True, append=("kfence.sample_interval=1",))
+    session = session_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(found.files.vmlinux),))))
+    objects, _, uptime = found.truth.text("kfence").rstrip().rpartition("\n")
+    listed, unused = [], []
+    for text in re.split(r"^-+\n", objects + "\n", flags=re.MULTILINE):
+        head, never = OBJECT.match(text), UNUSED.match(text)
+        unused += [int(never[1])] if never is not None else []
+        if head is not None:
+            start, end = int(head["start"], 16), int(head["last"], 16) + 1
+            assert end - start == int(head["size"])
+            listed.append(Listed(int(head["number"]), start, end, head["cache"], list(TRACK.finditer(text))))
+    pool = listed[0].start // PAGE * PAGE - 2 * PAGE * (listed[0].number + 1)
+    return Guest(session, listed, unused, pool, float(uptime.split()[0]))
+
+
+def test_every_object_of_the_guests_list_is_answered(guest: Guest) -> None:
+    assert len(guest.listed) + len(guest.unused) == OBJECTS
+    assert len(guest.listed) > 100
+    for listed in guest.listed:
+        for address in (listed.start, (listed.start + listed.end) // 2, listed.end - 1):
+            answer, layer = guest.where(address), guest.layer(address)
+            assert (layer.name, layer.start, layer.end) == (listed.cache, listed.start, listed.end)
+            assert (layer.details["number"], layer.details["cache"]) == (listed.number, listed.cache)
+            assert layer.details["size"] == listed.end - listed.start
+            assert "slab" not in {each.kind for each in answer.layers}
+            said = f"KFENCE object {listed.cache}+{address - listed.start:#x}"
+            state = layer.details["state"]
+            assert summarize(answer).head == (said if state == "allocated" else f"{state} {said}")
+            assert answer.region_class == "none"
+            assert not answer.warnings
+
+
+def test_who_allocated_and_freed_each_is_what_the_guest_says(guest: Guest) -> None:
+    freed_since = 0
+    for listed in guest.listed:
+        details = guest.layer(listed.start).details
+        assert listed.tracks[0]["what"] == "allocated"
+        state = listed.tracks[1]["what"].replace(" ", "_") if len(listed.tracks) > 1 else "allocated"
+        if details["state"] != state:  # between the list and the stop
+            assert (state, details["state"]) in {("allocated", "freed"), ("rcu_freeing", "freed")}
+            assert details["freed_by"]["seconds"] > guest.uptime - 1
+            freed_since += 1
+        for track, by in zip(listed.tracks, (details["allocated_by"], details["freed_by"])):
+            assert (by["pid"], by["cpu"]) == (int(track["pid"]), int(track["cpu"]))
+            assert by["seconds"] == pytest.approx(float(track["seconds"]), abs=2e-6)
+            stack = [line.split("/")[0].strip() for line in track["stack"].splitlines()]
+            told = [words.split("/")[0] for words in by["stack"]]
+            assert told[-len(stack) :] == stack  # the list leaves the allocator's own functions out
+            assert by["caller"].split("/")[0] == stack[0]
+        assert (details["freed_by"] is None) == (details["state"] == "allocated")
+    assert freed_since < 20
+
+
+def test_a_page_without_an_object_is_said_to_be_one(guest: Guest) -> None:
+    for number in guest.unused:
+        layer = guest.layer(guest.pool + 2 * (number + 1) * PAGE + 0x10)
+        assert (layer.name, layer.details["state"]) == ("page for a KFENCE object", "unused")
+
+
+def test_what_is_beside_an_object_is_its_canary(guest: Guest) -> None:
+    for listed in guest.listed:
+        page = listed.start // PAGE * PAGE
+        if listed.start > page:
+            layer = guest.layer(listed.start - 1)
+            assert (layer.start, layer.end, layer.details["object"]) == (page, listed.start, hex(listed.start))
+            assert layer.name == f"canary of KFENCE object {listed.cache}, 0x1 bytes before it"
+        if listed.end < page + PAGE:
+            layer = guest.layer(listed.end)
+            assert (layer.start, layer.end, layer.details["object"]) == (listed.end, page + PAGE, hex(listed.start))
+            assert layer.name == f"canary of KFENCE object {listed.cache}, 0x0 bytes past its end"
+
+
+def test_every_other_page_of_the_pool_is_a_guard_and_not_mapped(guest: Guest) -> None:
+    for page in (0, *range(1, 2 * (OBJECTS + 1), 2)):
+        address = guest.pool + page * PAGE + 0x123
+        answer, layer = guest.where(address), guest.layer(address)
+        assert layer.details["guard"] is True
+        assert (layer.start, layer.end) == (guest.pool + page * PAGE, guest.pool + (page + 1) * PAGE)
+        assert answer.state.mapped is False
+        assert summarize(answer).head.startswith("KFENCE guard page")
+    pairs = zip(guest.listed, guest.listed[1:])
+    first, second = next(pair for pair in pairs if pair[0].number + 1 == pair[1].number)
+    layer = guest.layer(first.start // PAGE * PAGE + PAGE)
+    assert layer.details["below"] == f"{first.cache} at {first.start:#x}"
+    assert layer.details["above"] == f"{second.cache} at {second.start:#x}"
+
+
+def test_outside_the_pool_nothing_is_kfences(guest: Guest) -> None:
+    end = guest.pool + 2 * (OBJECTS + 1) * PAGE
+    for address in (guest.pool - 1, end, end + PAGE, end + (1 << 20)):
+        assert "kfence" not in {layer.kind for layer in guest.where(address).layers}
+
+
+def test_text_and_json_say_whose_it_is(guest: Guest) -> None:
+    listed = next(each for each in guest.listed if len(each.tracks) == 1)
+    answer = guest.where(listed.start)
+    line = next(line for line in TextRenderer().annotation(answer).split("\n") if line.startswith("  kfence"))
+    pid, size = listed.tracks[0]["pid"], listed.end - listed.start
+    assert line.startswith(f"  kfence   {listed.cache}  ")
+    assert f"object size {size:#x}  by task {pid} in " in line
+    (layer,) = (each for each in json.loads(JsonLines().annotation(answer))["layers"] if each["kind"] == "kfence")
+    assert layer["details"]["allocated_by"]["pid"] == int(pid)
