@@ -139,14 +139,14 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     digits = bare.group("digits")
     if digits.isdigit() and digits == text and len(digits) == 8 and not narrow:
         return parse_number(text)  # eight decimal digits: a number, but where addresses have eight
-    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in _having(text, images)):
+    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in _candidates(text, images)):
         return None
     return int(digits, 16)
 
 
-def _having(name: str, images: Sequence[PlacedImage]) -> Sequence[PlacedImage]:
+def _candidates(name: str, images: Sequence[PlacedImage]) -> Sequence[PlacedImage]:
     """The images to be asked for a symbol of that name."""
-    return images.having(name) if isinstance(images, Images) else images
+    return images.candidates_for_symbol(name) if isinstance(images, Images) else images
 
 
 def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
@@ -180,7 +180,7 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Foun
     file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
     found: list[_Found] = []
     unplaced: list[tuple[str, str | None]] = []
-    for placed in _having(wanted, images):
+    for placed in _candidates(wanted, images):
         table = placed.image.symbols
         for symbol in table.exact(wanted):
             if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:

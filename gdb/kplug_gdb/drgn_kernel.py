@@ -281,16 +281,18 @@ class RuntimeImages(Images):
         kernel = self._runtime.kernel() if found is None else None
         return kernel.images.named(name) if kernel is not None else found
 
-    def having(self, name: str) -> Sequence[PlacedImage]:
+    def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
         if not name.replace(".", "").isidentifier() or any(p.image.symbols.indexes_of(name) for p in self._images):
             return self._images
         kernel = self._runtime.kernel()
-        return (*self._images, *kernel.images.having(name)[1:]) if kernel is not None else self._images
+        return (*self._images, *kernel.images.candidates_for_symbol(name)[1:]) if kernel is not None else self._images
 
-    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+    def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         asked = [each for each in addresses if each >> 63 and super(RuntimeImages, self).holding(each) is None]
         kernel = self._runtime.kernel() if asked else None
-        return (*self._images, *kernel.images.around(asked)[1:]) if kernel is not None else self._images
+        return (
+            (*self._images, *kernel.images.candidates_for_addresses(asked)[1:]) if kernel is not None else self._images
+        )
 
 
 class RuntimeLocator:

@@ -32,7 +32,7 @@ from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
-from kplug_gdb.vmlinux import Images, NoVmlinuxError
+from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 
 _REMEDIES = (
     "give one with `file VMLINUX` or `set kplug vmlinux FILE`, or what there is of it with `set kplug vmlinuz FILE` or "
@@ -50,7 +50,7 @@ class Host:
     """Holds what is costly to make, and makes it again when what it was made of is no longer so."""
 
     def __init__(self) -> None:
-        self.images = Images()
+        self.images = OpenedImages()
         self.finder = Finder()
         self.target = GdbTarget()
         self.runtime = Runtime(self.target)

@@ -22,7 +22,7 @@ class NoVmlinuxError(InputError):
     """gdb has no file that is a kernel, and the user named none."""
 
 
-class Images:
+class OpenedImages:
     """The images that the core works with. Only what a question needs is opened.
 
     `disputed` is what one of several files says of single symbols, by name, where the others say something else.

@@ -57,7 +57,7 @@ def _is_pattern(name: str) -> bool:
 
 def _by_name(session: Session, name: str, prefix: bool) -> Iterator[dict[str, Any]]:
     exact = not prefix and not _is_pattern(name)
-    for placed in session.images.having(name) if exact else session.images:
+    for placed in session.images.candidates_for_symbol(name) if exact else session.images:
         table = placed.image.symbols
         if prefix:
             symbols = table.named(table.prefix(name))

@@ -23,7 +23,7 @@ class Columns:
         self._parts: list[_Part] = []
         pending: Sequence[int] | None = None  # which addresses are still nobody's; None: all of them
         if isinstance(images, Images):
-            images = images.around(addresses)
+            images = images.candidates_for_addresses(addresses)
         for placed in images:
             asked = addresses if pending is None else [addresses[number] for number in pending]
             part = _Part(placed, asked, pending)

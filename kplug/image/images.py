@@ -10,10 +10,9 @@ if TYPE_CHECKING:
 
 
 class Images(Sequence["PlacedImage"]):
-    """The vmlinux first, where there is one, then modules.
+    """The images of one kernel in their places: the vmlinux first, where there is one, then modules.
 
-    A kernel that runs has more modules than most questions touch: `kplug.runtime.modules` makes theirs when they are
-    asked for, with the same interface.
+    A running kernel has more modules than most questions touch. `LazyImages` makes those when they are asked for.
     """
 
     def __init__(self, images: Sequence[PlacedImage] = ()) -> None:
@@ -36,7 +35,7 @@ class Images(Sequence["PlacedImage"]):
 
     @property
     def given(self) -> Sequence[PlacedImage]:
-        """The images that the user gave: without the modules that a kernel has loaded besides."""
+        """The images that the user gave, without the other modules that the kernel has loaded."""
         return self._images
 
     def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
@@ -51,17 +50,17 @@ class Images(Sequence["PlacedImage"]):
         """The module of that name, or None."""
         return next((placed for placed in self if placed.image.is_module and placed.image.name == name), None)
 
-    def having(self, name: str) -> Sequence[PlacedImage]:
-        """The images among which are all that have a symbol of that name with a place in memory."""
+    def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
+        """The images that may define a symbol of that name: all that do are among them, and perhaps others."""
         return self._images
 
-    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
-        """The images among which are all that hold any of the runtime addresses."""
+    def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        """The images that may hold any of the runtime addresses: all that do are among them, and perhaps others."""
         return self._images
 
 
 class LazyImages(Images):
-    """Images of a kernel that has more than those given: a subclass's `__iter__` makes them all, its `__len__` none."""
+    """The images of a kernel that has more than those given. A subclass's `__iter__` makes them all, `__len__` none."""
 
     @overload
     def __getitem__(self, index: int) -> PlacedImage: ...

@@ -101,19 +101,19 @@ class LiveImages(LazyImages):
     def named(self, name: str) -> PlacedImage | None:
         return self.module(name) if name in self._names else None
 
-    def having(self, name: str) -> Sequence[PlacedImage]:
+    def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
         if self._images and self._images[0].image.symbols.has_name(name) and not self._lists(name):
             return self._images
         encoded = name.encode("utf-8", "surrogateescape") + b"\0"
-        having = [module for module, symbols in self._listed.items() if encoded in symbols.strings]
-        return (*self._images, *map(self.module, having))
+        defining = [module for module, symbols in self._listed.items() if encoded in symbols.strings]
+        return (*self._images, *map(self.module, defining))
 
     def _lists(self, name: str) -> bool:
         """Whether /proc/kallsyms has the name for a module, without a look at all the others there."""
         listing = self._machine.kallsyms
         return listing is not None and listing.has_owned(name)
 
-    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+    def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         wanted = dict.fromkeys(name for address in set(addresses) for name in self._near(address))
         return (*self._images, *map(self.module, wanted))
 

@@ -228,7 +228,7 @@ class LoadedImages(LazyImages):
         module = self._kernel.modules.named(name)
         return self.placed(module) if module is not None else None
 
-    def having(self, name: str) -> Sequence[PlacedImage]:
+    def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
         if not self._kernel.has_types:
             return self._images
         ending = name.encode("utf-8", "surrogateescape") + b"\0"
@@ -238,7 +238,7 @@ class LoadedImages(LazyImages):
         """The names of a module's symbols in memory, each with a NUL behind it. Little work to read."""
         return self._kernel.remembered(("names", module.address), lambda: symbol_names(self._kernel, module))
 
-    def around(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+    def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         if not self._kernel.has_types:
             return self._images
         modules = self._kernel.modules
