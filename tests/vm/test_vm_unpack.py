@@ -19,6 +19,7 @@ REL = "6.1.0-56-cloud-amd64"
         (f"boot/System.map-{REL}", 83, None),
         (f"usr/lib/debug/boot/System.map-{REL}", 3 << 20, "System.map"),
         (f"usr/lib/debug/boot/vmlinux-{REL}", 9, "vmlinux"),
+        (f"boot/vmlinux-{REL}", 9, "vmlinuz"),
         (f"lib/modules/{REL}/kernel/drivers/block/loop.ko", 9, "modules/kernel/drivers/block/loop.ko"),
         (f"lib/modules/{REL}/modules.builtin", 9, "modules/modules.builtin"),
         (

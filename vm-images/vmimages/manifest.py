@@ -69,6 +69,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("amd64-sid", "amd64", (Source(("sid",), "linux-image-cloud-amd64"),), default=False),
     Kernel("arm64-sid", "arm64", (Source(("sid",), "linux-image-cloud-arm64"),), default=False),
+    Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False),
 )
 
 # Modules that the guest loads when it boots, besides what these depend on. A kernel that has one built in, or not at

@@ -31,7 +31,7 @@ def destination(member: str, size: int, release: str, debug_modules: Iterable[st
     inside = str(path).partition(top)[2]
     if base in ("vmlinux", "System.map", "vmlinuz", "config", "Image") and "/" not in inside:
         if base == "vmlinux":
-            return "vmlinux" if debug else None
+            return "vmlinux" if debug else "vmlinuz"  # riscv64's boot image, a flat Image, is called so
         if base == "System.map":
             return "System.map" if size > _STUB_SIZE else None
         return None if debug else {"Image": "vmlinuz"}.get(base, base)
