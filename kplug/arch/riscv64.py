@@ -1,8 +1,32 @@
-"""riscv64: 64-bit RISC-V."""
+"""riscv64: 64-bit RISC-V.
+
+The memory map is that of Documentation/arch/riscv/vm-layout.rst and arch/riscv/include/asm/pgtable.h and fixmap.h, the
+same since the image left the direct map (5.13). How many levels the page tables have, and so where all below the image
+is, the kernel decides when it boots (arch/riscv/mm/init.c, set_satp_mode()): a vmlinux does not tell.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.memory_map import (
+    DIRECT_MAP,
+    FIXMAP,
+    IMAGE_MAPPING,
+    MODULES,
+    NON_CANONICAL,
+    TOP,
+    USER,
+    VMALLOC,
+    VMEMMAP,
+    AddressSpace,
+    AddressSpaceFacts,
+    Area,
+    fixmap_parts,
+    whole,
+)
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Names
 from kplug.model import TEXT
 
@@ -35,6 +59,151 @@ def boundaries() -> BoundaryRows:
     }
 
 
+_MIB, _GIB = 1 << 20, 1 << 30
+_PAGE = 4096
+_STRUCT_PAGE_SHIFT = 6  # STRUCT_PAGE_MAX_SHIFT
+_IMAGE_MAP = TOP - 2 * _GIB  # KERNEL_LINK_ADDR
+_MODULES_LOWEST = _IMAGE_MAP - 2 * _GIB  # MODULES_LOWEST_VADDR
+_BPF = 128 * _MIB
+_FIXMAP_SIZE, _PCI_IO_SIZE = 6 * _MIB, 16 * _MIB
+_SECTION_ALIGN = 2 * _MIB  # the image, and KASLR's steps
+
+
+class _Mode(NamedTuple):
+    """One depth of page tables, by the bits of an address that they translate."""
+
+    name: str
+    bits: int
+    page_offset: int  # PAGE_OFFSET_L3, _L4, _L5
+    kasan: int
+
+    @property
+    def half(self) -> int:
+        """What programs and the kernel have each."""
+        return 1 << self.bits - 1
+
+    @property
+    def direct_map_size(self) -> int:
+        return self.half >> 1  # KERN_VIRT_SIZE
+
+    @property
+    def vmemmap_size(self) -> int:
+        return 1 << self.bits - 12 - 1 + _STRUCT_PAGE_SHIFT
+
+
+_MODES = (
+    _Mode("Sv39", 39, 0xFFFFFFD600000000, 0xFFFFFFF700000000),
+    _Mode("Sv48", 48, 0xFFFFAF8000000000, 0xFFFFEF8000000000),
+    _Mode("Sv57", 57, 0xFF60000000000000, 0xFFDF000000000000),
+)
+_SV39_PAGE_OFFSETS = (0xFFFFFFD600000000, 0xFFFFFFD800000000)  # the second up to 6.6
+
+
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
+    mode, page_offset = _mode(facts)
+    known = mode is not None
+    # Not known: what Sv39 has is canonical in all; what only the others give a meaning to, says so.
+    actual = mode or _MODES[0]
+    source = f"riscv64 {actual.name} layout" + ("" if known else " (the depth of the page tables is not known)")
+    claims = list(_claims(actual, page_offset or actual.page_offset, facts, source))
+    if not known:
+        claims = [*_only_in_deeper(facts), *claims]
+    description = f"riscv64, {actual.name} page tables" + ("" if known else " (assumed)")
+    top = _fixmap_top(actual, page_offset or actual.page_offset)
+    warnings = (*facts.refused, *_refused(facts, mode))
+    return AddressSpace("riscv64", whole(claims), description, facts, top, _PAGE, warnings)
+
+
+def _mode(facts: AddressSpaceFacts) -> tuple[_Mode | None, int | None]:
+    """The depth of the page tables, and PAGE_OFFSET if it is told."""
+    for mode in _MODES:
+        offsets = _SV39_PAGE_OFFSETS if mode.bits == 39 else (mode.page_offset,)
+        told = facts.page_offset_base if facts.page_offset_base in offsets else None
+        if told is None and facts.vmalloc_end in offsets:
+            told = facts.vmalloc_end  # VMALLOC_END is PAGE_OFFSET
+        if facts.va_bits == mode.bits or (facts.va_bits is None and told is not None):
+            return mode, told
+    return None, None
+
+
+def _refused(facts: AddressSpaceFacts, mode: _Mode | None) -> Iterator[str]:
+    if mode is None and facts.va_bits is not None:
+        yield f"VA_BITS is {facts.va_bits}, which no riscv64 kernel has: it is not used"
+
+
+def _fixmap_top(mode: _Mode, page_offset: int) -> int:
+    return page_offset - (mode.direct_map_size >> 1) - mode.vmemmap_size - _PCI_IO_SIZE
+
+
+def _claims(mode: _Mode, page_offset: int, facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
+    yield Area("user", 0, mode.half, source, kind=USER)
+    yield Area(NON_CANONICAL, mode.half, TOP - mode.half, source, kind=NON_CANONICAL)
+    if facts.image_start is not None and facts.image_start < _IMAGE_MAP:
+        # Up to 5.12 the image lies in the direct map.
+        yield Area("kernel (layout not known)", TOP - mode.half, TOP, f"{source}; the image is not in its last 2 GiB")
+        return
+    yield from _image_and_modules(facts, source)
+    if facts.kasan_shadow is not False:
+        name = "KASAN shadow" if facts.kasan_shadow else "KASAN shadow (if the kernel has KASAN)"
+        yield Area(name, mode.kasan, _MODULES_LOWEST, source)
+    fixmap_top = _fixmap_top(mode, page_offset)
+    vmalloc = page_offset - (mode.direct_map_size >> 1)
+    note = {"note": "up to 6.6 it begins 8 GiB further up, and with it all from the fixmap on"}
+    unsure = mode.bits == 39 and page_offset not in (facts.page_offset_base, facts.vmalloc_end)
+    yield Area(
+        FIXMAP,
+        fixmap_top - _FIXMAP_SIZE,
+        fixmap_top,
+        source,
+        parts=fixmap_parts(facts, fixmap_top, _PAGE),
+    )
+    yield Area("PCI I/O", fixmap_top, fixmap_top + _PCI_IO_SIZE, source)
+    yield Area(VMEMMAP, vmalloc - mode.vmemmap_size, vmalloc, source)
+    yield Area(VMALLOC, vmalloc, page_offset, source)
+    end = page_offset + mode.direct_map_size
+    yield Area(DIRECT_MAP, page_offset, end, source, details=note if unsure else {})
+
+
+def _image_and_modules(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
+    """The image's mapping, and the modules below the image: within 2 GiB from its end, BPF programs at their end."""
+    start, end, told = facts.modules_vaddr, facts.modules_end, "vmcoreinfo"
+    image = facts.runtime_image
+    if (start is None or end is None) and image is not None and image[0] >= _IMAGE_MAP:
+        start = -(-image[1] // _PAGE) * _PAGE - 2 * _GIB
+        end = image[0] // _SECTION_ALIGN * _SECTION_ALIGN  # _start, whose code stands before _text
+        told = f"{source}; 2 GiB below the image's end"
+    if start is not None and end is not None and _MODULES_LOWEST <= start < end - _BPF < end <= TOP:
+        nominal = facts.runtime_image_start == facts.image_start and told != "vmcoreinfo"
+        bpf = Area("BPF programs", end - _BPF, end, told, nominal)
+        yield Area(MODULES, start, end, told, nominal, parts=(bpf,))
+    else:
+        yield Area(MODULES, _MODULES_LOWEST, _IMAGE_MAP, source)
+    yield Area(IMAGE_MAPPING, _IMAGE_MAP, TOP, source)
+
+
+def _only_in_deeper(facts: AddressSpaceFacts) -> Iterator[Area]:
+    """What is non-canonical in Sv39 and means something in Sv48 or Sv57."""
+    source = "riscv64 layouts (the depth of the page tables is not known)"
+    low = _MODES[0].half
+    for mode in _MODES[1:]:
+        for area in whole(list(_claims(mode, mode.page_offset, facts, source))):
+            for start, end in ((low, mode.half), (TOP - mode.half, TOP - low)):
+                first, last = max(area.start, start), min(area.end, end)
+                if first >= last or area.kind == NON_CANONICAL:
+                    continue
+                details = {"if": f"page tables are of {mode.name}", "then": area.name}
+                yield Area(NON_CANONICAL, first, last, source, details=details, kind=NON_CANONICAL)
+        low = mode.half
+
+
+def _image_physical(address: int, facts: AddressSpaceFacts) -> int | None:
+    return None if facts.kimage_voffset is None else address - facts.kimage_voffset
+
+
+def _kasan_shadow_offset(_: AddressSpaceFacts) -> int:
+    return 0xDFFFFFFF00000000  # arch/riscv/Kconfig
+
+
 ARCHITECTURE = Architecture(
     name="riscv64",
     title="riscv64",
@@ -54,6 +223,9 @@ ARCHITECTURE = Architecture(
     elf=ELF_WORDS,
     telling_symbols=("relocate_enable_mmu", "handle_exception"),
     boundaries=boundaries,
+    memory_map=_memory_map,
+    image_physical=_image_physical,
+    kasan_shadow_offset=_kasan_shadow_offset,
     poison_delta=0xDEAD000000000000,  # 5.10.y, 6.1 and later
     char_signed=False,
 )

@@ -18,7 +18,7 @@ from oracle import kernels  # noqa: E402
 from exhaustive.comparison import Subject  # noqa: E402
 
 
-@pytest.fixture(scope="module", params=kernels.NAMES)
+@pytest.fixture(scope="module", params=(*kernels.NAMES, "riscv64-6.12"))
 def subject(request: pytest.FixtureRequest) -> Subject:
     """One kernel: what the oracle knows of it and what kplug does. Some 300 MB, so only one at a time."""
     return Subject(kernels.vmlinux(request.param))

@@ -1,0 +1,95 @@
+"""The map of riscv64, against the tables of Documentation/arch/riscv/vm-layout.rst (6.12)."""
+
+from __future__ import annotations
+
+import pytest
+
+from kplug.space.address_space import TOP, AddressSpace, AddressSpaceFacts, address_space
+
+# Bits of an address -> (first, last address, name); of the three tables.
+DOCUMENTED = {
+    39: (
+        (0x0, 0x3FFFFFFFFF, "user"),
+        (0x4000000000, 0xFFFFFFBFFFFFFFFF, "non-canonical"),
+        (0xFFFFFFC4FEA00000, 0xFFFFFFC4FEFFFFFF, "fixmap"),
+        (0xFFFFFFC4FF000000, 0xFFFFFFC4FFFFFFFF, "PCI I/O"),
+        (0xFFFFFFC500000000, 0xFFFFFFC5FFFFFFFF, "vmemmap"),
+        (0xFFFFFFC600000000, 0xFFFFFFD5FFFFFFFF, "vmalloc"),
+        (0xFFFFFFD600000000, 0xFFFFFFF5FFFFFFFF, "direct map"),
+        (0xFFFFFFF700000000, 0xFFFFFFFEFFFFFFFF, "KASAN shadow"),
+    ),
+    48: (
+        (0x0, 0x7FFFFFFFFFFF, "user"),
+        (0x800000000000, 0xFFFF7FFFFFFFFFFF, "non-canonical"),
+        (0xFFFF8D7FFEA00000, 0xFFFF8D7FFEFFFFFF, "fixmap"),
+        (0xFFFF8D7FFF000000, 0xFFFF8D7FFFFFFFFF, "PCI I/O"),
+        (0xFFFF8D8000000000, 0xFFFF8F7FFFFFFFFF, "vmemmap"),
+        (0xFFFF8F8000000000, 0xFFFFAF7FFFFFFFFF, "vmalloc"),
+        (0xFFFFAF8000000000, 0xFFFFEF7FFFFFFFFF, "direct map"),
+        (0xFFFFEF8000000000, 0xFFFFFFFEFFFFFFFF, "KASAN shadow"),
+    ),
+    57: (
+        (0x0, 0xFFFFFFFFFFFFFF, "user"),
+        (0x100000000000000, 0xFEFFFFFFFFFFFFFF, "non-canonical"),
+        (0xFF1BFFFFFEA00000, 0xFF1BFFFFFEFFFFFF, "fixmap"),
+        (0xFF1BFFFFFF000000, 0xFF1BFFFFFFFFFFFF, "PCI I/O"),
+        (0xFF1C000000000000, 0xFF1FFFFFFFFFFFFF, "vmemmap"),
+        (0xFF20000000000000, 0xFF5FFFFFFFFFFFFF, "vmalloc"),
+        (0xFF60000000000000, 0xFFDEFFFFFFFFFFFF, "direct map"),
+        (0xFFDF000000000000, 0xFFFFFFFEFFFFFFFF, "KASAN shadow"),
+    ),
+}
+ALL_MODES = ((0xFFFFFFFF00000000, 0xFFFFFFFF7FFFFFFF, "modules"), (0xFFFFFFFF80000000, TOP - 1, "kernel image mapping"))
+
+
+def space(**facts: object) -> AddressSpace:
+    found = address_space("riscv64", AddressSpaceFacts(**facts))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("bits", DOCUMENTED)
+def test_the_documented_areas(bits: int) -> None:
+    areas = space(va_bits=bits, kasan_shadow=True).areas
+    named = [(area.start, area.end - 1, area.name) for area in areas if not area.hole]
+    assert named == [*DOCUMENTED[bits], *ALL_MODES]
+
+
+@pytest.mark.parametrize("bits", DOCUMENTED)
+def test_page_offset_tells_the_mode(bits: int) -> None:
+    page_offset = next(start for start, _, name in DOCUMENTED[bits] if name == "direct map")
+    assert space(vmalloc_end=page_offset).description == f"riscv64, Sv{bits} page tables"
+
+
+def test_up_to_6_6_all_lies_8_gib_further_up() -> None:
+    found = space(va_bits=39, page_offset_base=0xFFFFFFD800000000)
+    assert found.area_at(0xFFFFFFD800000000).name == "direct map"
+    assert found.area_at(0xFFFFFFD7FFFFFFFF).name == "vmalloc"
+
+
+def test_where_the_mode_is_not_known_the_deeper_ones_are_said() -> None:
+    found = space()
+    assert found.description == "riscv64, Sv39 page tables (assumed)"
+    assert found.area_at(0xFF60000000000000).details == {"if": "page tables are of Sv57", "then": "direct map"}
+    assert found.area_at(0xFFFFAF8000000000).details == {"if": "page tables are of Sv48", "then": "direct map"}
+    assert found.area_at(1 << 60).details == {}
+
+
+def test_modules_end_where_the_image_starts() -> None:
+    """MODULES_VADDR is PFN_ALIGN(_end) - 2 GiB, MODULES_END is _start."""
+    image = {"image_start": 0xFFFFFFFF80002000, "image_end": 0xFFFFFFFF81E3C000}
+    moved = {"runtime_image_start": 0xFFFFFFFF80802000, "runtime_image_end": 0xFFFFFFFF8263C000}
+    modules = space(**image, **moved).area_at(0xFFFFFFFF80700000)
+    assert (modules.name, modules.start, modules.end) == ("modules", 0xFFFFFFFF0263C000, 0xFFFFFFFF80800000)
+    [bpf] = modules.parts
+    assert (bpf.start, bpf.end) == (0xFFFFFFFF78800000, 0xFFFFFFFF80800000)
+
+
+def test_va_bits_that_no_kernel_has() -> None:
+    found = space(va_bits=42)
+    assert found.warnings == ("VA_BITS is 42, which no riscv64 kernel has: it is not used",)
+
+
+def test_an_image_in_the_direct_map_is_of_a_map_that_is_not_known() -> None:
+    found = space(image_start=0xFFFFFFE000002000)
+    assert found.area_at(0xFFFFFFE000002000).name == "kernel (layout not known)"
