@@ -290,7 +290,8 @@ def _program(name: str, gives: str, remedy: str) -> Finding:
 
 def _decompressors() -> Iterator[Finding]:
     """What unpacks the formats that are not Python's own: tried with a start that is broken off behind the magic."""
-    from kplug.files.compression import FORMATS, UnpackError, decompress
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import FORMATS, decompress
 
     for name, form in FORMATS.items():
         if not form.remedy:

@@ -36,7 +36,8 @@ from bounded_kplug import Answer, BoundedKplug
 from elf_builder import small_vmlinux
 
 from kplug.errors import InputError
-from kplug.files.compression import Unpacked, decompress
+from kplug.files.bounded_output import Unpacked
+from kplug.files.compression import decompress
 from kplug.image.boot.boot_image import BootImage, open_boot_image
 from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 

@@ -15,7 +15,8 @@ import pytest
 from boot_image_builder import LZO_MAGIC, PACKERS, lz4_bomb, zstd_bomb
 
 from kplug.files import compression
-from kplug.files.compression import FORMATS, TooLargeError, UnpackError, decompress, decompress_all, decompressed_start
+from kplug.files.bounded_output import TooLargeError, UnpackError
+from kplug.files.compression import FORMATS, decompress, decompress_all, decompressed_start
 
 DATA = random.Random(4).randbytes(70_000) + bytes(300_000) + b"the end"
 ROOM = 1 << 24
@@ -25,7 +26,7 @@ TOOLS = {
     "lz4": ("lz4", "-q", "-l", "-9", "-c", "-"),
     "lzo": ("lzop", "-q", "-9", "-c"),
 }
-WAYS = [(name, way) for name in TOOLS for way in FORMATS[name].ways]
+WAYS = [(name, way) for name in TOOLS for way in FORMATS[name].unpackers]
 
 
 def by_tool(name: str, data: bytes) -> bytes:
@@ -46,10 +47,10 @@ def test_what_was_packed_comes_out_and_the_end_is_told(name: str, tail: bytes) -
 
 @pytest.mark.parametrize(("name", "way"), WAYS, ids=[way.__name__ for _, way in WAYS])
 def test_each_way_unpacks_what_the_tool_packed(
-    name: str, way: compression.Way, monkeypatch: pytest.MonkeyPatch
+    name: str, way: compression.Unpacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = by_tool(name, DATA)
-    monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(ways=(way,)))
+    monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(unpackers=(way,)))
     try:
         unpacked = decompress(name, packed + struct.pack("<I", len(DATA)), ROOM)
     except UnpackError as error:
@@ -131,6 +132,6 @@ def test_lzop_files_that_lie_are_refused(change: tuple[int, bytes]) -> None:
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_where_nothing_unpacks_it_is_said_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(ways=()))
+    monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(unpackers=()))
     with pytest.raises(UnpackError, match=f"nothing here unpacks {name}: install lib"):
         decompress(name, FORMATS[name].magic, ROOM)

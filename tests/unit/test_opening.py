@@ -178,7 +178,7 @@ def test_a_modules_symbols_may_be_in_its_debug_file(tmp_path: Path, system: Path
 def test_without_any_zstd_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kplug.files import compression
 
-    absent = compression.FORMATS["zstd"]._replace(ways=())
+    absent = compression.FORMATS["zstd"]._replace(unpackers=())
     monkeypatch.setitem(compression.FORMATS, "zstd", absent)
     path = tmp_path / "m.ko.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd")

@@ -11,15 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kplug.errors import InputError
-from kplug.files.compression import (
-    FORMATS,
-    ProgressCallback,
-    TooLargeError,
-    UnpackError,
-    decompress,
-    decompressed_start,
-    recognise,
-)
+from kplug.files.bounded_output import ProgressCallback, TooLargeError, UnpackError
+from kplug.files.compression import FORMATS, decompress, decompressed_start, recognise
 from kplug.files.opening import open_file
 from kplug.image.boot.containers import (
     ELF_TYPE_END,

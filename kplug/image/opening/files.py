@@ -34,7 +34,8 @@ def open_elf(path: str) -> ElfFile:
     name = PACKED_ENDINGS.get(os.path.splitext(path)[1])
     if name is None:
         return ElfFile(path)
-    from kplug.files.compression import UnpackError, decompress_all
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import decompress_all
 
     with open_file(path) as packed:
         size = os.fstat(packed.fileno()).st_size

@@ -27,7 +27,7 @@ from kplug.image.placement import ADDRESS_MASK, Placement, as_it_runs, slid
 from kplug.image.symbols.symbol_list import SymbolList
 
 if TYPE_CHECKING:
-    from kplug.files.compression import ProgressCallback
+    from kplug.files.bounded_output import ProgressCallback
     from kplug.image.boot.boot_image import BootImage
 
 # What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
@@ -271,7 +271,8 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
 
 def _refuse_packed_listing(path: str, head: bytes) -> None:
     """InputError for a System.map that is packed."""
-    from kplug.files.compression import UnpackError, decompressed_start, recognise
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import decompressed_start, recognise
     from kplug.image.symbols.listings import refuse_packed
 
     packed = recognise(head)
@@ -284,7 +285,8 @@ def _refuse_packed_listing(path: str, head: bytes) -> None:
 
 def _is_packed_vmlinux(path: str, head: bytes) -> bool:
     """Whether the file is named as a packed one, and what is in it is an ELF file, or broken; not an Image.gz."""
-    from kplug.files.compression import UnpackError, decompressed_start, recognise
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import decompressed_start, recognise
 
     packed = recognise(head)
     if packed is None or os.path.splitext(path)[1] not in PACKED_ENDINGS:
