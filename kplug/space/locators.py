@@ -28,7 +28,7 @@ def _standing(layers: Sequence[Layer]) -> Sequence[Layer]:
     return [layer for layer in layers if layer.details.get("what") != "user"]
 
 
-register(
+AREA = register(
     Kind(
         model.AREA,
         100,
@@ -45,7 +45,7 @@ register(
         role=Role.AREA,
     )
 )
-register(
+SPECIAL = register(
     Kind(
         model.SPECIAL,
         300,
@@ -54,9 +54,13 @@ register(
             "meaning": "",
             "guess": "",
             "meant": "(where they apply)",
+            "kind": "",
+            "offset": "",
+            "chunk": "",
+            "pointer": "",
+            "allocated": "",
+            "populated": "(of a `__percpu` pointer, as `percpu` has them)",
         },
-        "of a `__percpu` pointer also what `percpu` has: `kind`, `offset`, `chunk`, `pointer`, `allocated`,"
-        " `populated`",
         words=_special_words,
         role=Role.VALUE,
         phrase=lambda layer, offset: layer.name,
