@@ -369,7 +369,7 @@ def test_all_variables_that_kplug_asks_for(both: Both) -> None:
     """Whatever `kplug.runtime` names in its sources is found with BTF if it is with DWARF."""
     import kplug.runtime
 
-    sources = "".join(path.read_text() for path in Path(kplug.runtime.__file__).parent.glob("*.py"))
+    sources = "".join(path.read_text() for path in Path(kplug.runtime.__file__).parent.rglob("*.py"))
     # The one whose form changed, and which `kplug.runtime.modules.module_list` reads without its type.
     untyped = {"last_unloaded_module"}
     names = set(re.findall(r"""prog(?:\.constant|\.variable)?[\[(]["'](\w+)["'][\])]""", sources))
