@@ -57,6 +57,20 @@ def name_and_offset(layer: Layer, offset: int) -> str:
 
 
 @dataclass(frozen=True)
+class Value:
+    """How the one-line answer goes where a layer says what the number itself means (`Role.VALUE`).
+
+    `gives_way`: whether it is left out where somebody has the address; `hides_area`: whether the area says nothing
+    more beside it; `beside`: the answer where something else is there too, for which there are words already (the
+    address, the words, and whether they are those of a gap).
+    """
+
+    gives_way: Callable[[Layer], bool] = lambda layer: False
+    hides_area: Callable[[Layer], bool] = lambda layer: False
+    beside: Callable[[Layer, int, str, bool], str] = lambda layer, address, words, is_gap: f"{layer.name}, or {words}"
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of layer.
 
@@ -69,9 +83,11 @@ class Kind:
     lines that come after it.
 
     `phrase` is what the one-line answer calls an address so far from the start of a layer, in the `role` that the kind
-    has there; with `fills_gaps` it is the answer in a gap of an image, too. `implies` is the class of what lies in no
-    image. `among` chooses, of several layers of the kind, those that stand. `replaces` names the kinds that have
-    nothing to say where this one has: the memory only looks like theirs.
+    has there (`value` is what else a Role.VALUE says); with `needs_extent` a layer without one is not named; with
+    `fills_gaps` it is the answer in a gap of an image, too. `implies` is the class of what lies in no image.
+
+    `among` chooses, of several layers of the kind, those that stand. `replaces` names the kinds that have nothing to
+    say where this one has: the memory only looks like theirs.
     """
 
     name: str
@@ -84,7 +100,9 @@ class Kind:
     linked: bool = False
     more: Callable[[Layer], Iterable[str]] | None = None
     role: Role = Role.OWNER
+    value: Value = Value()
     phrase: Callable[[Layer, int], str] = name_and_offset
+    needs_extent: bool = False
     fills_gaps: bool = False
     implies: str | None = None
     among: Callable[[Sequence[Layer]], Sequence[Layer]] | None = None

@@ -12,9 +12,9 @@ from typing import Any
 
 SCHEMA = "kplug.where/1"
 
-# Layer kinds. An answer lists them from the widest to the narrowest: the area and what is mapped there (vmap), what is
-# special about the value itself, what the images say down to the source line, then what memory says: other addresses of
-# it, its page, and who has that. A gap stands where the thing would stand that is not there (a region, a symbol).
+# Kinds of layers that the core itself asks for by name: those of numbers, of images, and per-CPU memory. What each is
+# stands in its declaration (`kplug.kinds`), where the other kinds have their names too. A gap stands where the thing
+# would stand that is not there (a region, a symbol).
 AREA = "area"
 IMAGE = "image"
 MODULE = "module"
@@ -26,15 +26,6 @@ SYMBOL = "symbol"
 LINE = "line"
 SPECIAL = "special"
 GAP = "gap"
-# What only memory tells.
-VMAP = "vmap"
-ALIAS = "alias"
-PAGE = "page"
-PAGETABLE = "pagetable"
-SLAB = "slab"
-STACK = "stack"
-TASK = "task"
-VMA = "vma"
 
 # Classes: the one-word answer.
 TEXT = "text"

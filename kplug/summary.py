@@ -7,8 +7,6 @@ from typing import NamedTuple
 from kplug.kinds import Role, kind_of
 from kplug.model import Annotation, Layer
 
-# Special values beside which the area says nothing more.
-_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
 # Few functions of a kernel are longer, in bytes.
 _FAR = 0x1000
 # Names of this module: looking them up in the class costs, and this is done for each layer of a long log.
@@ -35,7 +33,8 @@ def summarize(annotation: Annotation) -> Summary:
     regions = []
     address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
-        role = kind_of(layer).role
+        kind = kind_of(layer)
+        role = kind.role
         if role is _PLACE or role is _SECTION or role is _REGION or role is _GAP:
             # A boundary symbol names its very address, although it holds nothing and a gap begins there.
             if role is not _GAP or narrowest is None or narrowest.end != address:
@@ -57,8 +56,8 @@ def summarize(annotation: Annotation) -> Summary:
             page = layer
         elif role is _INSTANCE:
             percpu, cpu = layer, cpu or layer
-        elif role is not _NONE and layer.start is not None:
-            owner = layer  # a second address of the memory has no extent where it names no owner
+        elif role is not _NONE and (layer.start is not None or not kind.needs_extent):
+            owner = layer
     # As the kernel prints it: the module in brackets behind the symbol.
     tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
     if section is not None:
@@ -73,15 +72,11 @@ def summarize(annotation: Annotation) -> Summary:
         tail += ("freed" if now is None else f"freed; now {_owner_words(now, address)}",)
     if narrowest is not None and owner is not None and kind_of(owner).fills_gaps:
         narrowest = owner if kind_of(narrowest).role is _GAP else narrowest
-    if special is not None and special.details.get("what") == "user" and owner is not None:
-        special = None  # whose it is says more
+    if special is not None and owner is not None and kind_of(special).value.gives_way(special):
+        special = None
     shown = narrowest or special or percpu or owner or part or page or area
-    if (
-        not tail
-        and area is not None
-        and shown is not area
-        and not (special and special.details.get("what") in _WHOLE_AREAS)
-    ):
+    hidden = special is not None and kind_of(special).value.hides_area(special)
+    if not tail and area is not None and shown is not area and not hidden:
         tail = (f"({area.name})",)
     # Without sections the letter tells, which a list of symbols always has.
     executable = (
@@ -97,14 +92,7 @@ def _head(layer: Layer | None, special: Layer | None, address: int, executable: 
         return "unknown"
     if special is None or layer is special:
         return _words(layer, address, executable)
-    if special.details.get("what") == "percpu-template":
-        return f"per-CPU template of {_words(layer, address)}"
-    # A small number has two readings, and both are told.
-    reading = (
-        f"{address:#x} ({_words(layer, address)})" if kind_of(layer).role is _GAP else f"of {_words(layer, address)}"
-    )
-    words = f"per-CPU offset {reading}"
-    return words if special.details.get("what") == "percpu-offset" else f"{special.name}, or {words}"
+    return kind_of(special).value.beside(special, address, _words(layer, address), kind_of(layer).role is _GAP)
 
 
 def _words(layer: Layer, address: int, executable: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kplug import model
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
+from kplug.kinds import Role, kind_of
 from kplug.outputs import Brief, Column
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ TEXT = Column("TEXT", "text")
 
 # What such a value means is told even where it is small or lies where no kernel address does.
 _TELLING = frozenset(("errptr", "poison"))
-_PLAIN_KINDS = frozenset((model.AREA, model.SPECIAL, model.GAP))
+# Layers of these say that nothing is known to be there.
+_NOTHING = frozenset((Role.AREA, Role.VALUE, Role.GAP))
+_NUMBER = frozenset((Role.AREA, Role.VALUE))
 _LEAST_TEXT = 4
 # In memory it is -1, or bits of a mask, much rather than an error pointer.
 ALL_ONES = frozenset(((1 << 32) - 1, (1 << 64) - 1))
@@ -70,7 +73,7 @@ class Annotator:
                 return annotation
         if value < _HALF:
             return None  # a number much rather than a per-CPU variable's offset
-        if any(layer.kind not in _PLAIN_KINDS for layer in annotation.layers):
+        if any(kind_of(layer).role not in _NOTHING for layer in annotation.layers):
             return annotation
         return annotation if self._session.space is not None and _in_kernel(annotation) else None
 
@@ -88,7 +91,7 @@ class Annotator:
         annotation = self.where(value)
         if not any(layer.details.get("what") == "null" for layer in annotation.layers):
             return annotation
-        layers = tuple(layer for layer in annotation.layers if layer.kind in (model.AREA, model.SPECIAL))
+        layers = tuple(layer for layer in annotation.layers if kind_of(layer).role in _NUMBER)
         layers = tuple(layer for layer in layers if layer.details.get("what") != "percpu-offset")
         return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
 

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kplug import model
-from kplug.kinds import Kind, Role, name_and_range, register
+from kplug.kinds import Kind, Role, Value, name_and_range, register
 from kplug.model import Layer
 from kplug.space.address_space import AddressSpace, Area
+
+# Special values beside which the area says nothing more.
+_WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
 
 
 def _area_words(layer: Layer) -> tuple[str, bool]:
@@ -19,6 +22,14 @@ def _area_words(layer: Layer) -> tuple[str, bool]:
 def _special_words(layer: Layer) -> tuple[str, bool]:
     guess = " (a guess)" if layer.details.get("guess") else ""
     return f"{layer.name}: {layer.details['meaning']}{guess}", False
+
+
+def _beside(layer: Layer, address: int, words: str, is_gap: bool) -> str:
+    if layer.details["what"] == "percpu-template":
+        return f"per-CPU template of {words}"
+    # A small number has two readings, and both are told.
+    offset = f"per-CPU offset {f'{address:#x} ({words})' if is_gap else f'of {words}'}"
+    return offset if layer.details["what"] == "percpu-offset" else f"{layer.name}, or {offset}"
 
 
 def _standing(layers: Sequence[Layer]) -> Sequence[Layer]:
@@ -63,6 +74,11 @@ SPECIAL = register(
         },
         words=_special_words,
         role=Role.VALUE,
+        value=Value(
+            gives_way=lambda layer: bool(layer.details["what"] == "user"),  # whose it is says more
+            hides_area=lambda layer: layer.details["what"] in _WHOLE_AREAS,
+            beside=_beside,
+        ),
         phrase=lambda layer, offset: layer.name,
         among=_standing,
     )

@@ -397,9 +397,9 @@ def test_freed_init_is_not_mapped_and_its_memory_is_somebody_elses(machine: Mach
         assert (found.state.freed, found.state.mapped) == (True, False), hex(address)
         with pytest.raises(drgn.FaultError):
             machine.physical(address)
-        page = only(found, model.PAGE) if found.first(model.PAGE) else None
+        page = only(found, "page") if found.first("page") else None
         assert page is None or page.details["state"] != "reserved"
-        alias = only(machine.where(machine.linear(machine.image_physical(address))), model.PAGE)
+        alias = only(machine.where(machine.linear(machine.image_physical(address))), "page")
         assert alias.details["state"] != "reserved"
     for name in ("schedule", "init_task", "linux_banner"):
         assert machine.where(machine.symbol(name)).state.freed is False
@@ -409,9 +409,9 @@ def test_aliases_both_ways(machine: Machine) -> None:
     for name in ("_text", "schedule", "linux_banner", "swapper_pg_dir", "init_task", "init_uts_ns", "__bss_start"):
         address = machine.symbol(name) + 8
         linear = machine.linear(machine.image_physical(address))
-        alias = only(machine.where(address), model.ALIAS)
+        alias = only(machine.where(address), "alias")
         assert (alias.details["of"], alias.details["why"]) == (hex(linear), "direct map")
-        back = only(machine.where(linear), model.ALIAS)
+        back = only(machine.where(linear), "alias")
         assert back.details["of"] == hex(address)
         assert back.details["why"] == "direct map of the image"
         assert machine.physical(address) == machine.physical(linear)
@@ -422,9 +422,9 @@ def test_a_struct_page_names_its_page(machine: Machine) -> None:
     start, end = machine.iomem["System RAM"]
     for frame in range(start // PAGE, end // PAGE, 977):
         page = pfn_to_page(machine.prog, frame).value_()
-        of_struct = only(machine.where(page), model.PAGE)
+        of_struct = only(machine.where(page), "page")
         assert (of_struct.details["pfn"], of_struct.start) == (frame, page)
-        of_memory = only(machine.where(machine.linear(frame * PAGE)), model.PAGE)
+        of_memory = only(machine.where(machine.linear(frame * PAGE)), "page")
         assert of_memory.details["struct_page"] == hex(page)
         assert of_memory.details["physical"] == hex(frame * PAGE)
 
@@ -439,7 +439,7 @@ def test_every_vmalloc_area(machine: Machine) -> None:
         start, end = (int(text, 16) for text in bounds.split("-"))
         caller = rest[0].partition("+")[0] if rest and "+0x" in rest[0] else None
         for address in (start, (start + end) // 2, end - 1):
-            layer = only(machine.where(address), model.VMAP)
+            layer = only(machine.where(address), "vmap")
             if layer.name == "lazily freed area" or (layer.start, layer.end) != (start, end):
                 ended += "unpurged" not in rest
                 continue
@@ -456,7 +456,7 @@ def test_slab_objects(machine: Machine, name: str) -> None:
     size = cache.object_size.value_()
     assert objects
     for address in objects[::23]:
-        layer = only(machine.where(address + size // 2), model.SLAB)
+        layer = only(machine.where(address + size // 2), "slab")
         assert (layer.details["cache"], layer.details["state"]) == (cache.name.string_().decode(), "allocated")
         assert int(layer.details["object"], 16) == address
 
@@ -467,18 +467,18 @@ def test_slab_objects(machine: Machine, name: str) -> None:
 def test_every_tasks_stack_and_the_irq_stacks(machine: Machine) -> None:
     for task in for_each_task(machine.prog):
         stack = task.stack.value_()
-        layer = only(machine.where(stack + 0x3000), model.STACK)
+        layer = only(machine.where(stack + 0x3000), "stack")
         assert (layer.details["owner"], layer.details["pid"]) == ("task", task.pid.value_())
         assert (layer.start, layer.end) == (stack, stack + 0x4000)
     for cpu in for_each_possible_cpu(machine.prog):
         start = per_cpu(machine.prog["irq_stack_ptr"], cpu).value_()
-        layer = only(machine.where(start + 0x10), model.STACK)
+        layer = only(machine.where(start + 0x10), "stack")
         assert (layer.start, layer.details["owner"], layer.details["cpu"]) == (start, "irq", cpu)
         # By the guest's own kallsyms: KVM has a variable of that name too, and drgn finds one or the other.
         variable = drgn.Object(machine.prog, "void *", machine.symbol("overflow_stack"))
         overflow = per_cpu_ptr(variable, cpu).value_()
         for address in (overflow, overflow + 0xFFF):
-            layer = only(machine.where(address), model.STACK)
+            layer = only(machine.where(address), "stack")
             assert (layer.start, layer.details["owner"], layer.details["cpu"]) == (overflow, "overflow", cpu)
 
 
@@ -574,7 +574,7 @@ def test_the_mappings_of_init(machine: Machine) -> None:
         start, end = (int(text, 16) for text in bounds.split("-"))
         for address in range(start, end, PAGE):
             where = machine.where(address)
-            layer = only(where, model.VMA)
+            layer = only(where, "vma")
             assert (layer.start, layer.end, layer.details["flags"]) == (start, end, rights)
             assert layer.details["path"] == (path[0] if path else None)
             if where.state.mapped:
@@ -590,7 +590,7 @@ def test_the_program_that_a_cpu_runs(machine: Machine) -> None:
     target = machine.session.target
     target.selection.select_cpu(1)  # type: ignore[union-attr]
     (place,) = machine.session.places("$pc")
-    layer = only(machine.where(place.address), model.VMA)
+    layer = only(machine.where(place.address), "vma")
     assert (layer.details["path"], layer.details["flags"]) == ("/bin/busybox", "r-xp")
     target.selection.select_cpu(0)  # type: ignore[union-attr]
 

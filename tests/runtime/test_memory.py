@@ -159,7 +159,7 @@ def test_every_vmalloc_area(dumped: Dumped) -> None:
     ended = 0
     for area in areas(dumped):
         for address in (area.start, (area.start + area.end) // 2, area.end - 1):
-            layer = only(dumped.where(address), model.VMAP)
+            layer = only(dumped.where(address), "vmap")
             assert (layer.start, layer.end) == (area.start, area.end)
             if layer.name == "lazily freed area":
                 # It was so already, or a program ended between the listing and the dump.
@@ -178,7 +178,7 @@ def test_vmalloc_guard_pages(dumped: Dumped) -> None:
     """A page is a guard if it is the last one of an area and QEMU, and drgn, find nothing mapped there."""
     for area in areas(dumped):
         where = dumped.where(area.end - 1)
-        layer = only(where, model.VMAP)
+        layer = only(where, "vmap")
         if layer.name == "lazily freed area":
             continue
         percpu = area.caller is not None and area.caller.startswith("pcpu_get_vm_areas")
@@ -186,7 +186,7 @@ def test_vmalloc_guard_pages(dumped: Dumped) -> None:
         if area.start >> 32 != 0xFFFFFFFF:  # in the modules' space the gap between two says more
             # Behind the area, or below a stack; it can be both.
             assert summarize(where).head.startswith("guard page ") is not percpu
-        assert only(dumped.where(area.start), model.VMAP).details["guard"] is False
+        assert only(dumped.where(area.start), "vmap").details["guard"] is False
         if not percpu:
             assert where.state.mapped is False
             with pytest.raises(drgn.FaultError):
@@ -275,7 +275,7 @@ def test_page_states_against_the_allocators_own_sums(
 
 
 def _state(dumped: Dumped, frame: int) -> str | None:
-    layer = dumped.where(dumped.direct_map + frame * PAGE).last(model.PAGE)
+    layer = dumped.where(dumped.direct_map + frame * PAGE).last("page")
     return layer.details["state"] if layer is not None else None
 
 
@@ -293,7 +293,7 @@ def test_a_struct_page_names_its_page(dumped: Dumped) -> None:
     for frame in range(0x100, dumped.frames.stop, 977):
         page = pfn_to_page(dumped.prog, frame).value_()
         for offset in (0, 8, 63):
-            layer = only(dumped.where(page + offset), model.PAGE)
+            layer = only(dumped.where(page + offset), "page")
             assert layer.details["pfn"] == frame
             assert (layer.start, layer.end) == (page, page + 64)
             assert layer.name == f"struct page of pfn {frame:#x}"
@@ -356,7 +356,7 @@ def test_isolated_kernels_unmap_what_they_freed(isolated: Dumped) -> None:
             assert isolated.where(address).state.mapped is False
             with pytest.raises(drgn.FaultError):
                 isolated.physical(address)
-            assert isolated.where(address).last(model.PAGE) is not None
+            assert isolated.where(address).last("page") is not None
 
 
 def test_freed_memory_has_its_new_owner(dumped: Dumped) -> None:
@@ -367,7 +367,7 @@ def test_freed_memory_has_its_new_owner(dumped: Dumped) -> None:
         linked, direct = dumped.where(address + 64), dumped.where(address + 64 - image_offset + dumped.direct_map)
         assert linked.region_class == "init"
         assert linked.last(model.REGION) is not None
-        for kind in (model.PAGE, model.SLAB, model.TASK):
+        for kind in ("page", "slab", "task"):
             one, other = linked.last(kind), direct.last(kind)
             assert (one is None) is (other is None)
             if one is not None and other is not None:
@@ -375,9 +375,9 @@ def test_freed_memory_has_its_new_owner(dumped: Dumped) -> None:
                 assert one.offset(linked.address) == other.offset(direct.address)
                 owners[kind, one.details.get("state")] += 1
         assert "freed; now " in str(summarize(linked))
-        alias = only(direct, model.ALIAS)
+        alias = only(direct, "alias")
         assert (alias.start, int(alias.details["of"], 16)) == (None, linked.address)
-    assert owners[model.PAGE, "free"] + owners[model.PAGE, "slab"] > 50
+    assert owners["page", "free"] + owners["page", "slab"] > 50
 
 
 # -- aliases -----------------------------------------------------------------------------------------------------------
@@ -388,11 +388,11 @@ def test_aliases_of_the_image_both_ways(dumped: Dumped) -> None:
     names = ("schedule", "linux_banner", "init_task", "jiffies", "__per_cpu_offset", "_stext", "sys_call_table")
     for name in names:
         address = dumped.symbol(name) + 3
-        alias = only(dumped.where(address), model.ALIAS)
+        alias = only(dumped.where(address), "alias")
         assert alias.details["why"] == "direct map"
         direct = int(alias.details["of"], 16)
         assert direct - dumped.direct_map == dumped.physical(direct) == dumped.physical(address)
-        back = only(dumped.where(direct), model.ALIAS)
+        back = only(dumped.where(direct), "alias")
         assert back.details == {**back.details, "of": hex(address), "why": "direct map of the image"}
         symbol = dumped.where(address).last(model.SYMBOL)
         assert symbol is not None
@@ -407,11 +407,11 @@ def test_vmalloc_pages_and_their_direct_map(dumped: Dumped) -> None:
         if not area.pages or "vmalloc" not in area.words:
             continue
         where = dumped.where(area.start + 5)
-        if only(where, model.VMAP).name == "lazily freed area":
+        if only(where, "vmap").name == "lazily freed area":
             continue
-        direct = int(only(where, model.ALIAS).details["of"], 16)
+        direct = int(only(where, "alias").details["of"], 16)
         assert direct - dumped.direct_map == dumped.physical(area.start + 5)
-        back = only(dumped.where(direct), model.ALIAS)
+        back = only(dumped.where(direct), "alias")
         assert int(back.details["of"], 16) == area.start + 5
         checked += 1
     assert checked > 50
@@ -436,14 +436,14 @@ def test_slab_objects(dumped: Dumped, name: str) -> None:
     for slab in slabs:
         base = dumped.direct_map + (slab - page0) // 64 * PAGE
         for start in range(base, base + order_pages * PAGE - size + 1, size):
-            layer = only(dumped.where(start + object_size // 2), model.SLAB)
+            layer = only(dumped.where(start + object_size // 2), "slab")
             assert (layer.start, layer.end, layer.name) == (start, start + size, name)
             assert layer.details["object"] == hex(start)
             assert layer.details["object_size"] == object_size
             assert (layer.details["state"] == "allocated") is (start in allocated)
             states[layer.details["state"]] += 1
             if size > object_size:
-                assert only(dumped.where(start + object_size), model.SLAB).details["padding"] is True
+                assert only(dumped.where(start + object_size), "slab").details["padding"] is True
     assert states["allocated"] == len(allocated) or len(slabs) == 100
     assert set(states) <= {"allocated", "free", "cpu-free"}
 
@@ -455,7 +455,7 @@ def test_behind_the_last_object_of_a_slab(dumped: Dumped) -> None:
     head = compound_head(virt_to_page(dumped.prog, task))
     base = dumped.direct_map + (head.value_() - pfn_to_page(dumped.prog, 0).value_()) // 64 * PAGE
     end = base + slab_cache_pages_per_slab(cache) * PAGE
-    layer = only(dumped.where(end - 1), model.SLAB)
+    layer = only(dumped.where(end - 1), "slab")
     assert (end - base) % cache.size.value_()
     assert layer.details["object"] is None
     assert (layer.start, layer.end) == (base, end)
@@ -472,25 +472,25 @@ def test_every_task(dumped: Dumped) -> None:
     named = 0
     for task in for_each_task(dumped.prog):
         pid, comm = task.pid.value_(), task.comm.string_().decode()
-        layer = only(dumped.where(task.value_() + 8), model.TASK)
+        layer = only(dumped.where(task.value_() + 8), "task")
         assert (layer.details["pid"], layer.details["comm"]) == (pid, comm)
         assert layer.name == f"{pid} ({comm})"
         assert layer.start == task.value_()
-        slab = only(dumped.where(task.value_() + 8), model.SLAB)
+        slab = only(dumped.where(task.value_() + 8), "slab")
         assert (slab.start, slab.name, slab.details["state"]) == (task.value_(), "task_struct", "allocated")
         if pid in listed:
             named += comm.startswith(listed[pid][:15]) or listed[pid].startswith(comm)
         stack = task.stack.value_()
         for offset in (0, 8, 0x2000, 0x3FFF):
             where = dumped.where(stack + offset)
-            layer = only(where, model.STACK)
+            layer = only(where, "stack")
             assert (layer.start, layer.end) == (stack, stack + 0x4000)
             assert layer.details["pid"] == pid
             assert layer.details["owner"] == "task"
             assert layer.details["guard"] is False
             assert layer.details["depth"] == 0x4000 - offset
             assert where.state.permissions == "rw-"
-        assert model.STACK not in kinds(dumped.where(stack + 0x4000))
+        assert "stack" not in kinds(dumped.where(stack + 0x4000))
     assert named >= len(listed) - 2  # ps itself has ended
 
 
@@ -501,9 +501,9 @@ def test_below_a_stack(dumped: Dumped) -> None:
         address = task.stack.value_() - 0x123
         where = dumped.where(address)
         if where.state.mapped:
-            assert model.STACK not in kinds(where)
+            assert "stack" not in kinds(where)
             continue
-        layer = only(where, model.STACK)
+        layer = only(where, "stack")
         guarded += 1
         assert layer.details["guard"] is True
         words = (
@@ -511,7 +511,7 @@ def test_below_a_stack(dumped: Dumped) -> None:
         )
         assert layer.name == summarize(where).head == words
         below = dumped.where(task.stack.value_() - PAGE - 1)  # may be the next stack
-        assert all(layer.details["pid"] != task.pid.value_() for layer in below.layers if layer.kind == model.STACK)
+        assert all(layer.details["pid"] != task.pid.value_() for layer in below.layers if layer.kind == "stack")
     assert guarded > 20
 
 
@@ -522,7 +522,7 @@ def test_per_cpu_stacks(dumped: Dumped) -> None:
             top = per_cpu_ptr(prog["hardirq_stack_ptr"].address_of_(), cpu)[0].value_()
         except KeyError:
             top = per_cpu_ptr(prog["pcpu_hot"].address_of_(), cpu).hardirq_stack_ptr.value_()
-        layer = only(dumped.where(top), model.STACK)
+        layer = only(dumped.where(top), "stack")
         assert (layer.details["owner"], layer.details["cpu"], layer.details["depth"]) == ("irq", cpu, 8)
         assert layer.end == top + 8
         stacks = per_cpu_ptr(prog["cea_exception_stacks"].address_of_(), cpu)[0]
@@ -530,11 +530,11 @@ def test_per_cpu_stacks(dumped: Dumped) -> None:
             place = stacks.member_(member)
             start, size = place.address_, drgn.sizeof(place)
             assert start is not None
-            layer = only(dumped.where(start + 16), model.STACK)
+            layer = only(dumped.where(start + 16), "stack")
             assert (layer.details["owner"], layer.details["cpu"]) == (owner, cpu)
             assert (layer.start, layer.end) == (start, start + size)
             where = dumped.where(start - 1)
-            assert only(where, model.STACK).details["guard"] is True
+            assert only(where, "stack").details["guard"] is True
             assert where.state.mapped is False
 
 
@@ -545,7 +545,7 @@ def test_the_registers_stacks(dumped: Dumped) -> None:
         assert match is not None
         pointer = int(match[1], 16)
         if pointer >> 63:
-            layer = only(dumped.where(pointer), model.STACK)
+            layer = only(dumped.where(pointer), "stack")
             assert layer.details["cpu"] == int(block.split()[0])
 
 
@@ -558,14 +558,14 @@ def test_page_table_pages(dumped: Dumped) -> None:
     for task in for_each_task(prog):
         if not task.mm:
             continue
-        layer = only(dumped.where(task.mm.pgd.value_() + 16), model.PAGETABLE)
+        layer = only(dumped.where(task.mm.pgd.value_() + 16), "pagetable")
         assert (layer.details["level"], layer.details["mm"]) == ("pgd", hex(task.mm.value_()))
         assert layer.details["pid"] == min(other.pid.value_() for other in for_each_task(prog) if other.mm == task.mm)
-    layer = only(dumped.where(dumped.symbol("init_top_pgt") + 8), model.PAGETABLE)
+    layer = only(dumped.where(dumped.symbol("init_top_pgt") + 8), "pagetable")
     assert (layer.details["level"], layer.details["mm"]) == ("pgd", "init_mm")
     init = next(task for task in for_each_task(prog) if task.pid.value_() == 1)
     entry = prog.read_u64(init.mm.pgd.value_())  # of the lowest 512 GiB, where a static program is
-    below = only(dumped.where(dumped.direct_map + (entry & 0x000FFFFFFFFFF000)), model.PAGETABLE)
+    below = only(dumped.where(dumped.direct_map + (entry & 0x000FFFFFFFFFF000)), "pagetable")
     assert (below.details["level"], below.details["pid"]) == ("pud", 1)
     assert int(below.details["maps_from"], 16) == 0
 
@@ -584,7 +584,7 @@ def test_mapped_and_physical_as_qemu_walked(dumped: Dumped) -> None:
         for offset in (0, size // 2, size - 1):
             where = dumped.where(virtual + offset)
             assert where.state.mapped is True, hex(virtual + offset)
-            page = where.last(model.PAGE)
+            page = where.last("page")
             if page is not None and not page.name.startswith("struct page"):
                 assert page.details["pfn"] == (physical + offset) // PAGE
                 checked += 1
@@ -608,7 +608,7 @@ def check_user_mappings(dumped: Dumped) -> None:
     for start, end, rights, path, offset in user_mappings(dumped):
         for address in (start, end - 1):
             where = dumped.where(address)
-            layer = only(where, model.VMA)
+            layer = only(where, "vma")
             assert (layer.start, layer.end) == (start, end)
             details = layer.details
             assert (details["pid"], details["comm"], details["path"]) == (1, "init", path)
@@ -622,7 +622,7 @@ def check_user_mappings(dumped: Dumped) -> None:
                 assert where.state.permissions in (rights[:3], rights[:3].replace("w", "-"))
     assert present > 10
     starts = [start for start, *_ in user_mappings(dumped)]
-    assert model.VMA not in kinds(dumped.where(min(starts) - 1))
+    assert "vma" not in kinds(dumped.where(min(starts) - 1))
 
 
 def test_user_mappings(dumped: Dumped) -> None:
@@ -639,7 +639,7 @@ def test_user_addresses_of_a_kernel_thread(dumped: Dumped) -> None:
     dumped.session.target.selection.select_thread(2)  # type: ignore[union-attr]
     where = dumped.where(0x400000)
     assert where.state.mapped is None
-    assert {model.VMA, model.PAGE}.isdisjoint(kinds(where))
+    assert {"vma", "page"}.isdisjoint(kinds(where))
 
 
 def test_the_text_says_where_the_elf_file_has_other_rights(dumped: Dumped) -> None:

@@ -100,7 +100,7 @@ class TestLists:
             assert areas.problem == f"the list of vmap areas loops at {place:#x}"
             assert areas.areas
             found = where(shared, areas.areas[0].start)
-            assert layer(found, model.VMAP).start == areas.areas[0].start  # what was read before stands
+            assert layer(found, "vmap").start == areas.areas[0].start  # what was read before stands
             missing = shared.facts.vmalloc_base
             assert missing is not None
             answer = where(shared, missing + (1 << 40))
@@ -118,7 +118,7 @@ class TestLists:
             stack = find_task(shared.prog, 1).stack.value_()
             answer = where(shared, stack + 0x3000)
             assert answer.state.permissions == "rw-"
-            assert layer(answer, model.STACK).details["pid"] == 1
+            assert layer(answer, "stack").details["pid"] == 1
 
     def test_per_cpu_lists_of_free_pages_that_loop(self, shared: Kernel) -> None:
         pages = [page for page in range(0x1000, 0x8000) if _is_free_per_cpu(shared, page)]
@@ -126,7 +126,7 @@ class TestLists:
         entry = pfn_to_page(shared.prog, pages[0]).lru.next
         with Changed(shared, entry.address_, word(entry.address_)):
             answer = where(shared, _direct(shared, pages[0]))
-            assert layer(answer, model.PAGE).details["pfn"] == pages[0]
+            assert layer(answer, "page").details["pfn"] == pages[0]
 
 
 def _direct(kernel: Kernel, frame: int) -> int:
@@ -159,10 +159,10 @@ class TestSlabs:
 
     def test_a_freelist_that_leads_out_of_its_slab(self, shared: Kernel) -> None:
         cache, free, link = self.free_object(shared)
-        assert layer(where(shared, free), model.SLAB).details["state"] == "free"
+        assert layer(where(shared, free), "slab").details["state"] == "free"
         with Changed(shared, link, b"A" * 8):
             answer = where(shared, free + 8)
-            details = layer(answer, model.SLAB).details
+            details = layer(answer, "slab").details
             assert (details["object"], details["state"]) == (hex(free), "corrupted")
             name = cache.name.string_().decode()
             assert str(summarize(answer)).startswith(f"corrupted slab object {name}+0x8")
@@ -172,7 +172,7 @@ class TestSlabs:
         with Changed(shared, cache.size.address_, b"\0\0\0\0"):
             answer = where(shared, free)
             assert any("slab cache" in warning and "corrupted" in warning for warning in answer.warnings)
-            assert layer(answer, model.PAGE).details["state"] == "slab"
+            assert layer(answer, "page").details["state"] == "slab"
 
     def test_a_page_whose_head_is_nowhere(self, shared: Kernel) -> None:
         task = find_task(shared.prog, 1).value_()
@@ -196,7 +196,7 @@ class TestTasks:
         task = find_task(shared.prog, 1)
         with Changed(shared, task.comm.address_, b"\x1b[31m\xff\n\x07evil\0"):
             answer = where(shared, task.stack.value_() + 8)
-            assert layer(answer, model.STACK).details["comm"] == "\x1b[31m\\xff\n\x07evil"
+            assert layer(answer, "stack").details["comm"] == "\x1b[31m\\xff\n\x07evil"
             text = TextRenderer().annotation(answer)
             assert "\x1b" not in text
             assert "\x07" not in text
@@ -205,7 +205,7 @@ class TestTasks:
     def test_a_name_without_an_end(self, shared: Kernel) -> None:
         task = find_task(shared.prog, 1)
         with Changed(shared, task.comm.address_, b"x" * 16):
-            assert layer(where(shared, task.value_()), model.TASK).details["comm"] == "x" * 16
+            assert layer(where(shared, task.value_()), "task").details["comm"] == "x" * 16
 
 
 class TestBoot:
@@ -239,7 +239,7 @@ class TestAbsent:
         assert any(warning.startswith("the page table entry at physical 0x") for warning in answer.warnings)
         told = [layer for layer in before.layers if layer.kind in (model.SECTION, model.REGION, model.SYMBOL)]
         assert [layer for layer in answer.layers if layer.kind in (model.SECTION, model.REGION, model.SYMBOL)] == told
-        assert answer.last(model.ALIAS) == before.last(model.ALIAS)
+        assert answer.last("alias") == before.last("alias")
         text = TextRenderer().annotation(answer)
         assert "not mapped" not in text
         assert "  state    not freed" in text
@@ -261,7 +261,7 @@ class TestAbsent:
         address = symbol(kernel, "jiffies") & -4096
         unmap(kernel, address, 4096)
         answer = where(kernel, address)
-        found = layer(answer, model.PAGE)
+        found = layer(answer, "page")
         assert found.details["in_dump"] is False
         assert found.name == "reserved page"
         assert answer.state.mapped is True
@@ -279,7 +279,7 @@ def test_a_dump_without_free_and_user_pages(name: str) -> None:
     states = set()
     for frame in range(0x100, kernel.prog["max_pfn"].value_(), 101):
         answer = where(kernel, _direct(kernel, frame))
-        details = layer(answer, model.PAGE).details
+        details = layer(answer, "page").details
         states.add((details["state"], details.get("in_dump", True)))
         assert answer.state.mapped is True
     assert {("free", False), ("file", False), ("reserved", True), ("slab", True)} <= states

@@ -153,7 +153,7 @@ def test_the_stack_ends_with_the_program(by_sysrq: Crash) -> None:
     (rip,) = by_sysrq.said(r"RIP: 0033:0x([0-9a-f]+)")
     last = by_sysrq.selection.frames()[-1]
     assert last.pc == int(rip, 16)
-    vma = by_sysrq.session.resolver.where(last.pc).last(model.VMA)
+    vma = by_sysrq.session.resolver.where(last.pc).last("vma")
     assert vma is not None
     assert vma.details["path"] == "/bin/busybox"
 

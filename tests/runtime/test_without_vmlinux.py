@@ -158,7 +158,7 @@ def _words(layer: Layer) -> tuple[Any, ...]:
 def _is_of_the_image(answer: Annotation, layer: Layer) -> bool:
     """Whether a layer says what the image's symbols say: itself, through an alias, or as a per-CPU variable."""
     return layer.kind in (model.SYMBOL, model.GAP) or (
-        layer.kind == model.ALIAS and str(layer.details["why"]).startswith("direct map of")
+        layer.kind == "alias" and str(layer.details["why"]).startswith("direct map of")
     )
 
 

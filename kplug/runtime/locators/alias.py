@@ -32,6 +32,7 @@ KIND = register(
         600,
         {"of": "(the other virtual address)", "why": "(direct map, ...)", "region": "of the image there"},
         words=_words,
+        needs_extent=True,  # else it is a second address of what is named already
         phrase=lambda layer, offset: f"alias of {layer.name}+{offset:#x}",
     )
 )
