@@ -13,7 +13,8 @@ from kplug.image.elf.sections import Section, Segment, section_to_segment_mappin
 from kplug.image.symbols.by_address import SymbolIndex
 from kplug.image.symbols.nm_letters import place_letter
 from kplug.image.symbols.table import SymbolTable
-from kplug.linker.regions import RegionTree, build_region_tree
+from kplug.linker.region_builder import build_region_tree
+from kplug.linker.regions import RegionTree
 
 if TYPE_CHECKING:
     from kplug.image.symbols.symbol_list import SymbolList

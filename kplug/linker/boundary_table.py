@@ -2,7 +2,7 @@
 
 One row for each region. Rows hold names only: whether a kernel has the region, and where, its symbol table says. A row
 is written down here when its name, its class or its fate after boot cannot be told from the two symbols' names alone;
-`kplug.linker.regions` finds well-named pairs that no row knows by itself. A new architecture is a few more rows.
+`kplug.linker.boundary_names` finds well-named pairs that no row knows by itself.
 
 `kernels` names the first and the last kernel that was read and has the row's first pair; kernels are asked for the
 symbols, never for their version.

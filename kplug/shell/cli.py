@@ -480,7 +480,7 @@ def _refined_vmlinux(arguments: argparse.Namespace) -> PlacedImage:
         raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
     script = link_map = None
     if arguments.lds:
-        from kplug.linker.script import read_linker_script
+        from kplug.linker.script_parser import read_linker_script
 
         script = read_linker_script(arguments.lds)
     if arguments.map:

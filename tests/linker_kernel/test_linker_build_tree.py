@@ -15,8 +15,10 @@ import pytest
 
 from kplug.linker.boundary_table import table_symbols
 from kplug.linker.link_map import parse_link_map
-from kplug.linker.regions import build_region_tree
-from kplug.linker.script import Assignment, read_linker_script
+from kplug.linker.region_builder import build_region_tree
+from kplug.linker.script import Assignment
+from kplug.linker.script_brackets import brackets
+from kplug.linker.script_parser import read_linker_script
 
 TREE = Path(os.environ.get("KPLUG_BUILD_TREE", "none"))
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(not TREE.is_dir(), reason="KPLUG_BUILD_TREE names no build tree")]
@@ -77,7 +79,7 @@ def test_the_regions_that_the_script_brackets() -> None:
     spans = {(region.start, region.end) for region in (*tree.regions, *tree.empty)}
     missing = [
         bracket
-        for bracket in script.brackets(known={"_text", "_end"} | _ONE_ENDED)
+        for bracket in brackets(script, known={"_text", "_end"} | _ONE_ENDED)
         if (candidates[bracket.start_symbol], candidates[bracket.end_symbol]) not in spans
     ]
     assert missing == []

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kplug.arch import registry
 from kplug.linker.boundary_table import boundary_table, table_symbols
-from kplug.linker.regions import Gap, Region, RegionTree, build_region_tree
-from kplug.linker.script import parse_linker_script
+from kplug.linker.region_builder import build_region_tree
+from kplug.linker.regions import Gap, Region, RegionTree
+from kplug.linker.script_parser import parse_linker_script
 from kplug.model import BRK, BSS, DATA, INIT, PERCPU_CLASS, RODATA, TEXT
 
 DATA_FILES = Path(__file__).parents[1] / "linker_kernel" / "data"

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kplug.errors import InputError
-from kplug.linker import script
-from kplug.linker.script import Assignment, Bracket, Input, OutputSection, parse_linker_script
+from kplug.linker import script_parser
+from kplug.linker.script import Assignment, Input, OutputSection
+from kplug.linker.script_brackets import Bracket, brackets
+from kplug.linker.script_parser import parse_linker_script
 
 # In the manner of arch/x86/kernel/vmlinux.lds, shortened.
 KERNEL = """\
@@ -142,8 +144,8 @@ def test_a_section_with_an_address_expression_a_region_and_a_fill() -> None:
 
 
 def test_the_pairs_and_the_scripts_word_for_each() -> None:
-    brackets = parse_linker_script(KERNEL, "vmlinux.lds").brackets(known={"_text", "_end"})
-    assert brackets == [
+    found = brackets(parse_linker_script(KERNEL, "vmlinux.lds"), known={"_text", "_end"})
+    assert found == [
         Bracket("text", "_stext", "_etext"),
         Bracket("noinstr_text", "__noinstr_text_start", "__noinstr_text_end"),  # two patterns: the names' stem
         Bracket("cpuidle.text", "__cpuidle_text_start", "__cpuidle_text_end"),
@@ -156,12 +158,12 @@ def test_the_pairs_and_the_scripts_word_for_each() -> None:
 
 def test_two_marks_with_nothing_between_them_bracket_nothing() -> None:
     parsed = parse_linker_script(wrap(".a : { one = .; . = ALIGN(8); two = .; *(.a) }"), "some.lds")
-    assert parsed.brackets() == []
+    assert brackets(parsed) == []
 
 
 def test_two_marks_with_the_end_of_a_known_pair_between_them_do_not_pair_up() -> None:
     text = wrap(".a : { here = .; x_start = .; *(.a) x_end = .; *(.b) there = .; }")
-    assert parse_linker_script(text, "some.lds").brackets() == [Bracket("a", "x_start", "x_end")]
+    assert brackets(parse_linker_script(text, "some.lds")) == [Bracket("a", "x_start", "x_end")]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_a_broken_script_is_one_clear_error(text: str, message: str) -> None:
 
 
 def test_a_script_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "LARGEST_SCRIPT", 100)
+    monkeypatch.setattr(script_parser, "LARGEST_SCRIPT", 100)
     with pytest.raises(InputError, match="larger than"):
         parse_linker_script(" " * 101, "some.lds")
 
@@ -217,7 +219,7 @@ def test_a_script_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hostile_script_costs_no_more_than_its_length(text: str) -> None:
     before = time.process_time()
     with contextlib.suppress(InputError):
-        parse_linker_script(text, "some.lds").brackets()
+        brackets(parse_linker_script(text, "some.lds"))
     assert time.process_time() - before < 5  # about a second on a slow machine; a quadratic reader takes minutes
 
 
@@ -230,4 +232,4 @@ def test_a_damaged_script_is_read_or_refused(data: st.DataObject) -> None:
         text[position] = data.draw(st.sampled_from(list('{}();:=,"*/.ax \n')))
     damaged = "".join(text[: data.draw(st.integers(0, len(text)))])
     with contextlib.suppress(InputError):  # any other error fails the test
-        parse_linker_script(damaged, "some.lds").brackets()
+        brackets(parse_linker_script(damaged, "some.lds"))

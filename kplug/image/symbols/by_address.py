@@ -16,7 +16,8 @@ from itertools import accumulate
 from operator import add
 from typing import NamedTuple
 
-from kplug.image.symbols.table import OBJECT_PREFIXES, Symbol, SymbolTable
+from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
+from kplug.image.symbols.table import Symbol, SymbolTable
 
 # Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
 _SECONDARY_PREFIXES = (

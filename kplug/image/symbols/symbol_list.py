@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress, count
 
+from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
+from kplug.linker.boundary_names import CONVENTIONAL_END, CONVENTIONAL_STARTS, may_be_boundary
+
 
 @dataclass(frozen=True)
 class SymbolList:
@@ -84,9 +87,6 @@ class SymbolList:
     @cached_property
     def boundary_numbers(self) -> dict[bytes, int]:
         """The numbers of those that may be boundary symbols by their names, and of copies of such names."""
-        from kplug.image.symbols.table import OBJECT_PREFIXES
-        from kplug.linker.regions import CONVENTIONAL_END, CONVENTIONAL_STARTS, may_be_boundary
-
         names = may_be_boundary(self.names_like(CONVENTIONAL_STARTS, CONVENTIONAL_END))
         prefixes = [prefix.encode() for prefix in OBJECT_PREFIXES]
         return self.numbers_among(names.union(prefix + name for prefix in prefixes for name in names))

@@ -25,6 +25,7 @@ from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
+from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol_list import SymbolList
 
 _ADDRESS_MASK = (1 << 64) - 1
@@ -41,9 +42,6 @@ _FEW_QUESTIONS = 64
 # Places of a name in the string table that are each searched for, before the whole column is looked through.
 _FEW_PLACES = 8
 
-# What objcopy --prefix-symbols puts before every symbol of the hypervisor, early-boot and EFI stub objects of arm64
-# (arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub Makefiles): labels and markers too.
-OBJECT_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
 _PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 
 # A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.

@@ -20,9 +20,9 @@ from itertools import compress, repeat
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
+from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table import (
-    OBJECT_PREFIXES,
     SHN_ABS,
     STB_GLOBAL,
     STB_GNU_UNIQUE,
@@ -32,8 +32,8 @@ from kplug.image.symbols.table import (
     Symbol,
     SymbolTable,
 )
+from kplug.linker.boundary_names import may_be_boundary
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, table_symbols
-from kplug.linker.regions import may_be_boundary
 
 # What the case and kind of nm's letter say of a symbol's binding; its type is in no list.
 _BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}

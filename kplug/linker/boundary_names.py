@@ -1,0 +1,87 @@
+"""Boundary symbols by their names alone: which names may be one, and which two make a pair by convention."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+
+from kplug.linker.boundary_table import table_symbols
+from kplug.linker.regions import Region
+
+BY_CONVENTION = "boundary symbols by naming convention"
+
+# Names of other things than boundaries; some of them end in _start or _end because what they stand for does.
+_NOT_BOUNDARIES = (
+    "__ksymtab_",
+    "__kstrtab",
+    "__crc_",
+    "__kcrctab_",
+    "__flags_",  # of each exported symbol, since 7.2
+    "__pfx_",
+    "__cfi_",
+    "__kcfi_typeid_",
+    "__SCT__",
+    "__SCK__",
+    "__UNIQUE_ID",
+    "__tracepoint_",
+    "__traceiter_",
+    "__efistub_",
+    "__pi_",
+    "__kvm_nvhe_",
+    ".L",
+    "$",
+)
+_NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
+# Of two boundary symbols that no row knows one has a name that begins or ends so (`conventional_pairs`).
+CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
+CONVENTIONAL_END = b"_end"
+
+
+@lru_cache(maxsize=1)
+def _table_names() -> frozenset[bytes]:
+    return frozenset(name.encode() for name in table_symbols())
+
+
+def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
+    """The names that a boundary symbol may have in a list that tells no types and sizes.
+
+    `conventional` are all those in the list that begin as one of `CONVENTIONAL_STARTS` or end in `CONVENTIONAL_END`.
+    Not each of the others has to be in it.
+    """
+    stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
+    names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))
+    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _table_names()
+
+
+def conventional_pairs(symbols: Mapping[str, int]) -> Iterator[Region]:
+    """The pairs whose names say that they bracket something, by start address and, within one, by name.
+
+    The forms: `__start_X` with `__stop_X` or `__end_X`, `X_start` or `X_begin` with `X_end`, and `X` with `X_end` where
+    X is written as a boundary is (`__X`).
+    """
+    pairs: list[Region] = []
+    for name, start in symbols.items():
+        ends: tuple[str, ...]
+        if name.startswith("__start_"):
+            stem = name[8:]
+            ends = ("__stop_" + stem, "__end_" + stem)
+        elif name.endswith(("_start", "_begin")):
+            stem = name[:-6]
+            ends = (stem + "_end",)
+        elif name.endswith("_end") and name.startswith("__"):
+            stem = name[:-4]
+            if stem not in symbols or name.startswith("__end_"):
+                continue
+            name, start, ends = stem, symbols[stem], (name,)
+        else:
+            continue
+        if name.startswith(_NOT_BOUNDARIES):
+            continue
+        label = stem.strip("_.")
+        for end_name in ends:
+            end = symbols.get(end_name)
+            if end is not None and label:
+                pairs.append(Region(label, start, end, name, end_name, source=BY_CONVENTION))
+                break
+    pairs.sort(key=lambda region: (region.start, -region.end, region.name))
+    yield from pairs
