@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import gdb
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.sources import checked, compare, disputes, symbols_of
+from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
 from kplug.image.placement import ADDRESS_MASK, slid
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.image_search import RunningKernel, tells_more

@@ -73,7 +73,7 @@ def why_hidden(machine: Machine) -> str:
 
 
 def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
-    from kplug.image.opening.sources import open_kernel
+    from kplug.image.opening.kernel_files import open_kernel
 
     for image in _of_this_kernel(machine, machine.vmlinux_files, open_kernel, found):
         slide = running_slide(image, machine.root + "/")
@@ -120,7 +120,7 @@ def _placed(image: KernelImage, slide: int | None, machine: Machine, found: Live
 
 def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> int | None:
     """By how much the running kernel is moved, if the symbols of the image agree with it in all but a few."""
-    from kplug.image.opening.sources import checked, compare, symbols_of
+    from kplug.image.opening.comparison import checked, compare, symbols_of
 
     listing = shown_listing(machine)
     assert listing is not None
@@ -135,7 +135,7 @@ def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> i
 
 
 def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
-    from kplug.image.opening.sources import open_vmlinuz
+    from kplug.image.opening.vmlinuz import open_vmlinuz
 
     for image in _of_this_kernel(machine, machine.boot_images, open_vmlinuz, found):
         try:
@@ -153,7 +153,7 @@ def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 
 
 def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
-    from kplug.image.opening.sources import listed_image
+    from kplug.image.opening.listed import listed_image
     from kplug.image.symbols.listings import read_system_map
 
     for path in machine.system_maps:
@@ -184,7 +184,7 @@ def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: L
 
 def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
     from kplug.image.elf.header_only import bare_elf
-    from kplug.image.opening.sources import machine_of
+    from kplug.image.opening.listed import machine_of
 
     listing = shown_listing(machine)
     if listing is None:

@@ -134,7 +134,7 @@ class LiveImages(LazyImages):
         symbols = self._listed.get(name)
         path = self._machine.path("/proc/kallsyms")
         if symbols is None:
-            from kplug.image.opening.sources import no_symbols
+            from kplug.image.symbols.symbol_list import no_symbols
 
             symbols = no_symbols(path)
         main = self._images[0].image.machine if self._images else self._machine.architecture or ""

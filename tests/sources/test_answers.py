@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kplug.image.opening.sources import Given, join, open_kernel
+from kplug.image.opening.kernel_files import open_kernel
+from kplug.image.opening.sources import Given, join
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked, slid
 from kplug.resolver import Resolver

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kplug.image.opening.sources import open_system_map, open_vmlinuz
+from kplug.image.opening.listed import open_system_map
+from kplug.image.opening.vmlinuz import open_vmlinuz
 from kplug.image.symbols.symbol_list import SymbolList
 from sources.full import Full
 

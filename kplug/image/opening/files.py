@@ -13,9 +13,9 @@ from kplug.files.opening import open_file
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.kernel_image import KernelImage
+from kplug.image.symbols.symbol_list import SymbolList, no_symbols
 
 if TYPE_CHECKING:
-    from kplug.image.symbols.symbol_list import SymbolList
     from kplug.linker.link_map import LinkMap
     from kplug.linker.script import LinkerScript
 
@@ -70,7 +70,7 @@ def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMa
 
 def _kallsyms_in(elf: ElfFile) -> SymbolList:
     """The symbols that a stripped vmlinux keeps for itself; none, and why, where it has none."""
-    from kplug.image.opening.sources import embedded_symbols, no_symbols
+    from kplug.image.kallsyms.embedded import embedded_symbols
 
     held = (section for section in elf.sections if section.occupies_addresses and section.type != "NOBITS")
     size = max((section.offset + section.size for section in held), default=0)

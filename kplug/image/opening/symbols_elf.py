@@ -39,7 +39,7 @@ from kplug.image.elf.writer import (
     Segment,
     StringTable,
 )
-from kplug.image.opening.sources import kernel_in
+from kplug.image.opening.vmlinuz import kernel_in
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table import (
     SHN_ABS,

@@ -107,6 +107,11 @@ class SymbolList:
         return set(affixed(text, len(text), b"\0", b"\0", starts, end))
 
 
+def no_symbols(why: str) -> SymbolList:
+    """An empty list; `why` is said as its source."""
+    return SymbolList(b"", array("I"), (), b"", why)
+
+
 def numbers_among(names: Iterable[bytes], wanted: frozenset[bytes]) -> Iterable[int]:
     """The numbers of the wanted ones among the names, in order."""
     return compress(count(), map(wanted.__contains__, names))

@@ -15,9 +15,10 @@ from kplug.arch import registry
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.comparison import checked, compare, symbols_of
 from kplug.image.opening.files import open_vmlinux
-from kplug.image.opening.sources import Joined, checked, compare, symbols_of
-from kplug.image.opening.sources import open_kernel as open_image
+from kplug.image.opening.kernel_files import open_kernel as open_image
+from kplug.image.opening.sources import Joined
 from kplug.memory import dump_header
 from kplug.memory import vmcoreinfo_search as note_search
 from kplug.memory.dump_header import DumpHeader, read_header

@@ -1,0 +1,88 @@
+"""Two sources of one kernel's symbols compared: how far one is moved, and on which symbols they differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kplug.errors import MismatchError
+from kplug.image.kernel_image import KernelImage
+from kplug.image.placement import ADDRESS_MASK
+from kplug.image.symbols.symbol_list import SymbolList
+
+# What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
+_LEAST_AGREEMENT = 0.9
+_LEAST_COMMON = 16
+
+
+def symbols_of(image: KernelImage) -> SymbolList:
+    """An image's symbols as a list, whatever they are from."""
+    return image.listed if image.listed is not None else image.symbols.as_list()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two lists of one kernel's symbols: by how much the second one is moved, and the symbols that are elsewhere.
+
+    `slide` is modulo 2**64, None where they have too few names in common. `differing` has the addresses in both.
+    """
+
+    slide: int | None
+    common: int
+    differing: Mapping[bytes, tuple[int, int]]
+
+    def turned(self) -> Comparison:
+        """The comparison of the second list with the first."""
+        slide = None if self.slide is None else -self.slide & ADDRESS_MASK
+        return Comparison(slide, self.common, {name: (other, one) for name, (one, other) in self.differing.items()})
+
+
+def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
+    """What two lists say of the symbols whose name each of them has once.
+
+    Per-CPU variables that are linked at 0 do not move with the others.
+    """
+    ours, theirs = _unique(symbols), _unique(others)
+    pairs = [(name, address, theirs[name]) for name, address in ours.items() if name in theirs]
+    if len(pairs) < _LEAST_COMMON:
+        return Comparison(None, len(pairs), {})
+    moves = Counter([other - address for _, address, other in pairs])
+    slide = moves.most_common(1)[0][0]
+    differing = {
+        name: (address, other)
+        for name, address, other in pairs
+        if other - address != slide and not (other == address and address >> 32 == 0)
+    }
+    return Comparison(slide & ADDRESS_MASK, len(pairs), differing)
+
+
+def _unique(symbols: SymbolList) -> dict[bytes, int]:
+    numbers = symbols.numbers
+    if len(numbers) == len(symbols.names):
+        return dict(zip(symbols.names, symbols.addresses))
+    counts = Counter(symbols.names)
+    return {name: address for name, address in zip(symbols.names, symbols.addresses) if counts[name] == 1}
+
+
+def checked(comparison: Comparison, one: str, other: str) -> Comparison:
+    """The comparison, if the two can be of one kernel. MismatchError names both sources."""
+    if comparison.slide is None:
+        raise MismatchError(f"{one} and {other} have hardly a symbol in common: they are of different kernels")
+    agreeing = comparison.common - len(comparison.differing)
+    if agreeing < _LEAST_AGREEMENT * comparison.common:
+        raise MismatchError(
+            f"{one} and {other} are of different kernels: of {comparison.common:,} symbols that both have, "
+            f"only {agreeing:,} are at the same distance"
+        )
+    return comparison
+
+
+def disputes(comparison: Comparison, other: str) -> dict[str, str]:
+    """What `other` says of the symbols on which the two differ, in words for the answers, by name."""
+    slide = comparison.slide or 0
+    return {
+        name.decode("utf-8", "backslashreplace"): f"{other} has {name.decode('utf-8', 'backslashreplace')} elsewhere, "
+        f"at {theirs:#x} ({ours + slide & ADDRESS_MASK:#x} by the source used)"
+        for name, (ours, theirs) in comparison.differing.items()
+    }

@@ -1,0 +1,68 @@
+"""Opening a kernel from a file of any kind: the kind is seen from its first bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from kplug.files.opening import open_file
+from kplug.image.elf.file import ELF_MAGIC
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.files import PACKED_ENDINGS, open_vmlinux
+from kplug.image.opening.listed import open_system_map
+from kplug.image.opening.vmlinuz import open_vmlinuz, refuse_program
+
+if TYPE_CHECKING:
+    from kplug.files.bounded_output import ProgressCallback
+
+_PEEKED_BYTES = 1 << 16
+_LINE_BYTES = 1 << 10
+_LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
+
+
+def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
+    """The kernel at `path`, whatever kind of file that is: a vmlinux, a boot image, a System.map."""
+    with open_file(path) as file:
+        head = file.read(_PEEKED_BYTES)
+    if head.startswith(ELF_MAGIC):
+        return refuse_program(open_vmlinux(path))
+    from kplug.image.symbols.listings import stub_package
+
+    if _LISTING.match(head) or stub_package(head) is not None:
+        return open_system_map(path)
+    from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
+
+    _refuse_packed_listing(path, head)
+    if not is_boot_image(head[:HEAD_BYTES]) or _is_packed_vmlinux(path, head):
+        return open_vmlinux(path)
+    return open_vmlinuz(path, progress)
+
+
+def _refuse_packed_listing(path: str, head: bytes) -> None:
+    """InputError for a System.map that is packed."""
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import decompressed_start, recognise
+    from kplug.image.symbols.listings import refuse_packed
+
+    packed = recognise(head)
+    try:
+        if packed is not None and _LISTING.match(decompressed_start(packed, head, _LINE_BYTES)):
+            refuse_packed(path, head)
+    except UnpackError:
+        return  # what opens it says why
+
+
+def _is_packed_vmlinux(path: str, head: bytes) -> bool:
+    """Whether the file is named as a packed one, and what is in it is an ELF file, or broken; not an Image.gz."""
+    from kplug.files.bounded_output import UnpackError
+    from kplug.files.compression import decompressed_start, recognise
+
+    packed = recognise(head)
+    if packed is None or os.path.splitext(path)[1] not in PACKED_ENDINGS:
+        return False
+    try:
+        start = decompressed_start(packed, head, len(ELF_MAGIC))
+    except UnpackError:
+        return True
+    return not start or start == ELF_MAGIC

@@ -1,0 +1,75 @@
+"""The kernel in a boot image (vmlinuz, Image): its sections if it is an ELF file inside, its symbols from kallsyms."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+from kplug.errors import InputError
+from kplug.image.elf.file import ElfFile
+from kplug.image.kernel_image import KernelImage
+
+if TYPE_CHECKING:
+    from kplug.files.bounded_output import ProgressCallback
+    from kplug.image.boot.boot_image import BootImage
+
+# What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
+_PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
+_KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
+
+
+def open_vmlinuz(path: str, progress: ProgressCallback | None = None) -> KernelImage:
+    """The kernel in a boot image: its sections and segments if it is an ELF file inside, symbols from its kallsyms.
+
+    InputError if there is no kernel in it.
+    """
+    from kplug.image.boot.boot_image import open_boot_image
+
+    return kernel_in(open_boot_image(path, progress))
+
+
+def kernel_in(boot: BootImage) -> KernelImage:
+    """As `open_vmlinuz`, of a boot image that is open."""
+    image = _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
+    image.on_disk = False
+    return image
+
+
+def _from_elf(boot: BootImage) -> KernelImage:
+    elf = ElfFile(boot.path, io.BytesIO(boot.payload))
+    if any(section.type == "SYMTAB" for section in elf.sections):
+        image = KernelImage(elf, name=os.path.basename(boot.path))
+    else:
+        from kplug.image.kallsyms.embedded import embedded_symbols
+
+        image = KernelImage(elf, name=os.path.basename(boot.path), listed=lambda: embedded_symbols(elf, boot.payload))
+    image.sections_source = "ELF header of the kernel in the boot image"
+    return refuse_program(image)
+
+
+def refuse_program(image: KernelImage) -> KernelImage:
+    """The image, unless its sections say that it is a program or a library: InputError."""
+    names = {section.name for section in image.sections}
+    if names & _PROGRAM_SECTIONS and not names & _KERNEL_SECTIONS:
+        raise InputError(f"{image.path}: a program or a library, not a kernel")
+    return image
+
+
+def _from_flat(boot: BootImage) -> KernelImage:
+    from kplug.image.boot.flat_image import FlatImage, link_base, moved_to
+    from kplug.image.kallsyms.finder import find_tables
+    from kplug.image.kallsyms.symbols import decode
+
+    data = boot.payload
+    machine = boot.machine or ""
+    memory_size = boot.header.image_size if boot.header is not None else len(data)
+    tables = find_tables(data, name=boot.path)
+    symbols = decode(data, tables, name=boot.path)
+    base = symbols.address("_text")
+    if tables.from_start:
+        base = link_base(data, memory_size)
+        if base is not None:
+            symbols = moved_to(symbols, base)
+    elf = FlatImage(boot.path, data, machine, base or 0, lambda: symbols, memory_size=memory_size)
+    return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols)
