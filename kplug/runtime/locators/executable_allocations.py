@@ -21,6 +21,7 @@ from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.module_list import MAX_TEXT_BYTES
 
 # A machine with a program for each container and cgroup has some ten thousand.
@@ -216,8 +217,6 @@ class OtherCodeLocator:
 
     def _is_guard_of_module(self, address: int) -> bool:
         """Whether an address is in the guard page behind memory of a module, wherever modules are."""
-        from kplug.runtime.locators.vmap import vmap_areas
-
         areas = vmap_areas(self._kernel)
         vmap = areas.at(address)
         return (
@@ -240,8 +239,6 @@ class OtherCodeLocator:
 
     def _gap(self, known: OtherCode, address: int, area: Area) -> Iterator[Layer]:
         """Between which two things of the area with the modules an address lies that nothing holds."""
-        from kplug.runtime.locators.vmap import vmap_areas
-
         kernel = self._kernel
         areas = vmap_areas(kernel)
         vmap = areas.at(address)

@@ -34,8 +34,9 @@ _MAX_STACK = 64  # KFENCE_STACK_DEPTH
 
 # Functions of the allocators, by the beginnings of their names: who called them is who allocated or freed.
 _ALLOCATORS = (
-    "kfence_", "__kfence_", "kmem_cache_alloc", "kmem_cache_free", "__kmem_cache_free", "kmalloc", "__kmalloc", "kfree",
-    "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free", "__slab_free",
+    "kfence_", "__kfence_", "kmem_cache_alloc", "kmem_cache_free", "__kmem_cache_free", "__kmalloc", "kfree",
+    "kmalloc_noprof", "kmalloc_trace", "kmalloc_large", "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free",
+    "__slab_free",
 )  # fmt: skip
 
 
