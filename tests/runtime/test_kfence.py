@@ -159,6 +159,19 @@ def test_outside_the_pool_nothing_is_kfences(guest: Guest) -> None:
         assert "kfence" not in {layer.kind for layer in guest.where(address).layers}
 
 
+def test_a_corrupted_record_is_said_to_be_one(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = guest.session.target.kernel  # type: ignore[union-attr]
+    listed = guest.listed[0]
+    size, read = (listed.end - listed.start).to_bytes(8, "little"), kernel.read
+    where = listed.start.to_bytes(8, "little")
+    broken = where + (1 << 40).to_bytes(8, "little")
+    monkeypatch.setattr(kernel, "read", lambda at, count: read(at, count).replace(where + size, broken))
+    answer = guest.where(listed.start)
+    assert "kfence" not in {layer.kind for layer in answer.layers}
+    (warning,) = answer.warnings
+    assert re.fullmatch(r"KFENCE's record at 0x\w+ is corrupted: an object of 0x10000000000 bytes", warning)
+
+
 def test_text_and_json_say_whose_it_is(guest: Guest) -> None:
     listed = next(each for each in guest.listed if len(each.tracks) == 1)
     answer = guest.where(listed.start)

@@ -159,6 +159,8 @@ class _Pool:
             raise TargetError(f"KFENCE's record at {place:#x} cannot be read: {error}") from None
         if metadata is None:
             return None
+        if int(metadata.addr) % self.page_size + int(metadata.size) > self.page_size:
+            raise TargetError(f"KFENCE's record at {place:#x} is corrupted: an object of {int(metadata.size):#x} bytes")
         state = self._states.get(int(metadata.state), str(int(metadata.state)))
         return _Record(number, metadata, self._cache_name(metadata) if state != UNUSED else None, state)
 
