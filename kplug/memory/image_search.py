@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.elf.header_only import bare_elf
@@ -51,7 +52,11 @@ class RunningKernel:
 def tells_more(read: Read, running: RunningKernel) -> bool:
     """Whether a kernel that was found before it noted its slide has done so by now."""
     symbols = running.image.listed
-    return not running.placement.link_known and symbols is not None and _noted(read, symbols).slide is not None
+    return (
+        not running.placement.link_known
+        and symbols is not None
+        and _noted(read, symbols, running.image.machine).slide is not None
+    )
 
 
 def image_around(read: Read, address: int) -> range | None:
@@ -115,7 +120,7 @@ def _running(
     start = symbols.address("_stext")
     if start is None or start not in around:
         raise KallsymsNotFoundError(f"{target}: the kallsyms there are not of the kernel that runs")
-    info = _noted(read, symbols)
+    info = _noted(read, symbols, machine)
     slide = told if told is not None else info.slide
     listed = linked(symbols, slide) if slide is not None else symbols
     image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed)
@@ -151,9 +156,16 @@ def _build_id(read: Read, symbols: SymbolList) -> str | None:
     return build_id_in(notes_in(data, True)) if data is not None else None
 
 
-def _noted(read: Read, symbols: SymbolList) -> VmcoreInfo:
+def _noted(read: Read, symbols: SymbolList, machine: str) -> VmcoreInfo:
     """What the kernel notes for those who read its dumps; empty where it has no such note, or not yet."""
-    info = note_in_memory(read, symbols.address("vmcoreinfo_data"), symbols.address("vmcoreinfo_size"))
+    architecture = registry.named(machine)
+    info = note_in_memory(
+        read,
+        symbols.address("vmcoreinfo_data"),
+        symbols.address("vmcoreinfo_size"),
+        architecture.word_size,
+        architecture.little_endian,
+    )
     # It names the image's start as well: what was read is its own.
     ours = info is not None and info.symbols.get("_stext") == symbols.address("_stext")
     return info if info is not None and ours else VmcoreInfo("")

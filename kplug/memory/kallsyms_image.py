@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from kplug.arch import registry
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
@@ -24,7 +25,7 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
 
     Its addresses are link addresses. `target` names the dump or guest for the user.
     """
-    symbols = symbols_in_memory(read, info)
+    symbols = symbols_in_memory(read, info, machine)
     if symbols is None or not len(symbols):
         return None
     slide = info.slide or 0
@@ -35,15 +36,17 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
     return image
 
 
-def symbols_in_memory(read: Read, info: VmcoreInfo) -> SymbolList | None:
+def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList | None:
     """The kernel's kallsyms at their runtime addresses; None where they are not found."""
     from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
 
-    try:
-        # VMCOREINFO names the tables since 6.0 (5fd8fea935a1, f09bddbd8661).
-        return from_symbols(info.symbols, read)
-    except (InputError, TargetError):
-        pass
+    architecture = registry.named(machine)
+    for byte_order in architecture.byte_orders:
+        try:
+            # VMCOREINFO names the tables since 6.0 (5fd8fea935a1, f09bddbd8661).
+            return from_symbols(info.symbols, read, word_size=architecture.word_size, byte_order=byte_order)
+        except (InputError, TargetError):
+            pass
     start = info.symbols.get("_stext")
     if start is None:
         return None

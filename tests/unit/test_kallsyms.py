@@ -21,6 +21,8 @@ from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
 from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.symbols.symbol_list import SymbolList
+from kplug.memory.kallsyms_image import symbols_in_memory
+from kplug.memory.vmcoreinfo import VmcoreInfo
 
 TEXT = {64: 0xFFFFFFFF81000000, 32: 0xC0100000}
 LATEST = Form("7.0", "after", PC, alignment=4)
@@ -86,6 +88,17 @@ def test_every_form_is_read_where_vmcoreinfo_says(form: Form) -> None:
     text = TEXT[form.bits]
     names = {f"kallsyms_{name}": text + 0x4000 + place for name, place in written.places.items()}
     found = from_symbols(names, reader(data, text), word_size=form.bits // 8, byte_order=form.byte_order)
+    assert listed(found) == symbols
+
+
+def test_a_32_bit_kernel_keeps_its_words_in_4_bytes() -> None:
+    """The relative base that VMCOREINFO names: with the 4 bytes after it, all symbols were somewhere else."""
+    form = next(each for each in FORMS if each.bits == 32 and each.encoding == BASE and not each.wide)
+    data, written, symbols = made(form)
+    text = TEXT[32]
+    lines = (f"SYMBOL(kallsyms_{name})={text + 0x4000 + place:x}" for name, place in written.places.items())
+    found = symbols_in_memory(reader(data, text), VmcoreInfo("\n".join(lines)), "i386")
+    assert found is not None
     assert listed(found) == symbols
 
 

@@ -16,6 +16,7 @@ from kplug.image.placed import PlacedImage
 from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
+from kplug.runtime.kernel.platform import machine_of
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class Kernel:
     @property
     def machine(self) -> str:
         """The architecture as the core names it: x86_64, aarch64, ..."""
-        platform = self.prog.platform
-        return platform.arch.name.lower() if platform is not None else ""
+        return machine_of(self.prog)
 
     @property
     def generation(self) -> int:

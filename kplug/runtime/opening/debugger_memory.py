@@ -12,7 +12,8 @@ from kplug.memory.kernel_note import kernels_note
 from kplug.memory.reading import Read, UnmappedError
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.runtime.opening.opening import PLUGIN_SWITCH, Opened, heard, platform_of, switched, try_file
+from kplug.runtime.kernel.platform import platform_of
+from kplug.runtime.opening.opening import PLUGIN_SWITCH, Opened, heard, switched, try_file
 
 _KERNEL_HALF = 1 << 63
 _X86_64_PAGE = 4096

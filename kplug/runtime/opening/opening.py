@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import drgn
 
-from kplug.arch import registry
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.kernel_image import KernelImage
@@ -28,6 +27,7 @@ from kplug.memory.kernel_note import slide_of
 from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.progress import waiting
+from kplug.runtime.kernel.platform import machine_of, platform_of
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.threads.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 
@@ -42,12 +42,6 @@ _PAGE_BYTES = 4096
 _LEAST_SYMBOLS = 6
 # drgn says it of every flattened file; reading one is as fast as reading another once it is open.
 _NOISE = ("makedumpfile flattened format",)
-
-
-def platform_of(machine: str) -> drgn.Platform | None:
-    """The architecture as drgn takes it; None if this drgn does not know it."""
-    name = registry.named(machine).names.drgn
-    return drgn.Platform(drgn.Architecture[name]) if name in drgn.Architecture.__members__ else None
 
 
 @dataclass(frozen=True)
@@ -417,9 +411,9 @@ def _load_vmlinux(target: _Target, info: VmcoreInfo, image: KernelImage | None) 
 
 def _image_from_memory(target: _Target, info: VmcoreInfo) -> KernelImage | None:
     """What stands for the vmlinux that was not found; None, and a warning, where memory does not tell its symbols."""
-    platform, image = target.prog.platform, None
-    if platform is not None:
-        image = image_from_memory(_reader(target.prog), info, platform.arch.name.lower(), target.name)
+    machine, image = machine_of(target.prog), None
+    if machine:
+        image = image_from_memory(_reader(target.prog), info, machine, target.name)
     if image is not None:
         target.how.append(f"no vmlinux: symbols from {image.symbols.source}")
         return image
@@ -482,7 +476,7 @@ def _symbols_agree(target: _Target, info: VmcoreInfo, image: KernelImage) -> boo
     """Whether a list of symbols, which has neither build ID nor banner, is of the target's kernel: by the kallsyms in
     its memory, or else by the addresses that VMCOREINFO tells.
     """
-    memory = symbols_in_memory(_reader(target.prog), info)
+    memory = symbols_in_memory(_reader(target.prog), info, image.machine or machine_of(target.prog))
     if memory is not None:
         found = checked(compare(symbols_of(image), memory), image.path, target.name)
         return found.slide == slide_of(info, image) & (1 << 64) - 1
