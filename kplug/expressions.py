@@ -22,7 +22,7 @@ from kplug.image.placement import ADDRESS_MASK
 
 if TYPE_CHECKING:  # the commands import this file, and must be declared where pyelftools is not installed
     from kplug.image.placed import PlacedImage
-    from kplug.image.symbols.table import Symbol
+    from kplug.image.symbols.symbol import Symbol
 
 # Symbols' names have less (KSYM_NAME_LEN is 512); a longer line of a log is no expression.
 MAX_LENGTH = 4096

@@ -12,7 +12,7 @@ from kplug.outputs import Column, Hex, Output, Problem, Size, Table
 
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
-    from kplug.image.symbols.table import Symbol
+    from kplug.image.symbols.symbol import Symbol
     from kplug.session import Session
 
 _COLUMNS = (

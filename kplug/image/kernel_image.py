@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
 from kplug.image.symbols.by_address import SymbolIndex
-from kplug.image.symbols.nm_letters import place_letter
+from kplug.image.symbols.nm_letters import letter_by_region
 from kplug.image.symbols.table import SymbolTable
 from kplug.linker.region_builder import build_region_tree
 from kplug.linker.regions import RegionTree
@@ -113,12 +113,12 @@ class KernelImage:
             from kplug.image.symbols.sorted_list import symbol_table_of
 
             assert self.listed is not None
-            return symbol_table_of(self.elf, self.sections or self._extents, self.listed, self._place_letter)
-        return SymbolTable(self._symbols_from, self.sections, self.bases, self._place_letter)
+            return symbol_table_of(self.elf, self.sections or self._extents, self.listed, self._letter_by_region)
+        return SymbolTable(self._symbols_from, self.sections, self.bases, self._letter_by_region)
 
-    def _place_letter(self, address: int) -> str | None:
+    def _letter_by_region(self, address: int) -> str | None:
         """What nm's letter ought to be by region. Asked of single symbols only: the regions are made of all of them."""
-        return None if self.is_module else place_letter(self.regions, address)
+        return None if self.is_module else letter_by_region(self.regions, address)
 
     @property
     def extents(self) -> Sequence[Section]:

@@ -20,7 +20,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement
 from kplug.image.symbols.bulk_lookup import SymbolCuts
 from kplug.image.symbols.by_address import Extent
-from kplug.image.symbols.table import SHN_ABS, Symbol
+from kplug.image.symbols.symbol import SHN_ABS, Symbol
 from kplug.model import Annotation, Layer
 
 # Between symbols, up to this many bytes are alignment; more is data that has no symbol (string literals, constants).

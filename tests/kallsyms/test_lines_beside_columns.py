@@ -28,7 +28,7 @@ _LAST = (1 << 64) - 1
 def image_of(symbols: SymbolList, machine: str, *, whole: bool = False) -> KernelImage:
     image = KernelImage(bare_elf("kallsyms", machine, 64), name="vmlinux", listed=symbols)
     if whole:
-        image.__dict__["symbols"] = ListedSymbolTable(image.elf, (), symbols, image._place_letter)
+        image.__dict__["symbols"] = ListedSymbolTable(image.elf, (), symbols, image._letter_by_region)
     return image
 
 

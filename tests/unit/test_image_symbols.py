@@ -49,7 +49,8 @@ from kplug.image.elf.file import ElfFile
 from kplug.image.symbols import by_address as symbol_index
 from kplug.image.symbols.bulk_lookup import SymbolCuts
 from kplug.image.symbols.by_address import SymbolIndex
-from kplug.image.symbols.table import Symbol, SymbolTable
+from kplug.image.symbols.symbol import Symbol
+from kplug.image.symbols.table import SymbolTable
 
 FORMS = ((64, True, EM_X86_64), (64, False, EM_PPC64), (32, True, EM_386), (32, False, 20))
 

@@ -40,8 +40,8 @@ from kplug.image.elf.writer import (
     StringTable,
 )
 from kplug.image.opening.vmlinuz import kernel_in
-from kplug.image.symbols.symbol_list import SymbolList
-from kplug.image.symbols.table import (
+from kplug.image.symbols.nm_letters import section_letter
+from kplug.image.symbols.symbol import (
     SHN_ABS,
     STB_GLOBAL,
     STB_GNU_UNIQUE,
@@ -51,6 +51,7 @@ from kplug.image.symbols.table import (
     STT_NOTYPE,
     STT_OBJECT,
 )
+from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table_of_list import ListedSymbolTable
 
 Bytes = Union[bytes, memoryview]
@@ -207,14 +208,7 @@ class _Neighbours:
         near = [self._placed[at] for at in (position, position - 1, position + 1) if 0 <= at < len(self._placed)]
         if position < 0 or not near:
             return None
-        return next((s.index for s in near if _nm_letter(s) == letter.lower()), near[0].index)
-
-
-def _nm_letter(section: Section) -> str:
-    """What nm calls the symbols of a section (bfd_decode_symclass)."""
-    if section.executable:
-        return "t"
-    return "b" if section.type == "NOBITS" else "d" if section.writable else "r"
+        return next((s.index for s in near if section_letter(s) == letter.lower()), near[0].index)
 
 
 # -- a flat Image ------------------------------------------------------------------------------------------------------

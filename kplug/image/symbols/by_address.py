@@ -17,7 +17,8 @@ from operator import add
 from typing import NamedTuple
 
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
-from kplug.image.symbols.table import Symbol, SymbolTable
+from kplug.image.symbols.symbol import Symbol
+from kplug.image.symbols.table import SymbolTable
 
 # Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
 _SECONDARY_PREFIXES = (

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from kplug.image.symbols.proc_kallsyms import SymbolLines
-from kplug.image.symbols.table import Around
+from kplug.image.symbols.symbol import Around
 from kplug.image.symbols.table_of_list import ListedSymbolTable
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from kplug.image.elf.file import ElfFile
     from kplug.image.elf.sections import Section
+    from kplug.image.symbols.nm_letters import LetterByRegion
     from kplug.image.symbols.symbol_list import SymbolList
-    from kplug.image.symbols.table import PlaceLetter
 
 # What is made at the first question that needs it.
 _COLUMNS = frozenset(("_section_low", "_section_high", "_places", "sizes", "_strings", "_name_column"))
@@ -117,10 +117,10 @@ class LinesSymbolTable(OrderedSymbolTable):
 
 
 def symbol_table_of(
-    elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, place_letter: PlaceLetter | None
+    elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, letter_by_region: LetterByRegion | None
 ) -> ListedSymbolTable:
     """The table of a list, of the kind that answers the first question soonest."""
     if isinstance(symbols, SymbolLines):
-        return LinesSymbolTable(elf, sections, symbols, place_letter)
+        return LinesSymbolTable(elf, sections, symbols, letter_by_region)
     kind = OrderedSymbolTable if symbols.in_order else ListedSymbolTable
-    return kind(elf, sections, symbols, place_letter)
+    return kind(elf, sections, symbols, letter_by_region)

@@ -1,8 +1,8 @@
-"""Symbol tables, decoded in bulk, and asked by name. `kplug.image.symbols.by_address` asks by address.
+"""Symbol tables, looked up by name. `kplug.image.symbols.by_address` looks them up by address.
 
-A kernel has 100,000 to 300,000 symbols, and most questions touch a handful of them. So the table is decoded with whole-
-array operations (a symbol costs well under a microsecond), names stay bytes until one is wanted, and a `Symbol` object
-exists only for what is returned.
+A kernel has 100,000 to 300,000 symbols, and most questions touch a handful of them. So `symbol_columns` decodes the
+table with whole-array operations (a symbol costs well under a microsecond), names stay bytes until one is wanted, and a
+`Symbol` object exists only for what is returned.
 
 Which symbols can hold an address: those in an allocated section, that are neither file, section nor thread-local
 symbols, nor the mapping symbols of the ARM, AArch64 and RISC-V ABIs ($x, $d, ...), nor assembler labels (.L). Absolute
@@ -13,29 +13,35 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, compress, islice
-from typing import Literal, NamedTuple, Optional
 
 from kplug.arch import registry
-from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
+from kplug.image.symbols.masks import both, without_mask
+from kplug.image.symbols.nm_letters import LetterByRegion, symbol_letter
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
+from kplug.image.symbols.symbol import (
+    BINDING_NAMES,
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FILE,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_SECTION,
+    STT_TLS,
+    TYPE_NAMES,
+    Around,
+    Symbol,
+)
+from kplug.image.symbols.symbol_columns import SymbolColumns
 from kplug.image.symbols.symbol_list import SymbolList
 
 _ADDRESS_MASK = (1 << 64) - 1
-
-STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE, STT_COMMON, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 3, 4, 5, 6, 10
-STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
-SHN_UNDEF, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFFF1, 0xFFF2, 0xFFFF
-
-_TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
-_BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
 # Names that are searched for one by one, before all are brought into a dictionary.
 _FEW_QUESTIONS = 64
@@ -44,63 +50,13 @@ _FEW_PLACES = 8
 
 _PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 
-# A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
-_COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
-_PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
 
-
-# The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
-_MAX_NAME_BYTES = 4096
-# Linkers fold a name into the tail of a longer one, so that names together are longer than the table, but not much.
-_NAMES_PER_STRING_TABLE = 4
-
-
-# The lower-case letter that a symbol at a link address ought to have, None where nothing tells.
-PlaceLetter = Callable[[int], Optional[str]]
-
-
-class Symbol(NamedTuple):
-    """One entry of a symbol table.
-
-    `address` is the link address (runtime for a placed module). `size` is the one in the table, 0 if it has none;
-    `letter` is nm's. `entry` is its number in the table, `section_index` that of its section.
-    """
-
-    name: str
-    address: int
-    size: int
-    type: str
-    binding: str
-    letter: str
-    entry: int
-    section_index: int
-
-    @property
-    def whole(self) -> str | None:
-        """The function that this is the `.cold` or `__pfx_` part of, or None."""
-        if ".cold" not in self.name and not self.name.startswith("__"):
-            return None
-        match = _COLD_PART.match(self.name) or _PREFIX_PART.match(self.name)
-        return match.group("whole") if match else None
-
-
-class Around(NamedTuple):
-    """The entries of neighbouring places, all there are from the address of the first to that of the last.
-
-    None that lies before them reaches over the first. `is_start` and `is_end`: no place lies before, or behind.
-    """
-
-    entries: Sequence[int]
-    is_start: bool
-    is_end: bool
-
-
-class SymbolTable:
+class SymbolTable(SymbolColumns):
     """The symbols of one ELF file.
 
     `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
-    those sections then hold addresses. `sections` are the file's, with `bases` applied. `place_letter` gives the letter
-    that a symbol at a link address ought to have, for sections whose flags do not tell text from data.
+    those sections then hold addresses. `sections` are the file's, with `bases` applied. `letter_by_region` gives the
+    letter that a symbol at a link address ought to have, for sections whose flags do not distinguish text from data.
 
     Columns, by table entry: `values` (addresses as ints) and `sizes`.
     """
@@ -110,36 +66,14 @@ class SymbolTable:
         elf: ElfFile,
         sections: Sequence[Section],
         bases: Mapping[int, int] | None = None,
-        place_letter: PlaceLetter | None = None,
+        letter_by_region: LetterByRegion | None = None,
     ) -> None:
-        self._place_letter = place_letter
+        self._letter_by_region = letter_by_region
         self._prepare(elf, sections)
         self._load(elf)
         self._places = self._place_mask(bases if elf.relocatable else None)
         if elf.relocatable and bases:
             self._apply(bases)
-
-    def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
-        """Empty columns for the symbols of a kernel that is `elf`."""
-        self.sections = sections
-        self._path = elf.path
-        self._machine = elf.machine
-        self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
-        self.source = "no symbol table"
-        # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
-        self._name_column = array("I")
-        self._info = b""
-        self._section_low = b""
-        self._section_high = b""
-        self.values: Sequence[int] = ()
-        self.sizes: Sequence[int] = ()
-        self._strings = b""
-        self._extended_sections = array("I")
-        self._names: list[str] | None = None
-        self._name_questions = 0
-        self._file_entries: list[int] | None = None
-        # Type, binding and letter by (st_info, section index): a table has some hundred of these.
-        self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
 
     @property
     def sizes_are_stated(self) -> bool:
@@ -148,62 +82,9 @@ class SymbolTable:
 
     def listed_letter(self, entry: int) -> str:
         """The letter that nm prints for table entry `entry`, or the list has from which the symbols are."""
-        return self._letter(self._info[entry], self.section_index(entry))
+        return symbol_letter(self._info[entry], self.section_index(entry), self.sections)
 
     # -- decoding ------------------------------------------------------------------------------------------------------
-
-    def _load(self, elf: ElfFile) -> None:
-        """Read the symbol table and its strings into the columns."""
-        table = next((s for s in elf.sections if s.type == "SYMTAB"), None)
-        table = table or next((s for s in elf.sections if s.type == "DYNSYM"), None)
-        if table is None:
-            return
-        entry_size = 24 if elf.bits == 64 else 16
-        if table.entry_size not in (0, entry_size):
-            raise InputError(f"{elf.path}: section {table.name} claims symbols of {table.entry_size} bytes")
-        if not 0 < table.link < len(elf.sections) or elf.sections[table.link].type != "STRTAB":
-            raise InputError(f"{elf.path}: section {table.name} names no string table")
-        data = elf.section_bytes(table)
-        data = data[: len(data) - len(data) % entry_size]
-        self._strings = elf.section_bytes(elf.sections[table.link])
-        if not self._strings.endswith(b"\0"):
-            raise InputError(f"{elf.path}: section {elf.sections[table.link].name} is no string table: no NUL ends it")
-        words = self._array("I", data)
-        if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
-            doubles = self._array("Q", data)
-            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3].tolist(), doubles[2::3]
-            info = 4
-        else:  # Elf32_Sym: name, value, size, (info, other, shndx)
-            self._name_column, self.values, self.sizes = words[0::4], words[1::4].tolist(), words[2::4]
-            info = 12
-        self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
-        self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
-        self.source = table.name
-        extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
-        if extended is not None:
-            data = elf.section_bytes(extended)
-            self._extended_sections = self._array("I", data[: len(data) & ~3])
-
-    def _array(self, code: str, data: bytes) -> array[int]:
-        """`data` as numbers in the file's byte order."""
-        numbers = array(code)
-        numbers.frombytes(data)
-        if self._byteorder != sys.byteorder:
-            numbers.byteswap()
-        return numbers
-
-    # A mask has one byte for each entry, 1 or 0: whole columns are tested, and whole masks combined, without a loop.
-
-    def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
-        """The entries whose (type, binding) is wanted."""
-        return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
-
-    def _section_mask(self, wanted: Container[int]) -> bytes:
-        """The entries whose section index is wanted."""
-        if len(self.sections) <= 256 and not self._extended_sections:
-            low = self._section_low.translate(bytes(index in wanted for index in range(256)))
-            return _both(low, self._section_high.translate(b"\1" + bytes(255)))
-        return bytes(self.section_index(entry) in wanted for entry in range(len(self._info)))
 
     @cached_property
     def _held(self) -> frozenset[int]:
@@ -214,7 +95,7 @@ class SymbolTable:
         """The entries that can hold an address (see the module's head)."""
         held = self._held if bases is None else self._held.intersection(bases)
         mask = bytearray(
-            _both(
+            both(
                 self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
             )
         )
@@ -222,18 +103,10 @@ class SymbolTable:
         if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
                 mask[index] = self._name_column[index] < len(self._strings)
-        mask = bytearray(_without(mask, self._unnamed_mask()))
-        for index in self._nameless(_both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))):
+        mask = bytearray(without_mask(mask, self._unnamed_mask()))
+        for index in self._nameless(both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))):
             mask[index] = 0
         return bytes(mask)
-
-    def _unnamed_mask(self) -> bytes:
-        """The entries whose name offset is 0."""
-        column, zero = self._name_column.tobytes(), b"\1" + bytes(255)
-        mask = column[0::4].translate(zero)
-        for byte in (1, 2, 3):
-            mask = _both(mask, column[byte::4].translate(zero))
-        return mask
 
     def _apply(self, bases: Mapping[int, int]) -> None:
         """Move the values of a relocatable file's symbols to where their sections are.
@@ -288,15 +161,15 @@ class SymbolTable:
         """
         typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
-        bookkeeping = _both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
-        wanted = _without(_without(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
+        bookkeeping = both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
+        wanted = without_mask(without_mask(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
         sizes = self.sizes
         found = [index for index in compress(range(len(wanted)), wanted) if not sizes[index]]
         return list(zip(self._all_names(found), found))
 
     def empty_objects(self) -> list[int]:
         """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
-        objects = _both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
+        objects = both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
         sizes = self.sizes
         return [index for index in compress(range(len(objects)), objects) if not sizes[index]]
 
@@ -330,28 +203,6 @@ class SymbolTable:
     def _place_count(self) -> int:
         return sum(self._places)
 
-    def _string(self, offset: int) -> str:
-        end = self._strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
-        if end < 0:
-            if offset >= len(self._strings):
-                return ""
-            return self._strings[offset : offset + _MAX_NAME_BYTES].decode("utf-8", "backslashreplace") + "..."
-        return self._strings[offset:end].decode("utf-8", "backslashreplace")
-
-    def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
-        """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
-        left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
-        for entry in entries:
-            name = self.name(entry)
-            left -= len(name)
-            if left < 0:
-                raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")
-            yield name
-
-    def name(self, index: int) -> str:
-        """The name of table entry `index`."""
-        return self._string(self._name_column[index])
-
     def size(self, index: int) -> int:
         """The size of table entry `index`."""
         return self.sizes[index]
@@ -361,49 +212,23 @@ class SymbolTable:
         info, section = self._info[index], self.section_index(index)
         words = self._words.get((info, section))
         if words is None:
-            kind = _TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
-            binding = _BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
-            words = self._words[info, section] = kind, binding, self._letter(info, section)
+            kind = TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
+            binding = BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
+            words = self._words[info, section] = kind, binding, symbol_letter(info, section, self.sections)
         kind, binding, letter = words
-        if self._place_letter is not None:
+        if self._letter_by_region is not None:
             letter = self._true_letter(letter, index, section)
         return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         """The letter by the symbol's region, where it says text because its section has code as well as data."""
-        if letter not in "tT" or section_index >= len(self.sections) or self._place_letter is None:
+        if letter not in "tT" or section_index >= len(self.sections) or self._letter_by_region is None:
             return letter
         section = self.sections[section_index]
         if not (section.executable and section.writable):
             return letter
-        true = self._place_letter(self.values[index]) or letter
+        true = self._letter_by_region(self.values[index]) or letter
         return true.upper() if letter == "T" else true
-
-    def section_index(self, index: int) -> int:
-        """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
-        section = self._section_low[index] | self._section_high[index] << 8
-        if section == SHN_XINDEX and index < len(self._extended_sections):
-            return self._extended_sections[index]
-        return section
-
-    def _letter(self, info: int, section_index: int) -> str:
-        """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case says the binding."""
-        kind, binding = info & 0xF, info >> 4
-        if section_index == SHN_COMMON:
-            return "C"
-        if section_index == SHN_UNDEF:
-            return ("v" if kind == STT_OBJECT else "w") if binding == STB_WEAK else "U"
-        if kind == STT_GNU_IFUNC:
-            return "i"
-        if binding == STB_WEAK:
-            return "V" if kind == STT_OBJECT else "W"
-        if binding == STB_GNU_UNIQUE:
-            return "u"
-        if section_index == SHN_ABS:
-            letter = "a"
-        else:
-            letter = _section_letter(self.sections[section_index]) if section_index < len(self.sections) else "?"
-        return letter.upper() if binding == STB_GLOBAL else letter
 
     def file_of(self, index: int) -> str | None:
         """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
@@ -502,34 +327,3 @@ class SymbolTable:
             entries = (i for i in range(len(self._info)) if self._has_value(i))
             self._names = sorted({*self._all_names(entries)} - {""})
         return self._names
-
-
-def _both(mask: bytes | bytearray, other: bytes) -> bytes:
-    """Where both masks are 1."""
-    both = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
-    return both.to_bytes(len(mask), "little")
-
-
-def _without(mask: bytes | bytearray, other: bytes) -> bytes:
-    """Where the first mask is 1 and the other 0."""
-    return _both(mask, other.translate(b"\1\0" + bytes(254)))
-
-
-# Section names that decide nm's letter whatever the flags say (binutils' coff_section_type; numbered forms count too).
-_NAMED_SECTION_LETTERS = ((".drectve", "i"), (".edata", "e"), (".idata", "i"), (".pdata", "p"))
-
-
-def _section_letter(section: Section) -> str:
-    """nm's lower-case letter for a symbol of that section."""
-    for name, letter in _NAMED_SECTION_LETTERS:
-        if section.name.startswith(name) and section.name[len(name) : len(name) + 1] in ("", ".", "$", *"0123456789"):
-            return letter
-    if section.executable:
-        return "t"
-    if section.allocated and section.type == "NOBITS":
-        return "b"
-    if section.allocated:
-        return "d" if section.writable else "r"
-    if section.name.startswith((".debug", ".gnu.linkonce.wi.", ".line", ".stab", ".gdb_index")):
-        return "N"
-    return "n" if section.type != "NOBITS" and not section.writable else "?"

@@ -20,18 +20,11 @@ from itertools import compress, repeat
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
+from kplug.image.symbols.nm_letters import LetterByRegion
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
+from kplug.image.symbols.symbol import SHN_ABS, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, Symbol
 from kplug.image.symbols.symbol_list import SymbolList
-from kplug.image.symbols.table import (
-    SHN_ABS,
-    STB_GLOBAL,
-    STB_GNU_UNIQUE,
-    STB_LOCAL,
-    STB_WEAK,
-    PlaceLetter,
-    Symbol,
-    SymbolTable,
-)
+from kplug.image.symbols.table import SymbolTable
 from kplug.linker.boundary_names import may_be_boundary
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, table_symbols
 
@@ -64,10 +57,14 @@ class ListedSymbolTable(SymbolTable):
     """
 
     def __init__(
-        self, elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, place_letter: PlaceLetter | None = None
+        self,
+        elf: ElfFile,
+        sections: Sequence[Section],
+        symbols: SymbolList,
+        letter_by_region: LetterByRegion | None = None,
     ) -> None:
         self._list = symbols
-        self._place_letter = place_letter
+        self._letter_by_region = letter_by_region
         self._prepare(elf, sections)
         self.source = symbols.source
         self.values = symbols.lazy_addresses

@@ -18,7 +18,8 @@ from kplug.image.elf.file import ElfFile
 from kplug.image.elf.names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, relocatable
-from kplug.image.symbols.table import STT_FUNC, STT_OBJECT, SymbolTable
+from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
+from kplug.image.symbols.table import SymbolTable
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.modules.module_list import INIT_TEXT, RODATA, TEXT, MemoryRange, Module
 

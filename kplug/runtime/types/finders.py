@@ -18,7 +18,7 @@ from kplug.errors import InputError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.btf import MAX_BYTES, Btf
 from kplug.image.placed import PlacedImage
-from kplug.image.symbols.table import Symbol
+from kplug.image.symbols.symbol import Symbol
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.types.btf import BtfTypes
 

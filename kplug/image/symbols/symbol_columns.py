@@ -1,0 +1,136 @@
+"""The columns of a symbol table, decoded in bulk from the ELF file.
+
+Names stay bytes until one is wanted. A broken table raises InputError, which names the file and the section.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Literal
+
+from kplug.errors import InputError
+from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section
+from kplug.image.symbols.masks import both
+from kplug.image.symbols.symbol import SHN_XINDEX
+
+# The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
+_MAX_NAME_BYTES = 4096
+# Linkers fold a name into the tail of a longer one, so that names together are longer than the table, but not much.
+_NAMES_PER_STRING_TABLE = 4
+
+
+class SymbolColumns:
+    """The entries of a symbol table in columns: `values` (addresses as ints), `sizes`, and those read by methods."""
+
+    def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
+        """Empty columns for the symbols of a kernel that is `elf`."""
+        self.sections = sections
+        self._path = elf.path
+        self._machine = elf.machine
+        self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
+        self.source = "no symbol table"
+        # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
+        self._name_column = array("I")
+        self._info = b""
+        self._section_low = b""
+        self._section_high = b""
+        self.values: Sequence[int] = ()
+        self.sizes: Sequence[int] = ()
+        self._strings = b""
+        self._extended_sections = array("I")
+        self._names: list[str] | None = None
+        self._name_questions = 0
+        self._file_entries: list[int] | None = None
+        # Type, binding and letter by (st_info, section index): a table has some hundred of these.
+        self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
+
+    def _load(self, elf: ElfFile) -> None:
+        """Read the symbol table and its strings into the columns."""
+        table = next((s for s in elf.sections if s.type == "SYMTAB"), None)
+        table = table or next((s for s in elf.sections if s.type == "DYNSYM"), None)
+        if table is None:
+            return
+        entry_size = 24 if elf.bits == 64 else 16
+        if table.entry_size not in (0, entry_size):
+            raise InputError(f"{elf.path}: section {table.name} claims symbols of {table.entry_size} bytes")
+        if not 0 < table.link < len(elf.sections) or elf.sections[table.link].type != "STRTAB":
+            raise InputError(f"{elf.path}: section {table.name} names no string table")
+        data = elf.section_bytes(table)
+        data = data[: len(data) - len(data) % entry_size]
+        self._strings = elf.section_bytes(elf.sections[table.link])
+        if not self._strings.endswith(b"\0"):
+            raise InputError(f"{elf.path}: section {elf.sections[table.link].name} is no string table: no NUL ends it")
+        words = self._array("I", data)
+        if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
+            doubles = self._array("Q", data)
+            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3].tolist(), doubles[2::3]
+            info = 4
+        else:  # Elf32_Sym: name, value, size, (info, other, shndx)
+            self._name_column, self.values, self.sizes = words[0::4], words[1::4].tolist(), words[2::4]
+            info = 12
+        self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
+        self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
+        self.source = table.name
+        extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
+        if extended is not None:
+            data = elf.section_bytes(extended)
+            self._extended_sections = self._array("I", data[: len(data) & ~3])
+
+    def _array(self, code: str, data: bytes) -> array[int]:
+        """`data` as numbers in the file's byte order."""
+        numbers = array(code)
+        numbers.frombytes(data)
+        if self._byteorder != sys.byteorder:
+            numbers.byteswap()
+        return numbers
+
+    def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
+        """The entries whose (type, binding) is wanted."""
+        return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
+
+    def _section_mask(self, wanted: Container[int]) -> bytes:
+        """The entries whose section index is wanted."""
+        if len(self.sections) <= 256 and not self._extended_sections:
+            low = self._section_low.translate(bytes(index in wanted for index in range(256)))
+            return both(low, self._section_high.translate(b"\1" + bytes(255)))
+        return bytes(self.section_index(entry) in wanted for entry in range(len(self._info)))
+
+    def _unnamed_mask(self) -> bytes:
+        """The entries whose name offset is 0."""
+        column, zero = self._name_column.tobytes(), b"\1" + bytes(255)
+        mask = column[0::4].translate(zero)
+        for byte in (1, 2, 3):
+            mask = both(mask, column[byte::4].translate(zero))
+        return mask
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
+        if end < 0:
+            if offset >= len(self._strings):
+                return ""
+            return self._strings[offset : offset + _MAX_NAME_BYTES].decode("utf-8", "backslashreplace") + "..."
+        return self._strings[offset:end].decode("utf-8", "backslashreplace")
+
+    def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
+        """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
+        left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
+        for entry in entries:
+            name = self.name(entry)
+            left -= len(name)
+            if left < 0:
+                raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")
+            yield name
+
+    def name(self, index: int) -> str:
+        """The name of table entry `index`."""
+        return self._string(self._name_column[index])
+
+    def section_index(self, index: int) -> int:
+        """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
+        section = self._section_low[index] | self._section_high[index] << 8
+        if section == SHN_XINDEX and index < len(self._extended_sections):
+            return self._extended_sections[index]
+        return section
