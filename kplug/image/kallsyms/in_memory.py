@@ -9,7 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
 from kplug.errors import TargetError
-from kplug.image.kallsyms.finder import Read, choose, fits, walk, words
+from kplug.image.kallsyms.addresses_finder import fits
+from kplug.image.kallsyms.finder import choose
+from kplug.image.kallsyms.names_finder import Read, walk, words
 from kplug.image.kallsyms.symbols import decode_with
 from kplug.image.kallsyms.tables import (
     MAX_NAMES_BYTES,

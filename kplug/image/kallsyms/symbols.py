@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import add, itemgetter
 
-from kplug.image.kallsyms.finder import Read, find_tables, locate, percpu_split, words
+from kplug.image.kallsyms.addresses_finder import percpu_split
+from kplug.image.kallsyms.finder import find_tables, locate
+from kplug.image.kallsyms.names_finder import Read, words
 from kplug.image.kallsyms.tables import (
     MAX_NAMES_BYTES,
     NAMES_PER_MARKER,
