@@ -18,6 +18,8 @@ from kplug.runtime.session import session_of
 from kplug.summary import summarize
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kplug.model import Annotation, Layer
     from kplug.session import Session
 
@@ -62,13 +64,26 @@ class Guest(NamedTuple):
         return layer
 
 
-@pytest.fixture(scope="module")
-def guest() -> Guest:
-    from vmimages import dumps
+@pytest.fixture(scope="module", params=["at boot", "later"])
+def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    from vmimages import boot, dump, dumps
 
-    found = dumps("amd64-6.12", ("elf",), quiet=True, append=("kfence.sample_interval=1",))
-    session = session_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(found.files.vmlinux),))))
-    objects, _, uptime = found.truth.text("kfence").rstrip().rpartition("\n")
+    if request.param == "at boot":
+        found = dumps("amd64-6.12", ("elf",), quiet=True, append=("kfence.sample_interval=1",))
+        return opened(found.paths["elf"], found.files.vmlinux, found.truth.text("kfence"))
+    # Its pool is of the page allocator then, and the pages are marked as slabs.
+    path = tmp_path_factory.mktemp("kfence") / "elf"
+    with boot("amd64-6.12", quiet=True) as vm:
+        vm.run("echo 1 >/sys/module/kfence/parameters/sample_interval")
+        vm.run("for round in 1 2 3; do ls -lR /sys/kernel/slab >/dev/null; sleep 0.5; done")
+        said = vm.truth(tmp_path_factory.mktemp("truth")).text("kfence")
+        vm.stop()
+        return opened(dump(vm, path, quiet=True), vm.files.vmlinux, said)
+
+
+def opened(core: Path, vmlinux: Path, said: str) -> Guest:
+    session = session_of(open_kernel(Request(str(core), symbols=(str(vmlinux),))))
+    objects, _, uptime = said.rstrip().rpartition("\n")
     listed, unused = [], []
     for text in re.split(r"^-+\n", objects + "\n", flags=re.MULTILINE):
         head, never = OBJECT.match(text), UNUSED.match(text)
@@ -83,7 +98,7 @@ def guest() -> Guest:
 
 def test_every_object_of_the_guests_list_is_answered(guest: Guest) -> None:
     assert len(guest.listed) + len(guest.unused) == OBJECTS
-    assert len(guest.listed) > 100
+    assert len(guest.listed) > 50
     for listed in guest.listed:
         for address in (listed.start, (listed.start + listed.end) // 2, listed.end - 1):
             answer, layer = guest.where(address), guest.layer(address)
@@ -168,8 +183,8 @@ def test_a_corrupted_record_is_said_to_be_one(guest: Guest, monkeypatch: pytest.
     monkeypatch.setattr(kernel, "read", lambda at, count: read(at, count).replace(where + size, broken))
     answer = guest.where(listed.start)
     assert "kfence" not in {layer.kind for layer in answer.layers}
-    (warning,) = answer.warnings
-    assert re.fullmatch(r"KFENCE's record at 0x\w+ is corrupted: an object of 0x10000000000 bytes", warning)
+    words = r"KFENCE's record at 0x\w+ is corrupted: an object of 0x10000000000 bytes"
+    assert any(re.fullmatch(words, warning) for warning in answer.warnings)
 
 
 def test_text_and_json_say_whose_it_is(guest: Guest) -> None:

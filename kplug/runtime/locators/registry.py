@@ -6,12 +6,14 @@ Whoever makes a session asks for all of them here, so a new kind of address is o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import NamedTuple, Optional
 
+from kplug.errors import TargetError
 from kplug.kinds import Kind
+from kplug.model import Layer
 from kplug.resolver import Locator
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.user_space import UserSpace
@@ -21,8 +23,27 @@ Maker = Callable[[Kernel, UserSpace], Optional[Locator]]
 
 
 class _Declared(NamedTuple):
-    order: int
+    kind: Kind
     make: Maker
+
+
+class _Unless:
+    """A locator that is not asked where a kind that replaces its own answers: it would take the memory for what it only
+    looks like, or complain of it."""
+
+    def __init__(self, locator: Locator, others: Sequence[Locator]) -> None:
+        self._locator = locator
+        self._others = others
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        return () if any(_answers(other, address) for other in self._others) else self._locator.locate(address)
+
+
+def _answers(locator: Locator, address: int) -> bool:
+    try:
+        return any(True for _ in locator.locate(address))
+    except TargetError:  # it says so itself, when it is asked
+        return False
 
 
 _declared: list[_Declared] = []
@@ -30,15 +51,23 @@ _declared: list[_Declared] = []
 
 def locates(kind: Kind, make: Maker) -> None:
     """Declare the locator of a kind."""
-    _declared.append(_Declared(kind.order, make))
+    _declared.append(_Declared(kind, make))
 
 
 def locators(kernel: Kernel, user: UserSpace | None = None) -> tuple[Locator, ...]:
     """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
     load()
     user = user or UserSpace(kernel, None)
-    made = (declared.make(kernel, user) for declared in sorted(_declared, key=lambda each: each.order))
-    return tuple(locator for locator in made if locator is not None)
+    made: list[tuple[Kind, Locator]] = []
+    for kind, make in sorted(_declared, key=lambda each: each.kind.order):
+        locator = make(kernel, user)
+        if locator is not None:
+            made.append((kind, locator))
+    found = []
+    for kind, locator in made:
+        others = [other for replacing, other in made if kind.name in replacing.replaces]
+        found.append(_Unless(locator, others) if others else locator)
+    return tuple(found)
 
 
 def load() -> None:
