@@ -32,6 +32,7 @@ from kplug_gdb.views import CoreView, PhysicalCoreView, View
 if TYPE_CHECKING:
     from kplug.runtime.kernel.kernel import Kernel
     from kplug.runtime.locators.percpu import Percpu
+    from kplug.runtime.modules.images import LoadedImages
     from kplug.runtime.opening.opening import Opened
     from kplug_gdb.finder import Found
 
@@ -154,6 +155,15 @@ class Runtime:
                 self._booting = False
         return self._booting
 
+    def images(self) -> LoadedImages | None:
+        """The kernel's image and its modules, as the kernel has them; None without a kernel."""
+        kernel = self.kernel()
+        if kernel is None:
+            return None
+        from kplug.runtime.modules.images import images_of
+
+        return images_of(kernel)
+
     def needed(self) -> Kernel:
         """The kernel. TargetError if it cannot be had."""
         kernel = self.kernel()
@@ -169,12 +179,11 @@ class Runtime:
 
         progress.without_threads()  # gdb answers in its own thread only
         opened = self._open(placed)
-        kernel = Kernel(opened.prog, placed, live=opened.live, vmcoreinfo=opened.vmcoreinfo)
+        kernel = Kernel(opened.prog, placed, live=opened.live, vmcoreinfo=opened.vmcoreinfo, has_dwarf=opened.has_dwarf)
         if not opened.has_dwarf:
-            from kplug.runtime.types.finders import WithoutDwarf
+            from kplug.runtime.finders import finders_of
 
-            kernel.without_dwarf = WithoutDwarf(kernel)
-            kernel.without_dwarf.register()
+            finders_of(kernel)
         if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
             raise TargetError(f"{placed.image.path}: drgn finds no types in it")
         self._locators = locators(kernel)
@@ -224,7 +233,7 @@ class Runtime:
     def areas(self) -> Iterator[Area]:
         """The memory of the loaded modules, for `kmap -v`."""
         kernel = self.needed()
-        from kplug.runtime.kernel.facts import module_areas
+        from kplug.runtime.modules.module_list import module_areas
 
         return module_areas(kernel)
 
@@ -259,11 +268,10 @@ class RuntimeImages(Images):
 
     def _loaded(self) -> Images:
         """The modules that the kernel has and gdb was not given."""
-        kernel = self._runtime.kernel()
-        if kernel is None:
-            return Images()
+        known = self._runtime.images()
         names = {placed.image.name for placed in self._images}
-        return Images([placed for placed in kernel.images if placed.image.name not in names and placed.image.is_module])
+        modules = (placed for placed in (known if known is not None else ()) if placed.image.is_module)
+        return Images([module for module in modules if module.image.name not in names])
 
     def __iter__(self) -> Iterator[PlacedImage]:
         yield from self._images
@@ -273,26 +281,24 @@ class RuntimeImages(Images):
         found = super().holding(address)
         if found is not None or not address >> 63 or not self._runtime.concerns(address):
             return found
-        kernel = self._runtime.kernel()
-        return kernel.images.holding(address) if kernel is not None else None
+        known = self._runtime.images()
+        return known.holding(address) if known is not None else None
 
     def named(self, name: str) -> PlacedImage | None:
         found = next((placed for placed in self._images if placed.image.is_module and placed.image.name == name), None)
-        kernel = self._runtime.kernel() if found is None else None
-        return kernel.images.named(name) if kernel is not None else found
+        known = self._runtime.images() if found is None else None
+        return known.named(name) if known is not None else found
 
     def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
         if not name.replace(".", "").isidentifier() or any(p.image.symbols.indexes_of(name) for p in self._images):
             return self._images
-        kernel = self._runtime.kernel()
-        return (*self._images, *kernel.images.candidates_for_symbol(name)[1:]) if kernel is not None else self._images
+        known = self._runtime.images()
+        return (*self._images, *known.candidates_for_symbol(name)[1:]) if known is not None else self._images
 
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         asked = [each for each in addresses if each >> 63 and super(RuntimeImages, self).holding(each) is None]
-        kernel = self._runtime.kernel() if asked else None
-        return (
-            (*self._images, *kernel.images.candidates_for_addresses(asked)[1:]) if kernel is not None else self._images
-        )
+        known = self._runtime.images() if asked else None
+        return (*self._images, *known.candidates_for_addresses(asked)[1:]) if known is not None else self._images
 
 
 class RuntimeLocator:

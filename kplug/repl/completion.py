@@ -14,6 +14,7 @@ from kplug.commands.words import long_options
 from kplug.errors import KplugError
 from kplug.render.safe import safe
 from kplug.repl.python import names_of
+from kplug.runtime.modules.module_list import modules_of
 
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
@@ -192,7 +193,7 @@ class Completer:
 
     def _modules(self) -> list[str]:
         with self._prompt.lock:
-            return sorted(module.name for module in self._prompt.target.kernel.modules)
+            return sorted(module.name for module in modules_of(self._prompt.target.kernel))
 
     # -- Python --------------------------------------------------------------------------------------------------------
 

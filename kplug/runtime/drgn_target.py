@@ -11,6 +11,7 @@ import drgn
 from kplug.arch.registers import canonical, is_register
 from kplug.errors import ExpressionError, TargetError
 from kplug.memory.thread_size import thread_size
+from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.panic_message import last_words
 from kplug.runtime.kernel.values import address_of
@@ -52,7 +53,7 @@ class DrgnTarget:
 
     def types_source(self) -> str:
         """Where the kernel's types are from, or why there are none."""
-        return self.kernel.types_source
+        return types_source(self.kernel)
 
     def crash_facts(self) -> Mapping[str, str]:
         """Which task crashed, and what the kernel said of it; nothing of a kernel that did not, or has no types."""

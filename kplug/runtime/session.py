@@ -11,13 +11,16 @@ from kplug.image.placement import ADDRESS_MASK, Placement, slid
 from kplug.memory.kernel_note import slide_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.drgn_target import DrgnTarget
-from kplug.runtime.kernel.facts import module_areas
+from kplug.runtime.finders import finders_of
+from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.page_state import MemoryState
 from kplug.runtime.locators.percpu import Percpu
 from kplug.runtime.locators.registry import locators
-from kplug.runtime.modules.debug_files import ProgramLines
+from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
+from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.listing import RuntimeModules
+from kplug.runtime.modules.module_list import module_areas
 from kplug.runtime.opening.opening import Opened, Request, open_kernel
 from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
@@ -47,9 +50,9 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
 
         missing = DrgnLines([kernel.image] if kernel.image is not None else []).warnings
     return Session(
-        kernel.images,
+        images_of(kernel),
         target=target,
-        facts=lambda: kernel.facts,
+        facts=lambda: facts_of(kernel),
         machine=kernel.machine,
         contents=lambda: module_areas(kernel),
         locators=asked,
@@ -57,7 +60,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
         percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
         modules=RuntimeModules(kernel),
         placement=_placement(opened.vmcoreinfo) if kernel.image is None else None,
-        lines=ProgramLines(kernel, kernel.debug_files),
+        lines=ProgramLines(kernel, debug_files_of(kernel)),
         warnings=(*opened.warnings, *missing),
         ways=opened.how,
         hints=hints,
@@ -71,14 +74,12 @@ def kernel_of(opened: Opened) -> Kernel:
         _placed_vmlinux(opened),
         live=opened.live,
         vmcoreinfo=opened.vmcoreinfo,
+        has_dwarf=opened.has_dwarf,
         module_directories=opened.module_directories,
         left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
     )
     if not opened.has_dwarf:
-        from kplug.runtime.types.finders import WithoutDwarf  # most kernels that are opened have debug information
-
-        kernel.without_dwarf = WithoutDwarf(kernel)
-        kernel.without_dwarf.register()
+        finders_of(kernel)
     return kernel
 
 

@@ -32,6 +32,7 @@ from kplug.commands.annotated import Annotator
 from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
+from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.runtime.threads.cpu_registers import NoteRegisters
@@ -247,7 +248,7 @@ def test_symbols_of_every_module(machine: Machine) -> None:
 
 def test_the_guard_page_behind_each_part_of_a_module(machine: Machine) -> None:
     """KASLR puts the modules near the image, into vmalloc's area: each part has a guard page there."""
-    modules = machine.session.target.kernel.modules  # type: ignore[union-attr]
+    modules = modules_of(machine.session.target.kernel)  # type: ignore[union-attr]
     parts = [(module, part) for module in modules for part in module.memory]
     assert len(parts) > 20
     for module, part in parts:

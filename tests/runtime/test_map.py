@@ -22,6 +22,7 @@ from kplug import model
 from kplug.arch.types.memory_map import KERNEL, AddressSpace, Area
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
@@ -273,14 +274,14 @@ def test_the_bases_are_drgns(machine: Machine) -> None:
 
 def test_without_a_vmlinux_vmcoreinfo_and_the_page_tables_tell(machine: Machine) -> None:
     kernel = Kernel(machine.prog, None, vmcoreinfo=VmcoreInfo(machine.vmcoreinfo))
-    assert kernel.space is not None
-    areas = {area.name: area for area in kernel.space.areas}
+    assert space_of(kernel) is not None
+    areas = {area.name: area for area in space_of(kernel).areas}
     assert areas["direct map"].start == machine.prog["page_offset_base"].value_()
     if "VMALLOC_START" in machine.vmcoreinfo:
         assert areas["vmalloc"].start == machine.prog["vmalloc_base"].value_()
         assert areas["vmemmap"].start == machine.prog["vmemmap_base"].value_()
     for mapping in machine.mappings:
-        assert not kernel.space.area_at(mapping.start).hole
+        assert not space_of(kernel).area_at(mapping.start).hole
 
 
 def test_the_sizes_are_those_of_the_documentation(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from kplug import model
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.runtime.kernel.facts import kernel_facts
+from kplug.runtime.kernel.facts import facts_of, space_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.session import kernel_of, session_of
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
@@ -42,8 +42,8 @@ def overwrite(kernel: Kernel, variable: str, value: int) -> None:
     patched.patch(kernel, address, struct.pack("<Q", value))
 
 
-def space_of(kernel: Kernel) -> AddressSpace:
-    space = kernel.space
+def whole_space(kernel: Kernel) -> AddressSpace:
+    space = space_of(kernel)
     assert space is not None
     assert space.areas[0].start == 0
     assert space.areas[-1].end == 1 << 64
@@ -63,10 +63,10 @@ GARBAGE = (
 
 @pytest.mark.parametrize("variable", ["page_offset_base", "vmalloc_base", "vmemmap_base"])
 def test_a_base_that_cannot_be_is_refused_by_name_and_the_others_stand(kernel: Kernel, variable: str) -> None:
-    good = {area.name: area for area in space_of(kernel).areas}
+    good = {area.name: area for area in whole_space(kernel).areas}
     for value in GARBAGE:
         overwrite(kernel, variable, value)
-        space = space_of(kernel)
+        space = whole_space(kernel)
         assert any(variable in warning for warning in space.warnings), hex(value)
         found = {area.name: area for area in space.areas}
         bases = (("page_offset_base", "direct map"), ("vmalloc_base", "vmalloc"), ("vmemmap_base", "vmemmap"))
@@ -78,19 +78,19 @@ def test_bases_in_the_wrong_order_are_refused_where_nothing_tells_which_is_wrong
 
     older = dumps("amd64-6.1", ("elf",), quiet=True)  # whose VMCOREINFO has no VMALLOC_START
     kernel = patched.open_patchable(older.paths["elf"], older.files.vmlinux)
-    good = {area.name: area.start for area in space_of(kernel).areas}
+    good = {area.name: area.start for area in whole_space(kernel).areas}
     overwrite(kernel, "page_offset_base", good["vmalloc"])
     overwrite(kernel, "vmalloc_base", good["direct map"])
-    space = space_of(kernel)
+    space = whole_space(kernel)
     assert any("page_offset_base" in warning for warning in space.warnings)
     assert any("vmalloc_base" in warning for warning in space.warnings)
     assert not {"direct map", "vmalloc"} & {area.name for area in space.areas}
 
 
 def test_a_base_that_vmcoreinfo_tells_otherwise_is_not_believed(kernel: Kernel) -> None:
-    good = next(area.start for area in space_of(kernel).areas if area.name == "vmalloc")
+    good = next(area.start for area in whole_space(kernel).areas if area.name == "vmalloc")
     overwrite(kernel, "vmalloc_base", good + (1 << 30))
-    space = space_of(kernel)
+    space = whole_space(kernel)
     assert any("vmalloc_base" in warning and "VMCOREINFO" in warning for warning in space.warnings)
     assert "vmalloc" not in [area.name for area in space.areas]
 
@@ -98,7 +98,7 @@ def test_a_base_that_vmcoreinfo_tells_otherwise_is_not_believed(kernel: Kernel) 
 @pytest.mark.parametrize(("variable", "value"), [("max_pfn", 1 << 60), ("physmem_end", 0x1234)])
 def test_the_end_of_ram_and_of_the_direct_map(kernel: Kernel, variable: str, value: int) -> None:
     overwrite(kernel, variable, value)
-    space = space_of(kernel)
+    space = whole_space(kernel)
     named = {"physmem_end": "direct_map_physmem_end"}.get(variable, variable)
     assert any(named in warning for warning in space.warnings)
     area = next(area for area in space.areas if area.name == "direct map")
@@ -112,7 +112,7 @@ def test_an_entry_area_outside_its_area_is_refused(kernel: Kernel) -> None:
     assert base is not None
     percpu = int.from_bytes(kernel.read(base + 8, 8), "little")
     patched.patch(kernel, percpu + offset, struct.pack("<Q", 1 << 40))
-    space = space_of(kernel)
+    space = whole_space(kernel)
     assert any("CPU 1" in warning for warning in space.warnings)
     area = next(area for area in space.areas if area.name == "cpu_entry_area")
     assert [part.name for part in area.parts] == ["IDT", "CPU 0"]
@@ -134,14 +134,14 @@ def test_pages_that_are_not_in_the_dump_leave_facts_unknown(kernel: Kernel) -> N
     address = kernel.symbol("page_offset_base")
     assert address is not None
     patched.unmap(kernel, address - address % 4096, 4096)
-    facts = kernel_facts(kernel)
+    facts = facts_of(kernel)
     assert facts.pgtable_l5_enabled is False  # from VMCOREINFO
     assert facts.vmalloc_base is not None  # likewise
     assert facts.page_offset_base is not None
     assert facts.page_offset_base % (1 << 30) == 0
     assert kernel.image is not None
     assert memory_facts(kernel.image, kernel.read).page_offset_base is None
-    space_of(kernel)
+    whole_space(kernel)
 
 
 # VMCOREINFO alone, of either architecture.

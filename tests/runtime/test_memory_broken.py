@@ -16,13 +16,16 @@ from patched import open_patchable, patch, unmap
 
 from kplug import model
 from kplug.arch.types.memory_map import AddressSpaceFacts
+from kplug.lifetimes import Memo
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
 from kplug.render.text import TextRenderer
 from kplug.resolver import Resolver
+from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.page_state import MemoryState
 from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.modules.images import images_of
 from kplug.runtime.session import locators
 from kplug.runtime.tables.translation import page_tables
 from kplug.summary import summarize
@@ -47,7 +50,7 @@ def shared(dumps: DumpSet) -> Kernel:
 
 
 def where(kernel: Kernel, address: int) -> Annotation:
-    return Resolver(kernel.images, locators=locators(kernel), states=MemoryState(kernel)).where(address)
+    return Resolver(images_of(kernel), locators=locators(kernel), states=MemoryState(kernel)).where(address)
 
 
 def layer(annotation: Annotation, kind: str) -> Layer:
@@ -101,7 +104,7 @@ class TestLists:
             assert areas.areas
             found = where(shared, areas.areas[0].start)
             assert layer(found, "vmap").start == areas.areas[0].start  # what was read before stands
-            missing = shared.facts.vmalloc_base
+            missing = facts_of(shared).vmalloc_base
             assert missing is not None
             answer = where(shared, missing + (1 << 40))
             assert f"the list of vmap areas loops at {place:#x}" in answer.warnings
@@ -301,12 +304,7 @@ def test_the_state_of_a_kernel_on_arm64() -> None:
         )
 
         def __init__(self) -> None:
-            self.kept: dict[object, object] = {}
-
-        def remembered(self, key: object, make):  # type: ignore[no-untyped-def]
-            if key not in self.kept:
-                self.kept[key] = make()
-            return self.kept[key]
+            self.memo = Memo()
 
         def symbol(self, name: str) -> int | None:
             return None

@@ -11,7 +11,8 @@ import pytest
 
 from kplug import model
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, PlacedModule
+from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, PlacedModule, images_of
+from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import session_of
 from kplug.session import Session
@@ -32,7 +33,7 @@ class Dumped(NamedTuple):
 
     @property
     def placed(self) -> Iterator[PlacedModule]:
-        for image in self.kernel.images:
+        for image in images_of(self.kernel):
             if isinstance(image, PlacedModule):
                 yield image
 
@@ -62,22 +63,22 @@ def test_the_list_is_that_of_proc_modules(dumped: Dumped) -> None:
     assert told
     assert [
         [m.name, str(m.size), str(m.refcount), ",".join(m.users) + "," if m.users else "-", states[m.state]]
-        for m in dumped.kernel.modules
+        for m in modules_of(dumped.kernel)
     ] == [row[:5] for row in told]
     text = {
         module.name: next(part.start for part in module.memory if part.type == "text")
-        for module in dumped.kernel.modules
+        for module in modules_of(dumped.kernel)
     }
     assert text == {name: base for name, (base, _) in dumped.dumps.truth.modules.items()}
-    assert dumped.kernel.modules.problem is None
+    assert modules_of(dumped.kernel).problem is None
 
 
 def test_build_ids_are_those_of_sysfs(dumped: Dumped) -> None:
-    assert {module.name: module.build_id for module in dumped.kernel.modules} == dumped.dumps.truth.module_build_ids
+    assert {module.name: module.build_id for module in modules_of(dumped.kernel)} == dumped.dumps.truth.module_build_ids
 
 
 def test_every_section_is_where_sysfs_says(dumped: Dumped) -> None:
-    for module in dumped.kernel.modules:
+    for module in modules_of(dumped.kernel):
         truth = dumped.dumps.truth.module_sections[module.name]
         assert {section.name: section.start for section in module.all_sections} == truth
         for section in module.all_sections:
@@ -86,7 +87,7 @@ def test_every_section_is_where_sysfs_says(dumped: Dumped) -> None:
 
 
 def test_every_section_of_memory_is_answered_with_its_module(dumped: Dumped) -> None:
-    for module in dumped.kernel.modules:
+    for module in modules_of(dumped.kernel):
         for section in module.sections:
             annotation = dumped.session.resolver.where(section.start)
             names = [(layer.kind, layer.name) for layer in annotation.layers]
@@ -96,7 +97,7 @@ def test_every_section_of_memory_is_answered_with_its_module(dumped: Dumped) -> 
 
 def test_a_stale_init_section_is_not_claimed(dumped: Dumped) -> None:
     """What sysfs has of init sections is where they were; somebody else may be there now."""
-    for module in dumped.kernel.modules:
+    for module in modules_of(dumped.kernel):
         for section in module.all_sections:
             if module.part_at(section.start) is None:
                 layer = dumped.session.resolver.where(section.start).first(model.MODULE)
@@ -138,7 +139,7 @@ def test_every_symbol_is_the_answer_for_its_address(dumped: Dumped) -> None:
     for symbol in dumped.dumps.truth.symbols:
         if symbol.module is None or not symbol.address >> 63 or symbol.name.startswith(".L"):
             continue
-        held = dumped.kernel.images.holding(symbol.address)
+        held = images_of(dumped.kernel).holding(symbol.address)
         assert held is not None, symbol
         placed, piece = held
         assert placed.image.name == symbol.module
@@ -158,7 +159,7 @@ def test_every_symbol_is_the_answer_for_its_address(dumped: Dumped) -> None:
     [("text", "text"), ("rodata", "rodata"), ("ro_after_init", "data"), ("data", "data")],
 )
 def test_the_class_is_that_of_the_memory(dumped: Dumped, memory: str, region_class: str) -> None:
-    starts = [p.start for m in dumped.kernel.modules for p in m.memory if p.type == memory]
+    starts = [p.start for m in modules_of(dumped.kernel) for p in m.memory if p.type == memory]
     assert starts
     for start in starts:
         annotation = dumped.session.resolver.where(start)
@@ -170,10 +171,10 @@ def test_the_class_is_that_of_the_memory(dumped: Dumped, memory: str, region_cla
 
 def test_all_of_a_modules_memory_is_answered(dumped: Dumped) -> None:
     """In steps over all of it: a section, or a gap that says what is there; never another module."""
-    for module in dumped.kernel.modules:
+    for module in modules_of(dumped.kernel):
         for part in module.memory:
             for address in (*range(part.start, part.end, 0x47), part.end - 1):
-                held = dumped.kernel.images.holding(address)
+                held = images_of(dumped.kernel).holding(address)
                 assert held is not None
                 assert held[0].image.name == module.name
                 kinds = {layer.kind for layer in held[1].layers}
@@ -195,7 +196,7 @@ def test_the_kernels_own_symbol_table_is_told(dumped: Dumped) -> None:
 
 
 def test_between_two_modules_is_a_gap(dumped: Dumped) -> None:
-    parts = sorted((part, module.name) for module in dumped.kernel.modules for part in module.memory)
+    parts = sorted((part, module.name) for module in modules_of(dumped.kernel) for part in module.memory)
     by_address = sorted(parts, key=lambda entry: entry[0].start)
     gaps = [(below, above) for below, above in zip(by_address, by_address[1:]) if below[0].end + 1 < above[0].start]
     assert gaps

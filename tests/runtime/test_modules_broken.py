@@ -15,9 +15,9 @@ from kplug.errors import TargetError
 from kplug.outputs import Problem
 from kplug.render.text import TextRenderer
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.executable_allocations import other_code
-from kplug.runtime.modules.images import LoadedImages
-from kplug.runtime.modules.module_list import Module
+from kplug.runtime.locators.executable_allocations import executable_allocations
+from kplug.runtime.modules.images import LoadedImages, images_of
+from kplug.runtime.modules.module_list import Module, modules_of
 from kplug.runtime.session import session_of
 from kplug.session import Session
 
@@ -50,7 +50,7 @@ def _member(kernel: Kernel, module: Module, name: str) -> int:
 
 
 def _module(kernel: Kernel, name: str = "loop") -> Module:
-    module = kernel.modules.named(name)
+    module = modules_of(kernel).named(name)
     assert module is not None
     return module
 
@@ -61,9 +61,9 @@ def _problems(session: Session, *words: str) -> list[str]:
 
 
 def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> None:
-    names = [module.name for module in kernel.modules]
+    names = [module.name for module in modules_of(kernel)]
     loop = _module(kernel)
-    address, last = loop.memory[0].start, kernel.modules.all[-1].memory[0].start
+    address, last = loop.memory[0].start, modules_of(kernel).all[-1].memory[0].start
     node = _member(kernel, loop, "list")
     for pointer, said in (
         (node, "it loops"),
@@ -72,8 +72,8 @@ def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> 
         (0xFFFFFFFFFF000000, "address is not mapped"),
     ):
         patch(kernel, node, struct.pack("<Q", pointer))
-        assert [module.name for module in kernel.modules] == names[: names.index("loop") + 1]
-        problem = kernel.modules.problem
+        assert [module.name for module in modules_of(kernel)] == names[: names.index("loop") + 1]
+        problem = modules_of(kernel).problem
         assert problem is not None
         assert problem.startswith("the module list could not be read past loop: ")
         assert said in problem
@@ -87,13 +87,13 @@ def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> 
 def test_a_module_that_is_not_in_the_dump(session: Session, kernel: Kernel) -> None:
     loop = _module(kernel)
     unmap(kernel, loop.address & -4096, 4096)
-    assert (kernel.modules.problem or "").startswith("the module list could not be read past dummy: ")
+    assert (modules_of(kernel).problem or "").startswith("the module list could not be read past dummy: ")
 
 
 def test_a_list_that_begins_nowhere(session: Session, kernel: Kernel) -> None:
     patch(kernel, kernel.symbol("modules") or 0, struct.pack("<Q", 0x10))
-    assert list(kernel.modules) == []
-    assert (kernel.modules.problem or "").startswith("the module list could not be read at all: ")
+    assert list(modules_of(kernel)) == []
+    assert (modules_of(kernel).problem or "").startswith("the module list could not be read at all: ")
 
 
 def test_a_name_with_terminal_escapes(session: Session, kernel: Kernel) -> None:
@@ -118,7 +118,7 @@ def test_kallsyms_that_lie(session: Session, kernel: Kernel) -> None:
         right = kernel.read(place, size)
         for value in (0, 0x1234, 0x7FFFFFFF, 0xFFFFFFFFFFFFFFF0):
             patch(kernel, place, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
-            kernel.images._made.clear()  # type: ignore[attr-defined]
+            images_of(kernel)._made.clear()  # type: ignore[attr-defined]
             (annotation,) = session.where(hex(text.start + 0x100))
             assert annotation.first(model.SECTION).name == ".text"  # type: ignore[union-attr]
             assert annotation.first(model.SYMBOL) is None
@@ -131,7 +131,7 @@ def test_kallsyms_that_lie(session: Session, kernel: Kernel) -> None:
 def test_a_symbol_table_that_lies(session: Session, kernel: Kernel) -> None:
     """Every byte of the table wrong: names, addresses and sections."""
     loop = _module(kernel)
-    table = kernel.images.named("loop")._tables[0]  # type: ignore[union-attr]
+    table = images_of(kernel).named("loop")._tables[0]  # type: ignore[union-attr]
     patch(kernel, table.start, b"\xa5" * (table.end - table.start))
     (annotation,) = session.where(hex(loop.memory[0].start + 0x100))
     assert annotation.first(model.SECTION).name == ".text"  # type: ignore[union-attr]
@@ -187,9 +187,9 @@ def test_users_that_loop(session: Session, kernel: Kernel) -> None:
 @pytest.mark.parametrize("name", ["bpf_kallsyms", "ftrace_ops_trampoline_list"])
 def test_a_list_of_other_code_that_leads_nowhere(session: Session, kernel: Kernel, name: str) -> None:
     patch(kernel, kernel.symbol(name) or 0, struct.pack("<Q", 0xFFFFFFFFFF000000))
-    (problem,) = other_code(kernel).problems
+    (problem,) = executable_allocations(kernel).problems
     assert "could not be read to its end" in problem
-    below = max(part.end for module in kernel.modules for part in module.memory)
+    below = max(part.end for module in modules_of(kernel) for part in module.memory)
     gap = session.resolver.where(below + 0x100000).last(model.GAP)
     assert gap is not None
     assert problem in gap.details["why"]

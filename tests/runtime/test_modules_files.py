@@ -15,7 +15,7 @@ from patched import open_patchable
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
-from kplug.runtime.modules.module_list import Module
+from kplug.runtime.modules.module_list import Module, modules_of
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -45,7 +45,7 @@ def _stp(kernel: Kernel, folder: Path) -> PlacedModule:
 
 
 def _module(kernel: Kernel, name: str = "stp") -> Module:
-    module = kernel.modules.named(name)
+    module = modules_of(kernel).named(name)
     assert module is not None
     return module
 

@@ -18,6 +18,7 @@ from opened_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note
 
 from kplug.errors import InputError, MismatchError
 from kplug.memory.reading import UnmappedError
+from kplug.runtime.finders import types_source
 from kplug.runtime.opening.opening import Opened, Request, open_kernel
 from kplug.runtime.session import kernel_of, open_session
 
@@ -218,7 +219,7 @@ class TestVmlinux:
     def test_symbols_without_dwarf(self, bare: Path) -> None:
         opened = open_kernel(Request(str(dump("amd64-6.1", "elf")), symbols=(str(bare),)))
         answers(opened, "amd64-6.1")
-        assert kernel_of(opened).types_source == "BTF in memory"
+        assert types_source(kernel_of(opened)) == "BTF in memory"
 
     @pytest.mark.parametrize("format", FORMATS)
     def test_another_kernels(self, format: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kplug.errors import InputError, MismatchError, TargetError
+from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.opening.opening import Opened, Request, open_kernel
 from kplug.runtime.opening.qmp import ask
@@ -110,7 +111,7 @@ class TestGuest:
             assert told == ("VMCOREINFO: the guest did not give it to QEMU (-device vmcoreinfo); found in its memory",)
             assert found.vmcoreinfo.symbols["_stext"] == start
             reads(kernel_of(found), schedule)
-            assert kernel_of(found).types_source == ("DWARF" if vmlinux else "BTF in memory")
+            assert types_source(kernel_of(found)) == ("DWARF" if vmlinux else "BTF in memory")
         finally:
             silent_guest.cont()
 

@@ -24,10 +24,12 @@ from kplug.errors import MismatchError
 from kplug.image import btf
 from kplug.image.opening.sources import Given, join
 from kplug.model import Annotation, Layer
+from kplug.runtime.finders import finders_of, types_source
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.locators.stacks import stacks_of
 from kplug.runtime.locators.tasks import tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
-from kplug.runtime.modules.module_list import Modules
+from kplug.runtime.modules.module_list import Modules, modules_of
 from kplug.runtime.opening.opening import Request, open_kernel
 from kplug.runtime.session import kernel_of, open_session
 from kplug.runtime.types.variables import variable_types
@@ -88,8 +90,8 @@ def test_no_more_is_said_than_what_is_used(both: Both) -> None:
     assert both.bare.warnings == ()
     (way,) = both.bare.ways
     assert re.fullmatch(r"no vmlinux: symbols from kallsyms in memory: [\d,]+ symbols, .*", way)
-    assert both.kernel.types_source == "BTF in memory"
-    assert both.known.types_source == "DWARF"
+    assert types_source(both.kernel) == "BTF in memory"
+    assert types_source(both.known) == "DWARF"
 
 
 def test_the_image_is_known_by_build_id_release_and_banner(both: Both) -> None:
@@ -126,12 +128,12 @@ def addresses(both: Both) -> Iterator[int]:
         yield task.address + chance.randrange(1000)
     for area in vmap_areas(known).areas[:100]:
         yield chance.randrange(area.start, area.end)
-    modules: Modules = known.modules
+    modules: Modules = modules_of(known)
     for module in modules:
         for part in module.memory:
             yield from (chance.randrange(part.start, part.end) for _ in range(4))
-    assert known.space is not None
-    start = next(area.start for area in known.space.areas if area.name == "direct map")
+    assert space_of(known) is not None
+    start = next(area.start for area in space_of(known).areas if area.name == "direct map")
     for _ in range(300):
         yield start + chance.randrange(256 << 20)
 
@@ -309,7 +311,7 @@ def shape(kind: drgn.Type, depth: int = 0) -> tuple[Any, ...]:
 def test_every_type_is_laid_out_as_dwarf_says(both: Both) -> None:
     """All structures, unions, enums and typedefs that have a name: sizes, members, offsets, bit-fields, values."""
     full, bare = both.known.prog, both.kernel.prog
-    found = both.kernel.without_dwarf
+    found = finders_of(both.kernel)
     assert found is not None
     assert found.types is not None
     types = found.types.btf
@@ -414,7 +416,7 @@ def test_a_file_beside_the_dump(both: Both, source: str) -> None:
     if source == "vmlinuz" and both.kernel.machine == "x86_64":  # arm64's is a flat image
         assert section is not None
         assert section.name == ".text"
-    assert session.target.kernel.types_source.startswith("BTF")  # type: ignore[union-attr]
+    assert types_source(session.target.kernel).startswith("BTF")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("source", ["vmlinuz", "System.map"])
@@ -445,7 +447,7 @@ def test_a_kernel_without_btf_has_symbols(tmp_path: Path) -> None:
     bare.write_bytes(data)
     kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(bare),))))
     assert not kernel.has_types
-    assert kernel.types_source == "none: neither DWARF nor BTF is there"
+    assert types_source(kernel) == "none: neither DWARF nor BTF is there"
     assert kernel.symbol("schedule") == found.truth.address("schedule")
 
 
@@ -460,5 +462,5 @@ def test_a_kernel_that_does_not_name_its_tables(name: str, tmp_path: Path) -> No
     note.write_text("".join(line for line in text.splitlines(keepends=True) if "SYMBOL(kallsyms_" not in line))
     kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), vmcoreinfo=str(note))))
     assert kernel.symbol("schedule") == found.truth.address("schedule")
-    assert kernel.types_source == "BTF in memory"
-    assert len(kernel.modules.all) > 5
+    assert types_source(kernel) == "BTF in memory"
+    assert len(modules_of(kernel).all) > 5

@@ -9,22 +9,26 @@ from drgn.helpers.linux.bitops import for_each_set_bit
 from drgn.helpers.linux.cpumask import cpu_online_mask, cpu_possible_mask, cpu_present_mask
 
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 
+@remembered(UNTIL_MOVED)
 def possible_cpus(kernel: Kernel) -> Sequence[int]:
     """Those that may ever be there. TargetError if that cannot be read."""
-    return kernel.remembered("possible CPUs", lambda: _cpus(kernel, cpu_possible_mask))
+    return _cpus(kernel, cpu_possible_mask)
 
 
+@remembered(UNTIL_MOVED)
 def present_cpus(kernel: Kernel) -> Sequence[int]:
     """Those that are plugged in. TargetError if that cannot be read."""
-    return kernel.remembered("present CPUs", lambda: _cpus(kernel, cpu_present_mask))
+    return _cpus(kernel, cpu_present_mask)
 
 
+@remembered(UNTIL_MOVED)
 def online_cpus(kernel: Kernel) -> Sequence[int]:
     """Those that run tasks. TargetError if that cannot be read."""
-    return kernel.remembered("online CPUs", lambda: _cpus(kernel, cpu_online_mask))
+    return _cpus(kernel, cpu_online_mask)
 
 
 def _cpus(kernel: Kernel, mask_of: Callable[[drgn.Program], drgn.Object]) -> Sequence[int]:

@@ -10,18 +10,20 @@ import drgn
 from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.space.address_space import AddressSpaceFacts, Area
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 _MAX_ENUMERATORS = 4096
 _MAX_SLOT = 1 << 16
 _CPU_ENTRY_AREA_PER_CPU = 0xFFFFFE0000001000  # behind the page with the IDT
 
 
-def kernel_facts(kernel: Kernel) -> AddressSpaceFacts:
+@remembered(UNTIL_MOVED)
+def facts_of(kernel: Kernel) -> AddressSpaceFacts:
     """All that is known of the kernel's address space. Reads memory: some tens of small reads.
 
     What cannot be read, and what two sources tell differently, is named in the facts' `refused`.
@@ -45,6 +47,12 @@ def kernel_facts(kernel: Kernel) -> AddressSpaceFacts:
                 refused.append(str(error))
         facts = replace(facts, **known)
     return replace(facts, refused=(*facts.refused, *refused))
+
+
+@remembered(UNTIL_MOVED)
+def space_of(kernel: Kernel) -> AddressSpace | None:
+    """The kernel's address space; None where kplug has no table of the architecture."""
+    return address_space(kernel.machine, facts_of(kernel))
 
 
 # Entries of x86's page tables.
@@ -78,14 +86,6 @@ def _mapped_page_offset(kernel: Kernel, facts: AddressSpaceFacts) -> int | None:
             base = address - (frame >> shift << shift)
             return base if base % (1 << 30) == 0 else None
         table, shift, first = frame, shift - 9, 0
-
-
-def module_areas(kernel: Kernel) -> Iterator[Area]:
-    """The memory of the loaded modules, each part of it. TargetError if their list cannot be read."""
-    for module in kernel.modules:
-        for part in module.memory:
-            details = {"module": module.name}
-            yield Area(f"{module.name} {part.type}", part.start, part.end, "the list of modules", details=details)
 
 
 def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:

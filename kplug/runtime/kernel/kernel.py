@@ -5,26 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import drgn
 
 from kplug.errors import TargetError
-from kplug.image.images import Images
 from kplug.image.placed import PlacedImage
+from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, Memo, remembered
 from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of
-from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
-
-if TYPE_CHECKING:
-    from kplug.runtime.modules.debug_files import DebugFiles
-    from kplug.runtime.modules.module_list import Modules
-    from kplug.runtime.types.finders import WithoutDwarf
-
-T = TypeVar("T")
 
 # What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as
 # one that does not exist.
@@ -109,7 +99,7 @@ class Kernel:
     asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
     of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
     debug files. `left_out` says of a physical address that it reads as zeros only because the dump has nothing there:
-    it was excluded, or a page of zeros.
+    it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux.
     """
 
     def __init__(
@@ -121,18 +111,16 @@ class Kernel:
         vmcoreinfo: VmcoreInfo | None = None,
         module_directories: Sequence[str] = (),
         left_out: Callable[[int], bool] = lambda physical: False,
+        has_dwarf: bool = True,
     ) -> None:
         self.prog = prog
         self.image = image
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.live = live
         self.left_out = left_out
-        self._remembered: dict[object, Any] = {}
-        #: What tells drgn of symbols and types where it has no debug information; None where it has.
-        self.without_dwarf: WithoutDwarf | None = None
-        self._generation = 0
-        self._addresses: dict[str, int | None] = {}  # of symbols: where the image is does not change
-        self._module_directories = tuple(module_directories)
+        self.has_dwarf = has_dwarf
+        self.module_directories = tuple(module_directories)
+        self.memo = Memo()
 
     @property
     def machine(self) -> str:
@@ -142,20 +130,11 @@ class Kernel:
     @property
     def generation(self) -> int:
         """Changes whenever what was read may no longer hold."""
-        return self._generation
+        return self.memo.generation
 
     def moved(self) -> None:
         """Forget what was read: the kernel ran on since."""
-        self._generation += 1
-        self._remembered.clear()
-
-    def remembered(self, key: object, make: Callable[[], T]) -> T:
-        """What `make` returns, made once as long as the kernel stands still. What it raises is not remembered."""
-        try:
-            value: T = self._remembered[key]
-        except KeyError:
-            value = self._remembered[key] = make()
-        return value
+        self.memo.forget(UNTIL_MOVED)
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. UnmappedError where nothing is mapped, or the dump lacks the page."""
@@ -175,74 +154,19 @@ class Kernel:
         """The 64-bit word at a kernel virtual address, errors as `read`."""
         return int.from_bytes(self.read(address, 8), "little")
 
+    @remembered(FOR_EVER)
     def symbol(self, name: str) -> int | None:
         """The runtime address of a symbol of the vmlinux; None if it has none of that name."""
-        if self.image is None:
-            return None
-        if name not in self._addresses:
-            symbols = self.image.image.symbols.exact(name)
-            self._addresses[name] = self.image.symbol_address(symbols[0]) if symbols else None
-        return self._addresses[name]
-
-    @cached_property
-    def images(self) -> Images:
-        """The vmlinux and the loaded modules; a module's is made when an address in it is asked about."""
-        from kplug.runtime.modules.images import LoadedImages
-
-        return LoadedImages(self, self._module_directories)
-
-    @cached_property
-    def debug_files(self) -> DebugFiles:
-        """What tells drgn of modules."""
-        from kplug.runtime.modules.debug_files import DebugFiles
-
-        return DebugFiles(self)
+        symbols = self.image.image.symbols.exact(name) if self.image is not None else ()
+        return self.image.symbol_address(symbols[0]) if self.image is not None and symbols else None
 
     @property
-    def facts(self) -> AddressSpaceFacts:
-        """What is known of its address space."""
-        return self.remembered("facts", self._find_facts)
-
-    def _find_facts(self) -> AddressSpaceFacts:
-        from kplug.runtime.kernel.facts import kernel_facts  # which needs this module
-
-        return kernel_facts(self)
-
-    @property
-    def space(self) -> AddressSpace | None:
-        """Its address space; None where kplug has no table of the architecture."""
-        return self.remembered("space", self._find_space)
-
-    def _find_space(self) -> AddressSpace | None:
-        return address_space(self.machine, self.facts)
-
-    @property
-    def modules(self) -> Modules:
-        """The loaded modules; their list is read at the first question about it."""
-        from kplug.runtime.modules.module_list import Modules
-
-        return self.remembered("modules", lambda: Modules(self))
-
-    @property
+    @remembered(UNTIL_MOVED)
     def has_types(self) -> bool:
         """Whether drgn knows the kernel's types."""
-        return self.remembered("has_types", self._find_types)
-
-    def _find_types(self) -> bool:
-        if self.without_dwarf is not None:
-            return self.without_dwarf.types is not None
         try:
             # The first question about a type makes drgn index all of the DWARF.
             waiting("reading the kernel's debug information", lambda: self.prog.type("struct page"))
         except LookupError:
             return False
         return True
-
-    @property
-    def types_source(self) -> str:
-        """Where the kernel's types are from, or why there are none, for the user."""
-        if self.has_types:
-            found = self.without_dwarf.types_source if self.without_dwarf is not None else None
-            return found or "DWARF"
-        why = self.without_dwarf.problem if self.without_dwarf is not None else None
-        return f"none: {why or 'neither DWARF nor BTF is there'}"

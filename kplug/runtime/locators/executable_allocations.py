@@ -17,12 +17,15 @@ from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC, Area
 from kplug.errors import TargetError
 from kplug.image import layer_kinds
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
-from kplug.runtime.modules.module_list import MAX_TEXT_BYTES
+from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.module_list import MAX_TEXT_BYTES, modules_of
 
 # A machine with a program for each container and cgroup has some ten thousand.
 MAX_BPF = 1_000_000
@@ -48,7 +51,7 @@ class Code(NamedTuple):
     source: str
 
 
-class OtherCode:
+class ExecutableAllocations:
     """All of it at one moment, sorted by address. `problems` are what could not be read, in sentences."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -83,9 +86,10 @@ class OtherCode:
         return before, self.codes[position] if position < len(self.codes) else None
 
 
-def other_code(kernel: Kernel) -> OtherCode:
+@remembered(UNTIL_MOVED)
+def executable_allocations(kernel: Kernel) -> ExecutableAllocations:
     """The code of no module, of a kernel that has types; read once as long as it stands still."""
-    return kernel.remembered("other code", lambda: OtherCode(kernel))
+    return ExecutableAllocations(kernel)
 
 
 def _bpf(kernel: Kernel) -> Iterator[Code]:
@@ -145,6 +149,7 @@ def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
             yield Code("__builtin__kprobes", name, start, start + _PAGE, "kprobe instruction slots", variable)
 
 
+@remembered(UNTIL_MOVED)
 def probes(kernel: Kernel) -> dict[int, str]:
     """What each slot of `kprobe_insn_slots` in use is the copy of: `do_sys_openat2+0x0`, by the slot's address."""
 
@@ -164,20 +169,17 @@ def probes(kernel: Kernel) -> dict[int, str]:
                 node = word_in(data, link)
         return found
 
-    def make() -> dict[int, str]:
-        try:
-            with reading("the kprobes"):
-                return read()
-        except TargetError:
-            return {}
-
-    return kernel.remembered("kprobes", make)
+    try:
+        with reading("the kprobes"):
+            return read()
+    except TargetError:
+        return {}
 
 
 def symbol_at(kernel: Kernel, address: int) -> str | None:
     """The symbol and offset of an address of code, `[module]` behind it; None where none is known."""
     try:
-        found = kernel.images.holding(address)
+        found = images_of(kernel).holding(address)
     except TargetError:
         return None
     if found is None:
@@ -191,7 +193,7 @@ def symbol_at(kernel: Kernel, address: int) -> str | None:
     return f"{words} [{placed.image.name}]" if placed.image.is_module else words
 
 
-class OtherCodeLocator:
+class ExecutableAllocationLocator:
     """Code of no module, and the gaps between modules. Asked after the vmap areas: it names what these do not."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -201,16 +203,17 @@ class OtherCodeLocator:
         kernel = self._kernel
         if not address >> 63 or not kernel.has_types or kernel.image is None:
             return
-        area = kernel.space.area_at(address) if kernel.space is not None else None
+        space = space_of(kernel)
+        area = space.area_at(address) if space is not None else None
         # Where there is no modules' area of its own, such code is in vmalloc's, and so is much else.
         if area is None or area.name not in (MODULES, VMALLOC, "BPF JIT"):
             return
-        if kernel.modules.holding(address) is not None:
+        if modules_of(kernel).holding(address) is not None:
             return
-        known = other_code(kernel)
+        known = executable_allocations(kernel)
         code = known.holding(address)
         if code is not None:
-            yield from self._kernel.remembered(("layers", code), lambda: _code_layers(code))
+            yield from _code_layers(code)
             yield from self._slot(code, address)
         elif area.name == MODULES or self._is_guard_of_module(address):
             yield from self._gap(known, address, area)
@@ -220,7 +223,9 @@ class OtherCodeLocator:
         areas = vmap_areas(self._kernel)
         vmap = areas.at(address)
         return (
-            vmap is not None and areas.is_guard(vmap, address) and self._kernel.modules.holding(vmap.start) is not None
+            vmap is not None
+            and areas.is_guard(vmap, address)
+            and modules_of(self._kernel).holding(vmap.start) is not None
         )
 
     def _slot(self, code: Code, address: int) -> Iterator[Layer]:
@@ -237,7 +242,7 @@ class OtherCodeLocator:
             details = {**_symbol_details(size), "probe": probed}
             yield Layer(model.SYMBOL, "kprobe_insn_slot", start, start + size, "kprobe_table", details)
 
-    def _gap(self, known: OtherCode, address: int, area: Area) -> Iterator[Layer]:
+    def _gap(self, known: ExecutableAllocations, address: int, area: Area) -> Iterator[Layer]:
         """Between which two things of the area with the modules an address lies that nothing holds."""
         kernel = self._kernel
         areas = vmap_areas(kernel)
@@ -264,14 +269,14 @@ class OtherCodeLocator:
     def _unloaded_words(self) -> str:
         """Modules that are gone may have been here: the kernel does not keep where each was."""
         try:
-            gone = self._kernel.modules.unloaded
+            gone = modules_of(self._kernel).unloaded
         except TargetError:
             return ""
         return f"; unloaded: {', '.join(each.name for each in gone[:8])}" if gone else ""
 
-    def _around(self, known: OtherCode, address: int) -> tuple[_Neighbour | None, _Neighbour | None]:
+    def _around(self, known: ExecutableAllocations, address: int) -> tuple[_Neighbour | None, _Neighbour | None]:
         """The nearest things before and after."""
-        modules, codes = self._kernel.modules.neighbours(address), known.neighbours(address)
+        modules, codes = modules_of(self._kernel).neighbours(address), known.neighbours(address)
         sides: list[list[_Neighbour]] = [[], []]
         for side, held, code in zip(sides, modules, codes):
             if held is not None:
@@ -306,4 +311,4 @@ def _symbol_details(size: int) -> dict[str, Any]:
     return {"type": "t", "binding": None, "size": size, "sizeless": False, "aliases": [], "class": model.TEXT}
 
 
-locates(layer_kinds.MODULE, lambda kernel, user: OtherCodeLocator(kernel))
+locates(layer_kinds.MODULE, lambda kernel, user: ExecutableAllocationLocator(kernel))

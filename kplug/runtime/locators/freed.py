@@ -6,6 +6,7 @@ pages are reserved up to then. An address there is answered as linked and as wha
 
 from __future__ import annotations
 
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.tables.struct_page import pages_of
@@ -32,9 +33,10 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
     if pages.is_reserved(pfn):
         return False
     # Early in boot a struct page may just not be set up yet.
-    return True if kernel.remembered("has booted", lambda: _has_booted(kernel)) else None
+    return True if _has_booted(kernel) else None
 
 
+@remembered(UNTIL_MOVED)
 def _has_booted(kernel: Kernel) -> bool:
     """Whether the kernel came so far that its memory is set up: to SYSTEM_SCHEDULING at least, or nothing tells."""
     place = kernel.symbol("system_state")

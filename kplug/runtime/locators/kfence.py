@@ -14,11 +14,12 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import UnmappedError, try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.runtime.kernel.symbol_words import symbol_words
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.modules.symbol_words import symbol_words
 from kplug.runtime.tables.translation import page_size_of
 
 SOURCE = "kfence_metadata"
@@ -201,10 +202,10 @@ class KfenceLocator:
 
     def _pool_at(self, address: int) -> _Pool | None:
         kernel = self._kernel
-        start = kernel.remembered("start of KFENCE's pool", lambda: _pool_start(kernel))
+        start = _pool_start(kernel)
         if not start or not start <= address or not kernel.has_types:
             return None
-        pool = kernel.remembered("KFENCE's pool", lambda: _Pool(kernel, start))
+        pool = _pool_of(kernel, start)
         return pool if address < pool.end else None
 
     def _object(self, record: _Record, address: int, page: int, page_end: int) -> Layer:
@@ -249,6 +250,12 @@ def _no_object() -> dict[str, Any]:
     return {key: None if key != "guard" else False for key in KIND.details}
 
 
+@remembered(UNTIL_MOVED)
+def _pool_of(kernel: Kernel, start: int) -> _Pool:
+    return _Pool(kernel, start)
+
+
+@remembered(UNTIL_MOVED)
 def _pool_start(kernel: Kernel) -> int:
     """Where the pool begins; 0 if there is none: KFENCE is not built in, or was not switched on."""
     symbol = kernel.symbol("__kfence_pool")

@@ -18,10 +18,13 @@ import drgn
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.percpu import DYNAMIC, KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.module_list import modules_of
 
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
@@ -91,6 +94,7 @@ class Percpu:
 
     def __init__(self, kernel: Kernel, image: PlacedImage) -> None:
         self._kernel = kernel
+        self.memo = kernel.memo
         self._image = image
         self._static = StaticPercpu(image, kernel.read, lambda: kernel.generation)
         self._mask = image.placement.mask
@@ -158,7 +162,7 @@ class Percpu:
             **facts,
         }
         yield Layer(model.SPECIAL, "per-CPU pointer", None, None, _CHUNK_SOURCE, details)
-        if module is not None and self._kernel.images.holding(pointer) is None:
+        if module is not None and images_of(self._kernel).holding(pointer) is None:
             yield from self._module_layers(module, pointer, 0)
         if problem is not None:
             raise problem
@@ -189,7 +193,7 @@ class Percpu:
         end; what was freed keeps its own, so free bytes are those between two grains that are given out.
         """
         size = chunk.pages * self._page_size
-        allocated, bounds = self._kernel.remembered(("percpu maps", chunk.descriptor), lambda: self._maps(chunk))
+        allocated, bounds = self._maps(chunk)
         bit, last = (place - chunk.base) // _GRAIN, size // _GRAIN
         if allocated >> bit & 1:
             start = (bounds & (1 << bit + 1) - 1).bit_length() - 1
@@ -204,6 +208,7 @@ class Percpu:
             max(chunk.base + max(start, 0) * _GRAIN, lowest), min(chunk.base + end * _GRAIN, highest), given
         )
 
+    @remembered(UNTIL_MOVED)
     def _maps(self, chunk: Chunk) -> tuple[int, int]:
         size = chunk.pages * self._page_size // _GRAIN // 8
         return self._bits(chunk.alloc_map, size), self._bits(chunk.bound_map, size)
@@ -217,16 +222,15 @@ class Percpu:
         return bool(self._kernel.read(chunk.populated + page // 8, 1)[0] >> page % 8 & 1)
 
     @property
+    @remembered(UNTIL_MOVED)
     def _page_size(self) -> int:
-        return self._kernel.remembered("percpu page size", lambda: int(self._kernel.prog["PAGE_SIZE"]))
+        return int(self._kernel.prog["PAGE_SIZE"])
 
     # -- all chunks ----------------------------------------------------------------------------------------------------
 
     @property
+    @remembered(UNTIL_MOVED)
     def _map(self) -> _Map:
-        return self._kernel.remembered("percpu map", self._make_map)
-
-    def _make_map(self) -> _Map:
         areas = self._static.areas
         first, size = areas.template.start, len(areas.template)
         spans = _Spans()
@@ -347,23 +351,24 @@ class Percpu:
         if chunk.kind != MODULE:
             return None, None
         try:
-            found, problem = self._module_at(pointer), self._kernel.modules.problem
+            found, problem = self._module_at(pointer), modules_of(self._kernel).problem
         except TargetError as error:
             return None, error
         return found, TargetError(problem) if problem is not None and found is None else None
 
     def _module_at(self, pointer: int) -> _ModuleArea | None:
         """The loaded module whose per-CPU variables have that __percpu pointer."""
-        areas = self._kernel.remembered("percpu modules", self._module_areas)
+        areas = self._module_areas()
         return next((area for area in areas if area.pointer <= pointer < area.pointer + area.size), None)
 
+    @remembered(UNTIL_MOVED)
     def _module_areas(self) -> list[_ModuleArea]:
-        found = ((module.name, module.percpu) for module in self._kernel.modules)
+        found = ((module.name, module.percpu) for module in modules_of(self._kernel))
         return [_ModuleArea(name, percpu.base, percpu.size) for name, percpu in found if percpu is not None]
 
     def _module_layers(self, module: _ModuleArea, pointer: int, distance: int) -> Iterator[Layer]:
         start = module.pointer + distance
-        placed = self._kernel.images.named(module.name)
+        placed = images_of(self._kernel).named(module.name)
         details = {
             "release": None,
             "build_id": placed.image.build_id if placed is not None else None,

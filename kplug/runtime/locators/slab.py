@@ -12,6 +12,7 @@ from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import online_cpus
@@ -99,6 +100,7 @@ class _Slabs:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self.memo = kernel.memo
         prog = kernel.prog
         with reading("the slab allocator"):
             cache = prog.type("struct kmem_cache")
@@ -124,8 +126,9 @@ class _Slabs:
                 self.cpu_slab = drgn.offsetof(cpu_slab, member)
                 self.cpu_slab_size = cpu_slab.size or 0
 
+    @remembered(UNTIL_MOVED)
     def cache(self, address: int) -> _Cache:
-        return self.kernel.remembered(("slab cache", address), lambda: _Cache(self, address))
+        return _Cache(self, address)
 
 
 class SlabLocator:
@@ -149,7 +152,7 @@ class SlabLocator:
         base = tables.direct_address(page.head << paging.page_shift)
         if base is None:
             return
-        slabs = kernel.remembered("slabs", lambda: _Slabs(kernel))
+        slabs = _slabs_of(kernel)
         cache = slabs.cache(word_in(pages.raw(page.head), slabs.cache_offset))
         size, shift = paging.page_size << page.order, address - place
         start = self._object_start(slabs, cache, page.head, base, size, place)
@@ -160,7 +163,7 @@ class SlabLocator:
             "object_size": cache.object_size,
         }
         if cache.merged:
-            details["merged_with"] = list(self._aliases().get(cache.name, ()))
+            details["merged_with"] = list(_aliases_of(self._kernel).get(cache.name, ()))
         if start is None:
             yield Layer(KIND.name, cache.name, base + shift, base + size + shift, SOURCE, details)
             return
@@ -221,16 +224,20 @@ class SlabLocator:
         with reading(f"the slab object at {address:#x}"):
             return slab_object_info(self._kernel.prog, address)
 
-    def _aliases(self) -> dict[str, list[str]]:
-        return self._kernel.remembered("slab aliases", self._find_aliases)
 
-    def _find_aliases(self) -> dict[str, list[str]]:
-        """The names that were merged into each cache; what sysfs's tree in memory does not tell is left out."""
-        found: dict[str, list[str]] = {}
-        with suppress(TargetError), reading("the names of merged slab caches"):
-            for name, target in get_slab_cache_aliases(self._kernel.prog).items():
-                found.setdefault(target, []).append(name)
-        return {target: sorted(names) for target, names in found.items()}
+@remembered(UNTIL_MOVED)
+def _slabs_of(kernel: Kernel) -> _Slabs:
+    return _Slabs(kernel)
+
+
+@remembered(UNTIL_MOVED)
+def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
+    """The names that were merged into each cache; what sysfs's tree in memory does not say is left out."""
+    found: dict[str, list[str]] = {}
+    with suppress(TargetError), reading("the names of merged slab caches"):
+        for name, target in get_slab_cache_aliases(kernel.prog).items():
+            found.setdefault(target, []).append(name)
+    return {target: sorted(names) for target, names in found.items()}
 
 
 def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:

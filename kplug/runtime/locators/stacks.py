@@ -12,6 +12,7 @@ from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.thread_size import thread_size
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import possible_cpus
@@ -221,7 +222,7 @@ class StackLocator:
         owned = owned_address(kernel, address)
         place = owned if owned is not None else address
         if owned is None and page_tables(kernel).in_image(address):
-            first = kernel.remembered("first stack", lambda: first_stack(kernel)) if is_data(kernel, address) else None
+            first = first_stack(kernel) if is_data(kernel, address) else None
             if first is None or address not in first:
                 return
         stacks = stacks_of(kernel)
@@ -264,9 +265,10 @@ class StackLocator:
 
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
-    return kernel.remembered("stacks", lambda: Stacks(kernel))
+    return Stacks(kernel)
 
 
+@remembered(UNTIL_MOVED)
 def first_stack(kernel: Kernel) -> range | None:
     """The one stack that is in the image, the first task's."""
     start = kernel.symbol("init_stack")

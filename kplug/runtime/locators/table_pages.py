@@ -9,6 +9,7 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
@@ -54,6 +55,7 @@ class TablePageLocator:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.memo = kernel.memo
 
     def locate(self, address: int) -> Iterable[Layer]:
         kernel, tables = self._kernel, page_tables(self._kernel)
@@ -69,9 +71,9 @@ class TablePageLocator:
         if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL):
             return
         start = physical & -paging.page_size
-        table = kernel.remembered("kernel page tables", self._kernels_own).get(start)
+        table = self._kernels_own().get(start)
         if table is None and page.state in (struct_page.PAGE_TABLE, struct_page.KERNEL):
-            table = kernel.remembered("page tables of programs", self._programs).get(start)
+            table = self._programs().get(start)
         if table is None:
             return
         levels = paging.tables(0, False).levels
@@ -88,6 +90,7 @@ class TablePageLocator:
         first = address & -paging.page_size
         yield Layer(KIND.name, name, first, first + paging.page_size, "page tables", details)
 
+    @remembered(UNTIL_MOVED)
     def _kernels_own(self) -> dict[int, _Table]:
         """The kernel's tables by physical address."""
         tables = page_tables(self._kernel)
@@ -102,6 +105,7 @@ class TablePageLocator:
         _collect(found, tables, paging.root, first, top.entries, upper, None)
         return found
 
+    @remembered(UNTIL_MOVED)
     def _programs(self) -> dict[int, _Table]:
         """The tables of programs' own halves by physical address, of each mm one task's."""
         tables = page_tables(self._kernel)

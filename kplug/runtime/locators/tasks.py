@@ -12,6 +12,7 @@ from drgn.helpers.linux.pid import for_each_task
 from kplug import model
 from kplug.errors import TargetError
 from kplug.kinds import Kind, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
 from kplug.runtime.locators.freed import owned_address
@@ -127,7 +128,7 @@ class TaskLocator:
         if place is None:
             if not tables.in_image(address) or not is_data(kernel, address):
                 return
-            first = kernel.remembered("first task", lambda: kernel.symbol("init_task"))
+            first = kernel.symbol("init_task")
             if first is None or not first <= address < first + _MAX_TASK_SIZE:
                 return
             place = address
@@ -141,9 +142,10 @@ class TaskLocator:
         yield Layer(KIND.name, task.name, start, end, "tasks", details)
 
 
+@remembered(UNTIL_MOVED)
 def tasks_of(kernel: Kernel) -> Tasks:
     """The tasks of a kernel that has types. TargetError if they cannot be read at all."""
-    return kernel.remembered("tasks", lambda: Tasks(kernel))
+    return Tasks(kernel)
 
 
 def is_data(kernel: Kernel, address: int) -> bool:

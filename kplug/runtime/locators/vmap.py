@@ -13,11 +13,13 @@ from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, before_range, name_and_offset, register
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
-from kplug.runtime.kernel.symbol_words import symbol_words
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.modules.symbol_words import symbol_words
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
 
@@ -99,6 +101,7 @@ class VmapAreas:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.memo = kernel.memo
         self.problem: str | None = None
         found: dict[int, VmapArea] = {}
         with reading("the vmap areas"):
@@ -192,9 +195,10 @@ class VmapAreas:
         caller = self.caller(area)
         return f"{kind} of {caller.partition('+')[0]}" if caller else f"{kind} area"
 
+    @remembered(UNTIL_MOVED)
     def caller(self, area: VmapArea) -> str | None:
         """Who asked for it, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
-        return self._kernel.remembered(("caller", area.caller), lambda: symbol_words(self._kernel, area.caller))
+        return symbol_words(self._kernel, area.caller)
 
     def is_guard(self, area: VmapArea, address: int) -> bool:
         """Whether an address is in the page that most areas have at their end, mapped to nothing.
@@ -207,11 +211,12 @@ class VmapAreas:
 
     def mapping(self, pfn: int) -> tuple[VmapArea, int] | None:
         """The area that has a page frame among its own pages, and the address that it has it at."""
-        starts = self._kernel.remembered("pages of vmap areas", self._page_owners)
+        starts = self._page_owners()
         address = starts.get(pfn)
         area = self.at(address) if address is not None else None
         return (area, address) if area is not None and address is not None else None
 
+    @remembered(UNTIL_MOVED)
     def _page_owners(self) -> dict[int, int]:
         pages = pages_of(self._kernel)
         found: dict[int, int] = {}
@@ -240,7 +245,7 @@ class VmapLocator:
         paging = page_tables(self._kernel).paging
         if not self._kernel.has_types or paging is None or paging.is_user(address):
             return
-        space = self._kernel.space
+        space = space_of(self._kernel)
         held = space.area_at(address) if space is not None else None
         if held is None or not held.name.startswith((VMALLOC, MODULES)):
             return
@@ -281,9 +286,10 @@ def flag_words(flags: int) -> str:
     return "|".join(words + ([hex(rest)] if rest else []))
 
 
+@remembered(UNTIL_MOVED)
 def vmap_areas(kernel: Kernel) -> VmapAreas:
     """The vmap areas of a kernel that has types. TargetError if nothing of them can be read."""
-    return kernel.remembered("vmap areas", lambda: VmapAreas(kernel))
+    return VmapAreas(kernel)
 
 
 def backs_vmalloc(kernel: Kernel, pfn: int, address: int | None) -> bool:

@@ -14,9 +14,11 @@ import drgn
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
+from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.modules.module_list import Module
+from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.module_list import Module, modules_of
 from kplug.runtime.types.lines import SOURCE, line_layer
 
 
@@ -40,7 +42,7 @@ class DebugFiles:
             if not address >> 63 or (kernel.image is not None and kernel.image.piece(address) is not None):
                 continue
             try:
-                held = kernel.modules.holding(address)
+                held = modules_of(kernel).holding(address)
                 identity = held[0].identity if held is not None else None
             except TargetError:
                 return told
@@ -58,7 +60,7 @@ class DebugFiles:
             known = known[0] if isinstance(known, tuple) else known  # a tuple up to 0.2
         except Exception:  # broken memory, or a drgn without it (before 0.0.31): then its frames end the trace
             return False
-        image = kernel.images.placed(module) if hasattr(kernel.images, "placed") else None
+        image = images_of(kernel).placed(module)
         for path in dict.fromkeys((image.image.path, image.image.symbols_path) if image is not None else ()):
             if path and image is not None and image.image.on_disk and known.wants_debug_file():
                 try:
@@ -74,15 +76,17 @@ class ProgramLines:
     def __init__(self, kernel: Kernel, files: DebugFiles) -> None:
         self._kernel = kernel
         self._files = files
+        self.memo = kernel.memo
 
     def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing where there is no debug information for it."""
         piece = image.piece(address)
         if piece is None or piece.region_class not in (model.TEXT, model.INIT):
             return ()
-        layer = self._kernel.remembered(("line", address), lambda: self._layer(address, image))
+        layer = self._layer(address, image)
         return () if layer is None else (layer,)
 
+    @remembered(UNTIL_MOVED)
     def _layer(self, address: int, image: PlacedImage) -> Layer | None:
         if image.image.is_module:
             self._files.give((address,))
@@ -92,3 +96,9 @@ class ProgramLines:
             return None
         # A broken line table gives places without a file.
         return line_layer(chain, SOURCE) if chain and chain[0][1] and chain[0][2] else None
+
+
+@remembered(FOR_EVER)
+def debug_files_of(kernel: Kernel) -> DebugFiles:
+    """What tells drgn of a kernel's modules."""
+    return DebugFiles(kernel)

@@ -19,7 +19,9 @@ from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
 from kplug.image.symbols.table import SymbolTable
+from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, remembered
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.modules.kallsyms import (
     NAMELESS,
     Extent,
@@ -29,7 +31,7 @@ from kplug.runtime.modules.kallsyms import (
     sections_in_memory,
     symbol_names,
 )
-from kplug.runtime.modules.module_list import INIT, MemoryRange, Module
+from kplug.runtime.modules.module_list import INIT, MemoryRange, Module, modules_of
 
 if TYPE_CHECKING:
     from kplug.runtime.kernel.kernel import Kernel
@@ -195,7 +197,7 @@ class LoadedImages(LazyImages):
 
     def _modules(self) -> Sequence[Module]:
         """The modules; none where the debug information does not tell how to read them."""
-        return self._kernel.modules.all if self._kernel.has_types else ()
+        return modules_of(self._kernel).all if self._kernel.has_types else ()
 
     # -- one by one ----------------------------------------------------------------------------------------------------
 
@@ -208,24 +210,24 @@ class LoadedImages(LazyImages):
             if self._in_modules_area(address):
                 raise TargetError("whether a module is here cannot be told: it takes the kernel's types (DWARF or BTF)")
             return None
-        held = self._kernel.modules.holding(address)
+        held = modules_of(self._kernel).holding(address)
         if held is not None:
             placed = self.placed(held[0])
             piece = placed.piece(address)
             return (placed, piece) if piece is not None else None
-        problem = self._kernel.modules.problem
+        problem = modules_of(self._kernel).problem
         if problem is not None and self._in_modules_area(address):
             raise TargetError(problem)
         return None
 
     def _in_modules_area(self, address: int) -> bool:
-        space = self._kernel.space
+        space = space_of(self._kernel)
         return space is not None and space.area_at(address).name == MODULES
 
     def named(self, name: str) -> PlacedImage | None:
         if not self._kernel.has_types:
             return None
-        module = self._kernel.modules.named(name)
+        module = modules_of(self._kernel).named(name)
         return self.placed(module) if module is not None else None
 
     def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
@@ -236,12 +238,12 @@ class LoadedImages(LazyImages):
 
     def _names(self, module: Module) -> bytes:
         """The names of a module's symbols in memory, each with a NUL behind it. Little work to read."""
-        return self._kernel.remembered(("names", module.address), lambda: symbol_names(self._kernel, module))
+        return _symbol_names(self._kernel, module)
 
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         if not self._kernel.has_types:
             return self._images
-        modules = self._kernel.modules
+        modules = modules_of(self._kernel)
         starts = sorted({part.start for module in modules for part in module.memory})
         pages = {bisect_right(starts, address) for address in addresses}
         wanted = {held[0].address: held[0] for n in pages if n and (held := modules.holding(starts[n - 1]))}
@@ -295,3 +297,14 @@ def _with_symbols(elf: ElfFile) -> ElfFile | None:
     if any(section.type == "SYMTAB" for section in elf.sections):
         return None
     return find_debug_file(elf)
+
+
+@remembered(FOR_EVER)
+def images_of(kernel: Kernel) -> LoadedImages:
+    """The vmlinux of a kernel and its loaded modules; a module's is made when an address in it is asked about."""
+    return LoadedImages(kernel, kernel.module_directories)
+
+
+@remembered(UNTIL_MOVED)
+def _symbol_names(kernel: Kernel, module: Module) -> bytes:
+    return symbol_names(kernel, module)

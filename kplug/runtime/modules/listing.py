@@ -8,8 +8,8 @@ from typing import TypeVar
 from kplug.errors import TargetError
 from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleMemory, UnloadedModule
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.modules.images import FROM_FILE, LoadedImages, PlacedModule
-from kplug.runtime.modules.module_list import Module, Modules
+from kplug.runtime.modules.images import FROM_FILE, LoadedImages, PlacedModule, images_of
+from kplug.runtime.modules.module_list import Module, Modules, modules_of
 
 T = TypeVar("T")
 
@@ -56,10 +56,10 @@ class RuntimeModules:
     def _list(self) -> Modules:
         if not self._kernel.has_types:
             raise TargetError("the module list cannot be read: it takes the kernel's types (DWARF or BTF)")
-        return self._kernel.modules
+        return modules_of(self._kernel)
 
     def _placed(self, module: Module) -> PlacedModule:
-        images = self._kernel.images
+        images = images_of(self._kernel)
         assert isinstance(images, LoadedImages)
         return images.placed(module)
 

@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import drgn
 
+from kplug.arch.types.memory_map import Area
 from kplug.errors import TargetError
 from kplug.image.elf.file import build_id_in, notes_in
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes
@@ -570,3 +572,17 @@ def _text(data: bytes) -> str:
 def _signed(number: int) -> int:
     """An int as C has it, from its unsigned value."""
     return number - (1 << 32) if number >> 31 else number
+
+
+@remembered(UNTIL_MOVED)
+def modules_of(kernel: Kernel) -> Modules:
+    """The loaded modules of a kernel; their list is read at the first question about it."""
+    return Modules(kernel)
+
+
+def module_areas(kernel: Kernel) -> Iterator[Area]:
+    """The memory of the loaded modules, each part of it. TargetError if their list cannot be read."""
+    for module in modules_of(kernel):
+        for part in module.memory:
+            details = {"module": module.name}
+            yield Area(f"{module.name} {part.type}", part.start, part.end, "the list of modules", details=details)

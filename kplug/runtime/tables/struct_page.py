@@ -11,6 +11,7 @@ from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
 from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import UnmappedError
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
@@ -91,6 +92,7 @@ class Pages:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.memo = kernel.memo
         with reading("struct page"):
             prog = kernel.prog
             page = prog.type("struct page")
@@ -149,8 +151,9 @@ class Pages:
         if self._section_shift is None:  # no sparse memory: one array up to the last page
             return pfn < (self._max_pfn or 0)
         section = pfn >> self._section_shift
-        return self._kernel.remembered(("section", section), lambda: self._is_section(section))
+        return self._is_section(section)
 
+    @remembered(UNTIL_MOVED)
     def _is_section(self, number: int) -> bool:
         with reading("the memory sections"):
             return bool(valid_section_nr(self._kernel.prog, number))
@@ -264,13 +267,14 @@ class Pages:
                 if size < _MOST_ORDERS and page.pfn < head + (1 << size):
                     return replace(page, state=FREE, head=head, order=size, free_list="buddy", mapcount=None)
                 break
-        order_of = self._kernel.remembered("per-CPU free pages", self._per_cpu_free)
+        order_of = self._per_cpu_free()
         for order in (*range(_PER_CPU_ORDERS), self._huge_order):
             head = page.pfn & -(1 << order)
             if order_of.get(head, -1) >= order:
                 return replace(page, state=FREE, head=head, order=order_of[head], free_list="per-CPU list")
         return page
 
+    @remembered(UNTIL_MOVED)
     def _per_cpu_free(self) -> Mapping[int, int]:
         """The pages on the per-CPU lists of free ones: page frame number, order of the block."""
         found: dict[int, int] = {}
@@ -312,9 +316,10 @@ class Pages:
                 place = self._kernel.prog.read_u64(place)
 
 
+@remembered(UNTIL_MOVED)
 def pages_of(kernel: Kernel) -> Pages | None:
     """The one Pages of a kernel; None without its types."""
-    return kernel.remembered("pages", lambda: Pages(kernel)) if kernel.has_types else None
+    return Pages(kernel) if kernel.has_types else None
 
 
 def _half(data: bytes, offset: int) -> int:

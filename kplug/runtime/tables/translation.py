@@ -10,7 +10,9 @@ from kplug.arch.aarch64 import page_tables as aarch64
 from kplug.arch.types.page_tables import Tables, Translation
 from kplug.arch.x86_64 import page_tables as x86_64
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
+from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map: where x86_64 maps the image's memory
@@ -57,12 +59,14 @@ class PageTables:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.memo = kernel.memo
 
     @property
+    @remembered(UNTIL_MOVED)
     def paging(self) -> Paging | None:
         """How the kernel maps its memory; None on an architecture that kplug has no tables of."""
         make = {"x86_64": _x86_64, "aarch64": _aarch64}.get(self._kernel.machine)
-        return self._kernel.remembered("paging", lambda: make(self._kernel)) if make is not None else None
+        return make(self._kernel) if make is not None else None
 
     def translate(self, address: int, root: int | None = None) -> Translation | None:
         """Where the kernel's page tables lead an address, or those at `root` (physical, a user program's).
@@ -166,9 +170,10 @@ class PageTables:
         return paging
 
 
+@remembered(UNTIL_MOVED)
 def page_tables(kernel: Kernel) -> PageTables:
     """The one PageTables of a kernel."""
-    return kernel.remembered("page tables", lambda: PageTables(kernel))
+    return PageTables(kernel)
 
 
 def page_size_of(kernel: Kernel) -> int:
@@ -209,7 +214,7 @@ def _symbol(kernel: Kernel, *names: str) -> int | None:
 
 def _x86_64(kernel: Kernel) -> Paging:
     numbers = kernel.vmcoreinfo.numbers
-    facts = kernel.facts
+    facts = facts_of(kernel)
     five = numbers.get("pgtable_l5_enabled")
     if five is None:
         five = facts.pgtable_l5_enabled
@@ -259,7 +264,7 @@ def _aarch64(kernel: Kernel) -> Paging:
         physical_start -= 1 << 64  # negative where a 52-bit kernel runs with 48 bits
     linear = (1 << 64) - (1 << va_bits)
     linear_end = (1 << 64) - (1 << min(va_bits, 47 if shift == 14 else 48) - 1)  # _PAGE_END(VA_BITS_MIN)
-    max_pfn = kernel.facts.max_pfn or _variable(kernel, "max_pfn", image_offset=offset)
+    max_pfn = facts_of(kernel).max_pfn or _variable(kernel, "max_pfn", image_offset=offset)
     direct_map = direct_offset = None
     if physical_start is not None:
         direct_offset = linear - physical_start

@@ -14,8 +14,11 @@ from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 from kplug.arch.calls import REACH, calls_before
 from kplug.arch.registers import SYSTEM, canonical, ordered
 from kplug.errors import TargetError, UsageError
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
+from kplug.runtime.modules.debug_files import debug_files_of
+from kplug.runtime.modules.images import images_of
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.cpu_registers import CpuRegisters, pt_regs_bytes
 
@@ -78,6 +81,7 @@ class Selection:
         """`cpus` has registers of the CPUs beyond those that drgn gives."""
         self._kernel = kernel
         self._cpus = cpus
+        self.memo = kernel.memo
         self._thread: Thread | None = None
         self._generation: object = None
         self._frame = 0
@@ -86,8 +90,7 @@ class Selection:
 
     def threads(self) -> Sequence[Thread]:
         """The crashed thread first, then the tasks on the CPUs, in the CPUs' order."""
-        threads: Sequence[Thread] = self._kernel.remembered("threads", self._find_threads)
-        return threads
+        return self._find_threads()
 
     @property
     def thread(self) -> Thread:
@@ -157,6 +160,7 @@ class Selection:
         with reading("the tasks"):
             return self._thread_of(find_task(self._kernel.prog, 1))
 
+    @remembered(UNTIL_MOVED)
     def _find_threads(self) -> Sequence[Thread]:
         if not self._kernel.has_types:
             return self._nameless()
@@ -213,9 +217,12 @@ class Selection:
     def frames(self) -> Sequence[Frame]:
         """The frames of the selected thread, innermost first; at least one."""
         thread = self.thread
-        key = ("frames", thread.task.value_() if thread.task is not None else None, thread.cpu)
-        frames: Sequence[Frame] = self._kernel.remembered(key, lambda: self._unwind(thread))
-        return frames
+        return self._frames(thread.task.value_() if thread.task is not None else None, thread.cpu)
+
+    @remembered(UNTIL_MOVED)
+    def _frames(self, task: int | None, cpu: int | None) -> Sequence[Frame]:
+        """Those of the selected thread, which is named by its task_struct's address and its CPU."""
+        return self._unwind(self.thread)
 
     @property
     def frame(self) -> Frame:
@@ -317,7 +324,7 @@ class Selection:
         """drgn's stack trace, which ends where it comes to a module that drgn was not told of: then once more."""
         trace = self._kernel.prog.stack_trace(of)
         for _ in range(_MAX_MODULES):
-            if not self._kernel.debug_files.give(_counters(trace)):
+            if not debug_files_of(self._kernel).give(_counters(trace)):
                 break
             trace = self._kernel.prog.stack_trace(of)
         return trace
@@ -358,7 +365,7 @@ class Selection:
     def _symbol_name(self, address: int) -> str | None:
         """The image's symbol at an address: what debug information of assembly does not have."""
         try:
-            found = self._kernel.images.holding(address)
+            found = images_of(self._kernel).holding(address)
         except TargetError:
             return None
         if found is None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import drgn
 
+from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.selection import Selection
@@ -22,6 +23,17 @@ class _Program(NamedTuple):
     root: int
 
 
+@remembered(UNTIL_MOVED)
+def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | None:
+    """The program of a task, by the address of its task_struct. TargetError if it cannot be read."""
+    with reading(f"the memory of {tid} ({comm})"):
+        mm = drgn.Object(kernel.prog, "struct task_struct *", task).mm.read_()
+        if not mm:
+            return None
+        root = page_tables(kernel).linear_physical(mm.pgd.value_())
+    return _Program(tid, comm, mm, root) if root is not None else None
+
+
 class UserSpace:
     """The user addresses of the task that is selected; they mean nothing without one, or if it is a kernel thread."""
 
@@ -36,16 +48,7 @@ class UserSpace:
         thread = self._selection.thread
         if thread.task is None:
             return None
-        key = ("program", thread.task.value_())
-        return self._kernel.remembered(key, lambda: self._read(thread.tid, thread.comm, thread.task))
-
-    def _read(self, tid: int, comm: str, task: drgn.Object) -> _Program | None:
-        with reading(f"the memory of {tid} ({comm})"):
-            mm = task.mm.read_()
-            if not mm:
-                return None
-            root = page_tables(self._kernel).linear_physical(mm.pgd.value_())
-        return _Program(tid, comm, mm, root) if root is not None else None
+        return _program_of(self._kernel, thread.tid, thread.comm, thread.task.value_())
 
     def root(self, address: int) -> int | None:
         """The physical address of the page tables through which the program itself reaches an address of its own."""

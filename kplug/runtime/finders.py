@@ -19,10 +19,14 @@ from kplug.files.opening import open_file
 from kplug.image.btf import MAX_BYTES, Btf
 from kplug.image.placed import PlacedImage
 from kplug.image.symbols.symbol import Symbol
+from kplug.image.symbols.table import Symbol
+from kplug.lifetimes import FOR_EVER, remembered
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.modules.images import images_of
 from kplug.runtime.types.btf import BtfTypes
 
 NAME = "kplug"
+NO_TYPES = "none: neither DWARF nor BTF is there"
 _RUNNING = "/sys/kernel/btf/vmlinux"
 _BINDINGS = {
     "LOCAL": SymbolBinding.LOCAL,
@@ -32,7 +36,7 @@ _BINDINGS = {
 }
 
 
-class WithoutDwarf:
+class Finders:
     """The finders for a kernel's Program, as long as the kernel is there. BTF is read at the first question about a
     type."""
 
@@ -136,7 +140,7 @@ class WithoutDwarf:
 
     def _symbols_at(self, address: int) -> Sequence[drgn.Symbol]:
         try:
-            found = self._kernel.images.holding(address)
+            found = images_of(self._kernel).holding(address)
         except TargetError:
             return []
         if found is None:
@@ -188,3 +192,28 @@ def _of_the_running_kernel(kernel: Kernel) -> Btf | None:
             return Btf(file.read(MAX_BYTES + 1), _RUNNING)
     except InputError:
         return None
+
+
+# -- of a kernel -------------------------------------------------------------------------------------------------------
+
+
+@remembered(FOR_EVER)
+def finders_of(kernel: Kernel) -> Finders:
+    """The finders of a kernel without debug information, registered with its Program."""
+    finders = Finders(kernel)
+    finders.register()
+    return finders
+
+
+def types_source(kernel: Kernel) -> str:
+    """Where the kernel's types are from, or why there are none, for the user."""
+    if kernel.has_dwarf:
+        return "DWARF" if kernel.has_types else NO_TYPES
+    finders = finders_of(kernel)
+    return (
+        finders.types_source
+        if kernel.has_types and finders.types_source is not None
+        else f"none: {finders.problem}"
+        if finders.problem
+        else NO_TYPES
+    )

@@ -18,7 +18,8 @@ from kplug import model
 from kplug.commands.mod import MOD
 from kplug.outputs import Table
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.executable_allocations import other_code, probes
+from kplug.runtime.locators.executable_allocations import executable_allocations, probes
+from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.session import session_of
 from kplug.session import Session
 
@@ -89,13 +90,13 @@ def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_all_of_it_is_found_and_nothing_else(busy: Busy) -> None:
     told = {(s.name, s.address, s.module) for s in busy.truth.symbols if s.module in _PSEUDO_MODULES}
     assert {owner for _, _, owner in told} == set(_PSEUDO_MODULES)
-    found = other_code(busy.kernel)
+    found = executable_allocations(busy.kernel)
     assert {(code.name, code.start, code.owner) for code in found.codes} == told
     assert found.problems == []
 
 
 def test_each_address_of_it_is_answered(busy: Busy) -> None:
-    for code in other_code(busy.kernel).codes:
+    for code in executable_allocations(busy.kernel).codes:
         for address in (code.start, code.start + 1, code.end - 1):
             annotation = busy.session.resolver.where(address)
             owner, symbol = annotation.first(model.MODULE), annotation.first(model.SYMBOL)
@@ -109,7 +110,7 @@ def test_each_address_of_it_is_answered(busy: Busy) -> None:
 
 
 def test_what_each_is(busy: Busy) -> None:
-    words = {code.what for code in other_code(busy.kernel).codes}
+    words = {code.what for code in executable_allocations(busy.kernel).codes}
     assert words == {
         "BPF program",
         "kprobe instruction slots",
@@ -139,7 +140,7 @@ def test_modules_stay_modules(busy: Busy) -> None:
 
 
 def test_the_unloaded_module_is_remembered(busy: Busy) -> None:
-    assert [gone.name for gone in busy.kernel.modules.unloaded] == ["dummy"]
+    assert [gone.name for gone in modules_of(busy.kernel).unloaded] == ["dummy"]
     highest = max(symbol.address for symbol in busy.truth.symbols)
     gap = busy.session.resolver.where(highest + (1 << 24)).last(model.GAP)
     assert gap is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.modules.images import images_of
 
 
 def symbol_words(kernel: Kernel, address: int) -> str | None:
@@ -10,7 +11,7 @@ def symbol_words(kernel: Kernel, address: int) -> str | None:
     the address."""
     # A call of what never returns may be a function's last instruction: the return address is behind it then.
     for place in (address, address - 1):
-        found = kernel.images.holding(place)
+        found = images_of(kernel).holding(place)
         chain = found[0].image.index.chain(found[0].placement.link(place)) if found is not None else ()
         if found is not None and chain:
             break
