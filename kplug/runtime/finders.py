@@ -210,10 +210,6 @@ def types_source(kernel: Kernel) -> str:
     if kernel.has_dwarf:
         return "DWARF" if kernel.has_types else NO_TYPES
     finders = finders_of(kernel)
-    return (
-        finders.types_source
-        if kernel.has_types and finders.types_source is not None
-        else f"none: {finders.problem}"
-        if finders.problem
-        else NO_TYPES
-    )
+    if finders.types is not None and finders.types_source is not None:  # `types` looks for them
+        return finders.types_source
+    return f"none: {finders.problem}" if finders.problem else NO_TYPES
