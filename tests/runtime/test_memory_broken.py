@@ -15,7 +15,6 @@ from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocat
 from patched import open_patchable, patch, unmap
 
 from kplug import model
-from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.lifetimes import Memo
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
@@ -297,7 +296,7 @@ def test_the_state_of_a_kernel_on_arm64() -> None:
     class Fake:
         machine = "aarch64"
         image = None
-        facts = AddressSpaceFacts()
+        has_types = False
         vmcoreinfo = VmcoreInfo(
             "PAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffff800082000000\nNUMBER(VA_BITS)=48\nNUMBER(TCR_EL1_T1SZ)=0x10\n"
             "NUMBER(kimage_voffset)=0xffff800040000000\nNUMBER(PHYS_OFFSET)=0x40000000\n"
