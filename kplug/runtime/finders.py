@@ -19,7 +19,6 @@ from kplug.files.opening import open_file
 from kplug.image.btf import MAX_BYTES, Btf
 from kplug.image.placed import PlacedImage
 from kplug.image.symbols.symbol import Symbol
-from kplug.image.symbols.table import Symbol
 from kplug.lifetimes import FOR_EVER, remembered
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import images_of
