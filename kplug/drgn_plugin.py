@@ -26,7 +26,7 @@ NAMES = (
 )
 
 
-class KCommand:
+class DrgnCommand:
     """One k-command, as drgn's commands are made (`drgn.commands.Command`). Nothing is imported before it is asked."""
 
     def __init__(self, name: str) -> None:
@@ -134,4 +134,4 @@ def _style() -> Any:
 
 
 for _name in NAMES:
-    DEFAULT_COMMAND_NAMESPACE.register(_name, KCommand(_name))
+    DEFAULT_COMMAND_NAMESPACE.register(_name, DrgnCommand(_name))

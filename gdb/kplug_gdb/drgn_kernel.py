@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kplug.runtime.locators.percpu import Percpu
     from kplug.runtime.modules.images import LoadedImages
     from kplug.runtime.opening.opening import Opened
-    from kplug_gdb.finder import Found
+    from kplug_gdb.finder import FoundKernel
 
 COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-CPU memory"
 # What the kernel never frees and nobody writes to: nothing in memory tells more of it than the vmlinux does.
@@ -58,7 +58,7 @@ class Runtime:
         self._version: str | None = None
         self.failure: str | None = None
 
-    def prepare(self, placed: PlacedImage, found: Found, facts: AddressSpaceFacts) -> bool:
+    def prepare(self, placed: PlacedImage, found: FoundKernel, facts: AddressSpaceFacts) -> bool:
         """Whether drgn is to be asked of this target; nothing of it is started. `facts` are those of its memory."""
         if found.view is None or not self._is_wanted(placed.image, found):
             self._drop()
@@ -84,7 +84,7 @@ class Runtime:
 
     # -- whether -------------------------------------------------------------------------------------------------------
 
-    def _is_wanted(self, image: KernelImage, found: Found) -> bool:
+    def _is_wanted(self, image: KernelImage, found: FoundKernel) -> bool:
         if SETTINGS.drgn == "off" or not found.finding.lasting or not has_types(image) or not self._is_there():
             return False
         return self._fits(found.view)
@@ -103,7 +103,7 @@ class Runtime:
         self._memory.whole_blocks = registers.paging() and physical.stub_has_it()
         return SETTINGS.drgn == "on" or self._memory.whole_blocks
 
-    def missing(self, placed: PlacedImage, found: Found) -> list[Missing]:
+    def missing(self, placed: PlacedImage, found: FoundKernel) -> list[Missing]:
         """Why drgn is not asked, or could not be started."""
         if SETTINGS.drgn == "off" or found.view is None or not has_types(placed.image):
             return []  # as the user said; no memory; said of the debug information
@@ -380,7 +380,7 @@ class RuntimeStates:
             raise StateError(str(error), seen) from None
 
 
-class RuntimeModules:
+class DrgnModules:
     """The loaded modules (`kplug.loaded_modules.ModuleSource`). TargetError where drgn cannot be started."""
 
     def __init__(self, runtime: Runtime) -> None:

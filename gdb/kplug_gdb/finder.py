@@ -43,7 +43,7 @@ _NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundKernel:
     """Where the kernel is and how its memory is read now. `view` is None where there is no memory.
 
     `disputed` is what memory says of single symbols, by name, where the file has them elsewhere.
@@ -59,13 +59,13 @@ class Finder:
 
     def __init__(self) -> None:
         self._key: object = None
-        self._found: Found | None = None
+        self._found: FoundKernel | None = None
         self._checker: Checker | None = None
         self._unnamed: RunningKernel | None = None
         self._failure: tuple[object, str] | None = None
 
     @property
-    def found(self) -> Found | None:
+    def found(self) -> FoundKernel | None:
         """What was found last."""
         return self._found
 
@@ -74,7 +74,7 @@ class Finder:
         """The kernel that was last found in memory without a file of it."""
         return self._unnamed.image if self._unnamed is not None else None
 
-    def find(self, image: KernelImage) -> Found:
+    def find(self, image: KernelImage) -> FoundKernel:
         """The kernel's place, sure at this moment. KplugError, worded for the user, if there is none to be sure of."""
         self._begin(image)
         if image.banner is None and image.build_id is None and has_process():
@@ -85,7 +85,7 @@ class Finder:
         self._found = self._remembered(checker) or self._look(image, checker)
         return self._found
 
-    def find_unnamed(self) -> tuple[KernelImage, Found]:
+    def find_unnamed(self) -> tuple[KernelImage, FoundKernel]:
         """The kernel that the target's memory has, of which there is no file. TargetError says why there is none."""
         self._begin(None)
         running = self._unnamed
@@ -104,12 +104,12 @@ class Finder:
             self._key, self._found, self._failure = key, None, None
             self._unnamed = None
 
-    def _remembered(self, checker: Checker | None) -> Found | None:
+    def _remembered(self, checker: Checker | None) -> FoundKernel | None:
         """What was found, if it still holds."""
         before, self._found = self._found, None  # what fails must not leave the old answer behind
         return self._still_there(before, checker) if before is not None else None
 
-    def _search(self) -> tuple[RunningKernel, Found]:
+    def _search(self) -> tuple[RunningKernel, FoundKernel]:
         """The kernel by the kallsyms in its memory; not sought twice at one moment."""
         self._unnamed = None
         moment = watch.generation()
@@ -123,9 +123,9 @@ class Finder:
         self._unnamed = running
         tried = (Attempt("search of its memory", running.image.symbols.source),)
         finding = Finding(running.placement, tried, checked=True)
-        return running, Found(_noting_physical(finding, view), view)
+        return running, FoundKernel(_noting_physical(finding, view), view)
 
-    def _by_its_symbols(self, image: KernelImage) -> Found:
+    def _by_its_symbols(self, image: KernelImage) -> FoundKernel:
         """The place of a kernel of which nothing is known but symbols: where memory's own kallsyms has them."""
         found = self._remembered(self._checker)
         if found is not None:
@@ -133,7 +133,7 @@ class Finder:
             return found
         if not SETTINGS.check and SETTINGS.slide is not None:
             placement = slid(image.extents, SETTINGS.slide, "told by the user, not checked")
-            return Found(Finding(placement, ()), next(_views()))
+            return FoundKernel(Finding(placement, ()), next(_views()))
         try:
             running, found = self._search()
         except TargetError as error:
@@ -151,12 +151,12 @@ class Finder:
         trail = (*found.finding.trail, Attempt("compared with those", outcome))
         placement = slid(image.extents, slide, "compared with the kallsyms in memory")
         finding = replace(found.finding, placement=placement, trail=trail)
-        self._found = Found(finding, found.view, disputes(compared, "the kernel in memory"))
+        self._found = FoundKernel(finding, found.view, disputes(compared, "the kernel in memory"))
         if not compared.differing:  # they are of one build, which memory names
             image.banner, image.build_id = running.image.banner, running.image.build_id
         return self._found
 
-    def _still_there(self, before: Found, checker: Checker | None) -> Found | None:
+    def _still_there(self, before: FoundKernel, checker: Checker | None) -> FoundKernel | None:
         """What was found before, if one read says that it still holds; else None."""
         placement = before.finding.placement
         if placement is None or not before.finding.lasting:
@@ -174,14 +174,14 @@ class Finder:
         registers.forget()
         return None
 
-    def _look(self, image: KernelImage, checker: Checker | None) -> Found:
+    def _look(self, image: KernelImage, checker: Checker | None) -> FoundKernel:
         if checker is None:  # there is no process
             if SETTINGS.slide is not None:
                 told = ways.told(SETTINGS.slide).name
                 placement = slid(image.extents, SETTINGS.slide, f"{told}, not checked")
                 trail = (Attempt(told, f"{linked.signed(SETTINGS.slide)}, not checked"),)
-                return Found(Finding(placement, trail), None)
-            return Found(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
+                return FoundKernel(Finding(placement, trail), None)
+            return FoundKernel(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
         if core is not None:
             return _in_core(image, checker, core)
@@ -199,7 +199,7 @@ def _views() -> Iterator[View]:
         yield KernelTablesView()
 
 
-def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> Found:
+def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> FoundKernel:
     if SETTINGS.check and core.build_id and image.build_id and core.build_id != image.build_id:
         raise checker.mismatch(f"Linux version {core.release}".encode(), core.build_id)
     if core.physical_only:
@@ -209,7 +209,7 @@ def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> Found:
             finding = _noted(image, core, finding)
         if finding.placement is None:
             raise TargetError(f"where the kernel was is not known: {PHYSICAL_ONLY}")
-        return Found(with_warning(finding, PHYSICAL_ONLY), view)
+        return FoundKernel(with_warning(finding, PHYSICAL_ONLY), view)
     view = CoreView(core)
     quick = [ways.not_moved(), ways.vmcoreinfo(core.offset), *_quick_ways(image, view.read)]
     finding = _search(image, checker, view.read, [*quick, _scan(image)])
@@ -219,7 +219,7 @@ def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> Found:
         raise TargetError(f"{core.path}: of this kernel, but holds none of its memory, and does not say where it was")
     if finding.placement is None:
         raise _not_found(checker, view.read, finding)
-    return Found(finding, view)
+    return FoundKernel(finding, view)
 
 
 def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
@@ -231,7 +231,7 @@ def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
     return Finding(placement, (*finding.trail, told), warnings=(HARDLY_ANY,))
 
 
-def _in_live_target(image: KernelImage, checker: Checker) -> Found:
+def _in_live_target(image: KernelImage, checker: Checker) -> FoundKernel:
     pc = registers.program_counter()
     low = bool(registers.privileged()) and pc is not None and not pc >> 63
     finding = Finding(None, ())
@@ -240,21 +240,21 @@ def _in_live_target(image: KernelImage, checker: Checker) -> Found:
         quick = [ways.not_moved(), *_quick_ways(image, view.read)]
         finding = _search(image, checker, view.read, quick, finding.trail, view.label)
         if finding.placement is not None:
-            return Found(finding, view)
+            return FoundKernel(finding, view)
     if low:
         finding = _search(
             image, checker, views[0].read, [ways.identity(image, views[0].read, pc, checker)], finding.trail
         )
         if finding.placement is not None:
-            return Found(with_warning(finding, STARTUP, lasting=False), views[0])
+            return FoundKernel(with_warning(finding, STARTUP, lasting=False), views[0])
     for view in views if registers.paging() else ():
         finding = _search(image, checker, view.read, [_scan(image)], finding.trail, view.label)
         if finding.placement is not None:
-            return Found(finding, view)
+            return FoundKernel(finding, view)
     if low:
         warning = NOT_STARTED.format(pc=f"{pc:#x}")
         why = "the kernel does not run yet"
-        return Found(link_placement(image, why, warning, finding.trail, lasting=False), views[0])
+        return FoundKernel(link_placement(image, why, warning, finding.trail, lasting=False), views[0])
     raise _not_found(checker, views[-1].read, finding)
 
 

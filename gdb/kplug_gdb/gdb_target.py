@@ -67,8 +67,8 @@ class GdbTarget:
         if linked.too_long(expression):
             raise ExpressionError(f"{expression}: more than 64 bits")
         kernel = self.kernel
-        place = linked.place_of(expression, kernel) if kernel is not None else linked.Place.SAME
-        if kernel is not None and (place is linked.Place.UNKNOWN or _holds_misplaced(expression, kernel)):
+        place = linked.place_of(expression, kernel) if kernel is not None else linked.ValuePlace.SAME
+        if kernel is not None and (place is linked.ValuePlace.UNKNOWN or _holds_misplaced(expression, kernel)):
             raise linked.refusal(expression, kernel)
         if isinstance(self.view, PhysicalCoreView) and linked.may_read_memory(expression):
             raise ExpressionError(f"{expression}: {NO_READING}")
@@ -81,7 +81,7 @@ class GdbTarget:
             if unknown or _KERNELS_OWN.fullmatch(expression):
                 places(expression, self.images)  # raises what says more than gdb's error
             raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
-        return linked.moved(address, kernel) if place is linked.Place.MOVED and kernel is not None else address
+        return linked.moved(address, kernel) if place is linked.ValuePlace.MOVED and kernel is not None else address
 
     def address_of(self, value: gdb.Value, text: str) -> int:
         """The address that a value means, which gdb has made already: its type is all that tells where it is from."""

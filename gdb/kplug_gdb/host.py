@@ -19,15 +19,15 @@ from kplug.space.address_space import AddressSpaceFacts
 from kplug_gdb import watch
 from kplug_gdb.drgn_kernel import (
     COST,
+    DrgnModules,
     Runtime,
     RuntimeImages,
     RuntimeInstances,
     RuntimeLocator,
-    RuntimeModules,
     RuntimeStates,
     has_types,
 )
-from kplug_gdb.finder import Finder, Found
+from kplug_gdb.finder import Finder, FoundKernel
 from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
@@ -76,7 +76,7 @@ class Host:
             self._session = (key, self._make(placed, facts, found, asks_drgn))
         return self._session[1]
 
-    def _kernel(self) -> tuple[KernelImage, Found]:
+    def _kernel(self) -> tuple[KernelImage, FoundKernel]:
         """The kernel by its file and where that is in memory; or, where no file is there, as memory has it."""
         try:
             image = self.images.kernel()
@@ -96,7 +96,7 @@ class Host:
         except NoVmlinuxError:
             return self.finder.unnamed
 
-    def _images(self, image: KernelImage, found: Found) -> list[PlacedImage]:
+    def _images(self, image: KernelImage, found: FoundKernel) -> list[PlacedImage]:
         """The images in their places; the same objects as long as they are there."""
         placement = found.finding.placement
         assert placement is not None  # Finder raises where there is none
@@ -109,7 +109,7 @@ class Host:
             self._placed = (key, placed)
         return self._placed[1]
 
-    def _address_space(self, placed: list[PlacedImage], found: Found) -> AddressSpaceFacts:
+    def _address_space(self, placed: list[PlacedImage], found: FoundKernel) -> AddressSpaceFacts:
         """What memory says of the address space; read again when the target ran on."""
         if found.view is None or not found.finding.lasting:
             return static_facts(placed[0])
@@ -146,7 +146,9 @@ class Host:
             facts["drgn"] = drgn
         return facts
 
-    def _make(self, placed: list[PlacedImage], facts: AddressSpaceFacts, found: Found, asks_drgn: bool) -> Session:
+    def _make(
+        self, placed: list[PlacedImage], facts: AddressSpaceFacts, found: FoundKernel, asks_drgn: bool
+    ) -> Session:
         percpu, runtime = _Percpu(placed[0], self.target), self.runtime
         locator = RuntimeLocator(runtime, percpu) if asks_drgn else percpu
         return Session(
@@ -154,7 +156,7 @@ class Host:
             target=self.target,
             locators=(locator,) if found.finding.lasting else (),
             percpu=RuntimeInstances(runtime, percpu) if asks_drgn else percpu,
-            modules=RuntimeModules(runtime) if asks_drgn else None,
+            modules=DrgnModules(runtime) if asks_drgn else None,
             contents=runtime.areas if asks_drgn else None,
             facts=facts,
             lines=GdbLines() if SETTINGS.lines else None,

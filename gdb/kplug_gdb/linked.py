@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"(?<![\w.$])(?:0[xX][0-9a-fA-F]+|[1-9][0-9]*)(?![\w.])")
 _NAME = re.compile(r"(?<![\w$.])(?<!->)[A-Za-z_]\w*")
 
 
-class Place(enum.Enum):
+class ValuePlace(enum.Enum):
     """Where what gdb evaluates really is: the same place, at the slide from there, or not to be told."""
 
     SAME = "same"
@@ -34,11 +34,11 @@ class Place(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def place_of(expression: str, kernel: PlacedImage) -> Place:
+def place_of(expression: str, kernel: PlacedImage) -> ValuePlace:
     """How the value of a gdb expression relates to memory, for a kernel in its place."""
     if not _names_symbols(expression, kernel) or not _is_elsewhere(kernel):
-        return Place.SAME
-    return Place.MOVED if _ADDRESS_OF.fullmatch(expression) else Place.UNKNOWN
+        return ValuePlace.SAME
+    return ValuePlace.MOVED if _ADDRESS_OF.fullmatch(expression) else ValuePlace.UNKNOWN
 
 
 def _is_elsewhere(kernel: PlacedImage) -> bool:

@@ -42,7 +42,7 @@ def _piped() -> bool:
     return re.match(r"\s*\d+\s+(?:\||pip)", typed) is not None
 
 
-class Terminal:
+class StandardError:
     """gdb's standard error as a stream, for lines that come and go."""
 
     def write(self, text: str) -> int:

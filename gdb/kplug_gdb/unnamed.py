@@ -17,7 +17,7 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import Progress
 from kplug_gdb import entries, registers
 from kplug_gdb.corefile import CoreFile, current_core
-from kplug_gdb.output import Terminal
+from kplug_gdb.output import StandardError
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
@@ -81,7 +81,7 @@ def search() -> tuple[RunningKernel, View]:
         raise TargetError("its memory is not searched (`set kplug kallsyms auto`)")
     core = current_core()
     try:
-        with Progress("reading the kernel's symbols from memory", Terminal()) as progress:
+        with Progress("reading the kernel's symbols from memory", StandardError()) as progress:
             return _in_core(core, progress) if core is not None else _in_live_target(progress)
     except _StoppedError as error:
         raise TargetError(str(error)) from None

@@ -38,7 +38,7 @@ _RESOURCE = re.compile(r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)")
 _MODULE = re.compile(r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?")
 
 
-class LoadedModule(NamedTuple):
+class ProcModule(NamedTuple):
     """A line of /proc/modules. `size` in bytes; `base` is that of its text, 0 if it is hidden."""
 
     name: str
@@ -126,11 +126,11 @@ class Machine:
         return found
 
     @cached_property
-    def modules(self) -> Sequence[LoadedModule]:
+    def modules(self) -> Sequence[ProcModule]:
         """The loaded modules, in the kernel's order."""
         lines = (self.text("/proc/modules") or "").splitlines()
         matches = filter(None, map(_MODULE.fullmatch, lines))
-        return [LoadedModule(m.group(1), int(m.group(2)), m.group(3), int(m.group(4), 16)) for m in matches]
+        return [ProcModule(m.group(1), int(m.group(2)), m.group(3), int(m.group(4), 16)) for m in matches]
 
     def module_sections(self, name: str) -> Sequence[SectionName]:
         """Where the sections of a loaded module were put, sorted by address; only root may know.

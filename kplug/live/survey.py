@@ -21,7 +21,7 @@ THERE, MISSING, UNREADABLE, OTHER_KERNEL, ZEROS, UNUSABLE = (
 _CAP_SYSLOG = 34
 
 
-class Finding(NamedTuple):
+class SurveyRow(NamedTuple):
     """One thing that was looked for. `group` is kernel, privilege, source or tool; `state` one of the words above;
     `found` a path or what it says; `gives` what it is good for; `remedy` how to get it, where it is not there."""
 
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 class Survey(NamedTuple):
     """All findings, and the kernel as it can be answered for."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[SurveyRow]
     live: LiveKernel
 
     @property
@@ -64,23 +64,23 @@ def survey(machine: Machine) -> Survey:
     return Survey(findings, live)
 
 
-def _kernel(machine: Machine, how: Remedies) -> Iterator[Finding]:
+def _kernel(machine: Machine, how: Remedies) -> Iterator[SurveyRow]:
     release = machine.release
-    yield Finding("kernel", "release", THERE if release else MISSING, release, "names of files and packages", None)
+    yield SurveyRow("kernel", "release", THERE if release else MISSING, release, "names of files and packages", None)
     own = how.distribution if how.is_its_kernel else f"{how.distribution}, whose kernel this is not"
-    yield Finding("kernel", "distribution", THERE, own, "the packages that are named below", None)
+    yield SurveyRow("kernel", "distribution", THERE, own, "the packages that are named below", None)
     notes, state = "/sys/kernel/notes", _access(machine, "/sys/kernel/notes")
     found = f"{notes}: {machine.build_id}" if machine.build_id else None
     if state == THERE and found is None:
         state = UNUSABLE
     remedy = None if found else "mount sysfs; a kernel linked without a build ID has none"
-    yield Finding("kernel", "build ID", state, found, "which files are this kernel's", remedy)
+    yield SurveyRow("kernel", "build ID", state, found, "which files are this kernel's", remedy)
 
 
-def _privileges(machine: Machine) -> Iterator[Finding]:
+def _privileges(machine: Machine) -> Iterator[SurveyRow]:
     is_root = os.geteuid() == 0
     remedy = None if is_root else "sudo kplug doctor"
-    yield Finding(
+    yield SurveyRow(
         "privilege",
         "root",
         THERE if is_root else MISSING,
@@ -92,7 +92,9 @@ def _privileges(machine: Machine) -> Iterator[Finding]:
     syslog = bool(match and int(match.group(1), 16) >> _CAP_SYSLOG & 1)
     remedy = None if syslog else "as root, or with setcap cap_syslog+ep"
     held = "effective" if syslog else None
-    yield Finding("privilege", "CAP_SYSLOG", THERE if syslog else MISSING, held, "addresses in /proc/kallsyms", remedy)
+    yield SurveyRow(
+        "privilege", "CAP_SYSLOG", THERE if syslog else MISSING, held, "addresses in /proc/kallsyms", remedy
+    )
     restrict = (machine.text("/proc/sys/kernel/kptr_restrict") or "").strip()
     if restrict:
         # kallsyms_show_value() in kernel/kallsyms.c: at 0 whoever may profile the kernel sees addresses.
@@ -105,12 +107,12 @@ def _privileges(machine: Machine) -> Iterator[Finding]:
             if paranoid is None:
                 remedy = "as root"
         state = ZEROS if hides else THERE
-        yield Finding("privilege", "kptr_restrict", state, what, "addresses are shown", remedy if hides else None)
+        yield SurveyRow("privilege", "kptr_restrict", state, what, "addresses are shown", remedy if hides else None)
     lockdown = re.search(r"\[(\w+)\]", machine.text("/sys/kernel/security/lockdown") or "")
     mode = lockdown.group(1) if lockdown else "none"
     locked = mode == "confidentiality"
     remedy = "lockdown=integrity or none on the kernel's command line" if locked else None
-    yield Finding("privilege", "lockdown", UNREADABLE if locked else THERE, mode, "memory can be read", remedy)
+    yield SurveyRow("privilege", "lockdown", UNREADABLE if locked else THERE, mode, "memory can be read", remedy)
 
 
 def _number(text: str | None) -> int | None:
@@ -121,7 +123,7 @@ def _number(text: str | None) -> int | None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def _files(machine: Machine, how: Remedies, live: LiveKernel) -> Iterator[Finding]:
+def _files(machine: Machine, how: Remedies, live: LiveKernel) -> Iterator[SurveyRow]:
     gives = "symbols with sizes, sections, segments, regions; with DWARF source lines and types"
     yield _file("vmlinux", machine.vmlinux_files, gives, how.debug_command, live)
     gives = "symbols, sections, segments, regions"
@@ -130,7 +132,7 @@ def _files(machine: Machine, how: Remedies, live: LiveKernel) -> Iterator[Findin
     gives = "how the kernel was configured"
     config = next(iter(machine.configs), None) or _if_file(machine, "/proc/config.gz")
     remedy = None if config else how.image_command
-    yield Finding("source", "config", THERE if config else MISSING, config, gives, remedy)
+    yield SurveyRow("source", "config", THERE if config else MISSING, config, gives, remedy)
     gives = "types without DWARF"
     yield _plain(machine, "BTF", "/sys/kernel/btf/vmlinux", gives, "a kernel with CONFIG_DEBUG_INFO_BTF")
     gives = "memory: what pages, slabs and stacks hold"
@@ -138,23 +140,23 @@ def _files(machine: Machine, how: Remedies, live: LiveKernel) -> Iterator[Findin
     yield _plain(machine, "kcore", "/proc/kcore", gives, remedy)
 
 
-def _file(what: str, paths: Sequence[str], gives: str, command: str, live: LiveKernel) -> Finding:
+def _file(what: str, paths: Sequence[str], gives: str, command: str, live: LiveKernel) -> SurveyRow:
     """A file of the kernel, in the first of its places where there is one; or why that one is not used."""
     if not paths:
-        return Finding("source", what, MISSING, None, gives, command)
+        return SurveyRow("source", what, MISSING, None, gives, command)
     path = next((path for path in paths if not any(path in why for why in live.unused)), None)
     if path is not None:
         state = THERE if os.access(path, os.R_OK) else UNREADABLE
-        return Finding("source", what, state, path, gives, None if state == THERE else "as root: sudo kplug")
+        return SurveyRow("source", what, state, path, gives, None if state == THERE else "as root: sudo kplug")
     path = paths[0]
     if not os.access(path, os.R_OK):
-        return Finding("source", what, UNREADABLE, path, gives, "as root: sudo kplug")
+        return SurveyRow("source", what, UNREADABLE, path, gives, "as root: sudo kplug")
     why = next(why for why in live.unused if path in why)
     state = OTHER_KERNEL if "another kernel" in why or "different kernels" in why else UNUSABLE
-    return Finding("source", what, state, why, gives, command)
+    return SurveyRow("source", what, state, why, gives, command)
 
 
-def _system_map(machine: Machine, how: Remedies) -> Finding:
+def _system_map(machine: Machine, how: Remedies) -> SurveyRow:
     from kplug.image.symbols.listings import stub_package
 
     gives, stub = "all symbols, by link address", None
@@ -163,19 +165,21 @@ def _system_map(machine: Machine, how: Remedies) -> Finding:
             with open(path, "rb") as file:
                 package = stub_package(file.read(1 << 10))
         except OSError:
-            return Finding("source", "System.map", UNREADABLE, path, gives, "as root: sudo kplug")
+            return SurveyRow("source", "System.map", UNREADABLE, path, gives, "as root: sudo kplug")
         if package is None:
-            return Finding("source", "System.map", THERE, path, gives, None)
-        stub = Finding("source", "System.map", UNUSABLE, f"{path} is a stub", gives, f"apt install {package[1]}")
-    return stub or Finding("source", "System.map", MISSING, None, gives, how.debug_command)
+            return SurveyRow("source", "System.map", THERE, path, gives, None)
+        stub = SurveyRow("source", "System.map", UNUSABLE, f"{path} is a stub", gives, f"apt install {package[1]}")
+    return stub or SurveyRow("source", "System.map", MISSING, None, gives, how.debug_command)
 
 
-def _plain(machine: Machine, what: str, path: str, gives: str, remedy: str) -> Finding:
+def _plain(machine: Machine, what: str, path: str, gives: str, remedy: str) -> SurveyRow:
     state = _access(machine, path)
     path = machine.path(path)
     if state == UNREADABLE:
         remedy = "as root: sudo kplug"
-    return Finding("source", what, state, None if state == MISSING else path, gives, None if state == THERE else remedy)
+    return SurveyRow(
+        "source", what, state, None if state == MISSING else path, gives, None if state == THERE else remedy
+    )
 
 
 def _if_file(machine: Machine, path: str) -> str | None:
@@ -191,30 +195,30 @@ def _access(machine: Machine, path: str) -> str:
 # -- what the kernel tells ---------------------------------------------------------------------------------------------
 
 
-def _kallsyms(machine: Machine) -> Iterator[Finding]:
+def _kallsyms(machine: Machine) -> Iterator[SurveyRow]:
     gives, path = "symbols of the kernel and its modules where they run", machine.path("/proc/kallsyms")
     if machine.kallsyms is None:
         state = _access(machine, "/proc/kallsyms")
         remedy = "a kernel with CONFIG_KALLSYMS" if state == MISSING else "as root: sudo kplug"
         if state == THERE:  # and no text of symbols
             state, remedy = UNUSABLE, "mount procfs at /proc"
-        yield Finding("source", "kallsyms", state, None, gives, remedy)
+        yield SurveyRow("source", "kallsyms", state, None, gives, remedy)
         return
     listing = shown_listing(machine)
     if listing is None:
         remedy = "as root, with sysctl kernel.kptr_restrict below 2"
-        yield Finding("source", "kallsyms", ZEROS, path, gives, remedy)
+        yield SurveyRow("source", "kallsyms", ZEROS, path, gives, remedy)
         return
     try:
         symbols = listing.kernel
         modules = len(listing.modules)
     except InputError as error:
-        yield Finding("source", "kallsyms", UNUSABLE, str(error), gives, None)
+        yield SurveyRow("source", "kallsyms", UNUSABLE, str(error), gives, None)
         return
     data = any(letter in symbols.letters for letter in b"drb")
     kind = "code and data" if data else "code only (no CONFIG_KALLSYMS_ALL)"
     found = f"{path}: {len(symbols):,} symbols, {kind}; {_of_others(modules)}"
-    yield Finding("source", "kallsyms", THERE, found, gives, None)
+    yield SurveyRow("source", "kallsyms", THERE, found, gives, None)
 
 
 def _of_others(count: int) -> str:
@@ -224,40 +228,40 @@ def _of_others(count: int) -> str:
     return f"{count} module{'s' if count > 1 else ''} or other code"
 
 
-def _proc_and_sys(machine: Machine) -> Iterator[Finding]:
+def _proc_and_sys(machine: Machine) -> Iterator[SurveyRow]:
     gives = "bounds of rodata, data and bss that kallsyms may lack"
     state = _access(machine, "/proc/iomem")
     if state == THERE and not machine.resources:
         state = ZEROS
     remedy = None if state == THERE else "as root: sudo kplug"
-    yield Finding("source", "iomem", state, machine.path("/proc/iomem"), gives, remedy)
+    yield SurveyRow("source", "iomem", state, machine.path("/proc/iomem"), gives, remedy)
 
 
-def _modules(machine: Machine, how: Remedies) -> Iterator[Finding]:
+def _modules(machine: Machine, how: Remedies) -> Iterator[SurveyRow]:
     path = machine.path("/proc/modules")
     gives = "which modules are loaded"
     state = _access(machine, "/proc/modules")
     if state == MISSING:
-        yield Finding("source", "modules", state, None, gives, "nothing: this kernel has no loadable modules")
+        yield SurveyRow("source", "modules", state, None, gives, "nothing: this kernel has no loadable modules")
         return
     loaded = machine.modules
-    yield Finding("source", "modules", state, f"{path}: {len(loaded)} loaded", gives, None)
+    yield SurveyRow("source", "modules", state, f"{path}: {len(loaded)} loaded", gives, None)
     if not loaded:
         return
     sections = machine.module_sections(loaded[0].name)
     state, remedy = (THERE, None) if sections else (UNREADABLE, "as root: sudo kplug")
     found = machine.path("/sys/module/*/sections")
-    yield Finding("source", "modules' sections", state, found, "where each section of a module is", remedy)
+    yield SurveyRow("source", "modules' sections", state, found, "where each section of a module is", remedy)
     folder = machine.path(f"/lib/modules/{machine.release}")
     state = THERE if os.path.isdir(folder) else MISSING
     gives, remedy = "modules' symbols with sizes", None if state == THERE else how.image_command
-    yield Finding("source", "modules' files", state, folder if state == THERE else None, gives, remedy)
+    yield SurveyRow("source", "modules' files", state, folder if state == THERE else None, gives, remedy)
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
 
 
-def _tools() -> Iterator[Finding]:
+def _tools() -> Iterator[SurveyRow]:
     yield _python_module("pyelftools", "elftools", "everything: ELF files are read with it", needed=True)
     yield _python_module("drgn", "drgn", "vmcores, guests, running memory, source lines")
     yield _python_module("prompt_toolkit", "prompt_toolkit", "the prompt with completion")
@@ -265,13 +269,13 @@ def _tools() -> Iterator[Finding]:
     yield _program("debuginfod-find", "debug information over the network", "install the package debuginfod")
     urls = os.environ.get("DEBUGINFOD_URLS", "").strip()
     remedy = None if urls else "export DEBUGINFOD_URLS=... with your distribution's debuginfod server"
-    yield Finding(
+    yield SurveyRow(
         "tool", "DEBUGINFOD_URLS", THERE if urls else MISSING, urls or None, "debug information by ID", remedy
     )
     yield from _decompressors()
 
 
-def _python_module(what: str, module: str, gives: str, needed: bool = False) -> Finding:
+def _python_module(what: str, module: str, gives: str, needed: bool = False) -> SurveyRow:
     from importlib import metadata, util
 
     try:
@@ -280,15 +284,15 @@ def _python_module(what: str, module: str, gives: str, needed: bool = False) -> 
         version = None
     there = version is not None or util.find_spec(module) is not None
     found = f"{version or 'of unknown version'}, Python {sys.version_info[0]}.{sys.version_info[1]}" if there else None
-    return Finding("tool", what, THERE if there else MISSING, found, gives, None if there else f"pip install {what}")
+    return SurveyRow("tool", what, THERE if there else MISSING, found, gives, None if there else f"pip install {what}")
 
 
-def _program(name: str, gives: str, remedy: str) -> Finding:
+def _program(name: str, gives: str, remedy: str) -> SurveyRow:
     path = shutil.which(name)
-    return Finding("tool", name, THERE if path else MISSING, path, gives, None if path else remedy)
+    return SurveyRow("tool", name, THERE if path else MISSING, path, gives, None if path else remedy)
 
 
-def _decompressors() -> Iterator[Finding]:
+def _decompressors() -> Iterator[SurveyRow]:
     """What unpacks the formats that are not Python's own: tried with a start that is broken off behind the magic."""
     from kplug.files.bounded_output import UnpackError
     from kplug.files.compression import FORMATS, decompress
@@ -303,4 +307,4 @@ def _decompressors() -> Iterator[Finding]:
             absent = form.remedy in str(error)
         remedy = form.remedy if absent else None
         found = None if absent else "installed"
-        yield Finding("tool", name, MISSING if absent else THERE, found, f"boot images packed with {name}", remedy)
+        yield SurveyRow("tool", name, MISSING if absent else THERE, found, f"boot images packed with {name}", remedy)

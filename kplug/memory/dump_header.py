@@ -51,7 +51,7 @@ _SUB_HEADER_PLACES = ((3, "VMCOREINFO", 32), (4, "notes", 48), (5, "ERASEINFO", 
 
 
 @dataclass(frozen=True)
-class Segment:
+class CoreSegment:
     """A PT_LOAD: `file_size` bytes at `offset` in the file, of `size` at the physical and virtual addresses."""
 
     offset: int
@@ -76,7 +76,7 @@ class DumpHeader:
     machine: str | None = None
     release: str | None = None
     has_vmcoreinfo: bool | None = None
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[CoreSegment, ...] = ()
     pages_end: int = 0
     level: int | None = None
     missing: int = 0
@@ -134,7 +134,7 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     table = _bytes_at(file, offset, count * entry_size)
     if len(table) != count * entry_size:
         raise InputError(f"{path}: truncated: {size} bytes, but its program headers are at {offset:#x}")
-    segments: list[Segment] = []
+    segments: list[CoreSegment] = []
     end, has_vmcoreinfo = 0, False
     for kind, place in _program_headers(order, wide, table):
         if kind == _PT_LOAD:
@@ -173,16 +173,16 @@ def _many_program_headers(path: str, file: BinaryIO, order: str, wide: bool, hea
     return int(struct.unpack_from(order + "I", data, 44 if wide else 28)[0])
 
 
-def _program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int, Segment]]:
+def _program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int, CoreSegment]]:
     if wide:
         for kind, _, offset, virtual, physical, file_size, size, _ in struct.iter_unpack(order + "II6Q", table):
-            yield kind, Segment(offset, file_size, virtual, physical, size)
+            yield kind, CoreSegment(offset, file_size, virtual, physical, size)
     else:
         for kind, offset, virtual, physical, file_size, size, _, _ in struct.iter_unpack(order + "8I", table):
-            yield kind, Segment(offset, file_size, virtual, physical, size)
+            yield kind, CoreSegment(offset, file_size, virtual, physical, size)
 
 
-def _has_vmcoreinfo(file: BinaryIO, place: Segment, order: str) -> bool:
+def _has_vmcoreinfo(file: BinaryIO, place: CoreSegment, order: str) -> bool:
     """Whether the notes have one of that name with something in it."""
     data = _bytes_at(file, place.offset, min(place.file_size, _MAX_NOTES_BYTES))
     offset = 0

@@ -11,14 +11,14 @@ from kplug.repl.python import is_block, is_whole
 _CONTINUES = re.compile(r"\s|#|(?:elif|else|except|finally)\b")
 
 
-class Chunk(NamedTuple):
+class SourceChunk(NamedTuple):
     """What is run at once, and the number of its first line."""
 
     number: int
     text: str
 
 
-def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[Chunk]:
+def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[SourceChunk]:
     """The chunks of a script. A command is yielded at once; a block ends at the next line that is not part of it."""
     numbered = enumerate(lines, 1)
     ahead = next(numbered, None)
@@ -29,7 +29,7 @@ def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[
             ahead = next(numbered, None)
             continue
         if is_command(line):
-            yield Chunk(number, line)
+            yield SourceChunk(number, line)
             ahead = next(numbered, None)
             continue
         text, ahead = line, None
@@ -38,7 +38,7 @@ def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[
             if ahead is None or (is_whole(text) and not _continues(ahead[1])):
                 break
             text, ahead = text + "\n" + ahead[1].rstrip("\n"), None
-        yield Chunk(number, text)
+        yield SourceChunk(number, text)
         ahead = ahead or next(numbered, None)
 
 

@@ -35,14 +35,14 @@ _PYTHON_NAME = re.compile(r"(?P<stem>[A-Za-z_]\w*)$")
 _BOOKKEEPING = ("__crc_", "__kstrtab", "__ksymtab_", "__pfx_", "__UNIQUE_ID_", "__cfi_")
 
 
-class Found(NamedTuple):
+class Continuation(NamedTuple):
     """One continuation: the text that replaces the last `length` characters."""
 
     text: str
     length: int
 
 
-class Names:
+class SymbolNames:
     """The names of a kernel's symbols, made for searching in one text."""
 
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
@@ -95,9 +95,9 @@ class Completer:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        self._symbols = Names(self._symbol_names)
+        self._symbols = SymbolNames(self._symbol_names)
 
-    def complete(self, text: str) -> list[Found]:
+    def complete(self, text: str) -> list[Continuation]:
         """The continuations of the text before the cursor; none where something goes wrong."""
         line = text.rpartition("\n")[2]
         try:
@@ -115,7 +115,7 @@ class Completer:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    def _first_word(self, text: str) -> Iterator[Found]:
+    def _first_word(self, text: str) -> Iterator[Continuation]:
         """Commands, and names of Python's, where the first word is being typed."""
         match = re.fullmatch(r"\s*(?P<stem>[A-Za-z_]\w*)?", text)
         if match is None:
@@ -123,11 +123,11 @@ class Completer:
         stem = match.group("stem") or ""
         for name in self._prompt.commands:
             if name.startswith(stem) and len(name) > 1:
-                yield Found(name, len(stem))
+                yield Continuation(name, len(stem))
         if stem:
             yield from self._python_names(stem)
 
-    def _rest(self, text: str, line: str) -> Iterator[Found]:
+    def _rest(self, text: str, line: str) -> Iterator[Continuation]:
         if text.startswith("!") or not self._prompt.is_command(text):
             yield from self._file_names(line) if text.startswith("!") else self._python(line)
             return
@@ -140,29 +140,31 @@ class Completer:
             return
         yield from self._arguments(command, line)
 
-    def _arguments(self, command: Command, line: str) -> Iterator[Found]:
+    def _arguments(self, command: Command, line: str) -> Iterator[Continuation]:
         last = line.rpartition(" ")[2]
         if last.startswith("-"):
             parser = self._prompt.parser(command)
-            yield from (Found(option, len(last)) for option in long_options(command, parser) if option.startswith(last))
+            yield from (
+                Continuation(option, len(last)) for option in long_options(command, parser) if option.startswith(last)
+            )
             return
         registers, cpus = _REGISTER.search(line), _CPU.search(line)
         if registers is not None:
             yield from self._registers(registers.group("stem"))
         elif cpus is not None:
             stem = cpus.group("stem")
-            yield from (Found(cpu, len(stem)) for cpu in self._cpus() if cpu.startswith(stem))
+            yield from (Continuation(cpu, len(stem)) for cpu in self._cpus() if cpu.startswith(stem))
         elif command.name == "help":
-            yield from (Found(each, len(last)) for each in self._prompt.commands if each.startswith(last))
+            yield from (Continuation(each, len(last)) for each in self._prompt.commands if each.startswith(last))
         elif command.takes_modules:
-            yield from (Found(each, len(last)) for each in self._modules() if each.startswith(last))
+            yield from (Continuation(each, len(last)) for each in self._modules() if each.startswith(last))
         elif _choices(self._prompt.parser(command)):
             choices = _choices(self._prompt.parser(command))
-            yield from (Found(each, len(last)) for each in choices if each.startswith(last))
+            yield from (Continuation(each, len(last)) for each in choices if each.startswith(last))
         elif command.takes_symbols:
             yield from self._symbols_or_python(line)
 
-    def _symbols_or_python(self, line: str) -> Iterator[Found]:
+    def _symbols_or_python(self, line: str) -> Iterator[Continuation]:
         if _VARIABLE.search(line) or _CHAIN.search(line):
             python = list(self._python(line))
             if python:
@@ -170,20 +172,20 @@ class Completer:
                 return
         match = _NAME.search(line)
         stem = match.group() if match else ""
-        yield from (Found(name, len(stem)) for name in self._symbols.like(stem))
+        yield from (Continuation(name, len(stem)) for name in self._symbols.like(stem))
 
     def _symbol_names(self) -> Iterator[str]:
         """The vmlinux's; modules' would have to be read first."""
         main = self._prompt.session.main
         return iter(main.image.symbols.prefix("") if main is not None else ())
 
-    def _registers(self, stem: str) -> Iterator[Found]:
+    def _registers(self, stem: str) -> Iterator[Continuation]:
         try:
             with self._prompt.lock:
                 names = [register.name for register in self._prompt.target.registers()]
         except KplugError:
             return
-        yield from (Found(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
+        yield from (Continuation(name, len(stem)) for name in ["pc", "sp", *names] if name.startswith(stem))
 
     def _cpus(self) -> list[str]:
         from kplug.runtime.kernel.cpus import possible_cpus
@@ -197,42 +199,42 @@ class Completer:
 
     # -- Python --------------------------------------------------------------------------------------------------------
 
-    def _python(self, line: str) -> Iterator[Found]:
+    def _python(self, line: str) -> Iterator[Continuation]:
         variable, chain, name = _VARIABLE.search(line), _CHAIN.search(line), _PYTHON_NAME.search(line)
         register = _REGISTER.search(line)
         if register is not None:
             yield from self._registers(register.group("stem"))
         elif variable is not None:
             stem, quote = variable.group("stem"), variable.group("quote")
-            yield from (Found(each + quote + "]", len(stem)) for each in self._symbols.like(stem))
+            yield from (Continuation(each + quote + "]", len(stem)) for each in self._symbols.like(stem))
         elif chain is not None:
             yield from self._members(chain.group("object"), chain.group("stem"))
         elif name is not None:
             yield from self._python_names(name.group("stem"))
 
-    def _members(self, expression: str, stem: str) -> Iterator[Found]:
+    def _members(self, expression: str, stem: str) -> Iterator[Continuation]:
         with self._prompt.lock:
             value: Any = eval(expression, self._prompt.python.namespace)
             names = sorted(dir(value))
         hidden = "_" if not stem else "__" if stem == "_" else "\0"
         for name in names:
             if name.startswith(stem) and not name.startswith(hidden):
-                yield Found(name, len(stem))
+                yield Continuation(name, len(stem))
 
-    def _python_names(self, stem: str) -> Iterator[Found]:
+    def _python_names(self, stem: str) -> Iterator[Continuation]:
         for name in [*keyword.kwlist, *names_of(self._prompt.python.namespace)]:
             if name.startswith(stem):
-                yield Found(name, len(stem))
+                yield Continuation(name, len(stem))
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def _file_names(self, line: str) -> Iterator[Found]:
+    def _file_names(self, line: str) -> Iterator[Continuation]:
         last = re.split(r"[\s|>]", line)[-1]
         folder, _, stem = last.rpartition("/")
         where = os.path.expanduser(folder + "/" if "/" in last else ".")
         for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
             if entry.name.startswith(stem) and (stem or not entry.name.startswith(".")):
-                yield Found(entry.name + ("/" if entry.is_dir() else ""), len(stem))
+                yield Continuation(entry.name + ("/" if entry.is_dir() else ""), len(stem))
 
 
 def _choices(parser: argparse.ArgumentParser) -> Sequence[str]:

@@ -22,7 +22,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from kplug.repl.completion import Completer, Found
+from kplug.repl.completion import Completer, Continuation
 from kplug.repl.dispatch import Leave, Prompt
 from kplug.repl.history import KeptHistory, history_path
 from kplug.repl.lexer import STYLE, LineLexer
@@ -36,7 +36,7 @@ _INDENT = "    "
 class _Completions(ToolkitCompleter):
     """The completer's findings as prompt-toolkit takes them."""
 
-    def __init__(self, complete: Callable[[str], Sequence[Found]]) -> None:
+    def __init__(self, complete: Callable[[str], Sequence[Continuation]]) -> None:
         self._complete = complete
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -171,7 +171,7 @@ class Terminal:
         return self._prompt.python.is_complete(text.rstrip(" "))
 
 
-def certain_part(before: str, found: Sequence[Found]) -> str:
+def certain_part(before: str, found: Sequence[Continuation]) -> str:
     """What all continuations that begin as typed go on with; all of it if there is one alone."""
     rest = [each.text[each.length :] for each in found if before.endswith(each.text[: each.length])]
     return os.path.commonprefix(rest)  # noqa: RUF071

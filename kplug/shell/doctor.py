@@ -10,7 +10,7 @@ from kplug.commands.base import HelpFormatter, Parser, add_json_argument
 from kplug.outputs import Column, Table
 
 if TYPE_CHECKING:
-    from kplug.live.survey import Finding, Survey
+    from kplug.live.survey import Survey, SurveyRow
 
 SUMMARY = "what there is to answer about the running kernel, and what is missing"
 _DESCRIPTION = """Look for everything that tells of the running kernel, and say what each thing is good for, and the
@@ -64,11 +64,11 @@ def tables(found: Survey) -> Iterator[Table]:
     yield Table("kplug.doctor/1", columns, rows, title="answers")
 
 
-def _row(finding: Finding) -> dict[str, Any]:
+def _row(finding: SurveyRow) -> dict[str, Any]:
     return {**finding._asdict(), "note": finding.remedy or finding.found}
 
 
 def _verdict(what: str, good: bool, why: Sequence[str]) -> dict[str, Any]:
-    from kplug.live.survey import MISSING, THERE, Finding
+    from kplug.live.survey import MISSING, THERE, SurveyRow
 
-    return _row(Finding("answer", what, THERE if good else MISSING, "; ".join(why) or None, "answers", None))
+    return _row(SurveyRow("answer", what, THERE if good else MISSING, "; ".join(why) or None, "answers", None))

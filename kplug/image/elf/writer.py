@@ -32,7 +32,7 @@ class SectionHeader(NamedTuple):
     entry_size: int = 0
 
 
-class Segment(NamedTuple):
+class ProgramHeader(NamedTuple):
     """A program header, in the order of 64-bit files."""
 
     type: int
@@ -59,7 +59,7 @@ class Form:
         """What `symbol` packs."""
         return (name, info, 0, section, value, size) if self._bits == 64 else (name, value, size, info, 0, section)
 
-    def with_segments(self, header: bytes, entry: int, segments: Sequence[Segment]) -> bytes:
+    def with_segments(self, header: bytes, entry: int, segments: Sequence[ProgramHeader]) -> bytes:
         """A 64-bit file header with the program headers right behind it."""
         changed = bytearray(header)
         entry_form = struct.Struct(self._order + "2I6Q")

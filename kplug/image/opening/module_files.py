@@ -22,7 +22,7 @@ class _Named(Protocol):
     def name(self) -> str | None: ...
 
 
-class Module(Protocol):
+class ModuleIdentity(Protocol):
     """What is known of a loaded module: its name, build ID, and the sections that it was loaded from."""
 
     @property
@@ -45,7 +45,7 @@ class ModuleFiles:
         self._root = root.rstrip("/")
         self._usual = tuple(_usual_directories(release, vmlinux, self._root))
 
-    def find(self, module: Module) -> tuple[ElfFile | None, tuple[str, ...]]:
+    def find(self, module: ModuleIdentity) -> tuple[ElfFile | None, tuple[str, ...]]:
         """The file of the module with the same build ID; and why files of its name were not used, in sentences."""
         refused: list[str] = []
         for path in self._candidates(module):
@@ -66,7 +66,7 @@ class ModuleFiles:
             refused.append(f"{path} is not used for module {module.name}: {why_not}")
         return None, tuple(refused)
 
-    def _candidates(self, module: Module) -> Iterator[str]:
+    def _candidates(self, module: ModuleIdentity) -> Iterator[str]:
         yield from self._in_named.get(module.name, ())
         build_id = module.build_id
         if build_id:
@@ -119,7 +119,7 @@ def _files_by_module(directories: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _why_not(elf: ElfFile, module: Module) -> str | None:
+def _why_not(elf: ElfFile, module: ModuleIdentity) -> str | None:
     """Why a file is not that of the loaded module; None if it is."""
     if not elf.relocatable:
         return f"it is no module (its type is {elf.type}, a module's is REL)"

@@ -35,8 +35,8 @@ from kplug.image.elf.writer import (
     SHT_STRTAB,
     SHT_SYMTAB,
     Form,
+    ProgramHeader,
     SectionHeader,
-    Segment,
     StringTable,
 )
 from kplug.image.opening.vmlinuz import kernel_in
@@ -255,8 +255,8 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
         bare_header(boot.machine or "", little_endian=image.little_endian),
         base,
         [
-            Segment(PT_LOAD, PF_X | PF_W | PF_R, _PAGE, base, base, held, limit - base, _PAGE),
-            *(Segment(PT_NOTE, PF_R, n.offset, n.address, n.address, n.size, n.size, 4) for n in notes),
+            ProgramHeader(PT_LOAD, PF_X | PF_W | PF_R, _PAGE, base, base, held, limit - base, _PAGE),
+            *(ProgramHeader(PT_NOTE, PF_R, n.offset, n.address, n.address, n.size, n.size, 4) for n in notes),
         ],
     )
     rest: list[Bytes] = [bytes(_PAGE - len(start)), memoryview(boot.payload)[:held]]

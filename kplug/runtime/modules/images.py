@@ -24,8 +24,8 @@ from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.modules.kallsyms import (
     NAMELESS,
-    Extent,
-    Kallsyms,
+    ModuleKallsyms,
+    NamedRange,
     memory_elf,
     section_bases,
     sections_in_memory,
@@ -90,7 +90,7 @@ class PlacedModule(PlacedImage):
 
     image: ModuleImage
 
-    def __init__(self, module: Module, image: ModuleImage, tables: Sequence[Extent]) -> None:
+    def __init__(self, module: Module, image: ModuleImage, tables: Sequence[NamedRange]) -> None:
         self.module = module
         self._tables = tuple(tables)
         super().__init__(image, Placement(0, _LIST))
@@ -108,11 +108,11 @@ class PlacedModule(PlacedImage):
             bounds.update((extent.start, extent.end))
         return sorted(bounds)
 
-    def _held_sections_extents(self) -> Iterator[Extent]:
+    def _held_sections_extents(self) -> Iterator[NamedRange]:
         """The sections in its memory; those of per-CPU variables are offsets, and lie elsewhere."""
         for section in self._held_sections:
             if self.module.part_at(section.address) is not None:
-                yield Extent(section.name, section.address, section.end)
+                yield NamedRange(section.name, section.address, section.end)
 
     def _make_piece(self, number: int) -> Piece | None:
         start, end = self._bounds[number], self._bounds[number + 1]
@@ -282,14 +282,14 @@ class LoadedImages(LazyImages):
         placed.warnings = tuple(dict.fromkeys((*refused, *warnings)))
         return placed
 
-    def _kallsyms(self, module: Module, warnings: list[str], needed: bool) -> Kallsyms:
+    def _kallsyms(self, module: Module, warnings: list[str], needed: bool) -> ModuleKallsyms:
         """The symbols in memory; none, with a warning where they are `needed`, if they cannot be read."""
         try:
-            return Kallsyms(self._kernel, module)
+            return ModuleKallsyms(self._kernel, module)
         except TargetError as error:
             if needed:
                 warnings.append(str(error))
-            return Kallsyms(self._kernel)
+            return ModuleKallsyms(self._kernel)
 
 
 def _with_symbols(elf: ElfFile) -> ElfFile | None:

@@ -47,7 +47,7 @@ _LETTERS = {
 }
 
 
-class Extent(NamedTuple):
+class NamedRange(NamedTuple):
     """Something in a module's memory: its name and `[start, end)`."""
 
     name: str
@@ -81,12 +81,12 @@ def symbol_names(kernel: Kernel, module: Module) -> bytes:
         return b""
 
 
-class Kallsyms:
+class ModuleKallsyms:
     """The symbols of a module in memory, `entries`, and where their tables lie. Read when made; TargetError."""
 
     def __init__(self, kernel: Kernel, module: Module | None = None) -> None:
         self.entries: tuple[SymbolEntry, ...] = ()
-        self.tables: tuple[Extent, ...] = ()
+        self.tables: tuple[NamedRange, ...] = ()
         if module is None:
             return
         pointer = module.number("kallsyms")  # 8244062ef1e5 (4.5); before, the tables' addresses were in struct module
@@ -110,12 +110,12 @@ class Kallsyms:
         symbols = self._part("symbol table", number("symtab"), count * _SYMBOL.size)
         raw = list(_SYMBOL.iter_unpack(kernel.read(*symbols)))
         strings = self._strings(number("strtab"), max(entry[0] for entry in raw))
-        tables = [Extent("symbol table", symbols[0], sum(symbols)), strings[0]]
+        tables = [NamedRange("symbol table", symbols[0], sum(symbols)), strings[0]]
         letters = b""
         if "typetab" in fields:  # 1c7651f43777 (5.2)
             types = self._part("symbol types", number("typetab"), count)
             letters = kernel.read(*types)
-            tables.append(Extent("symbol types", types[0], sum(types)))
+            tables.append(NamedRange("symbol types", types[0], sum(types)))
         self.tables = tuple(tables)
         self.entries = tuple(self._entries(raw, strings[1], letters))
 
@@ -129,7 +129,7 @@ class Kallsyms:
             )
         return start, size
 
-    def _strings(self, start: int, last: int) -> tuple[Extent, bytes]:
+    def _strings(self, start: int, last: int) -> tuple[NamedRange, bytes]:
         """The string table, of which only the start of the last string is known: at its NUL it ends."""
         part = self._module.part_at(start)
         self._part("string table", start, last + 1)
@@ -137,7 +137,7 @@ class Kallsyms:
         data = self._kernel.read(start, size)
         end = data.find(b"\0", last)
         data = data[: end + 1] if end >= 0 else data[:last] + b"\0"
-        return Extent("symbol names", start, start + len(data)), data
+        return NamedRange("symbol names", start, start + len(data)), data
 
     @staticmethod
     def _entries(raw: Sequence[tuple[int, ...]], strings: bytes, letters: bytes) -> Iterator[SymbolEntry]:
@@ -157,7 +157,7 @@ class Kallsyms:
             yield SymbolEntry(text, info, section, value, size, letter)
 
 
-def sections_in_memory(module: Module, tables: Iterable[Extent] = ()) -> tuple[tuple[Extent, MemoryRange], ...]:
+def sections_in_memory(module: Module, tables: Iterable[NamedRange] = ()) -> tuple[tuple[NamedRange, MemoryRange], ...]:
     """The module's sections and the memory that each lies in, sorted by address.
 
     The kernel keeps their starts: one ends where the next, or a table of symbols, begins, else where its memory does.
@@ -169,17 +169,17 @@ def sections_in_memory(module: Module, tables: Iterable[Extent] = ()) -> tuple[t
         part = module.part_at(section.start)
         if part is not None:
             end = next((bound for bound in bounds if bound > section.start), part.end)
-            found.append((Extent(section.name or NAMELESS, section.start, min(end, part.end)), part))
+            found.append((NamedRange(section.name or NAMELESS, section.start, min(end, part.end)), part))
     return tuple(found)
 
 
 def memory_elf(
-    kernel: Kernel, module: Module, kallsyms: Kallsyms, sections: Sequence[tuple[Extent, MemoryRange]]
+    kernel: Kernel, module: Module, kallsyms: ModuleKallsyms, sections: Sequence[tuple[NamedRange, MemoryRange]]
 ) -> tuple[ElfFile, dict[int, int]]:
     """The module as a relocatable ELF file with those sections, and the address of each."""
     placed = list(sections)
     if not placed:  # no sysfs, or it cannot be read: the kinds of memory have to do
-        placed = [(Extent(part.type, part.start, part.end), part) for part in module.memory]
+        placed = [(NamedRange(part.type, part.start, part.end), part) for part in module.memory]
     groups = _groups(kallsyms.entries)
     homes = _homes([extent for extent, _ in placed], groups)
     letters = {homes[section]: group.letter for section, group in groups.items() if section in homes}
@@ -230,7 +230,7 @@ def _groups(entries: Iterable[SymbolEntry]) -> dict[int, _Group]:
     return {section: _Group(address, letters.get(section, "")) for section, address in lowest.items()}
 
 
-def _homes(extents: Sequence[Extent], groups: Mapping[int, _Group]) -> dict[int, int]:
+def _homes(extents: Sequence[NamedRange], groups: Mapping[int, _Group]) -> dict[int, int]:
     """Which of the extents (by position) the sections of the groups are.
 
     Told by the lowest address: the highest may be a label at the section's very end. Where two sections claim one
@@ -258,7 +258,7 @@ def _nature(name: str, part: MemoryRange, letter: str) -> tuple[int, int]:
     return _LETTERS["b" if name == ".bss" or name.startswith(".bss.") else "d"]
 
 
-def section_bases(elf: ElfFile, module: Module, kallsyms: Kallsyms) -> Mapping[int, int]:
+def section_bases(elf: ElfFile, module: Module, kallsyms: ModuleKallsyms) -> Mapping[int, int]:
     """Where the sections of a module's debug file are in memory, by their index in the file.
 
     Sections that the kernel has no address of, or whose memory is freed, have none. Those of one name are told apart
@@ -295,7 +295,7 @@ def _names(elf: ElfFile, module: Module) -> list[str]:
     return held if agree else names
 
 
-def _empty_section_bases(elf: ElfFile, kallsyms: Kallsyms) -> dict[int, int]:
+def _empty_section_bases(elf: ElfFile, kallsyms: ModuleKallsyms) -> dict[int, int]:
     """Where the empty sections would be: their symbols in memory tell, if they have any (`struct lock_class_key`)."""
     empty = {section.index: 0 for section in elf.sections if section.allocated and not section.size}
     if not empty or not kallsyms.entries:
