@@ -1,7 +1,7 @@
 """The boundary symbols of the kernel's linker scripts, typed from the documentation.
 
 Sources: the list of regions in the project's issue, `kernel-facts.md` 1.1 and 1.2 (made from fifteen kernel trees), and
-the linker scripts it names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64}/kernel/vmlinux.lds.S. Not from kplug.
+the linker scripts it names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from kplug.
 
 A name is the linker script's own word for what it brackets: the input section's, without leading dots and underscores
 (`*(.spinlock.text)` stands between `__lock_text_start` and `__lock_text_end`), else the stem of the two symbols.
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 X86 = ("x86_64",)
 ARM64 = ("aarch64",)
-ALL = (*X86, *ARM64)
+RISCV = ("riscv64",)
+ALL = (*X86, *ARM64, *RISCV)
 
 
 class Pair(NamedTuple):
@@ -40,7 +41,17 @@ PAIRS = [
     Pair("_sdata", "_edata", "data", "data"),
     Pair("__bss_start", "__bss_stop", "bss", "bss"),
     Pair("_sinittext", "_einittext", "init.text", None, X86),
-    Pair("_sinittext", "_einittext", "inittext", None, ARM64),  # inside [__inittext_begin, __inittext_end) there
+    Pair(
+        "_sinittext", "_einittext", "inittext", None, (*ARM64, *RISCV)
+    ),  # inside [__inittext_begin, __inittext_end) there
+    # kernel-facts 1.2: riscv brackets init's text and data so; its _sdata .. _edata has rodata in it.
+    Pair("__init_text_begin", "__init_text_end", "init.text", None, RISCV),
+    Pair("__init_data_begin", "__init_data_end", "init.data", None, RISCV),
+    Pair("__alt_start", "__alt_end", "alternative", None, RISCV),
+    Pair("__rela_dyn_start", "__rela_dyn_end", "rela.dyn", None, RISCV),
+    Pair("__soc_builtin_dtb_table_start", "__soc_builtin_dtb_table_end", "soc_builtin_dtb_table", None, RISCV),
+    Pair("__soc_early_init_table_start", "__soc_early_init_table_end", "soc_early_init_table", None, RISCV),
+    Pair("_data", "_edata", "data.rw", None, RISCV),
     # Text.
     Pair("_text", "_stext", "head.text", "text", ARM64),
     Pair("__entry_text_start", "__entry_text_end", "entry.text"),
@@ -100,12 +111,12 @@ PAIRS = [
     Pair("__start_kprobe_blacklist", "__stop_kprobe_blacklist", "kprobe_blacklist"),
     Pair("__start_error_injection_whitelist", "__stop_error_injection_whitelist", "error_injection_whitelist"),
     # The tables by which drivers match firmware have no end symbol: each reaches to the next in the linker script.
-    Pair("__clk_of_table", "__reservedmem_of_table", "clk_of_table", None, ARM64),
-    Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, ARM64),
-    Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, ARM64),
+    Pair("__clk_of_table", "__reservedmem_of_table", "clk_of_table", None, (*ARM64, *RISCV)),
+    Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, (*ARM64, *RISCV)),
+    Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, (*ARM64, *RISCV)),
     Pair("__cpu_method_of_table", "__cpuidle_method_of_table", "cpu_method_of_table"),
     Pair("__dtb_start", "__dtb_end", "dtb"),
-    Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, ARM64),
+    Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, (*ARM64, *RISCV)),
     Pair("__irqchip_acpi_probe_table", "__irqchip_acpi_probe_table_end", "irqchip_acpi_probe_table"),
     Pair("__timer_acpi_probe_table", "__timer_acpi_probe_table_end", "timer_acpi_probe_table"),
     Pair("__governor_thermal_table", "__governor_thermal_table_end", "governor_thermal_table"),

@@ -20,7 +20,7 @@ MASK = (1 << 64) - 1
 
 # Objects that the build links into the kernel under other names (objcopy --prefix-symbols) keep their labels.
 _BUILD_PREFIXES = ("__kvm_nvhe_", "__pi_", "__efistub_")
-_MAPPING_SYMBOL = re.compile(r"\$[xdat](\.|$)")
+_MAPPING_SYMBOL = re.compile(r"\$[xdat](\.|$|rv)")  # rv: RISC-V's have the ISA after the letter
 # Nobody means these when the address has another name.
 _SECONDARY = (
     "__pfx_",
