@@ -38,7 +38,7 @@ _ALL = 99
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     space = session.space
     if space is None:
-        raise UsageError("kplug has no map of this architecture's address space")
+        raise UsageError(f"kplug has no memory map of {registry.named(session.machine).title}")
     contents: list[Area] = []
     with_modules = [area for area in space.areas if area.name in (MODULES, VMALLOC)]
     if arguments.verbose or any(_is_called(area, word) for area in with_modules for word in arguments.places):

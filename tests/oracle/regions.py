@@ -1,7 +1,8 @@
 """The boundary symbols of the kernel's linker scripts, typed from the documentation.
 
 Sources: the list of regions in the project's issue, `kernel-facts.md` 1.1 and 1.2 (made from fifteen kernel trees), and
-the linker scripts it names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from kplug.
+the linker scripts it names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from
+kplug.
 
 A name is the linker script's own word for what it brackets: the input section's, without leading dots and underscores
 (`*(.spinlock.text)` stands between `__lock_text_start` and `__lock_text_end`), else the stem of the two symbols.
@@ -41,9 +42,7 @@ PAIRS = [
     Pair("_sdata", "_edata", "data", "data"),
     Pair("__bss_start", "__bss_stop", "bss", "bss"),
     Pair("_sinittext", "_einittext", "init.text", None, X86),
-    Pair(
-        "_sinittext", "_einittext", "inittext", None, (*ARM64, *RISCV)
-    ),  # inside [__inittext_begin, __inittext_end) there
+    Pair("_sinittext", "_einittext", "inittext", None, (*ARM64, *RISCV)),  # inside init.text there
     # kernel-facts 1.2: riscv brackets init's text and data so; its _sdata .. _edata has rodata in it.
     Pair("__init_text_begin", "__init_text_end", "init.text", None, RISCV),
     Pair("__init_data_begin", "__init_data_end", "init.data", None, RISCV),

@@ -198,7 +198,7 @@ def test_sizes_with_a_digit_behind_the_point_are_not_exact(size: int, words: str
 def test_an_architecture_without_a_map() -> None:
     from kplug.errors import UsageError
 
-    with pytest.raises(UsageError, match="no map of this architecture"):
+    with pytest.raises(UsageError, match="no memory map of s390x"):
         run(machine="s390x")
 
 
