@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import gdb
 from kplug import __version__
-from kplug.commands.base import Command, HelpRequestedError, Parser
+from kplug.commands.base import Command, HelpRequestedError
 from kplug.commands.words import expressions, whole_expression
 from kplug.errors import UsageError
 from kplug.outputs import NamedFacts, Output
@@ -27,7 +27,7 @@ class KCommand(gdb.Command):
     def invoke(self, argument: str, from_tty: bool) -> None:
         with guard():
             try:
-                arguments = words.parse(self.command, parser_of(self.command), argument)
+                arguments = words.parse(self.command, words.parser_of(self.command), argument)
             except HelpRequestedError as text:
                 gdb.write(str(text))
                 return
@@ -61,7 +61,7 @@ class WhereCommand(KCommand):
         if not arguments.expressions and not HOST.target.has_memory():
             raise UsageError("kwhere: no address given, and without a target there is no $pc")
         session = HOST.session()
-        whole = whole_expression(line, parser_of(self.command))
+        whole = whole_expression(line, words.parser_of(self.command))
         arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
         return self.command.run(session, arguments)
 
@@ -120,29 +120,8 @@ def define(command: Command) -> KCommand:
     return defined()
 
 
-def parser_of(command: Command) -> Parser:
-    """The command's parser, with what it takes, and what there is to say of it, in gdb alone."""
-    parser = command.parser(command.host_name)
-    if command.name == "kaslr":
-        parser.add_argument(
-            "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
-        )
-    parser.epilog = f"{parser.epilog}\n{_IN_GDB[command.name]}" if command.name in _IN_GDB else parser.epilog
-    return parser
-
-
-# Behind the examples.
-_IN_GDB = {
-    "where": """  kwhere *(void **)$sp           an expression of gdb's
-
-Without EXPR it asks about $pc. What the above does not cover is gdb's to evaluate: $rdi + 8, &init_task.comm.
-In gdb's own expressions the answers are values: $kwhere(ADDRESS), $ksection, $kregion, $kclass ("help function").""",
-    "kaslr": "  kaslr --apply  move gdb's own symbols to where the kernel is",
-}
-
-
 def help_text(command: Command) -> str:
     """What `help kwhere` shows. The first line is what `help data` and `apropos` show."""
     summary = command.summary[0].upper() + command.summary[1:]
     summary += "" if summary.endswith((".", "?")) else "."
-    return f"{summary}\n\n{parser_of(command).format_help().rstrip()}"
+    return f"{summary}\n\n{words.parser_of(command).format_help().rstrip()}"

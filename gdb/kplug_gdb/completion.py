@@ -7,6 +7,7 @@ import re
 import gdb
 from kplug.commands.base import Command
 from kplug.commands.words import long_options
+from kplug_gdb.words import parser_of
 
 # gdb asks on every Tab; more than a screen of names helps nobody.
 LIMIT = 200
@@ -40,8 +41,6 @@ def complete(command: Command, text: str, word: str) -> list[str] | int:
 
 def options(command: Command) -> list[str]:
     """The long options that the command takes."""
-    from kplug_gdb.commands import parser_of
-
     return long_options(command, parser_of(command))
 
 

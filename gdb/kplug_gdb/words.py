@@ -14,3 +14,24 @@ def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
     if line.count('"') % 2:
         raise UsageError(f'{parser.prog}: a " is not closed')
     return parser.parse_args(gdb.string_to_argv(line))
+
+
+def parser_of(command: Command) -> Parser:
+    """The command's parser, with what it takes, and what there is to say of it, in gdb alone."""
+    parser = command.parser(command.host_name)
+    if command.name == "kaslr":
+        parser.add_argument(
+            "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
+        )
+    parser.epilog = f"{parser.epilog}\n{_IN_GDB[command.name]}" if command.name in _IN_GDB else parser.epilog
+    return parser
+
+
+# Behind the examples.
+_IN_GDB = {
+    "where": """  kwhere *(void **)$sp           an expression of gdb's
+
+Without EXPR it asks about $pc. What the above does not cover is gdb's to evaluate: $rdi + 8, &init_task.comm.
+In gdb's own expressions the answers are values: $kwhere(ADDRESS), $ksection, $kregion, $kclass ("help function").""",
+    "kaslr": "  kaslr --apply  move gdb's own symbols to where the kernel is",
+}

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from kplug.errors import UsageError
 from kplug.repl.output import Screen, is_dumb
+from kplug.source import Source
 
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
-    from kplug.runtime.opening.opening import Request
 
 
-def run(request: Request, commands: Sequence[str], color: str) -> int:
-    """Open what `request` names; then run `commands`, or what standard input has. Returns the exit status."""
+def run(source: Source, commands: Sequence[str], color: str) -> int:
+    """Open what `source` names; then run `commands`, or what standard input has. Returns the exit status."""
     interactive = not commands and sys.stdin is not None and sys.stdin.isatty()
     editing = interactive and sys.stdout.isatty() and not is_dumb()
     if editing:
@@ -24,7 +24,7 @@ def run(request: Request, commands: Sequence[str], color: str) -> int:
 
         background.start("kplug.repl.prompt")
     try:
-        prompt = _open(request, Screen(color, paging=interactive))
+        prompt = _open(source, Screen(color, paging=interactive))
         if interactive:
             gc.enable()
             gc.freeze()
@@ -35,14 +35,14 @@ def run(request: Request, commands: Sequence[str], color: str) -> int:
             background.finish()
 
 
-def _open(request: Request, screen: Screen) -> Prompt:
+def _open(source: Source, screen: Screen) -> Prompt:
     import drgn
 
+    from kplug.opening import memory_session
     from kplug.repl.dispatch import Prompt
     from kplug.runtime.drgn_target import DrgnTarget
-    from kplug.runtime.session import open_session
 
-    session = open_session(request)
+    session = memory_session(source)
     assert isinstance(session.target, DrgnTarget)
     drgn.set_default_prog(session.target.kernel.prog)
     sys.path.insert(0, "")  # modules beside the user, as at drgn's prompt

@@ -95,14 +95,14 @@ def _fish_option(option: str) -> str:
 
 def _prompt_options() -> list[str]:
     """The options of a command line without a command."""
-    from kplug.shell.cli import prompt_parser
+    from kplug.shell.arguments import prompt_parser
 
     return _option_strings(prompt_parser())
 
 
 def _options() -> dict[str, list[str]]:
     """The options of each command at the shell, by its name."""
-    from kplug.shell.cli import command_parser
+    from kplug.shell.arguments import command_parser
 
     return {name: _option_strings(command_parser(command)) for name, command in COMMANDS.items()}
 

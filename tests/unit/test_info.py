@@ -53,6 +53,7 @@ from kplug.live.machine import Machine
 from kplug.outputs import Problem, Table
 from kplug.session import Session
 from kplug.shell import cli
+from kplug.shell.arguments import command_parser
 
 X86_64 = NoteFormat("x86_64", little_endian=True)
 SECONDS = 2.0
@@ -718,4 +719,4 @@ def test_claims_of_huge_sections_are_refused(tmp_path: Path, kplug: BoundedKplug
 def test_the_commands_are_at_every_prompt() -> None:
     assert COMMANDS["info"].host_name == "kinfo"
     assert COMMANDS["notes"].host_name == "knotes"
-    assert cli.command_parser(COMMANDS["info"]).parse_args(["x"]).file == "x"
+    assert command_parser(COMMANDS["info"]).parse_args(["x"]).file == "x"

@@ -19,7 +19,6 @@ from kplug.image.opening.files import open_vmlinux
 from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.image.opening.sources import Joined
 from kplug.memory import dump_header
-from kplug.memory import vmcoreinfo_search as note_search
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.kallsyms_image import image_from_memory, symbols_in_memory
 from kplug.memory.kaslr_offset import Checker
@@ -28,6 +27,7 @@ from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of, platform_of
+from kplug.runtime.opening import vmcoreinfo_search as note_search
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.threads.cpu_registers import CpuRegisters, MonitorRegisters, NoteRegisters
 

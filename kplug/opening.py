@@ -1,0 +1,187 @@
+"""The one way in: a `Session` of what a `Source` names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kplug.errors import UsageError
+from kplug.expressions import NO_HINTS, Hints
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.files import open_module, open_vmlinux
+from kplug.image.placed import PlacedImage
+from kplug.image.placement import Placement, as_linked, slid
+from kplug.live import running_slide, running_vmlinux
+from kplug.session import Session
+from kplug.source import Source
+
+if TYPE_CHECKING:
+    from kplug.image.opening.sources import Joined
+
+# The least that any architecture moves a kernel by.
+_SMALLEST_PAGE = 0x1000
+
+
+def open_session(source: Source, hints: Hints = NO_HINTS) -> Session:
+    """Open what `source` names. `hints` are the caller's words for what a person can do about what is missing.
+
+    KplugError, worded for the user, if that cannot be; `NothingKnownError` where it is the running kernel, and that
+    tells no addresses.
+    """
+    if source.has_memory:
+        return memory_session(source)
+    return _file_session(source, hints) if source.files else _live_session(source.lines, hints)
+
+
+def memory_session(source: Source) -> Session:
+    """A kernel that has memory: a vmcore, a guest, or where none is named the running kernel's."""
+    if source.core and source.qemu:
+        raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
+    if source.kallsyms:
+        raise UsageError("kplug: --kallsyms goes with files alone: memory has the kernel's own")
+    try:
+        from kplug.runtime.opening.opening import Request
+    except ImportError:
+        raise UsageError("vmcores and guests are read through drgn, which is not installed: pip install drgn") from None
+    from kplug.runtime.session import open_session as open_request
+
+    request = Request(
+        core=source.core,
+        qemu=source.qemu,
+        symbols=(source.vmlinux,) if source.vmlinux else (),
+        module_directories=source.module_directories,
+        vmcoreinfo=source.vmcoreinfo,
+        joined=_joined(source),
+    )
+    return open_request(request, lines=source.lines)
+
+
+def _joined(source: Source) -> Joined | None:
+    """What stands for the vmlinux of a kernel that has memory; None where no such file was given."""
+    if not source.vmlinuz and not source.system_map:
+        return None
+    from kplug.image.opening.sources import Given, join
+
+    return join(Given(source.vmlinux, source.vmlinuz, source.system_map))
+
+
+def _file_session(source: Source, hints: Hints) -> Session:
+    """A kernel by its files alone."""
+    images, used, warnings = _kernel_images(source)
+    for specification in source.modules:
+        module = open_module(specification)
+        images.append(PlacedImage(module, as_linked(module.sections, "--module")))
+        _check_apart(images)
+    if not images:
+        raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
+    lines = None
+    if source.lines:
+        from kplug.runtime.types.lines import DrgnLines
+
+        lines = DrgnLines(images)
+        warnings = (*warnings, *lines.warnings)
+    return Session(images, lines=lines, warnings=warnings, ways=used, hints=hints)
+
+
+class NothingKnownError(UsageError):
+    """The running kernel tells no addresses, and no file does."""
+
+
+def _live_session(lines: bool, hints: Hints) -> Session:
+    """The running kernel, by what it and the files of its machine tell. UsageError if that is nothing."""
+    from kplug.live import machine
+    from kplug.live.kernel import open_live
+
+    live = open_live(machine.Machine())
+    if not live.images:
+        why = "; ".join(live.unused)
+        raise NothingKnownError(
+            f"kplug: no vmlinux given (-s FILE), and the running kernel tells nothing (kplug doctor): {why}"
+        )
+    source = None
+    warnings = tuple(live.warnings)
+    if lines:
+        from kplug.runtime.types.lines import DrgnLines
+
+        source = DrgnLines(live.images)
+        warnings += tuple(source.warnings)
+    return Session(live.images, lines=source, warnings=warnings, ways=(*live.used, *live.unused), hints=hints)
+
+
+def _kernel_images(source: Source) -> tuple[list[PlacedImage], Sequence[str], Sequence[str]]:
+    """The kernel as the files that were given have it, with the modules of a kallsyms, what was used of which, and
+    what is to be said of them."""
+    if source.linker_script or source.link_map:
+        return [_refined_vmlinux(source)], (), ()
+    from kplug.image.opening.sources import Given, join
+
+    given = Given(source.vmlinux, source.vmlinuz, source.system_map, source.kallsyms)
+    if not given:
+        path = running_vmlinux()
+        if path is None:
+            return [], (), ()
+        given = Given(path)
+    joined = join(given)
+    if joined.placement is not None and source.kaslr_offset is not None:
+        raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter say where the kernel is")
+    placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, source.kaslr_offset))
+    placed.disputed = joined.disputed
+    modules = _listed_modules(joined, placed.image.machine, source.kallsyms or "")
+    return [placed, *modules], joined.used, joined.warnings
+
+
+def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage]:
+    """The modules of a saved kallsyms in their places."""
+    if not joined.modules:
+        return []
+    from kplug.image.listed_modules import PlacedListing, listed_module
+
+    return [
+        PlacedListing(listed_module(name, symbols, machine, path), Placement(0, path))
+        for name, symbols in joined.modules.items()
+    ]
+
+
+def _refined_vmlinux(source: Source) -> PlacedImage:
+    """The vmlinux, with the regions that its build tree tells."""
+    if source.vmlinux is None or source.vmlinuz or source.system_map or source.kallsyms:
+        raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
+    script = link_map = None
+    if source.linker_script:
+        from kplug.linker.script_parser import read_linker_script
+
+        script = read_linker_script(source.linker_script)
+    if source.link_map:
+        from kplug.linker.link_map import parse_link_map
+
+        link_map = parse_link_map(source.link_map)
+    image = open_vmlinux(source.vmlinux, script, link_map)
+    return PlacedImage(image, _placement(image, source.kaslr_offset))
+
+
+def _placement(image: KernelImage, kaslr_offset: int | None) -> Placement:
+    if kaslr_offset is None:
+        slide = running_slide(image)
+        if slide is not None:
+            return slid(image.extents, slide, "running kernel, /proc/kallsyms")
+        return as_linked(image.extents, "as linked; no KASLR offset is known", known=False)
+    if not kaslr_offset:
+        return as_linked(image.extents)
+    if kaslr_offset % _SMALLEST_PAGE:
+        raise UsageError(f"--kaslr {kaslr_offset:#x}: a kernel is moved by whole pages, which this is not")
+    return slid(image.extents, kaslr_offset, "--kaslr")
+
+
+def _check_apart(images: Sequence[PlacedImage]) -> None:
+    """UsageError if the last image, a module, was placed over another one."""
+    *others, module = images
+    for section in module.image.sections:
+        if not section.occupies_addresses:
+            continue
+        for other in others:
+            for address in (section.address, section.end - 1):
+                if other.piece(address) is not None:
+                    raise UsageError(
+                        f"--module: {section.name} of {module.image.name} at {section.address:#x} lies over "
+                        f"{other.image.name}"
+                    )
