@@ -583,7 +583,7 @@ def test_memory_that_runs_out_is_one_line(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sources, "open_vmlinux", fail)
+    monkeypatch.setattr(sources, "open_kernel", fail)
     assert cli.main(["where", "-s", vmlinux, "0"]) == 2
     assert capsys.readouterr().err == "kplug: out of memory\n"
 
