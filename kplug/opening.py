@@ -40,7 +40,7 @@ def memory_session(source: Source) -> Session:
     if source.kallsyms:
         raise UsageError("kplug: --kallsyms goes with files alone: memory has the kernel's own")
     try:
-        from kplug.runtime.opening.opening import Request
+        from kplug.runtime.opening.request import Request
     except ImportError:
         raise UsageError("vmcores and guests are read through drgn, which is not installed: pip install drgn") from None
     from kplug.runtime.session import open_session as open_request

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kplug.runtime.kernel.kernel import Kernel
     from kplug.runtime.locators.percpu import Percpu
     from kplug.runtime.modules.images import LoadedImages
-    from kplug.runtime.opening.opening import Opened
+    from kplug.runtime.opening.request import Opened
     from kplug_gdb.finder import FoundKernel
 
 COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-CPU memory"
@@ -192,7 +192,8 @@ class Runtime:
     def _open(self, placed: PlacedImage) -> Opened:
         from kplug.memory.kernel_note import slide_of
         from kplug.runtime.opening.debugger_memory import open_over
-        from kplug.runtime.opening.opening import Request, open_kernel
+        from kplug.runtime.opening.opening import open_kernel
+        from kplug.runtime.opening.request import Request
 
         path = _core_path(self._target.view)
         if path is None:

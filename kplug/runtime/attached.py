@@ -14,7 +14,7 @@ from kplug.expressions import Hints
 from kplug.memory.dump_header import read_header
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.drgn_target import DrgnTarget
-from kplug.runtime.opening.opening import Opened
+from kplug.runtime.opening.request import Opened
 from kplug.runtime.session import session_of
 from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.session import Session

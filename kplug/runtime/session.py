@@ -21,7 +21,8 @@ from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
 from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.listing import RuntimeModules
 from kplug.runtime.modules.module_list import module_areas
-from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 

@@ -82,7 +82,7 @@ def bench_where(report: Report, dumped: DumpSet, crash: bool = True) -> None:
     """One kwhere after another in a session, for each kind of address, beside drgn's identify_address and crash."""
     from kplug.resolver import Resolver
     from kplug.runtime.drgn_target import DrgnTarget
-    from kplug.runtime.opening.opening import Request
+    from kplug.runtime.opening.request import Request
     from kplug.runtime.session import open_session
 
     core, vmlinux = str(dumped.paths["elf"]), str(dumped.files.vmlinux)

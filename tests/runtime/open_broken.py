@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kplug.errors import KplugError
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import kernel_of
 
 _VALUES = (

@@ -8,7 +8,8 @@ import drgn
 from drgn.helpers.linux.mm import follow_phys
 
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of
 
 _PAGE = 4096

@@ -33,7 +33,8 @@ from kplug.commands.stack import STACK
 from kplug.errors import InputError
 from kplug.model import Annotation, Layer
 from kplug.runtime.modules.module_list import modules_of
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.summary import summarize

@@ -13,7 +13,8 @@ import pytest
 
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import TextRenderer
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.summary import summarize
 

@@ -24,7 +24,8 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kplug import model
-from kplug.runtime.opening.opening import Request
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
 from kplug.summary import summarize
 

@@ -42,7 +42,8 @@ from elftools.elf.elffile import ELFFile
 from kplug import model
 from kplug.model import Annotation, Layer
 from kplug.render.text import TextRenderer
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.summary import summarize
 

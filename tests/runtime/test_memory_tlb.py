@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from kplug.runtime.locators.page_state import MemoryState
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import kernel_of
 from kplug.runtime.tables.translation import page_tables
 

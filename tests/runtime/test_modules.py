@@ -13,7 +13,8 @@ from kplug import model
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, PlacedModule, images_of
 from kplug.runtime.modules.module_list import modules_of
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.session import Session
 

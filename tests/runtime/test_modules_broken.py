@@ -17,7 +17,8 @@ from kplug.render.text import TextRenderer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.executable_allocations import executable_allocations
 from kplug.runtime.modules.images import LoadedImages, images_of
-from kplug.runtime.modules.module_list import Module, modules_of
+from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.modules.struct_module import Module
 from kplug.runtime.session import session_of
 from kplug.session import Session
 

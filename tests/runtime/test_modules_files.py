@@ -15,7 +15,8 @@ from patched import open_patchable
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
-from kplug.runtime.modules.module_list import Module, modules_of
+from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.modules.struct_module import Module
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

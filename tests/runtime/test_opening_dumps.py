@@ -19,7 +19,8 @@ from opened_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note
 from kplug.errors import InputError, MismatchError
 from kplug.memory.reading import UnmappedError
 from kplug.runtime.finders import types_source
-from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of, open_session
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import pytest
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import Opened, Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.qmp import ask
+from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of
 
 if TYPE_CHECKING:

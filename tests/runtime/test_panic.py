@@ -20,7 +20,7 @@ from kplug import model
 from kplug.commands import COMMANDS
 from kplug.outputs import Output, Table
 from kplug.runtime.drgn_target import DrgnTarget
-from kplug.runtime.opening.opening import Request
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
 from kplug.runtime.threads.selection import Frame, Selection
 from kplug.session import Session

@@ -21,7 +21,8 @@ from drgn.helpers.linux.percpu import per_cpu_ptr
 from kplug import model
 from kplug.errors import ExpressionError
 from kplug.model import Annotation, Layer
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 
 from kplug.arch.calls import REACH, calls_before
 from kplug.image.opening.files import open_vmlinux
-from kplug.runtime.opening.opening import Request
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]

@@ -25,7 +25,7 @@ from kplug.model import Annotation
 from kplug.outputs import Output, Problem, Table
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import Request
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
 from kplug.runtime.threads.selection import Selection
 from kplug.session import Session

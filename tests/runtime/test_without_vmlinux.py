@@ -30,7 +30,8 @@ from kplug.runtime.locators.stacks import stacks_of
 from kplug.runtime.locators.tasks import tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.module_list import Modules, modules_of
-from kplug.runtime.opening.opening import Request, open_kernel
+from kplug.runtime.opening.opening import open_kernel
+from kplug.runtime.opening.request import Request
 from kplug.runtime.session import kernel_of, open_session
 from kplug.runtime.types.variables import variable_types
 

@@ -25,7 +25,8 @@ from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.images import images_of
-from kplug.runtime.modules.module_list import MAX_TEXT_BYTES, modules_of
+from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.modules.struct_module import MAX_TEXT_BYTES
 
 # A machine with a program for each container and cgroup has some ten thousand.
 MAX_BPF = 1_000_000

@@ -10,45 +10,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
-
-import drgn
 
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import UNTIL_MOVED, remembered
-from kplug.memory.percpu import DYNAMIC, KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
+from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
 from kplug.model import Layer
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.tables.percpu_chunks import CHUNKS, Chunk, ChunkReader
 
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
-# Far more than there are: some hundreds of chunks on some 20 lists, with some hundred pages a unit.
-_MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 14
-_CHUNKS = "per-CPU chunks"
 _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
-
-
-class Chunk(NamedTuple):
-    """A chunk: where its descriptor and its base unit are, and the part of a unit that it gives out.
-
-    `start` and `end` are the runtime addresses of that part in the base unit, `pages` counts from `base`.
-    """
-
-    descriptor: int
-    kind: str
-    base: int
-    start: int
-    end: int
-    pages: int
-    alloc_map: int
-    bound_map: int
-    populated: int
 
 
 class _Span(NamedTuple):
@@ -242,12 +220,13 @@ class Percpu:
         base = 0
         if self._kernel.has_types:
             try:
-                base, units = self._units(areas)
-                for chunk in self._chunks(problems):
+                chunk_reader = ChunkReader(self._kernel, self._mask)
+                base, units = chunk_reader.units(areas)
+                for chunk in chunk_reader.chunks(problems):
                     if spans.add(self._spans_of(chunk, units)):
                         chunks.append(chunk)
                     else:
-                        problems.append(f"{_CHUNKS}: what is at {chunk.descriptor:#x} lies over something else")
+                        problems.append(f"{CHUNKS}: what is at {chunk.descriptor:#x} lies over something else")
             except TargetError as error:
                 problems.append(str(error))
         pointers = sorted((_pointer_of(chunk.start, base, areas, self._mask), chunk) for chunk in chunks)
@@ -263,86 +242,6 @@ class Percpu:
 
     def _spans_of(self, chunk: Chunk, units: dict[int, int]) -> list[_Span]:
         return [_Span(chunk.start + unit, chunk.end + unit, cpu, unit, chunk) for cpu, unit in units.items()]
-
-    def _units(self, areas: Areas) -> tuple[int, dict[int, int]]:
-        """The base unit's address, and each CPU's unit offset from it."""
-        prog = self._kernel.prog
-        with reading(f"{_CHUNKS} could not be read"):
-            base = prog["pcpu_base_addr"].value_()
-            offsets = prog["pcpu_unit_offsets"]
-            return base, {cpu: offsets[cpu].value_() for cpu in areas.offsets}
-
-    def _chunks(self, problems: list[str]) -> Iterator[Chunk]:
-        """The chunks of modules and of allocations. What could not be read is added to `problems`, the rest stands."""
-        prog = self._kernel.prog
-        with _noted(problems):
-            with reading(f"{_CHUNKS}: pcpu_reserved_chunk could not be read"):
-                reserved = prog["pcpu_reserved_chunk"]
-                there = bool(reserved)
-            if there:  # it is on no list
-                yield self._chunk(reserved, MODULE)
-        heads = self._list_heads()
-        seen = {head.address_ for head in heads}
-        for head in heads:
-            with _noted(problems):
-                for chunk in self._on_list(head, seen):
-                    with _noted(problems):
-                        yield self._chunk(chunk, DYNAMIC)
-
-    def _list_heads(self) -> list[drgn.Object]:
-        prog = self._kernel.prog
-        with reading(f"{_CHUNKS}: pcpu_nr_slots could not be read"):
-            slots = prog["pcpu_nr_slots"].value_()
-            try:
-                lists = prog["pcpu_chunk_lists"].read_()  # 3c7be18ac9a0 (5.9)
-            except LookupError:
-                lists = prog["pcpu_slot"].read_()
-            types = 1
-            with suppress(LookupError):
-                types = prog.constant("PCPU_NR_CHUNK_TYPES").value_()  # 5.9 to 5.13: lists of two types of chunks
-        if not 0 < slots <= _MOST_SLOTS:
-            raise TargetError(f"{_CHUNKS}: pcpu_nr_slots is {slots}")
-        return [lists[number] for number in range(slots * types)]
-
-    def _on_list(self, head: drgn.Object, seen: set[int]) -> Iterator[drgn.Object]:
-        """The chunks on one list, as pointers. TargetError where the list leads nowhere, or back into itself."""
-        prog = self._kernel.prog
-        with reading(f"{_CHUNKS}: a list could not be read"):
-            start = head.address_
-            chunk_type = prog.type("struct pcpu_chunk")
-            within = drgn.offsetof(chunk_type, "list")
-            pointer_type = prog.pointer_type(chunk_type)
-            node = head.next.value_()
-            while node != start:
-                if node in seen:
-                    raise TargetError(f"{_CHUNKS}: the list loops at {node:#x}")
-                if len(seen) >= _MOST_CHUNKS:
-                    raise TargetError(f"{_CHUNKS}: more than {_MOST_CHUNKS} on the lists")
-                seen.add(node)
-                chunk = drgn.Object(prog, pointer_type, node - within & self._mask)
-                following = chunk.list.next.value_()
-                yield chunk
-                node = following
-
-    def _chunk(self, chunk: drgn.Object, kind: str) -> Chunk:
-        with reading(f"{_CHUNKS} could not be read"):
-            read = chunk[0].read_()
-            descriptor, base, pages = chunk.value_(), read.base_addr.value_(), read.nr_pages.value_()
-            size = pages * self._page_size
-            before, behind = read.start_offset.value_(), read.end_offset.value_()
-            if not (0 < pages <= _MOST_UNIT_PAGES and min(before, behind) >= 0 and before + behind <= size):
-                raise TargetError(f"{_CHUNKS}: what is at {descriptor:#x} is no chunk")
-            return Chunk(
-                descriptor,
-                kind,
-                base,
-                base + before,
-                base + size - behind,
-                pages,
-                read.alloc_map.value_(),
-                read.bound_map.value_(),
-                chunk.populated.address_of_().value_(),
-            )
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -417,14 +316,6 @@ class _Spans:
         before = self.all[position - 1].end if position else 0
         after = self.starts[position] if position < len(self.starts) else 1 << 64
         return before <= span.start < span.end <= after
-
-
-@contextmanager
-def _noted(problems: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except TargetError as error:
-        problems.append(str(error))
 
 
 def _pointer_of(place: int, base: int, areas: Areas, mask: int) -> int:

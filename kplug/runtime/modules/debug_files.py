@@ -18,7 +18,8 @@ from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import images_of
-from kplug.runtime.modules.module_list import Module, modules_of
+from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.modules.struct_module import Module
 from kplug.runtime.types.lines import SOURCE, line_layer
 
 

@@ -31,7 +31,9 @@ from kplug.runtime.modules.kallsyms import (
     sections_in_memory,
     symbol_names,
 )
-from kplug.runtime.modules.module_list import INIT, MemoryRange, Module, modules_of
+from kplug.runtime.modules.module_list import modules_of
+from kplug.runtime.modules.parts import INIT, MemoryRange
+from kplug.runtime.modules.struct_module import Module
 
 if TYPE_CHECKING:
     from kplug.runtime.kernel.kernel import Kernel

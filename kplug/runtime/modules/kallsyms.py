@@ -21,7 +21,8 @@ from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, relocatable
 from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
 from kplug.image.symbols.table import SymbolTable
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.runtime.modules.module_list import INIT_TEXT, RODATA, TEXT, MemoryRange, Module
+from kplug.runtime.modules.parts import INIT_TEXT, RODATA, TEXT, MemoryRange
+from kplug.runtime.modules.struct_module import Module
 
 # The largest modules have 50,000 symbols.
 MAX_SYMBOLS = 4_000_000

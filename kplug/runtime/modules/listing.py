@@ -9,7 +9,8 @@ from kplug.errors import TargetError
 from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleMemory, UnloadedModule
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, LoadedImages, PlacedModule, images_of
-from kplug.runtime.modules.module_list import Module, Modules, modules_of
+from kplug.runtime.modules.module_list import Modules, modules_of
+from kplug.runtime.modules.struct_module import Module
 
 T = TypeVar("T")
 

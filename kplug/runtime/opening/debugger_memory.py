@@ -13,7 +13,10 @@ from kplug.memory.reading import Read, UnmappedError
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.kernel.platform import platform_of
-from kplug.runtime.opening.opening import PLUGIN_SWITCH, Opened, heard, switched, try_file
+from kplug.runtime.opening.drgn_calls import heard, switched
+from kplug.runtime.opening.opening import PLUGIN_SWITCH
+from kplug.runtime.opening.request import Opened
+from kplug.runtime.opening.vmlinux import try_file
 
 _KERNEL_HALF = 1 << 63
 _X86_64_PAGE = 4096

@@ -1,0 +1,45 @@
+"""The parts of a loaded module: its memory by type, its sections, its per-CPU area."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
+INIT, INIT_TEXT, INIT_DATA, INIT_RODATA = "init", "init_text", "init_data", "init_rodata"
+
+# enum mod_mem_type (include/linux/module.h): what the kernel calls the parts of a module's memory, in our words. Before
+# 6.4 init memory was one range, of text, read-only and other data together: "init" where its parts are not told apart.
+MEMORY_TYPES = {
+    "MOD_TEXT": TEXT,
+    "MOD_DATA": DATA,
+    "MOD_RODATA": RODATA,
+    "MOD_RO_AFTER_INIT": RO_AFTER_INIT,
+    "MOD_INIT_TEXT": INIT_TEXT,
+    "MOD_INIT_DATA": INIT_DATA,
+    "MOD_INIT_RODATA": INIT_RODATA,
+}
+
+
+class MemoryRange(NamedTuple):
+    """A part of a module's memory that it has now: its type ("text", "rodata", ...), and `[start, end)`."""
+
+    type: str
+    start: int
+    end: int
+
+
+class ModuleSection(NamedTuple):
+    """A section of a loaded module: its name and where it starts. The kernel does not keep its size.
+
+    The name is empty where it could not be read: it is a string on its own, and its page may not be in the dump.
+    """
+
+    name: str
+    start: int
+
+
+class PerCpu(NamedTuple):
+    """A module's per-CPU memory: `base` is what a CPU's offset is added to, `size` the bytes of one CPU's copy."""
+
+    base: int
+    size: int

@@ -1,0 +1,72 @@
+"""What to open, and what was opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import drgn
+
+from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.sources import Joined
+from kplug.memory.dump_header import DumpHeader
+from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.runtime.threads.cpu_registers import CpuRegisters
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to open, as the user gave it.
+
+    `core` is a vmcore (or /proc/kcore), `qemu` a QMP socket; with neither it is the running kernel. `symbols` are files
+    with debug information (vmlinux first, if one is given), `module_directories` folders that hold modules', and
+    `vmcoreinfo` a file with the text of VMCOREINFO. `joined` is what the user has in place of a vmlinux, or besides it:
+    the kernel out of a vmlinuz, or one whose symbols are those of a System.map.
+    """
+
+    core: str | None = None
+    qemu: str | None = None
+    symbols: tuple[str, ...] = ()
+    module_directories: tuple[str, ...] = ()
+    vmcoreinfo: str | None = None
+    joined: Joined | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, `image` what is in it, or what was
+    made of the kallsyms in memory; None if there is none.
+
+    `has_dwarf` says whether drgn has its debug information, `disputed` what another source says of single symbols.
+    `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
+    and where it was found; `warnings` go with every answer. `header` is that of a vmcore, `cpus` has registers of the
+    CPUs that drgn does not give.
+    """
+
+    prog: drgn.Program
+    description: str
+    live: bool
+    vmlinux: str | None
+    vmcoreinfo: VmcoreInfo
+    how: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    module_directories: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
+    image: KernelImage | None = None
+    header: DumpHeader | None = None
+    cpus: CpuRegisters | None = None
+    has_dwarf: bool = True
+    disputed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class OpenTarget:
+    """A kernel that drgn has open, before its debug information is sought."""
+
+    name: str
+    prog: drgn.Program
+    description: str
+    how: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    header: DumpHeader | None = None
+    cpus: CpuRegisters | None = None
