@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -39,7 +39,7 @@ class StackBounds(NamedTuple):
 
 
 class Target(Protocol):
-    """A kernel that a debugger holds. Implemented by front ends; nothing here reads anything before it is asked."""
+    """A kernel that a debugger holds. Front ends derive theirs from it; nothing reads anything before it is asked."""
 
     def description(self) -> str:
         """What it is, for the user: "QEMU gdbstub", "vmcore /var/crash/vmcore"."""
@@ -67,3 +67,22 @@ class Target(Protocol):
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         """The kernel stack that holds an address; None if it is on no stack that is known."""
+
+    # What only some targets can say; the defaults are the answers of one that cannot.
+
+    def core_path(self) -> str | None:
+        """The path of the vmcore or core file that it is; None if it is none."""
+        return None
+
+    def left_out(self, address: int) -> bool:
+        """Whether `read` gives zeros at a kernel virtual address because the dump has nothing of the page: it was
+        excluded, or had only zeros."""
+        return False
+
+    def crash_facts(self) -> Mapping[str, str]:
+        """Which task crashed, and what the kernel said of it; nothing of a kernel that did not."""
+        return {}
+
+    def types_source(self) -> str | None:
+        """Where the kernel's types are from, or why there are none; None where no types are used."""
+        return None

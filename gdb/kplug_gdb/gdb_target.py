@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import gdb
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
 from kplug.memory.thread_size import thread_size
-from kplug.target import FramePlace, Register, StackBounds
+from kplug.target import FramePlace, Register, StackBounds, Target
 from kplug_gdb import linked, registers, watch
 from kplug_gdb.corefile import core_path
 from kplug_gdb.reading import has_process, read_plainly
@@ -26,19 +26,31 @@ _MASK = (1 << 64) - 1
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
-class GdbTarget:
+class KernelRecords:
+    """What the kernel's own records say of an address; this one has none. drgn's are `drgn_kernel.Runtime`."""
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        """The stack that holds an address; None if that is not known."""
+        return None
+
+    def left_out(self, address: int) -> bool:
+        """Whether an address reads as zeros because the core file has nothing of the page."""
+        return False
+
+
+class GdbTarget(Target):
     """The selected inferior.
 
     `view` is how the kernel's memory is read at the moment, None where there is none; `kernel` is the vmlinux in its
-    place, None as long as that is not known; `images` are all of them. `kernels_stack` finds the stack that holds an
-    address, where the kernel's own records can be read.
+    place, None as long as that is not known; `images` are all of them. `records` are the kernel's own
+    records, where they can be read.
     """
 
     def __init__(self) -> None:
         self.view: View | None = None
         self.kernel: PlacedImage | None = None
         self.images: Sequence[PlacedImage] = ()
-        self.kernels_stack: Callable[[int], StackBounds | None] = lambda address: None
+        self.records = KernelRecords()
 
     def description(self) -> str:
         """The connection, in gdb's words."""
@@ -49,7 +61,6 @@ class GdbTarget:
         details = core_path() if connection.type == "core" else connection.details
         return f"{connection.type} {details or ''}".rstrip()
 
-    @property
     def core_path(self) -> str | None:
         """The path of the core file that is debugged, or None."""
         return core_path()
@@ -131,9 +142,12 @@ class GdbTarget:
             found.append(FramePlace(number, pc, sp, frame.name(), frame.type() == gdb.INLINE_FRAME, interrupted))
         return tuple(found)
 
+    def left_out(self, address: int) -> bool:
+        return self.records.left_out(address)
+
     def stack_bounds(self, address: int) -> StackBounds | None:
         """The kernel's own record, or a guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN)."""
-        known = self.kernels_stack(address)
+        known = self.records.stack_bounds(address)
         if known is not None:
             return known
         size = thread_size(self.kernel) if self.kernel is not None else None

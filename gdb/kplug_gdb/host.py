@@ -17,16 +17,8 @@ from kplug.model import Layer, State
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpaceFacts
 from kplug_gdb import watch
-from kplug_gdb.drgn_kernel import (
-    COST,
-    DrgnModules,
-    Runtime,
-    RuntimeImages,
-    RuntimeInstances,
-    RuntimeLocator,
-    RuntimeStates,
-    has_types,
-)
+from kplug_gdb.drgn_answers import DrgnModules, RuntimeImages, RuntimeInstances, RuntimeLocator, RuntimeStates
+from kplug_gdb.drgn_kernel import COST, Runtime, has_types
 from kplug_gdb.finder import Finder, FoundKernel
 from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
@@ -54,7 +46,7 @@ class Host:
         self.finder = Finder()
         self.target = GdbTarget()
         self.runtime = Runtime(self.target)
-        self.target.kernels_stack = self.runtime.stack_bounds
+        self.target.records = self.runtime
         self._placed: tuple[object, list[PlacedImage]] = (None, [])
         self._known: tuple[object, AddressSpaceFacts] = (None, AddressSpaceFacts())
         self._session: tuple[object, Session] | None = None

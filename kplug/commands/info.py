@@ -204,7 +204,7 @@ def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote
             yield "memory", in_memory
         elif _is_running(session) and os.path.isfile(_RUNNING_NOTES):
             yield _RUNNING_NOTES, inspect(_RUNNING_NOTES).notes
-    core = getattr(session.target, "core_path", None)
+    core = session.target.core_path() if session.target is not None else None
     if core is not None:
         yield core, inspect(core).notes
 

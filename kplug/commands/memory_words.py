@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
@@ -89,7 +89,6 @@ class _Words:
         title = f"{start:#x}  {self._place(start)}".rstrip()
         end = min(start + count * self._size, 1 << 64)
         here, rows, unreadable = start, list[dict[str, Any]](), None
-        left_out: Callable[[int], bool] | None = getattr(self._target, "left_out", None)  # what dumps have
         unsure: list[Problem] = []
         while here < end:
             step = min(end, (here | (_PAGE - 1)) + 1) - here
@@ -105,7 +104,7 @@ class _Words:
                 if unreadable is not None:
                     yield self._not_readable(*unreadable, here)
                     unreadable = None
-                if left_out is not None and not any(data) and left_out(here):
+                if not any(data) and self._target.left_out(here):
                     unsure.append(Problem(f"{here:#x}-{here + step:#x}: {_NOT_THERE}"))
                 for place in range(0, step, self._size):
                     rows += self._rows(start, here + place, data[place : place + self._size])

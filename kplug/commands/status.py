@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kplug import __version__
@@ -64,14 +64,13 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 def _crash_facts(session: Session) -> Mapping[str, str]:
     """Who crashed and why, where the target is one that can tell."""
-    told: Callable[[], Mapping[str, str]] | None = getattr(session.target, "crash_facts", None)
-    return told() if told is not None else {}
+    return session.target.crash_facts() if session.target is not None else {}
 
 
 def _types_facts(session: Session) -> Mapping[str, str]:
     """Where the types come from by which memory is read, where there is memory."""
-    told: Callable[[], str] | None = getattr(session.target, "types_source", None)
-    return {"types": told()} if told is not None else {}
+    source = session.target.types_source() if session.target is not None else None
+    return {"types": source} if source is not None else {}
 
 
 def _loaded_facts(session: Session) -> dict[str, Any]:

@@ -32,10 +32,11 @@ _THREADS = (
 
 def selection_of(session: Session) -> Selection:
     """The session's selected thread and frame."""
-    selection: Selection | None = getattr(session.target, "selection", None)
-    if selection is None:
+    from kplug.runtime.drgn_target import DrgnTarget  # drgn, which --help does without
+
+    if not isinstance(session.target, DrgnTarget):
         raise TargetError("this target has no threads")
-    return selection
+    return session.target.selection
 
 
 def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:

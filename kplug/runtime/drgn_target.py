@@ -16,31 +16,32 @@ from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.panic_message import last_words
 from kplug.runtime.kernel.values import address_of
 from kplug.runtime.locators.stacks import stacks_of
-from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.tables.translation import is_left_out
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Frame, Selection
-from kplug.target import FramePlace, Register, StackBounds
+from kplug.target import FramePlace, Register, StackBounds, Target
 
 _MASK = (1 << 64) - 1
 _USUAL = drgn.PlatformFlags.IS_64_BIT | drgn.PlatformFlags.IS_LITTLE_ENDIAN
 _TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$?[A-Za-z_][\w.]*)|(?P<sign>[-+*()]))")
 
 
-class DrgnTarget:
+class DrgnTarget(Target):
     """A vmcore, a guest or the running kernel. `description` names it for the user.
 
     `selection` is the thread and frame whose registers `$pc`, `rip`, ... are. `evaluator` may be set to what evaluates
     what the registers' grammar does not know (a prompt's Python); it raises ExpressionError if it cannot.
     """
 
-    def __init__(self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None) -> None:
-        """`cpus` has registers of the CPUs beyond those that drgn gives."""
+    def __init__(
+        self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None, core_path: str | None = None
+    ) -> None:
+        """`cpus` has registers of the CPUs beyond those that drgn gives; `core_path` is the vmcore's, if it is one."""
         self.kernel = kernel
         self.selection = Selection(kernel, cpus)
         self.evaluator: Callable[[str], Any] | None = None
         self._description = description
-        #: The vmcore's path, if it is one.
-        self.core_path: str | None = None
+        self._core_path = core_path
 
     def description(self) -> str:
         return self._description
@@ -50,6 +51,9 @@ class DrgnTarget:
 
     def read(self, address: int, size: int) -> bytes:
         return self.kernel.read(address, size)
+
+    def core_path(self) -> str | None:
+        return self._core_path
 
     def types_source(self) -> str:
         """Where the kernel's types are from, or why there are none."""
@@ -70,14 +74,7 @@ class DrgnTarget:
         return {name: text for name, text in found.items() if text is not None}
 
     def left_out(self, address: int) -> bool:
-        """Whether `read` gives zeros because the dump has nothing of the page: it was excluded, or had only zeros."""
-        tables = page_tables(self.kernel)
-        try:
-            linear = tables.linear_physical(address)
-            physical = linear if linear is not None else tables.physical(address)
-        except TargetError:
-            return False
-        return physical is not None and self.kernel.left_out(physical)
+        return is_left_out(self.kernel, address)
 
     def generation(self) -> Hashable:
         return self.kernel.generation

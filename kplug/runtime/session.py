@@ -41,8 +41,8 @@ def open_session(request: Request, *, lines: bool = False) -> Session:
 def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> Session:
     """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
     kernel = kernel_of(opened)
-    target = DrgnTarget(kernel, opened.description, opened.cpus)
-    target.core_path = opened.header.path if opened.header is not None else None
+    core_path = opened.header.path if opened.header is not None else None
+    target = DrgnTarget(kernel, opened.description, opened.cpus, core_path)
     user = UserSpace(kernel, target.selection)
     asked = locators(kernel, user)
     missing: Sequence[str] = ()
@@ -68,11 +68,11 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     )
 
 
-def kernel_of(opened: Opened) -> Kernel:
-    """What the locators share, of a kernel that is open."""
+def kernel_of(opened: Opened, placed: PlacedImage | None = None) -> Kernel:
+    """What the locators share, of a kernel that is open; `placed` is its vmlinux, where the front end has that."""
     kernel = Kernel(
         opened.prog,
-        _placed_vmlinux(opened),
+        placed or _placed_vmlinux(opened),
         live=opened.live,
         vmcoreinfo=opened.vmcoreinfo,
         has_dwarf=opened.has_dwarf,

@@ -41,7 +41,7 @@ STACK = 0xFFFFC90000010000
 MASK = (1 << 64) - 1
 
 
-class FakeTarget:
+class FakeTarget(Target):
     """A kernel whose memory is a few stretches of bytes."""
 
     def __init__(

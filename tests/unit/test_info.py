@@ -54,6 +54,7 @@ from kplug.outputs import Problem, Table
 from kplug.session import Session
 from kplug.shell import cli
 from kplug.shell.arguments import command_parser
+from kplug.target import Target
 
 X86_64 = NoteFormat("x86_64", little_endian=True)
 SECONDS = 2.0
@@ -358,7 +359,7 @@ def test_a_note_with_lines_and_registers_shows_them_when_asked(tmp_path: Path, k
     assert (facts["kind"], facts["release"], facts["page_size"], facts["cpus"]) == ("vmcore", "6.1", 4096, 1)
 
 
-class Memory:
+class Memory(Target):
     """A target that has some bytes at an address, and nothing else."""
 
     def __init__(self, address: int, data: bytes) -> None:

@@ -176,6 +176,18 @@ def page_tables(kernel: Kernel) -> PageTables:
     return PageTables(kernel)
 
 
+def is_left_out(kernel: Kernel, address: int) -> bool:
+    """Whether a virtual address reads as zeros because the dump has nothing of the page: it was excluded, or had only
+    zeros."""
+    tables = page_tables(kernel)
+    try:
+        linear = tables.linear_physical(address)
+        physical = linear if linear is not None else tables.physical(address)
+    except TargetError:
+        return False
+    return physical is not None and kernel.left_out(physical)
+
+
 def page_size_of(kernel: Kernel) -> int:
     """The bytes of its pages; 4 KiB on an architecture that kplug has no tables of."""
     paging = page_tables(kernel).paging
