@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from expected import layer, symbol_names
 from gdbhelp import SCRIPT, Session, run
 from rsp_stub import ElfMemory, Stub, registers_of
@@ -351,3 +352,25 @@ def test_another_stub_is_asked_on_request_only(dumped: DumpSet, tmp_path: Path) 
     (answer,) = session[command].json
     assert layer(answer, "module")["name"] == symbol.module
     assert symbol.name in symbol_names(answer)
+
+
+def test_what_a_core_left_out_is_not_taken_for_zeros(tmp_path: Path) -> None:
+    """makedumpfile -E keeps the extent of memory (p_memsz) and leaves out the bytes of excluded pages (p_filesz)."""
+    from vmimages import dumps
+
+    made = dumps("amd64-6.1", ("makedumpfile-elf",), quiet=True)
+    core = made.paths["makedumpfile-elf"]
+    with core.open("rb") as file:
+        segments = [each for each in ELFFile(file).iter_segments() if each["p_type"] == "PT_LOAD"]
+    gaps = [each["p_paddr"] + each["p_filesz"] for each in segments if each["p_memsz"] >= each["p_filesz"] + 4096]
+    # Far from the image, whose addresses have no other page.
+    held = [each["p_paddr"] for each in segments if each["p_filesz"] > 8192 and each["p_paddr"] > 0x4000000]
+    assert gaps
+    assert held
+    ask = "prog['page_offset_base'].value_()"
+    command = [sys.executable, "-m", "kplug", "-c", str(core), "-s", str(made.files.vmlinux), "-e", ask]
+    direct_map = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(), 0)
+    missing, there = (asked(*(direct_map + place for place in places[:5])) for places in (gaps, held))
+    session = run([missing, there], tmp_path, vmlinux=made.files.vmlinux, before=[f"core-file {core}"])
+    assert [layer(each, "page")["details"].get("in_dump", True) for each in session[missing].json] == [None] * 5
+    assert all("in_dump" not in layer(each, "page")["details"] for each in session[there].json)
