@@ -77,7 +77,7 @@ class Session:
         self.is_running = is_running
         self._facts = facts
         self.contents = contents
-        self.machine = machine or (self.images[0].image.machine if self.images else "x86_64")
+        self.machine = machine or (self.images[0].image.machine if self.images else "")
         self._lines = lines
         self._states = states
         self._percpu = percpu

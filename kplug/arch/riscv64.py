@@ -27,7 +27,7 @@ from kplug.arch.types.memory_map import (
     fixmap_parts,
     whole,
 )
-from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Names
+from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names
 from kplug.model import TEXT
 
 # RISC-V ELF psABI, "Program Property".
@@ -224,6 +224,9 @@ ARCHITECTURE = Architecture(
     telling_symbols=("relocate_enable_mmu", "handle_exception"),
     boundaries=boundaries,
     memory_map=_memory_map,
+    upper_half=True,
+    # A multiple of 2 MiB within 1 GiB from KERNEL_LINK_ADDR (arch/riscv/mm/init.c).
+    kaslr_window=KaslrWindow(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 << 20,)),
     image_physical=_image_physical,
     kasan_shadow_offset=_kasan_shadow_offset,
     poison_delta=0xDEAD000000000000,  # 5.10.y, 6.1 and later

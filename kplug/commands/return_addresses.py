@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
 from kplug.arch.calls import REACH, calls_before
+from kplug.arch.registry import named
 from kplug.errors import TargetError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ReturnAddresses:
         (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac)
         """
         space = self._session.space
-        if self._session.machine != "aarch64" or space is None or not word >> 55 & 1:
+        if not named(self._session.machine).signed_pointers or space is None or not word >> 55 & 1:
             return word
         facts = space.facts
         if facts.kernel_pac_mask is not None:

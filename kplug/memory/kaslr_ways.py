@@ -8,42 +8,16 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from kplug.arch.registry import named
 from kplug.image.elf.file import Note
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import ADDRESS_MASK
 from kplug.memory.kaslr_offset import Checker, Way
 from kplug.memory.reading import Read, try_read
 
-_MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Where an architecture may put the image, `[start, end)`, None if too wide to search; and in which steps."""
-
-    start: int | None
-    end: int | None
-    steps: tuple[int, ...]
-
-
-# x86_64: CONFIG_PHYSICAL_ALIGN is 2 MiB at least, and KASLR moves within KERNEL_IMAGE_SIZE (1 GiB) from
-# __START_KERNEL_map (arch/x86/boot/compressed/kaslr.c, find_random_virt_addr).
-# aarch64: the offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any
-# multiple of 64 KiB, which then shows in the virtual address too (Documentation/arch/arm64/booting.rst; kaslr.c).
-# riscv: a multiple of 2 MiB within 1 GiB from KERNEL_LINK_ADDR (arch/riscv/mm/init.c).
-_WINDOWS = {
-    "x86_64": _Window(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 * _MIB,)),
-    "aarch64": _Window(None, None, (2 * _MIB, 64 << 10)),
-    "riscv64": _Window(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 * _MIB,)),
-}
-_OTHER = _Window(None, None, (2 * _MIB, 64 << 10))
-
 # arch/x86/include/asm/cpu_entry_area.h: CPU_ENTRY_AREA_RO_IDT. Page-table isolation maps it for user mode too.
 X86_64_IDT = 0xFFFFFE0000000000
-# The handler of vector 0; up to 5.7 it had the shorter name.
-_DIVIDE_ERROR = ("asm_exc_divide_error", "divide_error")
 
 
 def told(slide: int) -> Way:
@@ -81,13 +55,14 @@ def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[i
     """x86: the handler in gate 0 of the interrupt descriptor table. `bases` may ask the host, and is read lazily."""
 
     def candidates() -> Iterator[int]:
-        if image.machine != "x86_64":
-            return
-        links = [symbol.address for handler in _DIVIDE_ERROR for symbol in image.symbols.exact(handler)]
+        architecture = named(image.machine)
+        links = [
+            symbol.address for handler in architecture.first_gate_handlers for symbol in image.symbols.exact(handler)
+        ]
         for base in bases:
             handler = first_handler(read, base) if links else None
             # Another kernel's handler is somewhere else in its image.
-            if handler is not None and (handler - links[0]) % _WINDOWS["x86_64"].steps[0] == 0:
+            if handler is not None and (handler - links[0]) % architecture.kaslr_window.steps[0] == 0:
                 yield handler - links[0] & ADDRESS_MASK
 
     return Way(name, candidates, sure=True)
@@ -107,9 +82,8 @@ def vector_table(image: KernelImage, bases: Iterable[int]) -> Way:
     """arm64: VBAR_EL1 holds the address of `vectors`."""
 
     def candidates() -> Iterator[int]:
-        if image.machine != "aarch64":
-            return
-        links = [symbol.address for symbol in image.symbols.exact("vectors")]
+        vectors = named(image.machine).vector_table
+        links = [symbol.address for symbol in image.symbols.exact(vectors)] if vectors is not None else []
         for base in bases:
             if links and base:
                 yield base - links[0] & ADDRESS_MASK
@@ -121,7 +95,7 @@ def search(image: KernelImage, program_counter: int | None) -> Way:
     """The banner at every place where the architecture may have put it, those around the program counter first."""
 
     def candidates() -> Iterator[int]:
-        window = _WINDOWS.get(image.machine, _OTHER)
+        window = named(image.machine).kaslr_window
         near = _bases_around(image, program_counter, window.steps, window.start or 1 << 63)
         start = _image_range(image)[0]
         for base in near:
@@ -143,7 +117,7 @@ def identity(image: KernelImage, read: Read, program_counter: int | None, checke
 
     def candidates() -> Iterator[int]:
         start = _image_range(image)[0]
-        window = _WINDOWS.get(image.machine, _OTHER)
+        window = named(image.machine).kaslr_window
         if program_counter is None or program_counter >> 63:
             return
         for base in _bases_around(image, program_counter, window.steps, 0):

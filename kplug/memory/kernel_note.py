@@ -5,28 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kplug.arch.registry import named
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read
 from kplug.memory.vmcoreinfo import VmcoreInfo, note_in_memory
 from kplug.space.address_space import AddressSpaceFacts
-
-# (entry of VMCOREINFO, the fact it holds); NUMBER() where nothing else is said.
-_NUMBERS = {
-    "x86_64": (("KERNEL_IMAGE_SIZE", "kernel_image_size"), ("phys_base", "phys_base")),
-    "aarch64": (
-        ("VA_BITS", "va_bits"),
-        ("MODULES_VADDR", "modules_vaddr"),  # this and the next five: 5.19 and later
-        ("MODULES_END", "modules_end"),
-        ("VMALLOC_START", "vmalloc_start"),
-        ("VMALLOC_END", "vmalloc_end"),
-        ("VMEMMAP_START", "vmemmap_start"),
-        ("VMEMMAP_END", "vmemmap_end"),
-        ("KERNELPACMASK", "kernel_pac_mask"),
-        ("kimage_voffset", "kimage_voffset"),
-        ("PHYS_OFFSET", "phys_offset"),
-    ),
-}
 
 
 def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
@@ -60,21 +44,19 @@ def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
 def with_vmcoreinfo(facts: AddressSpaceFacts, info: VmcoreInfo, machine: str) -> AddressSpaceFacts:
     """`facts`, and what VMCOREINFO tells, which comes first where both tell the same."""
     known: dict[str, Any] = {}
-    for name, field in _NUMBERS.get(machine, ()):
+    architecture = named(machine)
+    for name, field in architecture.vmcoreinfo_facts:
         if name in info.numbers:
             known[field] = info.numbers[name]
     if info.page_size is not None:
         known["page_size"] = info.page_size
     if "page" in info.sizes:
         known["struct_page_size"] = info.sizes["page"]
-    if machine == "x86_64":
-        level = info.numbers.get("pgtable_l5_enabled")
-        if level in (0, 1):
-            known["pgtable_l5_enabled"] = bool(level)
-        _second_source(facts, known, "vmalloc_base", info.numbers.get("VMALLOC_START"))  # 6.9 and later
-        _second_source(facts, known, "vmemmap_base", info.symbols.get("vmemmap"))  # 6.9 and later
-    elif machine == "aarch64" and "TCR_EL1_T1SZ" in info.numbers:
-        known["vabits_actual"] = 64 - info.numbers["TCR_EL1_T1SZ"]
+    if architecture.vmcoreinfo_derived is not None:
+        known.update(architecture.vmcoreinfo_derived(info.numbers))
+    for source in architecture.second_sources:
+        told = info.numbers.get(source.number) if source.number is not None else info.symbols.get(source.symbol or "")
+        _second_source(facts, known, source.fact, told)
     if facts.image_start is None:
         known.update(_image_place(info, machine))
     return replace(facts, **known)
@@ -98,9 +80,6 @@ def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
     start, slide = info.symbols.get("_stext"), info.slide
     if start is None or slide is None:
         return {}
-    if machine == "x86_64":  # _stext is _text there
-        return {"image_start": start - slide, "runtime_image_start": start}
-    modules_end = info.numbers.get("MODULES_END")  # where the image is linked; the text follows its header
-    if machine == "aarch64" and modules_end is not None and 0 <= start - slide - modules_end <= 1 << 16:
-        return {"image_start": modules_end, "runtime_image_start": modules_end + slide}
-    return {}
+    image_start = named(machine).image_start
+    linked = image_start(start - slide, info.numbers) if image_start is not None else None
+    return {} if linked is None else {"image_start": linked, "runtime_image_start": linked + slide}

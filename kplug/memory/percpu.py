@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Callable, NamedTuple, Protocol
 
 from kplug import model
+from kplug.arch.registry import named
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import parse_number
 from kplug.image.elf.sections import PERCPU_SECTION
@@ -276,12 +277,9 @@ class StaticPercpu:
 
 def may_be_instance(placed: PlacedImage, address: int) -> bool:
     """Whether memory has to be asked of that address: not of the image's own, nor of a user's."""
-    if placed.image.machine in _KERNEL_IS_UPPER_HALF and not address >> 63:
+    if named(placed.image.machine).upper_half and not address >> 63:
         return False
     return placed.piece(address) is None
-
-
-_KERNEL_IS_UPPER_HALF = frozenset(("x86_64", "aarch64"))
 
 
 def shifted_symbols(placed: PlacedImage, address: int, distance: int) -> tuple[Layer, ...]:

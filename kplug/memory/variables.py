@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kplug.arch.registry import named
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read, try_read
 from kplug.space.address_space import AddressSpaceFacts
@@ -36,28 +37,6 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
     )
 
 
-# (variable, the fact it holds, its bytes: negative where the value may be); both architectures that have tables are
-# little-endian.
-_X86_64_VARIABLES = (
-    ("page_offset_base", "page_offset_base", 8),
-    ("vmalloc_base", "vmalloc_base", 8),
-    ("vmemmap_base", "vmemmap_base", 8),
-    ("direct_map_physmem_end", "direct_map_physmem_end", 8),  # 6.13 and later
-    ("physmem_end", "direct_map_physmem_end", 8),  # its name up to 6.12
-    ("max_pfn", "max_pfn", 8),
-    ("phys_base", "phys_base", -8),
-)
-_ARM64_VARIABLES = (
-    ("vabits_actual", "vabits_actual", 8),  # up to 6.8
-    ("kimage_voffset", "kimage_voffset", 8),
-    ("memstart_addr", "phys_offset", -8),
-    ("max_pfn", "max_pfn", 8),
-)
-_VARIABLES = {"x86_64": _X86_64_VARIABLES, "aarch64": _ARM64_VARIABLES}
-
-# struct setup_header in struct boot_params, Documentation/arch/x86/boot.rst: the magic, and loadflags.
-_SETUP_HEADER, _MAGIC, _LOADFLAGS = 0x202, b"HdrS", 0x211 - 0x202
-_KASLR_FLAG = 1 << 1
 _COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
@@ -68,11 +47,12 @@ def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
     """
     facts = static_facts(placed)
     known: dict[str, Any] = {}
-    for name, field, size in _VARIABLES.get(placed.image.machine, ()):
+    architecture = named(placed.image.machine)
+    for name, field, size in architecture.variables:
         value = _variable(placed, read, name, size)
         if value or (value is not None and field == "phys_base"):  # which is 0 where the image was not moved
             known.setdefault(field, value)
-    if placed.image.machine == "x86_64" and "page_offset_base" in known:  # set after the level is
+    if facts.pgtable_l5_enabled is None and "page_offset_base" in known:  # set after the level is
         level = _variable(placed, read, "__pgtable_l5_enabled", 4)
         if level is not None:
             known["pgtable_l5_enabled"] = bool(level)
@@ -82,12 +62,11 @@ def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
 
 def _kaslr_disabled(placed: PlacedImage, read: Read) -> bool | None:
     """Whether this boot had no KASLR although the kernel may be built for it; None where nothing tells."""
-    if placed.image.machine == "x86_64":
-        # What the kernel itself goes by, kaslr_enabled(): its decompressor says there whether it did.
-        address = _address(placed, "boot_params")
-        header = try_read(read, address + _SETUP_HEADER, _LOADFLAGS + 1) if address is not None else None
-        if header is not None and header.startswith(_MAGIC):
-            return not header[_LOADFLAGS] & _KASLR_FLAG
+    boot_kaslr = named(placed.image.machine).boot_kaslr
+    if boot_kaslr is not None:
+        moved = boot_kaslr(lambda name: _address(placed, name), lambda address, size: try_read(read, address, size))
+        if moved is not None:
+            return not moved
     line = _command_line(placed, read)
     return True if line is not None and b"nokaslr" in line.split() else None
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
-from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, Resource
+from kplug.arch.types.record import (
+    BIG,
+    LITTLE,
+    Architecture,
+    ElfMachine,
+    ElfWords,
+    KaslrWindow,
+    Names,
+    Resource,
+    TypedVariables,
+)
 
 
 def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
@@ -34,6 +46,17 @@ _KASAN_SHADOW_OFFSETS = {
 
 def _kasan_shadow_offset(facts: AddressSpaceFacts) -> int:
     return _KASAN_SHADOW_OFFSETS.get(facts.va_bits or 0, 0xDFFF800000000000)
+
+
+def _vmcoreinfo_derived(numbers: Mapping[str, int]) -> Mapping[str, object]:
+    size = numbers.get("TCR_EL1_T1SZ")
+    return {"vabits_actual": 64 - size} if size is not None else {}
+
+
+def _image_start(stext: int, numbers: Mapping[str, int]) -> int | None:
+    """The image is linked where the modules' area ends; the text follows its header."""
+    modules_end = numbers.get("MODULES_END")
+    return modules_end if modules_end is not None and 0 <= stext - modules_end <= 1 << 16 else None
 
 
 ARCHITECTURE = Architecture(
@@ -69,7 +92,37 @@ ARCHITECTURE = Architecture(
     ),
     boundaries=_boundaries,
     memory_map=_memory_map,
+    upper_half=True,
     image_physical=_image_physical,
+    # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any
+    # multiple of 64 KiB, which then shows in the virtual address too (Documentation/arch/arm64/booting.rst; kaslr.c).
+    kaslr_window=KaslrWindow(None, None, (2 << 20, 64 << 10)),
+    vector_table="vectors",
+    variables=(
+        ("vabits_actual", "vabits_actual", 8),  # up to 6.8
+        ("kimage_voffset", "kimage_voffset", 8),
+        ("memstart_addr", "phys_offset", -8),
+        ("max_pfn", "max_pfn", 8),
+    ),
+    vmcoreinfo_facts=(
+        ("VA_BITS", "va_bits"),
+        ("MODULES_VADDR", "modules_vaddr"),  # this and the next five: 5.19 and later
+        ("MODULES_END", "modules_end"),
+        ("VMALLOC_START", "vmalloc_start"),
+        ("VMALLOC_END", "vmalloc_end"),
+        ("VMEMMAP_START", "vmemmap_start"),
+        ("VMEMMAP_END", "vmemmap_end"),
+        ("KERNELPACMASK", "kernel_pac_mask"),
+        ("kimage_voffset", "kimage_voffset"),
+        ("PHYS_OFFSET", "phys_offset"),
+    ),
+    vmcoreinfo_derived=_vmcoreinfo_derived,
+    image_start=_image_start,
+    typed_variables=(
+        TypedVariables("u64", "arch/arm64/mm/mmu.c", "kimage_voffset"),
+        TypedVariables("s64", "arch/arm64/mm/init.c", "memstart_addr"),
+        TypedVariables("pgd_t []", "arch/arm64/include/asm/pgtable.h", "swapper_pg_dir idmap_pg_dir tramp_pg_dir"),
+    ),
     poison_delta=0xDEAD000000000000,
     kasan_shadow_offset=_kasan_shadow_offset,
     top_byte_tags=True,

@@ -82,6 +82,34 @@ class Resource(NamedTuple):
     required: bool = False
 
 
+class KaslrWindow(NamedTuple):
+    """Where KASLR may put the image, `[start, end)`, None where that is too wide to search; `steps` are in bytes."""
+
+    start: int | None
+    end: int | None
+    steps: tuple[int, ...]
+
+
+# Where an architecture declares nothing: whole large pages, or what firmware may load an image at.
+ANY_WINDOW = KaslrWindow(None, None, (2 << 20, 64 << 10))
+
+
+class SecondSource(NamedTuple):
+    """A fact of the address space that a variable holds and VMCOREINFO as well: in NUMBER() or in SYMBOL()."""
+
+    fact: str
+    number: str | None = None
+    symbol: str | None = None
+
+
+class TypedVariables(NamedTuple):
+    """Variables of the kernel with one declaration: its type in C, the file that has it, and their names."""
+
+    type: str
+    where: str
+    names: str
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One architecture. What is not declared has its default."""
@@ -111,8 +139,28 @@ class Architecture:
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     memory_map: Callable[[AddressSpaceFacts], AddressSpace] | None = None
+    # The kernel's addresses are those with the top bit set: the kernel has nothing in the lower half.
+    upper_half: bool = False
+    # The top page table of a program maps the kernel in its upper half as well; else the kernel has a table of its own.
+    shared_top_table: bool = False
     # The physical address of an address of the image; None if the facts do not tell.
     image_physical: Callable[[int, AddressSpaceFacts], int | None] | None = None
+
+    # -- where the kernel is, as registers, variables and VMCOREINFO tell ----------------------------------------------
+    kaslr_window: KaslrWindow = ANY_WINDOW
+    # Handlers of gate 0 of the interrupt descriptor table, newest name first; none where there is no such table.
+    first_gate_handlers: tuple[str, ...] = ()
+    vector_table: str | None = None  # the symbol whose address the CPU's vector base register holds
+    # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
+    variables: tuple[tuple[str, str, int], ...] = ()
+    # Whether this boot moved the kernel, as its decompressor notes it: from where a symbol is, and a read of memory.
+    boot_kaslr: Callable[[Callable[[str], int | None], Callable[[int, int], bytes | None]], bool | None] | None = None
+    # NUMBER() entries of VMCOREINFO that hold a fact, and what else its numbers say of the address space.
+    vmcoreinfo_facts: tuple[tuple[str, str], ...] = ()
+    vmcoreinfo_derived: Callable[[Mapping[str, int]], Mapping[str, object]] | None = None
+    second_sources: tuple[SecondSource, ...] = ()
+    # The link address of the image's start, from that of _stext and VMCOREINFO's numbers; None if these do not tell.
+    image_start: Callable[[int, Mapping[str, int]], int | None] | None = None
 
     # -- values that say something -------------------------------------------------------------------------------------
     poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
@@ -122,6 +170,7 @@ class Architecture:
     signed_pointers: bool = False  # the bits above an address may be a signature (pointer authentication)
 
     # -- types ---------------------------------------------------------------------------------------------------------
+    typed_variables: tuple[TypedVariables, ...] = ()  # where there is no DWARF: BTF has the types of per-CPU ones only
     char_signed: bool | None = None  # plain char in the kernel, before 6.2 (-funsigned-char from then on)
 
     @property

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
-from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, Freed, Names, Resource
+from kplug.arch.types.record import (
+    Architecture,
+    ElfMachine,
+    ElfWords,
+    Freed,
+    KaslrWindow,
+    Names,
+    Resource,
+    SecondSource,
+    TypedVariables,
+)
 from kplug.arch.types.special_values import Poison
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
@@ -28,6 +40,23 @@ def _image_physical(address: int, facts: AddressSpaceFacts) -> int | None:
 
 def _kasan_shadow_offset(_: AddressSpaceFacts) -> int:
     return 0xDFFFFC0000000000  # arch/x86/Kconfig
+
+
+# struct setup_header in struct boot_params, Documentation/arch/x86/boot.rst: the magic, and loadflags.
+_SETUP_HEADER, _MAGIC, _LOADFLAGS = 0x202, b"HdrS", 0x211 - 0x202
+_KASLR_FLAG = 1 << 1
+
+
+def _boot_kaslr(address_of: Callable[[str], int | None], read: Callable[[int, int], bytes | None]) -> bool | None:
+    """What the kernel itself goes by, kaslr_enabled(): its decompressor notes there whether it moved the kernel."""
+    address = address_of("boot_params")
+    header = read(address + _SETUP_HEADER, _LOADFLAGS + 1) if address is not None else None
+    return bool(header[_LOADFLAGS] & _KASLR_FLAG) if header is not None and header.startswith(_MAGIC) else None
+
+
+def _vmcoreinfo_derived(numbers: Mapping[str, int]) -> Mapping[str, object]:
+    level = numbers.get("pgtable_l5_enabled")
+    return {"pgtable_l5_enabled": bool(level)} if level in (0, 1) else {}
 
 
 # The psABI of x86-64, "Program Property".
@@ -70,7 +99,39 @@ ARCHITECTURE = Architecture(
     ),
     boundaries=_boundaries,
     memory_map=_memory_map,
+    upper_half=True,
+    shared_top_table=True,
     image_physical=_image_physical,
+    # CONFIG_PHYSICAL_ALIGN is 2 MiB at least, and KASLR moves within KERNEL_IMAGE_SIZE (1 GiB) from __START_KERNEL_map
+    # (arch/x86/boot/compressed/kaslr.c, find_random_virt_addr).
+    kaslr_window=KaslrWindow(_START_KERNEL_MAP, _START_KERNEL_MAP + (1 << 30), (2 << 20,)),
+    first_gate_handlers=("asm_exc_divide_error", "divide_error"),  # the shorter name up to 5.7
+    variables=(
+        ("page_offset_base", "page_offset_base", 8),
+        ("vmalloc_base", "vmalloc_base", 8),
+        ("vmemmap_base", "vmemmap_base", 8),
+        ("direct_map_physmem_end", "direct_map_physmem_end", 8),  # 6.13 and later
+        ("physmem_end", "direct_map_physmem_end", 8),  # its name up to 6.12
+        ("max_pfn", "max_pfn", 8),
+        ("phys_base", "phys_base", -8),
+    ),
+    boot_kaslr=_boot_kaslr,
+    vmcoreinfo_facts=(("KERNEL_IMAGE_SIZE", "kernel_image_size"), ("phys_base", "phys_base")),
+    vmcoreinfo_derived=_vmcoreinfo_derived,
+    second_sources=(  # 6.9 and later
+        SecondSource("vmalloc_base", number="VMALLOC_START"),
+        SecondSource("vmemmap_base", symbol="vmemmap"),
+    ),
+    image_start=lambda stext, numbers: stext,  # _stext is _text there
+    typed_variables=(
+        TypedVariables("unsigned long", "arch/x86/kernel/head64.c", "page_offset_base vmalloc_base vmemmap_base"),
+        TypedVariables("unsigned int", "arch/x86/kernel/fpu/init.c, up to 5.15", "fpu_kernel_xstate_size"),
+        TypedVariables("int", "arch/x86/kernel/reboot.c", "crashing_cpu"),
+        TypedVariables("int", "kernel/fork.c", "arch_task_struct_size"),
+        TypedVariables("gate_desc []", "arch/x86/kernel/idt.c", "idt_table"),
+        TypedVariables("pteval_t", "arch/x86/mm/init_64.c", "__supported_pte_mask"),
+        TypedVariables("pgd_t [512]", "arch/x86/include/asm/pgtable_64.h", "init_top_pgt"),
+    ),
     poison_delta=0xDEAD000000000000,
     fills=(Poison(0xCC, "int3", "padding between functions", "arch/x86/kernel/vmlinux.lds.S", guess=True),),
     kasan_shadow_offset=_kasan_shadow_offset,

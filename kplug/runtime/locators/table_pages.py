@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import drgn
 
+from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.kinds import Kind, register
 from kplug.lifetimes import UNTIL_MOVED, remembered
@@ -98,8 +99,8 @@ class TablePageLocator:
         if paging is None or paging.root is None:
             return {}
         top = paging.tables(paging.root, False)
-        # x86_64's one pgd has both halves; arm64's has the kernel's alone.
-        first = top.entries // 2 if self._kernel.machine == "x86_64" else 0
+        # One table for both halves, or one of the kernel's alone.
+        first = top.entries // 2 if named(self._kernel.machine).shared_top_table else 0
         upper = (1 << 64) - (1 << paging.address_bits)
         found: dict[int, _Table] = {}
         _collect(found, tables, paging.root, first, top.entries, upper, None)
@@ -114,7 +115,7 @@ class TablePageLocator:
         if paging is None:
             return found
         entries = paging.tables(0, True).entries
-        last = entries // 2 if self._kernel.machine == "x86_64" else entries
+        last = entries // 2 if named(self._kernel.machine).shared_top_table else entries
         leaders: dict[int, Task] = {}
         for task in sorted(tasks_of(self._kernel).tasks, key=lambda task: task.pid):
             if task.mm:

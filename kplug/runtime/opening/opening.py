@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import drgn
 
+from kplug.arch.registry import named
 from kplug.errors import InputError, MismatchError
 from kplug.files.opening import open_file
 from kplug.image.kernel_image import KernelImage
@@ -155,7 +156,7 @@ def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
     takes that for memory at NULL and above. The lower half of these machines is user space: the kernel has nothing
     there.
     """
-    if header.machine not in ("x86_64", "aarch64", "riscv64") or all(s.virtual >> 63 for s in header.segments):
+    if not named(header.machine).upper_half or all(s.virtual >> 63 for s in header.segments):
         return
 
     def unmapped(address: int, size: int, offset: int, physical: bool) -> bytes:

@@ -15,6 +15,7 @@ from weakref import ref
 import drgn
 from drgn import FindObjectFlags, Qualifiers, TypeEnumerator, TypeKind, TypeMember, TypeParameter
 
+from kplug.arch.registry import named
 from kplug.errors import InputError
 from kplug.image import btf
 from kplug.image.btf import Btf, BtfType, Member
@@ -205,7 +206,7 @@ class BtfTypes:
             return said
         if any(self.btf.integer(self.btf.type(n)).signed for n in self.btf.named("signed char", (btf.INT,))):
             return said
-        return name == "signed char" or self._machine == "x86_64"
+        return name == "signed char" or bool(named(self._machine).char_signed)
 
     def _enum(self, entry: BtfType) -> drgn.Type:
         enumerators = list(self.btf.enumerators(entry))

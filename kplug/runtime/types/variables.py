@@ -7,7 +7,7 @@ stayed the same from 5.2, the first kernel with BTF, to 7.x. An array whose leng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from kplug.arch.registry import named
 
 # Declared type -> (file that declares them, variables).
 _DECLARED: tuple[tuple[str, str, str], ...] = (
@@ -100,26 +100,8 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("struct list_head", "drivers/pci/probe.c", "pci_root_buses"),
 )
 
-# What an architecture declares.
-_OF_MACHINE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "x86_64": (
-        ("unsigned long", "arch/x86/kernel/head64.c", "page_offset_base vmalloc_base vmemmap_base"),
-        ("unsigned int", "arch/x86/kernel/fpu/init.c, up to 5.15", "fpu_kernel_xstate_size"),
-        ("int", "arch/x86/kernel/reboot.c", "crashing_cpu"),
-        ("int", "kernel/fork.c", "arch_task_struct_size"),
-        ("gate_desc []", "arch/x86/kernel/idt.c", "idt_table"),
-        ("pteval_t", "arch/x86/mm/init_64.c", "__supported_pte_mask"),
-        ("pgd_t [512]", "arch/x86/include/asm/pgtable_64.h", "init_top_pgt"),
-    ),
-    "aarch64": (
-        ("u64", "arch/arm64/mm/mmu.c", "kimage_voffset"),
-        ("s64", "arch/arm64/mm/init.c", "memstart_addr"),
-        ("pgd_t []", "arch/arm64/include/asm/pgtable.h", "swapper_pg_dir idmap_pg_dir tramp_pg_dir"),
-    ),
-}
-
 
 def variable_types(machine: str) -> dict[str, str]:
     """The declared type of each variable that is known, by its name, for that architecture."""
-    declared = (*_DECLARED, *_OF_MACHINE.get(machine, ()))
+    declared = (*_DECLARED, *named(machine).typed_variables)
     return {name: kind for kind, _, names in declared for name in names.split()}
