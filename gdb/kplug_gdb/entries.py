@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator
 
 import gdb
+from kplug.arch.registry import named
 from kplug.errors import TargetError
-from kplug.memory.kaslr_ways import X86_64_IDT, first_handler
+from kplug.memory.kaslr_ways import first_handler
 from kplug.memory.reading import Read
 from kplug_gdb import physical, registers
 from kplug_gdb.reading import NO_ANSWER, timed_out
 
-# arch/x86/include/asm/page_64_types.h: __START_KERNEL_map and KERNEL_IMAGE_SIZE with KASLR; CONFIG_PHYSICAL_ALIGN.
-_X86_64_IMAGES = range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 2 << 20)
 _KERNEL_HALF = 1 << 63
 
 
@@ -44,14 +43,17 @@ def monitor_idt() -> Iterator[int]:
 
 def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterator[int]:
     """Addresses that are likely to be in the kernel's code, the surest first; more is read only while more is asked."""
-    if machine == "x86_64":
-        for base in (X86_64_IDT, *monitor_idt()):
+    architecture = named(machine)
+    window = architecture.kaslr_window
+    if architecture.idt is not None:
+        for base in (architecture.idt, *monitor_idt()):
             handler = first_handler(read, base)
             if handler is not None and handler >= _KERNEL_HALF:
                 yield handler
-        if program_counter is not None and _X86_64_IMAGES.start <= program_counter < _X86_64_IMAGES.stop:
+    if window.start is not None and window.end is not None:
+        if program_counter is not None and window.start <= program_counter < window.end:
             yield program_counter
-        yield from _X86_64_IMAGES
+        yield from range(window.start, window.end, window.steps[0])
         return
     for base in vector_bases():
         if base >= _KERNEL_HALF:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import gdb
+from kplug.arch.registry import named
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
@@ -283,10 +284,11 @@ def _search(
 def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
     """The ways that cost a read or two."""
     chosen = [ways.already_moved(_applied(image))]
-    if image.machine == "x86_64":
-        chosen.append(ways.exception_table(image, read, "IDT at its fixed address", (ways.X86_64_IDT,)))
+    architecture = named(image.machine)
+    if architecture.idt is not None:
+        chosen.append(ways.exception_table(image, read, "IDT at its fixed address", (architecture.idt,)))
         chosen.append(ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", entries.monitor_idt()))
-    elif image.machine == "aarch64":
+    if architecture.vector_table is not None:
         chosen.append(ways.vector_table(image, entries.vector_bases()))
     return chosen
 
@@ -327,7 +329,8 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     """Where another kernel's read-only data may be: behind its exception handlers, and behind the code that runs, which
     may be a module's. For as long as a person would wait.
     """
-    starts = [ways.first_handler(read, ways.X86_64_IDT)] if image.machine == "x86_64" else [*entries.vector_bases()]
+    idt = named(image.machine).idt
+    starts = [ways.first_handler(read, idt)] if idt is not None else [*entries.vector_bases()]
     deadline = time.monotonic() + _LOOK_SECONDS
     for start in (*starts, registers.program_counter()):
         for number in range((64 << 20) // _CHUNK) if start is not None and start >> 63 else ():

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug.arch.types.page_tables import Translation
-from kplug.arch.x86_64.page_tables import Tables
+from kplug.arch.registry import declared
+from kplug.arch.types.page_tables import Tables, Translation
 from kplug.errors import TargetError
 from kplug.memory.reading import UnmappedError
 from kplug_gdb import registers
@@ -94,16 +94,12 @@ def _put_back() -> None:
 
 
 def current_tables(*, kernel: bool) -> Tables | None:
-    """The selected CPU's page tables; None if it is no x86_64 or does not page.
+    """The selected CPU's page tables; None if it does not page, or its registers do not say.
 
     `kernel`: those of the kernel, under page-table isolation, whatever the CPU uses right now.
     """
-    cr0, cr3, cr4 = registers.register("cr0"), registers.register("cr3"), registers.register("cr4")
-    efer = registers.register("efer")
-    if cr0 is None or cr3 is None or cr4 is None or efer is None or not cr0 & registers.CR0_PAGING:
-        return None
-    root = cr3 & ~registers.CR3_USER_TABLES if kernel else cr3
-    return Tables(root, 5 if cr4 & registers.CR4_LA57 else 4, bool(efer & registers.EFER_NO_EXECUTE))
+    tables = (each.cpu_tables(registers.register, kernel) for each in declared() if each.cpu_tables is not None)
+    return next((found for found in tables if found is not None), None)
 
 
 def _entry(address: int) -> int:

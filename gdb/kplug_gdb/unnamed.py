@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import gdb
+from kplug.arch.registry import by_gdb
 from kplug.errors import KplugError, TargetError
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.placement import as_it_runs, slid
@@ -21,8 +22,6 @@ from kplug_gdb.output import StandardError
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
-# gdb's names (bfd/cpu-*.c).
-_MACHINES = {"i386:x86-64": "x86_64", "aarch64": "aarch64"}
 _KERNEL_HALF = 1 << 63
 _PLACE = "memory"
 # After each so many bytes Ctrl-C is heard, and the speed known.
@@ -72,7 +71,8 @@ class _Reader:
 
 def machine() -> str | None:
     """The architecture that gdb takes the target for; None if it is none that kplug can search the kernel of."""
-    return _MACHINES.get(gdb.selected_inferior().architecture().name())
+    found = by_gdb(gdb.selected_inferior().architecture().name())
+    return found.name if found is not None and found.memory_map is not None else None
 
 
 def search() -> tuple[RunningKernel, View]:

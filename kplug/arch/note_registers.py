@@ -7,19 +7,10 @@ target/i386/arch_dump.c.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 # In struct elf_prstatus of 64-bit machines: pr_pid, and pr_reg, a struct user_regs_struct (arm64: user_pt_regs).
 _PR_PID, _PR_REG = 32, 112
-ARM64_USER_REGS = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
-USER_REGS: Mapping[str, tuple[str, ...]] = {
-    # "": orig_rax, which is no register
-    "x86_64": (
-        *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
-        *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-    ),
-    "aarch64": ARM64_USER_REGS,
-}
 
 # version and size; rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags; ten segments of 24 bytes; cr0-cr4; and
 # kernel_gs_base, which QEMU has since 3.0 (the size tells).
@@ -28,7 +19,8 @@ _QEMU_KERNEL_GS = _QEMU_CONTROL + 5 * 8
 
 
 def prstatus_registers(data: bytes, names: Sequence[str]) -> dict[str, int]:
-    """The registers in a PRSTATUS note, by the `names` of its machine (USER_REGS). struct.error if it is too short."""
+    """The registers in a PRSTATUS note; `names` are its machine's `Registers.user_regs`. struct.error if it is too
+    short."""
     values = struct.unpack_from(f"<{len(names)}Q", data, _PR_REG)
     return {name: value for name, value in zip(names, values) if name}
 

@@ -1,66 +1,54 @@
-"""Names of registers: their usual order, other names for them, and parts of them."""
+"""Names of registers: their usual order, other names for them, parts of them, and the bits of flags."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
-_MASK = (1 << 64) - 1
+from kplug.arch.registry import declared, named
+from kplug.arch.types.registers import Registers
+
 _LOW = (1 << 32) - 1
+_NONE = Registers((), {}, {}, (), (), {})
 
-# In the order of gdb's `info registers` (gdb/features/i386/64bit-core.xml, 64bit-segments.xml; QEMU's i386-64bit.xml
-# adds the control registers), with drgn's names (libdrgn/arch_x86_64_defs.py) for the same.
-_X86_64 = (
-    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
-    *(f"r{number}" for number in range(8, 16)),
-    *("rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base", "k_gs_base"),
-    *("cr0", "cr2", "cr3", "cr4", "cr8", "efer"),
-)
-_ARM64 = (*(f"x{number}" for number in range(31)), "sp", "pc", "pstate")
-ORDER: Mapping[str, tuple[str, ...]] = {"x86_64": _X86_64, "aarch64": _ARM64}
 
-# Those that no function call changes.
-SYSTEM = frozenset(("k_gs_base", "cr0", "cr2", "cr3", "cr4", "cr8", "efer"))
+def registers_of(machine: str) -> Registers:
+    """What the architecture declares; empty where it declares nothing."""
+    declared = named(machine).registers
+    return declared() if declared is not None else _NONE
 
-# What else a register is called -> its name here. $pc, $sp and $fp are gdb's, on every architecture.
-_ALIASES: Mapping[str, Mapping[str, str]] = {
-    "x86_64": {
-        "pc": "rip",
-        "ip": "rip",
-        "sp": "rsp",
-        "fp": "rbp",
-        "rflags": "eflags",
-        "fs.base": "fs_base",
-        "gs.base": "gs_base",
-        "kernel_gs_base": "k_gs_base",
-    },
-    "aarch64": {"fp": "x29", "lr": "x30", "cpsr": "pstate"},
-}
-# The lower halves.
-_HALVES: Mapping[str, Mapping[str, str]] = {
-    "x86_64": {
-        **{f"e{name[1:]}": name for name in (*_X86_64[:8], "rip")},
-        **{f"{name}d": name for name in _X86_64[8:16]},
-    },
-    "aarch64": {f"w{number}": f"x{number}" for number in range(31)},
-}
+
+@cache
+def monitor_names() -> Mapping[str, str]:
+    """The registers of all architectures as QEMU's monitor spells them; no two have a spelling in common."""
+    known = (each.registers() for each in declared() if each.registers is not None)
+    return {spelling: name for each in known for spelling, name in each.monitor.items()}
 
 
 def canonical(name: str, machine: str) -> tuple[str, int]:
     """The register that a name means, and the mask that makes its value the named part's."""
     name = name.lower()
-    halves = _HALVES.get(machine, {})
-    if name in halves:
-        return halves[name], _LOW
-    return _ALIASES.get(machine, {}).get(name, name), _MASK
+    known = registers_of(machine)
+    if name in known.halves:
+        return known.halves[name], _LOW
+    return known.aliases.get(name, name), named(machine).address_mask
 
 
 def is_register(name: str, machine: str) -> bool:
     """Whether the architecture has a register of that name, whatever the target gives of it."""
-    return canonical(name, machine)[0] in ORDER.get(machine, ())
+    return canonical(name, machine)[0] in registers_of(machine).order
 
 
 def ordered(values: Mapping[str, int], machine: str) -> dict[str, int]:
     """The values by canonical name, in the architecture's usual order; what the order does not know comes last."""
-    named = {canonical(name, machine)[0]: value for name, value in values.items()}
-    order = ORDER.get(machine, ())
-    return {**{name: named[name] for name in order if name in named}, **named}
+    by_name = {canonical(name, machine)[0]: value for name, value in values.items()}
+    return {**{name: by_name[name] for name in registers_of(machine).order if name in by_name}, **by_name}
+
+
+def flag_names(register: str, value: int, machine: str) -> list[str] | None:
+    """The names of the bits that are set, high to low, fields with their value; None if it is no such register.
+
+    A bit that has no name is called by its number.
+    """
+    declared = named(machine).flag_names
+    return declared()(canonical(register, machine)[0], value) if declared is not None else None

@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 from kplug import arch
 from kplug.arch.types.record import Architecture, Names
 
-_NO_DECLARATIONS = frozenset(("registry", "types", "calls", "note_registers", "register_flags", "registers"))
+_NO_DECLARATIONS = frozenset(("registry", "types", "calls", "note_registers", "registers"))
 _FREQUENT = ("x86_64", "aarch64")
 
 

@@ -61,7 +61,7 @@ def _chosen(
 
 
 def _row(register: Register, machine: str, annotator: Annotator) -> dict[str, Any]:
-    from kplug.arch.register_flags import flag_names
+    from kplug.arch.registers import flag_names
 
     value = register.value
     row: dict[str, Any] = {"name": register.name, "value": None if value is None else Hex(value), "flags": None}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
-from kplug.arch.calls import REACH, calls_before
+from kplug.arch.calls import call_reach, calls_before
 from kplug.arch.registry import named
 from kplug.errors import TargetError
 
@@ -83,7 +83,7 @@ class ReturnAddresses:
 
     def _from_memory(self, address: int) -> bytes | None:
         target = self._session.target
-        reach = REACH.get(self._session.machine, 0)
+        reach = call_reach(self._session.machine)
         room = address % _PAGE or _PAGE
         for size in (reach, min(reach, room)):  # the page before may not be there
             try:
@@ -93,7 +93,7 @@ class ReturnAddresses:
         return None
 
     def _from_image(self, address: int) -> bytes | None:
-        reach = REACH.get(self._session.machine, 0)
+        reach = call_reach(self._session.machine)
         try:
             found = self._session.images.holding(address - 1)
         except TargetError:

@@ -16,9 +16,6 @@ from kplug.image.placement import ADDRESS_MASK
 from kplug.memory.kaslr_offset import Checker, Way
 from kplug.memory.reading import Read, try_read
 
-# arch/x86/include/asm/cpu_entry_area.h: CPU_ENTRY_AREA_RO_IDT. Page-table isolation maps it for user mode too.
-X86_64_IDT = 0xFFFFFE0000000000
-
 
 def told(slide: int) -> Way:
     """The user's own word."""

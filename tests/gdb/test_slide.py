@@ -16,9 +16,9 @@ from kplug.errors import MismatchError, TargetError  # noqa: E402
 from kplug.image.elf.file import Note  # noqa: E402
 from kplug.image.kernel_image import KernelImage  # noqa: E402
 from kplug.image.opening.files import open_vmlinux  # noqa: E402
+from kplug.memory import kaslr_ways as ways  # noqa: E402
 from kplug.memory.kaslr_offset import Checker, find_slide  # noqa: E402
 from kplug.memory.reading import UnmappedError  # noqa: E402
-from kplug.memory import kaslr_ways as ways  # noqa: E402
 
 if TYPE_CHECKING:
     from vmimages import KernelFiles

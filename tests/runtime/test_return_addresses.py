@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kplug.arch.calls import REACH, calls_before
+from kplug.arch.calls import call_reach, calls_before
 from kplug.image.opening.files import open_vmlinux
 from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
@@ -34,7 +34,7 @@ def disassembled(*words: str) -> list[tuple[int, str]]:
 def compare(code: bytes, start: int, listed: list[tuple[int, str]], is_code: Callable[[int], bool]) -> None:
     def follows_call(address: int) -> bool:
         place = address - start
-        found = calls_before(code[max(0, place - REACH["x86_64"]) : place], address, "x86_64")
+        found = calls_before(code[max(0, place - call_reach("x86_64")) : place], address, "x86_64")
         return any(call.target is None or is_code(call.target) for call in found)
 
     pairs = list(zip(listed, listed[1:]))

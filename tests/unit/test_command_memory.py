@@ -16,9 +16,8 @@ from elf_builder import BASE_64, EM_AARCH64, Elf, small_vmlinux
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kplug.arch.calls import REACH, calls_before
-from kplug.arch.register_flags import flag_names
-from kplug.arch.registers import canonical, is_register, ordered
+from kplug.arch.calls import call_reach, calls_before
+from kplug.arch.registers import canonical, flag_names, is_register, ordered
 from kplug.commands import COMMANDS
 from kplug.commands.annotated import text_of
 from kplug.commands.return_addresses import frame_slots
@@ -195,7 +194,7 @@ AT = 0xFFFFFFFF81000100
 def test_x86_calls(code: str, length: int) -> None:
     found = list(calls_before(bytes.fromhex("90" * 8 + code), AT, "x86_64"))
     assert length in [call.length for call in found]
-    assert length <= REACH["x86_64"]
+    assert length <= call_reach("x86_64")
 
 
 @pytest.mark.parametrize(

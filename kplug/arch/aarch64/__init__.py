@@ -6,17 +6,21 @@ from collections.abc import Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
+from kplug.arch.types.page_tables import Paging, PagingSources
 from kplug.arch.types.record import (
     BIG,
     LITTLE,
     Architecture,
     ElfMachine,
     ElfWords,
+    InterruptStacks,
     KaslrWindow,
     Names,
     Resource,
     TypedVariables,
+    VariableStack,
 )
+from kplug.arch.types.registers import Calls, FlagNames, Registers
 
 
 def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
@@ -59,6 +63,30 @@ def _image_start(stext: int, numbers: Mapping[str, int]) -> int | None:
     return modules_end if modules_end is not None and 0 <= stext - modules_end <= 1 << 16 else None
 
 
+def _registers() -> Registers:
+    from kplug.arch.aarch64.registers import REGISTERS
+
+    return REGISTERS
+
+
+def _flag_names() -> FlagNames:
+    from kplug.arch.aarch64.registers import flag_names
+
+    return flag_names
+
+
+def _calls() -> Calls:
+    from kplug.arch.aarch64.calls import CALLS
+
+    return CALLS
+
+
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.aarch64.paging import paging
+
+    return paging(sources)
+
+
 ARCHITECTURE = Architecture(
     name="aarch64",
     title="arm64",
@@ -92,6 +120,18 @@ ARCHITECTURE = Architecture(
     ),
     boundaries=_boundaries,
     memory_map=_memory_map,
+    registers=_registers,
+    flag_names=_flag_names,
+    calls=_calls,
+    interrupt_stacks=InterruptStacks(("irq_stack_ptr",)),
+    variable_stacks=(
+        # Where a CPU whose stack overflowed goes on (CONFIG_VMAP_STACK).
+        VariableStack("overflow_stack", "overflow", "overflow"),
+        # For events from firmware, which only some machines have (CONFIG_ARM_SDE_INTERFACE; SDEI_STACK_SIZE).
+        VariableStack("sdei_stack_normal_ptr", "sdei", "SDEI", is_pointer=True),
+        VariableStack("sdei_stack_critical_ptr", "sdei", "SDEI critical", is_pointer=True),
+    ),
+    paging=_paging,
     upper_half=True,
     image_physical=_image_physical,
     # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any

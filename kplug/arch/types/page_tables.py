@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Protocol
+
+from kplug.arch.types.memory_map import AddressSpaceFacts
 
 # The 8 bytes of an entry at a physical address, as a number.
 ReadEntry = Callable[[int], int]
@@ -43,3 +46,58 @@ class Tables(Protocol):
 
     def table_below(self, entry: int, level: int) -> int | None:
         """The physical address of the table that an entry of a level's table points to; None if it points to none."""
+
+
+@dataclass(frozen=True)
+class Paging:
+    """How one kernel maps its memory.
+
+    `image` is where the image is (virtual), `image_offset` what its virtual addresses are above the physical ones;
+    `direct_map` likewise, up to the last page of RAM. Both are None where nothing tells. `root` is the physical address
+    of the kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` are those that page
+    tables translate; the ones above repeat the highest, or (arm64) are all the same.
+    """
+
+    page_shift: int
+    address_bits: int
+    image: range | None
+    image_offset: int | None
+    direct_map: range | None
+    direct_offset: int | None
+    root: int | None
+    tables: Callable[[int, bool], Tables]
+    upper_half: int
+
+    @property
+    def page_size(self) -> int:
+        return 1 << self.page_shift
+
+    def is_user(self, address: int) -> bool:
+        """Whether an address belongs to user programs, by its highest bit."""
+        return address < 1 << 63
+
+    def is_canonical(self, address: int) -> bool:
+        """Whether page tables can translate the address at all."""
+        return address >= self.upper_half or address < (1 << 64) - self.upper_half
+
+
+class PagingSources(Protocol):
+    """What tells how a kernel maps its memory. `numbers` are those of VMCOREINFO, `image` where the image is."""
+
+    facts: AddressSpaceFacts
+    numbers: Mapping[str, int]
+    page_size: int | None
+    image: range | None
+    has_image: bool
+
+    def symbol(self, *names: str) -> int | None:
+        """The address of the first of these that VMCOREINFO or the image has."""
+
+    def has_symbol(self, name: str) -> bool:
+        """Whether the image has it."""
+
+    def variable(self, name: str, image_offset: int | None = None) -> int | None:
+        """The value of an unsigned variable of 8 bytes; None if there is none or it cannot be read.
+
+        It is read by its physical address where the image's offset from those is given: that takes no page tables.
+        """

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
+from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
 
 LITTLE, BIG = "little", "big"
@@ -110,6 +112,32 @@ class TypedVariables(NamedTuple):
     names: str
 
 
+class LeastVmcoreinfo(NamedTuple):
+    """The names of the kernel's top page table, newest first, and the bytes of a page."""
+
+    top_tables: tuple[str, ...]
+    page_size: int
+
+
+class InterruptStacks(NamedTuple):
+    """A CPU's IRQ stack. `pointers` are per-CPU variables, or `variable.member`, newest first; `at_top`: they point to
+    the last word of it, else to its start. `type` is the structure that has its size; without one it is a task's.
+    """
+
+    pointers: tuple[str, ...]
+    at_top: bool = False
+    type: str | None = None
+
+
+class VariableStack(NamedTuple):
+    """A stack that is a per-CPU variable, or that one points to (then it has the size of a task's)."""
+
+    variable: str
+    owner: str
+    words: str
+    is_pointer: bool = False
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One architecture. What is not declared has its default."""
@@ -141,14 +169,41 @@ class Architecture:
     memory_map: Callable[[AddressSpaceFacts], AddressSpace] | None = None
     # The kernel's addresses are those with the top bit set: the kernel has nothing in the lower half.
     upper_half: bool = False
+    # How a kernel maps its memory, by what memory and VMCOREINFO tell.
+    paging: Callable[[PagingSources], Paging] | None = None
+    # The direct map's start, from what the kernel's page tables map: (top table, facts, encryption mask, read).
+    mapped_page_offset: Callable[[int, AddressSpaceFacts, int, Callable[[int, int], bytes]], int | None] | None = None
+    # The physical address of the tables through which a program reaches an address: (top table, address, address bits,
+    # page size, read of an entry). None: the top table itself.
+    user_root: Callable[[int, int, int, int, Callable[[int], int]], int] | None = None
+    cpu_entry_areas: int | None = None  # where the CPUs have their struct cpu_entry_area, the first behind the IDT
+    # What a kernel that has no VMCOREINFO needs in its place for drgn: the symbols of the top table, and the page size.
+    least_vmcoreinfo: LeastVmcoreinfo | None = None
     # The top page table of a program maps the kernel in its upper half as well; else the kernel has a table of its own.
     shared_top_table: bool = False
     # The physical address of an address of the image; None if the facts do not tell.
     image_physical: Callable[[int, AddressSpaceFacts], int | None] | None = None
 
+    # -- the CPU -------------------------------------------------------------------------------------------------------
+    registers: Callable[[], Registers] | None = None
+    flag_names: Callable[[], FlagNames] | None = None
+    calls: Callable[[], Calls] | None = None
+    calls_push: bool = False  # a call pushes its return address
+    # The page tables of a CPU by its control registers, as a debugger shows them: (register by name, whether those of
+    # the kernel are meant whatever the CPU uses right now). None if it does not page, or the registers are not there.
+    cpu_tables: Callable[[Callable[[str], int | None], bool], Tables | None] | None = None
+    qemu_note: bool = False  # QEMU's dumps have a note of its own with control registers (struct QEMUCPUState)
+
+    # -- stacks --------------------------------------------------------------------------------------------------------
+    interrupt_stacks: InterruptStacks | None = None
+    # Members of struct cea_exception_stacks, without "_stack": what each is the stack of.
+    entry_area_stacks: Mapping[str, str] = field(default_factory=dict)
+    variable_stacks: tuple[VariableStack, ...] = ()
+
     # -- where the kernel is, as registers, variables and VMCOREINFO tell ----------------------------------------------
     kaslr_window: KaslrWindow = ANY_WINDOW
     # Handlers of gate 0 of the interrupt descriptor table, newest name first; none where there is no such table.
+    idt: int | None = None  # the fixed address of the interrupt descriptor table
     first_gate_handlers: tuple[str, ...] = ()
     vector_table: str | None = None  # the symbol whose address the CPU's vector base register holds
     # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).

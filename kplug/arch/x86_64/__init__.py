@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import (
     Architecture,
     ElfMachine,
     ElfWords,
     Freed,
+    InterruptStacks,
     KaslrWindow,
+    LeastVmcoreinfo,
     Names,
     Resource,
     SecondSource,
     TypedVariables,
 )
+from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
@@ -68,6 +72,51 @@ PROPERTIES = {
 }
 _FREED = "padding between {} and {}; x86 frees these pages after boot"
 
+
+def _registers() -> Registers:
+    from kplug.arch.x86_64.registers import REGISTERS
+
+    return REGISTERS
+
+
+def _flag_names() -> FlagNames:
+    from kplug.arch.x86_64.registers import flag_names
+
+    return flag_names
+
+
+def _calls() -> Calls:
+    from kplug.arch.x86_64.calls import CALLS
+
+    return CALLS
+
+
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.x86_64.paging import paging
+
+    return paging(sources)
+
+
+def _mapped_page_offset(
+    root: int, facts: AddressSpaceFacts, encrypted: int, read: Callable[[int, int], bytes]
+) -> int | None:
+    from kplug.arch.x86_64.direct_map import mapped_page_offset
+
+    return mapped_page_offset(root, facts, encrypted, read)
+
+
+def _user_root(root: int, address: int, bits: int, page_size: int, entry_at: Callable[[int], int]) -> int:
+    from kplug.arch.x86_64.paging import user_root
+
+    return user_root(root, address, bits, page_size, entry_at)
+
+
+def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
+    from kplug.arch.x86_64.paging import cpu_tables
+
+    return cpu_tables(register, kernel)
+
+
 ARCHITECTURE = Architecture(
     name="x86_64",
     title="x86_64",
@@ -99,6 +148,35 @@ ARCHITECTURE = Architecture(
     ),
     boundaries=_boundaries,
     memory_map=_memory_map,
+    registers=_registers,
+    flag_names=_flag_names,
+    calls=_calls,
+    calls_push=True,
+    cpu_tables=_cpu_tables,
+    qemu_note=True,
+    interrupt_stacks=InterruptStacks(
+        # The latter from d7b6d709a76a (6.2) to c6a0918072ea (6.15). irq_init_percpu_irqstack(): to the last word.
+        ("hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr"),
+        at_top=True,
+        type="struct irq_stack",
+    ),
+    entry_area_stacks={
+        "DF": "double fault",
+        "NMI": "NMI",
+        "DB": "debug exception",
+        "DB1": "nested debug exception",
+        "DB2": "doubly nested debug exception",
+        "MCE": "machine check",
+        "VC": "#VC",
+        "VC2": "#VC fall-back",
+    },
+    paging=_paging,
+    mapped_page_offset=_mapped_page_offset,
+    user_root=_user_root,
+    cpu_entry_areas=0xFFFFFE0000001000,  # behind the page with the IDT
+    least_vmcoreinfo=LeastVmcoreinfo(("init_top_pgt", "swapper_pg_dir"), 4096),
+    # arch/x86/include/asm/cpu_entry_area.h: CPU_ENTRY_AREA_RO_IDT. Page-table isolation maps it for user mode too.
+    idt=0xFFFFFE0000000000,
     upper_half=True,
     shared_top_table=True,
     image_physical=_image_physical,

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kplug.arch.note_registers import USER_REGS, prstatus_pid, prstatus_registers, qemu_registers
+from kplug.arch.note_registers import prstatus_pid, prstatus_registers, qemu_registers
+from kplug.arch.registers import registers_of
+from kplug.arch.registry import named
 from kplug.errors import InputError
 from kplug.image.elf import note_names as kinds
 from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
@@ -219,7 +221,7 @@ def _version_code(data: bytes, form: NoteFormat) -> _Told:
 
 
 def _prstatus(data: bytes, form: NoteFormat) -> _Told:
-    names = USER_REGS.get(form.machine, ())
+    names = registers_of(form.machine).user_regs
     if not names or form.bits != 64 or not form.little_endian:
         return {}
     registers, pid = prstatus_registers(data, names), prstatus_pid(data)
@@ -240,7 +242,7 @@ def _prpsinfo(data: bytes, form: NoteFormat) -> _Told:
 
 
 def _qemu_cpu(data: bytes, form: NoteFormat) -> _Told:
-    registers = qemu_registers(data) if form.machine == "x86_64" else {}
+    registers = qemu_registers(data) if named(form.machine).qemu_note else {}
     if not registers:
         return {}
     return {

@@ -9,6 +9,7 @@ from typing import Any
 import drgn
 from drgn.helpers.linux.percpu import per_cpu
 
+from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.kernel_note import with_vmcoreinfo
@@ -19,7 +20,6 @@ from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_s
 
 _MAX_ENUMERATORS = 4096
 _MAX_SLOT = 1 << 16
-_CPU_ENTRY_AREA_PER_CPU = 0xFFFFFE0000001000  # behind the page with the IDT
 
 
 @remembered(UNTIL_MOVED)
@@ -36,13 +36,16 @@ def facts_of(kernel: Kernel) -> AddressSpaceFacts:
         except TargetError as error:
             refused.append(str(error))
     facts = with_vmcoreinfo(facts, kernel.vmcoreinfo, kernel.machine)
-    if kernel.machine == "x86_64" and facts.page_offset_base is None:
-        facts = replace(facts, page_offset_base=_mapped_page_offset(kernel, facts))
+    architecture, top = named(kernel.machine), kernel.vmcoreinfo.symbols.get("swapper_pg_dir")
+    if architecture.mapped_page_offset is not None and facts.page_offset_base is None and top is not None:
+        encryption = kernel.vmcoreinfo.numbers.get("sme_mask", 0)
+        base = architecture.mapped_page_offset(top, facts, encryption, kernel.read_physical)
+        facts = replace(facts, page_offset_base=base)
     if kernel.has_types:
         known: dict[str, Any] = {"fixed_addresses": tuple(fixed_addresses(kernel.prog))}
-        if kernel.machine == "x86_64":
+        if architecture.cpu_entry_areas is not None:
             try:
-                known.update(_cpu_entry_areas(kernel))
+                known.update(_cpu_entry_areas(kernel, architecture.cpu_entry_areas))
             except TargetError as error:
                 refused.append(str(error))
         facts = replace(facts, **known)
@@ -53,39 +56,6 @@ def facts_of(kernel: Kernel) -> AddressSpaceFacts:
 def space_of(kernel: Kernel) -> AddressSpace | None:
     """The kernel's address space; None where kplug has no table of the architecture."""
     return address_space(kernel.machine, facts_of(kernel))
-
-
-# Entries of x86's page tables.
-_PRESENT, _LARGE, _FRAME = 1, 1 << 7, 0x000FFFFFFFFFF000
-_START_KERNEL_MAP = 0xFFFFFFFF80000000
-
-
-def _mapped_page_offset(kernel: Kernel, facts: AddressSpaceFacts) -> int | None:
-    """page_offset_base, from what the kernel's page tables map: the direct map is the lowest of the kernel's areas that
-    they do, and what it maps is as far from its physical address everywhere. None where they cannot be read.
-    """
-    root = kernel.vmcoreinfo.symbols.get("swapper_pg_dir")
-    if root is None or facts.phys_base is None or facts.pgtable_l5_enabled is None:
-        return None
-    encrypted = kernel.vmcoreinfo.numbers.get("sme_mask", 0)
-    levels = 5 if facts.pgtable_l5_enabled else 4
-    shift = 12 + 9 * (levels - 1)
-    table, address = root - _START_KERNEL_MAP + facts.phys_base, ((1 << 64) - 1) << (shift + 9) & (1 << 64) - 1
-    first = 256 + 17  # behind the guard hole and the LDT remap, with 4 and with 5 levels
-    while True:
-        try:
-            entries = memoryview(kernel.read_physical(table, 4096)).cast("Q")
-        except TargetError:
-            return None
-        index = next((index for index in range(first, 512) if entries[index] & _PRESENT), None)
-        if index is None:
-            return None
-        address |= index << shift
-        frame = entries[index] & _FRAME & ~encrypted
-        if shift == 12 or (shift < 39 and entries[index] & _LARGE):
-            base = address - (frame >> shift << shift)
-            return base if base % (1 << 30) == 0 else None
-        table, shift, first = frame, shift - 9, 0
 
 
 def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
@@ -99,7 +69,7 @@ def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
             yield enumerator.name, enumerator.value
 
 
-def _cpu_entry_areas(kernel: Kernel) -> dict[str, Any]:
+def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
     """Where each possible CPU has its struct cpu_entry_area. TargetError if that cannot be read."""
     prog = kernel.prog
     try:
@@ -115,7 +85,7 @@ def _cpu_entry_areas(kernel: Kernel) -> dict[str, Any]:
         areas = []
         for cpu in possible_cpus(kernel):
             index = cpu if offset is None else per_cpu(offset, cpu).value_()
-            areas.append((cpu, _CPU_ENTRY_AREA_PER_CPU + index * area.size))
+            areas.append((cpu, first + index * area.size))
         members = tuple(
             (member.name, member.offset, size)
             for member in area.members or ()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.percpu import per_cpu
 
+from kplug.arch.registry import named
+from kplug.arch.types.record import VariableStack
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
 from kplug.lifetimes import UNTIL_MOVED, remembered
@@ -22,21 +24,6 @@ from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tasks import Task, is_data, tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.tables.translation import page_size_of, page_tables
-
-# Members of struct cea_exception_stacks (x86_64), without "_stack": what each is the stack of.
-_EXCEPTIONS = {
-    "DF": "double fault",
-    "NMI": "NMI",
-    "DB": "debug exception",
-    "DB1": "nested debug exception",
-    "DB2": "doubly nested debug exception",
-    "MCE": "machine check",
-    "VC": "#VC",
-    "VC2": "#VC fall-back",
-}
-
-# arm64's per-CPU pointers to stacks for events from firmware (arch/arm64/kernel/sdei.c), and what these are called.
-_SDEI = {"sdei_stack_normal_ptr": "SDEI", "sdei_stack_critical_ptr": "SDEI critical"}
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
@@ -123,46 +110,53 @@ class Stacks:
                         yield Stack(start, start + size, "none", f"unused stack, kept by CPU {cpu}", cpu, None, 0)
 
     def _of_interrupts(self) -> Iterator[Stack]:
-        prog = self._kernel.prog
+        declared = named(self._kernel.machine).interrupt_stacks
+        if declared is None:
+            return
         for cpu in possible_cpus(self._kernel):
             with reading("the IRQ stacks"):
-                if self._kernel.machine == "x86_64":
-                    size = prog.type("struct irq_stack").size or 0
-                    top = self._x86_interrupt_top(cpu)
-                    # irq_init_percpu_irqstack(): the pointer is to the last word
-                    start = top + 8 - size if top else 0
-                else:
-                    size = self._task_stack_size
-                    start = per_cpu(prog["irq_stack_ptr"], cpu).value_()
+                size = self._task_stack_size
+                if declared.type is not None:
+                    size = self._kernel.prog.type(declared.type).size or 0
+                place = self._interrupt_pointer(declared.pointers, cpu)
+                start = place + 8 - size if place and declared.at_top else place
             if start:
                 yield Stack(start, start + size, "irq", f"IRQ stack of CPU {cpu}", cpu, None, 0)
 
-    def _x86_interrupt_top(self, cpu: int) -> int:
-        prog = self._kernel.prog
-        try:
-            return int(per_cpu(prog["hardirq_stack_ptr"], cpu).value_())
-        except KeyError:  # d7b6d709a76a (6.2) to c6a0918072ea (6.15)
-            return int(per_cpu(prog["pcpu_hot"], cpu).hardirq_stack_ptr.value_())
+    def _interrupt_pointer(self, names: tuple[str, ...], cpu: int) -> int:
+        """The value of the first of these per-CPU variables, or members of them, that the kernel has. KeyError."""
+        *newer, oldest = names
+        for name in newer:
+            with suppress(KeyError):
+                return self._per_cpu_value(name, cpu)
+        return self._per_cpu_value(oldest, cpu)
+
+    def _per_cpu_value(self, name: str, cpu: int) -> int:
+        variable, _, member = name.partition(".")
+        found = per_cpu(self._kernel.prog[variable], cpu)
+        return int((found.member_(member) if member else found).value_())
 
     def _of_exceptions(self) -> Iterator[Stack]:
-        make = {"x86_64": self._in_entry_areas, "aarch64": self._of_arm64}.get(self._kernel.machine)
-        yield from make() if make is not None else ()
+        architecture = named(self._kernel.machine)
+        if architecture.entry_area_stacks:
+            yield from self._in_entry_areas(architecture.entry_area_stacks)
+        if architecture.variable_stacks:
+            yield from self._in_variables(architecture.variable_stacks)
 
-    def _of_arm64(self) -> Iterator[Stack]:
-        """Where a CPU whose stack overflowed goes on, and those for SDEI events, which only some machines have."""
-        prog = self._kernel.prog
-        with reading("the overflow and SDEI stacks"):
+    def _in_variables(self, declared: Sequence[VariableStack]) -> Iterator[Stack]:
+        """Those that are per-CPU variables, or that one points to; a kernel may be built without."""
+        with reading("the exception stacks"):
             for cpu in possible_cpus(self._kernel):
-                with suppress(KeyError):  # without CONFIG_VMAP_STACK
-                    stack = per_cpu(self._of_the_kernel("overflow_stack"), cpu)
-                    start, size = stack.address_of_().value_(), drgn.sizeof(stack)
-                    yield Stack(start, start + size, "overflow", f"overflow stack of CPU {cpu}", cpu, None, 0)
-                for name, words in _SDEI.items():
-                    with suppress(KeyError):  # without CONFIG_ARM_SDE_INTERFACE
-                        start = per_cpu(prog[name], cpu).value_()
+                for each in declared:
+                    with suppress(KeyError):
+                        variable = per_cpu(self._of_the_kernel(each.variable), cpu)
+                        if each.is_pointer:
+                            start, size = variable.value_(), self._task_stack_size
+                        else:
+                            start, size = variable.address_of_().value_(), drgn.sizeof(variable)
                         if start:
-                            end = start + self._task_stack_size  # SDEI_STACK_SIZE
-                            yield Stack(start, end, "sdei", f"{words} stack of CPU {cpu}", cpu, None, 0)
+                            words = f"{each.words} stack of CPU {cpu}"
+                            yield Stack(start, start + size, each.owner, words, cpu, None, 0)
 
     def _of_the_kernel(self, name: str) -> drgn.Object:
         """The variable of that name, where its symbol is: KVM's code for EL2 may have another one in the vmlinux, whose
@@ -171,8 +165,9 @@ class Stacks:
         found, address = self._kernel.prog[name], self._kernel.symbol(name)
         return found if address is None else drgn.Object(self._kernel.prog, found.type_, address=address)
 
-    def _in_entry_areas(self) -> Iterator[Stack]:
-        """x86_64's stacks in the CPU entry areas; each has the guard page below it that its structure gives it."""
+    def _in_entry_areas(self, names: Mapping[str, str]) -> Iterator[Stack]:
+        """The stacks in the CPU entry areas, called by `names`; each has the guard page below it that its structure
+        gives it."""
         prog = self._kernel.prog
         with reading("the exception stacks"):
             members = prog.type("struct cea_exception_stacks").members or ()
@@ -190,7 +185,7 @@ class Stacks:
                 if not member.endswith("_stack") or not size:
                     continue
                 guard = places.get(f"{member}_guard", (0, 0))[1]
-                words = _EXCEPTIONS.get(stem, stem)
+                words = names.get(stem, stem)
                 start = base + offset
                 yield Stack(start, start + size, stem, f"{words} stack of CPU {cpu}", cpu, None, guard)
             start = base + entry

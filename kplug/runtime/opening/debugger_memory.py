@@ -6,6 +6,7 @@ from typing import Callable, Protocol
 
 import drgn
 
+from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.memory.kernel_note import kernels_note
@@ -19,7 +20,6 @@ from kplug.runtime.opening.request import Opened
 from kplug.runtime.opening.vmlinux import try_file
 
 _KERNEL_HALF = 1 << 63
-_X86_64_PAGE = 4096
 
 
 class Memory(Protocol):
@@ -95,17 +95,18 @@ def _nothing(address: int, size: int, offset: int, physical: bool) -> bytes:
 def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:
     """What drgn must know, from the vmlinux and the kernel's variables. TargetError if these do not tell."""
     image = placed.image
-    if image.machine != "x86_64":
+    least = named(image.machine).least_vmcoreinfo
+    if least is None:
         raise TargetError("the kernel has no VMCOREINFO in its memory, without which drgn cannot work")
     facts = memory_facts(placed, read)
-    top = [symbol for name in ("init_top_pgt", "swapper_pg_dir") for symbol in image.symbols.exact(name)]
+    top = [symbol for name in least.top_tables for symbol in image.symbols.exact(name)]
     if facts.phys_base is None or not top:
         raise TargetError("the kernel has no VMCOREINFO in its memory, and its phys_base cannot be read")
     slide = placed.placement.slide
     slide -= 1 << 64 if slide >> 63 else 0
     lines = (
         f"OSRELEASE={image.release or ''}",
-        f"PAGESIZE={_X86_64_PAGE}",
+        f"PAGESIZE={least.page_size}",
         f"SYMBOL(swapper_pg_dir)={placed.symbol_address(top[0]):x}",
         f"NUMBER(phys_base)={facts.phys_base}",
         f"NUMBER(pgtable_l5_enabled)={int(bool(facts.pgtable_l5_enabled))}",

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Protocol
 
-from kplug.arch.note_registers import ARM64_USER_REGS, USER_REGS, prstatus_registers, qemu_registers
-from kplug.arch.registers import canonical
+from kplug.arch.note_registers import prstatus_registers, qemu_registers
+from kplug.arch.registers import monitor_names, registers_of
 from kplug.errors import InputError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import notes_in
@@ -47,7 +47,7 @@ class NoteRegisters:
 
     def __init__(self, path: str, machine: str | None) -> None:
         self._path = path
-        self._names = USER_REGS.get(machine or "", ())
+        self._names = registers_of(machine or "").user_regs
         self._cpus: Sequence[Mapping[str, int]] | None = None
 
     def of(self, cpu: int) -> Mapping[str, int]:
@@ -136,10 +136,10 @@ def parse_registers(text: str) -> dict[int, dict[str, int]]:
 
 def _parse_cpu(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
+    names = monitor_names()
     for name, value in _VALUE.findall(text):
-        machine = "aarch64" if name[0] == "X" or name in ("SP", "PC", "PSTATE") else "x86_64"
-        lower = f"x{int(name[1:])}" if name[0] == "X" else "eflags" if name == "RFL" else name.lower()
-        found.setdefault(canonical(lower, machine)[0], int(value, 16))
+        if name in names:
+            found.setdefault(names[name], int(value, 16))
     for name, selector, base in _SEGMENT.findall(text):
         found[name.lower()] = int(selector, 16)
         if name in ("FS", "GS"):
@@ -147,18 +147,10 @@ def _parse_cpu(text: str) -> dict[str, int]:
     return found
 
 
-# struct pt_regs, both in their order since ever: drgn unwinds from one.
-_X86_64_PT_REGS = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
-    *("rip", "cs", "eflags", "rsp", "ss"),
-)
-_ARM64_PT_REGS = ARM64_USER_REGS
-
-
 def pt_regs_bytes(registers: Mapping[str, int], machine: str, size: int) -> bytes | None:
     """The registers as the bytes of a struct pt_regs of that size; None for an architecture that is not known."""
-    order = {"x86_64": _X86_64_PT_REGS, "aarch64": _ARM64_PT_REGS}.get(machine)
-    if order is None or not registers:
+    order = registers_of(machine).pt_regs
+    if not order or not registers:
         return None
     data = b"".join(struct.pack("<Q", registers.get(name, 0)) for name in order)
     return data.ljust(size, b"\0")[:size] if size >= len(data) else None

@@ -11,8 +11,9 @@ import drgn
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
-from kplug.arch.calls import REACH, calls_before
-from kplug.arch.registers import SYSTEM, canonical, ordered
+from kplug.arch.calls import call_reach, calls_before
+from kplug.arch.registers import canonical, ordered, registers_of
+from kplug.arch.registry import named
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
@@ -301,23 +302,25 @@ class Selection:
         It goes on where nothing is mapped (a call of NULL) by itself. Nothing where the word is not behind a call.
         """
         kernel, last = self._kernel, frames[-1] if frames else None
-        if last is None or not last.interrupted or kernel.machine != "x86_64" or self._is_user(last):
+        if last is None or not last.interrupted or not named(kernel.machine).calls_push or self._is_user(last):
             return
         try:
             held = page_tables(kernel).translate(last.pc)
             if held is None or held.permissions is None or "x" in held.permissions:
                 return
             back = kernel.read_word(last.sp)
-            code = kernel.read(back - REACH["x86_64"], REACH["x86_64"])
-            if not back >> 63 or not any(calls_before(code, back, "x86_64")):
+            machine, reach = kernel.machine, call_reach(kernel.machine)
+            code = kernel.read(back - reach, reach)
+            if not back >> 63 or not any(calls_before(code, back, machine)):
                 return
+            counter, pointer = canonical("pc", machine)[0], canonical("sp", machine)[0]
             # Unwound from the call itself: its line, and what is inlined there.
-            callers = self._unwind_from(thread, {**last.registers, "rip": back - 1, "rsp": last.sp + 8})
+            callers = self._unwind_from(thread, {**last.registers, counter: back - 1, pointer: last.sp + 8})
         except TargetError:
             return
         for number, frame in enumerate(callers, len(frames)):
             if frame.pc == back - 1:
-                frame = frame._replace(pc=back, registers={**frame.registers, "rip": back}, interrupted=False)
+                frame = frame._replace(pc=back, registers={**frame.registers, counter: back}, interrupted=False)
             yield frame._replace(number=number)
 
     def _traced(self, of: Any) -> Any:
@@ -335,7 +338,7 @@ class Selection:
             frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
         entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
         del frames[entered + 1 :]  # the program's own callers: there is no debug information of it
-        kept = {name: value for name, value in more.items() if name in SYSTEM}
+        kept = {name: value for name, value in more.items() if name in registers_of(self._kernel.machine).system}
         machine = self._kernel.machine
         return tuple(
             frame._replace(registers=ordered({**(kept if frame.number else more), **frame.registers}, machine))

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import drgn
 
+from kplug.arch.registry import named
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.selection import Selection
-
-_X86_NO_EXECUTE, _X86_PRESENT = 1 << 63, 1
 
 
 class _Program(NamedTuple):
@@ -56,13 +55,7 @@ class UserSpace:
         paging = tables.paging
         if program is None or paging is None:
             return None
-        if self._kernel.machine != "x86_64":
+        user_root = named(self._kernel.machine).user_root
+        if user_root is None:
             return program.root
-        # Under page-table isolation the kernel's own copy of the top entry forbids to execute, and the one that the
-        # program runs on is in the page behind it (pti_set_user_pgtbl()). An entry without a copy is not isolated.
-        slot = (address >> paging.address_bits - 9 & 0x1FF) * 8
-        entry = tables.entry(program.root + slot)
-        if not entry & _X86_NO_EXECUTE or not entry & _X86_PRESENT:
-            return program.root
-        copy = tables.entry(program.root + paging.page_size + slot)
-        return program.root + paging.page_size if copy == entry & ~_X86_NO_EXECUTE else program.root
+        return user_root(program.root, address, paging.address_bits, paging.page_size, tables.entry)
