@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
+from kplug.image.module_sections import section_addresses
 from kplug.image.opening.files import module_name, open_elf, open_vmlinux
 from kplug_gdb import objfiles
 from kplug_gdb.objfiles import FileId
@@ -75,21 +76,21 @@ class OpenedImages:
         paths = objfiles.module_paths()
         if not paths:
             return []
-        named: dict[str, dict[str, int]] = {path: {} for path in paths}
+        named: dict[str, list[tuple[str, int]]] = {path: [] for path in paths}
         for path, name, address in objfiles.sections():
             # A section that add-symbol-file was given no address for lies near 0: nothing is claimed for it.
             if path in named and address >> 63:
-                named[path].setdefault(name, address)
+                named[path].append((name, address))
         return [self._module(path, addresses) for path, addresses in named.items() if addresses]
 
-    def _module(self, path: str, addresses: dict[str, int]) -> KernelImage:
-        key = (objfiles.file_id(path), tuple(sorted(addresses.items())))
+    def _module(self, path: str, addresses: list[tuple[str, int]]) -> KernelImage:
+        key = (objfiles.file_id(path), tuple(addresses))
         image = self._modules.get(key)
         if image is None:
             elf = open_elf(path)
             if not elf.relocatable:
                 raise InputError(f"{path}: not a module (its type is {elf.type})")
             # By name: gdb's numbers leave out the relocation sections.
-            bases = {s.index: addresses[s.name] for s in reversed(elf.sections) if s.allocated and s.name in addresses}
+            bases = section_addresses(elf.sections, addresses)
             image = self._modules[key] = KernelImage(elf, name=module_name(elf), bases=bases)
         return image

@@ -28,6 +28,7 @@ from kplug.arch.types.memory_map import (
     whole,
 )
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names
+from kplug.arch.types.registers import Registers
 from kplug.model import TEXT
 
 # RISC-V ELF psABI, "Program Property".
@@ -204,6 +205,24 @@ def _kasan_shadow_offset(_: AddressSpaceFacts) -> int:
     return 0xDFFFFFFF00000000  # arch/riscv/Kconfig
 
 
+# The integer registers by their ABI names, as gdb, drgn and struct pt_regs have them (arch/riscv/include/asm/ptrace.h;
+# struct user_regs_struct begins alike: uapi/asm/ptrace.h). The ABI calls s0 fp as well.
+_INTEGER = (
+    *("ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1"),
+    *(f"a{number}" for number in range(8)),
+    *(f"s{number}" for number in range(2, 12)),
+    *(f"t{number}" for number in range(3, 7)),
+)
+_IN_MEMORY = ("pc", *_INTEGER)
+_REGISTERS = Registers(
+    order=(*_INTEGER, "pc"),
+    aliases={"fp": "s0", "epc": "pc", "lr": "ra"},
+    halves={},
+    user_regs=_IN_MEMORY,
+    pt_regs=_IN_MEMORY,
+    monitor={},
+)
+
 ARCHITECTURE = Architecture(
     name="riscv64",
     title="riscv64",
@@ -224,6 +243,7 @@ ARCHITECTURE = Architecture(
     telling_symbols=("relocate_enable_mmu", "handle_exception"),
     boundaries=boundaries,
     memory_map=_memory_map,
+    registers=lambda: _REGISTERS,
     upper_half=True,
     # A multiple of 2 MiB within 1 GiB from KERNEL_LINK_ADDR (arch/riscv/mm/init.c).
     kaslr_window=KaslrWindow(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 << 20,)),

@@ -17,6 +17,7 @@ from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.images import LazyImages
 from kplug.image.kernel_image import KernelImage
 from kplug.image.listed_modules import PlacedListing, listed_module
+from kplug.image.module_sections import section_addresses
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
@@ -154,13 +155,9 @@ class LiveImages(LazyImages):
 
 
 def _bases(elf: ElfFile, sections: Sequence[SectionName]) -> dict[int, int]:
-    """Where each section of a module's file is, by its number. Of several with one name, nothing is known."""
-    addresses = {section.name: section.address for section in sections}
-    numbers: dict[str, list[int]] = {}
-    for section in elf.sections:
-        if section.allocated and section.size and section.name != PERCPU_SECTION:
-            numbers.setdefault(section.name, []).append(section.index)
-    return {found[0]: addresses[name] for name, found in numbers.items() if len(found) == 1 and name in addresses}
+    """Where each section of a module's file is, by its number. What /sys says of per-CPU variables is no CPU's copy."""
+    loaded = ((section.name, section.address) for section in sections if section.name != PERCPU_SECTION)
+    return section_addresses(elf.sections, loaded)
 
 
 def _with_symbols(elf: ElfFile) -> ElfFile | None:

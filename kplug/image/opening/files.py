@@ -13,6 +13,7 @@ from kplug.files.opening import open_file
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.kernel_image import KernelImage
+from kplug.image.module_sections import section_addresses
 from kplug.image.symbols.symbol_list import SymbolList, no_symbols
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def open_module(specification: str) -> KernelImage:
     if not elf.relocatable:
         raise InputError(f"{path}: not a module (its type is {elf.type}, a module's is REL)")
     bases: dict[int, int] = {}
+    given: list[tuple[str, int]] = []
     for item in addresses.split(","):
         name, equals, number = item.rpartition("=")
         address = _address(number, specification)
@@ -102,7 +104,17 @@ def open_module(specification: str) -> KernelImage:
         section = elf.section(name)
         if section is None or not section.allocated:
             raise UsageError(f"--module {specification}: {path} has no section {name} in memory")
-        bases[section.index] = address
+        given.append((name, address))
+    placed = section_addresses(elf.sections, given, holds=lambda start, end: True)
+    unplaced = {name for name, _ in given} - {elf.sections[index].name for index in placed}
+    if unplaced:
+        name = min(unplaced)
+        count = sum(section.allocated and section.name == name for section in elf.sections)
+        raise UsageError(
+            f"--module {specification}: {path} has {count} section{'s' * (count > 1)} {name}: give each its address, in "
+            "the order of the file"
+        )
+    bases.update(placed)
     for index, address in bases.items():
         if address + elf.sections[index].size > 1 << 64:
             raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")

@@ -18,6 +18,7 @@ from kplug.image.elf.file import ElfFile
 from kplug.image.elf.names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, relocatable
+from kplug.image.module_sections import section_addresses
 from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
 from kplug.image.symbols.table import SymbolTable
 from kplug.runtime.kernel.kernel import Kernel, reading
@@ -262,25 +263,16 @@ def _nature(name: str, part: MemoryRange, letter: str) -> tuple[int, int]:
 def section_bases(elf: ElfFile, module: Module, kallsyms: ModuleKallsyms) -> Mapping[int, int]:
     """Where the sections of a module's debug file are in memory, by their index in the file.
 
-    Sections that the kernel has no address of, or whose memory is freed, have none. Those of one name are told apart
-    by their order, which is the file's in both.
+    Sections that the kernel has no address of, or whose memory is freed, have none.
     """
-    loaded: dict[str, list[int]] = {}
-    for name, start in zip(_names(elf, module), (section.start for section in module.all_sections)):
-        loaded.setdefault(name, []).append(start)
-    bases: dict[int, int] = {}
-    percpu = module.percpu
-    for header in elf.sections:
-        if not header.allocated or not header.size:
-            continue
-        starts = loaded.get(header.name)
-        if starts:
-            start = starts.pop(0)
-            part = module.part_at(start)
-            if part is not None and start + header.size <= part.end:
-                bases[header.index] = start
-        elif header.name == PERCPU_SECTION and percpu is not None:
-            bases[header.index] = percpu.base
+
+    def holds(start: int, end: int) -> bool:
+        part = module.part_at(start)
+        return part is not None and end <= part.end
+
+    loaded = zip(_names(elf, module), (section.start for section in module.all_sections))
+    percpu = module.percpu.base if module.percpu is not None else None
+    bases = section_addresses(elf.sections, loaded, percpu=percpu, holds=holds)
     bases.update(_empty_section_bases(elf, kallsyms))
     return bases
 
