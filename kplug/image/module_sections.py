@@ -20,10 +20,10 @@ def section_addresses(
 ) -> dict[int, int]:
     """The address of each section that is in memory, by its number in the file.
 
-    `loaded` are names and addresses in the order in which the loader took the sections, which is the file's. Sections of
-    one name are told apart by that order; where there are fewer or more of them in the file, none of that name is known.
-    The loader places no empty ones. `percpu` is where the module's per-CPU variables are, if `loaded` does not have
-    them. `holds(start, end)` says whether that memory is still the module's: init sections are freed.
+    `loaded` are names and addresses in the order in which the loader took the sections, which is the file's. Sections
+    of one name are told apart by that order; where there are fewer or more of them in the file, none of that name is
+    known. The loader places no empty ones. `percpu` is where the module's per-CPU variables are, if `loaded` does not
+    have them. `holds(start, end)` says whether that memory is still the module's: init sections are freed.
     """
     addresses: dict[str, list[int]] = {}
     for name, address in loaded:

@@ -111,8 +111,8 @@ def open_module(specification: str) -> KernelImage:
         name = min(unplaced)
         count = sum(section.allocated and section.name == name for section in elf.sections)
         raise UsageError(
-            f"--module {specification}: {path} has {count} section{'s' * (count > 1)} {name}: give each its address, in "
-            "the order of the file"
+            f"--module {specification}: {path} has {count} section{'s' * (count > 1)} {name}: give each its address, "
+            "in the order of the file"
         )
     bases.update(placed)
     for index, address in bases.items():
