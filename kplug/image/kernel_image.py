@@ -48,6 +48,7 @@ class KernelImage:
         bases: Mapping[int, int] | None = None,
         script: LinkerScript | None = None,
         link_map: LinkMap | None = None,
+        on_disk: bool = True,
     ) -> None:
         self.elf = elf
         self.path = elf.path
@@ -57,7 +58,7 @@ class KernelImage:
         self.script = script
         self.link_map = link_map
         #: Whether `path` is that of a file, which other programs can open as well.
-        self.on_disk = True
+        self.on_disk = on_disk
         #: How its sections are known, for the user.
         self.sections_source = "ELF header"
         self._symbols_from = symbols_from or elf
@@ -102,8 +103,15 @@ class KernelImage:
 
     def with_symbols(self, symbols: SymbolList) -> KernelImage:
         """The same image with the symbols of another source."""
-        image = KernelImage(self.elf, name=self.name, listed=symbols, sections=self.sections, extents=self._extents)
-        image.on_disk, image.sections_source = self.on_disk, self.sections_source
+        image = KernelImage(
+            self.elf,
+            name=self.name,
+            listed=symbols,
+            sections=self.sections,
+            extents=self._extents,
+            on_disk=self.on_disk,
+        )
+        image.sections_source = self.sections_source
         return image
 
     @cached_property

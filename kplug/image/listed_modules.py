@@ -46,9 +46,7 @@ def listed_module(
     extents = [extent(0, "", 0, 0, 0)]
     for number, part in enumerate(held, 1):
         extents.append(extent(number, "", part.start, part.end, SHF_EXECINSTR if part.is_text else SHF_WRITE))
-    image = KernelImage(elf, name=name, listed=_as_data(symbols), sections=(), extents=extents)
-    image.on_disk = False
-    return image
+    return KernelImage(elf, name=name, listed=_as_data(symbols), sections=(), extents=extents, on_disk=False)
 
 
 def _as_data(symbols: SymbolList) -> SymbolList:

@@ -196,8 +196,7 @@ def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         listing = listing.with_symbols(bounds)
     symbols = listing.kernel.from_source(listing.path if not bounds else f"{listing.path}, /proc/iomem")
     bits = 64 if symbols.highest >> 32 else 32
-    image = KernelImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols)
-    image.on_disk = False
+    image = KernelImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols, on_disk=False)
     image.release, image.build_id = machine.release, machine.build_id
     found.used.append(f"symbols: {listing.path}")
     if bounds:

@@ -123,8 +123,7 @@ def _running(
     info = _noted(read, symbols, machine)
     slide = told if told is not None else info.slide
     listed = linked(symbols, slide) if slide is not None else symbols
-    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed)
-    image.on_disk = False
+    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed, on_disk=False)
     image.banner = banner_at(read, symbols.address("linux_banner"))
     image.build_id = _build_id(read, symbols)
     if slide is None:

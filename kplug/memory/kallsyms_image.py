@@ -29,8 +29,8 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
     if symbols is None or not len(symbols):
         return None
     slide = info.slide or 0
-    image = KernelImage(bare_elf(f"memory of {target}", machine), name="vmlinux", listed=linked(symbols, slide))
-    image.on_disk = False
+    elf = bare_elf(f"memory of {target}", machine)
+    image = KernelImage(elf, name="vmlinux", listed=linked(symbols, slide), on_disk=False)
     image.build_id = info.build_id
     image.banner = banner_at(read, symbols.address("linux_banner"))
     return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kplug.errors import InputError
@@ -31,19 +32,18 @@ def open_vmlinuz(path: str, progress: ProgressCallback | None = None) -> KernelI
 
 def kernel_in(boot: BootImage) -> KernelImage:
     """As `open_vmlinuz`, of a boot image that is open."""
-    image = _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
-    image.on_disk = False
-    return image
+    return _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
 
 
 def _from_elf(boot: BootImage) -> KernelImage:
     elf = ElfFile(boot.path, io.BytesIO(boot.payload))
     if any(section.type == "SYMTAB" for section in elf.sections):
-        image = KernelImage(elf, name=os.path.basename(boot.path))
+        image = KernelImage(elf, name=os.path.basename(boot.path), on_disk=False)
     else:
         from kplug.image.kallsyms.embedded import embedded_symbols
 
-        image = KernelImage(elf, name=os.path.basename(boot.path), listed=lambda: embedded_symbols(elf, boot.payload))
+        symbols = partial(embedded_symbols, elf, boot.payload)
+        image = KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False)
     image.sections_source = "ELF header of the kernel in the boot image"
     return refuse_program(image)
 
@@ -72,4 +72,4 @@ def _from_flat(boot: BootImage) -> KernelImage:
         if base is not None:
             symbols = moved_to(symbols, base)
     elf = FlatImage(boot.path, data, machine, base or 0, lambda: symbols, memory_size=memory_size)
-    return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols)
+    return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False)
