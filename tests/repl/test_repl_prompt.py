@@ -1,4 +1,4 @@
-"""The prompt, driven through a terminal as a person would: issue 3, "The prompt"."""
+"""The prompt, driven through a terminal as a person would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real arm64 kernels, booted under QEMU with KASLR on: issue 3, on the second architecture.
+"""Real arm64 kernels, booted under QEMU with KASLR on.
 
 Two CPUs: `max` has 52-bit addresses (LPA2), pointer authentication and needs no page-table isolation; `cortex-a72` has
 48 bits, which a kernel built for 52 runs with, no authentication, and is isolated.

@@ -1,4 +1,4 @@
-"""The address space of real kernels: issue 3 ("The map").
+"""The address space of real kernels.
 
 Truth: the page tables, walked here from swapper_pg_dir; the guest's own /proc/iomem, vmallocinfo, kallsyms and modules;
 drgn's helpers; and the sizes in Documentation/arch/x86/x86_64/mm.rst.

@@ -1,4 +1,4 @@
-"""Special values on real kernels, with the address space that their memory tells: issue 3 ("Special values").
+"""Special values on real kernels, with the address space that their memory tells.
 
 Expected figures: include/linux/poison.h and include/uapi/asm-generic/errno-base.h; which values are canonical: 4 and 5
 levels of page tables in Documentation/arch/x86/x86_64/mm.rst.

@@ -1,5 +1,4 @@
-"""What memory says of an address, on dumps of real kernels: issue 3 ("Freed init", "Permissions and presence", "The
-image's aliases").
+"""What memory says of an address, on dumps of real kernels: freed init memory, rights and presence, the image's aliases.
 
 Truth: what the guest's own /proc said (vmallocinfo, ps), what the kernel wrote into its log, the page allocator's own
 sums, QEMU's walk of the page tables (in the program headers of a paging dump), and drgn's helpers.
@@ -109,7 +108,7 @@ def opened(name: str, format: str = "elf", *, with_vmlinux: bool = True, **optio
 
 @pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12", "amd64-6.12 alone"])
 def dumped(request: pytest.FixtureRequest) -> Dumped:
-    """With the vmlinux, and alone: by the symbols and types that the kernel has in its memory (issue 4)."""
+    """With the vmlinux, and alone: by the symbols and types that the kernel has in its memory."""
     name, _, alone = request.param.partition(" ")
     return opened(name, with_vmlinux=not alone)
 

@@ -1,6 +1,6 @@
 """Memory that lies, or is not there: what could not be read is said, and the rest of the answer stands.
 
-Issue 3, "Bad input". Dumps are real ones with some bytes replaced.
+Dumps are real ones with some bytes replaced.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A target that goes away in the middle of a question, and CPU masks that lie: an answer in words, whatever is asked.
 
-Issue 3, "Bad input". Memory is a real dump's, served until it is lost.
+Memory is a real dump's, served until it is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening what is wrong, at the shell: one clear line, exit status 2, and never a crash. Issue 3, "Bad input"."""
+"""Opening what is wrong, at the shell: one clear line, exit status 2, and never a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening what is right: every format, what a dump does not state, which vmlinux. Issue 3, "Opening".
+"""Opening what is right: every format, what a dump does not state, which vmlinux.
 
 Truth: the guest's own /proc/kallsyms, gathered before the dump.
 """

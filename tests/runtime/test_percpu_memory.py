@@ -1,4 +1,4 @@
-"""Per-CPU memory of real kernels, both ways: issue 3 ("Per-CPU").
+"""Per-CPU memory of real kernels, both ways.
 
 Truth: the guest's own /proc/kallsyms for the variables, nm for their sizes, drgn's per_cpu_ptr() for the instances, the
 types of what the kernel allocated for the bounds of allocations, and the allocator's own sums for the maps as a whole.

@@ -1,7 +1,6 @@
 """Dumps opened without a vmlinux: symbols from kallsyms in memory, types from BTF, stacks by ORC or frame records.
 
-Issue 4: "vmcore without vmlinux", "answers from each source against those from the full vmlinux, the differences listed
-and explained". The full vmlinux is the truth here; `test_memory.py` asks the same of what the guest itself said.
+The full vmlinux is the truth here; `test_memory.py` asks the same of what the guest itself said.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Broken and hostile files: one clear line, or an honest answer; no traceback, no hang, no unbounded memory.
 
-design.md, "Untrusted input" and "Exit status"; issue 2, "Bad input". Every case runs in a child with 1 GiB of address
+Every case runs in a child with 1 GiB of address
 space (bounded_kplug). What the ELF fields mean is the gABI's; the files are made by elf_builder.
 """
 

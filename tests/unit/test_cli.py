@@ -1,4 +1,4 @@
-"""The shell front end: exit statuses, options, standard input, colours: issue 2, "The shell"; design.md, "Exit status".
+"""The shell front end: exit statuses, options, standard input, colours.
 
 0 answered; 1 answered, but an address or a line could not be resolved as asked; 2 usage, or an input that cannot be
 read.
@@ -331,7 +331,7 @@ def test_segments_hold_the_sections_they_were_made_to_cover(kplug: BoundedKplug,
 
 
 def test_every_byte_of_the_image_is_in_a_region_or_a_gap(kplug: BoundedKplug, vmlinux: str) -> None:
-    """Issue 2: "Every byte of [_text,_end) gets an answer"."""
+    """Every byte of [_text, _end) gets an answer."""
     rows = [json.loads(line) for line in kplug.run("regions", "--json", "-s", vmlinux).out.splitlines()]
     covered = BASE_64
     for row in rows[1:]:

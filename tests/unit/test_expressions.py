@@ -1,4 +1,4 @@
-"""The expressions of every front end: issue 2 ("The shell"), design.md ("Familiar"), kplug/expressions.py's head."""
+"""The expressions of every front end; their grammar is in the head of kplug/expressions.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbol tables by name, and by address. Rules: issue 2 ("Symbols") and the head of kplug/image/symbol_index.py.
+"""Symbol tables by name, and by address. Rules: the head of kplug/image/symbols/by_address.py.
 
 The letters are those of nm(1), the fields those of the ELF gABI ("Symbol Table").
 """

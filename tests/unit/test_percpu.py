@@ -1,4 +1,4 @@
-"""Static per-CPU variables from symbols and three small reads: kplug/percpu.py, issue 3 ("Per-CPU, both ways")."""
+"""Static per-CPU variables from symbols and three small reads, both ways: kplug/memory/percpu.py."""
 
 from __future__ import annotations
 

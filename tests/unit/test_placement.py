@@ -1,4 +1,4 @@
-"""Link and runtime addresses. Rules: issue 2 ("Placement"), the head of kplug/placement.py."""
+"""Link and runtime addresses. Rules: the head of kplug/image/placement.py."""
 
 from __future__ import annotations
 
