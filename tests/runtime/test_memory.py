@@ -1,4 +1,4 @@
-"""What memory says of an address, on dumps of real kernels: freed init memory, rights and presence, the image's aliases.
+"""What memory says of an address, on dumps of real kernels: freed init memory, rights, presence, the image's aliases.
 
 Truth: what the guest's own /proc said (vmallocinfo, ps), what the kernel wrote into its log, the page allocator's own
 sums, QEMU's walk of the page tables (in the program headers of a paging dump), and drgn's helpers.
