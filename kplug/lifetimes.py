@@ -31,19 +31,16 @@ class Memo:
     """The remembered values of one owner, by their lifetimes."""
 
     def __init__(self) -> None:
-        self._values: dict[Lifetime, dict[object, Any]] = {lifetime: {} for lifetime in Lifetime}
+        # By the lifetimes' words: an Enum's own hash costs as much as all else of a remembered answer.
+        self.values: dict[str, dict[object, Any]] = {lifetime.value: {} for lifetime in Lifetime}
         #: Grows whenever something was forgotten: what was made of remembered values compares it.
         self.generation = 0
-
-    def of(self, lifetime: Lifetime) -> dict[object, Any]:
-        """The values of a lifetime by their keys."""
-        return self._values[lifetime]
 
     def forget(self, *lifetimes: Lifetime) -> None:
         """Drop the values of these lifetimes."""
         self.generation += 1
         for lifetime in lifetimes:
-            self._values[lifetime].clear()
+            self.values[lifetime.value].clear()
 
 
 class Owner(Protocol):
@@ -62,10 +59,12 @@ def remembered(until: Lifetime) -> Callable[[Make], Make]:
     What it raises is not remembered.
     """
 
+    lifetime = until.value
+
     def decorate(make: Make) -> Make:
         @wraps(make)
         def remembering(owner: Owner, *arguments: object) -> Any:
-            values, key = owner.memo.of(until), (make, owner, *arguments)
+            values, key = owner.memo.values[lifetime], (make, owner, *arguments)
             try:
                 return values[key]
             except KeyError:

@@ -258,6 +258,7 @@ class StackLocator:
         return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
 
 
+@remembered(UNTIL_MOVED)
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
     return Stacks(kernel)
