@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 400
 # Files that are tables: data with its source, where a limit would only cut a table in two.
 TABLES = {
-    "kplug/linker/boundary_table.py": "the boundary symbols of all linker scripts",
     "kplug/arch/aarch64/memory_map.py": "the areas of each combination of page size and address bits",
 }
 
