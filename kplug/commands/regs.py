@@ -41,10 +41,8 @@ def _chosen(
     registers: Sequence[Register], names: Sequence[str], machine: str
 ) -> tuple[Sequence[Register], list[Problem]]:
     """The registers asked for, in the order asked; all of them if none is."""
-    from kplug.arch.registers import (
-        canonical,
-        is_register,
-    )  # not at the head of the file: declaring the commands must stay cheap
+    # Not at the head of the file: declaring the commands must stay cheap.
+    from kplug.arch.registers import canonical, is_register
 
     if not names:
         return registers, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 
 import drgn
@@ -11,13 +12,15 @@ import drgn
 from kplug.arch.registry import named
 from kplug.errors import InputError, MismatchError
 from kplug.files.opening import open_file
+from kplug.image.elf.file import notes_in
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
+from kplug.memory.dump_notes import note_bytes
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.platform import platform_of
-from kplug.runtime.opening import vmcoreinfo_search as note_search
+from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
@@ -97,6 +100,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
         _leave_out_cut_pages(prog, header)
         return prog
 
+    _check_notes(path, header)
     if header.cut:
         _check_in_a_child(path, lambda: opened(given))
 
@@ -134,6 +138,21 @@ def _leave_out_cut_pages(prog: drgn.Program, header: DumpHeader) -> None:
 
     for address in header.cut:
         prog.add_memory_segment(address, _PAGE_BYTES, cut, True)
+
+
+def _check_notes(path: str, header: DumpHeader) -> None:
+    """InputError if a note of QEMU's claims more than it has: libkdumpfile 0.5 refuses it, and may die of that."""
+    if not named(header.machine or "").qemu_note:
+        return
+    try:
+        with open_file(path) as file:
+            notes = list(notes_in(note_bytes(path, file), little_endian=True))
+    except (InputError, OSError, struct.error):
+        return  # whatever is broken there is the library's to refuse
+    for note in notes:
+        claimed = int.from_bytes(note.description[4:8], "little")  # struct QEMUCPUState, target/i386/arch_dump.c
+        if note.owner == "QEMU" and claimed > len(note.description):
+            raise InputError(f"{path}: broken: a note of QEMU's claims {claimed} bytes and has {len(note.description)}")
 
 
 def _check_in_a_child(path: str, opened: Callable[[], drgn.Program]) -> None:
@@ -185,7 +204,7 @@ def _with_found_note(
 ) -> drgn.Program:
     """The dump, opened with the VMCOREINFO that was found in its memory."""
     try:
-        searched = opened(note_search.bootstrap(header.release))
+        searched = opened(vmcoreinfo_search.bootstrap(header.release))
     except Exception as error:
         raise InputError(f"{path}: {_cannot_open(error)}") from None
     ranges = dump_header.saved_ranges(header) or [(0, header.pages_end or 1 << 46)]
@@ -206,7 +225,7 @@ def _with_found_note(
         except Exception:
             rejected.append(info)
             continue
-        if note_search.stands_in_memory(prog, info):
+        if vmcoreinfo_search.stands_in_memory(prog, info):
             return prog
         rejected.append(info)
     raise InputError(f"{path}: {_not_found(rejected)}")
@@ -222,12 +241,12 @@ def _candidates(
     """What may be the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first found is it."""
     build_id = image.build_id if image is not None else None
     later: list[VmcoreInfo] = []
-    for info in note_search.find_notes(prog, ranges, scattered=scattered):
+    for info in vmcoreinfo_search.find_notes(prog, ranges, scattered=scattered):
         if build_id is None or info.build_id == build_id:
             yield info
         else:
             later.append(info)
-    yield from note_search.best_first(later, build_id, release)
+    yield from vmcoreinfo_search.best_first(later, build_id, release)
 
 
 def _not_found(rejected: Sequence[VmcoreInfo], likely: str = "not a Linux kernel's dump") -> str:
@@ -290,7 +309,7 @@ def _guest_with_found_note(target: OpenTarget, guest: Guest, image: KernelImage 
 
 
 def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
-    """`note_search.stands_in_memory`, asked of a Program of its own that reads the guest's memory through `guest`."""
+    """`vmcoreinfo_search.stands_in_memory`, asked of a Program of its own that reads memory through `guest`."""
     prog = drgn.Program(guest.platform)
 
     def read(address: int, size: int, offset: int, physical: bool) -> bytes:
@@ -301,7 +320,7 @@ def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
         prog.set_linux_kernel_custom(info.text, is_live=True)
     except Exception:
         return False
-    return note_search.stands_in_memory(prog, info)
+    return vmcoreinfo_search.stands_in_memory(prog, info)
 
 
 # -- debug information -------------------------------------------------------------------------------------------------
