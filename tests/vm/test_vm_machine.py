@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from vmimages import command, manifest, options, paths, process
+from vmimages import command, machine, manifest, options, paths, process
 from vmimages.cli import main
 from vmimages.errors import VMError
 from vmimages.fetching import KernelFiles
@@ -220,3 +220,16 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])
     assert "usage: vm.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ends", "starts"), [("kill -SEGV $$", 3), ("exit 1", 1)])
+def test_qemu_that_crashes_is_started_again_and_one_that_refuses_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, starts: int
+) -> None:
+    began = tmp_path / "began"
+    monkeypatch.setattr(machine, "fetch", lambda name, quiet: files(tmp_path))
+    monkeypatch.setattr(machine.initramfs, "build", lambda *_: tmp_path / "initramfs")
+    monkeypatch.setattr(machine.options, "command", lambda *_: ["sh", "-c", f"echo >> '{began}'; {ends}"])
+    with pytest.raises(VMError, match="QEMU ended with status"):
+        machine.boot("amd64-6.1", quiet=True)
+    assert began.read_text() == "\n" * starts

@@ -1,7 +1,11 @@
-"""The one exception that this package raises on purpose."""
+"""The exceptions that this package raises on purpose."""
 
 from __future__ import annotations
 
 
 class VMError(Exception):
     """Something the user can act on, said in one line; the command line prints it without a traceback."""
+
+
+class QEMUCrashed(VMError):
+    """A signal ended QEMU: a fault of QEMU's own, not of the guest or of its options."""

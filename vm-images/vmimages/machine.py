@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from . import initramfs, manifest, options, paths, process, truth
 from .architectures import architecture
 from .control import Control
-from .errors import VMError
+from .errors import QEMUCrashed, VMError
 from .fetching import KernelFiles, fetch
 from .options import Options
 from .progress import Progress
@@ -27,6 +28,7 @@ _START_SECONDS = 30.0
 _POLL = 0.05
 _END_SECONDS = 0.5
 _TAIL_BYTES = 8000
+_BOOTS = 3  # QEMU 7.2 with a thread for each CPU was seen to die of SIGSEGV in one boot of some hundreds
 
 
 class VM:
@@ -257,7 +259,8 @@ class VM:
         said = (
             _tail(self.run_dir / "qemu.log") or _tail(self.console, rb"Kernel panic") or self._last_line() or "silence"
         )
-        return VMError(f"{self.files.name}: QEMU ended with status {self._process.returncode}: {said}")
+        kind = QEMUCrashed if self._process.returncode < 0 else VMError
+        return kind(f"{self.files.name}: QEMU ended with status {self._process.returncode}: {said}")
 
     def _last_line(self) -> str:
         return _tail(self.console)
@@ -285,15 +288,26 @@ def boot(
     """Boot the kernel `name` (fetched if it must be) and wait until the guest is ready; `Options` has the meanings.
 
     With `paused` it comes back before the first instruction: `vm.cont()` and `vm.wait_ready()` go on from there.
+    A QEMU that crashes before the guest is ready is started again, twice at most.
     """
     chosen = Options(
         cpus=cpus, memory=memory, kaslr=kaslr, pti=pti, la57=la57, cpu=cpu, paused=paused, gdb=gdb, spin=spin,
         threads=threads, append=tuple(append), modules=tuple(modules), devices=tuple(devices),
     )  # fmt: skip
     chosen.check(manifest.find(name).arch)
-    vm = VM(fetch(name, quiet=quiet), chosen, quiet=quiet)
+    files = fetch(name, quiet=quiet)
+    for _ in range(_BOOTS - 1):
+        try:
+            return _boot_once(files, chosen, timeout, quiet)
+        except QEMUCrashed as error:
+            print(f"{error}; it is started again", file=sys.stderr)
+    return _boot_once(files, chosen, timeout, quiet)
+
+
+def _boot_once(files: KernelFiles, chosen: Options, timeout: float, quiet: bool) -> VM:
+    vm = VM(files, chosen, quiet=quiet)
     try:
-        if not paused:
+        if not chosen.paused:
             vm.wait_ready(timeout)
     except BaseException:
         vm.close()
