@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import gdb
 from kplug.arch.registry import named
+from kplug.arch.types.record import Architecture, EntryTable
 from kplug.errors import TargetError
 from kplug.memory.kaslr_ways import first_handler
 from kplug.memory.reading import Read
@@ -17,16 +18,16 @@ from kplug_gdb.reading import NO_ANSWER, timed_out
 _KERNEL_HALF = 1 << 63
 
 
-def vector_bases() -> Iterator[int]:
-    """arm64: where the exception vectors are."""
-    base = registers.register("VBAR_EL1", "VBAR")
+def register_bases(table: EntryTable) -> Iterator[int]:
+    """The table's base, where gdb has the register that holds it."""
+    base = registers.register(*table.registers) if table.registers else None
     if base is not None:
         yield base
 
 
-def monitor_idt() -> Iterator[int]:
-    """x86: IDT bases from QEMU's `info registers`; other stubs are not asked."""
-    if not physical.stub_has_it():
+def monitor_bases(table: EntryTable) -> Iterator[int]:
+    """The table's base from QEMU's `info registers`; other stubs are not asked."""
+    if table.monitor is None or not physical.stub_has_it():
         return
     started = time.monotonic()
     try:
@@ -37,27 +38,32 @@ def monitor_idt() -> Iterator[int]:
         if timed_out(started):
             raise TargetError(NO_ANSWER) from None
         return
-    for match in re.finditer(r"^IDT=\s+([0-9a-f]+) [0-9a-f]+", text, re.MULTILINE):
+    for match in re.finditer(table.monitor, text, re.MULTILINE):
         yield int(match.group(1), 16)
+
+
+def handlers(architecture: Architecture, read: Read) -> Iterator[int]:
+    """Addresses of the kernel's exception handlers, as its tables have them."""
+    table = architecture.entry_table
+    if table is None:
+        return
+    fixed = () if table.fixed is None else (table.fixed,)
+    for base in (*fixed, *register_bases(table), *monitor_bases(table)):
+        handler = first_handler(architecture, read, base)
+        if handler is not None and handler >= _KERNEL_HALF:
+            yield handler
 
 
 def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterator[int]:
     """Addresses that are likely to be in the kernel's code, the surest first; more is read only while more is asked."""
     architecture = named(machine)
     window = architecture.kaslr_window
-    if architecture.idt is not None:
-        for base in (architecture.idt, *monitor_idt()):
-            handler = first_handler(read, base)
-            if handler is not None and handler >= _KERNEL_HALF:
-                yield handler
+    yield from handlers(architecture, read)
     if window.start is not None and window.end is not None:
         if program_counter is not None and window.start <= program_counter < window.end:
             yield program_counter
         yield from range(window.start, window.end, window.steps[0])
         return
-    for base in vector_bases():
-        if base >= _KERNEL_HALF:
-            yield base
     # It may be a module's, which is mapped apart from the kernel.
     if program_counter is not None and program_counter >= _KERNEL_HALF:
         yield program_counter

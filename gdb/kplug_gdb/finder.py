@@ -284,12 +284,16 @@ def _search(
 def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
     """The ways that cost a read or two."""
     chosen = [ways.already_moved(_applied(image))]
-    architecture = named(image.machine)
-    if architecture.idt is not None:
-        chosen.append(ways.exception_table(image, read, "IDT at its fixed address", (architecture.idt,)))
-        chosen.append(ways.exception_table(image, read, "IDT, its base told by QEMU's monitor", entries.monitor_idt()))
-    if architecture.vector_table is not None:
-        chosen.append(ways.vector_table(image, entries.vector_bases()))
+    table = named(image.machine).entry_table
+    if table is None:
+        return chosen
+    if table.fixed is not None:
+        chosen.append(ways.exception_handler(image, read, f"{table.name} at its fixed address", (table.fixed,)))
+    if table.registers:
+        chosen.append(ways.exception_handler(image, read, table.name, entries.register_bases(table)))
+    if table.monitor is not None:
+        name = f"{table.name}, its base from QEMU's monitor"
+        chosen.append(ways.exception_handler(image, read, name, entries.monitor_bases(table)))
     return chosen
 
 
@@ -329,11 +333,11 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     """Where another kernel's read-only data may be: behind its exception handlers, and behind the code that runs, which
     may be a module's. For as long as a person would wait.
     """
-    idt = named(image.machine).idt
-    starts = [ways.first_handler(read, idt)] if idt is not None else [*entries.vector_bases()]
     deadline = time.monotonic() + _LOOK_SECONDS
-    for start in (*starts, registers.program_counter()):
-        for number in range((64 << 20) // _CHUNK) if start is not None and start >> 63 else ():
+    pc = registers.program_counter()
+    running = () if pc is None or not pc >> 63 else (pc,)
+    for start in (*entries.handlers(named(image.machine), read), *running):
+        for number in range((64 << 20) // _CHUNK):
             if time.monotonic() > deadline:
                 return
             # A banner that lies across the edge of two chunks is in the overlap.

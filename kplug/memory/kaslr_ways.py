@@ -6,10 +6,10 @@ Each function makes one `kaslr_offset.Way`. None of them is believed: `kaslr_off
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable, Iterator
 
 from kplug.arch.registry import named
+from kplug.arch.types.record import Architecture
 from kplug.image.elf.file import Note
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import ADDRESS_MASK
@@ -48,44 +48,26 @@ def already_moved(slide: int | None) -> Way:
     return Way("gdb's own symbols", lambda: () if slide is None else (slide,), sure=True)
 
 
-def exception_table(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
-    """x86: the handler in gate 0 of the interrupt descriptor table. `bases` may ask the host, and is read lazily."""
+def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
+    """The code that the architecture's table of exception handlers leads to. `bases` may ask the host: read lazily."""
 
     def candidates() -> Iterator[int]:
         architecture = named(image.machine)
-        links = [
-            symbol.address for handler in architecture.first_gate_handlers for symbol in image.symbols.exact(handler)
-        ]
+        table = architecture.entry_table
+        links = [s.address for name in table.symbols for s in image.symbols.exact(name)] if table is not None else []
         for base in bases:
-            handler = first_handler(read, base) if links else None
+            handler = first_handler(architecture, read, base) if links else None
             # Another kernel's handler is somewhere else in its image.
-            if handler is not None and (handler - links[0]) % architecture.kaslr_window.steps[0] == 0:
+            if handler is not None and (handler - links[0]) % min(architecture.kaslr_window.steps) == 0:
                 yield handler - links[0] & ADDRESS_MASK
 
     return Way(name, candidates, sure=True)
 
 
-def first_handler(read: Read, base: int) -> int | None:
-    """The handler in gate 0 of an x86_64 interrupt descriptor table; None where there is none to read."""
-    gate = try_read(read, base, 16)
-    if gate is None:
-        return None
-    # Intel SDM vol. 3, "64-Bit Mode IDT": offset bits 0-15, 16-31 and 32-63 at bytes 0, 6 and 8.
-    low, middle, high = struct.unpack("<H4xHI4x", gate)
-    return int(high << 32 | middle << 16 | low)
-
-
-def vector_table(image: KernelImage, bases: Iterable[int]) -> Way:
-    """arm64: VBAR_EL1 holds the address of `vectors`."""
-
-    def candidates() -> Iterator[int]:
-        vectors = named(image.machine).vector_table
-        links = [symbol.address for symbol in image.symbols.exact(vectors)] if vectors is not None else []
-        for base in bases:
-            if links and base:
-                yield base - links[0] & ADDRESS_MASK
-
-    return Way("VBAR_EL1", candidates, sure=True)
+def first_handler(architecture: Architecture, read: Read, base: int) -> int | None:
+    """The handler that the table at `base` leads to; None where there is no table, or the architecture has none."""
+    table = architecture.entry_table
+    return None if table is None else table.handler(base, lambda address, size: try_read(read, address, size))
 
 
 def search(image: KernelImage, program_counter: int | None) -> Way:

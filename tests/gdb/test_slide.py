@@ -60,7 +60,7 @@ def linked(image: KernelImage, name: str) -> int:
 class TestArm64:
     def test_vector_table(self, arm64: KernelImage) -> None:
         memory = Memory(arm64, SLIDE)
-        way = ways.vector_table(arm64, iter([linked(arm64, "vectors") + SLIDE & MASK]))
+        way = ways.exception_handler(arm64, memory.read, "VBAR_EL1", [linked(arm64, "vectors") + SLIDE & MASK])
         found = find_slide(Checker(arm64), memory.read, [ways.not_moved(), way])
         assert found.placement is not None
         assert found.placement.slide == SLIDE
@@ -75,7 +75,7 @@ class TestArm64:
         pc = linked(arm64, "schedule") + SLIDE & MASK
         found = find_slide(
             Checker(arm64), memory.read,
-            [ways.vector_table(arm64, iter([0xFFFFFBFFFDE00800])), ways.search(arm64, pc)],
+            [ways.exception_handler(arm64, memory.read, "VBAR_EL1", [0xFFFFFBFFFDE00800]), ways.search(arm64, pc)],
         )  # fmt: skip
         assert found.placement is not None
         assert found.placement.slide == SLIDE

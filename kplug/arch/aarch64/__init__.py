@@ -13,6 +13,7 @@ from kplug.arch.types.record import (
     Architecture,
     ElfMachine,
     ElfWords,
+    EntryTable,
     InterruptStacks,
     KaslrWindow,
     Names,
@@ -137,7 +138,9 @@ ARCHITECTURE = Architecture(
     # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any
     # multiple of 64 KiB, which then shows in the virtual address too (Documentation/arch/arm64/booting.rst; kaslr.c).
     kaslr_window=KaslrWindow(None, None, (2 << 20, 64 << 10)),
-    vector_table="vectors",
+    entry_table=EntryTable(
+        "VBAR_EL1", symbols=("vectors",), handler=lambda base, _: base or None, registers=("VBAR_EL1", "VBAR")
+    ),
     variables=(
         ("vabits_actual", "vabits_actual", 8),  # up to 6.8
         ("kimage_voffset", "kimage_voffset", 8),

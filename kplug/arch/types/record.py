@@ -129,6 +129,22 @@ class InterruptStacks(NamedTuple):
     type: str | None = None
 
 
+class EntryTable(NamedTuple):
+    """What a CPU finds its exception handlers by, and how it leads to one that has a name.
+
+    `name` is what the field calls it. Its base is the address `fixed`, or in the register that debuggers have by one
+    of the names `registers`, or in what QEMU's `info registers` prints (`monitor`, a pattern whose group 1 is in hex).
+    `handler` reads the code's address: (base, read of memory or None). `symbols` are names of that code, newest first.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    handler: Callable[[int, Callable[[int, int], bytes | None]], int | None]
+    fixed: int | None = None
+    registers: tuple[str, ...] = ()
+    monitor: str | None = None
+
+
 class VariableStack(NamedTuple):
     """A stack that is a per-CPU variable, or that one points to (then it has the size of a task's)."""
 
@@ -202,10 +218,7 @@ class Architecture:
 
     # -- where the kernel is, as registers, variables and VMCOREINFO tell ----------------------------------------------
     kaslr_window: KaslrWindow = ANY_WINDOW
-    # Handlers of gate 0 of the interrupt descriptor table, newest name first; none where there is no such table.
-    idt: int | None = None  # the fixed address of the interrupt descriptor table
-    first_gate_handlers: tuple[str, ...] = ()
-    vector_table: str | None = None  # the symbol whose address the CPU's vector base register holds
+    entry_table: EntryTable | None = None
     # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
     variables: tuple[tuple[str, str, int], ...] = ()
     # Whether this boot moved the kernel, as its decompressor notes it: from where a symbol is, and a read of memory.

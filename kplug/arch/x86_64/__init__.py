@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
@@ -11,6 +12,7 @@ from kplug.arch.types.record import (
     Architecture,
     ElfMachine,
     ElfWords,
+    EntryTable,
     Freed,
     InterruptStacks,
     KaslrWindow,
@@ -56,6 +58,16 @@ def _boot_kaslr(address_of: Callable[[str], int | None], read: Callable[[int, in
     address = address_of("boot_params")
     header = read(address + _SETUP_HEADER, _LOADFLAGS + 1) if address is not None else None
     return bool(header[_LOADFLAGS] & _KASLR_FLAG) if header is not None and header.startswith(_MAGIC) else None
+
+
+def _first_handler(base: int, read: Callable[[int, int], bytes | None]) -> int | None:
+    """The handler in gate 0 of the interrupt descriptor table."""
+    gate = read(base, 16)
+    if gate is None:
+        return None
+    # Intel SDM vol. 3, "64-Bit Mode IDT": offset bits 0-15, 16-31 and 32-63 at bytes 0, 6 and 8.
+    low, middle, high = struct.unpack("<H4xHI4x", gate)
+    return int(high << 32 | middle << 16 | low)
 
 
 def _vmcoreinfo_derived(numbers: Mapping[str, int]) -> Mapping[str, object]:
@@ -175,15 +187,20 @@ ARCHITECTURE = Architecture(
     user_root=_user_root,
     cpu_entry_areas=0xFFFFFE0000001000,  # behind the page with the IDT
     least_vmcoreinfo=LeastVmcoreinfo(("init_top_pgt", "swapper_pg_dir"), 4096),
-    # arch/x86/include/asm/cpu_entry_area.h: CPU_ENTRY_AREA_RO_IDT. Page-table isolation maps it for user mode too.
-    idt=0xFFFFFE0000000000,
     upper_half=True,
     shared_top_table=True,
     image_physical=_image_physical,
     # CONFIG_PHYSICAL_ALIGN is 2 MiB at least, and KASLR moves within KERNEL_IMAGE_SIZE (1 GiB) from __START_KERNEL_map
     # (arch/x86/boot/compressed/kaslr.c, find_random_virt_addr).
     kaslr_window=KaslrWindow(_START_KERNEL_MAP, _START_KERNEL_MAP + (1 << 30), (2 << 20,)),
-    first_gate_handlers=("asm_exc_divide_error", "divide_error"),  # the shorter name up to 5.7
+    entry_table=EntryTable(
+        "IDT",
+        symbols=("asm_exc_divide_error", "divide_error"),  # the shorter name up to 5.7
+        handler=_first_handler,
+        # arch/x86/include/asm/cpu_entry_area.h: CPU_ENTRY_AREA_RO_IDT. Page-table isolation maps it for user mode too.
+        fixed=0xFFFFFE0000000000,
+        monitor=r"^IDT=\s+([0-9a-f]+) [0-9a-f]+",
+    ),
     variables=(
         ("page_offset_base", "page_offset_base", 8),
         ("vmalloc_base", "vmalloc_base", 8),
