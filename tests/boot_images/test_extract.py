@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import real_images
 import vmimages
-from boot_image_builder import android, unified, with_size, zboot
+from support import real_images
+from support.boot_image_builder import android, unified, with_size, zboot
 
 from kplug.image.boot.boot_image import BootImage, open_boot_image
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import drgn
 import pytest
-import real_images
 import vmimages
-from bounded_kplug import BoundedKplug
+from support import real_images
+from support.bounded_kplug import BoundedKplug
 
 from kplug.image.boot.boot_image import open_boot_image
 from kplug.image.opening.files import open_vmlinux

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-_HERE = Path(__file__).resolve()
-sys.path.insert(0, str(_HERE.parent))
-sys.path.append(str(_HERE.parents[2] / "vm-images"))
-
 if TYPE_CHECKING:
     import drgn
-    from drgn_prompt import Prompt
+    from support.drgn_prompt import Prompt
     from vmimages import DumpSet
 
 
@@ -29,7 +23,7 @@ def dumped(request: pytest.FixtureRequest) -> DumpSet:
 @pytest.fixture(scope="session")
 def prog(dumped: DumpSet) -> drgn.Program:
     """The dump with the debug information of its vmlinux, as `drgn -c DUMP -s VMLINUX` has it."""
-    from drgn_dump import load_debug_info, opened
+    from support.drgn_dump import load_debug_info, opened
 
     prog = opened(dumped)
     load_debug_info(prog, dumped)
@@ -39,7 +33,7 @@ def prog(dumped: DumpSet) -> drgn.Program:
 @pytest.fixture(scope="module")
 def prompt(dumped: DumpSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prompt]:
     """drgn's own command line on the dump, at its prompt."""
-    from drgn_prompt import Prompt
+    from support.drgn_prompt import Prompt
 
     words = ["-q", "-c", str(dumped.paths["elf"]), "-s", str(dumped.files.vmlinux)]
     with Prompt(words, tmp_path_factory.mktemp("home")) as prompt:

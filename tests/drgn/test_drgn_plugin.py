@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import drgn
 import pytest
 from drgn.commands import CommandArgumentError, CommandError, run_command
-from drgn_prompt import Prompt
+from support.drgn_prompt import Prompt
 
 from kplug import drgn_plugin
 from kplug.commands import COMMANDS

@@ -12,7 +12,7 @@ import drgn
 import pytest
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import find_task
-from drgn_dump import load_debug_info, opened
+from support.drgn_dump import load_debug_info, opened
 from vmimages import DumpSet
 
 from kplug.drgn import Answer, KplugError, bulk, session, where, where_all

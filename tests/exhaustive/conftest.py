@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-# The tests run from a checkout that is not installed, too.
-_TESTS = Path(__file__).resolve().parents[1]
-for _folder in (str(_TESTS), str(_TESTS.parent)):
-    if _folder not in sys.path:
-        sys.path.insert(0, _folder)
-
-from oracle import kernels  # noqa: E402
-
-from exhaustive.comparison import Subject  # noqa: E402
+from support.oracle import kernels
+from support.oracle_comparison import Subject
 
 
 @pytest.fixture(scope="module", params=(*kernels.NAMES, "riscv64-6.12"))

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-
-from exhaustive.comparison import SLIDE, Subject, claims
+from support.oracle_comparison import SLIDE, Subject, claims
 
 pytestmark = pytest.mark.kernel
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
-from oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
+from support.oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
+from support.oracle_comparison import SLIDE, Subject
 
-from exhaustive.comparison import SLIDE, Subject
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import slid
 from kplug.resolver import Resolver

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oracle import binutils
-from oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
+from support.oracle import binutils
+from support.oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
+from support.oracle_tables import SEGMENT_TYPE_WIDTH, assert_as_readelf, assert_symbols_as_nm
 
-from exhaustive.test_tables import SEGMENT_TYPE_WIDTH, assert_as_readelf, assert_symbols_as_nm
 from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 

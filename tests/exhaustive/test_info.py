@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from oracle import binutils, kernels
+from support.oracle import binutils, kernels
 
 from kplug.image.boot.boot_image import open_boot_image
 from kplug.runtime.threads.cpu_registers import parse_registers

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from oracle.elf_writer import Kind, RawSection, RawSegment, write_elf
-from oracle.listing import NAME_WIDTH, read_listing
+from support.oracle.elf_writer import Kind, RawSection, RawSegment, write_elf
+from support.oracle.listing import NAME_WIDTH, read_listing
+from support.paths import TESTS
 
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
@@ -15,7 +14,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
 from kplug.resolver import Resolver
 
-LISTING = Path(__file__).resolve().parents[1] / "data" / "readelf-a-distribution-kernel.txt"
+LISTING = TESTS / "data" / "readelf-a-distribution-kernel.txt"
 SYSCTL_SCHED_RT_PERIOD = 0xFFFFFFFF8266EB24
 
 SECTIONS, SEGMENTS, MAPPING = read_listing(LISTING.read_text())

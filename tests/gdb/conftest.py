@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-_HERE = Path(__file__).resolve()
-sys.path.insert(0, str(_HERE.parent))
-sys.path.append(str(_HERE.parents[2] / "vm-images"))
-
-import gdbhelp  # noqa: E402
+from support import gdbhelp
 
 if TYPE_CHECKING:
     from vmimages import VM, DumpSet, KernelFiles
@@ -24,7 +18,7 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if shutil.which(gdbhelp.GDB) is None:
         for item in items:
-            if _HERE.parent in item.path.parents:
+            if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=f"no {gdbhelp.GDB}"))
 
 

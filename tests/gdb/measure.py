@@ -16,10 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE), str(_HERE.parents[1] / "vm-images")]
+# Runs by itself, without what pytest puts on the path.
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(_ROOT / "tests"), str(_ROOT / "vm-images")]
 
-from gdbhelp import GDB, SCRIPT, run  # noqa: E402
+from support.gdbhelp import GDB, SCRIPT, run  # noqa: E402
 
 RUNS = 5
 

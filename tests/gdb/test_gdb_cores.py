@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from expected import Named, addresses_command, check_symbols, layer, names_command, sample
-from gdbhelp import run
-from rsp_stub import registers_of
+from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, sample
+from support.gdbhelp import run
+from support.rsp_stub import registers_of
 
 if TYPE_CHECKING:
     from vmimages import DumpSet, KernelFiles

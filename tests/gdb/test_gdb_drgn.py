@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from expected import layer, symbol_names
-from gdbhelp import SCRIPT, Session, run
-from rsp_stub import ElfMemory, Stub, registers_of
+from support.gdb_expected import layer, symbol_names
+from support.gdbhelp import SCRIPT, Session, run
+from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
     from vmimages import VM, DumpSet, GroundTruth

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from expected import addresses_command, check_symbols, layer, names_command, nm, sample, sections
-from gdbhelp import run
+from support.gdb_expected import addresses_command, check_symbols, layer, names_command, nm, sample, sections
+from support.gdbhelp import run
 
 if TYPE_CHECKING:
     from vmimages import KernelFiles

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from gdbhelp import run
+from support.gdbhelp import run
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 def at_the_shell(*words: str) -> list[dict[str, object]]:
     command = [sys.executable, "-m", "kplug", *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

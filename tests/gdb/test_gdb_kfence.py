@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from gdbhelp import run
+from support.gdbhelp import run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 

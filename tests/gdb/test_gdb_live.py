@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from expected import Named, addresses_command, check_symbols, layer, names_command, sample
-from gdbhelp import run
+from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, sample
+from support.gdbhelp import run
 
 if TYPE_CHECKING:
     from vmimages import VM, GroundTruth, KernelFiles
@@ -268,7 +268,7 @@ for way in (pressed, noticed, pressed, noticed):
 
 def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> None:
     """Firmware, the kernel's first instructions at their physical addresses, its own page tables, the system."""
-    from expected import nm
+    from support.gdb_expected import nm
     from vmimages import boot
 
     linked = {symbol.name: symbol.address for symbol in nm(kernel_612.vmlinux)}

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gdbhelp
 import pytest
-from gdbhelp import ROOT, SCRIPT, run
+from support import gdbhelp
+from support.gdbhelp import SCRIPT, run
+from support.paths import ROOT
 
 COMMANDS = ("kwhere", "kregs", "kstack", "kx", "ksym", "kregions", "ksections", "ksegments", "kmap", "kaslr", "kplug")
 # What must be so after loading, whatever the name was: the real gdb module, the checkout's core, nothing on sys.path.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import drgn
 import pytest
-from gdbhelp import run
+from support.gdbhelp import run
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

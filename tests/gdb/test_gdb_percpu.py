@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from expected import layer
-from gdbhelp import run
-from rsp_stub import ElfMemory, Stub, registers_of
+from support.gdb_expected import layer
+from support.gdbhelp import run
+from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
     from vmimages import VM, DumpSet

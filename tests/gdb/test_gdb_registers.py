@@ -12,7 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from gdbhelp import ROOT, Session, run
+from support.gdbhelp import Session, run
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     from vmimages import VM

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from expected import Named, addresses_command, check_symbols, sample
-from gdbhelp import run
-from rsp_stub import ElfMemory, Stub, registers_of
+from support.gdb_expected import Named, addresses_command, check_symbols, sample
+from support.gdbhelp import run
+from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
     from vmimages import DumpSet, KernelFiles

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from expected import Named, addresses_command, check_symbols, layer, names_command, nm, sample
-from gdbhelp import GDB_OF_ALL, Session, run
-from rsp_stub import ElfMemory, Stub, registers_of
+from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, nm, sample
+from support.gdbhelp import GDB_OF_ALL, Session, run
+from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
     from vmimages import VM, DumpSet, GroundTruth, KernelFiles

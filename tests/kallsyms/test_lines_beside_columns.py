@@ -5,7 +5,6 @@ sorted list, and by the one that looks at single lines, and thousands of such qu
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ from kplug.image.symbols.listings import KallsymsListing, read_kallsyms, read_sy
 from kplug.image.symbols.sorted_list import LinesSymbolTable, OrderedSymbolTable
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table_of_list import ListedSymbolTable
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "vm-images"))
 
 KERNELS = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")
 _LAST = (1 << 64) - 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Guest
+    from support.live_guest import Guest
     from vmimages import GroundTruth
     from vmimages.truth import Symbol
 

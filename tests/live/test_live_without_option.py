@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Guest
+    from support.live_guest import Guest
 
 pytestmark = [
     pytest.mark.boot,

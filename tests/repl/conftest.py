@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-_HERE = Path(__file__).resolve()
-sys.path.insert(0, str(_HERE.parent))
-sys.path.append(str(_HERE.parents[2] / "vm-images"))
-
-from terminal import PROMPT, Terminal, environment_of, terminal  # noqa: E402
+from support.terminal import PROMPT, Terminal, environment_of, terminal
 
 if TYPE_CHECKING:
     from vmimages import DumpSet

@@ -9,7 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import CTRL_C, CTRL_D, CTRL_R, CTRL_Z, ENTER, KPLUG, PLAIN_PROMPT, PROMPT, TAB, UP, Terminal, terminal
+from support.paths import ROOT
+from support.terminal import (
+    CTRL_C,
+    CTRL_D,
+    CTRL_R,
+    CTRL_Z,
+    ENTER,
+    KPLUG,
+    PLAIN_PROMPT,
+    PROMPT,
+    TAB,
+    UP,
+    Terminal,
+    terminal,
+)
 
 from kplug.commands import COMMANDS
 
@@ -303,7 +317,7 @@ def test_a_terminal_that_can_do_nothing(prompt: Prompt, terminal_type: str) -> N
 
 def test_without_prompt_toolkit_the_remedy_is_named(folder: Path) -> None:
     _hide_prompt_toolkit(folder)
-    path = f"{folder}{os.pathsep}{Path(__file__).resolve().parents[2]}"
+    path = f"{folder}{os.pathsep}{ROOT}"
     words = ("-c", "vmcore", "-s", "vmlinux")
     with terminal(*words, folder=folder, environment={"PYTHONPATH": path}) as person:
         person.sees(r"^kplug: the prompt needs prompt-toolkit: pip install prompt-toolkit.*$")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import KPLUG, ROOT, environment_of
+from support.paths import ROOT
+from support.terminal import KPLUG, environment_of
 
 pytestmark = pytest.mark.kernel
 

@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
 import pytest
-
-_HERE = Path(__file__).resolve()
-sys.path.append(str(_HERE.parents[2] / "vm-images"))
-sys.path.append(str(_HERE.parent))
-
-if TYPE_CHECKING:
-    from vmimages import KernelFiles
-    from vmimages.truth import Symbol
-
-
-class Guest(NamedTuple):
-    """A kernel's files, what its guest said of itself, and the lines of that guest's /proc/kallsyms."""
-
-    files: KernelFiles
-    truth: Path
-    symbols: Sequence[Symbol]
-
+from support.saved_trees import Guest
 
 KERNELS = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")
 

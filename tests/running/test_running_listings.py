@@ -12,7 +12,7 @@ from kplug.image.symbols.listings import read_kallsyms, read_system_map
 from kplug.image.symbols.symbol_list import SymbolList
 
 if TYPE_CHECKING:
-    from conftest import Guest
+    from support.saved_trees import Guest
 
 pytestmark = pytest.mark.kernel
 

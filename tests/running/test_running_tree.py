@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from trees import BOOT_IMAGE, MODULES, SYSTEM_MAP, VMLINUX, hide_addresses, saved_tree
+from support.saved_trees import BOOT_IMAGE, MODULES, SYSTEM_MAP, VMLINUX, hide_addresses, saved_tree
 
 from kplug import model
 from kplug.live.kernel import LiveKernel, open_live
@@ -17,7 +17,7 @@ from kplug.model import Annotation
 from kplug.session import Session
 
 if TYPE_CHECKING:
-    from conftest import Guest
+    from support.saved_trees import Guest
     from vmimages.truth import Symbol
 
 pytestmark = pytest.mark.kernel

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import patched
 import pytest
+from support import patched
 
 from kplug import model
 from kplug.memory.kernel_note import with_vmcoreinfo

@@ -12,7 +12,7 @@ import pytest
 from drgn.helpers.linux.mm import compound_head, pfn_to_page, virt_to_page
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
-from patched import open_patchable, patch, unmap
+from support.patched import open_patchable, patch, unmap
 
 from kplug import model
 from kplug.lifetimes import Memo
@@ -291,7 +291,7 @@ def test_a_dump_without_free_and_user_pages(name: str) -> None:
 
 
 def test_the_state_of_a_kernel_on_arm64() -> None:
-    """Where arm64's tables and linear map are, by VMCOREINFO; the walk itself: tests/unit/test_page_tables.py."""
+    """Where arm64's tables and linear map are, by VMCOREINFO; the walk itself: tests/unit/arch/test_page_tables.py."""
 
     class Fake:
         machine = "aarch64"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from patched import open_patchable, patch, unmap
+from support.patched import open_patchable, patch, unmap
 
 from kplug.errors import KplugError, TargetError
 from kplug.runtime.drgn_target import DrgnTarget

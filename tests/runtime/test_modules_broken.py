@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import drgn
 import pytest
-from patched import open_dump, patch, unmap
+from support.patched import open_dump, patch, unmap
 
 from kplug import model
 from kplug.commands.mod import MOD

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from patched import open_dump
+from support.patched import open_dump
 
 from kplug import model
 from kplug.commands.mod import MOD

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from patched import open_dump
+from support.patched import open_dump
 
 from kplug import model
 from kplug.commands.mod import MOD

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from patched import open_patchable
+from support.patched import open_patchable
 
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.runtime.kernel.kernel import Kernel

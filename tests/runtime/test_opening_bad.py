@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opened_dumps import first_bytes
-from test_opening_dumps import dump, vmlinux
+from support.changed_dumps import first_bytes
+from support.kept_dumps import dump, vmlinux
+from support.paths import TESTS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
-_OPENS = Path(__file__).with_name("open_broken.py")
+_OPENS = TESTS / "support" / "open_broken.py"
 
 
 def kplug(*words: str | Path) -> tuple[int, str, str]:
@@ -73,7 +74,7 @@ class TestNoDump:
         assert refused("-c", path) == f"{path}: Permission denied"
 
     def test_a_programs_core_file(self, tmp_path: Path) -> None:
-        from elf_core import program_core
+        from support.elf_core import program_core
 
         path = program_core(tmp_path / "core")
         assert refused("-c", path) == (

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from opened_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note_of, recompressed, without_note
+from support.changed_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note_of, recompressed, without_note
+from support.kept_dumps import dump, dumped, vmlinux
 
 from kplug.errors import InputError, MismatchError
 from kplug.memory.reading import UnmappedError
@@ -24,7 +25,7 @@ from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of, open_session
 
 if TYPE_CHECKING:
-    from vmimages import DumpSet
+    pass
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -40,24 +41,6 @@ FORMATS = (
     "makedumpfile-flat-d31",
 )
 LEFT_OUT = ("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are",)
-
-
-@lru_cache
-def dumped(name: str) -> DumpSet:
-    from vmimages import dumps
-
-    return dumps(name, quiet=True)
-
-
-def dump(name: str, format: str) -> Path:
-    files = dumped(name).paths
-    if format not in files:
-        pytest.skip(f"no tool here makes {format}")
-    return Path(files[format])
-
-
-def vmlinux(name: str) -> str:
-    return str(dumped(name).files.vmlinux)
 
 
 @lru_cache

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import patched as patching
 import pytest
-from patched import open_dump, unmap
+from support import patched as patching
+from support.patched import open_dump, unmap
 
 from kplug import model
 from kplug.model import Annotation

@@ -17,7 +17,7 @@ import drgn
 import pytest
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import task_on_cpu
-from patched import open_patchable, patch
+from support.patched import open_patchable, patch
 
 from kplug.commands import COMMANDS
 from kplug.errors import ExpressionError, TargetError, UsageError

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-_TESTS = Path(__file__).resolve().parents[1]
-for _folder in (str(_TESTS), str(_TESTS.parent), str(_TESTS.parent / "vm-images")):
-    if _folder not in sys.path:
-        sys.path.insert(0, _folder)
-
-from oracle import kernels  # noqa: E402
-
-from sources.full import Full  # noqa: E402
+from support.full_vmlinux import Full
+from support.oracle import kernels
 
 
 @pytest.fixture(scope="module", params=kernels.ALL)

@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from kplug.image.opening.kernel_files import open_kernel
-from kplug.image.opening.sources import Given, join
-from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
-from kplug.resolver import Resolver
-from sources.full import MASK, Full
-from sources.rules import (
+from support.full_vmlinux import MASK, Full
+from support.source_rules import (
     BEYOND,
     INNER,
     LEFT_OUT,
@@ -25,6 +19,12 @@ from sources.rules import (
     compare_symbols,
     compare_where,
 )
+
+from kplug.image.opening.kernel_files import open_kernel
+from kplug.image.opening.sources import Given, join
+from kplug.image.placed import PlacedImage
+from kplug.image.placement import as_linked, slid
+from kplug.resolver import Resolver
 
 pytestmark = pytest.mark.kernel
 

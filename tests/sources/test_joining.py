@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from oracle import kernels
+from support.oracle import kernels
 
 from kplug.errors import MismatchError
 from kplug.image.opening.sources import Given, join

@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.full_vmlinux import Full
 
 from kplug.image.opening.listed import open_system_map
 from kplug.image.opening.vmlinuz import open_vmlinuz
 from kplug.image.symbols.symbol_list import SymbolList
-from sources.full import Full
 
 pytestmark = pytest.mark.kernel
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from kplug.arch import registry
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("kplug", "gdb/kplug_gdb")
 DECLARATIONS = ROOT / "kplug" / "arch"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 400
 # Files that are tables: data with its source, where a limit would only cut a table in two.
 TABLES = {

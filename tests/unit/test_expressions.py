@@ -7,9 +7,9 @@ from array import array
 from pathlib import Path
 
 import pytest
-from elf_builder import BASE_32, BASE_64, FILE, FUNC, LOCAL, OBJECT, SHN_ABS, Elf, Sym, small_vmlinux
 from hypothesis import given
 from hypothesis import strategies as st
+from support.elf_builder import BASE_32, BASE_64, FILE, FUNC, LOCAL, OBJECT, SHN_ABS, Elf, Sym, small_vmlinux
 
 from kplug.errors import ExpressionError
 from kplug.expressions import MAX_LENGTH, parse_number, places

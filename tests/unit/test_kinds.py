@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.paths import DOCS
 
 from kplug import kinds
 from kplug.kinds import Kind, Role, all_kinds, in_order, kind_of, register
 from kplug.model import Annotation, Layer
 from kplug.render.text import TextRenderer
 from kplug.summary import summarize
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture

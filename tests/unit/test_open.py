@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from elf_builder import BASE_64, small_vmlinux
+from support.elf_builder import BASE_64, small_vmlinux
 
 import kplug
 from kplug.errors import InputError, UsageError

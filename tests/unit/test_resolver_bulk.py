@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from elf_builder import BASE_64, ET_REL, FUNC, GLOBAL, LOCAL, NOTYPE, WEAK, Sec, Sym, small_vmlinux
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.elf_builder import BASE_64, ET_REL, FUNC, GLOBAL, LOCAL, NOTYPE, WEAK, Sec, Sym, small_vmlinux
 
 from kplug import model
 from kplug.image.opening.files import open_module, open_vmlinux

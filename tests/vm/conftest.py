@@ -1,13 +1,10 @@
-"""Makes `import vmimages` work, and gives every test a cache of its own unless it asks for the real one."""
+"""A cache of a test's own, for those that do not ask for the real one."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm-images"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from vmhelp import UnixServer
+from support.vmhelp import UnixServer
 from vmimages.control import Control
 from vmimages.errors import VMError
 

@@ -6,7 +6,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from vmhelp import BUILD_ID, make_elf, make_module, make_vmlinux, note
+from support.vmhelp import BUILD_ID, make_elf, make_module, make_vmlinux, note
 from vmimages import elf, modules
 from vmimages.errors import VMError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vmhelp import BUILD_ID, make_deb, make_module, make_vmlinux
+from support.vmhelp import BUILD_ID, make_deb, make_module, make_vmlinux
 from vmimages import fetching, manifest
 from vmimages.aptparse import Package, version_key
 from vmimages.errors import VMError

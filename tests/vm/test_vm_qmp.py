@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmhelp import UnixServer
+from support.vmhelp import UnixServer
 from vmimages.qmp import QMPClient, QMPError
 
 Answers = Callable[[dict[str, Any]], "list[dict[str, Any] | bytes]"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from vmhelp import make_deb
+from support.vmhelp import make_deb
 from vmimages import unpack
 from vmimages.errors import VMError
 

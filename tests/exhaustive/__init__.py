@@ -1,1 +1,0 @@
-"""kplug compared with the oracle, address by address (docs/oracle.md)."""

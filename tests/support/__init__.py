@@ -1,0 +1,1 @@
+"""What tests share. pytest puts tests/ on the path (pyproject.toml), so that it is `support`."""

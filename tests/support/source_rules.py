@@ -1,0 +1,239 @@
+"""In what an answer without the vmlinux may differ from the one with it, and why. docs/sources.md has the same list.
+
+Whatever a source answers is true: a symbol that it names has that name in the vmlinux, at that very address. What it
+may do is to know less. Every difference must fall under one of these rules.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kplug import model
+from kplug.image.columns import Columns
+from kplug.image.symbols.symbol_list import SymbolList
+from kplug.model import Annotation, Layer
+from kplug.resolver import Resolver
+from support.full_vmlinux import MASK, Full
+
+TO_THE_NEXT = "a list states no sizes: a symbol reaches to the next one, over the padding behind it"
+INNER = "no sizes: behind a symbol inside a larger one, the larger one is not seen any more"
+OTHER_NAME = "of several names of one address another is chosen: sizes and types are not known"
+LEFT_OUT = "the name is not in the list"
+BEYOND = "without sections nothing is known beyond _end"
+NO_SECTIONS = "there are no sections"
+NO_CLASS = "the class of what no region holds is told by its section"
+RULES = (TO_THE_NEXT, INNER, OTHER_NAME, LEFT_OUT, BEYOND, NO_SECTIONS, NO_CLASS)
+
+# What the builds leave out of System.map and kallsyms: scripts/mksysmap; up to 6.1 of kallsyms is_ignored_symbol() and
+# is_ignored_prefix in scripts/kallsyms.c. Lists may have them all the same: each build leaves out some.
+NAMES_LEFT_OUT = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"__crc_",  # checksums of exported symbols, up to 6.18
+        r"__kstrtab",  # their names
+        r"__flags_",  # their flags, since 7.2
+        r"__ksymtab_",
+        r"__efistub_",  # arm64: the EFI stub
+        r"__cfi_|__kcfi_typeid_|__pfx_",
+        r"kallsyms_",  # kallsyms' own tables, of kallsyms alone
+        r"\.L|\$[xdat](\.|$)|__pi_\$|__pi_\.L|__kvm_nvhe_\$|__kvm_nvhe_\.L",  # assembler labels, mapping symbols
+        r"_SDA2?_BASE_$",
+        r"__gnu_lto_|\.Ltmp",
+    )
+)
+
+
+class Listed(NamedTuple):
+    """A list of symbols, by address."""
+
+    addresses: list[int]
+    names: dict[int, set[str]]
+
+    @classmethod
+    def of(cls, symbols: SymbolList, slide: int = 0) -> Listed:
+        """By link addresses, of a list of a kernel that was moved by `slide`."""
+        names: dict[int, set[str]] = {}
+        for address, name in zip(symbols.addresses, symbols.names):
+            names.setdefault(address - slide & MASK if address >> 32 else address, set()).add(name.decode())
+        return cls(sorted(names), names)
+
+
+class Differences:
+    """How many differences there were by which rule, and the first of those that fall under none."""
+
+    def __init__(self) -> None:
+        self.by_rule: Counter[str] = Counter()
+        self.unexplained: list[str] = []
+
+    def add(self, rule: str | None, what: str) -> None:
+        if rule is None:
+            self.unexplained.append(what)
+        else:
+            self.by_rule[rule] += 1
+
+    def check(self) -> None:
+        assert not self.unexplained, f"{len(self.unexplained)} differ by no rule: " + "\n".join(self.unexplained[:12])
+
+
+def compare_columns(full: Full, columns: Columns, listed: Listed, *, sections: bool) -> Differences:
+    """The columns of `Resolver.bulk` as linked beside the full vmlinux's; `sections`: whether the source has them."""
+    differences = Differences()
+    expected = full.columns
+    _compare_wide(full, expected, columns, sections, differences)
+    return compare_symbols(full, full.addresses, expected, columns, listed, differences, sections=sections)
+
+
+def compare_symbols(
+    full: Full,
+    links: Sequence[int],
+    expected: Columns,
+    columns: Columns,
+    listed: Listed,
+    differences: Differences | None = None,
+    *,
+    sections: bool = False,
+) -> Differences:
+    """The symbols and offsets for some link addresses."""
+    differences = differences or Differences()
+    for row in zip(links, expected.symbol, expected.offset, columns.symbol, columns.offset):
+        if row[1:3] != row[3:5]:
+            address, name, offset, got, got_offset = row
+            rule = _symbol_rule(full, listed, sections, *row)
+            differences.add(rule, f"{address:#x}: {name}+{offset} by vmlinux, {got}+{got_offset}")
+    return differences
+
+
+def compare_where(full: Full, expected: Resolver, resolver: Resolver, *, sections: bool) -> Differences:
+    """Whole answers, as linked. Which symbol it is `compare_columns` tells; here it is what is said of it."""
+    differences = Differences()
+    columns = resolver.bulk(full.few_addresses)
+    for address, symbol, offset in zip(full.few_addresses, columns.symbol, columns.offset):
+        answer, full_answer = resolver.where(address), expected.where(address)
+        layer = answer.last(model.SYMBOL)
+        if (symbol, offset) != ((layer.name, layer.offset(address)) if layer is not None else (None, None)):
+            differences.add(None, f"{address:#x}: {symbol}+{offset} of many, {layer} alone")
+        got, wide = _wide_layers(answer), _wide_layers(full_answer)
+        if not sections:
+            wide = [row for row in wide if row[0] not in (model.SECTION, model.SEGMENT)]
+            if address >= full.end and not any(row[0] == model.REGION for row in wide):
+                wide = []
+        if got != wide:
+            differences.add(None, f"{address:#x}: {wide} by vmlinux, {got}")
+        full_layer = full_answer.last(model.SYMBOL)
+        if layer is not None and full_layer is not None and layer.name == full_layer.name:
+            for what in _wrongly_said(full, layer, full_layer, answer.region_class):
+                differences.add(None, f"{address:#x}: {what}: {full_layer} by vmlinux, {layer}")
+    return differences
+
+
+def _wide_layers(answer: Annotation) -> list[tuple[object, ...]]:
+    """All layers but symbols and the gaps between them, without what the files are called and how they are known."""
+    found: list[tuple[object, ...]] = []
+    for layer in answer.layers:
+        if layer.kind == model.IMAGE:
+            found.append((layer.kind, layer.start, layer.end, layer.details["slide"]))
+        elif layer.kind in (model.SECTION, model.SEGMENT, model.REGION) or " .. " in layer.name:
+            found.append((layer.kind, layer.name, layer.start, layer.end, dict(layer.details)))
+    return found
+
+
+def _wrongly_said(full: Full, layer: Layer, full_layer: Layer, region_class: str) -> Iterator[str]:
+    """What is said of a symbol that both name, and cannot be so."""
+    details, full_details = layer.details, full_layer.details
+    if layer.start != full_layer.start:
+        yield "start"
+    if details.get("listed_type") == "A":  # of a per-CPU variable, which tells not whether it is local
+        if (details["binding"], details["type"]) != (None, full_details["type"].upper()):
+            yield "binding, type"
+    elif details["binding"] != full_details["binding"]:
+        yield "binding"
+    elif details["type"] != full_details["type"]:
+        # Without sections the region alone tells: arm64 has page tables in a section of code, among read-only data.
+        letter = {"data": "d", "rodata": "r"}.get(region_class, "")
+        if details.get("listed_type") != full_details["type"] or details["type"].lower() != letter:
+            yield "type"
+    if not details["sizeless"]:
+        yield "sizeless"
+    if details.get("part_of") != full_details.get("part_of"):
+        yield "part_of"
+    if not set(details["aliases"]) <= full.names_at[layer.start or 0]:
+        yield "aliases"
+    if "file" in details:
+        yield "file"
+
+
+def _compare_wide(full: Full, expected: Columns, columns: Columns, sections: bool, differences: Differences) -> None:
+    """Link address, segment, section, region and class."""
+    rows = zip(
+        full.addresses,
+        zip(expected.link_address, expected.segment, expected.section, expected.region, expected.region_class),
+        zip(columns.link_address, columns.segment, columns.section, columns.region, columns.region_class),
+    )
+    for address, full_row, row in rows:
+        if row == full_row:
+            continue
+        link, _, _, region, region_class = full_row
+        rule = None
+        if not sections:
+            if address >= full.end and row == (None, None, None, None, "none"):
+                rule = BEYOND
+            elif row == (link, None, None, region, region_class):
+                rule = NO_SECTIONS
+            elif row == (link, None, None, None, "none") and region is None:
+                rule = NO_CLASS
+        differences.add(rule, f"{address:#x}: {full_row} by vmlinux, {row}")
+
+
+def _symbol_rule(
+    full: Full,
+    listed: Listed,
+    sections: bool,
+    address: int,
+    name: str | None,
+    offset: int | None,
+    got: str | None,
+    got_offset: int | None,
+) -> str | None:
+    """The rule by which a symbol may differ; None if there is none."""
+    start = None if offset is None else address - offset
+    if got is None or got_offset is None:
+        if start is not None and is_left_out(full, listed, start):
+            return LEFT_OUT
+        return BEYOND if not sections and address >= full.end else None
+    got_start = address - got_offset
+    if got not in full.names_at.get(got_start, ()) or not _is_next(full, listed, got_start, address):
+        return None  # what is answered must be true
+    if start == got_start:
+        return OTHER_NAME
+    if start is None:
+        return TO_THE_NEXT
+    if start < got_start:
+        return INNER
+    return LEFT_OUT if is_left_out(full, listed, start) else None
+
+
+def is_left_out(full: Full, listed: Listed, start: int) -> bool:
+    """Whether the list has none of the names of that address, as is known of such names."""
+    names = full.names_at[start]
+    there = listed.names.get(start, set())
+    missing = names - there
+    return bool(missing) and all(any(left.match(name) for left in NAMES_LEFT_OUT) for name in missing)
+
+
+def _is_next(full: Full, listed: Listed, start: int, address: int) -> bool:
+    """Whether the list has nothing between `start` and `address` that could hold it."""
+    first, last = bisect_right(listed.addresses, start), bisect_right(listed.addresses, address)
+    between: Sequence[int] = listed.addresses[first:last]
+    return all(_only_labels(listed.names[each]) or _only_absolute(full, each) for each in between)
+
+
+def _only_labels(names: set[str]) -> bool:
+    return all(re.match(r"(__pi_|__kvm_nvhe_|__efistub_)*(\.L|\$[xdat](\.|$))", name) for name in names)
+
+
+def _only_absolute(full: Full, address: int) -> bool:
+    return address in full.absolute
