@@ -84,7 +84,10 @@ class _Types:
             self.by_value[~0x200 & 0xFFFFFFFF] = "table"
 
     def of(self, field: int) -> str | None:
-        return self.by_top_byte.get(field >> 24) or self.by_value.get(field)
+        top = field >> 24
+        known = self.by_top_byte.get(top) or self.by_value.get(field)
+        # page_type_has_type(): what is below PGTY_mapcount_underflow is no count, whatever it is.
+        return known or (f"type {top:#x}" if self.by_top_byte and 0x80 <= top < 0xFF else None)
 
 
 class Pages:

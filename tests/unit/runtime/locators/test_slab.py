@@ -1,0 +1,143 @@
+"""Slab objects (kplug/runtime/locators/slab.py): the cache, the object's bounds, and whether it is allocated.
+
+What is expected is what was planted: a slab of objects of 0x100 bytes, of which some are on the lists of free ones; the
+links are scrambled as mm/slub.c does (freelist_ptr_encode()).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("drgn")
+
+from support.fake_kernel import DATA, INIT_TEXT, PERCPU, PGTY_SLAB, FakeKernel
+from support.fake_machines import MACHINES, PAGE, Machine
+from support.fake_slab import LINK, FakeSlab
+
+from kplug.errors import TargetError
+from kplug.model import Layer
+from kplug.runtime.locators.slab import SlabLocator
+
+each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+
+
+def told(slab: FakeSlab, offset: int) -> Layer:
+    (layer,) = SlabLocator(slab.fake.kernel).locate(slab.base + offset)
+    return layer
+
+
+def states(slab: FakeSlab, count: int = 4) -> list[str]:
+    return [told(slab, slab.left_pad + number * 0x100 + 8).details["state"] for number in range(count)]
+
+
+@each_machine
+@pytest.mark.parametrize("hardened", [True, False])
+def test_an_object_from_its_first_byte_to_its_last(machine: Machine, hardened: bool) -> None:
+    slab = FakeSlab(FakeKernel(machine), free=(2, 0), hardened=hardened)
+    assert states(slab) == ["free", "allocated", "free", "allocated"]
+    for offset in (0x100, 0x180, 0x1FF):
+        layer = told(slab, offset)
+        assert (layer.kind, layer.name, layer.start, layer.end) == ("slab", "things", slab.object(1), slab.object(2))
+        assert layer.details == {
+            "cache": "things",
+            "object": hex(slab.object(1)),
+            "state": "allocated",
+            "object_size": 0xF0,
+            "padding": offset >= 0x1F0,
+        }
+
+
+def test_where_an_objects_padding_begins() -> None:
+    slab = FakeSlab(FakeKernel())
+    assert [told(slab, offset).details["padding"] for offset in (0x1EF, 0x1F0, 0x200)] == [False, True, False]
+
+
+def test_the_last_object_and_what_is_behind_it() -> None:
+    slab = FakeSlab(FakeKernel())
+    assert told(slab, 0x3FF).start == slab.object(3)
+    for offset in (0x400, PAGE - 1):
+        layer = told(slab, offset)
+        assert (layer.start, layer.end, layer.details["object"]) == (slab.base, slab.base + PAGE, None)
+        assert layer.details["state"] is None
+    assert list(SlabLocator(slab.fake.kernel).locate(slab.base + PAGE)) == []
+    assert list(SlabLocator(slab.fake.kernel).locate(slab.base - 1)) == []
+
+
+def test_as_many_objects_as_the_slab_has_room_for_whatever_it_claims() -> None:
+    slab = FakeSlab(FakeKernel(), count=0x7FFF)
+    assert told(slab, PAGE - 1).start == slab.object(15)
+
+
+def test_a_red_zone_before_the_first_object() -> None:
+    slab = FakeSlab(FakeKernel(), free=(1,), left_pad=0x40)
+    assert told(slab, 0x3F).details["object"] is None
+    assert told(slab, 0x40).start == slab.base + 0x40
+    assert states(slab) == ["allocated", "free", "allocated", "allocated"]
+
+
+def test_an_object_in_the_last_page_of_a_larger_slab() -> None:
+    slab = FakeSlab(FakeKernel(), order=1, count=32, free=(31, 3))
+    assert told(slab, 2 * PAGE - 1).details["object"] == hex(slab.object(31))
+    assert [told(slab, number * 0x100).details["state"] for number in (3, 4, 30, 31)] == [
+        "free", "allocated", "allocated", "free",
+    ]  # fmt: skip
+
+
+@each_machine
+def test_objects_on_a_cpus_own_list(machine: Machine) -> None:
+    slab = FakeSlab(FakeKernel(machine), free=(3,), cpu_free=(0, 1))
+    assert states(slab) == ["cpu-free", "cpu-free", "allocated", "free"]
+
+
+def test_links_scrambled_as_before_5_7() -> None:
+    """ptr ^ s->random ^ ptr_addr, without swab() (2482ddec670f, 4.14)."""
+    slab = FakeSlab(FakeKernel(), free=(2, 0))
+    for number, following in ((2, slab.object(0)), (0, 0)):
+        address = slab.object(number) + LINK
+        slab.fake.words(address, following ^ slab.secret ^ address)
+    assert states(slab) == ["free", "allocated", "free", "allocated"]
+
+
+def test_freed_memory_of_the_image_that_is_a_slab_now() -> None:
+    fake = FakeKernel()
+    slab = FakeSlab(fake)
+    image, pfn = fake.machine.image, fake.image_physical // PAGE
+    fake.page(pfn + INIT_TEXT // PAGE, mapcount=PGTY_SLAB, slab_cache=slab.cache, counters=4 << 16)
+    (layer,) = SlabLocator(fake.kernel).locate(image + INIT_TEXT + 0x1FF)
+    assert (layer.start, layer.end) == (image + INIT_TEXT + 0x100, image + INIT_TEXT + 0x200)
+    assert layer.details["object"] == hex(fake.machine.direct_map + 0x100000 + INIT_TEXT + 0x100)
+    for place in (DATA, INIT_TEXT - 1, PERCPU):
+        assert list(SlabLocator(fake.kernel).locate(image + place)) == []
+
+
+@pytest.mark.parametrize("lead", ["loops", "outside", "inside an object", "before"])
+def test_a_list_of_free_objects_that_leads_astray(lead: str) -> None:
+    slab = FakeSlab(FakeKernel(), free=(2, 0, 2) if lead == "loops" else (2, 0))
+    wrong = {"outside": slab.base + PAGE, "inside an object": slab.base + 0x108, "before": slab.base - 0x100}
+    if lead in wrong:
+        slab.link(slab.object(0), wrong[lead])
+    assert told(slab, 0x100).details["state"] == "corrupted"
+
+
+def test_a_slab_that_cannot_be_read() -> None:
+    slab = FakeSlab(FakeKernel(), free=(2,))
+    slab.fake.lose(slab.base, PAGE)
+    found = SlabLocator(slab.fake.kernel).locate(slab.base)
+    assert next(iter(found)).details["state"] is None
+    with pytest.raises(TargetError, match=f"whether the slab object at {slab.base:#x} is allocated"):
+        list(SlabLocator(slab.fake.kernel).locate(slab.base))
+
+
+def test_a_cache_that_cannot_be_read() -> None:
+    slab = FakeSlab(FakeKernel())
+    slab.fake.lose(slab.cache, 64)
+    with pytest.raises(TargetError, match=f"the slab cache at {slab.cache:#x}"):
+        told(slab, 0)
+
+
+@pytest.mark.parametrize(("size", "object_size"), [(0, 0), (0x100, 0x101), (0x100, 0)])
+def test_a_cache_whose_sizes_make_no_sense(size: int, object_size: int) -> None:
+    slab = FakeSlab(FakeKernel())
+    slab.fake.put("kmem_cache", slab.cache, {"size": size, "object_size": object_size})
+    with pytest.raises(TargetError, match=f"the slab cache at {slab.cache:#x} is corrupted"):
+        told(slab, 0)
