@@ -110,7 +110,7 @@ def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
     if not known:
         claims = [*_only_in_deeper(facts), *claims]
     description = f"riscv64, {actual.name} page tables" + ("" if known else " (assumed)")
-    top = _fixmap_top(actual, page_offset or actual.page_offset)
+    top = _fixmap_top(actual, page_offset or actual.page_offset, facts)
     warnings = (*facts.refused, *_refused(facts, mode))
     return AddressSpace("riscv64", whole(claims), description, facts, top, _PAGE, warnings)
 
@@ -132,8 +132,17 @@ def _refused(facts: AddressSpaceFacts, mode: _Mode | None) -> Iterator[str]:
         yield f"VA_BITS is {facts.va_bits}, which no riscv64 kernel has: it is not used"
 
 
-def _fixmap_top(mode: _Mode, page_offset: int) -> int:
-    return page_offset - (mode.direct_map_size >> 1) - mode.vmemmap_size - _PCI_IO_SIZE
+def _vmemmap_and_vmalloc(mode: _Mode, page_offset: int, facts: AddressSpaceFacts) -> tuple[int, int]:
+    """Where vmemmap and vmalloc start: as VMCOREINFO says if that can be so, else from PAGE_OFFSET."""
+    vmemmap, vmalloc = facts.vmemmap_start, facts.vmalloc_start
+    if vmemmap is not None and vmalloc is not None and TOP - mode.half <= vmemmap < vmalloc < page_offset:
+        return vmemmap, vmalloc
+    vmalloc = page_offset - (mode.direct_map_size >> 1)
+    return vmalloc - mode.vmemmap_size, vmalloc
+
+
+def _fixmap_top(mode: _Mode, page_offset: int, facts: AddressSpaceFacts) -> int:
+    return _vmemmap_and_vmalloc(mode, page_offset, facts)[0] - _PCI_IO_SIZE
 
 
 def _claims(mode: _Mode, page_offset: int, facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
@@ -147,8 +156,8 @@ def _claims(mode: _Mode, page_offset: int, facts: AddressSpaceFacts, source: str
     if facts.kasan_shadow is not False:
         name = "KASAN shadow" if facts.kasan_shadow else "KASAN shadow (if the kernel has KASAN)"
         yield Area(name, mode.kasan, _MODULES_LOWEST, source)
-    fixmap_top = _fixmap_top(mode, page_offset)
-    vmalloc = page_offset - (mode.direct_map_size >> 1)
+    fixmap_top = _fixmap_top(mode, page_offset, facts)
+    vmemmap, vmalloc = _vmemmap_and_vmalloc(mode, page_offset, facts)
     note = {"note": "up to 6.6 it begins 8 GiB further up, and with it all from the fixmap on"}
     unsure = mode.bits == 39 and page_offset not in (facts.page_offset_base, facts.vmalloc_end)
     yield Area(
@@ -159,7 +168,7 @@ def _claims(mode: _Mode, page_offset: int, facts: AddressSpaceFacts, source: str
         parts=fixmap_parts(facts, fixmap_top, _PAGE),
     )
     yield Area("PCI I/O", fixmap_top, fixmap_top + _PCI_IO_SIZE, source)
-    yield Area(VMEMMAP, vmalloc - mode.vmemmap_size, vmalloc, source)
+    yield Area(VMEMMAP, vmemmap, vmalloc, source)
     yield Area(VMALLOC, vmalloc, page_offset, source)
     end = page_offset + mode.direct_map_size
     yield Area(DIRECT_MAP, page_offset, end, source, details=note if unsure else {})
@@ -248,6 +257,19 @@ ARCHITECTURE = Architecture(
     # A multiple of 2 MiB within 1 GiB from KERNEL_LINK_ADDR (arch/riscv/mm/init.c).
     kaslr_window=KaslrWindow(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 << 20,)),
     image_physical=_image_physical,
+    # arch_crash_save_vmcoreinfo(), 6.0 and later.
+    vmcoreinfo_numbers=("phys_ram_base", "va_kernel_pa_offset"),
+    vmcoreinfo_facts=(
+        ("VA_BITS", "va_bits"),
+        ("PAGE_OFFSET", "page_offset_base"),
+        ("MODULES_VADDR", "modules_vaddr"),
+        ("MODULES_END", "modules_end"),
+        ("VMALLOC_START", "vmalloc_start"),
+        ("VMALLOC_END", "vmalloc_end"),
+        ("VMEMMAP_START", "vmemmap_start"),
+        ("VMEMMAP_END", "vmemmap_end"),
+        ("va_kernel_pa_offset", "kimage_voffset"),  # 6.4 and later
+    ),
     kasan_shadow_offset=_kasan_shadow_offset,
     poison_delta=0xDEAD000000000000,  # 5.10.y, 6.1 and later
     char_signed=False,

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import drgn
 
+from kplug.arch.registry import by_drgn
+from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
 from kplug.progress import Progress
+from kplug.space.address_space import AddressSpaceFacts
 
 _START = b"OSRELEASE="
 _PAGE = 4096
@@ -95,12 +98,29 @@ def stands_in_memory(prog: drgn.Program, info: VmcoreInfo) -> bool:
     address, offset = info.symbols.get("init_uts_ns"), info.offsets.get("uts_namespace.name")
     if address is None or offset is None:
         return False
-    try:
-        data = bytes(prog.read(address + offset, 3 * _NAME_BYTES))
-    except (drgn.FaultError, ValueError, OverflowError):
+    data = _kernel_memory(prog, info, address + offset, 3 * _NAME_BYTES)
+    if data is None:
         return False
     system, _, release = (data[i : i + _NAME_BYTES].split(b"\0", 1)[0] for i in range(0, len(data), _NAME_BYTES))
     return system == b"Linux" and release.decode("ascii", "replace") == info.release
+
+
+def _kernel_memory(prog: drgn.Program, info: VmcoreInfo, address: int, size: int) -> bytes | None:
+    """What the kernel has at an address of its image, through its page tables, or where drgn has no walk of these
+    (riscv64, in 0.3) at the physical address that `info` leads to. None if that cannot be read.
+    """
+    try:
+        return bytes(prog.read(address, size))
+    except (drgn.FaultError, ValueError, OverflowError):
+        pass
+    architecture = by_drgn(prog.platform.arch.name) if prog.platform is not None else None
+    if architecture is None or architecture.image_physical is None:
+        return None
+    physical = architecture.image_physical(address, with_vmcoreinfo(AddressSpaceFacts(), info, architecture.name))
+    try:
+        return None if physical is None else bytes(prog.read(physical, size, True))
+    except (drgn.FaultError, ValueError, OverflowError):
+        return None
 
 
 def best_first(candidates: Iterable[VmcoreInfo], build_id: str | None, release: str | None) -> list[VmcoreInfo]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kplug.arch import registry
+from kplug.memory.kernel_note import with_vmcoreinfo
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.space.address_space import TOP, AddressSpace, AddressSpaceFacts, address_space
 
 # Bits of an address -> (first, last address, name); of the three tables.
@@ -93,3 +96,56 @@ def test_va_bits_that_no_kernel_has() -> None:
 def test_an_image_in_the_direct_map_is_of_a_map_that_is_not_known() -> None:
     found = space(image_start=0xFFFFFFE000002000)
     assert found.area_at(0xFFFFFFE000002000).name == "kernel (layout not known)"
+
+
+# What a 6.12 under QEMU noted of itself (its BTF and symbols lead to the same places).
+NOTE = """OSRELEASE=6.12.117+deb13-riscv64
+PAGESIZE=4096
+NUMBER(phys_ram_base)=2147483648
+NUMBER(PAGE_OFFSET)=0xff60000000000000
+NUMBER(VMALLOC_START)=0xff20000000000000
+NUMBER(VMALLOC_END)=0xff60000000000000
+NUMBER(VA_BITS)=57
+NUMBER(VMEMMAP_START)=0xff1c000000000000
+NUMBER(VMEMMAP_END)=0xff20000000000000
+NUMBER(MODULES_VADDR)=0xffffffff01e6c000
+NUMBER(MODULES_END)=0xffffffff80000000
+NUMBER(KERNEL_LINK_ADDR)=0xffffffff80000000
+NUMBER(va_kernel_pa_offset)=0xfffffffeffe00000
+"""
+
+
+def test_vmcoreinfo_tells_the_mode_the_modules_and_where_the_image_is() -> None:
+    facts = with_vmcoreinfo(AddressSpaceFacts(kasan_shadow=True), VmcoreInfo(NOTE), "riscv64")
+    found = address_space("riscv64", facts)
+    assert found is not None
+    named = [(area.start, area.end - 1, area.name) for area in found.areas if not area.hole]
+    assert named[: len(DOCUMENTED[57]) - 1] == [*DOCUMENTED[57][:-1]]
+    assert (0xFFFFFFFF01E6C000, 0xFFFFFFFF7FFFFFFF, "modules") in named
+    assert found.warnings == ()
+    image_physical = registry.named("riscv64").image_physical
+    assert image_physical is not None
+    # QEMU's virt machine has RAM from 2 GiB on, OpenSBI in its first 2 MiB, and the image behind.
+    assert image_physical(0xFFFFFFFF80000000, facts) == 0x80200000
+
+
+def test_vmcoreinfo_of_a_6_6_tells_where_its_vmalloc_is() -> None:
+    """Up to 6.6 Sv39 has all from the fixmap on 8 GiB further up (its vm-layout.rst)."""
+    note = """NUMBER(VA_BITS)=39
+NUMBER(PAGE_OFFSET)=0xffffffd800000000
+NUMBER(VMALLOC_START)=0xffffffc800000000
+NUMBER(VMALLOC_END)=0xffffffd800000000
+NUMBER(VMEMMAP_START)=0xffffffc700000000
+NUMBER(VMEMMAP_END)=0xffffffc800000000
+"""
+    found = address_space("riscv64", with_vmcoreinfo(AddressSpaceFacts(), VmcoreInfo(note), "riscv64"))
+    assert found is not None
+    places = {area.name: area.start for area in found.areas}
+    assert (places["fixmap"], places["PCI I/O"]) == (0xFFFFFFC6FEA00000, 0xFFFFFFC6FF000000)
+    assert (places["vmemmap"], places["vmalloc"]) == (0xFFFFFFC700000000, 0xFFFFFFC800000000)
+
+
+@pytest.mark.parametrize(("start", "vmemmap"), [(0, 1), (0xFFFFFFD600000000, 0xFFFFFFC500000000), (1 << 63, 0)])
+def test_bounds_that_cannot_be_are_not_used(start: int, vmemmap: int) -> None:
+    found = space(va_bits=39, vmalloc_start=start, vmemmap_start=vmemmap)
+    assert [area.start for area in found.areas if area.name == "vmalloc"] == [0xFFFFFFC600000000]
