@@ -13,6 +13,8 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
+from bench.commands import BenchError
+
 _SECONDS = 120.0
 # What a terminal says when it is asked where its cursor is; prompt-toolkit asks.
 _CURSOR_ASKED, _CURSOR_ANSWER = b"\x1b[6n", b"\x1b[1;1R"
@@ -23,7 +25,7 @@ def seconds_until_ready(
 ) -> tuple[float, float]:
     """Wall seconds from the start until `prompt` is shown, and until `line`, typed then, has brought `answer`.
 
-    SystemExit if either does not come.
+    BenchError if either does not come.
     """
     outside, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
@@ -42,11 +44,11 @@ def seconds_until_ready(
         while True:
             wait = begin + _SECONDS - time.perf_counter()
             if wait <= 0 or not select.select([outside], [], [], wait)[0]:
-                raise SystemExit(f"bench: {' '.join(command)} is not ready after {_SECONDS:.0f} s: {seen[-500:]!r}")
+                raise BenchError(f"{' '.join(command)} is not ready after {_SECONDS:.0f} s: {seen[-500:]!r}")
             try:
                 data = os.read(outside, 1 << 16)
             except OSError:
-                raise SystemExit(f"bench: {' '.join(command)} has left: {seen[-500:]!r}") from None
+                raise BenchError(f"{' '.join(command)} has left: {seen[-500:]!r}") from None
             if _CURSOR_ASKED in data:
                 os.write(outside, _CURSOR_ANSWER)
             seen += data
