@@ -302,6 +302,10 @@ class FakeKernel:
         ]
         self._types[tag] = self.prog.struct_type(tag, size, made)
 
+    def has(self, tag: str) -> bool:
+        """Whether a type of that name is declared."""
+        return tag in self._types
+
     def enum(self, tag: str, **values: int) -> None:
         """Declare an enumeration; its enumerators are constants of the program."""
         made = [drgn.TypeEnumerator(name, value) for name, value in values.items()]
@@ -347,6 +351,12 @@ class FakeKernel:
             kept = [symbol for symbol in self._symbols if symbol.name != name]
             made = Sym(name, address - self.machine.slide, size, ".data", OBJECT if size else NOTYPE)
             self._symbols = [*kept, made]
+
+    def function(self, name: str, address: int) -> None:
+        """Tell of a function of the debug information; what it does is nobody's business."""
+        self._objects[name] = drgn.Object(
+            self.prog, self.prog.function_type(self.prog.void_type(), ()), address=address
+        )
 
     def percpu(self, name: str, kind: str) -> int:
         """A static per-CPU variable, and its offset in a CPU's area."""

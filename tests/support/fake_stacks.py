@@ -29,7 +29,7 @@ class FakeX86Stacks:
         stacks = fake.percpu("cea_exception_stacks", "struct cea_exception_stacks *")
         self.irq, self.areas = [], []
         for cpu in range(CPUS):
-            start = fake.take(IRQ_STACK, IRQ_STACK)
+            start = fake.take(IRQ_STACK + PAGE, IRQ_STACK)
             self.irq.append(start)
             fake.words(fake.cpu_area(cpu) + pointer, start + IRQ_STACK - 8)
             area = X86_ENTRY_AREAS + cpu * ENTRY_AREA_SIZE

@@ -27,7 +27,8 @@ class FakeTasks:
             mm=("struct mm_struct *", 40), pid=("int", 48), comm=("char [16]", 56),
             pid_links=("struct hlist_node [2]", 72),
         )  # fmt: skip
-        fake.struct("mm_struct", 64, pgd=("unsigned long *", 0))
+        if not fake.has("mm_struct"):
+            fake.struct("mm_struct", 64, pgd=("unsigned long *", 0))
         fake.struct("rq", 16, curr=("struct task_struct *", 0), idle=("struct task_struct *", 8))
         fake.struct("pid", 32, tasks=("struct hlist_head [2]", 8))
         fake.struct("xa_node", 544, shift=("unsigned char", 0), slots=("void *[64]", 32))
@@ -42,14 +43,14 @@ class FakeTasks:
         self.idle = [image + INIT_TASK, fake.make("task_struct")]
         queues = fake.percpu("runqueues", "struct rq")
         for cpu, place in enumerate(self.idle):
-            stack = image + DATA if cpu == 0 else fake.take(0x4000, 0x4000)
+            stack = image + DATA if cpu == 0 else fake.take(0x5000, 0x4000)
             self._fill(place, 0, f"swapper/{cpu}", cpu, stack, 0)
             fake.words(fake.cpu_area(cpu) + queues, place, place)
 
-    def task(self, pid: int, comm: str, *, cpu: int = 0, stack: int = 0, mm: int = 0) -> int:
-        """A task with that ID, and where its task_struct is."""
+    def task(self, pid: int, comm: str, *, cpu: int = 0, stack: int = 0, mm: int = 0, at: int | None = None) -> int:
+        """A task with that ID, and where its task_struct is: in memory that nobody has yet, or told by `at`."""
         fake = self.fake
-        place = fake.make("task_struct")
+        place = fake.take(2 * TASK_SIZE) if at is None else at
         self._fill(place, pid, comm, cpu, stack, mm)
         structure = fake.make("pid", {"tasks[0].first": place + 72})
         fake.words(self.slots + 32 + 8 * pid, structure)

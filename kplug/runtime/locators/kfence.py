@@ -31,7 +31,6 @@ _DESTROYED = "destroyed cache"
 # what is a record is seen from what it says of its page.
 _MOST_OBJECTS = 65535
 _MAX_NAME = 256
-_MAX_STACK = 64  # KFENCE_STACK_DEPTH
 
 # Functions of the allocators, by the beginnings of their names: who called them is who allocated or freed.
 _ALLOCATORS = (
@@ -230,7 +229,7 @@ class KfenceLocator:
 
     def _track(self, track: drgn.Object) -> dict[str, Any] | None:
         """Who allocated or freed an object; None if nobody did."""
-        count = min(int(track.num_stack_entries), _MAX_STACK)
+        count = min(int(track.num_stack_entries), track.stack_entries.type_.length or 0)
         entries = [int(track.stack_entries[number]) for number in range(count)]
         if not entries:
             return None
