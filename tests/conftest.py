@@ -21,12 +21,10 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a file of tests keeps open for its tests is closed after them: `_opened`, and what a cache holds."""
+    """What a file of tests keeps open for its tests in a cache is closed after them."""
     yield
-    for name, value in vars(request.module).items():
-        if name == "_opened":
-            value.clear()
-        elif hasattr(value, "cache_clear"):
+    for value in vars(request.module).values():
+        if hasattr(value, "cache_clear"):
             value.cache_clear()
     gc.collect()
 

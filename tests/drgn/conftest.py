@@ -23,9 +23,9 @@ def dumped(request: pytest.FixtureRequest) -> DumpSet:
 @pytest.fixture(scope="session")
 def prog(dumped: DumpSet) -> drgn.Program:
     """The dump with the debug information of its vmlinux, as `drgn -c DUMP -s VMLINUX` has it."""
-    from support.drgn_dump import load_debug_info, opened
+    from support.drgn_dump import load_debug_info, open_program
 
-    prog = opened(dumped)
+    prog = open_program(dumped)
     load_debug_info(prog, dumped)
     return prog
 

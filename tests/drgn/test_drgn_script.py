@@ -12,7 +12,7 @@ import drgn
 import pytest
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import find_task
-from support.drgn_dump import load_debug_info, opened
+from support.drgn_dump import load_debug_info, open_program
 from vmimages import DumpSet
 
 from kplug.drgn import Answer, KplugError, bulk, session, where, where_all
@@ -136,7 +136,7 @@ def test_no_kernel() -> None:
 
 
 def test_before_and_after_debug_information(dumped: DumpSet) -> None:
-    prog = opened(dumped)
+    prog = open_program(dumped)
     schedule = dumped.truth.address("schedule")
     first = where(prog, schedule)
     assert first.last("symbol") is None

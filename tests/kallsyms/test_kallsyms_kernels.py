@@ -46,7 +46,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def opened(name: str) -> tuple[bytes, KallsymsTables, SymbolList]:
+def unpacked(name: str) -> tuple[bytes, KallsymsTables, SymbolList]:
     """The kernel in a boot image, and what is in it. Of an ELF file the addresses of positions are known."""
     payload = open_boot_image(str(vmimages.fetch(name).vmlinuz)).payload
     if not payload.startswith(b"\x7fELF"):
@@ -89,7 +89,7 @@ def address_in(symbols: Counter[tuple[int, str, str]], name: str) -> int:
 
 @pytest.mark.kernel
 def test_the_boot_image_has_what_system_map_has(name: str) -> None:
-    _, tables, symbols = opened(name)
+    _, tables, symbols = unpacked(name)
     expected = system_map(name)
     base = address_in(expected, "_text") if tables.from_start else 0
     found = counted(symbols, base)
@@ -112,7 +112,7 @@ def test_the_boot_image_has_what_system_map_has(name: str) -> None:
 
 @pytest.mark.kernel
 def test_the_tables_are_where_the_full_vmlinux_has_them(name: str) -> None:
-    payload, tables, _ = opened(name)
+    payload, tables, _ = unpacked(name)
     places = {symbol: address for address, _, symbol in system_map(name) if TABLES.fullmatch(symbol)}
     # How far apart they are is the same in the file and in memory.
     distance = places["kallsyms_names"] - tables.names
@@ -127,7 +127,7 @@ def test_the_tables_are_where_the_full_vmlinux_has_them(name: str) -> None:
 @pytest.mark.kernel
 def test_a_flat_image_without_elf_headers(name: str) -> None:
     """The segments' bytes as a loader lays them: PC-relative addresses count from the start, the others are linked."""
-    payload, tables, symbols = opened(name)
+    payload, tables, symbols = unpacked(name)
     if not payload.startswith(b"\x7fELF"):
         pytest.skip("is one already")
     segment = next(s for s in ElfFile(name, stream=io.BytesIO(payload)).segments if s.type == "LOAD")
@@ -141,7 +141,7 @@ def test_a_flat_image_without_elf_headers(name: str) -> None:
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-class Dumped:
+class ImageInDump:
     """The kernel image in a dump: read by runtime address, and what the guest itself said of it."""
 
     def __init__(self, name: str) -> None:
@@ -175,7 +175,7 @@ class Dumped:
 @pytest.mark.parametrize("dumped_name", DUMPED)
 def test_memory_has_what_the_guests_own_kallsyms_had(dumped_name: str) -> None:
     """At runtime addresses, KASLR and all: where VMCOREINFO says, and found without it in a few megabytes."""
-    dumped = Dumped(dumped_name)
+    dumped = ImageInDump(dumped_name)
     assert counted(from_symbols(dumped.vmcoreinfo(), dumped.read)) == dumped.truth
     dumped.read_bytes = 0
     assert counted(find_in_memory(dumped.read, dumped.text, dumped.end)) == dumped.truth
@@ -185,6 +185,6 @@ def test_memory_has_what_the_guests_own_kallsyms_had(dumped_name: str) -> None:
 @pytest.mark.kernel
 @pytest.mark.boot
 def test_a_kernel_is_found_in_a_range_that_is_mostly_not_there() -> None:
-    dumped = Dumped("amd64-sid")
+    dumped = ImageInDump("amd64-sid")
     found = find_in_memory(dumped.read, dumped.text - (1 << 24), dumped.end + (1 << 30), near=dumped.end + (1 << 28))
     assert counted(found) == dumped.truth

@@ -31,7 +31,7 @@ WAYS = {
 SAMPLES = 400
 
 
-def opened(guest: Guest, root: Path, having: Sequence[str]) -> tuple[LiveKernel, Session]:
+def live_session(guest: Guest, root: Path, having: Sequence[str]) -> tuple[LiveKernel, Session]:
     live = open_live(Machine(str(saved_tree(root, guest.truth, guest.files, having))))
     return live, Session(live.images, warnings=live.warnings)
 
@@ -52,7 +52,7 @@ def asked(session: Session, address: int) -> Annotation:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_answers_as_the_guest_itself_does(guest: Guest, tmp_path: Path, way: str) -> None:
-    live, session = opened(guest, tmp_path, WAYS[way])
+    live, session = live_session(guest, tmp_path, WAYS[way])
     assert live.main is not None
     assert live.warnings == []
     found = {VMLINUX: "/vmlinux-", BOOT_IMAGE: "/vmlinuz-", SYSTEM_MAP: "/System.map-", "kallsyms": "/proc/kallsyms"}
@@ -72,8 +72,8 @@ def test_every_way_answers_as_the_guest_itself_does(guest: Guest, tmp_path: Path
 
 @pytest.mark.parametrize("way", [BOOT_IMAGE, SYSTEM_MAP, "kallsyms"])
 def test_other_ways_know_less_than_the_vmlinux_and_nothing_else(guest: Guest, tmp_path: Path, way: str) -> None:
-    _, whole = opened(guest, tmp_path / "whole", WAYS[VMLINUX])
-    _, part = opened(guest, tmp_path / "part", WAYS[way])
+    _, whole = live_session(guest, tmp_path / "whole", WAYS[VMLINUX])
+    _, part = live_session(guest, tmp_path / "part", WAYS[way])
     text = [each for each in guest.symbols if each.module is None and each.kind in "tT" and each.address >> 63]
     for each in sample(text)[::4]:
         best, other = asked(whole, each.address + 1), asked(part, each.address + 1)
@@ -88,7 +88,7 @@ def test_other_ways_know_less_than_the_vmlinux_and_nothing_else(guest: Guest, tm
 
 @pytest.mark.parametrize("having", [(MODULES,), ()], ids=["with their files", "by kallsyms"])
 def test_modules(guest: Guest, tmp_path: Path, having: Sequence[str]) -> None:
-    _, session = opened(guest, tmp_path, having)
+    _, session = live_session(guest, tmp_path, having)
     percpu = 1 << 47  # x86's per-CPU variables are offsets
     of_modules = (each for each in guest.symbols if each.module is not None and not each.name.startswith((".L", "$")))
     own = [each for each in of_modules if each.address > percpu and each.kind in "tTdr"]
@@ -106,8 +106,8 @@ def test_modules(guest: Guest, tmp_path: Path, having: Sequence[str]) -> None:
 
 
 def test_a_module_by_kallsyms_never_claims_more_than_its_file(guest: Guest, tmp_path: Path) -> None:
-    files, _ = opened(guest, tmp_path / "files", (MODULES,))
-    listed, _ = opened(guest, tmp_path / "listed", ())
+    files, _ = live_session(guest, tmp_path / "files", (MODULES,))
+    listed, _ = live_session(guest, tmp_path / "listed", ())
     for name in ("bridge", "overlay", "loop"):
         whole, part = files.images.named(name), listed.images.named(name)
         assert whole is not None

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from drgn.helpers.linux.percpu import per_cpu
 from drgn.helpers.linux.pid import for_each_task
+from support.open_dumps import open_dump
 
 from kplug.kinds import all_kinds, kind_of
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.space.locators import AREA
 
@@ -58,15 +57,12 @@ def per_cpu_pointer(prog: drgn.Program, pointer: int) -> int:
     return int(prog["__per_cpu_offset"][1].value_()) + pointer & (1 << 64) - 1
 
 
-def test_kinds_and_details_are_those_declared() -> None:
-    from vmimages import dumps
-
-    dumped = dumps("amd64-6.12", ("elf",), quiet=True)
-    kernel = open_kernel(Request(str(dumped.paths["elf"]), symbols=(str(dumped.files.vmlinux),)))
+def test_kinds_and_details_are_those_declared(dumps_612: DumpSet) -> None:
+    kernel = open_dump(dumps_612)
     session = session_of(kernel)
     declared = {kind.name for kind in all_kinds()}
     seen = set()
-    for address in addresses(dumped, kernel.prog):
+    for address in addresses(dumps_612, kernel.prog):
         for layer in session.resolver.where(address).layers:
             assert layer.kind in declared
             seen.add(layer.kind)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from vmimages import dumps
+from support.open_dumps import kernel_in
 
 from kplug.runtime.kernel.facts import facts_of, space_of
 from kplug.runtime.kernel.kernel import Kernel
@@ -15,19 +16,18 @@ from kplug.runtime.locators.tasks import tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.module_list import modules_of
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
-from kplug.runtime.session import kernel_of
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    made = dumps("amd64-6.1", ("elf",), quiet=True)
-    return kernel_of(open_kernel(Request(str(made.paths["elf"]), symbols=(str(made.files.vmlinux),))))
+def kernel(dumps_61: DumpSet) -> Kernel:
+    return kernel_in(dumps_61)
 
 
 UNTIL_IT_MOVES: list[Callable[[Kernel], object]] = [

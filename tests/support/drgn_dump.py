@@ -8,7 +8,7 @@ import drgn
 from vmimages import DumpSet
 
 
-def opened(dumped: DumpSet) -> drgn.Program:
+def open_program(dumped: DumpSet) -> drgn.Program:
     """The dump, without debug information."""
     prog = drgn.Program()
     prog.set_core_dump(str(dumped.paths["elf"]))

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import drgn
 from drgn.helpers.linux.mm import follow_phys
 
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Opened, Request
-from kplug.runtime.session import kernel_of
 
 _PAGE = 4096
-
-
-def open_dump(dump: Path, vmlinux: Path | None, *module_directories: Path) -> Opened:
-    """The dump, open. Only of the format "elf" (physical addresses) do all aliases of what `patch` changes change."""
-    symbols = (str(vmlinux),) if vmlinux is not None else ()
-    return open_kernel(Request(str(dump), symbols=symbols, module_directories=tuple(map(str, module_directories))))
-
-
-def open_patchable(dump: Path, vmlinux: Path | None, *module_directories: Path) -> Kernel:
-    """The kernel in the dump, to be looked at and patched."""
-    return kernel_of(open_dump(dump, vmlinux, *module_directories))
 
 
 def patch(kernel: Kernel, address: int, data: bytes) -> None:

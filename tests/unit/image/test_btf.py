@@ -1,6 +1,6 @@
 """BTF by the format's own description (Documentation/bpf/btf.rst): built here, in both byte orders, right and broken.
 
-That real BTF is read as DWARF says is `tests/runtime/test_without_vmlinux.py`.
+That real BTF is read as DWARF says is `tests/runtime/opening/test_without_vmlinux.py`.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ CONTAINERS: dict[str, tuple[bytes, bytes, tuple[str, ...], str | None]] = {
 }
 
 
-def opened(folder: Path, data: bytes) -> BootImage:
+def image_of(folder: Path, data: bytes) -> BootImage:
     path = folder / "vmlinuz"
     path.write_bytes(data)
     return open_boot_image(str(path))
@@ -96,7 +96,7 @@ def opened(folder: Path, data: bytes) -> BootImage:
 
 def error_of(folder: Path, data: bytes) -> str:
     with pytest.raises(InputError) as caught:
-        opened(folder, data)
+        image_of(folder, data)
     message = str(caught.value)
     assert message.startswith(f"{folder / 'vmlinuz'}: ")
     assert "\n" not in message
@@ -109,7 +109,7 @@ def error_of(folder: Path, data: bytes) -> str:
 @pytest.mark.parametrize("which", CONTAINERS)
 def test_the_kernel_comes_out_of_its_container(tmp_path: Path, which: str) -> None:
     data, kernel, containers, machine = CONTAINERS[which]
-    image = opened(tmp_path, data)
+    image = image_of(tmp_path, data)
     assert image.payload[: len(kernel)] == kernel
     assert image.containers == containers
     assert image.machine == machine
@@ -122,19 +122,19 @@ def test_the_kernel_comes_out_of_its_container(tmp_path: Path, which: str) -> No
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_the_place_of_the_payload_is_the_headers(tmp_path: Path, name: str) -> None:
-    image = opened(tmp_path, BZIMAGES[name])
+    image = image_of(tmp_path, BZIMAGES[name])
     assert (image.compression, image.offset, image.length) == (name, 3 * 512 + 0x20, len(packed(name)))
 
 
 def test_what_follows_a_packed_file_is_told_of(tmp_path: Path) -> None:
     """Android's Image.gz-dtb: device trees behind the kernel."""
-    image = opened(tmp_path, PACKERS["gzip"](IMAGE) + b"\xd0\x0d\xfe\xed" * 10)
+    image = image_of(tmp_path, PACKERS["gzip"](IMAGE) + b"\xd0\x0d\xfe\xed" * 10)
     assert image.payload == IMAGE
     assert image.warnings == ("40 bytes follow the gzip data (an appended device tree?)",)
 
 
 def test_the_header_of_a_flat_image_is_read(tmp_path: Path) -> None:
-    header = opened(tmp_path, IMAGE).header
+    header = image_of(tmp_path, IMAGE).header
     assert header is not None
     assert (header.text_offset, header.image_size) == (0, len(IMAGE) + 4096)
     assert (header.little_endian, header.page_size) == (True, 4096)  # flags 0xa: little-endian, 4 KiB pages
@@ -143,7 +143,7 @@ def test_the_header_of_a_flat_image_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("before", [b"junk" * 100, bytes(0x24) + b"\x18\x28\x6f\x01" + bytes(500)])
 def test_what_has_no_known_header_is_searched(tmp_path: Path, name: str, before: bytes) -> None:
-    image = opened(tmp_path, before + packed(name) + b"\x90" * 1000)
+    image = image_of(tmp_path, before + packed(name) + b"\x90" * 1000)
     assert image.payload == KERNEL
     assert (image.compression, image.offset) == (name, len(before))
     assert image.sources["payload"].startswith("the search for magics")
@@ -153,12 +153,12 @@ def test_what_has_no_known_header_is_searched(tmp_path: Path, name: str, before:
 def test_a_kernel_without_any_header_is_told_by_its_banner(tmp_path: Path) -> None:
     """What 32-bit arm boots is bare machine code."""
     zimage = bytes(0x24) + b"\x18\x28\x6f\x01" + bytes(500) + packed("gzip", RAW)
-    image = opened(tmp_path, zimage)
+    image = image_of(tmp_path, zimage)
     assert (image.payload, image.kind, image.machine) == (RAW, "flat Image", None)
 
 
 def test_an_old_protocol_without_payload_fields_is_searched(tmp_path: Path) -> None:
-    image = opened(tmp_path, bzimage(packed("gzip"), version=0x207))
+    image = image_of(tmp_path, bzimage(packed("gzip"), version=0x207))
     assert image.payload == KERNEL
     assert image.sources["payload"].startswith("the search")
 
@@ -382,7 +382,7 @@ def test_what_is_searched_unpacks_to_no_more_than_one_kernel(
 
     monkeypatch.setattr("kplug.image.boot.boot_image.decompress", noted)
     with pytest.raises(InputError, match="no kernel found in it"):
-        opened(tmp_path, b"junk" + one[: len(one) - tail] * 6)
+        image_of(tmp_path, b"junk" + one[: len(one) - tail] * 6)
     assert allowed[0] == 1 << 24
     assert all(before - after >= 1 << 22 for before, after in zip(allowed, allowed[1:]))
     assert len(allowed) <= 4

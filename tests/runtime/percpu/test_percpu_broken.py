@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import patched as patching
-from support.patched import open_dump, unmap
+from support.open_dumps import kernel_in
+from support.patched import unmap
 
 from kplug import model
 from kplug.model import Annotation
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.percpu import Percpu
-from kplug.runtime.session import kernel_of
 from kplug.session import Session
 
 if TYPE_CHECKING:
@@ -25,29 +25,22 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
 @pytest.fixture(scope="module")
-def dumped() -> DumpSet:
-    from vmimages import dumps
-
-    return dumps("amd64-6.12", ("elf",), quiet=True)
-
-
-@pytest.fixture(scope="module")
-def opened(dumped: DumpSet) -> Kernel:
-    return kernel_of(open_dump(dumped.paths["elf"], dumped.files.vmlinux))
+def shared(dumps_612: DumpSet) -> Kernel:
+    return kernel_in(dumps_612)
 
 
 @pytest.fixture
-def kernel(opened: Kernel) -> Iterator[Kernel]:
+def kernel(shared: Kernel) -> Iterator[Kernel]:
     """The kernel in the dump, whose memory is as it was once a test is over."""
-    yield opened
+    yield shared
     while _replaced:
-        patching.patch(opened, *_replaced.pop())
+        patching.patch(shared, *_replaced.pop())
 
 
 @pytest.fixture
-def expendable(dumped: DumpSet) -> Kernel:
+def expendable(dumps_612: DumpSet) -> Kernel:
     """One of its own for a test: what is taken out of a dump cannot be put back."""
-    return kernel_of(open_dump(dumped.paths["elf"], dumped.files.vmlinux))
+    return kernel_in(dumps_612)
 
 
 _replaced: list[tuple[int, bytes]] = []

@@ -1,7 +1,6 @@
-"""Threads, frames and registers of dumps, and what kregs, kstack and kx make of them.
+"""Threads, frames and registers of dumps, what kregs makes of them, and expressions with them.
 
-The truth: what QEMU's monitor said of the registers at the moment of the dump, drgn's own stack traces and reads, and
-the guest's /proc/vmallocinfo.
+Truth: what QEMU's monitor said of the registers at the moment of the dump, and drgn's own stack traces and reads.
 """
 
 from __future__ import annotations
@@ -10,19 +9,17 @@ import argparse
 import re
 import struct
 import subprocess
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import drgn
 import pytest
-from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.sched import task_on_cpu
-from support.patched import open_patchable, patch
+from support.answers import outputs, rows
+from support.open_dumps import kernel_in, session_in
+from support.patched import patch
+from support.threads import asleep, target_of
 
 from kplug.commands import COMMANDS
 from kplug.errors import ExpressionError, TargetError, UsageError
-from kplug.model import Annotation
-from kplug.outputs import Output, Problem, Table
+from kplug.outputs import Problem
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.opening.request import Request
@@ -33,48 +30,19 @@ from kplug.session import Session
 if TYPE_CHECKING:
     from vmimages import DumpSet
 
+
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
-NAMES = ("amd64-6.1", "amd64-6.12")
 # QEMU's name -> ours.
 GENERAL = {f"R{name}": f"r{name.lower()}" for name in ("AX", "BX", "CX", "DX", "SI", "DI", "BP", "SP", "IP")}
 GENERAL.update({f"CR{number}": f"cr{number}" for number in (0, 2, 3, 4)})
 GENERAL.update({f"R{number}": f"r{number}" for number in range(8, 16)}, RFL="eflags")
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def dumped(request: pytest.FixtureRequest) -> DumpSet:
-    from vmimages import dumps
-
-    return dumps(request.param, ("elf", "kdump-zlib", "makedumpfile-zlib-d31"), quiet=True)
-
-
-@pytest.fixture(scope="module")
-def session(dumped: DumpSet) -> Session:
-    return opened(dumped)
-
-
-def opened(dumped: DumpSet, form: str = "elf") -> Session:
-    return open_session(Request(str(dumped.paths[form]), symbols=(str(dumped.files.vmlinux),)))
-
-
-@pytest.fixture
-def target(session: Session) -> Iterator[DrgnTarget]:
-    assert isinstance(session.target, DrgnTarget)
-    session.target.selection.select_cpu(0)
-    yield session.target
-    session.target.selection.select_cpu(0)
-
-
-def target_of(session: Session) -> DrgnTarget:
-    assert isinstance(session.target, DrgnTarget)
-    return session.target
-
-
-def monitor(dumped: DumpSet) -> list[dict[str, int]]:
+def monitor(dumps: DumpSet) -> list[dict[str, int]]:
     """The registers of each CPU, as QEMU's monitor had them."""
     cpus = []
-    for text in re.split(r"^CPU#\d+", dumped.truth.text("registers"), flags=re.MULTILINE)[1:]:
+    for text in re.split(r"^CPU#\d+", dumps.truth.text("registers"), flags=re.MULTILINE)[1:]:
         values = {
             ours: int(found.group(1), 16)
             for theirs, ours in GENERAL.items()
@@ -90,27 +58,12 @@ def monitor(dumped: DumpSet) -> list[dict[str, int]]:
     return cpus
 
 
-def outputs(session: Session, name: str, *words: str) -> list[Output]:
-    command = COMMANDS[name]
-    return list(command.run(session, command.parser(command.host_name).parse_args(words)))
-
-
-def rows(session: Session, name: str, *words: str) -> list[dict[str, Any]]:
-    found = outputs(session, name, *words)
-    assert not [output for output in found if isinstance(output, Problem)], found
-    return [dict(row) for output in found if isinstance(output, Table) for row in output.rows]
-
-
-def asleep(session: Session) -> list[drgn.Object]:
-    return [task for task in for_each_task(target_of(session).kernel.prog) if not task_on_cpu(task)]
-
-
 class TestRegisters:
     @pytest.mark.parametrize("form", ["elf", "kdump-zlib", "makedumpfile-zlib-d31"])
-    def test_of_each_cpu_are_what_qemu_said(self, dumped: DumpSet, form: str) -> None:
-        session = opened(dumped, form)
+    def test_of_each_cpu_are_what_qemu_said(self, dumps: DumpSet, form: str) -> None:
+        session = session_in(dumps, form)
         target = target_of(session)
-        cpus = monitor(dumped)
+        cpus = monitor(dumps)
         assert [thread.cpu for thread in target.selection.threads()] == list(range(len(cpus)))
         for cpu, expected in enumerate(cpus):
             target.selection.select_cpu(cpu)
@@ -136,10 +89,10 @@ class TestRegisters:
                 assert row["flags"] is not None, row
         assert [row["annotation"] is None for row in rows(session, "regs", "rip", "rsp", "cs")] == [False, False, True]
 
-    def test_flags_as_qemu_spells_them(self, dumped: DumpSet, session: Session, target: DrgnTarget) -> None:
+    def test_flags_as_qemu_spells_them(self, dumps: DumpSet, session: Session, target: DrgnTarget) -> None:
         (row,) = rows(session, "regs", "eflags")
         letters = {"DF": "D", "OF": "O", "SF": "S", "ZF": "Z", "AF": "A", "PF": "P", "CF": "C"}
-        spelled = re.search(r"RFL=\w+ \[(.*?)\]", dumped.truth.text("registers"))
+        spelled = re.search(r"RFL=\w+ \[(.*?)\]", dumps.truth.text("registers"))
         assert spelled is not None
         assert {letters[flag] for flag in row["flags"] if flag in letters} == set(spelled.group(1)) - {"-"}
         assert ("IF" in row["flags"]) == bool(int(row["value"]) & 0x200)
@@ -157,22 +110,22 @@ class TestRegisters:
 
 
 @pytest.fixture(scope="module", params=["elf", "kdump-zlib", "makedumpfile-zlib-d31"])
-def bare(request: pytest.FixtureRequest, dumped: DumpSet, tmp_path_factory: pytest.TempPathFactory) -> Session:
+def bare(request: pytest.FixtureRequest, dumps: DumpSet, tmp_path_factory: pytest.TempPathFactory) -> Session:
     path = tmp_path_factory.mktemp("bare") / "vmlinux"
-    subprocess.run(["objcopy", "--strip-debug", str(dumped.files.vmlinux), str(path)], check=True)
+    subprocess.run(["objcopy", "--strip-debug", str(dumps.files.vmlinux), str(path)], check=True)
     data = path.read_bytes()
     for name in (b"\0__start_BTF\0", b"\0__stop_BTF\0", b"\0.BTF\0"):
         data = data.replace(name, name.replace(b"BTF", b"XXX"))
     path.write_bytes(data)
-    return open_session(Request(str(dumped.paths[request.param]), symbols=(str(path),)))
+    return open_session(Request(str(dumps.paths[request.param]), symbols=(str(path),)))
 
 
 class TestWithoutDebugInformation:
     """A vmlinux with symbols, without DWARF and BTF: the notes have the registers, and nobody knows the tasks."""
 
-    def test_registers(self, bare: Session, dumped: DumpSet) -> None:
+    def test_registers(self, bare: Session, dumps: DumpSet) -> None:
         target = target_of(bare)
-        for cpu, expected in enumerate(monitor(dumped)):
+        for cpu, expected in enumerate(monitor(dumps)):
             thread = target.selection.select_cpu(cpu)
             assert str(thread) == f"the task on CPU {cpu}"
             assert {register.name: register.value for register in target.registers()}.items() >= expected.items()
@@ -185,34 +138,34 @@ class TestWithoutDebugInformation:
 
 
 class TestThreads:
-    def test_first_those_on_cpus(self, dumped: DumpSet, target: DrgnTarget) -> None:
+    def test_first_those_on_cpus(self, dumps: DumpSet, target: DrgnTarget) -> None:
         """The dump is of a kernel that runs: none crashed, CPU 0's task is the selected one."""
         threads = target.selection.threads()
         assert target.selection.thread == threads[0]
         assert threads[0].cpu == 0
         assert not any(thread.crashed for thread in threads)
 
-    def test_the_crashed_one_comes_first(self, dumped: DumpSet) -> None:
+    def test_the_crashed_one_comes_first(self, dumps: DumpSet) -> None:
         """A kernel in which CPU 1 has panicked: the dump's own with that said in its memory."""
-        kernel = open_patchable(dumped.paths["elf"], dumped.files.vmlinux)
+        kernel = kernel_in(dumps)
         patch(kernel, kernel.prog["panic_cpu"].address_, struct.pack("<i", 1))
         selection = Selection(kernel)
         assert [(thread.cpu, thread.crashed) for thread in selection.threads()] == [(1, True), (0, False)]
         assert selection.thread.crashed
         assert str(selection.thread).endswith("on CPU 1, crashed")
-        assert selection.frame.registers["rip"] == monitor(dumped)[1]["rip"]
+        assert selection.frame.registers["rip"] == monitor(dumps)[1]["rip"]
 
-    def test_a_task_that_has_ended(self, dumped: DumpSet) -> None:
+    def test_a_task_that_has_ended(self, dumps: DumpSet) -> None:
         """After the kernel ran on, another one may have its ID, or none."""
-        kernel = open_patchable(dumped.paths["elf"], dumped.files.vmlinux)
+        kernel = kernel_in(dumps)
         selection = Selection(kernel)
         thread = selection.select_thread(1)
         patch(kernel, kernel.prog["init_pid_ns"].idr.idr_rt.address_of_().value_(), bytes(16))
         with pytest.raises(TargetError, match=re.escape(f"{thread}")):
             selection.frames()
 
-    def test_any_task_by_its_id(self, session: Session, target: DrgnTarget, dumped: DumpSet) -> None:
-        listed = dict(re.findall(r"^\s*(\d+)\s+\d+\s+(\S+)", dumped.truth.text("tasks"), re.MULTILINE))
+    def test_any_task_by_its_id(self, session: Session, target: DrgnTarget, dumps: DumpSet) -> None:
+        listed = dict(re.findall(r"^\s*(\d+)\s+\d+\s+(\S+)", dumps.truth.text("tasks"), re.MULTILINE))
         for task in asleep(session):
             pid = task.pid.value_()
             thread = target.selection.select_thread(pid)
@@ -302,155 +255,6 @@ class TestExpressions:
                 target.evaluate("anything")
         finally:
             target.evaluator = None
-
-
-class TestStack:
-    def test_bounds_are_the_guests(self, session: Session, target: DrgnTarget, dumped: DumpSet) -> None:
-        """Of all tasks' stacks that the guest listed when it was alive; a guard page is in the listing, too."""
-        listed = {
-            int(start, 16): int(end, 16) - 4096
-            for start, end in re.findall(
-                r"^0x(\w+)-0x(\w+).*(?:kernel_clone|fork_idle)", dumped.truth.text("vmallocinfo"), re.MULTILINE
-            )
-        }
-        checked = 0
-        for task in asleep(session):
-            target.selection.select_task(task)
-            sp = target.stack_pointer()
-            assert sp is not None
-            bounds = target.stack_bounds(sp)
-            assert bounds is not None
-            if bounds.start in listed:
-                assert bounds.end == listed[bounds.start]
-                checked += 1
-        assert checked > 20
-
-    def test_frames_are_where_the_unwinder_found_them(self, session: Session, target: DrgnTarget) -> None:
-        """Of every task that sleeps: the slot below each frame's stack pointer holds where it goes on."""
-        for task in asleep(session):
-            target.selection.select_task(task)
-            trace = [frame for frame in target.kernel.prog.stack_trace(task) if not frame.is_inline]
-            expected = {frame.sp - 8: frame.pc for frame in trace[1:] if not frame.interrupted}
-            found = {
-                int(row["address"]): int(row["value"])
-                for row in rows(session, "stack")
-                if row["frame"] is not None and row["kind"] == "ret"
-            }
-            assert found == expected, task.comm
-
-    def test_every_word_is_there(self, session: Session, target: DrgnTarget) -> None:
-        target.selection.select_thread(1)
-        sp = target.selection.frame.sp
-        bounds = target.stack_bounds(sp)
-        assert bounds is not None
-        found = rows(session, "stack")
-        assert [int(row["address"]) for row in found] == list(range(sp, bounds.end, 8))
-        assert [int(row["value"]) for row in found] == [
-            target.kernel.prog.read_u64(at) for at in range(sp, bounds.end, 8)
-        ]
-
-    def test_a_return_address_of_a_frame_follows_a_call(self, session: Session, target: DrgnTarget) -> None:
-        """The unwinder's return addresses, which it has from debug information, are so by their bytes alone."""
-        from kplug.commands.return_addresses import ReturnAddresses
-
-        returns = ReturnAddresses(session, session.resolver.where)
-        wrong, count = [], 0
-        for task in asleep(session):
-            trace = list(target.kernel.prog.stack_trace(task))
-            for inner, frame in zip(trace, trace[1:]):
-                if frame.interrupted or frame.pc >> 63 == 0 or frame.pc == inner.pc:
-                    continue
-                count += 1
-                if not returns.follows_call(frame.pc):
-                    wrong.append((hex(frame.pc), frame.name))
-        assert count > 200
-        # The first address of a task that has not run yet was never called from: the kernel put it there.
-        assert {name for _, name in wrong} <= {"ret_from_fork", "ret_from_fork_asm", "secondary_startup_64"}
-
-    def test_only_return_addresses(self, session: Session, target: DrgnTarget) -> None:
-        target.selection.select_thread(1)
-        assert rows(session, "stack", "-r") == [row for row in rows(session, "stack") if row["kind"] in ("ret", "ip")]
-
-    def test_what_a_return_address_is_in_is_the_caller(self, session: Session, target: DrgnTarget) -> None:
-        """Looked up at the call, as the kernel's traces do: it may be the function's last instruction."""
-        target.selection.select_thread(1)
-        for row in rows(session, "stack", "-r"):
-            if row["kind"] != "ret":
-                continue  # where the task was in user space
-            annotation = row["annotation"]
-            assert isinstance(annotation, Annotation)
-            assert annotation.address == row["value"]
-            assert annotation.layers == session.resolver.where(int(row["value"]) - 1).layers
-
-    def test_stale_ones_are_marked(self, session: Session, target: DrgnTarget) -> None:
-        target.selection.select_thread(1)
-        found = rows(session, "stack", "-r")
-        assert {row["mark"] for row in found if row["stale"]} <= {"?"}
-        assert all(row["frame"] is None for row in found if row["stale"])
-
-    def test_where_an_exception_came(self, session: Session, target: DrgnTarget) -> None:
-        """A task in a system call: its user program counter is where the unwinder's last frame says."""
-        target.selection.select_thread(1)
-        last = target.selection.frames()[-1]
-        assert not last.pc >> 63
-        (row,) = [row for row in rows(session, "stack") if row["kind"] == "ip"]
-        assert (row["frame"], int(row["value"]), row["annotation"]) == (last.number, last.pc, None)
-
-    def test_user_mode(self, session: Session, target: DrgnTarget) -> None:
-        cpu = target.selection.threads()[-1]
-        target.selection.select_cpu(cpu.cpu or 0)
-        with pytest.raises(TargetError, match="user"):
-            outputs(session, "stack")
-
-    def test_from_an_address(self, session: Session, target: DrgnTarget) -> None:
-        sp = target.selection.frame.sp
-        found = rows(session, "stack", f"{sp + 3:#x}", "-n", "5")
-        assert [int(row["address"]) for row in found] == [sp + 8 * number for number in range(5)]
-
-
-class TestMemoryWords:
-    @pytest.mark.parametrize("size", [1, 2, 4, 8])
-    def test_words_are_memorys(self, session: Session, target: DrgnTarget, size: int) -> None:
-        prog, start = target.kernel.prog, session.places("init_task")[0].address
-        found = rows(session, "x", "init_task", "33", "--size", str(size))
-        reads = {1: prog.read_u8, 2: prog.read_u16, 4: prog.read_u32, 8: prog.read_u64}
-        assert [int(row["value"]) for row in found] == [reads[size](start + size * number) for number in range(33)]
-        assert [int(row["offset"]) for row in found] == [size * number for number in range(33)]
-
-    def test_pointers_are_followed(self, session: Session, target: DrgnTarget) -> None:
-        """A list of tasks goes in a circle: at most as deep as asked, and never round it twice."""
-        prog = target.kernel.prog
-        head = prog["init_task"].tasks.address_of_().value_()
-        found = rows(session, "x", f"{head:#x}", "1", "-fff")
-        assert [row["depth"] for row in found] == [0, 1, 2, 3]
-        for outer, inner in zip(found, found[1:]):
-            assert inner["address"] == outer["value"]
-            assert int(inner["value"]) == prog.read_u64(int(inner["address"]))
-
-    def test_a_loop_is_said(self, session: Session, target: DrgnTarget) -> None:
-        """An empty list points to itself."""
-        prog = target.kernel.prog
-        lone = next(
-            node.value_() for task in for_each_task(prog)
-            if (node := task.children.address_of_()).value_() == task.children.next.value_()
-        )  # fmt: skip
-        found = rows(session, "x", f"{lone:#x}", "1", "-ffff")
-        assert [row["note"] for row in found] == [None, "points back to here"]
-
-    def test_what_cannot_be_read_is_said_and_the_rest_shown(self, session: Session, target: DrgnTarget) -> None:
-        """A guard page below a stack, then the stack."""
-        target.selection.select_thread(1)
-        bounds = target.stack_bounds(target.selection.frame.sp)
-        assert bounds is not None
-        found = outputs(session, "x", f"{bounds.start - 16:#x}", "4")
-        assert [type(output) for output in found] == [Problem, Table]
-        assert f"{bounds.start - 16:#x}-{bounds.start:#x} cannot be read" in str(found[0])
-
-    def test_unknown_names_and_counts(self, session: Session) -> None:
-        assert [type(output) for output in outputs(session, "x", "no_such_thing")] == [Problem]
-        for words in (("init_task", "0"), ("init_task", "99999999")):
-            with pytest.raises(UsageError):
-                outputs(session, "x", *words)
 
 
 def test_arguments_are_not_changed(session: Session) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import drgn
 import pytest
 from drgn.helpers.linux.pid import for_each_task
+from support.open_dumps import open_dump, session_in
 
 from kplug import model
 from kplug.errors import MismatchError
@@ -79,8 +80,7 @@ def both(request: pytest.FixtureRequest) -> Both:
     from vmimages import dumps
 
     found = dumps(request.param, ("elf",), quiet=True)
-    core = str(found.paths["elf"])
-    return Both(found, open_session(Request(core, symbols=(str(found.files.vmlinux),))), open_session(Request(core)))
+    return Both(found, session_in(found), session_in(found, vmlinux=False))
 
 
 # -- what is said of it ------------------------------------------------------------------------------------------------
@@ -457,7 +457,7 @@ def test_a_kernel_that_does_not_name_its_tables(name: str, tmp_path: Path) -> No
     from vmimages import dumps
 
     found = dumps(name, ("elf",), quiet=True)
-    text = open_kernel(Request(str(found.paths["elf"]))).vmcoreinfo.text
+    text = open_dump(found, vmlinux=False).vmcoreinfo.text
     note = tmp_path / "note"
     note.write_text("".join(line for line in text.splitlines(keepends=True) if "SYMBOL(kallsyms_" not in line))
     kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), vmcoreinfo=str(note))))

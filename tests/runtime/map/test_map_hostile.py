@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import patched
+from support.open_dumps import kernel_in, open_dump
 
 from kplug import model
 from kplug.memory.kernel_note import with_vmcoreinfo
@@ -20,20 +20,15 @@ from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.session import kernel_of, session_of
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
+if TYPE_CHECKING:
+    from vmimages import DumpSet
+
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
 @pytest.fixture
-def files() -> tuple[Path, Path]:
-    from vmimages import dumps
-
-    found = dumps("amd64-6.12", ("elf",), quiet=True)
-    return found.paths["elf"], found.files.vmlinux
-
-
-@pytest.fixture
-def kernel(files: tuple[Path, Path]) -> Kernel:
-    return patched.open_patchable(*files)
+def kernel(dumps_612: DumpSet) -> Kernel:
+    return kernel_in(dumps_612)
 
 
 def overwrite(kernel: Kernel, variable: str, value: int) -> None:
@@ -73,11 +68,8 @@ def test_a_base_that_cannot_be_is_refused_by_name_and_the_others_stand(kernel: K
         assert all(found[name].start == good[name].start for other, name in bases if other != variable), hex(value)
 
 
-def test_bases_in_the_wrong_order_are_refused_where_nothing_tells_which_is_wrong() -> None:
-    from vmimages import dumps
-
-    older = dumps("amd64-6.1", ("elf",), quiet=True)  # whose VMCOREINFO has no VMALLOC_START
-    kernel = patched.open_patchable(older.paths["elf"], older.files.vmlinux)
+def test_bases_in_the_wrong_order_are_refused_where_nothing_tells_which_is_wrong(dumps_61: DumpSet) -> None:
+    kernel = kernel_in(dumps_61)  # whose VMCOREINFO has no VMALLOC_START
     good = {area.name: area.start for area in whole_space(kernel).areas}
     overwrite(kernel, "page_offset_base", good["vmalloc"])
     overwrite(kernel, "vmalloc_base", good["direct map"])
@@ -118,8 +110,8 @@ def test_an_entry_area_outside_its_area_is_refused(kernel: Kernel) -> None:
     assert [part.name for part in area.parts] == ["IDT", "CPU 0"]
 
 
-def test_what_was_not_believed_is_told_with_the_answers_that_need_it(files: tuple[Path, Path]) -> None:
-    opened = patched.open_dump(*files)
+def test_what_was_not_believed_is_told_with_the_answers_that_need_it(dumps_612: DumpSet) -> None:
+    opened = open_dump(dumps_612)
     overwrite(kernel_of(opened), "page_offset_base", 0x4141414141414141)
     session = session_of(opened)
     assert session.space is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from support.patched import open_dump
+from support.open_dumps import open_files
 
 from kplug import model
 from kplug.commands.mod import MOD
@@ -83,7 +83,7 @@ def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         machine.stop()
         path = dump(machine, Path(folder / "elf"), "elf", quiet=True)
         vmlinux = machine.files.vmlinux
-    session = session_of(open_dump(path, vmlinux))
+    session = session_of(open_files(path, vmlinux))
     return Busy(session, session.target.kernel, truth, kprobes)  # type: ignore[union-attr]
 
 

@@ -10,11 +10,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from support.open_dumps import open_files
 
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import TextRenderer
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
 from kplug.summary import summarize
 
@@ -71,7 +70,7 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     if request.param == "at boot":
         found = dumps("amd64-6.12", ("elf",), quiet=True, append=("kfence.sample_interval=1",))
-        return opened(found.paths["elf"], found.files.vmlinux, found.truth.text("kfence"))
+        return guest_in(found.paths["elf"], found.files.vmlinux, found.truth.text("kfence"))
     # Its pool is of the page allocator then, and the pages are marked as slabs.
     path = tmp_path_factory.mktemp("kfence") / "elf"
     with boot("amd64-6.12", quiet=True) as vm:
@@ -79,11 +78,11 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         vm.run("for round in 1 2 3; do ls -lR /sys/kernel/slab >/dev/null; sleep 0.5; done")
         said = vm.truth(tmp_path_factory.mktemp("truth")).text("kfence")
         vm.stop()
-        return opened(dump(vm, path, quiet=True), vm.files.vmlinux, said)
+        return guest_in(dump(vm, path, quiet=True), vm.files.vmlinux, said)
 
 
-def opened(core: Path, vmlinux: Path, said: str) -> Guest:
-    session = session_of(open_kernel(Request(str(core), symbols=(str(vmlinux),))))
+def guest_in(core: Path, vmlinux: Path, said: str) -> Guest:
+    session = session_of(open_files(core, vmlinux))
     objects, _, uptime = said.rstrip().rpartition("\n")
     listed, unused = [], []
     for text in re.split(r"^-+\n", objects + "\n", flags=re.MULTILINE):

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from support.patched import open_patchable, patch, unmap
+from support.open_dumps import kernel_in
+from support.patched import patch, unmap
 
 from kplug.errors import KplugError, TargetError
 from kplug.runtime.drgn_target import DrgnTarget
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from vmimages import DumpSet
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
-
-
-@pytest.fixture(scope="module")
-def dumps() -> DumpSet:
-    from vmimages import dumps
-
-    return dumps("amd64-6.12", ("elf",), quiet=True)
 
 
 class Memory:
@@ -55,8 +49,8 @@ class Memory:
 
 
 @pytest.fixture(scope="module")
-def lost(dumps: DumpSet) -> tuple[Memory, Session]:
-    kernel = open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+def lost(dumps_612: DumpSet) -> tuple[Memory, Session]:
+    kernel = kernel_in(dumps_612)
     assert kernel.image is not None
     memory = Memory(kernel)
     return memory, session_of(open_over(memory, kernel.image, "a guest"))
@@ -89,9 +83,9 @@ def test_a_target_that_is_lost(lost: tuple[Memory, Session], reads: int, error: 
             question()
 
 
-def test_more_cpus_than_there_is_room_for(dumps: DumpSet) -> None:
+def test_more_cpus_than_there_is_room_for(dumps_612: DumpSet) -> None:
     """Followed bit by bit it would take minutes."""
-    kernel = open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+    kernel = kernel_in(dumps_612)
     place = kernel.symbol("nr_cpu_ids")
     assert place is not None
     patch(kernel, place, b"\xff\xff\xff\xff")
@@ -99,9 +93,9 @@ def test_more_cpus_than_there_is_room_for(dumps: DumpSet) -> None:
         possible_cpus(kernel)
 
 
-def test_a_mask_of_cpus_that_is_not_in_the_dump(dumps: DumpSet) -> None:
+def test_a_mask_of_cpus_that_is_not_in_the_dump(dumps_612: DumpSet) -> None:
     """The stacks that are told without it stand."""
-    kernel = open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+    kernel = kernel_in(dumps_612)
     place = kernel.symbol("__cpu_possible_mask")
     assert place is not None
     unmap(kernel, place & -4096, 4096)

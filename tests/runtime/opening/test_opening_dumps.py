@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from support.changed_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_note, note_of, recompressed, without_note
@@ -23,9 +22,6 @@ from kplug.runtime.finders import types_source
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of, open_session
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 

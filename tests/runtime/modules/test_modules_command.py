@@ -7,13 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from support.patched import open_dump
+from support.open_dumps import session_in
 
 from kplug import model
 from kplug.commands.mod import MOD
 from kplug.errors import UsageError
 from kplug.outputs import NamedFacts, Output, Problem, Table
-from kplug.runtime.session import session_of
 from kplug.session import Session
 from kplug.shell.cli import main
 
@@ -23,16 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
-def dumps(request: pytest.FixtureRequest) -> DumpSet:
-    from vmimages import dumps
-
-    return dumps(request.param, ("elf",), quiet=True)
-
-
 @pytest.fixture(scope="module")
 def session(dumps: DumpSet) -> Session:
-    return session_of(open_dump(dumps.paths["elf"], dumps.files.vmlinux, dumps.files.debug_modules))
+    return session_in(dumps, modules=True)
 
 
 def _kmod(session: Session, *words: str) -> list[Output]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import drgn
 import pytest
-from support.patched import open_dump, patch, unmap
+from support.open_dumps import session_in
+from support.patched import patch, unmap
 
 from kplug import model
 from kplug.commands.mod import MOD
@@ -19,7 +20,6 @@ from kplug.runtime.locators.executable_allocations import executable_allocations
 from kplug.runtime.modules.images import LoadedImages, images_of
 from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.modules.struct_module import Module
-from kplug.runtime.session import session_of
 from kplug.session import Session
 
 if TYPE_CHECKING:
@@ -28,17 +28,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
-def dumps(request: pytest.FixtureRequest) -> DumpSet:
-    from vmimages import dumps
-
-    return dumps(request.param, ("elf",), quiet=True)
-
-
 @pytest.fixture
 def session(dumps: DumpSet) -> Session:
     """A dump to be patched, without the modules' debug files."""
-    return session_of(open_dump(dumps.paths["elf"], dumps.files.vmlinux))
+    return session_in(dumps)
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache, cached_property
+from typing import NamedTuple
 
-import drgn
 import pytest
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.mm import in_direct_map, pfn_to_page
 from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
+from support.open_dumps import Dumped
 
 from kplug import model
 from kplug.arch.types.memory_map import KERNEL, AddressSpace, Area
@@ -24,14 +23,6 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
-from kplug.runtime.session import session_of
-
-if TYPE_CHECKING:
-    from vmimages import DumpSet
-
-    from kplug.session import Session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -58,15 +49,16 @@ class Mapping(NamedTuple):
     physical: int
 
 
-@dataclass
-class Machine:
-    """A dump, open: drgn's view of it, kplug's, and what the guest said."""
+class Machine(Dumped):
+    """A dump, open, and the map of its kernel's address space."""
 
-    dumps: DumpSet
-    prog: drgn.Program
-    session: Session
-    levels: int
-    kaslr: bool
+    @property
+    def levels(self) -> int:
+        return 5 if self.options.get("la57") else 4
+
+    @property
+    def kaslr(self) -> bool:
+        return bool(self.options.get("kaslr", True))
 
     @property
     def space(self) -> AddressSpace:
@@ -128,21 +120,15 @@ class Machine:
         return next((start, end) for start, end, called in self.iomem if called == name)
 
 
-_opened: dict[str, Machine] = {}
+@cache
+def machine_of(name: str) -> Machine:
+    kernel, options = MACHINES[name]
+    return Machine.open(kernel, **options)
 
 
 @pytest.fixture(params=list(MACHINES))
 def machine(request: pytest.FixtureRequest) -> Machine:
-    from vmimages import dumps
-
-    name = request.param
-    if name not in _opened:
-        kernel, options = MACHINES[name]
-        dumped = dumps(kernel, ("elf",), quiet=True, **options)
-        opened = open_kernel(Request(core=str(dumped.paths["elf"]), symbols=(str(dumped.files.vmlinux),)))
-        levels = 5 if options.get("la57") else 4
-        _opened[name] = Machine(dumped, opened.prog, session_of(opened), levels, options.get("kaslr", True))
-    return _opened[name]
+    return machine_of(request.param)
 
 
 # The page tables know what is mapped.

@@ -12,7 +12,8 @@ import pytest
 from drgn.helpers.linux.mm import compound_head, pfn_to_page, virt_to_page
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
-from support.patched import open_patchable, patch, unmap
+from support.open_dumps import kernel_in
+from support.patched import patch, unmap
 
 from kplug import model
 from kplug.lifetimes import Memo
@@ -35,17 +36,10 @@ if TYPE_CHECKING:
 real_dump = [pytest.mark.kernel, pytest.mark.boot]
 
 
-@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
-def dumps(request: pytest.FixtureRequest) -> DumpSet:
-    from vmimages import dumps
-
-    return dumps(request.param, ("elf",), quiet=True)
-
-
 @pytest.fixture(scope="module")
 def shared(dumps: DumpSet) -> Kernel:
     """For tests that put back what they changed."""
-    return open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+    return kernel_in(dumps)
 
 
 def where(kernel: Kernel, address: int) -> Annotation:
@@ -227,7 +221,7 @@ class TestAbsent:
 
     @pytest.fixture
     def kernel(self, dumps: DumpSet) -> Kernel:
-        return open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+        return kernel_in(dumps)
 
     def test_a_page_table_that_is_not_in_the_dump(self, kernel: Kernel) -> None:
         """Not known, and said; never "not mapped"."""
@@ -277,7 +271,7 @@ def test_a_dump_without_free_and_user_pages(name: str) -> None:
     from vmimages import dumps
 
     found = dumps(name, ("makedumpfile-zlib-d31",), quiet=True)
-    kernel = open_patchable(found.paths["makedumpfile-zlib-d31"], found.files.vmlinux)
+    kernel = kernel_in(found, "makedumpfile-zlib-d31")
     states = set()
     for frame in range(0x100, kernel.prog["max_pfn"].value_(), 101):
         answer = where(kernel, _direct(kernel, frame))

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.open_dumps import session_in
 
 from kplug.arch.calls import call_reach, calls_before
 from kplug.image.opening.files import open_vmlinux
-from kplug.runtime.opening.request import Request
-from kplug.runtime.session import open_session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -66,7 +65,7 @@ def test_in_memory(name: str, tmp_path: Path) -> None:
     from vmimages import dumps
 
     dumped = dumps(name, ("elf",), quiet=True)
-    session = open_session(Request(str(dumped.paths["elf"]), symbols=(str(dumped.files.vmlinux),)))
+    session = session_in(dumped)
     assert session.main is not None
     assert session.target is not None
     start = session.places(".text")[0].address

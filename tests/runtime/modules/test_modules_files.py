@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.patched import open_patchable
+from support.open_dumps import kernel_in
 
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.runtime.kernel.kernel import Kernel
@@ -25,20 +25,13 @@ pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture(scope="module")
-def dumps() -> DumpSet:
-    from vmimages import dumps
-
-    return dumps("amd64-6.1", ("elf",), quiet=True)
-
-
-@pytest.fixture(scope="module")
-def kernel(dumps: DumpSet) -> Kernel:
-    return open_patchable(dumps.paths["elf"], dumps.files.vmlinux)
+def kernel(dumps_61: DumpSet) -> Kernel:
+    return kernel_in(dumps_61)
 
 
 @pytest.fixture
-def debug_file(dumps: DumpSet) -> Path:
-    return dumps.files.debug_modules / "kernel/net/802/stp.ko"
+def debug_file(dumps_61: DumpSet) -> Path:
+    return dumps_61.files.debug_modules / "kernel/net/802/stp.ko"
 
 
 def _stp(kernel: Kernel, folder: Path) -> PlacedModule:
@@ -62,13 +55,13 @@ def test_it_is_found_below_the_folder(kernel: Kernel, debug_file: Path, tmp_path
     assert placed.warnings == ()
 
 
-def test_hyphens_are_underscores(kernel: Kernel, dumps: DumpSet, tmp_path: Path) -> None:
-    shutil.copy(dumps.files.debug_modules / "kernel/net/core/drop_monitor.ko", tmp_path / "drop-monitor.ko")
+def test_hyphens_are_underscores(kernel: Kernel, dumps_61: DumpSet, tmp_path: Path) -> None:
+    shutil.copy(dumps_61.files.debug_modules / "kernel/net/core/drop_monitor.ko", tmp_path / "drop-monitor.ko")
     placed = LoadedImages(kernel, [str(tmp_path)]).placed(_module(kernel, "drop_monitor"))
     assert placed.image.symbols_from == FROM_FILE
 
 
-def test_one_of_another_build_is_not_used(kernel: Kernel, dumps: DumpSet, tmp_path: Path) -> None:
+def test_one_of_another_build_is_not_used(kernel: Kernel, dumps_61: DumpSet, tmp_path: Path) -> None:
     """Its build ID is not the one in memory: both are told, and the kernel's own symbols do."""
     from vmimages import fetch
 
@@ -78,7 +71,7 @@ def test_one_of_another_build_is_not_used(kernel: Kernel, dumps: DumpSet, tmp_pa
     assert placed.image.symbols_from == FROM_MEMORY
     (warning,) = placed.warnings
     assert warning.startswith(f"{tmp_path}/stp.ko is not used for module stp: its build ID is ")
-    assert warning.endswith(f", that in memory is {dumps.truth.module_build_ids['stp']}")
+    assert warning.endswith(f", that in memory is {dumps_61.truth.module_build_ids['stp']}")
 
 
 def test_the_right_one_of_two_is_used(kernel: Kernel, debug_file: Path, tmp_path: Path) -> None:

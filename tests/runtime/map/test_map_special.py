@@ -11,10 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from support.open_dumps import session_in
 
 from kplug import model
-from kplug.runtime.opening.request import Request
-from kplug.runtime.session import open_session
 from kplug.summary import summarize
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ KERNELS = [("amd64-6.1", False), ("amd64-6.12", False), ("amd64-6.1", True), LEV
 def session_of_dump(name: str, la57: bool) -> Session:
     from vmimages import dumps
 
-    dumped = dumps(name, ("elf",), quiet=True, la57=la57)
-    return open_session(Request(core=str(dumped.paths["elf"]), symbols=(str(dumped.files.vmlinux),)))
+    return session_in(dumps(name, ("elf",), quiet=True, la57=la57))
 
 
 @pytest.fixture(params=KERNELS, ids=lambda kernel: f"{kernel[0]}, {5 if kernel[1] else 4} levels")

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
+from support.open_dumps import Dumped, open_dump, session_in
 
 from kplug import model
-from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, PlacedModule, images_of
 from kplug.runtime.modules.module_list import modules_of
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
 from kplug.runtime.session import session_of
-from kplug.session import Session
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -24,13 +21,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-class Dumped(NamedTuple):
-    """A dump, open; `from_files` says whether the modules' debug files were given."""
-
-    session: Session
-    kernel: Kernel
-    dumps: DumpSet
-    from_files: bool
+class ModulesDump(Dumped):
+    """A dump, open, and the modules in it that were asked about."""
 
     @property
     def placed(self) -> Iterator[PlacedModule]:
@@ -44,20 +36,12 @@ class Dumped(NamedTuple):
     params=[(name, files) for name in ("amd64-6.1", "amd64-6.12") for files in (True, False)],
     ids=lambda param: f"{param[0]}-{'files' if param[1] else 'kallsyms'}",
 )
-def dumped(request: pytest.FixtureRequest) -> Dumped:
-    from vmimages import dumps
-
+def dumped(request: pytest.FixtureRequest) -> ModulesDump:
     name, with_files = request.param
-    found = dumps(name, ("elf",), quiet=True)
-    directories = (str(found.files.debug_modules),) if with_files else ()
-    opened = open_kernel(
-        Request(str(found.paths["elf"]), symbols=(str(found.files.vmlinux),), module_directories=directories)
-    )
-    session = session_of(opened)
-    return Dumped(session, session.target.kernel, found, with_files)  # type: ignore[union-attr]
+    return ModulesDump.open(name, modules=with_files)
 
 
-def test_the_list_is_that_of_proc_modules(dumped: Dumped) -> None:
+def test_the_list_is_that_of_proc_modules(dumped: ModulesDump) -> None:
     """Name, size, reference count, users and state, in its order."""
     states = {"live": "Live", "coming": "Loading", "going": "Unloading"}
     told = [line.split() for line in dumped.dumps.truth.text("modules").splitlines()]
@@ -74,11 +58,11 @@ def test_the_list_is_that_of_proc_modules(dumped: Dumped) -> None:
     assert modules_of(dumped.kernel).problem is None
 
 
-def test_build_ids_are_those_of_sysfs(dumped: Dumped) -> None:
+def test_build_ids_are_those_of_sysfs(dumped: ModulesDump) -> None:
     assert {module.name: module.build_id for module in modules_of(dumped.kernel)} == dumped.dumps.truth.module_build_ids
 
 
-def test_every_section_is_where_sysfs_says(dumped: Dumped) -> None:
+def test_every_section_is_where_sysfs_says(dumped: ModulesDump) -> None:
     for module in modules_of(dumped.kernel):
         truth = dumped.dumps.truth.module_sections[module.name]
         assert {section.name: section.start for section in module.all_sections} == truth
@@ -87,7 +71,7 @@ def test_every_section_is_where_sysfs_says(dumped: Dumped) -> None:
             assert (module.part_at(section.start) is None) == freed, (module.name, section.name)
 
 
-def test_every_section_of_memory_is_answered_with_its_module(dumped: Dumped) -> None:
+def test_every_section_of_memory_is_answered_with_its_module(dumped: ModulesDump) -> None:
     for module in modules_of(dumped.kernel):
         for section in module.sections:
             annotation = dumped.session.resolver.where(section.start)
@@ -96,7 +80,7 @@ def test_every_section_of_memory_is_answered_with_its_module(dumped: Dumped) -> 
             assert (model.SECTION, section.name) in names
 
 
-def test_a_stale_init_section_is_not_claimed(dumped: Dumped) -> None:
+def test_a_stale_init_section_is_not_claimed(dumped: ModulesDump) -> None:
     """What sysfs has of init sections is where they were; somebody else may be there now."""
     for module in modules_of(dumped.kernel):
         for section in module.all_sections:
@@ -105,7 +89,7 @@ def test_a_stale_init_section_is_not_claimed(dumped: Dumped) -> None:
                 assert layer is None or layer.name != module.name
 
 
-def test_every_symbol_is_that_of_kallsyms(dumped: Dumped) -> None:
+def test_every_symbol_is_that_of_kallsyms(dumped: ModulesDump) -> None:
     """Each name at each address, and no other. Assembler labels (.L...) name an address, and hold none."""
     truth: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for symbol in dumped.dumps.truth.symbols:
@@ -116,7 +100,7 @@ def test_every_symbol_is_that_of_kallsyms(dumped: Dumped) -> None:
         table = placed.image.symbols
         told = truth[placed.image.name]
         assert placed.warnings == ()
-        assert placed.image.symbols_from == (FROM_FILE if dumped.from_files else FROM_MEMORY)
+        assert placed.image.symbols_from == (FROM_FILE if dumped.with_modules else FROM_MEMORY)
         ours = {(symbol.name, symbol.address) for symbol in map(table.symbol, table.places())}
         assert ours == {(name, address) for name, address in told if not name.startswith(".L")}
         for name, address in told:
@@ -125,7 +109,7 @@ def test_every_symbol_is_that_of_kallsyms(dumped: Dumped) -> None:
     assert asked > 2000
 
 
-def test_the_letters_are_those_of_kallsyms(dumped: Dumped) -> None:
+def test_the_letters_are_those_of_kallsyms(dumped: ModulesDump) -> None:
     """But for case, which there says "exported", and "a" for per-CPU variables, which here are data."""
     truth = {(s.module, s.name, s.address): s.kind.lower() for s in dumped.dumps.truth.symbols if s.module}
     for placed in dumped.placed:
@@ -136,7 +120,7 @@ def test_the_letters_are_those_of_kallsyms(dumped: Dumped) -> None:
             assert symbol.letter.lower() == ("d" if section == ".data..percpu" else letter), symbol
 
 
-def test_every_symbol_is_the_answer_for_its_address(dumped: Dumped) -> None:
+def test_every_symbol_is_the_answer_for_its_address(dumped: ModulesDump) -> None:
     for symbol in dumped.dumps.truth.symbols:
         if symbol.module is None or not symbol.address >> 63 or symbol.name.startswith(".L"):
             continue
@@ -152,14 +136,14 @@ def test_every_symbol_is_the_answer_for_its_address(dumped: Dumped) -> None:
             assert not entry.size
         else:
             assert symbol.name in (last.name, *last.details["aliases"])
-            assert last.source == (".symtab" if dumped.from_files else "the module's kallsyms in memory")
+            assert last.source == (".symtab" if dumped.with_modules else "the module's kallsyms in memory")
 
 
 @pytest.mark.parametrize(
     ("memory", "region_class"),
     [("text", "text"), ("rodata", "rodata"), ("ro_after_init", "data"), ("data", "data")],
 )
-def test_the_class_is_that_of_the_memory(dumped: Dumped, memory: str, region_class: str) -> None:
+def test_the_class_is_that_of_the_memory(dumped: ModulesDump, memory: str, region_class: str) -> None:
     starts = [p.start for m in modules_of(dumped.kernel) for p in m.memory if p.type == memory]
     assert starts
     for start in starts:
@@ -170,7 +154,7 @@ def test_the_class_is_that_of_the_memory(dumped: Dumped, memory: str, region_cla
         assert annotation.region_class == region_class or annotation.last(model.SECTION).details["type"] == "NOBITS"  # type: ignore[union-attr]
 
 
-def test_all_of_a_modules_memory_is_answered(dumped: Dumped) -> None:
+def test_all_of_a_modules_memory_is_answered(dumped: ModulesDump) -> None:
     """In steps over all of it: a section, or a gap that says what is there; never another module."""
     for module in modules_of(dumped.kernel):
         for part in module.memory:
@@ -186,7 +170,7 @@ def test_all_of_a_modules_memory_is_answered(dumped: Dumped) -> None:
                     assert part.start <= layer.start <= address < layer.end <= part.end
 
 
-def test_the_kernels_own_symbol_table_is_told(dumped: Dumped) -> None:
+def test_the_kernels_own_symbol_table_is_told(dumped: ModulesDump) -> None:
     """The tables for kallsyms lie in the module's data, between its sections and the end of its pages."""
     placed = next(each for each in dumped.placed if each.image.name == "bridge")
     assert [table.name for table in placed._tables] == ["symbol table", "symbol names", "symbol types"]
@@ -196,7 +180,7 @@ def test_the_kernels_own_symbol_table_is_told(dumped: Dumped) -> None:
     assert gap.details["why"] == "the module's symbol table, kept for kallsyms"
 
 
-def test_between_two_modules_is_a_gap(dumped: Dumped) -> None:
+def test_between_two_modules_is_a_gap(dumped: ModulesDump) -> None:
     parts = sorted((part, module.name) for module in modules_of(dumped.kernel) for part in module.memory)
     by_address = sorted(parts, key=lambda entry: entry[0].start)
     gaps = [(below, above) for below, above in zip(by_address, by_address[1:]) if below[0].end + 1 < above[0].start]
@@ -208,23 +192,20 @@ def test_between_two_modules_is_a_gap(dumped: Dumped) -> None:
         assert (gap.start, gap.end) == (below.end, above.start)
 
 
-def test_a_module_is_made_only_when_an_address_in_it_is_asked_about() -> None:
-    from vmimages import dumps
-
-    found = dumps("amd64-6.12", ("elf",), quiet=True)
-    session = session_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(found.files.vmlinux),))))
+def test_a_module_is_made_only_when_an_address_in_it_is_asked_about(dumps_612: DumpSet) -> None:
+    session = session_in(dumps_612)
     images = session.images
     made = images._made  # type: ignore[attr-defined]
     list(session.where("schedule"))
     assert made == {}
-    base, _ = found.truth.modules["loop"]
+    base, _ = dumps_612.truth.modules["loop"]
     list(session.where(hex(base)))
     assert [placed.image.name for placed in made.values()] == ["loop"]
     list(session.where("br_handle_frame"))
     assert {placed.image.name for placed in made.values()} == {"loop", "bridge"}
 
 
-def test_many_addresses_at_once(dumped: Dumped) -> None:
+def test_many_addresses_at_once(dumped: ModulesDump) -> None:
     symbols = [s for s in dumped.dumps.truth.symbols if s.kind in "tT" and s.module in ("loop", "overlay", None)][::50]
     columns = dumped.session.resolver.bulk([symbol.address for symbol in symbols])
     for symbol, image, section in zip(symbols, columns.image, columns.section):
@@ -232,22 +213,24 @@ def test_many_addresses_at_once(dumped: Dumped) -> None:
             assert (image, section is not None) == (symbol.module, True)
 
 
-def test_names_are_found_in_modules(dumped: Dumped) -> None:
+def test_names_are_found_in_modules(dumped: ModulesDump) -> None:
     truth = {(s.module, s.name): s.address for s in dumped.dumps.truth.symbols}
     size = next(p for p in dumped.placed if p.image.name == "loop").image.symbols.exact("lo_release")[0].size
     for text in ("lo_release+4", f"lo_release+0x4/{size:#x} [loop]", "loop.c:lo_release+4"):
-        if "loop.c" in text and not dumped.from_files:
+        if "loop.c" in text and not dumped.with_modules:
             continue  # the kernel does not keep the names of source files
         (place,) = dumped.session.places(text)
         assert place.address == truth["loop", "lo_release"] + 4
     assert len(dumped.session.places(".rodata")) == 1  # the vmlinux's
 
 
-def test_freed_code_has_no_address(dumped: Dumped) -> None:
+def test_freed_code_has_no_address(dumped: ModulesDump) -> None:
     from kplug.errors import ExpressionError
 
     expected = (
-        "loop_init: in .init.text of loop, whose memory the kernel freed after init" if dumped.from_files else "no such"
+        "loop_init: in .init.text of loop, whose memory the kernel freed after init"
+        if dumped.with_modules
+        else "no such"
     )
     with pytest.raises(ExpressionError, match=expected):
         dumped.session.places("loop_init")
@@ -261,12 +244,7 @@ def test_source_lines() -> None:
 
     for name in ("amd64-6.1", "amd64-6.12"):
         found = dumps(name, ("elf",), quiet=True)
-        request = Request(
-            str(found.paths["elf"]),
-            symbols=(str(found.files.vmlinux),),
-            module_directories=(str(found.files.debug_modules),),
-        )
-        session = session_of(open_kernel(request), lines=True)
+        session = session_of(open_dump(found, modules=True), lines=True)
         placed = session.images.named("loop")
         assert placed is not None
         text = placed.image.elf.section(".text")

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.open_dumps import open_files
 
 from kplug.runtime.locators.page_state import MemoryState
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
 from kplug.runtime.session import kernel_of
 from kplug.runtime.tables.translation import page_tables
 
@@ -47,7 +46,7 @@ def test_every_mapped_page(name: str, options: dict[str, bool], tmp_path: Path) 
         text = machine.monitor("info tlb")
         core = dump(machine, tmp_path / "core", "elf", quiet=True)
         vmlinux = machine.files.vmlinux
-    kernel = kernel_of(open_kernel(Request(str(core), symbols=(str(vmlinux),))))
+    kernel = kernel_of(open_files(core, vmlinux))
     tables, states = page_tables(kernel), MemoryState(kernel)
     pages = list(listed(text))
     assert len(pages) > 1000

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,31 +16,24 @@ import pytest
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.list import list_for_each_entry
 from drgn.helpers.linux.percpu import per_cpu_ptr
+from support.answers import names
+from support.open_dumps import Dumped
 
 from kplug import model
 from kplug.errors import ExpressionError
 from kplug.model import Annotation, Layer
-from kplug.runtime.opening.opening import open_kernel
-from kplug.runtime.opening.request import Request
-from kplug.runtime.session import session_of
 
 if TYPE_CHECKING:
-    from vmimages import DumpSet, Symbol
+    from vmimages import Symbol
 
-    from kplug.session import Session
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 Sizes = dict[tuple[str, int], int]
 
 
-@dataclass
-class Dumped:
-    """A dump, open: drgn's view of it, kplug's, and what the guest said."""
-
-    dumps: DumpSet
-    prog: drgn.Program
-    session: Session
+class PercpuDump(Dumped):
+    """A dump, open, and its per-CPU memory by drgn and nm."""
 
     @cached_property
     def cpus(self) -> list[int]:
@@ -64,9 +56,6 @@ class Dumped:
     def is_static(self, address: int) -> bool:
         return self.start <= address < self.end
 
-    def where(self, address: int) -> Annotation:
-        return self.session.resolver.where(address)
-
     @cached_property
     def sizes(self) -> Sizes:
         """nm's: (name, address) of each variable of the per-CPU section to its size, where it has one."""
@@ -81,20 +70,12 @@ class Dumped:
 
 
 @pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12", "amd64-sid"])
-def dumped(request: pytest.FixtureRequest) -> Dumped:
-    from vmimages import cached, dumps, find
+def dumped(request: pytest.FixtureRequest) -> PercpuDump:
+    from vmimages import cached, find
 
     if not find(request.param).default and cached(request.param) is None:
         pytest.skip(f"{request.param} is not fetched: it is not among those that the tests need")
-    made = dumps(request.param, ("elf",), quiet=True)
-    opened = open_kernel(
-        Request(
-            str(made.paths["elf"]),
-            symbols=(str(made.files.vmlinux),),
-            module_directories=(str(made.files.vmlinux.parent / "debug-modules"),),
-        )
-    )
-    return Dumped(made, opened.prog, session_of(opened))
+    return PercpuDump.open(request.param, modules=True)
 
 
 def percpu(annotation: Annotation) -> Layer:
@@ -110,16 +91,10 @@ def allocation(annotation: Annotation) -> Layer:
     return layer
 
 
-def names(annotation: Annotation) -> set[str]:
-    """The symbol's names, with those that it shares its address with; none in padding."""
-    layer = annotation.last(model.SYMBOL)
-    return {layer.name, *layer.details["aliases"]} if layer is not None else set()
-
-
 # -- variables ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_static_variable_on_every_cpu(dumped: Dumped) -> None:
+def test_every_static_variable_on_every_cpu(dumped: PercpuDump) -> None:
     truth = dumped.dumps.truth
     variables = [symbol for symbol in truth.symbols if symbol.module is None and dumped.is_static(symbol.address)]
     assert len(variables) > 200
@@ -146,7 +121,7 @@ def test_every_static_variable_on_every_cpu(dumped: Dumped) -> None:
     assert checked > 2 * len(variables)
 
 
-def test_every_static_variable_by_name_on_every_cpu(dumped: Dumped) -> None:
+def test_every_static_variable_by_name_on_every_cpu(dumped: PercpuDump) -> None:
     by_name: dict[str, set[int]] = {}
     for name, address in dumped.sizes:
         by_name.setdefault(name, set()).add(address)
@@ -158,13 +133,13 @@ def test_every_static_variable_by_name_on_every_cpu(dumped: Dumped) -> None:
     assert everywhere == [dumped.instance(dumped.prog["runqueues"].address_ + 8, cpu) for cpu in dumped.cpus]
 
 
-def test_a_cpu_that_is_not_there(dumped: Dumped) -> None:
+def test_a_cpu_that_is_not_there(dumped: PercpuDump) -> None:
     with pytest.raises(ExpressionError) as error:
         dumped.session.places("runqueues@7")
     assert str(error.value) == "runqueues@7: CPU 7: this kernel has CPUs 0-1"
 
 
-def module_variables(dumped: Dumped) -> list[Symbol]:
+def module_variables(dumped: PercpuDump) -> list[Symbol]:
     """The modules' per-CPU variables: what kallsyms has at addresses behind the kernel's own."""
     reserved = range(dumped.end, dumped.end + 0x4000)
     found = [symbol for symbol in dumped.dumps.truth.symbols if symbol.module and symbol.address in reserved]
@@ -172,7 +147,7 @@ def module_variables(dumped: Dumped) -> list[Symbol]:
     return found
 
 
-def test_every_module_variable_on_every_cpu(dumped: Dumped) -> None:
+def test_every_module_variable_on_every_cpu(dumped: PercpuDump) -> None:
     for symbol in module_variables(dumped):
         for cpu in dumped.cpus:
             instance = dumped.instance(symbol.address, cpu)
@@ -186,7 +161,7 @@ def test_every_module_variable_on_every_cpu(dumped: Dumped) -> None:
             assert [place.address for place in dumped.session.places(f"{symbol.name}@{cpu}")] == [instance]
 
 
-def test_a_module_has_the_bytes_that_it_says_and_no_more(dumped: Dumped) -> None:
+def test_a_module_has_the_bytes_that_it_says_and_no_more(dumped: PercpuDump) -> None:
     for module in list_for_each_entry("struct module", dumped.prog["modules"].address_of_(), "list"):
         size = module.percpu_size.value_()
         for cpu in dumped.cpus if size else ():
@@ -200,7 +175,7 @@ def test_a_module_has_the_bytes_that_it_says_and_no_more(dumped: Dumped) -> None
                     assert (layer.start, layer.end) == (start, start + size)
 
 
-def test_an_offset_of_a_module_variable_is_told_with_its_module(dumped: Dumped) -> None:
+def test_an_offset_of_a_module_variable_is_told_with_its_module(dumped: PercpuDump) -> None:
     for symbol in module_variables(dumped):
         found = dumped.where(symbol.address)
         if dumped.start:  # such an offset is an address in the image as well, and answered as that
@@ -230,7 +205,7 @@ def pointers(prog: drgn.Program) -> Iterator[tuple[drgn.Object, int]]:
         yield counter.counters, 4
 
 
-def test_allocations_of_the_kernel(dumped: Dumped) -> None:
+def test_allocations_of_the_kernel(dumped: PercpuDump) -> None:
     sizes: dict[int, int] = {}
     for pointer, size in pointers(dumped.prog):
         sizes[pointer.value_()] = size
@@ -255,7 +230,7 @@ def test_allocations_of_the_kernel(dumped: Dumped) -> None:
     assert len(kinds) > 1  # the first chunk and a further one
 
 
-def test_a_pointer_to_an_allocation_is_told_and_has_an_instance_on_every_cpu(dumped: Dumped) -> None:
+def test_a_pointer_to_an_allocation_is_told_and_has_an_instance_on_every_cpu(dumped: PercpuDump) -> None:
     for pointer, size in pointers(dumped.prog):
         value = pointer.value_()
         found = dumped.where(value)
@@ -277,7 +252,7 @@ def chunks(prog: drgn.Program) -> list[drgn.Object]:
     return found
 
 
-def runs(dumped: Dumped, start: int, end: int) -> Iterator[tuple[Layer, Annotation]]:
+def runs(dumped: PercpuDump, start: int, end: int) -> Iterator[tuple[Layer, Annotation]]:
     """The allocations and free runs between two addresses: each begins where the last one ends."""
     address = start
     while address < end:
@@ -290,7 +265,7 @@ def runs(dumped: Dumped, start: int, end: int) -> Iterator[tuple[Layer, Annotati
     assert address == end
 
 
-def test_the_runs_of_a_chunk_are_all_of_it_and_their_sum_is_what_the_kernel_says(dumped: Dumped) -> None:
+def test_the_runs_of_a_chunk_are_all_of_it_and_their_sum_is_what_the_kernel_says(dumped: PercpuDump) -> None:
     unit_offsets = dumped.prog["pcpu_unit_offsets"]
     _, *others = chunks(dumped.prog)
     assert len(others) > 1
@@ -310,7 +285,7 @@ def test_the_runs_of_a_chunk_are_all_of_it_and_their_sum_is_what_the_kernel_says
                 assert layer is None or layer.details.get("chunk") != hex(chunk.value_()) or layer.name != f"CPU {cpu}"
 
 
-def test_pages_that_are_populated_are_as_many_as_the_kernel_says(dumped: Dumped) -> None:
+def test_pages_that_are_populated_are_as_many_as_the_kernel_says(dumped: PercpuDump) -> None:
     for chunk in chunks(dumped.prog):
         pages = range(chunk.base_addr.value_(), chunk.base_addr.value_() + chunk.nr_pages.value_() * 4096, 4096)
         told: list[Any] = [percpu(dumped.where(page)).details["populated"] for page in pages]
