@@ -1,4 +1,4 @@
-"""The k-commands at drgn's own prompt, on real dumps."""
+"""The k-commands at drgn's own prompt, on real dumps. Truth: the guests' own symbols."""
 
 from __future__ import annotations
 

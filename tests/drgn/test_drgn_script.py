@@ -1,4 +1,4 @@
-"""kplug in a drgn script: `from kplug.drgn import where`, on real dumps."""
+"""kplug in a drgn script: `from kplug.drgn import where`, on real dumps. Truth: the guests' own kallsyms, and drgn."""
 
 from __future__ import annotations
 

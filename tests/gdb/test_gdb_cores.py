@@ -1,4 +1,7 @@
-"""ELF cores: by virtual address, and by physical address only, where gdb serves the vmlinux's data."""
+"""ELF cores: by virtual address, and by physical address only, where gdb serves the vmlinux's data.
+
+Truth: what the guest itself said before it was dumped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KFENCE's objects in gdb, where drgn answers, by the guest's own list; tests/runtime/memory/test_kfence.py has more."""
+"""KFENCE's objects in gdb, where drgn answers, by the guest's own list. More: tests/runtime/memory/test_kfence.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""QEMU guests under gdb: moved by KASLR, several CPUs, user mode, early boot, resets."""
+"""QEMU guests under gdb: moved by KASLR, several CPUs, user mode, early boot, resets.
+
+Truth: the guests' own /proc, over their consoles.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""kmap in gdb: the same declaration; the bases are read from the kernel's own variables."""
+"""kmap in gdb: the same declaration; the bases are read from the kernel's own variables.
+
+Truth: drgn's reading of those variables, and the guest's own symbols.
+"""
 
 from __future__ import annotations
 

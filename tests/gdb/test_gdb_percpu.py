@@ -1,4 +1,7 @@
-"""A CPU's own variables in gdb, without drgn: `kwhere runqueues@1`, and the way back from an instance's address."""
+"""A CPU's own variables in gdb, without drgn: `kwhere runqueues@1`, and the way back from an instance's address.
+
+Truth: the kernel's __per_cpu_offset, read from the dump, and the guest's own symbols.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A stub that isn't QEMU's, and one that lets go in the middle of an answer."""
+"""A stub that isn't QEMU's, and one that lets go in the middle of an answer.
+
+It serves a dump (rsp_stub), whose guest said where its symbols are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""No vmlinux in gdb: the kernel's own kallsyms in memory, a vmlinuz, a System.map."""
+"""No vmlinux in gdb: the kernel's own kallsyms in memory, a vmlinuz, a System.map.
+
+Truth: the guests' own symbols, and what gdb answers with the vmlinux.
+"""
 
 from __future__ import annotations
 

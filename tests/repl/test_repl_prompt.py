@@ -1,4 +1,4 @@
-"""The prompt, driven through a terminal as a person would."""
+"""The prompt, driven through a terminal as a person would. What is to be seen is docs/prompt.md's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers without the vmlinux beside those with it, for six of Debian's kernels: sources.rules says how they differ."""
+"""Answers without the vmlinux beside those with it, for six of Debian's kernels: support/source_rules has how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several sources of one kernel, and such as are not of one."""
+"""Several sources of one kernel, and such as are not of one. The files are those of Debian's kernels."""
 
 from __future__ import annotations
 

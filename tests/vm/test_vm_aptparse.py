@@ -1,3 +1,5 @@
+"""apt's output and index files, as they are and as rubbish; versions in the order that dpkg has them in."""
+
 from __future__ import annotations
 
 import shutil

@@ -1,3 +1,5 @@
+"""The channel to a guest's shell: answers, late ones and bad ones. A thread plays the guest."""
+
 from __future__ import annotations
 
 import socket

@@ -1,3 +1,5 @@
+"""The archive writer: what cpio(1) itself reads of it."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Build IDs of ELF files, and the order in which modules are loaded: of files made here, right and broken."""
+
 from __future__ import annotations
 
 import contextlib

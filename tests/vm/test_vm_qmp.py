@@ -1,3 +1,5 @@
+"""The QMP client against a server made here: what QEMU's protocol allows, and what it does not."""
+
 from __future__ import annotations
 
 import json

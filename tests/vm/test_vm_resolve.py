@@ -1,3 +1,5 @@
+"""Which packages are a kernel's: rows of an index as Debian's mirrors have them."""
+
 from __future__ import annotations
 
 import re

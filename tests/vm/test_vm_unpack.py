@@ -1,3 +1,5 @@
+"""Packages unpacked: where each file goes, and what is made of broken ones. dpkg-deb makes the packages."""
+
 from __future__ import annotations
 
 from pathlib import Path

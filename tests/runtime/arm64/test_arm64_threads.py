@@ -20,8 +20,6 @@ from kplug.runtime.threads.cpu_registers import NoteRegisters
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
-# -- stacks and registers ----------------------------------------------------------------------------------------------
-
 
 def test_every_tasks_stack_and_the_irq_stacks(machine: Machine) -> None:
     for task in for_each_task(machine.prog):

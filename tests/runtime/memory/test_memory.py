@@ -11,15 +11,11 @@ from collections import Counter
 
 import drgn
 import pytest
-from drgn.helpers.linux.mm import (
-    PageReserved,
-    pfn_to_page,
-)
+from drgn.helpers.linux.mm import PageReserved, pfn_to_page
 from drgn.helpers.linux.pid import for_each_task
 from elftools.elf.elffile import ELFFile
 from support.answers import only
-from support.arm64_dumps import PAGE
-from support.memory_dumps import MemoryDump, areas
+from support.memory_dumps import PAGE, MemoryDump, areas
 
 from kplug import model
 from kplug.render.text import TextRenderer

@@ -8,14 +8,7 @@ from collections.abc import Iterator
 import drgn
 import pytest
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
-from drgn.helpers.linux.mm import (
-    PageReserved,
-    PageSlab,
-    compound_head,
-    decode_page_flags,
-    pfn_to_page,
-    virt_to_page,
-)
+from drgn.helpers.linux.mm import PageReserved, PageSlab, compound_head, decode_page_flags, pfn_to_page, virt_to_page
 from drgn.helpers.linux.mmzone import for_each_online_pgdat
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.slab import (
@@ -26,8 +19,7 @@ from drgn.helpers.linux.slab import (
     slab_cache_usage,
 )
 from support.answers import only
-from support.arm64_dumps import PAGE
-from support.memory_dumps import MemoryDump
+from support.memory_dumps import PAGE, MemoryDump
 
 from kplug.model import Layer
 

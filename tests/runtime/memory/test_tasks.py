@@ -14,8 +14,7 @@ from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
 from support.answers import kinds, only
-from support.arm64_dumps import PAGE
-from support.memory_dumps import MemoryDump
+from support.memory_dumps import PAGE, MemoryDump
 
 from kplug.summary import summarize
 

@@ -1,4 +1,4 @@
-"""kmod, and modules at the shell."""
+"""kmod, and modules at the shell. Truth: the guest's own /proc/modules, /sys/module and kallsyms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that is shown while something takes long."""
+"""The line that is shown while something takes long: on a terminal, never in a file, and gone afterwards."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Dumps opened without a vmlinux: symbols from kallsyms in memory, types from BTF, stacks by ORC or frame records.
 
-The full vmlinux is the truth here; `test_memory.py` asks the same of what the guest itself said.
+The full vmlinux is the truth here; tests/runtime/memory asks the same of what the guest itself said.
 """
 
 from __future__ import annotations

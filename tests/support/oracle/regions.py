@@ -1,8 +1,7 @@
 """The boundary symbols of the kernel's linker scripts, typed from the documentation.
 
-Sources: the list of regions in the project's issue, `kernel-facts.md` 1.1 and 1.2 (made from fifteen kernel trees), and
-the linker scripts it names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from
-kplug.
+Sources: a list of regions made from fifteen kernel trees (kernel-facts 1.1 and 1.2), and the linker scripts that it
+names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from kplug.
 
 A name is the linker script's own word for what it brackets: the input section's, without leading dots and underscores
 (`*(.spinlock.text)` stands between `__lock_text_start` and `__lock_text_end`), else the stem of the two symbols.

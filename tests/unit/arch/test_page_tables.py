@@ -1,4 +1,4 @@
-"""Page tables, walked in made-up memory. Real ones: tests/runtime/memory and tests/gdb."""
+"""Page tables, walked in memory made here. Real ones: tests/runtime/memory and tests/gdb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""kmap with files alone, and the map of arm64 from the numbers of VMCOREINFO."""
+"""kmap with files alone, and the map of arm64 from the numbers of VMCOREINFO.
+
+That the figures themselves are right is tests/unit/space and tests/runtime/map.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A line at a prompt: its words, what is one expression of many words, and where its output goes."""
+"""A line at a prompt: its words, what is one expression of many words, and where its output goes.
+
+What an expression is: the head of kplug/expressions.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Static per-CPU variables from symbols and three small reads, both ways: kplug/memory/percpu.py."""
+"""Static per-CPU variables from symbols and three small reads, both ways: kplug/memory/percpu.py.
+
+The memory is made here; real kernels are asked in tests/runtime/percpu.
+"""
 
 from __future__ import annotations
 

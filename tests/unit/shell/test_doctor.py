@@ -1,4 +1,6 @@
-"""kplug doctor where there is nothing, and what it tells to do on each distribution."""
+"""kplug doctor where there is nothing, and what it tells to do on each distribution: a root folder made here, with the
+os-release(5) and /proc/version of each.
+"""
 
 from __future__ import annotations
 
