@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import gdbhelp
+from support.rsp_stub import ElfMemory
 
 if TYPE_CHECKING:
-    from vmimages import VM, DumpSet, KernelFiles
+    from vmimages import VM, DumpSet, GroundTruth, KernelFiles
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,3 +86,19 @@ def moved() -> Iterator[VM]:
 def isolated() -> Iterator[VM]:
     """A 6.12 with KASLR and page-table isolation, its CPU 1 busy in user mode."""
     yield from _booted("amd64-6.12", pti=True, spin=1)
+
+
+@pytest.fixture(scope="session")
+def moved_truth(moved: VM) -> GroundTruth:
+    return moved.truth()
+
+
+@pytest.fixture(scope="session")
+def isolated_truth(isolated: VM) -> GroundTruth:
+    return isolated.truth()
+
+
+@pytest.fixture(scope="module")
+def memory(dumped: DumpSet) -> ElfMemory:
+    """What a stub serves of the dump, by virtual address."""
+    return ElfMemory(dumped.paths["elf-paging"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, sample
+from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, sample
 from support.gdbhelp import run
 from support.rsp_stub import registers_of
 
@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
-def listed(dumped: DumpSet) -> list[Named]:
-    return [Named(s.address, s.kind, s.name) for s in dumped.truth.symbols if s.module is None]
-
-
 def test_virtual_addresses(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped), 150), dumped.truth.slide(dumped.files)
+    symbols, slide = sample(listed(dumped.truth), 150), dumped.truth.slide(dumped.files)
     assert slide
     by_address, by_name = addresses_command(symbols), names_command(symbols)
     session = run(
@@ -64,7 +60,7 @@ def test_applied(dumped: DumpSet, tmp_path: Path) -> None:
 
 
 def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
+    symbols, slide = sample(listed(dumped.truth), 40), dumped.truth.slide(dumped.files)
     command = addresses_command(symbols)
     address = dumped.truth.address
     reading = ["kwhere *(void **)$sp", "kwhere init_task.stack", "p $kwhere(*(void **)$sp)", "kwhere *(long *)$sp + 8"]
@@ -161,7 +157,7 @@ def test_without_the_kernels_memory(dumped: DumpSet, bare_61: Path, bare_612: Pa
     data = (bytes(header) + note + load).ljust(4096, b"\0") + notes.ljust(8192, b"\0")
     (tmp_path / "hardly").write_bytes(data + bytes(4096))
     assert len(notes) <= 8192
-    symbols, slide = sample(listed(dumped), 40), dumped.truth.slide(dumped.files)
+    symbols, slide = sample(listed(dumped.truth), 40), dumped.truth.slide(dumped.files)
     command = addresses_command(symbols)
     session = run([command, "kaslr"], tmp_path, vmlinux=bare_61, before=[f"core-file {tmp_path / 'hardly'}"])
     answers = session[command].json

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, sample
+from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, sample
 from support.gdbhelp import run
 
 if TYPE_CHECKING:
@@ -22,20 +22,6 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 def connect(machine: VM) -> str:
     return f"target remote {machine.gdb}"
-
-
-def listed(truth: GroundTruth) -> list[Named]:
-    return [Named(s.address, s.kind, s.name) for s in truth.symbols if s.module is None]
-
-
-@pytest.fixture(scope="module")
-def moved_truth(moved: VM) -> GroundTruth:
-    return moved.truth()
-
-
-@pytest.fixture(scope="module")
-def isolated_truth(isolated: VM) -> GroundTruth:
-    return isolated.truth()
 
 
 class TestMoved:

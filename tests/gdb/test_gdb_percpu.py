@@ -23,11 +23,6 @@ CPUS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def memory(dumped: DumpSet) -> ElfMemory:
-    return ElfMemory(dumped.paths["elf-paging"])
-
-
-@pytest.fixture(scope="module")
 def offsets(dumped: DumpSet, memory: ElfMemory) -> tuple[int, ...]:
     """__per_cpu_offset, from the dump by hand."""
     data = memory.read(dumped.truth.address("__per_cpu_offset"), 16)

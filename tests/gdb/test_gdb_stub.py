@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.gdb_expected import Named, addresses_command, check_symbols, sample
+from support.gdb_expected import addresses_command, check_symbols, listed, sample
 from support.gdbhelp import run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
@@ -21,21 +21,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
-def listed(dumped: DumpSet) -> list[Named]:
-    return [Named(s.address, s.kind, s.name) for s in dumped.truth.symbols if s.module is None]
-
-
 def registers(dumped: DumpSet, cpu: int = 0) -> dict[str, int]:
     return registers_of((dumped.root / "truth" / "registers").read_text(), cpu)
 
 
-@pytest.fixture(scope="module")
-def memory(dumped: DumpSet) -> ElfMemory:
-    return ElfMemory(dumped.paths["elf-paging"])
-
-
 def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped), 100), dumped.truth.slide(dumped.files)
+    symbols, slide = sample(listed(dumped.truth), 100), dumped.truth.slide(dumped.files)
     command = addresses_command(symbols)
     with Stub(memory, registers(dumped)) as stub:
         session = run(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.gdb_expected import Named, addresses_command, check_symbols, layer, names_command, nm, sample
+from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, nm, sample
 from support.gdbhelp import GDB_OF_ALL, Session, run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
@@ -30,24 +30,10 @@ def connect(machine: VM) -> str:
     return f"target remote {machine.gdb}"
 
 
-def listed(truth: GroundTruth) -> list[Named]:
-    return [Named(s.address, s.kind, s.name) for s in truth.symbols if s.module is None]
-
-
 def facts(session: Session, command: str) -> dict[str, object]:
     """What `kaslr --json` or `kplug --json` says."""
     (found,) = session[command].json
     return dict(found)
-
-
-@pytest.fixture(scope="module")
-def moved_truth(moved: VM) -> GroundTruth:
-    return moved.truth()
-
-
-@pytest.fixture(scope="module")
-def isolated_truth(isolated: VM) -> GroundTruth:
-    return isolated.truth()
 
 
 class TestMoved:
@@ -268,11 +254,6 @@ def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> 
 
 def registers(dumped: DumpSet) -> dict[str, int]:
     return registers_of((dumped.root / "truth" / "registers").read_text(), 0)
-
-
-@pytest.fixture(scope="module")
-def memory(dumped: DumpSet) -> ElfMemory:
-    return ElfMemory(dumped.paths["elf-paging"])
 
 
 class _Swapped(Stub):

@@ -8,7 +8,10 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmimages import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ def sections(path: str | Path) -> dict[str, tuple[int, int]]:
         if match:
             found[match[1]] = (int(match[2], 16), int(match[3], 16))
     return found
+
+
+def listed(truth: GroundTruth) -> list[Named]:
+    """The image's symbols, by the guest's own list."""
+    return [Named(s.address, s.kind, s.name) for s in truth.symbols if s.module is None]
 
 
 def sample(symbols: Iterable[Named], count: int, seed: int = 1) -> list[Named]:
