@@ -10,6 +10,7 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 
 import pytest
 from support.boot_image_builder import LZO_MAGIC, PACKERS, lz4_bomb, zstd_bomb
@@ -26,6 +27,7 @@ TOOLS = {
     "lz4": ("lz4", "-q", "-l", "-9", "-c", "-"),
     "lzo": ("lzop", "-q", "-9", "-c"),
 }
+_DEBIANS_MODULES = "/usr/lib/python3/dist-packages"  # the one package of lzo that is built: python3-lzo
 WAYS = [(name, way) for name in TOOLS for way in FORMATS[name].unpackers]
 
 
@@ -50,12 +52,13 @@ def test_each_way_unpacks_what_the_tool_packed(
     name: str, way: compression.Unpacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = by_tool(name, DATA)
+    monkeypatch.setattr(sys, "path", [*sys.path, _DEBIANS_MODULES])
     monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(unpackers=(way,)))
     try:
         unpacked = decompress(name, packed + struct.pack("<I", len(DATA)), ROOM)
     except UnpackError as error:
         if "nothing here unpacks" in str(error):
-            pytest.skip("not installed")
+            pytest.skip("Debian builds python3-lzo for its own Python alone, and this is another")
         raise
     assert unpacked == (DATA, len(packed))
     assert decompressed_start(name, packed, 100) == DATA[:100]
