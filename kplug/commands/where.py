@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("expressions", nargs="*", metavar="EXPR", help="an address, or an expression that has one")
     parser.add_argument("-b", "--brief", action="store_true", help="only the one-line answer")
+    parser.add_argument(
+        "-l",
+        "--lines",
+        action="store_true",
+        help="source lines and inlined callers (of files alone only with this, and drgn); with --brief FILE:LINE",
+    )
     add_json_argument(parser)
 
 
@@ -43,6 +49,7 @@ reach to the next one.""",
     examples=(
         ("0xffffffff81a114f4", "an address"),
         ("schedule+0x10/0xc7", "as an oops prints it"),
+        ("-bl schedule+0x10", "one line, FILE:LINE at its end"),
         ("--json .init.data+0x40", "for a script"),
     ),
     add_arguments=_add_arguments,

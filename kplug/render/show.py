@@ -13,7 +13,7 @@ from kplug.render.text import TextRenderer
 
 
 class Renderer:
-    """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`).
+    """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`, `--lines`).
 
     `width` is that of the terminal, where one shows them: the lines of tables end there.
     """
@@ -22,6 +22,7 @@ class Renderer:
         self._width = width
         self._json = JsonLines() if getattr(arguments, "json", False) else None
         self._brief = getattr(arguments, "brief", False)
+        self._lines = getattr(arguments, "lines", False)
         self._text = TextRenderer(style)
         self._blocks = 0
 
@@ -31,7 +32,7 @@ class Renderer:
             if self._json is not None:
                 yield self._json.annotation(output)
             else:
-                yield self._text.annotation(output, self._brief)
+                yield self._text.annotation(output, self._brief, self._lines)
         elif isinstance(output, Table):
             if self._json is not None:
                 yield from (self._json.record(output.schema, row) for row in output.rows)

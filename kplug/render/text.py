@@ -27,9 +27,12 @@ class TextRenderer:
         # none is shown), its line, what follows the offset, and its kind.
         self._layers: dict[int, tuple[Layer, int | None, str, str, Kind]] = {}
 
-    def annotation(self, annotation: Annotation, brief: bool = False) -> str:
-        """The answer for one address: the one-line answer, then a line for each layer. No newline at the end."""
-        lines = [self.brief(annotation)]
+    def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
+        """The answer for one address: the one-line answer, then a line for each layer. No newline at the end.
+
+        `brief`: the one-line answer alone; with `place` the place in the source ends it.
+        """
+        lines = [self.brief(annotation, brief and place)]
         if not brief:
             address, laid_out = annotation.address, self._layers
             for layer in annotation.layers:  # no call for each of them: logs are long
@@ -48,12 +51,15 @@ class TextRenderer:
         lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
         return "\n".join(lines)
 
-    def brief(self, annotation: Annotation) -> str:
-        """The one-line answer."""
+    def brief(self, annotation: Annotation, place: bool = False) -> str:
+        """The one-line answer; `place`: with FILE:LINE of the source at its end, where that is known."""
         style = self._style
         head, tail = summarize(annotation)
         address = self._style.paint(style.address, f"{annotation.address:#018x}")
         words = [self._style.paint(style.section, safe(word)) for word in tail]
+        line = annotation.last(model.LINE) if place else None
+        if line is not None:
+            words.append(safe(line.name))
         return "  ".join([address, self._style.paint(style.symbol, safe(head)), *words])
 
     def problem(self, problem: Problem) -> str:

@@ -147,13 +147,6 @@ def command_parser(command: Command) -> Parser:
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
-    if command.name == "where":
-        parser.add_argument(
-            "-l",
-            "--lines",
-            action="store_true",
-            help="source lines and inlined callers (needs drgn; always with -c or --qemu)",
-        )
     add_color_argument(parser)
     return parser
 

@@ -169,9 +169,12 @@ def test_lines(kernel_61: KernelFiles, tmp_path: Path) -> None:
     addresses = [start + offset for start in starts for offset in (0, 0x14, 0x41)]
     command = "kwhere --json " + " ".join(f"{address:#x}" for address in addresses)
     asked = [f"info line *{address:#x}" for address in addresses]
-    session = run([command, *asked, "set kplug lines off", command, "kwhere --json init_task"], tmp_path,
+    brief = f"kwhere {addresses[0]:#x} -b {addresses[1]:#x} -l init_task"
+    session = run([command, *asked, brief, "set kplug lines off", command, "kwhere --json init_task"], tmp_path,
                   vmlinux=kernel_61.vmlinux)  # fmt: skip
+    ends = [line.split()[-1] for line in session[brief].text.splitlines()]
     lined, bare = (result.json for result in session.all(command))
+    assert ends == [*(layer(answer, "line")["name"] for answer in lined[:2]), "[data]"]
     inlined = exact = 0
     for answer, question, chain in zip(lined, asked, addr2line(kernel_61.vmlinux, addresses)):
         details = layer(answer, "line")["details"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,21 @@ def test_the_lines_of_an_answer(tmp_path: Path) -> None:
     assert re.search(r"section +\.text +PROGBITS AX +0xffffffff89a00000-0xffffffff89a00200 +\+0x14$", others[3])
     assert re.search(r"region +text +_stext \.\. _etext$", others[4])
     assert re.search(r"symbol +start_kernel +T +\+0x4 of 0x20$", others[5])
+
+
+def test_the_one_line_answer_ends_with_the_place_in_the_source(tmp_path: Path) -> None:
+    (annotation,) = session_of(tmp_path).where("start_kernel+4")
+    inlined = [{"function": "inner", "file": "include/a.h", "line": 3}, {"function": "f", "file": "a.c", "line": 7}]
+    details = {"file": "include/a.h", "line": 3, "inlined": inlined}
+    told = replace(annotation, layers=(*annotation.layers, Layer("line", "include/a.h:3", None, None, "test", details)))
+    render = TextRenderer(PLAIN)
+    assert render.brief(told) == render.brief(annotation)
+    assert render.brief(told, place=True) == f"{render.brief(annotation)}  include/a.h:3"
+    assert render.annotation(told, brief=True, place=True) == render.brief(told, place=True)
+    # Among all lines it has one of its own.
+    assert render.annotation(told, place=True) == render.annotation(told)
+    # Where the place is not known nothing is said of it.
+    assert render.brief(annotation, place=True) == render.brief(annotation)
 
 
 def test_what_memory_says_is_the_last_line() -> None:

@@ -86,6 +86,34 @@ def test_the_exit_status_says_how_it_went(kplug: BoundedKplug, vmlinux: str, wor
         assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-s", "VMLINUX", "-b", "start_kernel", "jiffies"],
+        ["-s", "VMLINUX", "start_kernel", "-b", "jiffies"],
+        ["start_kernel", "--brief", "jiffies", "-s", "VMLINUX"],
+        ["start_kernel", "-bs", "VMLINUX", "jiffies"],
+        ["start_kernel", "--kaslr", "none", "jiffies", "--vmlinux=VMLINUX", "-b"],
+        ["-b", "start_kernel", "-s", "VMLINUX", "--", "jiffies"],
+    ],
+)
+def test_options_may_stand_between_the_words(kplug: BoundedKplug, vmlinux: str, words: list[str]) -> None:
+    answer = kplug.run("where", *[word.replace("VMLINUX", vmlinux) for word in words])
+    assert answer.err == ""
+    assert [line.split()[1] for line in answer.out.splitlines()] == ["start_kernel+0x0", "jiffies+0x0"]
+
+
+def test_what_is_wrong_between_the_words_is_said(kplug: BoundedKplug, vmlinux: str) -> None:
+    for words, wrong in (
+        (["start_kernel", "--nothing", "jiffies"], "unrecognized arguments: --nothing"),
+        (["start_kernel", "-s", vmlinux, "jiffies"], "-s: given twice"),
+        (["start_kernel", "--color", "pink", "jiffies"], "'pink'"),
+    ):
+        answer = kplug.run("where", "-s", vmlinux, *words)
+        assert (answer.status, answer.out) == (2, "")
+        assert wrong in answer.err
+
+
 def test_what_cannot_be_resolved_keeps_no_other_from_its_answer(kplug: BoundedKplug, vmlinux: str) -> None:
     answer = kplug.run("where", "-b", "-s", vmlinux, "nothing", "start_kernel", "neither", "jiffies")
     assert [line.split()[1] for line in answer.out.splitlines()] == ["start_kernel+0x0", "jiffies+0x0"]
