@@ -1,4 +1,4 @@
-"""`kplug`, and `python3 -m kplug` from a checkout that is not installed: what stands before anything is imported."""
+"""`kplug`, and `python3 -m kplug` from a checkout that is not installed. Imports nothing before it runs."""
 
 import sys
 

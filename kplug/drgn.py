@@ -3,12 +3,13 @@
     >>> from kplug.drgn import where
     >>> print(where(prog["init_task"].mm).brief)
 
-Every function takes the Program first, or leaves it out: then it is that of the object asked about, else drgn's default
-one, as with drgn's own helpers. What is read of memory is remembered with the Program, and forgotten at each call if
-the kernel runs. The functions work from the moment the Program is open, and know more once it has debug information.
+Every function takes the Program as its first argument. As with drgn's own helpers, it may be left out: then it is the
+Program of the object asked about, else drgn's default one. What is read from memory is remembered with the Program, and
+forgotten at each call if the kernel is running. The functions work as soon as the Program is open, and know more once
+it has debug information.
 
-All raise `kplug.errors.KplugError`, one line that says what is wrong: UsageError for a Program that is no kernel,
-ExpressionError for what is no address.
+All raise `kplug.errors.KplugError`, one line that says what is wrong: UsageError if the Program is not a kernel,
+ExpressionError if the argument is not an address.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from kplug.session import Session
 
 __all__ = ("Address", "Answer", "KplugError", "bulk", "session", "where", "where_all")
 
-#: What can be asked about: a number; an object (a pointer or integer means its value, a struct, array or function the
-#: place where it lies); a symbol of drgn's; an expression of kwhere's ("schedule+0x10", "runqueues@1", "$pc").
+#: What can be asked about: a number; an object (the value of a pointer or integer, the address of a struct, array or
+#: function); a drgn symbol; an expression as kwhere takes it ("schedule+0x10", "runqueues@1", "$pc").
 Address = Union[int, Object, Symbol, str]
 
 
 class Answer(Annotation):
-    """The answer for one address: the data (`kplug.model.Annotation`), and its forms.
+    """The answer for one address: the data (`kplug.model.Annotation`), and its text and JSON forms.
 
-    `str()` is the text that kwhere shows, all lines of it.
+    `str()` is the text that kwhere shows.
     """
 
     def __str__(self) -> str:
@@ -70,14 +71,14 @@ def where(prog: Program, address: Address) -> Answer:
 
     :param prog: the kernel; may be left out
     :param address: see `Address`
-    :raises kplug.errors.ExpressionError: if it is no address, or stands for several (see `where_all`)
+    :raises kplug.errors.ExpressionError: if it is not an address, or stands for several (see `where_all`)
     :raises kplug.errors.KplugError: if it cannot be answered
     """
-    found = where_all(prog, address)
-    if len(found) > 1:
-        places = ", ".join(f"{each.address:#x}" for each in found[:4]) + (", ..." if len(found) > 4 else "")
-        raise ExpressionError(f"{address} stands for {len(found)} addresses ({places}): ask where_all()")
-    return found[0]
+    answers = where_all(prog, address)
+    if len(answers) > 1:
+        places = ", ".join(f"{each.address:#x}" for each in answers[:4]) + (", ..." if len(answers) > 4 else "")
+        raise ExpressionError(f"{address} stands for {len(answers)} addresses ({places}): use where_all()")
+    return answers[0]
 
 
 @takes_program_or_default
@@ -89,18 +90,16 @@ def where_all(prog: Program, address: Address) -> list[Answer]:
 
     Arguments and errors are those of `where`.
     """
-    asked = session_for(prog)
-    if isinstance(address, str):
-        return [_answer(annotation) for annotation in asked.where(address)]
-    return [_answer(annotation) for annotation in asked.where(hex(address_of(address, _named(address))))]
+    expression = address if isinstance(address, str) else hex(address_of(address, _named(address)))
+    return [_answer(annotation) for annotation in session_for(prog).where(expression)]
 
 
 @takes_program_or_default
 def bulk(prog: Program, addresses: Iterable[int]) -> Columns:
     """The images' answers for many addresses, in columns: symbol, offset, section, region, class, ...
 
-    No object is made for an address: a million of them take some seconds. Only vmlinux and modules are asked, not what
-    memory tells of an address.
+    No object is made for an address: a million of them take some seconds. Only vmlinux and modules are consulted;
+    memory is not.
 
     >>> columns = bulk(frame.pc for frame in prog.stack_trace(1))
     >>> list(zip(columns.symbol, columns.offset))
@@ -134,6 +133,6 @@ def _answer(annotation: Annotation) -> Answer:
     )
 
 
-# drgn's prompt shows its own kinds of answers by str(); so it does with this one. A script has no prompt to tell.
+# drgn's prompt shows its own result types by str(). Have it show this one the same way; a script has no prompt.
 if "drgn.cli" in sys.modules:
     sys.modules["drgn.cli"].display_str(Answer)

@@ -1,7 +1,7 @@
 """The k-commands at drgn's own prompt: `%kwhere`, `%ksym`, ...
 
 drgn loads this module in every process that opens a program (entry points of the group `drgn.plugins`). So it imports
-nothing of kplug's: a command's declaration, and all that answers, come with the first `%k...` that is typed.
+nothing from kplug: the commands' declarations and everything else are imported by the first `%k...` that is typed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAMES = (
 
 
 class DrgnCommand:
-    """One k-command, as drgn's commands are made (`drgn.commands.Command`). Nothing is imported before it is asked."""
+    """One k-command, with the interface of drgn's commands (`drgn.commands.Command`). Imports nothing before use."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -52,11 +52,11 @@ class DrgnCommand:
         return textwrap.indent(parser.format_help()[len(parser.format_usage()) :].strip(), indent)
 
     def enabled(self, prog: Program) -> bool:
-        # Always: a program that is no kernel is told so, in a line that says more than "command not found".
+        # Always: for a program that is not a kernel, the command's error says more than "command not found".
         return True
 
     def parse(self, source: str, /) -> ParsedCommand[Line]:
-        """The words, as at kplug's own prompt: `&init_task` and `(long)x` need no quotes; `|` and `>` as ever."""
+        """The words, as at kplug's own prompt: `&init_task` and `(long)x` need no quotes; `|` and `>` work as usual."""
         from kplug.commands.words import split
         from kplug.errors import UsageError
 
@@ -68,7 +68,7 @@ class DrgnCommand:
         return ParsedCommand(line, files, line.pipeline)
 
     def run(self, prog: Program, name: str, line: Line, /, *, globals: dict[str, Any], **_: Any) -> None:
-        """Answer. CommandError, one line, for what cannot be answered: after everything that can."""
+        """Answer. What cannot be answered is a CommandError of one line, raised after everything else was shown."""
         from kplug.commands.base import HelpRequestedError
         from kplug.errors import KplugError, UsageError
 
@@ -124,7 +124,7 @@ def _show(outputs: Any, arguments: argparse.Namespace) -> None:
 
 
 def _style() -> Any:
-    """Colours on a terminal that takes them, unless NO_COLOR is set (no-color.org); a pipe is none."""
+    """Colours on a terminal that has them, unless NO_COLOR is set (no-color.org)."""
     import os
 
     from kplug.render.style import COLOURED, PLAIN

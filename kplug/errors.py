@@ -7,11 +7,11 @@ from __future__ import annotations
 
 
 class KplugError(Exception):
-    """Base of all errors worded for the person at the prompt. `str()` is the one line to show."""
+    """Base of all errors worded for the user. `str()` is the one line to show."""
 
 
 class UsageError(KplugError):
-    """The command's own words are wrong (exit status 2)."""
+    """A command was given wrong arguments (exit status 2)."""
 
 
 class InputError(KplugError):
@@ -27,8 +27,8 @@ class ExpressionError(KplugError):
 
 
 class UnplacedError(ExpressionError):
-    """A name is known, and its address is not: nothing else can evaluate it either."""
+    """A name is known, but its address is not: nothing else can evaluate it either."""
 
 
 class TargetError(KplugError):
-    """The target cannot be asked: memory that cannot be read, a dropped connection."""
+    """The target cannot be read: unreadable memory, a dropped connection."""

@@ -1,7 +1,7 @@
-"""Kinds of layers: what each kind of address declares, once, beside what locates it. No kind is named here.
+"""Kinds of layers. Each is declared once, next to the locator that makes such layers; no kind is named here.
 
-The resolver orders layers by their kinds, the renderers take the words of a line and of the one-line answer from them,
-docs/json.md has their details (docs/kinds_table.py writes its tables).
+The resolver orders layers by their kinds, the renderers take the text of lines and one-line answers from them, and
+docs/kinds_table.py writes the tables of docs/json.md from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from kplug.model import Layer
 
-# What has no extent or a short name leaves the column of the ranges where it is.
+# Names up to this width keep the ranges in one column.
 NAME_WIDTH = 26
 
 
@@ -42,52 +42,54 @@ def range_words(layer: Layer) -> str:
 
 
 def before_range(words: str, layer: Layer) -> str:
-    """The words of a line, with the layer's range in its column behind them."""
+    """The text of a line, followed by the layer's range in its column."""
     return f"{words:<{NAME_WIDTH}} {range_words(layer)}".rstrip()
 
 
 def name_and_range(layer: Layer) -> tuple[str, bool]:
-    """The line of a kind that has no words of its own."""
+    """The line of a kind that declares none."""
     return before_range(layer.name, layer), True
 
 
 def name_and_offset(layer: Layer, offset: int) -> str:
-    """The phrase of a kind that has none of its own: `name+0x10`; what has no extent is named."""
+    """The phrase of a kind that declares none: `name+0x10`, or the name alone for a layer without an extent."""
     return layer.name if layer.start is None else f"{layer.name}+{offset:#x}"
 
 
 @dataclass(frozen=True)
 class Value:
-    """How the one-line answer goes where a layer says what the number itself means (`Role.VALUE`).
+    """How the one-line answer shows a layer that says what the number itself means (`Role.VALUE`).
 
-    `gives_way`: whether it is left out where somebody has the address; `hides_area`: whether the area says nothing
-    more beside it; `beside`: the answer where something else is there too, for which there are words already (the
-    address, the words, and whether they are those of a gap).
+    `gives_way`: whether it is left out where the address has an owner. `hides_area`: whether the area adds nothing to
+    it. `with_other`: the text where the address also has another meaning; it takes the layer, the address, the other
+    meaning's text, and whether that is a gap's.
     """
 
     gives_way: Callable[[Layer], bool] = lambda layer: False
     hides_area: Callable[[Layer], bool] = lambda layer: False
-    beside: Callable[[Layer, int, str, bool], str] = lambda layer, address, words, is_gap: f"{layer.name}, or {words}"
+    with_other: Callable[[Layer, int, str, bool], str] = lambda layer, address, words, is_gap: (
+        f"{layer.name}, or {words}"
+    )
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of layer.
 
-    `order` is its place from wide to narrow: the kinds of kplug are a hundred apart, for others to stand between.
-    `details` are the keys of its details, each with its meaning (docs/json.md; empty where the key says it), and
-    `remark` what else is to be said of them there.
+    `order` is its place from wide to narrow. kplug's own kinds are a hundred apart, so that others fit between them.
+    `details` are the keys of its details, each with its meaning (for docs/json.md; empty where the key is clear), and
+    `remark` is added to them there.
 
-    `words` is its line in the text, and whether the offset follows; `label` stands before it, where that is not the
-    name; `sized`: the size follows the offset; `linked`: the link address follows where no offset does; `more` are
-    lines that come after it.
+    `words` is its line in the text, and whether the offset follows. `label` starts the line, if it is not the kind's
+    name. `sized`: the size follows the offset. `linked`: the link address follows where there is no offset. `more` are
+    the lines after it.
 
-    `phrase` is what the one-line answer calls an address so far from the start of a layer, in the `role` that the kind
-    has there (`value` is what else a Role.VALUE says); with `needs_extent` a layer without one is not named; with
-    `fills_gaps` it is the answer in a gap of an image, too. `implies` is the class of what lies in no image.
+    `phrase` is the text for an address at an offset into the layer, in the one-line answer; `role` says how that answer
+    uses it, and `value` has more for Role.VALUE. With `needs_extent`, a layer without an extent is not named there.
+    With `fills_gaps`, it is the answer in a gap of an image, too. `implies` is the class of an address in no image.
 
-    `among` chooses, of several layers of the kind, those that stand. `replaces` names the kinds that have nothing to
-    say where this one has: the memory only looks like theirs.
+    `among` chooses the layers to keep when there are several of the kind. `replaces` names kinds whose layers are
+    dropped where this one has a layer: the memory only looks like theirs.
     """
 
     name: str
@@ -113,7 +115,7 @@ _KINDS: dict[str, Kind] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a kind known. ValueError if another one has its name."""
+    """Register a kind. ValueError if another one has its name."""
     if kind.name in _KINDS and _KINDS[kind.name] != kind:
         raise ValueError(f"there is a kind {kind.name} already")
     _KINDS[kind.name] = kind
@@ -121,23 +123,23 @@ def register(kind: Kind) -> Kind:
 
 
 def kind_of(layer: Layer) -> Kind:
-    """The declaration of a layer's kind; of one that nobody declared, what can be said without one."""
+    """The declaration of a layer's kind; a default one for a kind that was not declared."""
     return _KINDS.get(layer.kind) or Kind(layer.kind, _UNDECLARED, role=Role.NONE)
 
 
 def all_kinds() -> list[Kind]:
-    """The kinds that are known so far, from wide to narrow."""
+    """The kinds registered so far, from wide to narrow."""
     return sorted(_KINDS.values(), key=lambda kind: kind.order)
 
 
-_UNDECLARED = 1 << 30  # behind all others
+_UNDECLARED = 1 << 30  # after all others
 _by_order = itemgetter(0)
 
 
 def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
     """The layers of several locators from the widest to the narrowest.
 
-    A locator yields its layers widest first, so one that comes after another lies in that: it stays behind it.
+    A locator yields its layers widest first, so each lies inside the one before it; that order is kept.
     """
     placed: list[tuple[int, Layer]] = []
     choosing: dict[str, Kind] = {}
@@ -159,7 +161,7 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
 
 
 def _chosen(layers: list[Layer], kind: Kind) -> list[Layer]:
-    """The layers that stand beside those of a kind that replaces others, or chooses among its own."""
+    """The layers that remain after kinds replaced others or chose among their own."""
     layers = [layer for layer in layers if layer.kind not in kind.replaces]
     of_it = [layer for layer in layers if layer.kind == kind.name]
     if kind.among is None or len(of_it) < 2:

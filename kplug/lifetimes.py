@@ -1,11 +1,11 @@
-"""What is remembered, and until when: each value that costs something to make says so where it is made.
+"""Remembered values and their lifetimes. A function whose value is expensive declares the lifetime itself:
 
     @remembered(UNTIL_MOVED)
     def modules_of(kernel: Kernel) -> Modules: ...
 
-makes one value for each kernel (and for each of the further arguments, which have to be hashable). The first argument
-owns a `Memo`, or stands on an owner and shares its one. Whoever notices that the target ran or that files changed calls
-`Memo.forget`.
+makes one value for each kernel (and for each set of further arguments, which must be hashable). The first argument has
+a `Memo`, its own or the one of the owner it belongs to. Code that notices that the target ran or that files changed
+calls `Memo.forget`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Memo:
     """The remembered values of one owner, by their lifetimes."""
 
     def __init__(self) -> None:
-        # By the lifetimes' words: an Enum's own hash costs as much as all else of a remembered answer.
+        # Keyed by the lifetimes' values: hashing an Enum costs as much as the rest of the look-up.
         self.values: dict[str, dict[object, Any]] = {lifetime.value: {} for lifetime in Lifetime}
-        #: Grows whenever something was forgotten: what was made of remembered values compares it.
+        #: Increased whenever something is forgotten, for comparison by what was derived from remembered values.
         self.generation = 0
 
     def forget(self, *lifetimes: Lifetime) -> None:
@@ -44,7 +44,7 @@ class Memo:
 
 
 class Owner(Protocol):
-    """What has a memo: a kernel, a front end's host, or what stands on one of them."""
+    """Something with a memo: a kernel, a front end's host, or what belongs to one of them."""
 
     @property
     def memo(self) -> Memo: ...

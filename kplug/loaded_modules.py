@@ -1,4 +1,4 @@
-"""The loaded modules of a kernel, as a command shows them: data, and the protocol of what knows them."""
+"""The loaded modules of a kernel, as commands show them: the data, and the protocol for getting it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoadedSection(NamedTuple):
 
 
 class UnloadedModule(NamedTuple):
-    """A module that is gone: its name, the taints it left, how often it was unloaded (None: not kept)."""
+    """An unloaded module: its name, the taints it left, how often it was unloaded (None: not recorded)."""
 
     name: str
     taints: str
@@ -37,7 +37,7 @@ class UnloadedModule(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """One loaded module. None is what this kernel does not keep, or what could not be read; `problems` say which.
+    """One loaded module. A field is None if this kernel does not have it or it could not be read: see `problems`.
 
     `size` is in bytes, without per-CPU memory; `memory` is sorted by address; `percpu` is (base, size of one CPU's).
     `symbols_from` is "debug file", "kallsyms in memory", or None; `path` the debug file's.
@@ -63,13 +63,13 @@ class ModuleSource(Protocol):
     """Something that knows the loaded modules."""
 
     def modules(self) -> Sequence[LoadedModule]:
-        """All of them, in the order of the kernel's list. TargetError if none can be had."""
+        """All of them, in the order of the kernel's list. TargetError if the list cannot be read."""
 
     def problem(self) -> str | None:
-        """Why the list is not whole, in a sentence; None if it is."""
+        """Why the list is incomplete, in a sentence; None if it is complete."""
 
     def unloaded(self) -> Sequence[UnloadedModule]:
-        """Those that are gone, as far as the kernel remembers. TargetError."""
+        """The unloaded modules that the kernel remembers. TargetError."""
 
     def named(self, name: str) -> LoadedModule | None:
         """The module of that name."""

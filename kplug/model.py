@@ -1,4 +1,4 @@
-"""What an answer is made of: data, no I/O, no text.
+"""The data of an answer: no I/O, no text.
 
 The JSON contract (`kplug.where/1`, docs/json.md) and every text form derive from these classes, in `kplug.render`.
 Addresses are ints; ranges are half-open, `[start, end)`.
@@ -12,9 +12,8 @@ from typing import Any
 
 SCHEMA = "kplug.where/1"
 
-# Kinds of layers that the core itself asks for by name: those of numbers, of images, and per-CPU memory. What each is
-# stands in its declaration (`kplug.kinds`), where the other kinds have their names too. A gap stands where the thing
-# would stand that is not there (a region, a symbol).
+# Kinds of layers that the core itself looks for by name. Their declarations (`kplug.kinds`) say what each one is, and
+# the other kinds are named in theirs. A gap takes the place of something that is missing there: a region, a symbol.
 AREA = "area"
 IMAGE = "image"
 MODULE = "module"
@@ -61,7 +60,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class State:
-    """What the target's memory says of the address now. None: not known, never a guess.
+    """What the target's memory says about the address now. None: not known; never a guess.
 
     `permissions` are those of the page tables ("r-x"), `page_size` the bytes that one entry of them maps.
     """

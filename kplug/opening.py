@@ -1,4 +1,4 @@
-"""The one way in: a `Session` of what a `Source` names."""
+"""Opens the kernel that a `Source` names, as a `Session`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kplug.source import Source
 if TYPE_CHECKING:
     from kplug.image.opening.sources import Joined
 
-# The least that any architecture moves a kernel by.
+# The smallest step by which any architecture moves a kernel.
 _SMALLEST_PAGE = 0x1000
 
 
 def open_session(source: Source, hints: Hints = NO_HINTS) -> Session:
-    """Open what `source` names. `hints` are the caller's words for what a person can do about what is missing.
+    """Open what `source` names. `hints` are the caller's words for how the user can supply what is missing.
 
-    KplugError, worded for the user, if that cannot be; `NothingKnownError` where it is the running kernel, and that
-    tells no addresses.
+    KplugError, worded for the user, if it cannot be opened; `NothingKnownError` for the running kernel if it does not
+    show its addresses.
     """
     if source.has_memory:
         return memory_session(source)
@@ -34,11 +34,11 @@ def open_session(source: Source, hints: Hints = NO_HINTS) -> Session:
 
 
 def memory_session(source: Source) -> Session:
-    """A kernel that has memory: a vmcore, a guest, or where none is named the running kernel's."""
+    """A kernel with memory: a vmcore, a guest, or if neither is named the running kernel."""
     if source.core and source.qemu:
         raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
     if source.kallsyms:
-        raise UsageError("kplug: --kallsyms goes with files alone: memory has the kernel's own")
+        raise UsageError("kplug: --kallsyms goes with files alone: memory already has the kernel's kallsyms")
     try:
         from kplug.runtime.opening.request import Request
     except ImportError:
@@ -57,7 +57,7 @@ def memory_session(source: Source) -> Session:
 
 
 def _joined(source: Source) -> Joined | None:
-    """What stands for the vmlinux of a kernel that has memory; None where no such file was given."""
+    """The file that serves as the vmlinux of a kernel with memory; None if no such file was given."""
     if not source.vmlinuz and not source.system_map:
         return None
     from kplug.image.opening.sources import Given, join
@@ -66,7 +66,7 @@ def _joined(source: Source) -> Joined | None:
 
 
 def _file_session(source: Source, hints: Hints) -> Session:
-    """A kernel by its files alone."""
+    """A kernel from its files alone."""
     images, used, warnings = _kernel_images(source)
     for specification in source.modules:
         module = open_module(specification)
@@ -84,11 +84,11 @@ def _file_session(source: Source, hints: Hints) -> Session:
 
 
 class NothingKnownError(UsageError):
-    """The running kernel tells no addresses, and no file does."""
+    """Neither the running kernel nor a file gives addresses."""
 
 
 def _live_session(lines: bool, hints: Hints) -> Session:
-    """The running kernel, by what it and the files of its machine tell. UsageError if that is nothing."""
+    """The running kernel, from what it and the machine's files show. UsageError if that is nothing."""
     from kplug.live import machine
     from kplug.live.kernel import open_live
 
@@ -96,7 +96,8 @@ def _live_session(lines: bool, hints: Hints) -> Session:
     if not live.images:
         why = "; ".join(live.unused)
         raise NothingKnownError(
-            f"kplug: no vmlinux given (-s FILE), and the running kernel tells nothing (kplug doctor): {why}"
+            "kplug: no vmlinux given (-s FILE), and the running kernel does not show its addresses"
+            f" (kplug doctor): {why}"
         )
     source = None
     warnings = tuple(live.warnings)
@@ -109,8 +110,7 @@ def _live_session(lines: bool, hints: Hints) -> Session:
 
 
 def _kernel_images(source: Source) -> tuple[list[PlacedImage], Sequence[str], Sequence[str]]:
-    """The kernel as the files that were given have it, with the modules of a kallsyms, what was used of which, and
-    what is to be said of them."""
+    """The kernel from the given files, with the modules of a kallsyms, what each file was used for, and warnings."""
     if source.linker_script or source.link_map:
         return [_refined_vmlinux(source)], (), ()
     from kplug.image.opening.sources import Given, join
@@ -123,7 +123,7 @@ def _kernel_images(source: Source) -> tuple[list[PlacedImage], Sequence[str], Se
         given = Given(path)
     joined = join(given)
     if joined.placement is not None and source.kaslr_offset is not None:
-        raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter say where the kernel is")
+        raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter already give the offset")
     placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, source.kaslr_offset))
     placed.disputed = joined.disputed
     modules = _listed_modules(joined, placed.image.machine, source.kallsyms or "")
@@ -143,7 +143,7 @@ def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage
 
 
 def _refined_vmlinux(source: Source) -> PlacedImage:
-    """The vmlinux, with the regions that its build tree tells."""
+    """The vmlinux, with the regions that its build tree gives."""
     if source.vmlinux is None or source.vmlinuz or source.system_map or source.kallsyms:
         raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
     script = link_map = None
@@ -168,7 +168,7 @@ def _placement(image: KernelImage, kaslr_offset: int | None) -> Placement:
     if not kaslr_offset:
         return as_linked(image.extents)
     if kaslr_offset % _SMALLEST_PAGE:
-        raise UsageError(f"--kaslr {kaslr_offset:#x}: a kernel is moved by whole pages, which this is not")
+        raise UsageError(f"--kaslr {kaslr_offset:#x}: not a multiple of the page size")
     return slid(image.extents, kaslr_offset, "--kaslr")
 
 
@@ -182,6 +182,6 @@ def _check_apart(images: Sequence[PlacedImage]) -> None:
             for address in (section.address, section.end - 1):
                 if other.piece(address) is not None:
                     raise UsageError(
-                        f"--module: {section.name} of {module.image.name} at {section.address:#x} lies over "
+                        f"--module: {section.name} of {module.image.name} at {section.address:#x} overlaps "
                         f"{other.image.name}"
                     )

@@ -1,4 +1,4 @@
-"""What a command yields: answers, tables, facts and problems, as data. `kplug.render` shows them."""
+"""What commands yield: answers, tables, facts and problems, as data. `kplug.render` shows them."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Table(NamedTuple):
     """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
 
     Values are strings, numbers, `Hex`, lists of strings, `Brief`, whole Annotations (for JSON), and None, which is
-    shown as nothing. `title` tells tables of several images apart. `indented` names the key that is indented by the
-    row's `depth`, in text.
+    shown as nothing. `title` distinguishes the tables of several images. `indented` names the key whose values are
+    indented by the row's `depth`, in text.
     """
 
     schema: str
@@ -72,7 +72,7 @@ class NamedFacts(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What could not be answered as asked; the others still are. Exit status 1 at the shell."""
+    """A question that could not be answered; the others still are. Exit status 1 at the shell."""
 
     message: str
 

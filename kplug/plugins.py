@@ -1,7 +1,7 @@
 """Locators of third parties: entry points of the group `kplug.locators`.
 
 Each names a callable that takes the `Session` and returns a `Locator` (kplug.resolver), or None if it has nothing to
-say of that kernel. docs/extending.md has an example.
+say about that kernel. docs/extending.md has an example.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GROUP = "kplug.locators"
 def installed_locators(session: object, path: Sequence[str] | None = None) -> tuple[Locator, ...]:
     """The locators of all installed plugins, in the order of their names; each is made for the `Session`.
 
-    InputError naming a plugin that is broken.
+    A broken plugin is an InputError that names it.
     """
     if not any(_declares(folder) for folder in (sys.path if path is None else path)):
         return ()
@@ -33,7 +33,7 @@ def installed_locators(session: object, path: Sequence[str] | None = None) -> tu
     for entry in sorted(found, key=lambda entry: entry.name):
         try:
             locator = entry.load()(session)
-        except Exception as error:  # whatever a plugin does wrong is its own
+        except Exception as error:  # a plugin may raise anything
             raise InputError(f"plugin {entry.name} ({entry.value}): {type(error).__name__}: {error}") from None
         if locator is not None:
             locators.append(locator)

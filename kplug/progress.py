@@ -1,4 +1,4 @@
-"""Waiting for what takes long: a line on the terminal that goes away again, and Ctrl-C that is always heard."""
+"""Waiting for long work: a progress line that is removed at the end, and Ctrl-C that always works."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-# What is over sooner is not announced.
+# Work that ends sooner shows no line.
 PATIENCE_SECONDS = 1.0
 _REDRAW_SECONDS = 0.1
 _BAR_WIDTH = 24
-# Whether work may go on in a thread of its own: not in a debugger that answers in its own thread alone (gdb).
+# Whether work may run in a thread of its own: not in a debugger that can be used from one thread only (gdb).
 _threads = True
 
 
@@ -26,7 +26,7 @@ def without_threads() -> None:
 
 
 class Stream(Protocol):
-    """Where the line is written."""
+    """A stream that the line can be written to."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -36,9 +36,9 @@ class Stream(Protocol):
 
 
 class Progress:
-    """One line on standard error, redrawn while it lasts and removed at the end; nothing if no terminal can do that.
+    """A progress line on standard error, redrawn and finally removed; nothing if that is not a suitable terminal.
 
-    Used in a `with`; `update` takes the fraction that is done, or None where nobody knows. `stream` is the host's own
+    Used in a `with`; `update` takes the fraction that is done, or None if that is not known. `stream` is the host's own
     standard error, where that is not Python's.
     """
 
@@ -77,9 +77,9 @@ class Progress:
 
 
 def waiting(what: str, work: Callable[[], T]) -> T:
-    """What `work` returns or raises. It runs in a thread, so that Ctrl-C is heard while a library works away.
+    """What `work` returns or raises. It runs in a thread, so that Ctrl-C works while it is inside a library.
 
-    KeyboardInterrupt leaves the work to itself: what it was done for must not be used any more.
+    After KeyboardInterrupt the work goes on in its thread: the objects that it works on must not be used any more.
     """
     if not _threads or threading.current_thread() is not threading.main_thread():
         return work()
@@ -90,7 +90,7 @@ def waiting(what: str, work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             outcome.append(work())
-        except BaseException as error:  # told to who waits
+        except BaseException as error:  # raised again in the waiting thread
             failure.append(error)
         finally:
             done.set()

@@ -1,7 +1,7 @@
 """The resolver: what is this address? One answer (`where`), or many in columns (`bulk`).
 
-It only puts together: *locators* know one kind of thing each and yield the layers that hold an address; their kinds
-(`kplug.kinds`) say in which order these stand. A new kind of address is one more locator.
+It only combines: each *locator* knows one kind of thing and yields the layers that hold an address; the layers' kinds
+(`kplug.kinds`) give their order. A new kind of address is one more locator.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Locator(Protocol):
     """Something that knows one kind of thing in the address space."""
 
     def locate(self, address: int) -> Iterable[Layer]:
-        """The layers that hold a runtime address, widest first; nothing if none does.
+        """The layers that hold a runtime address, widest first, if any.
 
-        TargetError, worded for the user, if what would tell cannot be read: the rest of the answer stands, with that as
-        a warning.
+        TargetError, worded for the user, if memory that is needed cannot be read: it becomes a warning, and the rest
+        of the answer stands.
         """
 
 
@@ -40,7 +40,7 @@ class LineSource(Protocol):
 
 
 class StateError(TargetError):
-    """Not all of the state of an address could be had; `state` is what could."""
+    """Part of the state of an address could not be read; `state` has the rest."""
 
     def __init__(self, message: str, state: State) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class StateError(TargetError):
 
 
 class StateSource(Protocol):
-    """Something that can look at the target's memory."""
+    """Something that knows the state of the target's memory."""
 
     def state(self, address: int) -> State:
         """Whether the address is mapped, and how; unknown facts are None.
@@ -67,9 +67,9 @@ def _implied_class(layers: Iterable[Layer]) -> str:
 
 
 class Resolver:
-    """Answers for one kernel: its images in their places, its address space, and what else can be asked.
+    """Answers for one kernel: its images in their places, its address space, and further locators.
 
-    `locators` are asked after the images, in order; `lines` and `states` only where given.
+    `locators` are asked after the images, in order; `lines` and `states` where given.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Resolver:
                 warnings.append(str(error))
                 state = error.state if isinstance(error, StateError) else UNKNOWN_STATE
             if state.mapped and state.freed is None and held is not None and held.freed_after_boot is False:
-                state = replace(state, freed=False)  # the kernel never frees it: no page needs to be looked at
+                state = replace(state, freed=False)  # the kernel never frees it, so its page need not be read
         return Annotation(
             input=text if text is not None else f"{address:#x}",
             address=address,
@@ -159,6 +159,6 @@ class Resolver:
     def bulk(self, addresses: Iterable[int]) -> Columns:
         """The images' answers for many runtime addresses, in columns; no object is made for an address.
 
-        For logs, stacks and scans. Areas, special values, source lines and other locators are not asked.
+        For logs, stacks and scans. Areas, special values, source lines and other locators are left out.
         """
         return Columns(self.images, list(addresses))

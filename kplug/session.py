@@ -1,4 +1,4 @@
-"""What a front end works with: the images in their places, the address space, and how expressions are read."""
+"""The session that front ends work with: images in their places, the address space, the reading of expressions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Missing(NamedTuple):
-    """An optional part that is not there: what it is, what cannot be answered without it, and how to get it."""
+    """An optional part that is missing: what it is, what cannot be answered without it, and how to get it."""
 
     what: str
     cost: str
@@ -35,15 +35,15 @@ class Missing(NamedTuple):
 
 
 class Session:
-    """One kernel being asked about.
+    """One kernel that questions are asked about.
 
-    `images` are the vmlinux first, then modules. `target` is the debugger's side, None for files alone; `facts` are
-    those of the address space, where more is known than the vmlinux tells, or what reads them at the first question;
-    `machine` is the architecture, where no image tells it; `contents` finds what the kernel has put into the areas of
-    the address space, for `kmap -v`. `warnings` go with every answer; `ways` are those by which the slide was sought,
-    `host_facts` what the front end says of itself, `missing` what it lacks, `percpu` what finds a CPU's own variables,
-    `modules` what knows the loaded modules, `placement` where the kernel is if there is no vmlinux to place, `hints`
-    its words for what a person can do; `is_running` says that it is the running kernel, of which no image is known.
+    `images`: the vmlinux first, then modules. `target`: the debugger's side, None for files alone. `facts`: those of
+    the address space, where more is known than the vmlinux shows, or a function that reads them at the first question.
+    `machine`: the architecture, where no image gives it. `contents` finds what the kernel has put into the areas of the
+    address space, for `kmap -v`. `warnings` go with every answer. `ways` are those in which the slide was sought,
+    `host_facts` what the front end reports about itself, `missing` what it lacks. `percpu` finds each CPU's variables,
+    `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place, and `hints`
+    are words for how to supply what is missing. `is_running`: it is the running kernel, and no image of it is known.
     """
 
     def __init__(
@@ -86,20 +86,20 @@ class Session:
         self._made: tuple[AddressSpaceFacts, AddressSpace | None, Resolver] | None = None
         self._locators = (*locators, *installed_locators(self))
 
-    # Made at the first question: the space needs the symbols, and what lists sections does without them.
+    # Made at the first question: the space needs the symbols, and listing sections does not.
 
     @property
     def space(self) -> AddressSpace | None:
-        """The address space of the images' architecture; None where kplug has no table of it."""
+        """The address space of the images' architecture; None if kplug has no table of it."""
         return self._made_of(self._known_facts())[0]
 
     @property
     def resolver(self) -> Resolver:
-        """What answers for addresses."""
+        """The resolver that answers for addresses."""
         return self._made_of(self._known_facts())[1]
 
     def _known_facts(self) -> AddressSpaceFacts:
-        """The facts as they are now: those of a kernel that runs may become more (it boots, memory is added)."""
+        """The facts as they are now: more may become known of a running kernel (it boots, memory is added)."""
         return self._facts() if callable(self._facts) else self._fixed_facts
 
     @cached_property
@@ -112,12 +112,12 @@ class Session:
         )
 
     def _made_of(self, facts: AddressSpaceFacts) -> tuple[AddressSpace | None, Resolver]:
-        """What rests on the facts, kept as long as these are the same."""
+        """The space and the resolver, which depend on the facts; kept as long as these are the same."""
         made = self._made
         if made is None or (made[0] is not facts and made[0] != facts):
             space = address_space(self.machine, facts)
-            asked = Resolver(self.images, space, locators=self._locators, lines=self._lines, states=self._states)
-            made = self._made = facts, space, asked
+            resolver = Resolver(self.images, space, locators=self._locators, lines=self._lines, states=self._states)
+            made = self._made = facts, space, resolver
         return made[1:]
 
     @property
@@ -152,9 +152,9 @@ class Session:
         return found if wanted is None else self._instances(expression, wanted, found)
 
     def _raise_unplaced(self, expression: str) -> None:
-        """UnplacedError for what no place in memory has, but a module's file: the kernel freed its init code."""
+        """UnplacedError for a symbol that only a module's file still has: the kernel freed the module's init code."""
         if any(character in expression for character in '()*>"'):
-            return  # no symbol's name; and all modules' files would be opened for it
+            return  # not a symbol's name, and looking for it would open every module's file
         try:
             places(expression, tuple(self.images), self.hints)
         except UnplacedError:
@@ -165,7 +165,7 @@ class Session:
     def _instances(self, expression: str, wanted: Wanted, found: Sequence[Place]) -> tuple[Place, ...]:
         """The places of `NAME@CPU`: those found for the name, on that CPU or on all of them."""
         if self._percpu is None or self.target is None or not self.target.has_memory():
-            raise ExpressionError(f"{expression}: a CPU's own copy is found through memory, and here is none")
+            raise ExpressionError(f"{expression}: a CPU's own copy can only be found in memory, and there is none here")
         instances: list[Place] = []
         try:
             for place in found:
@@ -187,13 +187,13 @@ class Session:
             yield replace(annotation, warnings=warnings) if warnings else annotation
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        if _is_in_image(annotation) and self._main_has_symbols and not self._tells_of_symbols:
+        if _is_in_image(annotation) and self._main_has_symbols and not self._warns_of_symbols:
             return self.warnings  # nearly always, and for each line of a long log
-        told = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
-        return (*self.warnings, *self._space_warnings(annotation), *told)
+        specific = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
+        return (*self.warnings, *self._space_warnings(annotation), *specific)
 
     def _space_warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        """What was said of the address space and cannot be so; an image is where it is all the same."""
+        """Impossible facts of the address space. They do not matter for an address in an image."""
         return self.space.warnings if self.space is not None and not _is_in_image(annotation) else ()
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ class Session:
             if area is not None and area.name == IMAGE_MAPPING and not is_end:
                 moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
                 return (with_hint(moved, self.hints.slide),)
-        # arm64 links its image where stacks and all else in vmalloc are once it was moved.
+        # On arm64, once the image was moved, vmalloc areas such as stacks lie where it was linked.
         if not main.placement.slide or annotation.state.mapped:
             return ()
         runtime = main.placement.runtime(annotation.address)
@@ -217,7 +217,7 @@ class Session:
         return (f"not in the moved kernel; if it is a link address, its place is {runtime:#x}",)
 
     def _image_warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        """What is to be said of the image that holds the address: why an answer ends at the section, for one."""
+        """Warnings about the image that holds the address: for example, why an answer ends at the section."""
         if annotation.first(model.IMAGE) is None and annotation.first(model.MODULE) is None:
             return ()
         try:
@@ -236,11 +236,11 @@ class Session:
         return self.main is not None and bool(self.main.image.symbols)
 
     @property
-    def _tells_of_symbols(self) -> bool:
-        """Whether something is to be said of where the vmlinux's symbols come from."""
+    def _warns_of_symbols(self) -> bool:
+        """Whether there are warnings about the source of the vmlinux's symbols."""
         return self.main is not None and (bool(self.main.warnings) or bool(self.main.disputed))
 
 
 def _is_in_image(annotation: Annotation) -> bool:
-    """Whether the address lies in the kernel's own image. Where it is linked says so at once, if that is known."""
+    """Whether the address lies in the kernel's own image. If the link address is known, it does."""
     return annotation.link_address is not None or annotation.first(model.IMAGE) is not None

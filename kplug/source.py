@@ -1,4 +1,4 @@
-"""Where a kernel is: what a person, a front end or a program names, and nothing opened yet."""
+"""The files and targets that the user, a front end or a program names; nothing is opened yet."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ class Source:
 
     @property
     def files(self) -> bool:
-        """Whether anything is named that tells of a kernel without memory."""
+        """Whether any file is named that describes a kernel without its memory."""
         named = (self.vmlinux, self.vmlinuz, self.system_map, self.kallsyms, self.linker_script, self.link_map)
         return any(each is not None for each in named) or bool(self.modules) or self.kaslr_offset is not None

@@ -9,7 +9,7 @@ from kplug.model import Annotation, Layer
 
 # Few functions of a kernel are longer, in bytes.
 _FAR = 0x1000
-# Names of this module: looking them up in the class costs, and this is done for each layer of a long log.
+# Kept as names of this module: looking them up in the class is slow, and it is done for each layer of a long log.
 _NONE, _AREA, _VALUE, _MODULE, _PAGE, _INSTANCE = (
     Role.NONE, Role.AREA, Role.VALUE, Role.MODULE, Role.PAGE, Role.INSTANCE,
 )  # fmt: skip
@@ -58,7 +58,7 @@ def summarize(annotation: Annotation) -> Summary:
             percpu, cpu = layer, cpu or layer
         elif role is not _NONE and (layer.start is not None or not kind.needs_extent):
             owner = layer
-    # As the kernel prints it: the module in brackets behind the symbol.
+    # As the kernel prints it: the module in brackets after the symbol.
     tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
     if section is not None:
         tail += (section.name,)
@@ -67,7 +67,7 @@ def summarize(annotation: Annotation) -> Summary:
     if cpu is not None:
         tail += (f"({cpu.name})",)
     if narrowest is not None and annotation.state.freed:
-        # arm64: the image's own vmap area goes on being listed.
+        # arm64 keeps listing the image's own vmap area.
         now = page if owner is None or kind_of(owner).role is Role.MAPPING else owner
         tail += ("freed" if now is None else f"freed; now {_owner_words(now, address)}",)
     if narrowest is not None and owner is not None and kind_of(owner).fills_gaps:
@@ -78,7 +78,7 @@ def summarize(annotation: Annotation) -> Summary:
     hidden = special is not None and kind_of(special).value.hides_area(special)
     if not tail and area is not None and shown is not area and not hidden:
         tail = (f"({area.name})",)
-    # Without sections the letter tells, which a list of symbols always has.
+    # Without sections, the type letter says it: a list of symbols always has one.
     executable = (
         "X" in section.details["flags"]
         if section is not None
@@ -92,19 +92,19 @@ def _head(layer: Layer | None, special: Layer | None, address: int, executable: 
         return "unknown"
     if special is None or layer is special:
         return _words(layer, address, executable)
-    return kind_of(special).value.beside(special, address, _words(layer, address), kind_of(layer).role is _GAP)
+    return kind_of(special).value.with_other(special, address, _words(layer, address), kind_of(layer).role is _GAP)
 
 
 def _words(layer: Layer, address: int, executable: bool = False) -> str:
     offset = layer.offset(address) or 0
     words = kind_of(layer).phrase(layer, offset)
-    # Code labels have no size as a rule; of data, and far into code, it means that nobody says how far it goes.
+    # Code labels usually have no size. For data, or far into code, it means that the symbol's end is not known.
     unsure = layer.details.get("sizeless") and layer.start is not None and offset >= (_FAR if executable else 1)
     return f"{words} (sizeless)" if unsure else words
 
 
 def _owner_words(layer: Layer, address: int) -> str:
-    """Who has memory now that was something else's: of a page, in which the place says nothing, what it is."""
+    """The current owner of memory that was freed; for a page, without an offset, which means nothing there."""
     if kind_of(layer).role is not _PAGE:
         return _words(layer, address)
     return f"{'an' if layer.name[:1] in 'aeiou' else 'a'} {layer.name}"

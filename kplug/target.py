@@ -1,4 +1,4 @@
-"""What a debugger must give: the only way in which the core touches a running or crashed kernel."""
+"""What a debugger must provide: the core reads a running or crashed kernel only through this."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Register(NamedTuple):
 class FramePlace(NamedTuple):
     """A frame of the selected stack, as the host's unwinder has it: innermost 0, inlined functions counted.
 
-    `interrupted`: it did not call the frame inside it, an exception or interrupt came (its pc is no return address).
-    `saved_at` is where on the stack its pc is saved, where the host knows that but not the frame's stack pointer.
+    `interrupted`: it did not call the frame inside it; an exception or interrupt came (its pc is not a return address).
+    `saved_at` is where on the stack its pc is saved, if the host knows that but not the frame's stack pointer.
     """
 
     number: int
@@ -39,7 +39,7 @@ class StackBounds(NamedTuple):
 
 
 class Target(Protocol):
-    """A kernel that a debugger holds. Front ends derive theirs from it; nothing reads anything before it is asked."""
+    """A kernel that a debugger has open. Front ends derive their own; nothing is read before it is asked for."""
 
     def description(self) -> str:
         """What it is, for the user: "QEMU gdbstub", "vmcore /var/crash/vmcore"."""
@@ -66,21 +66,21 @@ class Target(Protocol):
         """The frames of the selected stack, innermost first; none where the host cannot unwind it. Never raises."""
 
     def stack_bounds(self, address: int) -> StackBounds | None:
-        """The kernel stack that holds an address; None if it is on no stack that is known."""
+        """The kernel stack that holds an address; None if it is not on a known stack."""
 
-    # What only some targets can say; the defaults are the answers of one that cannot.
+    # What only some targets can answer; the defaults are for those that cannot.
 
     def core_path(self) -> str | None:
-        """The path of the vmcore or core file that it is; None if it is none."""
+        """The path of the vmcore or core file; None if the target is not one."""
         return None
 
     def left_out(self, address: int) -> bool:
-        """Whether `read` gives zeros at a kernel virtual address because the dump has nothing of the page: it was
+        """Whether `read` gives zeros at a kernel virtual address because the dump does not contain the page: it was
         excluded, or had only zeros."""
         return False
 
     def crash_facts(self) -> Mapping[str, str]:
-        """Which task crashed, and what the kernel said of it; nothing of a kernel that did not."""
+        """Which task crashed, and what the kernel said about it; empty for a kernel that did not crash."""
         return {}
 
     def types_source(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The buffer with a limit that compressed data is unpacked into, and the errors of unpacking."""
+"""The bounded buffer that compressed data is unpacked into, and the errors of unpacking."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 # Called with the fraction of the compressed bytes that is done, 0 to 1.
 ProgressCallback = Callable[[float], None]
 
-# What is unpacked at a time, in bytes.
+# Bytes unpacked at a time.
 CHUNK = 1 << 20
 
 
 class UnpackError(Exception):
     """Compressed data cannot be unpacked. `str()` is the reason, for a line that names the file.
 
-    `unpacked` is how many bytes came out before that was seen.
+    `unpacked` is how many bytes came out before the error.
     """
 
     unpacked = 0
@@ -27,7 +27,7 @@ class TooLargeError(UnpackError):
 
 
 class EnoughError(Exception):
-    """As many bytes were unpacked as were wanted."""
+    """As many bytes were unpacked as were requested."""
 
 
 class NotInstalledError(Exception):
@@ -35,7 +35,7 @@ class NotInstalledError(Exception):
 
 
 class Unpacked(NamedTuple):
-    """The unpacked data, and how many of the given bytes the compressed stream takes."""
+    """The unpacked data, and the size of the compressed stream."""
 
     data: bytes
     consumed: int

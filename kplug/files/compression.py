@@ -21,16 +21,16 @@ from kplug.files.bounded_output import (
     UnpackError,
 )
 
-# bgzip starts a stream each 64 KiB; real files have one, or one each 900 KB.
+# bgzip starts a stream every 64 KiB; other real files have a single one, or one every 900 KB.
 _MOST_STREAMS = 100_000
 _PADDING = re.compile(b"\\0*")
 
-# Unpacks the stream at the start of the data, which may go on after it; returns how many bytes the stream takes.
+# Unpacks the stream at the start of the data, which may be followed by other data; returns the stream's size.
 Unpacker = Callable[[memoryview, BoundedOutput], int]
 
 
 class Compression(NamedTuple):
-    """A format: the magic that it starts with, the ways to unpack it, and what to install where none is."""
+    """A format: its magic, the ways to unpack it, and what to install if none of them is available."""
 
     name: str
     magic: bytes
@@ -41,19 +41,19 @@ class Compression(NamedTuple):
 def decompress(name: str, data: bytes | memoryview, limit: int, progress: ProgressCallback | None = None) -> Unpacked:
     """Unpack the one stream of format `name` that `data` starts with; what follows the stream is ignored.
 
-    Raises TooLargeError if more than `limit` bytes come out, and UnpackError if the data is broken or ends too early,
-    or if no way to unpack it is installed. `progress` is called with the fraction that is done, 0 to 1.
+    Raises TooLargeError if more than `limit` bytes come out, and UnpackError if the data is corrupt or truncated, or if
+    no way to unpack it is installed. `progress` is called with the fraction that is done, 0 to 1.
     """
     return _unpacked(FORMATS[name], memoryview(data), limit, False, progress)
 
 
 def decompressed_start(name: str, data: bytes | memoryview, size: int) -> bytes:
-    """The first `size` bytes that `data` unpacks to; fewer if it ends before. Raises UnpackError as `decompress`."""
+    """The first `size` bytes that `data` unpacks to, fewer if there are no more. Raises UnpackError as `decompress`."""
     return _unpacked(FORMATS[name], memoryview(data), size, True, None).data
 
 
 def decompress_all(name: str, data: bytes, limit: int, progress: ProgressCallback | None = None) -> bytes:
-    """As `decompress`, for a whole file: several streams in a row unpack to one, as the formats' own tools do it.
+    """As `decompress`, for a whole file: several streams in a row are concatenated, as the formats' own tools do.
 
     Raises UnpackError if anything follows but another stream or padding of NULs.
     """
@@ -71,7 +71,7 @@ def decompress_all(name: str, data: bytes, limit: int, progress: ProgressCallbac
 
 
 def recognise(head: bytes) -> str | None:
-    """The name of the format that data with this start has, or None."""
+    """The name of the format of data that starts like this, or None."""
     return next((name for name, each in FORMATS.items() if head.startswith(each.magic)), None)
 
 
@@ -90,7 +90,7 @@ def _unpacked(
             error.unpacked = out.size
             raise
         return Unpacked(out.bytes(), consumed)
-    raise UnpackError(f"nothing here unpacks {compression.name}: {compression.remedy}")
+    raise UnpackError(f"cannot unpack {compression.name}: {compression.remedy}")
 
 
 FORMATS: dict[str, Compression] = {

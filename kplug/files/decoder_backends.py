@@ -1,6 +1,6 @@
-"""What unpacks the formats that Python itself lacks: Python modules, C libraries through ctypes, command-line tools.
+"""Decoders for formats that Python itself lacks: Python modules, C libraries through ctypes, command-line tools.
 
-Each raises NotInstalledError where it is not there.
+Each raises NotInstalledError if it is not installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def c_library(name: str) -> Any:
 
 
 def declare(library: Any, name: str, result: Any, arguments: list[Any]) -> None:
-    """Say what a function of a C library takes and returns."""
+    """Declare what a function of a C library takes and returns."""
     try:
         function = getattr(library, name)
     except AttributeError:
@@ -59,4 +59,4 @@ def run_tool(name: str, command: tuple[str, ...], data: memoryview, out: Bounded
                 process.kill()
                 raise
     if process.returncode:
-        raise broken(name, f"{command[0]} gave up on it")
+        raise broken(name, f"{command[0]} could not unpack it")

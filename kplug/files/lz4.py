@@ -8,14 +8,14 @@ from kplug.files.bounded_output import BoundedOutput, broken, truncated
 from kplug.files.decoder_backends import c_library, declare, python_module, run_tool
 
 _BLOCK = 1 << 23
-# LZ4_compressBound(): what a block is packed to at most.
+# LZ4_compressBound(): the largest size of a packed block.
 _BOUND = _BLOCK + _BLOCK // 255 + 16
 
 
 def _blocks(data: memoryview) -> Iterator[tuple[int, int]]:
-    """Start and size of each packed block. The frame has no end mark: what cannot be a block's size is not of it.
+    """Start and size of each packed block. The frame has no end mark: it ends at what cannot be a block's size.
 
-    The kernel puts the unpacked size, four bytes, right behind it; for a small one that would look like a block's.
+    The kernel puts the unpacked size, four bytes, right after the frame; a small one would look like a block's size.
     """
     position = 4
     while len(data) - position > 4:

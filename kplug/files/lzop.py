@@ -1,4 +1,4 @@
-"""lzo in lzop's container; its header as lib/decompress_unlzo.c and lzop itself read it."""
+"""lzo in lzop's container. The header is read as lib/decompress_unlzo.c and lzop itself do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAGIC = b"\x89LZO\x00\r\n\x1a\n"
 # Flags in lzop's header: which checksums each block has, and that a filter was used.
 _ADLER32_UNPACKED, _ADLER32_PACKED, _CRC32_UNPACKED, _CRC32_PACKED = 0x1, 0x2, 0x100, 0x200
 _FILTER = 0x800
-# Blocks are 256 KiB; lzop itself refuses what is larger than 64 MiB.
+# Blocks are 256 KiB; lzop itself refuses blocks larger than 64 MiB.
 _LARGEST_BLOCK = 1 << 26
 
 
@@ -34,13 +34,13 @@ def _by_blocks(unpack: Callable[[int, int, int], bytes], data: memoryview, out: 
         packed_size = word(position)
         position += 4
         if not 0 < packed_size <= size <= _LARGEST_BLOCK:
-            raise broken("lzo", f"a block of {packed_size} bytes that are to be {size}")
+            raise broken("lzo", f"a block of {packed_size} bytes that should unpack to {size}")
         sums = []
         for flag, function in ((_ADLER32_UNPACKED, zlib.adler32), (_CRC32_UNPACKED, zlib.crc32)):
             if flags & flag:
                 sums.append((function, word(position)))
                 position += 4
-        if packed_size < size:  # what could not be made smaller is stored, and has these once
+        if packed_size < size:  # a block that could not be made smaller is stored, with one set of checksums
             position += 4 * (bool(flags & _ADLER32_PACKED) + bool(flags & _CRC32_PACKED))
         if position + packed_size > len(data):
             raise truncated("lzo")
@@ -55,12 +55,12 @@ def _by_blocks(unpack: Callable[[int, int, int], bytes], data: memoryview, out: 
 
 
 def _header(data: memoryview) -> tuple[int, int]:
-    """The flags in lzop's header, and where the header ends."""
+    """The flags in lzop's header, and the header's end."""
     try:
         start = len(MAGIC)
         version, _, _, method, _, flags = struct.unpack_from(">HHHBBI", data, start)
         position = start + 12 + (4 if flags & _FILTER else 0) + 12  # the file's mode and time
-        position += 1 + data[position]  # and its name
+        position += 1 + data[position]  # the file's name
         checksum = int.from_bytes(data[position : position + 4], "big")
     except (struct.error, IndexError):
         raise truncated("lzo") from None
@@ -70,7 +70,7 @@ def _header(data: memoryview) -> tuple[int, int]:
     if data[: len(MAGIC)] != MAGIC or function(data[start:position]) != checksum:
         raise broken("lzo", "the header's checksum is wrong")
     if version < 0x940 or method not in (1, 2, 3) or flags & _FILTER:
-        raise broken("lzo", f"version {version:#x}, method {method}, flags {flags:#x} are none that a kernel has")
+        raise broken("lzo", f"version {version:#x}, method {method}, flags {flags:#x} are not those of a kernel image")
     return flags, position + 4
 
 
@@ -111,7 +111,7 @@ def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
 
 
 def unpack_with_tool(data: memoryview, out: BoundedOutput) -> int:
-    """The tool gives up on what follows the stream, so its end is found first: without unpacking, by the sizes."""
+    """The end of the stream, from the blocks' sizes, without unpacking: the tool fails on data after the stream."""
     flags, position = _header(data)
     while size := int.from_bytes(data[position : position + 4], "big"):
         packed_size = int.from_bytes(data[position + 4 : position + 8], "big")

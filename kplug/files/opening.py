@@ -1,4 +1,4 @@
-"""Opening a file that a person named."""
+"""Opening a file that the user named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kplug.errors import InputError
 
 
 def open_file(path: str) -> BinaryIO:
-    """The file at `path`, open for reading. InputError for what cannot be read at any place, or might block: a pipe."""
+    """The file at `path`, open for reading. InputError if it cannot be read at any offset or may block, like a pipe."""
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):

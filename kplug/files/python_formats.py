@@ -12,7 +12,7 @@ _PIECE = 1 << 18
 _FIRST_PIECE = 1 << 12
 # The kernel's own scripts pack with windows of up to 128 MiB (zstd -22 --ultra; xz_wrap.sh since 6.12).
 WINDOW_LOG = 27
-# xz's dictionary, and what the decoder needs beside it.
+# xz's dictionary, and what the decoder needs in addition.
 _LZMA_MEMORY_BYTES = (1 << WINDOW_LOG) + (1 << 24)
 
 
@@ -37,7 +37,7 @@ def unpack_gzip(data: memoryview, out: BoundedOutput) -> int:
 def by_decompressor(
     name: str, decompressor: Any, errors: tuple[type[Exception], ...], data: memoryview, out: BoundedOutput
 ) -> int:
-    """By an object with the interface of bz2.BZ2Decompressor."""
+    """Unpack with an object that has the interface of bz2.BZ2Decompressor."""
     position = 0
     while not decompressor.eof:
         piece = data[:0]
@@ -55,7 +55,7 @@ def by_decompressor(
 
 
 def next_piece(data: memoryview, position: int) -> memoryview:
-    """The next piece to feed. The first are small: what is left of one is copied where a stream ends in it."""
+    """The next piece to feed. The first ones are small: if the stream ends in one, the rest of it is copied."""
     return data[position : position + min(max(position, _FIRST_PIECE), _PIECE)]
 
 

@@ -11,7 +11,7 @@ _MOST_BLOCKS = 1 << 20
 
 
 def unpack_with_python(data: memoryview, out: BoundedOutput) -> int:
-    """Python's own since 3.14; backports.zstd is the same for older ones."""
+    """Python's own module since 3.14, or backports.zstd, the same for older versions."""
     try:
         zstd = python_module("compression.zstd")
     except NotInstalledError:
@@ -34,7 +34,7 @@ def unpack_with_module(data: memoryview, out: BoundedOutput) -> int:
 
 
 def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
-    """libzstd's streaming decompression (zstd.h): the last two arguments are positions in buffers that it moves."""
+    """libzstd's streaming decompression (zstd.h): it advances the positions in its last two arguments, the buffers."""
     import ctypes
 
     class Buffer(ctypes.Structure):  # ZSTD_inBuffer and ZSTD_outBuffer
@@ -88,7 +88,7 @@ def unpack_with_tool(data: memoryview, out: BoundedOutput) -> int:
 
 
 def _frame_end(data: memoryview) -> int:
-    """Where the zstd frame that `data` starts with ends: a walk over the sizes of its blocks (RFC 8878, 3.1.1)."""
+    """The end of the zstd frame at the start of `data`: a walk over the sizes of its blocks (RFC 8878, 3.1.1)."""
     if len(data) < 6:
         raise truncated("zstd")
     descriptor = data[4]

@@ -1,4 +1,4 @@
-"""Boundary symbols by their names alone: which names may be one, and which two make a pair by convention."""
+"""Boundary symbols by name alone: which names may be one, and which two form a pair by convention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kplug.linker.regions import Region
 
 BY_CONVENTION = "boundary symbols by naming convention"
 
-# Names of other things than boundaries; some of them end in _start or _end because what they stand for does.
+# Names that are not boundaries. Some end in _start or _end because the name they are derived from does.
 _NOT_BOUNDARIES = (
     "__ksymtab_",
     "__kstrtab",
@@ -32,7 +32,7 @@ _NOT_BOUNDARIES = (
     "$",
 )
 _NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
-# Of two boundary symbols that no row knows one has a name that begins or ends so (`conventional_pairs`).
+# Of two boundary symbols in no row of the table, one has a name that begins or ends like this (`conventional_pairs`).
 CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
 CONVENTIONAL_END = b"_end"
 
@@ -43,10 +43,10 @@ def _table_names() -> frozenset[bytes]:
 
 
 def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
-    """The names that a boundary symbol may have in a list that tells no types and sizes.
+    """The names that a boundary symbol may have in a list without types and sizes.
 
-    `conventional` are all those in the list that begin as one of `CONVENTIONAL_STARTS` or end in `CONVENTIONAL_END`.
-    Not each of the others has to be in it.
+    `conventional` are all names in the list that begin with one of `CONVENTIONAL_STARTS` or end in `CONVENTIONAL_END`.
+    The other names returned need not be in the list.
     """
     stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
     names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))

@@ -1,11 +1,11 @@
 """The boundary symbols that the kernel's linker scripts are known to define, as data.
 
-One row for each region. Rows hold names only: whether a kernel has the region, and where, its symbol table says. A row
-is written down here when its name, its class or its fate after boot cannot be told from the two symbols' names alone;
-`kplug.linker.boundary_names` finds well-named pairs that no row knows by itself.
+One row for each region. Rows hold names only: whether a kernel has the region, and where, is in its symbol table. A
+region needs a row if its name, its class or what happens to it after boot does not follow from the two symbols' names.
+`kplug.linker.boundary_names` finds conventionally named pairs without a row.
 
-`kernels` names the first and the last kernel that was read and has the row's first pair; kernels are asked for the
-symbols, never for their version.
+`kernels` names the first and the last of the kernels read that have the row's first pair. It is documentation: kernels
+are probed for the symbols, and their version is never checked.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def _text(name: str, stem: str, kernels: str = "all", where: str = GENERIC_SCRIP
 
 
 def _bounded(name: str, label: str = "", kernels: str = "all", writable: bool = False) -> BoundaryRow:
-    """A section whose bounds are `__start_X` and `__stop_X`, which is what the generic script's macros write.
+    """A section bounded by `__start_X` and `__stop_X`, as the macros of the generic script write them.
 
-    `writable` is for the ones that some script leaves outside [_sdata, _edata): they are plain data all the same.
+    `writable` is for sections that some script leaves outside [_sdata, _edata) although they are plain data.
     """
     stem = label or f"__{name}"
     pair = f"__start_{stem} __stop_{stem}"
@@ -102,7 +102,7 @@ TEXT_ROWS: tuple[BoundaryRow, ...] = (
     _row("cfi_jt", "__cfi_jt_start __cfi_jt_end", kernels="5.15-6.0"),
     _text("hyp.idmap.text", "hyp_idmap", where=ARM64_SCRIPT),
     _text("hyp.text", "hyp", where=ARM64_SCRIPT),
-    # In .text up to 6.1, then in .rodata.text, behind __end_rodata: code that no kernel address runs.
+    # In .text up to 6.1, then in .rodata.text, after __end_rodata: code that is not run at its kernel address.
     _row("idmap.text", "__idmap_text_start __idmap_text_end", cls=TEXT, freed=False, ro=True, where=ARM64_SCRIPT),
 )
 
@@ -189,7 +189,7 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
     _row("con_initcall", "__con_initcall_start __con_initcall_end"),
     _row("security_initcall", "__security_initcall_start __security_initcall_end", kernels="4.19"),
     _row("init.ramfs", "__initramfs_start __initramfs_size", where="usr/initramfs_data.S"),
-    # Local labels, which only these rows tell from any other in a list without types.
+    # Local labels: in a list without types, only these rows distinguish them from other labels.
     _row("irf", "__irf_start __irf_end", where="usr/initramfs_data.S"),
     _row("cert_list", "__cert_list_start __cert_list_end", where="certs/system_certificates.S"),
     _row(
@@ -224,7 +224,7 @@ DATA_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("alloc_tags", "alloc_tags", "6.12-"),
     _bounded("annotated_branch_profile", "annotated_branch_profile"),
     _bounded("branch_profile", "branch_profile"),
-    # BOUNDED_SECTION_BY(__trace_printk_fmt, ___trace_bprintk_fmt): the section's word is not the symbols'.
+    # BOUNDED_SECTION_BY(__trace_printk_fmt, ___trace_bprintk_fmt): the symbols are not named after the section.
     _row("trace_printk_fmt", "__start___trace_bprintk_fmt __stop___trace_bprintk_fmt"),
     _bounded("tracepoint_str"),
     _bounded("bpf_raw_tp_map", "_bpf_raw_tp"),
@@ -242,7 +242,7 @@ BSS_ROWS: tuple[BoundaryRow, ...] = (_row("bss", "__bss_start __bss_stop", cls=B
 PERCPU_ROWS: tuple[BoundaryRow, ...] = (
     _row("percpu", "__per_cpu_start __per_cpu_end", cls=PERCPU_CLASS, outside=True),  # x86_64 up to 6.14: at 0
     _row("percpu.hot", "__per_cpu_hot_start __per_cpu_hot_end", outside=True, kernels="6.18-"),
-    # Where the link addresses count from 0, the bytes to copy for each CPU lie here.
+    # Where the link addresses count from 0, the template to copy for each CPU lies here.
     _row("percpu.load", "__per_cpu_load", length=("__per_cpu_start", "__per_cpu_end"), kernels="4.19-6.14"),
 )
 
@@ -259,7 +259,7 @@ def boundary_table(machine: str) -> tuple[BoundaryRow, ...]:
 
 @lru_cache(maxsize=1)
 def table_symbols() -> frozenset[str]:
-    """The names in the rows of all architectures: for lists of symbols that do not say of which they are."""
+    """The names in the rows of all architectures: for lists of symbols whose architecture is not known."""
     tables = (boundary_table(architecture.name) for architecture in registry.declared())
     return frozenset((ROOT_START, ROOT_END)).union(
         name

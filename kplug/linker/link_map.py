@@ -1,11 +1,11 @@
 """The map that the linker writes (`vmlinux.map`, CONFIG_VMLINUX_MAP): which object file an address came from.
 
-Two forms are read: GNU ld's -Map and lld's. Both name, for each input section, the address it got, its size and its
-file. One line is read at a time and one entry costs 24 bytes, so that a map of 60 MB takes seconds and few megabytes.
+Two forms are read: GNU ld's -Map and lld's. Both give each input section's address, size and file. One line is read at
+a time and one entry takes 24 bytes, so that a map of 60 MB takes seconds and few megabytes.
 
-Where the kernel was linked from `vmlinux.o` (LTO, and x86 with CONFIG_X86_KERNEL_IBT) the map knows no other file. The
-kernel's own `vmlinux.o.map` (CONFIG_BUILTIN_MODULE_RANGES) says what went into vmlinux.o; it is used when it lies
-beside the map.
+If the kernel was linked from `vmlinux.o` (LTO, and x86 with CONFIG_X86_KERNEL_IBT), the map names no other file. The
+kernel's own `vmlinux.o.map` (CONFIG_BUILTIN_MODULE_RANGES) lists what went into vmlinux.o; it is used if it is next to
+the map.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LLD_HEADERS = tuple(
 _WHOLE = "vmlinux.o"
 _WHOLE_MAP = "vmlinux.o.map"
 
-# What a reader of either form yields: output section, input section, start, size, object file.
+# Entries of either form: output section, input section, start, size, object file.
 _Row = tuple[bytes, bytes, int, int, bytes]
 
 
@@ -61,10 +61,10 @@ class _Ranges:
         self.files.append(file)
 
     def settle(self) -> None:
-        """Sorts by start, and takes away what overlaps.
+        """Sorts by start, and removes overlaps.
 
-        GNU ld lists a section of mergeable strings with its own size even where all its strings were merged into
-        those of earlier files; the next section then starts at the same address. What is listed last was placed there.
+        GNU ld lists a section of mergeable strings with its own size even if all its strings were merged into those of
+        earlier files; the next section then starts at the same address. The entry listed last was placed there.
         """
         starts = self.starts
         order = sorted(range(len(starts)), key=starts.__getitem__)  # stable: in the order of the map
@@ -96,7 +96,7 @@ class _Words:
 
 
 class LinkMap:
-    """What was placed where. `parse_link_map` makes one."""
+    """A link map: what was placed where. `parse_link_map` makes one."""
 
     def __init__(self, path: str, rows: Iterable[_Row]) -> None:
         self.path = path
@@ -116,14 +116,14 @@ class LinkMap:
         return len(self._ranges.starts)
 
     def at(self, link_address: int) -> MapEntry | None:
-        """The input section that holds the address; None for padding, and for what the linker made up itself."""
+        """The input section that holds the address; None for padding and for what the linker generated."""
         index = self._ranges.find(link_address)
         if index < 0:
             return None
         start, end = self._ranges.starts[index], self._ranges.ends[index]
         section, file = self._sections[self._ranges.names[index]], self._files[self._ranges.files[index]]
         part = self._parts.get(section) if file == _WHOLE else None
-        # Merged strings make a section shorter than it was in vmlinux.o: its offsets there say nothing then.
+        # Merged strings make a section shorter than it was in vmlinux.o; its offsets there do not apply then.
         if part is not None and part.ends[-1] <= end - start:
             inner = part.find(link_address - start)
             if inner >= 0:
@@ -142,7 +142,7 @@ class LinkMap:
         return sizes.get(_WHOLE, 0) * 2 > sum(sizes.values())
 
     def look_into_whole(self, path: str) -> None:
-        """Takes the object files that went into vmlinux.o from its own map."""
+        """Reads which object files went into vmlinux.o from its own map."""
         sections, files = _Words(), _Words()
         parts: dict[int, _Ranges] = {}
         for output, _, start, size, file in _rows(path, relocatable=True):
@@ -158,13 +158,13 @@ class LinkMap:
 
 
 def parse_link_map(path: str) -> LinkMap:
-    """Reads a link map. A `vmlinux.o.map` beside it is read too where the map itself names vmlinux.o only."""
+    """Reads a link map. If it names vmlinux.o only, a `vmlinux.o.map` next to it is read too."""
     link_map = LinkMap(path, _rows(path, relocatable=False))
     if not len(link_map):
         raise InputError(f"{path}: a link map without input sections")
-    beside = os.path.join(os.path.dirname(path), _WHOLE_MAP)
-    if os.path.basename(path) != _WHOLE_MAP and link_map.is_whole and os.path.isfile(beside):
-        link_map.look_into_whole(beside)
+    whole_map = os.path.join(os.path.dirname(path), _WHOLE_MAP)
+    if os.path.basename(path) != _WHOLE_MAP and link_map.is_whole and os.path.isfile(whole_map):
+        link_map.look_into_whole(whole_map)
     return link_map
 
 
@@ -185,9 +185,9 @@ def _rows(path: str, relocatable: bool) -> Iterator[_Row]:
 
 
 def _gnu_rows(path: str, file: BinaryIO, relocatable: bool) -> Iterator[_Row]:
-    """GNU ld: an output section's line starts in column 0, an input section's in column 1, all else deeper.
+    """GNU ld: an output section's line starts in column 0, an input section's in column 1, all others further right.
 
-    A name of 16 characters or more stands on a line of its own, its numbers on the next one.
+    A name of 16 characters or more is on a line of its own, and its numbers are on the next one.
     """
     before = 0
     for before, line in enumerate(file, 1):  # noqa: B007
@@ -264,7 +264,7 @@ def _lld_rows(path: str, file: BinaryIO, header: bytes, relocatable: bool) -> It
 
 
 def _object_file(name: str) -> str:
-    """The file that the user knows: a thin archive's member is a path of its own, `vmlinux.a(init/main.o)`."""
+    """The file as the user knows it: a member of a thin archive, `vmlinux.a(init/main.o)`, is a path of its own."""
     _archive, bracket, member = name.partition("(")
     if bracket and member.endswith(")") and "/" in member:
         return member[:-1]

@@ -1,7 +1,7 @@
 """Builds the region tree of an image from the values of its boundary symbols.
 
-A region's name, class and fate after boot come from `kplug.linker.boundary_table`. A pair that no row knows comes in by
-the naming convention (`kplug.linker.boundary_names`), or from the linker script itself where a build tree gives it.
+A region's name, class and whether it is freed after boot come from `kplug.linker.boundary_table`. Other pairs come from
+the naming convention (`kplug.linker.boundary_names`), or from the linker script itself if there is a build tree.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kplug.linker.script import LinkerScript
 
 BY_SCRIPT = "linker script {}"
-LARGEST_IMAGE = 1 << 32  # bytes; a larger [_text, _end) is a lie of the symbol table
-MOST_UNKNOWN_PAIRS = 1000  # a kernel has a handful; a symbol table made to have more is not believed beyond that
+LARGEST_IMAGE = 1 << 32  # bytes; a larger [_text, _end) means a wrong symbol table
+MOST_UNKNOWN_PAIRS = 1000  # a kernel has a handful; more in a crafted symbol table are ignored
 LARGEST_OUTSIDER = 1 << 30  # bytes; the same for a region that is not inside it
 _TEXT_PAIR = re.compile(r"__\w+_text_(?:start|begin)")
 
@@ -33,10 +33,10 @@ _TEXT_PAIR = re.compile(r"__\w+_text_(?:start|begin)")
 def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerScript | None = None) -> RegionTree:
     """The region tree of an image.
 
-    `symbols` gives the link address of each candidate for a boundary. From an ELF file: the sizeless NOTYPE symbols
-    that are global, and those in `table_symbols` whatever their binding; from a System.map or kallsyms, which tell no
-    sizes: the names with a capital letter, and those in `table_symbols`. `machine` is the architecture as `uname -m`,
-    ELF or Debian name it. `script` is the build tree's own linker script, where there is one.
+    `symbols` gives the link address of each candidate for a boundary. From an ELF file these are the sizeless NOTYPE
+    symbols that are global, and those in `table_symbols` whatever their binding. From a System.map or kallsyms, which
+    have no sizes, they are the names with a capital letter, and those in `table_symbols`. `machine` is the architecture
+    as `uname -m`, ELF or Debian name it. `script` is the build tree's own linker script, if there is one.
     """
     architecture = registry.by_word(machine)
     machine = machine if architecture is None else architecture.name
@@ -52,7 +52,7 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
     unknown = chain(_script_pairs(script, symbols, rows), conventional_pairs(symbols))
     for region in islice(unknown, MOST_UNKNOWN_PAIRS):
         if (region.start_symbol, region.end_symbol) in pairs or (region.start, region.end) in spans:
-            continue  # known, perhaps by a better name
+            continue  # already there, perhaps by a better name
         if _plausible(region, root, found):
             found.append(region)
             pairs.add((region.start_symbol, region.end_symbol))
@@ -73,7 +73,7 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
 def _script_pairs(
     script: LinkerScript | None, symbols: Mapping[str, int], rows: Sequence[BoundaryRow]
 ) -> Iterator[Region]:
-    """The pairs that the linker script assigns and no row knows, by the script's own words."""
+    """The pairs without a row that the linker script assigns, named as in the script."""
     if script is None:
         return
     from kplug.linker.script_brackets import brackets
@@ -97,7 +97,7 @@ def _root(symbols: Mapping[str, int]) -> Region | None:
 
 
 def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None) -> Region | None:
-    """The region that the row describes, if this image has it and its bounds are sane."""
+    """The region that the row describes, if this image has it and its bounds are plausible."""
     for pair in row.pairs:
         start = symbols.get(pair.start)
         if start is None:
@@ -137,7 +137,7 @@ def _sane(region: Region, root: Region | None, outside: bool) -> bool:
 
 
 def _repeats(region: Region, row: BoundaryRow, found: Sequence[Region]) -> bool:
-    """Whether the row has nothing to add: its very pair is taken, or it only counted off a range that has a name."""
+    """Whether the row adds nothing: its pair is already used, or it only gives another name to a range that has one."""
     return any(
         other.start == region.start
         and other.end == region.end
@@ -149,11 +149,11 @@ def _repeats(region: Region, row: BoundaryRow, found: Sequence[Region]) -> bool:
 
 
 def _plausible(region: Region, root: Region | None, found: Sequence[Region]) -> bool:
-    """Whether a pair that no row knows can be a region of this image.
+    """Whether a pair without a row can be a region of this image.
 
-    It lies in the image or in the per-CPU range, and does not cut across a region that has a class. Within text, names
-    are not enough, for labels inside functions and pairs of functions are called X_start and X_end as well: there the
-    script's own forms only, `__start_X` and `__X_text_start`.
+    It must lie in the image or in the per-CPU range, and not cut across a region that has a class. Within text, a name
+    is not enough, since labels inside functions and pairs of functions are called X_start and X_end as well: only the
+    script's own forms `__start_X` and `__X_text_start` count there.
     """
     if region.start > region.end:
         return False

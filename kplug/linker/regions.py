@@ -1,8 +1,8 @@
-"""The tree of the regions that a kernel's linker script draws.
+"""The tree of the regions that a kernel's linker script defines.
 
-A region is what two boundary symbols bracket, `[start, end)`. `kplug.linker.region_builder` finds them. Addresses are
-link addresses throughout. Regions nest, but nothing here relies on it: riscv's data holds its rodata, and two regions
-may overlap in part.
+A region is the range between two boundary symbols, `[start, end)`. `kplug.linker.region_builder` finds them. Addresses
+are link addresses throughout. Regions usually nest, but nothing here relies on it: riscv's data holds its rodata, and
+two regions may overlap in part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BY_TABLE = "boundary symbols"
 
 @dataclass(frozen=True)
 class Region:
-    """One region: `[start, end)` in link addresses, and what is known of it.
+    """One region: `[start, end)` in link addresses, and what is known about it.
 
     `region_class` is the region's own; None means the enclosing region's. `freed_after_boot` and
     `read_only_after_init` are resolved: the region's own, else what the narrowest enclosing region that knows says.
@@ -38,7 +38,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Gap:
-    """A run of the image that no region holds, between two that have names."""
+    """A range of the image that no region holds, between two that have names."""
 
     start: int
     end: int
@@ -58,7 +58,7 @@ class RegionTree:
     def __init__(
         self, root: Region | None, regions: Iterable[Region], empty: Iterable[Region] = (), machine: str = ""
     ) -> None:
-        """`regions` without the root, in the order in which equal ones nest; the tree resolves what they inherit."""
+        """`regions` are without the root, and of equal ones the outer comes first. The tree resolves inheritance."""
         ordered = sorted(regions, key=_nesting_order)
         self.root = root
         self._parents: dict[Region, Region | None] = {}
@@ -70,7 +70,7 @@ class RegionTree:
         self._gap_starts = [gap.start for gap in self._gaps]
 
     def _resolve(self, ordered: Sequence[Region]) -> tuple[Region, ...]:
-        """Each region with its parent found and, from it, what it does not know itself."""
+        """Each region with its parent, and with what it inherits from it."""
         root = self.root
         if root is not None:
             self._parents[root] = None
@@ -107,7 +107,7 @@ class RegionTree:
         return None
 
     def gap(self, link_address: int) -> Gap | None:
-        """The gap of the image that the address lies in; None if a region holds it, or if it is outside the image."""
+        """The gap in the image that holds the address; None if a region holds it, or if it is outside the image."""
         position = bisect_right(self._gap_starts, link_address) - 1
         if position < 0 or link_address >= self._gaps[position].end:
             return None
@@ -149,7 +149,7 @@ def _known(own: bool | None, inherited: bool | None) -> bool | None:
 
 
 def _pieces(regions: Sequence[Region]) -> tuple[list[int], list[tuple[Region, ...]]]:
-    """The address space cut at every boundary, and for each piece the regions that hold it, widest first."""
+    """The address space divided at every boundary, and for each piece the regions that hold it, widest first."""
     bounds = sorted({bound for region in regions for bound in (region.start, region.end)})
     ranked = sorted(range(len(regions)), key=lambda index: (-size_of(regions[index]), index))
     positions = {bound: position for position, bound in enumerate(bounds)}

@@ -1,7 +1,7 @@
 """The linker script of a build tree (`arch/*/kernel/vmlinux.lds`, preprocessed), as far as regions need it.
 
-Addresses cannot be worked out from a script: they need the sizes of everything that was linked. What it gives is the
-names: which symbols the linker assigns, in which order, and what lies between them.
+A script does not determine addresses: these depend on the sizes of everything that was linked. It gives the names:
+which symbols the linker assigns, in which order, and what lies between them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Input:
-    """Input sections taken in, by their patterns: `*(.sched.text)` or `KEEP(*(SORT(.ctors.*)))`."""
+    """An input section statement, with its patterns: `*(.sched.text)` or `KEEP(*(SORT(.ctors.*)))`."""
 
     patterns: tuple[str, ...]
     line: int
@@ -43,7 +43,7 @@ class OutputSection:
 
 @dataclass(frozen=True)
 class LinkerScript:
-    """What a linker script says, in its order. `name` is what to call it in answers and errors."""
+    """The content of a linker script, in its order. `name` is what answers and errors call it."""
 
     name: str
     statements: tuple[Assignment | OutputSection, ...]

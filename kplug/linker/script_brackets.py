@@ -1,4 +1,4 @@
-"""Which symbols of a linker script bracket something, and the script's own word for it."""
+"""Which symbols of a linker script bracket something, and how the script names it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from os.path import commonpath
 
 from kplug.linker.script import Assignment, Input, LinkerScript, OutputSection
 
-_FEW = 16  # input statements; a pair around more of them has no one word
+_FEW = 16  # input statements; a pair around more of them has no single name
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """Two symbols that the script assigns around something; `name` is the script's word for what they bracket."""
+    """Two symbols that the script assigns around something; `name` is the script's name for what they bracket."""
 
     name: str
     start_symbol: str
@@ -38,8 +38,8 @@ class _Mark:
 def brackets(script: LinkerScript, known: Iterable[str] = ()) -> list[Bracket]:
     """The pairs of symbols that bracket something in the script, in the order of their starts.
 
-    First the symbols whose names pair up. Then, among the rest, two that follow each other with input between
-    them and no other mark left over in between. `known` are symbols whose pairing is known already.
+    First come the symbols whose names pair up. Then, among the rest, two that follow each other with input between
+    them and no other unpaired mark in between. `known` are symbols that are already paired.
     """
     marks: list[_Mark] = []
     inputs: list[tuple[str, ...]] = []  # what was placed, in order
@@ -56,7 +56,7 @@ def brackets(script: LinkerScript, known: Iterable[str] = ()) -> list[Bracket]:
             elif statement.symbol != "." and statement.here:
                 marks.append(_Mark(statement.symbol, len(sections), is_section, len(inputs), len(marks)))
             elif statement.symbol == "." and "ALIGN" not in statement.expression:
-                inputs.append(())  # room left free: it is content, of no name
+                inputs.append(())  # space left free: content without a name
         if isinstance(item, OutputSection):
             sections.append((item.name, first, len(inputs)))
     pairs = _pairs(marks, frozenset(known))
@@ -119,7 +119,7 @@ def partners(start: str) -> tuple[str, ...]:
 
 
 def _bracket_name(start: _Mark, end: _Mark, inputs: list[tuple[str, ...]], sections: list[tuple[str, int, int]]) -> str:
-    """The one output section that the pair takes in whole, else the one input pattern, else the stem of the names."""
+    """The one output section that the pair encloses, else the one input pattern, else the stem of the names."""
     if not start.inside and not end.inside:
         if end.section - start.section == 1:
             return plain(sections[start.section][0])
@@ -135,12 +135,12 @@ def _bracket_name(start: _Mark, end: _Mark, inputs: list[tuple[str, ...]], secti
 
 
 def plain(name: str) -> str:
-    """A section's name or pattern as a region is named: without the leading dots, underscores and wildcards."""
+    """A region's name from a section's name or pattern: without the leading dots, underscores and wildcards."""
     return name.strip("*+").lstrip("._").rstrip("._") or name
 
 
 def stem(start_symbol: str, end_symbol: str) -> str:
-    """What the names of two boundary symbols share."""
+    """The common stem of the names of two boundary symbols."""
     for word in ("__start_", "_start_"):
         if start_symbol.startswith(word):
             return start_symbol[len(word) :].strip("_") or start_symbol

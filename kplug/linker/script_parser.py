@@ -68,7 +68,7 @@ class _Parser:
         while offset < len(text):
             match = _TOKEN.match(text, offset)
             if match is None:
-                what = {'"': "a string without its end", "/": "a comment without its end"}.get(text[offset])
+                what = {'"': "unterminated string", "/": "unterminated comment"}.get(text[offset])
                 raise self._error(line, what or f"unexpected character {text[offset]!r}")
             kind, word = match.lastgroup or "", match.group()
             if kind not in ("space", "newline", "comment", "marker"):
@@ -88,14 +88,14 @@ class _Parser:
     def _unexpected(self, wanted: str) -> InputError:
         word = self.words[self.position]
         found = f"{word[:40]!r}" if self.kinds[self.position] != "end" else "the end of the file"
-        return self._error(self.lines[self.position], f"{found} where {wanted} should be")
+        return self._error(self.lines[self.position], f"expected {wanted}, found {found}")
 
     def _is(self, word: str, ahead: int = 0) -> bool:
         position = min(self.position + ahead, len(self.words) - 1)
         return self.words[position] == word and self.kinds[position] != "string"
 
     def _skip_group(self, opening: str, closing: str) -> None:
-        """Skips from the opening bracket at the position to behind the one that closes it."""
+        """Skips from the opening bracket at the position past the one that closes it."""
         first = self.lines[self.position]
         depth = 0
         while True:
@@ -104,7 +104,7 @@ class _Parser:
             elif self._is(closing):
                 depth -= 1
             elif self.kinds[self.position] == "end":
-                raise self._error(first, f"{opening!r} without its {closing!r}")
+                raise self._error(first, f"{opening!r} without a closing {closing!r}")
             self.position += 1
             if depth == 0:
                 return
@@ -140,7 +140,7 @@ class _Parser:
                 else:
                     raise self._unexpected("a statement")
         if inside:
-            raise self._error(opened, "'SECTIONS {' without its '}'")
+            raise self._error(opened, "'SECTIONS {' without a closing '}'")
         if not seen:
             raise InputError(f"{self.name}: not a linker script: it has no SECTIONS")
         return LinkerScript(self.name, tuple(statements))
@@ -153,14 +153,14 @@ class _Parser:
         self._skip_group("{", "}")
 
     def _is_command(self) -> bool:
-        """Whether the name at the position, which a bracket follows, stands for itself and not for a section.
+        """Whether the name at the position, followed by a bracket, is a command and not a section.
 
-        A section's name may be followed by a bracket too: its address, or its type.
+        A section's name may be followed by a bracket too, with its address or type.
         """
         if self.kinds[self.position] != "name":
             return False
         depth, position = 0, self.position + 1
-        while self.kinds[position] != "end":  # to behind the bracket
+        while self.kinds[position] != "end":  # past the bracket
             depth += (self.words[position] == "(") - (self.words[position] == ")")
             position += 1
             if depth == 0:
@@ -222,7 +222,7 @@ class _Parser:
         first = self.lines[self.position]
         while not self._is("{"):
             if self.kinds[self.position] == "end" or self._is("}"):
-                raise self._error(first, "OVERLAY without its '{'")
+                raise self._error(first, "OVERLAY without '{'")
             self.position += 1
         self.position += 1
         sections: list[OutputSection] = []
@@ -258,11 +258,11 @@ class _Parser:
         return OutputSection(name, line, self._body(line))
 
     def _body(self, first: int) -> tuple[Assignment | Input, ...]:
-        """The statements of an output section, from behind its opening brace to behind the closing one."""
+        """The statements of an output section, from after its opening brace to past the closing one."""
         statements: list[Assignment | Input] = []
         while not self._is("}"):
             if self.kinds[self.position] == "end":
-                raise self._error(first, "'{' without its '}'")
+                raise self._error(first, "'{' without a closing '}'")
             if self._is(";") or self._is(",") or self._is(":"):
                 self.position += 1
                 continue
@@ -291,11 +291,11 @@ class _Parser:
         first = self.lines[self.position]
         patterns: list[str] = []
         depth = 0
-        # The bracket at which patterns begin: behind the file's name, which KEEP() or SORT() may wrap.
+        # The bracket at which patterns begin: after the file's name, which KEEP() or SORT() may wrap.
         patterns_from = 1 if self.words[self.position] not in _SORTERS else 2
         while True:
             if self.kinds[self.position] == "end" or self._is("{") or self._is("}") or self._is(";"):
-                raise self._error(first, "'(' without its ')'")
+                raise self._error(first, "'(' without a closing ')'")
             if self.words[self.position] in _FILTERS and self._is("(", 1):
                 self.position += 1
                 self._skip_group("(", ")")

@@ -1,4 +1,4 @@
-"""What the running Linux kernel says of itself, as far as the caller may read it."""
+"""What the running Linux kernel says about itself, as far as the caller may read it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kplug.errors import InputError
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.kernel_image import KernelImage
 
-# Where distributions put the vmlinux with debug information, and where a build leaves it (drgn looks there as well).
+# Where distributions put the vmlinux with debug information, and where a build leaves it (drgn looks there too).
 _VMLINUX_PLACES = (
     "/usr/lib/debug/boot/vmlinux-{release}",
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
@@ -26,7 +26,7 @@ def running_vmlinux() -> str | None:
 
 
 def vmlinux_places(release: str, root: str = "/") -> Iterator[str]:
-    """Where the vmlinux of that release may be, the best place first."""
+    """Where the vmlinux of that release may be, the most likely place first."""
     return (root.rstrip("/") + place.format(release=release) for place in _VMLINUX_PLACES)
 
 
@@ -40,13 +40,13 @@ def running_build_id(root: str = "/") -> str | None:
 
 
 def running_slide(image: KernelImage, root: str = "/") -> int | None:
-    """The running kernel's KASLR slide if it is the kernel that `image` is and tells its addresses; else None.
+    """The running kernel's KASLR slide if `image` is that kernel and its addresses can be read; else None.
 
-    Told by the distance of _stext in /proc/kallsyms (zeros without CAP_SYSLOG or under kptr_restrict) from the file's.
+    It is the distance of _stext in /proc/kallsyms (0 without CAP_SYSLOG or under kptr_restrict) from that in the file.
     """
     try:
         build_id = image.build_id
-    except InputError:  # broken notes: whatever kernel that is, it is not known to be this one
+    except InputError:  # broken notes: the file is not known to be this kernel
         return None
     if build_id is None or build_id != running_build_id(root):
         return None

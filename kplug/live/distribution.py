@@ -1,4 +1,4 @@
-"""How the files of a running kernel are got, by the distribution that it is of."""
+"""How to get the files of a running kernel, for each distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kplug.live.machine import Machine
 
 
 class Distribution(NamedTuple):
-    """A family of distributions: its names in ID and ID_LIKE of os-release, what its kernels' banner has in it, and the
+    """A family of distributions: its names in ID and ID_LIKE of os-release, a pattern for its kernels' banner, and the
     commands that install the debug information and the kernel itself. `{release}` is `uname -r`, `{flavour}` what
     follows its last hyphen, `{build_id}` the kernel's."""
 
@@ -19,8 +19,8 @@ class Distribution(NamedTuple):
     image_command: str
 
 
-# The first that fits counts: Ubuntu is like Debian. Banners: the builder's name and the version that each one's
-# packaging sets (scripts/mkcompile_h), as /proc/version has them.
+# The first match counts: Ubuntu is like Debian. Banners: the builder's name and the version that each distribution's
+# packaging sets (scripts/mkcompile_h), as in /proc/version.
 DISTRIBUTIONS = (
     Distribution(
         ("ubuntu",),
@@ -59,8 +59,8 @@ _NAME = re.compile(r'^(ID|ID_LIKE|PRETTY_NAME)="?([^"\n]*)"?$', re.MULTILINE)
 
 
 class Remedies(NamedTuple):
-    """The commands for this machine. `distribution` is its name for a person; `is_its_kernel` whether it runs a kernel
-    that comes from there."""
+    """The commands for this machine. `distribution` is its name to show; `is_its_kernel` says whether the running
+    kernel is the distribution's own."""
 
     distribution: str
     is_its_kernel: bool
@@ -69,7 +69,7 @@ class Remedies(NamedTuple):
 
 
 def remedies(machine: Machine) -> Remedies:
-    """How to get what is missing on the machine. A kernel that is not the distribution's is in none of its packages."""
+    """How to get what is missing on the machine. A distribution's packages only have its own kernels."""
     told = dict(_NAME.findall(machine.text("/etc/os-release") or machine.text("/usr/lib/os-release") or ""))
     names = [told.get("ID", ""), *told.get("ID_LIKE", "").split()]
     banner = machine.text("/proc/version") or ""

@@ -1,7 +1,7 @@
-"""The running kernel as an image in its place, made of the best that the machine has; and what was used for it.
+"""The running kernel as an image in its place, from the best files that the machine has; and what was used for it.
 
-A file is believed to be the running kernel's if its build ID is, or if the addresses in /proc/kallsyms fit it. The
-release in its name alone is no proof, and where there is no other it is said.
+A file counts as the running kernel's if it has the same build ID, or if the addresses in /proc/kallsyms fit it. The
+release in its name alone proves nothing; if there is nothing better, a warning says so.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _LETTERS = {"_etext": "T", "_edata": "D", "_sdata": "D", "__bss_start": "B", "__
 
 @dataclass
 class LiveKernel:
-    """The running kernel: its image in its place, None where there is nothing to make one of, and the loaded modules.
+    """The running kernel: its image in its place, or None if nothing gives one, and the loaded modules.
 
-    `used` says in a line each what was taken from where, `unused` why something was not; `warnings` are what goes with
-    every answer.
+    `used` has one line for each source that was used, `unused` one for each that was not, with the reason. `warnings`
+    go with every answer.
     """
 
     main: PlacedImage | None
@@ -41,7 +41,7 @@ class LiveKernel:
 
 
 def open_live(machine: Machine) -> LiveKernel:
-    """The kernel that runs on the machine. Raises nothing: what is broken is passed over, and said."""
+    """The kernel that runs on the machine. Raises nothing: broken files are skipped and listed in `unused`."""
     found = LiveKernel(None, Images())
     for way in (_from_vmlinux, _from_boot_image, _from_system_map, _from_kallsyms):
         try:
@@ -57,13 +57,13 @@ def open_live(machine: Machine) -> LiveKernel:
 
 
 def shown_listing(machine: Machine) -> KallsymsListing | None:
-    """/proc/kallsyms, if it is there and tells addresses."""
+    """/proc/kallsyms, if it is there and shows addresses."""
     listing = machine.kallsyms
     return listing if listing is not None and not listing.hidden else None
 
 
 def why_hidden(machine: Machine) -> str:
-    """Why /proc/kallsyms tells no address."""
+    """Why /proc/kallsyms shows no addresses."""
     if machine.kallsyms is None:
         return f"{machine.path('/proc/kallsyms')} is not there, or cannot be read"
     return f"{machine.path('/proc/kallsyms')}: {hidden_words()}"
@@ -79,7 +79,7 @@ def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         slide = running_slide(image, machine.root + "/")
         found.used.append(f"sections, segments, symbols: {image.path}")
         if slide is None and shown_listing(machine) is not None:
-            # Without a build ID on one of the sides, the symbols themselves must agree.
+            # If one side has no build ID, the symbols themselves must agree.
             slide = _checked_slide(image, machine, found)
             if slide is None:
                 found.used.pop()
@@ -91,7 +91,7 @@ def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 def _of_this_kernel(
     machine: Machine, paths: Iterable[str], opener: Callable[[str], KernelImage], found: LiveKernel
 ) -> Iterator[KernelImage]:
-    """The files that are not known to be another kernel's; why others are not used."""
+    """The files that are not known to be another kernel's. Reports why others are not used."""
     for path in paths:
         try:
             image = opener(path)
@@ -101,25 +101,25 @@ def _of_this_kernel(
             continue
         if build_id is not None and machine.build_id is not None and build_id != machine.build_id:
             found.unused.append(
-                f"{path}: of another kernel: its build ID is {build_id}, that of the running one {machine.build_id}"
+                f"{path}: another kernel's file: its build ID is {build_id}, the running kernel's is {machine.build_id}"
             )
             continue
         yield image
 
 
 def _placed(image: KernelImage, slide: int | None, machine: Machine, found: LiveKernel) -> PlacedImage:
-    """The image where it runs; as linked, with a warning, if nothing tells where that is."""
+    """The image where it runs; as linked, with a warning, if that is not known."""
     if slide is not None:
         found.used.append(f"place in memory: {machine.path('/proc/kallsyms')}")
         return PlacedImage(image, slid(image.extents, slide, _RUNNING))
     found.warnings.append(f"where the kernel is in memory is not known: {why_hidden(machine)}; addresses are as linked")
     if image.build_id is None or machine.build_id is None:
-        found.warnings.append(f"{image.path} is taken for the running kernel by its name only")
+        found.warnings.append(f"{image.path} is assumed to be the running kernel's by its name only")
     return PlacedImage(image, as_linked(image.extents, "as linked; no KASLR offset is known", known=False))
 
 
 def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> int | None:
-    """By how much the running kernel is moved, if the symbols of the image agree with it in all but a few."""
+    """The running kernel's slide, if nearly all symbols of the image agree with it."""
     from kplug.image.opening.comparison import checked, compare, symbols_of
 
     listing = shown_listing(machine)
@@ -169,7 +169,7 @@ def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 
 
 def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: LiveKernel) -> PlacedImage | None:
-    """The image where /proc/kallsyms, if that is shown, says that it runs; None if it does not fit the image."""
+    """The image in its place by /proc/kallsyms, as far as that shows addresses; None if they do not fit the image."""
     slide = None
     if shown_listing(machine) is not None:
         slide = _checked_slide(image, machine, found)
@@ -208,9 +208,9 @@ def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 def iomem_symbols(
     listing: KallsymsListing, resources: Mapping[str, tuple[int, int]], architecture: str
 ) -> Sequence[tuple[int, str, str]]:
-    """The boundary symbols that /proc/kallsyms has not and /proc/iomem tells: (address, letter, name), by address.
+    """The boundary symbols that /proc/kallsyms lacks and /proc/iomem gives: (address, letter, name), by address.
 
-    A kernel without KALLSYMS_ALL lists text only. Nothing is told if the two disagree about a symbol that is in both.
+    A kernel without KALLSYMS_ALL lists text only. There are none if the two disagree about a symbol that is in both.
     """
     table = registry.named(architecture).iomem
     if any(line.required and line.name not in resources for line in table):

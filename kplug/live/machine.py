@@ -1,4 +1,4 @@
-"""What a running Linux says of its kernel in /proc, /sys and /boot, each as it is there: no more is made of it here."""
+"""What a running Linux has about its kernel in /proc, /sys and /boot, as it is there, without interpretation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kplug.errors import InputError
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms
 from kplug.live import running_build_id, vmlinux_places
 
-# What distributions and the kernel's own `make install` call the image. Fedora and others keep it with the modules.
+# Names of the image, by distributions and the kernel's own `make install`. Fedora and others keep it with the modules.
 _BOOT_IMAGE_PLACES = (
     "/boot/vmlinuz-{release}",
     "/lib/modules/{release}/vmlinuz",
@@ -39,7 +39,7 @@ _MODULE = re.compile(r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?")
 
 
 class ProcModule(NamedTuple):
-    """A line of /proc/modules. `size` in bytes; `base` is that of its text, 0 if it is hidden."""
+    """A line of /proc/modules. `size` is in bytes; `base` is the base of its text, 0 if hidden."""
 
     name: str
     size: int
@@ -48,16 +48,16 @@ class ProcModule(NamedTuple):
 
 
 class SectionName(NamedTuple):
-    """A section of a loaded module, by its file in /sys."""
+    """A section of a loaded module, from its file in /sys."""
 
     name: str
     address: int
 
 
 class Machine:
-    """The machine whose file system is at `root`: the one kplug runs on, or one of which the files were saved.
+    """The machine whose file system is at `root`: the one that kplug runs on, or the saved files of another.
 
-    Everything is read when it is first asked for. What is not there, or may not be read, is None or empty.
+    Everything is read when it is first asked for. What is missing, or may not be read, is None or empty.
     """
 
     def __init__(self, root: str = "/") -> None:
@@ -68,10 +68,10 @@ class Machine:
         return self.root + path
 
     def text(self, path: str) -> str | None:
-        """What the file at that path says; None if it cannot be read."""
+        """The content of the file at that path; None if it cannot be read."""
         try:
             with open(self.path(path), "rb", buffering=0) as file:
-                # In pieces: the files of sysctl refuse to be read with a buffer of megabytes.
+                # In pieces: sysctl files cannot be read with a buffer of megabytes.
                 pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
                 return b"".join(islice(pieces, _MAX_BYTES // _PIECE_BYTES)).decode("utf-8", "backslashreplace")
         except OSError:
@@ -90,7 +90,7 @@ class Machine:
 
     @cached_property
     def architecture(self) -> str | None:
-        """As an ELF file's machine is named here; of a machine whose files were saved, None."""
+        """The architecture, named as for ELF files; None for a machine whose files were saved."""
         if self.root:
             return None
         name = os.uname().machine
@@ -99,12 +99,12 @@ class Machine:
 
     @cached_property
     def build_id(self) -> str | None:
-        """The running kernel's, by its notes."""
+        """The running kernel's build ID, from its notes."""
         return running_build_id(self.root + "/")
 
     @cached_property
     def kallsyms(self) -> KallsymsListing | None:
-        """What /proc/kallsyms says, zeros included; None if it is not there."""
+        """The content of /proc/kallsyms, zeros included; None if it is missing."""
         try:
             return read_kallsyms(self.path("/proc/kallsyms"))
         except InputError:
@@ -114,7 +114,7 @@ class Machine:
     def resources(self) -> Mapping[str, tuple[int, int]]:
         """The kernel's own parts in /proc/iomem, by their names there: physical addresses, half-open.
 
-        Empty where they are zeros, as readers without CAP_SYS_ADMIN see them.
+        Empty if they are zeros, which is what readers without CAP_SYS_ADMIN see.
         """
         found: dict[str, tuple[int, int]] = {}
         for line in (self.text("/proc/iomem") or "").splitlines():
@@ -133,9 +133,9 @@ class Machine:
         return [ProcModule(m.group(1), int(m.group(2)), m.group(3), int(m.group(4), 16)) for m in matches]
 
     def module_sections(self, name: str) -> Sequence[SectionName]:
-        """Where the sections of a loaded module were put, sorted by address; only root may know.
+        """The sections of a loaded module, sorted by address; only root can read the addresses.
 
-        Those of init are left out: they are freed, and others may be there now.
+        Init sections are left out: they are freed, and other sections may be there now.
         """
         if "/" in name:
             return []
@@ -148,13 +148,13 @@ class Machine:
         for section in names:
             text = (self.text(f"{folder}/{section}") or "").strip()
             address = int(text, 16) if re.fullmatch(r"0x[0-9a-f]{1,16}", text) else 0
-            # module_init_section() (kernel/module/main.c): what has such a name is init. The symbols' tables lie there.
+            # module_init_section() (kernel/module/main.c): these names are init. The symbol tables lie there too.
             if address and not section.startswith((".init", ".symtab", ".strtab")):
                 found.append(SectionName(section, address))
         return sorted(found, key=lambda each: (each.address, each.name))
 
     def module_build_id(self, name: str) -> str | None:
-        """The build ID of a loaded module, by its notes."""
+        """The build ID of a loaded module, from its notes."""
         from kplug.image.elf.file import build_id_in, notes_in
 
         if "/" in name:
@@ -169,7 +169,7 @@ class Machine:
 
     @cached_property
     def vmlinux_files(self) -> Sequence[str]:
-        """The files that may be the running kernel's vmlinux, the best first."""
+        """The files that may be the running kernel's vmlinux, the most likely first."""
         return [path for path in vmlinux_places(self._name, self.root) if os.path.isfile(path)]
 
     @cached_property
@@ -195,6 +195,6 @@ class Machine:
 
     @property
     def _name(self) -> str:
-        """The release as part of a path; one that would lead elsewhere leads to nothing."""
+        """The release as part of a path; a path to nothing if the release would lead to another directory."""
         release = self.release or ""
         return release if release and "/" not in release else "?"

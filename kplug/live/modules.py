@@ -1,7 +1,7 @@
 """The modules of the running kernel as images in their places, each made when it is first asked for.
 
-As root, /sys/module has where each section is, and the module's own file (/lib/modules, or its debug file), if it has
-the same build ID, everything else. Without a file there are the symbols of /proc/kallsyms.
+For root, /sys/module has each section's address, and the module's own file (/lib/modules, or its debug file) has the
+rest, if its build ID is the same. Without a file there are the symbols of /proc/kallsyms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kplug.live.machine import Machine, SectionName
 
 
 class _Wanted(NamedTuple):
-    """What a module's file is recognised by."""
+    """What identifies a module's file."""
 
     name: str
     build_id: str | None
@@ -35,7 +35,7 @@ class _Wanted(NamedTuple):
 
 
 class LiveImages(LazyImages):
-    """The kernel's image, where there is one, then its loaded modules by name."""
+    """The kernel's image, if there is one, then its loaded modules by name."""
 
     def __init__(self, machine: Machine, main: PlacedImage | None) -> None:
         super().__init__([main] if main is not None else [])
@@ -45,7 +45,7 @@ class LiveImages(LazyImages):
 
     @cached_property
     def _listed(self) -> dict[str, SymbolList]:
-        """What /proc/kallsyms has of each module, and of the kernel's generated code."""
+        """What /proc/kallsyms has about each module and the kernel's generated code."""
         listing = self._machine.kallsyms
         try:
             return dict(listing.modules) if listing is not None and not listing.hidden else {}
@@ -54,7 +54,7 @@ class LiveImages(LazyImages):
 
     @cached_property
     def _spans(self) -> tuple[list[int], list[str]]:
-        """The pages on which symbols of modules are, sorted, and whose each is. Of a page of several, each is there."""
+        """The pages with symbols of modules, sorted, and the module of each. A page of several is there for each."""
         pages = {(address >> 12, name) for name, symbols in self._listed.items() for address in symbols.addresses}
         for module in self._machine.modules:
             if module.base:
@@ -93,7 +93,7 @@ class LiveImages(LazyImages):
         return None
 
     def _near(self, address: int) -> Sequence[str]:
-        """The modules that may hold the address: those with a symbol on its page, else the next ones around it."""
+        """The modules that may hold the address: those with a symbol on its page, else the nearest ones around it."""
         pages, names = self._spans
         position = bisect_right(pages, address >> 12)
         around = names[max(position - 8, 0) : position + 1]
@@ -110,7 +110,7 @@ class LiveImages(LazyImages):
         return (*self._images, *map(self.module, defining))
 
     def _lists(self, name: str) -> bool:
-        """Whether /proc/kallsyms has the name for a module, without a look at all the others there."""
+        """Whether /proc/kallsyms has the name for a module, without decoding the other names."""
         listing = self._machine.kallsyms
         return listing is not None and listing.has_owned(name)
 
@@ -145,7 +145,7 @@ class LiveImages(LazyImages):
         return placed
 
     def _of_file(self, name: str, sections: Sequence[SectionName]) -> tuple[PlacedImage | None, tuple[str, ...]]:
-        """The module as its file has it, at the addresses of /sys; None with the reasons, if there is no such file."""
+        """The module from its file, at the addresses of /sys; None, with the reasons, if there is no such file."""
         build_id = self._machine.module_build_id(name)
         elf, refused = self._files.find(_Wanted(name, build_id, sections))
         if elf is None:
@@ -155,13 +155,13 @@ class LiveImages(LazyImages):
 
 
 def _bases(elf: ElfFile, sections: Sequence[SectionName]) -> dict[int, int]:
-    """Where each section of a module's file is, by its number. What /sys says of per-CPU variables is no CPU's copy."""
+    """The address of each section of a module's file, by its number. For per-CPU sections, /sys has no CPU's copy."""
     loaded = ((section.name, section.address) for section in sections if section.name != PERCPU_SECTION)
     return section_addresses(elf.sections, loaded)
 
 
 def _with_symbols(elf: ElfFile) -> ElfFile | None:
-    """The file that has the symbols: itself (None), or its separate debug file."""
+    """The separate debug file with the symbols; None if the file itself has them."""
     from kplug.image.opening.files import find_debug_file
 
     if any(section.type == "SYMTAB" for section in elf.sections):

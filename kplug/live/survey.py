@@ -1,4 +1,4 @@
-"""What a machine has for answers about its running kernel, what it lacks, and how to get that."""
+"""What a machine has for answers about its running kernel, what is missing, and how to get that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CAP_SYSLOG = 34
 
 class SurveyRow(NamedTuple):
     """One thing that was looked for. `group` is kernel, privilege, source or tool; `state` one of the words above;
-    `found` a path or what it says; `gives` what it is good for; `remedy` how to get it, where it is not there."""
+    `found` a path or its content; `gives` what it is used for; `remedy` how to get it, if it is missing."""
 
     group: str
     what: str
@@ -34,14 +34,14 @@ class SurveyRow(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """All findings, and the kernel as it can be answered for."""
+    """All findings, and the kernel that answers are made from."""
 
     findings: Sequence[SurveyRow]
     live: LiveKernel
 
     @property
     def answers(self) -> bool:
-        """Whether kwhere can answer for the running kernel with symbols."""
+        """Whether kwhere can give symbols for the running kernel."""
         try:
             return self.live.main is not None and len(self.live.main.image.symbols) > 0
         except InputError:
@@ -67,7 +67,7 @@ def survey(machine: Machine) -> Survey:
 def _kernel(machine: Machine, how: Remedies) -> Iterator[SurveyRow]:
     release = machine.release
     yield SurveyRow("kernel", "release", THERE if release else MISSING, release, "names of files and packages", None)
-    own = how.distribution if how.is_its_kernel else f"{how.distribution}, whose kernel this is not"
+    own = how.distribution if how.is_its_kernel else f"{how.distribution}, but this is not its kernel"
     yield SurveyRow("kernel", "distribution", THERE, own, "the packages that are named below", None)
     notes, state = "/sys/kernel/notes", _access(machine, "/sys/kernel/notes")
     found = f"{notes}: {machine.build_id}" if machine.build_id else None
@@ -97,7 +97,7 @@ def _privileges(machine: Machine) -> Iterator[SurveyRow]:
     )
     restrict = (machine.text("/proc/sys/kernel/kptr_restrict") or "").strip()
     if restrict:
-        # kallsyms_show_value() in kernel/kallsyms.c: at 0 whoever may profile the kernel sees addresses.
+        # kallsyms_show_value() in kernel/kallsyms.c: at 0, everybody who may profile the kernel sees addresses.
         paranoid = _number(machine.text("/proc/sys/kernel/perf_event_paranoid"))
         profiles = paranoid is not None and paranoid <= 1
         what, remedy = f"kernel.kptr_restrict={restrict}", "sysctl kernel.kptr_restrict=0, or 1 for root"
@@ -141,7 +141,7 @@ def _files(machine: Machine, how: Remedies, live: LiveKernel) -> Iterator[Survey
 
 
 def _file(what: str, paths: Sequence[str], gives: str, command: str, live: LiveKernel) -> SurveyRow:
-    """A file of the kernel, in the first of its places where there is one; or why that one is not used."""
+    """A file of the kernel, at the first of its paths that exists; or why that one is not used."""
     if not paths:
         return SurveyRow("source", what, MISSING, None, gives, command)
     path = next((path for path in paths if not any(path in why for why in live.unused)), None)
@@ -192,7 +192,7 @@ def _access(machine: Machine, path: str) -> str:
     return THERE if os.access(machine.path(path), os.R_OK) else UNREADABLE
 
 
-# -- what the kernel tells ---------------------------------------------------------------------------------------------
+# -- what the kernel shows ---------------------------------------------------------------------------------------------
 
 
 def _kallsyms(machine: Machine) -> Iterator[SurveyRow]:
@@ -200,7 +200,7 @@ def _kallsyms(machine: Machine) -> Iterator[SurveyRow]:
     if machine.kallsyms is None:
         state = _access(machine, "/proc/kallsyms")
         remedy = "a kernel with CONFIG_KALLSYMS" if state == MISSING else "as root: sudo kplug"
-        if state == THERE:  # and no text of symbols
+        if state == THERE:  # not text with symbols
             state, remedy = UNUSABLE, "mount procfs at /proc"
         yield SurveyRow("source", "kallsyms", state, None, gives, remedy)
         return
@@ -222,7 +222,7 @@ def _kallsyms(machine: Machine) -> Iterator[SurveyRow]:
 
 
 def _of_others(count: int) -> str:
-    """Of how many modules there are symbols; generated code counts as one."""
+    """How many modules there are symbols of; generated code counts as one."""
     if not count:
         return "no modules"
     return f"{count} module{'s' if count > 1 else ''} or other code"
@@ -293,7 +293,7 @@ def _program(name: str, gives: str, remedy: str) -> SurveyRow:
 
 
 def _decompressors() -> Iterator[SurveyRow]:
-    """What unpacks the formats that are not Python's own: tried with a start that is broken off behind the magic."""
+    """Decoders for the formats that are not Python's own: tried with data that is truncated after the magic."""
     from kplug.files.bounded_output import UnpackError
     from kplug.files.compression import FORMATS, decompress
 

@@ -223,8 +223,8 @@ def _complain(message: str) -> None:
 def gdb_script() -> str:
     """The path of the script that gdb sources: the checkout's, or the one that travels in the installed package."""
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    beside = os.path.dirname(package)
-    for path in (os.path.join(beside, "gdb", "kplug.py"), os.path.join(beside, "kplug_gdb", "kplug.py")):
+    parent = os.path.dirname(package)
+    for path in (os.path.join(parent, "gdb", "kplug.py"), os.path.join(parent, "kplug_gdb", "kplug.py")):
         if os.path.isfile(path):
             return path
     raise InputError("the gdb script is not beside the package: install kplug again")

@@ -89,7 +89,7 @@ def _write(path: str, parts: Sequence[bytes | memoryview]) -> None:
             with open(path, "wb") as file:
                 file.writelines(parts)
             return
-        with _beside(path) as temporary:
+        with _temporary_next_to(path) as temporary:
             with open(temporary, "xb") as file:
                 file.writelines(parts)
             os.replace(temporary, path)
@@ -98,7 +98,7 @@ def _write(path: str, parts: Sequence[bytes | memoryview]) -> None:
 
 
 @contextlib.contextmanager
-def _beside(path: str) -> Iterator[str]:
+def _temporary_next_to(path: str) -> Iterator[str]:
     """A name in the same folder; what is left there is removed."""
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}")
     try:

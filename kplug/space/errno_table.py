@@ -161,7 +161,7 @@ NAMES: dict[int, str] = {
     531: "ENOGRACE",
 }
 
-# What the codes that no user program sees are for.
+# The meaning of codes that are internal to the kernel.
 INTERNAL: dict[int, str] = {
     512: "interrupted by a signal: the system call is to be started again if the handler allows it",
     513: "interrupted by a signal: the system call is always to be started again",

@@ -1,4 +1,4 @@
-"""What the number itself says, without any image or memory: the area that it lies in, and special values."""
+"""What an address means without any image or memory: the area that it lies in, and special values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kplug.kinds import Kind, Role, Value, name_and_range, register
 from kplug.model import Layer
 from kplug.space.address_space import AddressSpace, Area
 
-# Special values beside which the area says nothing more.
+# Special values to which the area adds nothing.
 _WHOLE_AREAS = frozenset(("user", "non-canonical", "percpu-offset", "null", "errptr", "poison"))
 
 
@@ -24,10 +24,10 @@ def _special_words(layer: Layer) -> tuple[str, bool]:
     return f"{layer.name}: {layer.details['meaning']}{guess}", False
 
 
-def _beside(layer: Layer, address: int, words: str, is_gap: bool) -> str:
+def _with_other_meaning(layer: Layer, address: int, words: str, is_gap: bool) -> str:
     if layer.details["what"] == "percpu-template":
         return f"per-CPU template of {words}"
-    # A small number has two readings, and both are told.
+    # A small number has two readings; both are shown.
     offset = f"per-CPU offset {f'{address:#x} ({words})' if is_gap else f'of {words}'}"
     return offset if layer.details["what"] == "percpu-offset" else f"{layer.name}, or {offset}"
 
@@ -77,7 +77,7 @@ SPECIAL = register(
         value=Value(
             gives_way=lambda layer: bool(layer.details["what"] == "user"),  # whose it is says more
             hides_area=lambda layer: layer.details["what"] in _WHOLE_AREAS,
-            beside=_beside,
+            with_other=_with_other_meaning,
         ),
         phrase=lambda layer, offset: layer.name,
         among=_standing,
@@ -109,14 +109,14 @@ class AreaLocator:
 
 
 class SpecialLocator:
-    """Values that are no places: NULL and near it, error pointers, poison, non-canonical ones."""
+    """Values that are not places: NULL and near it, error pointers, poison, non-canonical ones."""
 
     def __init__(self, machine: str, space: AddressSpace | None) -> None:
         self._machine = machine
         self._space = space
 
     def locate(self, address: int) -> Iterable[Layer]:
-        from kplug.space.special import specials  # most addresses are ordinary and never need its tables
+        from kplug.space.special import specials  # most addresses are ordinary and do not need its tables
 
         for special in specials(address, self._machine, self._space):
             details: dict[str, Any] = {"what": special.what, "meaning": special.meaning}

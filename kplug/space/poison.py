@@ -1,7 +1,7 @@
-"""The values that the kernel writes so that they are recognised later. Tables only.
+"""Values that the kernel writes to be recognised later. Tables only.
 
-Collected from include/linux/poison.h, include/uapi/linux/magic.h and the files named in the rows. `versions` tells
-which of the trees read (4.19 to 7.3) have the value; "" means all of them.
+Collected from include/linux/poison.h, include/uapi/linux/magic.h and the files named in the rows. `versions` says which
+of the trees read (4.19 to 7.3) have the value; "" means all of them.
 """
 
 from __future__ import annotations

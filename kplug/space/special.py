@@ -1,4 +1,4 @@
-"""Values that are not the address of a thing but say something: NULL, error pointers, poison, non-canonical ones."""
+"""Values that are not addresses but mean something: NULL, error pointers, poison, non-canonical ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Special:
     """One reading of a value.
 
     `base` is the value that the offset is measured from (offset = address - base). `guess`: other causes are possible.
-    `meant` is the address that this reading says was meant, where that is another one. `versions` and `source` say
-    which kernels have the value and where it is defined; "" where that is not a question.
+    `meant` is the address that was meant according to this reading, if it is another one. `versions` and `source` say
+    which kernels have the value and where it is defined; "" where that does not apply.
     """
 
     what: str
@@ -38,7 +38,7 @@ class Special:
 
 
 def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Special, ...]:
-    """Every reading of `address`, the most telling first; () for an ordinary kernel address."""
+    """Every reading of `address`, the most specific first; () for an ordinary kernel address."""
     architecture = registry.named(machine)
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
@@ -46,11 +46,11 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     if kind == KERNEL and address < _ORDINARY_END and address not in _SIGN_EXTENDED:
         return ()
     found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture)]
-    told = bool(found) and not all(special.guess for special in found)
+    explained = bool(found) and not all(special.guess for special in found)
     if kind == NON_CANONICAL and space is not None:
         shadow = list(_kasan_shadow(address, architecture, space))
         plain = _non_canonical(address, space)
-        if told:  # where the value explains itself there is nothing to guess
+        if explained:  # a value that explains itself needs no guesses
             found += [*shadow, plain]
         else:
             # A kernel that is known to sign its return addresses has more of those than of tags.
@@ -62,7 +62,7 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     return tuple(found)
 
 
-# Kernel addresses below it are no special value, but for 32-bit fills with their sign extended.
+# Kernel addresses below it are not special values, except 32-bit fills that were sign extended.
 _ORDINARY_END = 0xFFFFFFFFFFFF0000
 _NULL_REACH = 0x1000  # a page: members of any usual structure
 _MMAP_MIN = 0x10000  # the usual vm.mmap_min_addr: nothing is mapped below
@@ -125,7 +125,7 @@ _CLOSE = 0x400
 
 
 def _pointer_poisons(address: int, architecture: Architecture) -> Iterator[Special]:
-    """The pointer poison itself; else the one that `address` is likely a member of, or the container of."""
+    """The pointer poison itself; else the one that `address` is probably a member or the container of."""
     delta = architecture.poison_delta
     if delta is None:
         return
@@ -193,7 +193,7 @@ def _non_canonical(address: int, space: AddressSpace) -> Special:
 
 
 def _kasan_shadow(address: int, architecture: Architecture, space: AddressSpace) -> Iterator[Special]:
-    """An access that KASAN's own check made: of the shadow of an address that is itself bad."""
+    """An access by KASAN's own check: to the shadow of a bad address."""
     if space.facts.kasan_shadow is False:
         return
     declared = architecture.kasan_shadow_offset
@@ -256,13 +256,13 @@ def _guesses(address: int, architecture: Architecture, space: AddressSpace, tagg
         meaning = f"With its 32-bit halves swapped it is {swapped:#x}, {space.area_at(swapped).name}."
         yield Special(NON_CANONICAL_VALUE, "swapped halves", meaning, guess=True, meant=swapped)
     if architecture.top_byte_tags or architecture.signed_pointers:
-        # The upper bits are tags and authentication codes as often as not: one flipped bit tells nothing.
+        # The upper bits are often tags and authentication codes, so one flipped bit means nothing.
         if not tagged:
             yield from _authenticated(address, space)
         return
     if address >> 47 == 1 and _plausible(address | 0xFFFF << 48, space):
         whole = address | 0xFFFF << 48
-        meaning = f"With its upper 16 bits, which are lost, it is {whole:#x}, {space.area_at(whole).name}."
+        meaning = f"With the lost upper 16 bits restored it is {whole:#x}, {space.area_at(whole).name}."
         yield Special(NON_CANONICAL_VALUE, "upper bits lost", meaning, guess=True, meant=whole)
     for bit in range(63, 46, -1):
         flipped = address ^ 1 << bit

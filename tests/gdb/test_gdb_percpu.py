@@ -99,7 +99,7 @@ def test_a_stub_is_asked_for_three_small_things_once(
 def test_files_alone(bare_61: Path, tmp_path: Path) -> None:
     session = run(["kwhere runqueues@0"], tmp_path, vmlinux=bare_61)
     complaint = session["kwhere runqueues@0"].complaint
-    assert complaint == "runqueues@0: a CPU's own copy is found through memory, and here is none"
+    assert complaint == "runqueues@0: a CPU's own copy can only be found in memory, and there is none here"
 
 
 def test_a_guest(moved: VM, bare_61: Path, tmp_path: Path) -> None:

@@ -364,8 +364,8 @@ def test_a_size_that_does_not_is_another_builds(listed: list[PlacedImage], size:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("core.c:schedule", "System.map does not tell symbols' source files"),
-        ("core.c:schedule+0x4", "System.map does not tell symbols' source files"),
+        ("core.c:schedule", "System.map does not have the symbols' source files"),
+        ("core.c:schedule+0x4", "System.map does not have the symbols' source files"),
         (".text+0x10", "System.map has no sections"),
     ],
 )

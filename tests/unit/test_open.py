@@ -30,7 +30,7 @@ def test_a_kernel_as_linked_and_moved(vmlinux: str) -> None:
     [
         ({"vmlinux": "/nowhere/vmlinux"}, InputError, "/nowhere/vmlinux: No such file"),
         ({"core": "a", "qemu": "b"}, UsageError, "only one kernel"),
-        ({"core": "a", "kallsyms": "b"}, UsageError, "memory has the kernel's own"),
+        ({"core": "a", "kallsyms": "b"}, UsageError, "memory already has the kernel's kallsyms"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -40,5 +40,5 @@ def test_what_cannot_be_opened(named: dict[str, str], error: type[Exception], wo
 
 
 def test_an_offset_that_no_kernel_is_moved_by(vmlinux: str) -> None:
-    with pytest.raises(UsageError, match="whole pages"):
+    with pytest.raises(UsageError, match="not a multiple of the page size"):
         kplug.open(vmlinux, kaslr_offset=0x123)

@@ -57,7 +57,7 @@ def test_each_way_unpacks_what_the_tool_packed(
     try:
         unpacked = decompress(name, packed + struct.pack("<I", len(DATA)), ROOM)
     except UnpackError as error:
-        if "nothing here unpacks" in str(error):
+        if "cannot unpack" in str(error):
             pytest.skip("Debian builds python3-lzo for its own Python alone, and this is another")
         raise
     assert unpacked == (DATA, len(packed))
@@ -136,5 +136,5 @@ def test_lzop_files_that_lie_are_refused(change: tuple[int, bytes]) -> None:
 @pytest.mark.parametrize("name", TOOLS)
 def test_where_nothing_unpacks_it_is_said_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, name, FORMATS[name]._replace(unpackers=()))
-    with pytest.raises(UnpackError, match=f"nothing here unpacks {name}: install lib"):
+    with pytest.raises(UnpackError, match=f"cannot unpack {name}: install lib"):
         decompress(name, FORMATS[name].magic, ROOM)

@@ -75,7 +75,7 @@ def test_a_running_kernel_that_hides_its_addresses_still_says_what_it_is(
     assert cli.main(["notes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(notes)
     assert cli.main(["where", "0"]) == 2
-    assert "the running kernel tells nothing" in capsys.readouterr().err
+    assert "the running kernel does not show its addresses" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_what_is_not_there_is_said_in_one_line(make: Callable[..., Made], expres
 
 def test_files_alone_tell_no_instance(make: Callable[..., Made]) -> None:
     session, _ = make()
-    with pytest.raises(ExpressionError, match="a CPU's own copy is found through memory, and here is none"):
+    with pytest.raises(ExpressionError, match="a CPU's own copy can only be found in memory, and there is none here"):
         Session(session.images).places("runqueues@0")
 
 
