@@ -9,10 +9,6 @@ def main() -> int:
         from kplug.shell.cli import main as run
     except KeyboardInterrupt:
         return 130
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "elftools":
-            raise
-        sys.exit("kplug: pyelftools is not installed for this Python: pip install pyelftools")
     return run()
 
 

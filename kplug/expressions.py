@@ -20,7 +20,7 @@ from kplug.errors import ExpressionError, UnplacedError
 from kplug.image.images import Images
 from kplug.image.placement import ADDRESS_MASK
 
-if TYPE_CHECKING:  # the commands import this file, and must be declared where pyelftools is not installed
+if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
     from kplug.image.symbols.symbol import Symbol
 

@@ -18,9 +18,6 @@ def load(root: str) -> None:
         raise gdb.GdbError(f"kplug needs gdb 12 or newer; this is {gdb.VERSION}")
     dependencies.install(root)
     register()
-    missing = dependencies.missing_line()
-    if missing:
-        gdb.write(f"{missing}\n", gdb.STDERR)
 
 
 def unload() -> None:

@@ -6,12 +6,11 @@ import argparse
 from collections.abc import Iterator
 
 import gdb
-from kplug import __version__
 from kplug.commands.base import Command, HelpRequestedError
 from kplug.commands.words import expressions, whole_expression
 from kplug.errors import UsageError
 from kplug.outputs import NamedFacts, Output
-from kplug_gdb import completion, dependencies, words
+from kplug_gdb import completion, words
 from kplug_gdb.guard import guard
 from kplug_gdb.output import show
 
@@ -97,10 +96,6 @@ class StatusCommand(KCommand):
     """kplug: what there is is shown even where something is missing for an answer."""
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
-        lacking = dependencies.missing_line()
-        if lacking:
-            facts = {"kplug": __version__, "gdb": gdb.VERSION, "missing pyelftools": lacking}
-            return iter((NamedFacts("kplug.status/1", facts),))
         from kplug_gdb.host import HOST
 
         return self.command.run(HOST.status_session(), arguments)

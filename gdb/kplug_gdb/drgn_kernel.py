@@ -100,15 +100,21 @@ class Runtime(KernelRecords):
 
     def missing(self, placed: PlacedImage, found: FoundKernel) -> list[Missing]:
         """Why drgn is not asked, or could not be started."""
+        if not self._is_there():
+            return self.absent()
         if SETTINGS.drgn == "off" or found.view is None or not has_types(placed.image):
             return []  # as the user said; no memory; said of the debug information
-        if not self._is_there():
-            return [Missing("drgn", COST, dependencies.drgn_remedy())]
         if self.failure is not None:
             return [Missing(f"drgn: {self.failure}", COST, "`set kplug drgn off` leaves it out")]
         if not self._fits(found.view):
             return [Missing("drgn: not asked on this stub", COST, "set kplug drgn on (reads some hundred times)")]
         return []
+
+    def absent(self) -> list[Missing]:
+        """What drgn would add, and the command that installs it, where it is not there."""
+        if SETTINGS.drgn == "off" or self._is_there():
+            return []
+        return [Missing("drgn", f"of a target's memory: {COST}", dependencies.drgn_remedy())]
 
     def description(self) -> str | None:
         """For `kplug`: what there is of drgn; None if it is not asked, although the user has not said so."""

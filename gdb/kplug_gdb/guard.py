@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug_gdb import dependencies
 
 
 @contextmanager
@@ -20,8 +19,6 @@ def guard() -> Iterator[None]:
     except gdb.error as error:
         raise gdb.GdbError(_first_line(str(error))) from None
     except ImportError as error:
-        if error.name is not None and error.name.partition(".")[0] == dependencies.PACKAGE:
-            raise gdb.GdbError(dependencies.missing_line() or str(error)) from None
         raise gdb.GdbError(f"kplug is not whole: {error}") from None
     except Exception as error:  # the one boundary: nothing of ours may end in a traceback
         from kplug.errors import KplugError

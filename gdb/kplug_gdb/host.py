@@ -127,7 +127,8 @@ class Host:
             path = self.images.path()
             if path is not None:
                 facts["vmlinux"] = path
-            return Session([], target=self.target, host_facts=facts, warnings=[str(error)])
+            missing = self.runtime.absent()
+            return Session([], target=self.target, host_facts=facts, warnings=[str(error)], missing=missing)
 
     def _facts(self) -> dict[str, str]:
         facts = {"gdb": gdb.VERSION}

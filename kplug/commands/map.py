@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
-from kplug.arch import registry
 from kplug.arch.types.memory_map import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import KplugError, TargetError, UsageError
@@ -38,6 +37,8 @@ _ALL = 99
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     space = session.space
     if space is None:
+        from kplug.arch import registry
+
         raise UsageError(f"kplug has no memory map of {registry.named(session.machine).title}")
     contents: list[Area] = []
     with_modules = [area for area in space.areas if area.name in (MODULES, VMALLOC)]
@@ -209,6 +210,9 @@ def _image(main: PlacedImage, area: Area, space: AddressSpace) -> Area:
 
 def _physical(address: int, space: AddressSpace) -> int | None:
     """The physical address of an address of the image."""
+    # Not at the top: the commands are declared when the script is sourced in gdb, and architectures take 14 ms.
+    from kplug.arch import registry
+
     image_physical = registry.named(space.machine).image_physical
     physical = None if image_physical is None else image_physical(address, space.facts)
     return physical if physical is not None and 0 <= physical < 1 << 52 else None

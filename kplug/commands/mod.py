@@ -56,6 +56,9 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         from importlib.util import find_spec
 
         has_drgn = find_spec("drgn") is not None
+        if session.target is not None:
+            install = "" if has_drgn else "; `kplug` says how to get drgn"
+            raise UsageError(f"{through} from memory: {session.hints.memory}{install}")
         running = ", or in `sudo kplug`" if os.path.exists("/proc/kcore") else ""
         install = "" if has_drgn else " (pip install drgn)"
         raise UsageError(f"{through} from memory{install}: kplug mod -c VMCORE, or --qemu QMP{running}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kplug import model
 from kplug.arch import registry
 from kplug.image.elf.header_only import bare_elf
-from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import extent
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import Piece, PlacedImage

@@ -262,7 +262,6 @@ def _modules(machine: Machine, how: Remedies) -> Iterator[SurveyRow]:
 
 
 def _tools() -> Iterator[SurveyRow]:
-    yield _python_module("pyelftools", "elftools", "everything: ELF files are read with it", needed=True)
     yield _python_module("drgn", "drgn", "vmcores, guests, running memory, source lines")
     yield _python_module("prompt_toolkit", "prompt_toolkit", "the prompt with completion")
     yield _program("gdb", "kwhere in gdb: `kplug gdb-script` names what to source", "install the package gdb")
@@ -275,7 +274,7 @@ def _tools() -> Iterator[SurveyRow]:
     yield from _decompressors()
 
 
-def _python_module(what: str, module: str, gives: str, needed: bool = False) -> SurveyRow:
+def _python_module(what: str, module: str, gives: str) -> SurveyRow:
     from importlib import metadata, util
 
     try:

@@ -36,13 +36,14 @@ def run(source: Source, commands: Sequence[str], color: str) -> int:
 
 
 def _open(source: Source, screen: Screen) -> Prompt:
+    from kplug.opening import memory_session
+
+    session = memory_session(source)  # where drgn is not installed, this says so
     import drgn
 
-    from kplug.opening import memory_session
     from kplug.repl.dispatch import Prompt
     from kplug.runtime.drgn_target import DrgnTarget
 
-    session = memory_session(source)
     assert isinstance(session.target, DrgnTarget)
     drgn.set_default_prog(session.target.kernel.prog)
     sys.path.insert(0, "")  # modules beside the user, as at drgn's prompt

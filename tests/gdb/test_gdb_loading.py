@@ -1,4 +1,4 @@
-"""Sourcing the script: by any name, twice, in a package, without pyelftools, on too little of everything."""
+"""Sourcing the script: by any name, twice, in a package, without drgn, on too little of everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = ("kwhere", "kregs", "kstack", "kx", "ksym", "kregions", "ksections", 
 CHECKS = (
     "python import gdb, kplug, sys; print(gdb.__file__, kplug.__file__, hasattr(gdb, 'execute'))",
     f"python print([p for p in sys.path if p.startswith({str(ROOT)!r}) or p.endswith('kplug_gdb')])",
-    "python print('elftools' in sys.modules, 'drgn' in sys.modules)",
+    "python print('drgn' in sys.modules)",
 )
 
 
@@ -28,7 +28,7 @@ def check(session: gdbhelp.Session) -> None:
     assert str(ROOT / "kplug" / "__init__.py") in place
     assert str(ROOT / "gdb") not in place.split()[0]
     assert path.strip() == "[]"
-    assert imported.strip() == "False False"
+    assert imported.strip() == "False"
     assert "What is this address?" in session["help kwhere"].text
 
 
@@ -80,7 +80,7 @@ def test_twice(tmp_path: Path) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """The two packages as a wheel installs them, without pyelftools."""
+    """The two packages as a wheel installs them, without drgn."""
     site = tmp_path / "site-packages"
     shutil.copytree(ROOT / "kplug", site / "kplug", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "gdb" / "kplug_gdb", site / "kplug_gdb", ignore=shutil.ignore_patterns("__pycache__"))
@@ -88,43 +88,63 @@ def package(tmp_path: Path) -> Path:
     return site
 
 
-def test_installed_package(package: Path, tmp_path: Path) -> None:
-    import elftools
+# The machine may have it for the system's Python.
+HIDE = "python import sys; sys.path[:] = [p for p in sys.path if not p.endswith('-packages')]"
+REMEDY = "python from kplug_gdb import dependencies; print(dependencies.has_drgn(), dependencies.drgn_remedy())"
+VERSION = "python import sys; print('python%d.%d' % sys.version_info[:2])"
 
+
+def test_installed_package(package: Path, tmp_path: Path) -> None:
     # numpy stands for everything else in site-packages: it must not become importable.
     (package / "numpy.py").write_text("raise SystemError('not to be imported')\n")
-    shutil.copytree(Path(elftools.__file__).parent, package / "elftools")
+    for name in ("drgn", "_drgn", "_drgn_util"):
+        (package / f"{name}.py").write_text("raise SystemError('not to be imported yet')\n")
     session = run(
         [
             "python import kplug, importlib.util; print(kplug.__file__, importlib.util.find_spec('numpy'))",
-            "python import elftools; print(elftools.__file__)",
+            "python print(importlib.util.find_spec('drgn').origin)",
             "kplug",
         ],
         tmp_path,
+        before=[HIDE],
         script=package / "kplug_gdb" / "kplug.py",
         extra={"VIRTUAL_ENV": ""},
     )
-    core, numpy = session.results[1].text.split()
+    core, numpy = session.results[2].text.split()
     assert core == str(package / "kplug" / "__init__.py")
     assert str(package) not in numpy
+    assert session.results[3].text.strip() == str(package / "drgn.py")
     assert "no vmlinux" in session["kplug"].text
+    assert "missing" not in session["kplug"].text
 
 
-def test_without_pyelftools(package: Path, tmp_path: Path) -> None:
-    script = package / "kplug_gdb" / "kplug.py"
-    # The machine may have it for the system's Python.
-    hide = "python import sys; sys.path[:] = [p for p in sys.path if not p.endswith('-packages')]"
-    commands = ["kwhere 0", "kaslr", "p $kclass(0)", "complete kwhere sched", "help ksym", "kplug"]
-    session = run(commands, tmp_path, vmlinux=sys.executable, before=[hide], script=script, extra={"VIRTUAL_ENV": ""})
-    said = session[f"source {script}"].text
-    assert len(said.splitlines()) == 1
-    assert said.startswith("kplug: gdb's Python finds no pyelftools; run: python3 -m pip install --target ")
-    assert session["kwhere 0"].complaint == said.strip()
-    assert session["kaslr"].complaint == said.strip()
-    assert said.strip() in session["p $kclass(0)"].complaint
-    assert session["complete kwhere sched"].text == ""
-    assert "usage: ksym" in session["help ksym"].text
-    assert "pyelftools" in session["kplug"].text
+def test_the_command_that_installs_drgn(package: Path, tmp_path: Path) -> None:
+    """It puts drgn where kplug looks; what it would make is made here by hand, of the packages' names alone."""
+    checkout = tmp_path / "check out"
+    shutil.copytree(package / "kplug", checkout / "kplug")
+    shutil.copytree(package / "kplug_gdb", checkout / "gdb" / "kplug_gdb")
+    shutil.move(str(checkout / "gdb" / "kplug_gdb" / "kplug.py"), checkout / "gdb" / "kplug.py")
+    (checkout / "pyproject.toml").touch()
+    script, venv = checkout / "gdb" / "kplug.py", checkout / ".venv"
+
+    def asked(script: Path) -> tuple[str, str, str]:
+        found = run([VERSION, REMEDY, "kplug"], tmp_path, before=[HIDE], script=script, extra={"VIRTUAL_ENV": ""})
+        assert found[f"source {script}"].text == ""
+        has_drgn, _, remedy = found[REMEDY].text.strip().partition(" ")
+        assert (f"  remedy  {remedy}" in found["kplug"].text) == (has_drgn == "False")
+        return found[VERSION].text.strip(), has_drgn, remedy
+
+    python, has_drgn, remedy = asked(package / "kplug_gdb" / "kplug.py")
+    assert (has_drgn, remedy) == ("False", f"{python} -m pip install --target {package} drgn")
+    assert asked(script)[1:] == ("False", f"{python} -m venv '{venv}' && '{venv}/bin/pip' install drgn")
+    (venv / "lib" / "python3.1" / "site-packages").mkdir(parents=True)
+    packages = venv / "lib" / python / "site-packages"
+    assert asked(script)[1:] == ("False", f"{python} -m pip install --target '{packages}' drgn")
+    packages.mkdir(parents=True)
+    assert asked(script)[1:] == ("False", f"'{venv}/bin/{python}' -m pip install drgn")
+    for name in ("drgn", "_drgn", "_drgn_util"):
+        (packages / f"{name}.py").touch()
+    assert asked(script)[1] == "True"
 
 
 def test_broken_checkout(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from support.live_guest import Guest
 from support.paths import ROOT
 
 # What kplug needs in the guest, besides Python and itself.
-_PACKAGES = ("drgn", "pyelftools", "prompt_toolkit", "wcwidth")
+_PACKAGES = ("drgn", "prompt_toolkit", "wcwidth")
 
 
 def kplug_tree(folder: Path) -> Path:

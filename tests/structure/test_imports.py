@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -123,6 +124,17 @@ def test_only_these_rooms_import(package: str, rooms: set[str]) -> None:
     having = {name for name, imported in IMPORTS.items() if any(each.split(".")[0] == package for each in imported)}
     assert having
     assert {name for name in having if not name.startswith(tuple(rooms))} == set()
+
+
+# What can unpack a compression where it is installed; each has others that do.
+_UNPACKERS = {"compression", "lz4", "zstandard"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="does not list its standard library")
+def test_nothing_else_has_to_be_installed() -> None:
+    others = {each.split(".")[0] for imported in IMPORTS.values() for each in imported}
+    others -= {*getattr(sys, "stdlib_module_names", ()), *_UNPACKERS, "kplug", "kplug_gdb"}
+    assert others == {"drgn", "prompt_toolkit", "gdb"}
 
 
 def test_no_file_is_long_but_tables() -> None:

@@ -83,7 +83,7 @@ class Session:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What gdb is started with: the pyelftools of the Python that runs the tests is in the active venv."""
+    """What gdb is started with: the drgn of the Python that runs the tests is in the active venv."""
     found = {**os.environ, "VIRTUAL_ENV": sys.prefix, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
     found.update({"DEBUGINFOD_URLS": "", **(extra or {})})
     return {name: value for name, value in found.items() if value}

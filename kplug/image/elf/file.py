@@ -1,7 +1,7 @@
 """ELF files: headers, sections, segments, notes and bytes, read with bounds checked before anything is believed.
 
-pyelftools knows the file header and the names of types; the walk over the tables is ours, because its own one follows
-links and counts that a hostile file controls. Symbols are in `kplug.image.symbols.table`.
+No library for it: gdb's Python has none, and the walk over the tables must not follow links and counts that a hostile
+file controls. Names of types are pyelftools', kept in `type_names`. Symbols are in `kplug.image.symbols.table`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
-from elftools.elf.structs import ELFStructs
-
 from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.image.elf import type_names
 from kplug.image.elf.names import (
-    SHF_COMPRESSED,
     section_flag_letters,
     section_type_name,
     segment_flag_letters,
     segment_type_name,
 )
+from kplug.image.elf.section_flags import SHF_COMPRESSED
 from kplug.image.elf.sections import Section, Segment
 
 # A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands; a dump has segments only.
@@ -37,6 +36,8 @@ MAX_NAME_TABLE_BYTES = 1 << 26
 # The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
 MAX_TABLE_BYTES = 1 << 26
 
+# The file header behind e_ident, in the order of `ElfHeader`, for 32 and 64 bits (gABI).
+_HEADER_FORMATS = {32: "2H5I6H", 64: "2HI3QI6H"}
 # The fields of the two header tables, in file order, and their struct formats for 32 and 64 bits (gABI).
 _SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")
 _SECTION_FORMATS = {32: "10I", 64: "2I4Q2I2Q"}
@@ -57,6 +58,24 @@ class Note(NamedTuple):
     owner: str
     type: int
     description: bytes
+
+
+class ElfHeader(NamedTuple):
+    """The file header behind e_ident; the fields have their names in the gABI, without the `e_`."""
+
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
 
 
 class ElfFile:
@@ -91,28 +110,21 @@ class ElfFile:
         self.bits: int = 32 * identification[4]
         self.little_endian: bool = identification[5] == 1
         self._os_abi = identification[7]
-        # Only the structures of pyelftools: importing its ELFFile, and DWARF with it, would cost more than the answer.
-        self._structs = ELFStructs(little_endian=self.little_endian, elfclass=self.bits)
-        self._structs.create_basic_structs()
-        header_bytes = self.read(0, self._structs.Elf_Ehdr.sizeof(), "the ELF header")
-        header = self._structs.Elf_Ehdr.parse(header_bytes)
-        self._structs.create_advanced_structs(header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"])
-        self.type: str = str(header["e_type"]).replace("ET_", "", 1)
-        self.machine: str = self._machine_name(header_bytes, header["e_machine"])
-        self._header = header
+        form = struct.Struct(("<" if self.little_endian else ">") + _HEADER_FORMATS[self.bits])
+        data = self.read(0, len(identification) + form.size, "the ELF header")
+        self.header = ElfHeader(*form.unpack_from(data, len(identification)))
+        kind = self.header.type
+        self.type: str = type_names.FILE_TYPES.get(kind, str(kind)).removeprefix("ET_")
+        self.machine: str = self._machine_name(self.header.machine)
 
-    def _machine_name(self, header: bytes, name: str | int) -> str:
-        """As kplug names the architecture, `name` is what pyelftools has for it; empty for a file of none."""
-        number = int.from_bytes(header[18:20], "little" if self.little_endian else "big")
+    def _machine_name(self, number: int) -> str:
+        """As kplug names the architecture; of one that is not declared, the gABI's name; empty for a file of none."""
         architecture = registry.by_elf(number, self.bits)
         if architecture is not None:
             return architecture.name
-        return "" if number == EM_NONE else str(name).replace("EM_", "", 1).lower()
-
-    @property
-    def header(self) -> Mapping[str, Any]:
-        """The fields of the file header by their names in the gABI; types are in pyelftools' words."""
-        return self._header  # type: ignore[no-any-return]
+        if number == EM_NONE:
+            return ""
+        return type_names.MACHINES.get(number, str(number)).removeprefix("EM_").lower()
 
     @property
     def relocatable(self) -> bool:
@@ -144,12 +156,12 @@ class ElfFile:
         return (structure.unpack_from(data, index * entry_size) for index in range(count))
 
     def _read_sections(self) -> Iterator[Section]:
-        header = self._header
-        offset, count, entry_size = header["e_shoff"], header["e_shnum"], header["e_shentsize"]
+        header = self.header
+        offset, count, entry_size = header.shoff, header.shnum, header.shentsize
         if offset == 0:
             return
         form, what = _SECTION_FORMATS[self.bits], "the section header table"
-        names_index = header["e_shstrndx"]
+        names_index = header.shstrndx
         if count == 0 or names_index == 0xFFFF:
             # More sections than e_shnum can say: the null section holds the real numbers (gABI, "ELF Header").
             first = dict(zip(_SECTION_FIELDS, next(iter(self._table(offset, 1, entry_size, form, what)))))
@@ -162,19 +174,19 @@ class ElfFile:
         if 0 < names_index < count:
             table = raw[names_index]
             names = self.read(table["offset"], min(table["size"], MAX_NAME_TABLE_BYTES), "the section name table")
-        type_names = _type_names(self._structs.Elf_Shdr)
+        words_of_types = {**type_names.SECTION_TYPES, **type_names.SECTION_TYPES_OF.get(header.machine, {})}
         for index, fields in enumerate(raw):
             number = fields["type"]
             words: dict[str, Any] = {
                 "name": _string_at(names, fields["name"]),
-                "type": section_type_name(type_names.get(number, number)),
+                "type": section_type_name(words_of_types.get(number, number)),
                 "flag_letters": section_flag_letters(fields["flags"], self.machine, self._os_abi),
             }
             yield Section(index=index, **{**fields, **words})
 
     def _read_segments(self) -> Iterator[Segment]:
-        header = self._header
-        offset, count = header["e_phoff"], header["e_phnum"]
+        header = self.header
+        offset, count = header.phoff, header.phnum
         if offset == 0:
             return
         if count == 0xFFFF and self.sections:
@@ -183,15 +195,13 @@ class ElfFile:
             raise InputError(f"{self.path}: claims {count} program headers; no kernel has over {MAX_SEGMENTS}")
         if count * len(self.sections) > MAX_SECTIONS_TIMES_SEGMENTS:
             raise InputError(f"{self.path}: claims {len(self.sections)} sections in {count} segments; no kernel has")
-        entries = self._table(
-            offset, count, header["e_phentsize"], _SEGMENT_FORMATS[self.bits], "the program header table"
-        )
-        type_names = _type_names(self._structs.Elf_Phdr)
+        entries = self._table(offset, count, header.phentsize, _SEGMENT_FORMATS[self.bits], "the program header table")
+        words_of_types = {**type_names.SEGMENT_TYPES, **type_names.SEGMENT_TYPES_OF.get(header.machine, {})}
         for index, entry in enumerate(entries):
             fields = dict(zip(_SEGMENT_FIELDS[self.bits], entry))
             number = fields["type"]
             words: dict[str, Any] = {
-                "type": segment_type_name(type_names.get(number, number), self.machine),
+                "type": segment_type_name(words_of_types.get(number, number), self.machine),
                 "flag_letters": segment_flag_letters(fields["flags"]),
             }
             yield Segment(index=index, **{**fields, **words})
@@ -290,13 +300,6 @@ def build_id_in(notes: Iterable[Note]) -> str | None:
         if note.owner == "GNU" and note.type == NT_GNU_BUILD_ID and note.description:
             return note.description.hex()
     return None
-
-
-def _type_names(structure: Any) -> Mapping[int, str]:
-    """pyelftools' names, by number, for the type field of a header table; they depend on the machine."""
-    field = next(field for field in structure.subcons if field.name in ("sh_type", "p_type"))
-    names: Mapping[int, str] = field.decoding
-    return names
 
 
 _OTHER_KINDS = (

@@ -6,16 +6,7 @@ Sources: the ELF gABI (chapters "Section Header", "Program Header") and what GNU
 from __future__ import annotations
 
 from kplug.arch import registry
-
-SHF_WRITE = 0x1
-SHF_ALLOC = 0x2
-SHF_EXECINSTR = 0x4
-SHF_TLS = 0x400
-SHF_COMPRESSED = 0x800
-SHF_MASKOS = 0x0FF00000
-SHF_MASKPROC = 0xF0000000
-SHF_EXCLUDE = 0x80000000
-SHF_GNU_RETAIN = 0x00200000
+from kplug.image.elf.section_flags import SHF_EXCLUDE, SHF_GNU_RETAIN, SHF_MASKOS, SHF_MASKPROC
 
 # The letter of each single flag.
 _FLAG_LETTERS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kplug.image.elf.names import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE
+from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE
 
 PERCPU_SECTION = ".data..percpu"
 

@@ -21,7 +21,7 @@ from kplug.image.boot.boot_image import BootImage
 from kplug.image.boot.flat_image import FlatImage
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.header_only import bare_header
-from kplug.image.elf.names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section
 from kplug.image.elf.writer import (
     PF_R,
@@ -111,8 +111,8 @@ def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
     if not elf.sections:
         raise InputError(f"{boot.path}: the kernel in it has no section headers, which a symbol table needs")
     form = Form(elf.bits, elf.little_endian)
-    start, size = elf.header["e_shoff"], elf.header["e_shentsize"]
-    count, names_index = len(elf.sections), elf.header["e_shstrndx"]
+    start, size = elf.header.shoff, elf.header.shentsize
+    count, names_index = len(elf.sections), elf.header.shstrndx
     if count + 2 >= _MOST_SECTIONS or size != form.section.size or not 0 < names_index < count:
         raise InputError(f"{boot.path}: the section headers of the kernel in it are not such as a kernel has")
     table = form.section.iter_unpack(data[start : start + count * size])

@@ -18,7 +18,7 @@ from functools import cached_property
 from itertools import compress, repeat
 
 from kplug.image.elf.file import ElfFile
-from kplug.image.elf.names import SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
 from kplug.image.symbols.nm_letters import LetterByRegion
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES

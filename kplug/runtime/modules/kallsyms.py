@@ -15,7 +15,7 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.image.elf.file import ElfFile
-from kplug.image.elf.names import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, relocatable
 from kplug.image.module_sections import section_addresses
