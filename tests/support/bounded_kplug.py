@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,14 +37,15 @@ class Answer(NamedTuple):
 class BoundedKplug:
     """Runs `kplug WORD...` in the child."""
 
-    def __init__(self, address_space: int = ADDRESS_SPACE) -> None:
+    def __init__(self, address_space: int = ADDRESS_SPACE, run_by: Sequence[str] = ()) -> None:
+        self._run_by = run_by
         self._address_space = address_space
         self._child: subprocess.Popen[bytes] | None = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"}
         return subprocess.Popen(
-            [sys.executable, __file__, str(self._address_space)],
+            [*self._run_by, sys.executable, __file__, str(self._address_space)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
