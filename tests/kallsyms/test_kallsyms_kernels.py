@@ -125,11 +125,10 @@ def test_the_tables_are_where_the_full_vmlinux_has_them(name: str) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("amd64")])  # the others' payload is flat
 def test_a_flat_image_without_elf_headers(name: str) -> None:
     """The segments' bytes as a loader lays them: PC-relative addresses count from the start, the others are linked."""
     payload, tables, symbols = unpacked(name)
-    if not payload.startswith(b"\x7fELF"):
-        pytest.skip("is one already")
     segment = next(s for s in ElfFile(name, stream=io.BytesIO(payload)).segments if s.type == "LOAD")
     flat = payload[segment.offset : segment.offset + segment.file_size]
     found = find_tables(flat)
