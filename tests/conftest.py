@@ -4,19 +4,63 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.paths import TESTS
+from support.sampling import Sampling
 
 # An open kernel takes some 200 MB, and is held by circles of references.
 _COLLECTED_EACH = 1 << 29
 _collected_at = 0
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="ask every address in exhaustive comparisons")
+    parser.addoption("--sample-seed", type=int, help="choose the addresses of an earlier run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Where tests run in the background of a shell, SIGINT is ignored, in the programs they start as well."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.option.sample_seed is None:  # xdist hands the options on to its workers
+        config.option.sample_seed = random.randrange(1_000_000)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(_sampling(terminalreporter.config).words())
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Which tests stay in one process (--dist loadgroup): those of a file, or of a folder whose files share a guest or
+    a dump that is open. tests/gdb has two guests for twelve files: each process boots them for its files.
+    """
+    folder = item.path.parent
+    shared = (folder / "conftest.py").exists() and folder.name not in ("gdb", "exhaustive")
+    item.add_marker(pytest.mark.xdist_group(str((folder if shared else item.path).relative_to(TESTS))))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process is left with one at the end: boots, whole kernels."""
+    first: dict[Path, int] = {}
+    for item in items:
+        turn = 0 if item.get_closest_marker("boot") else 1 if item.get_closest_marker("kernel") else 2
+        first[item.path] = min(turn, first.get(item.path, turn))
+    items.sort(key=lambda item: first[item.path])
+
+
+@pytest.fixture(scope="session")
+def sampling(request: pytest.FixtureRequest) -> Sampling:
+    """The share of addresses that this run asks."""
+    return _sampling(request.config)
+
+
+def _sampling(config: pytest.Config) -> Sampling:
+    return Sampling(config.option.sample_seed, config.option.whole)
 
 
 @pytest.fixture(autouse=True, scope="module")

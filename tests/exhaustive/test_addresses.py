@@ -1,4 +1,7 @@
-"""Every bound, every symbol and 100,000 random addresses of three real kernels: kplug answers as the oracle does."""
+"""Every bound, every symbol and 100,000 random addresses of four real kernels: kplug answers as the oracle does.
+
+Whole answers (`where`) are compared at every bound and at a sample of the rest, which `--whole` makes all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.oracle_comparison import SLIDE, Subject, claims
+from support.sampling import Sampling
 
 pytestmark = pytest.mark.kernel
 
@@ -27,8 +31,8 @@ def test_bulk_answers_as_the_oracle(subject: Subject, slide: int) -> None:
 
 
 @pytest.mark.parametrize("slide", [0, SLIDE], ids=["as linked", "moved"])
-def test_where_answers_as_the_oracle(subject: Subject, slide: int) -> None:
-    subject.compare_where(slide).check()
+def test_where_answers_as_the_oracle(subject: Subject, slide: int, sampling: Sampling) -> None:
+    subject.compare_where(slide, sampling).check()
 
 
 def test_what_is_an_offset_does_not_move(subject: Subject) -> None:

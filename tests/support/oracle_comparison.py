@@ -16,6 +16,7 @@ from kplug.image.placement import Placement, as_linked, slid
 from kplug.model import Annotation, Layer
 from kplug.resolver import Resolver
 from support.oracle.rules import MASK, Answer, Group, Oracle, Piece
+from support.sampling import Sampling
 
 RANDOM_ADDRESSES = 100_000
 SEED = 20_24
@@ -143,10 +144,10 @@ class Subject:
 
     # -- where ---------------------------------------------------------------------------------------------------------
 
-    def compare_where(self, slide: int) -> Differences:
-        """All addresses through `Resolver.where`."""
+    def compare_where(self, slide: int, sampling: Sampling) -> Differences:
+        """All bounds and a sample of the other addresses through `Resolver.where`."""
         move, resolver = self.moved(slide)
-        links = self.asked(move, self.addresses)
+        links = self.asked(move, sorted({*self.near_bounds, *sampling.of(self.addresses)}))
         differences = Differences()
         self._wide.clear()
         for link, answer in zip(links, self.oracle.answers(links)):

@@ -1,0 +1,34 @@
+"""How much of an exhaustive comparison a run asks: one in SHARE, others at each run; `pytest --whole` asks all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+SHARE = 8
+T = TypeVar("T")
+
+
+class Sampling:
+    """The choice of one run, the same in all of its processes."""
+
+    def __init__(self, seed: int, whole: bool) -> None:
+        self.seed = seed
+        self.whole = whole
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """One in SHARE of the items, in their order; all of them for a whole run."""
+        if self.whole:
+            return items
+        chosen = random.Random(self.seed).sample(range(len(items)), len(items) // SHARE)
+        return [items[number] for number in sorted(chosen)]
+
+    def words(self) -> str:
+        """For the person who reads the run's output."""
+        if self.whole:
+            return "exhaustive comparisons: whole"
+        return (
+            f"exhaustive comparisons: one address in {SHARE}, by --sample-seed {self.seed}; "
+            "--whole (make test-all) asks all"
+        )
