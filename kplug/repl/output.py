@@ -10,16 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
 from kplug.commands.words import Line
 from kplug.errors import InputError
 from kplug.render.style import COLOURED, PLAIN, Style
-
-# Lines are kept back this long, in seconds, in case they need the pager.
-_PATIENCE = 0.3
 
 
 class Writer(Protocol):
@@ -122,7 +118,11 @@ def waited_for(process: subprocess.Popen[Any]) -> int:
 
 
 class _Paged:
-    """Writes to the terminal what fits on it, and gives the pager what does not, or what takes its time."""
+    """Writes to the terminal what fits on it, and gives the pager what does not.
+
+    Only the number of rows decides, never how long they take; so lines are kept until they fill the screen or end, as
+    `less -F` does.
+    """
 
     terminal = True
 
@@ -132,7 +132,6 @@ class _Paged:
         self._kept: list[str] = []
         self._columns, rows = shutil.get_terminal_size()
         self._rows_left = rows - 1
-        self._deadline = time.monotonic() + _PATIENCE
 
     def write(self, line: str) -> None:
         if self._pager is not None:
@@ -140,7 +139,7 @@ class _Paged:
             return
         self._kept.append(line)
         self._rows_left -= sum(max(1, -(-len(row) // max(1, self._columns))) for row in line.split("\n"))
-        if self._rows_left < 0 or time.monotonic() > self._deadline:
+        if self._rows_left < 0:
             self._pager = _Pipeline(self._command, {"LESS": "FRX", **os.environ})
             for kept in self._kept:
                 self._pager.write(kept)
