@@ -22,14 +22,15 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
     if root is None:
         return AddressSpaceFacts()
     linked = placed.placement.link_known
+    has_randomize_memory = has("kernel_randomize_memory")
     return AddressSpaceFacts(
         image_start=root.start if linked else None,
         image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
         runtime_image_end=placed.placement.runtime(root.end),
         # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
-        has_randomize_base=has("kernel_randomize_memory") or None,
-        has_randomize_memory=has("kernel_randomize_memory"),
+        has_randomize_base=has_randomize_memory or None,
+        has_randomize_memory=has_randomize_memory,
         # Without the variable the kernel was built for 4 levels only.
         pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
         kasan_shadow=has("kasan_early_shadow_page"),

@@ -58,8 +58,10 @@ class Padding(NamedTuple):
     before: str | None
 
 
-# Bytes around the first address asked about, in which symbols are sorted for it.
-_NEIGHBOURHOOD = 1 << 20
+# Bytes around an address asked about, in which symbols are sorted for it.
+_NEIGHBOURHOOD = 1 << 16
+# Addresses each of which has its neighbourhood sorted, before all symbols are.
+_FEW_NEIGHBOURHOODS = 4
 # Symbols that are looked at one by one for one that reaches over them, before the whole table is prepared for that.
 _PATIENT_STEPS = 64
 # Places that are asked about one by one, each with the symbols around it, before all are sorted.
@@ -75,8 +77,8 @@ class SymbolIndex:
     `markers` are the names of the linker script's boundary symbols; those of them that are in `starts` begin something,
     and name an address rather than one where something ends. Objects without a size are like markers and hold nothing.
 
-    Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first question sorts only those
-    around it; a question elsewhere sorts them all.
+    Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first questions sort only those
+    around them; a later one elsewhere sorts them all.
     """
 
     def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
@@ -122,7 +124,7 @@ class SymbolIndex:
             first, last = (self._starts[0], self._starts[-1]) if self._starts else _BEYOND
             self._known_from = 0 if around.is_start else first
             self._window = self._known_from, (_EVERYWHERE[1] if around.is_end else last)
-        elif self._windows == 1:
+        elif self._windows <= _FEW_NEIGHBOURHOODS:
             self._sort_neighbourhood(address)
 
     def _sort_neighbourhood(self, address: int) -> None:
@@ -131,9 +133,12 @@ class SymbolIndex:
         What is left out ends before `_known_from`. The window in which the columns then answer begins there, too, and
         goes from the first of the near symbols to the last: of an address between those, both neighbours are known.
         """
-        values, sizes = self.table.values, self.table.sizes
         low, high = address - 2 * _NEIGHBOURHOOD, address + _NEIGHBOURHOOD
-        self._order = [i for i in self._places if low <= values[i] < high or sizes[i] > _NEIGHBOURHOOD]
+        near = self.table.near(low, high, _NEIGHBOURHOOD)
+        if near is None:
+            return
+        values = self.table.values
+        self._order = [index for index in near if index not in self._marked]
         starts = [values[i] for i in self._order if low <= values[i] < high]
         self._known_from = low + _NEIGHBOURHOOD
         self._window = (max(min(starts), self._known_from), max(starts)) if starts else _NOWHERE
@@ -146,7 +151,9 @@ class SymbolIndex:
         self._sort()
 
     def _sort(self) -> None:
-        value = self.table.values.__getitem__
+        values = self.table.values
+        # A list gives its numbers faster than what makes each of them when it is asked.
+        value = (list(values) if self._window == _EVERYWHERE else values).__getitem__
         self._order.sort(key=value)
         self._starts = list(map(value, self._order))
         self._ends: list[int] = []

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
+# Of a mask with fewer ones than one in so many entries each is searched for.
+_SPARSE = 16
+
+
+def entries_of(mask: bytes | bytearray) -> list[int]:
+    """The numbers of the entries where the mask is 1."""
+    if mask.count(1) * _SPARSE > len(mask):
+        return list(compress(range(len(mask)), mask))
+    found: list[int] = []
+    entry = mask.find(1)
+    while entry >= 0:
+        found.append(entry)
+        entry = mask.find(1, entry + 1)
+    return found
+
 
 def both(mask: bytes | bytearray, other: bytes) -> bytes:
     """Where both masks are 1."""
     ones = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
+    return ones.to_bytes(len(mask), "little")
+
+
+def either(mask: bytes | bytearray, other: bytes) -> bytes:
+    """Where one of the masks is 1."""
+    ones = int.from_bytes(mask, "little") | int.from_bytes(other, "little")
     return ones.to_bytes(len(mask), "little")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
+from kplug.image.symbols.byte_columns import ByteColumns
 from kplug.image.symbols.masks import both
 from kplug.image.symbols.symbol import SHN_XINDEX
 
@@ -39,6 +40,9 @@ class SymbolColumns:
         self._section_high = b""
         self.values: Sequence[int] = ()
         self.sizes: Sequence[int] = ()
+        # The same bytes once more where they are those of a file.
+        self._value_bytes: ByteColumns | None = None
+        self._size_bytes: ByteColumns | None = None
         self._strings = b""
         self._extended_sections = array("I")
         self._names: list[str] | None = None
@@ -66,11 +70,13 @@ class SymbolColumns:
         words = self._array("I", data)
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
             doubles = self._array("Q", data)
-            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3].tolist(), doubles[2::3]
+            self._name_column, values, sizes = words[0::6], doubles[1::3], doubles[2::3]
             info = 4
         else:  # Elf32_Sym: name, value, size, (info, other, shndx)
-            self._name_column, self.values, self.sizes = words[0::4], words[1::4].tolist(), words[2::4]
+            self._name_column, values, sizes = words[0::4], words[1::4], words[2::4]
             info = 12
+        self.values, self.sizes = values, sizes
+        self._value_bytes, self._size_bytes = ByteColumns(values), ByteColumns(sizes)
         self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
         self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
         self.source = table.name
@@ -117,8 +123,12 @@ class SymbolColumns:
     def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
         """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
         left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
+        strings, column = self._strings, self._name_column
         for entry in entries:
-            name = self.name(entry)
+            # As `name`, without calls.
+            offset = column[entry]
+            end = strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
+            name = strings[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else self._string(offset)
             left -= len(name)
             if left < 0:
                 raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")

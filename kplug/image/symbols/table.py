@@ -22,7 +22,8 @@ from itertools import accumulate, compress, islice
 from kplug.arch import registry
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
-from kplug.image.symbols.masks import both, without_mask
+from kplug.image.symbols.byte_columns import BLOCK_BITS
+from kplug.image.symbols.masks import both, either, entries_of, without_mask
 from kplug.image.symbols.nm_letters import LetterByRegion, symbol_letter
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import (
@@ -117,7 +118,7 @@ class SymbolTable(SymbolColumns):
         placed = self._section_mask(bases)
         for index in compress(range(len(values)), placed):
             values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
-        self.values = values
+        self.values, self._value_bytes = values, None
 
     def _nameless(self, typeless: bytes) -> list[int]:
         """Of the typeless entries (no typed one has such a name) the assembler labels and mapping symbols."""
@@ -125,18 +126,24 @@ class SymbolTable(SymbolColumns):
         if b".L" not in strings and b"$" not in strings:
             return []
         # What a build puts before symbols makes a difference only if one of these has it.
-        prefixed = b"_.L" in strings or b"_$" in strings
-        starts = b".$_" if prefixed else b".$"
+        mapping_symbols = self._has_mapping_symbols
+        prefixed = b"_.L" in strings or (mapping_symbols and b"_$" in strings)
+        starts = b"." + b"$" * mapping_symbols + b"_" * prefixed
         matches = self._nameless_pattern.match
         # The first byte spares most names the rest.
-        entries = zip(compress(range(len(typeless)), typeless), compress(self._name_column, typeless))
-        suspects = [(index, offset) for index, offset in entries if strings[offset] in starts]
-        return [index for index, offset in suspects if matches(strings, offset)]
+        offsets = list(compress(self._name_column, typeless))
+        suspect = bytes(map(strings.__getitem__, offsets)).translate(bytes(byte in starts for byte in range(256)))
+        entries = zip(compress(compress(range(len(typeless)), typeless), suspect), compress(offsets, suspect))
+        return [index for index, offset in entries if matches(strings, offset)]
+
+    @property
+    def _has_mapping_symbols(self) -> bool:
+        return registry.named(self._machine).elf.mapping_symbols
 
     @cached_property
     def _nameless_pattern(self) -> re.Pattern[bytes]:
         name = rb"\.L"
-        if registry.named(self._machine).elf.mapping_symbols:
+        if self._has_mapping_symbols:
             # The ABIs' mapping symbols: "$" and a letter, alone or followed by "." or (riscv) by the ISA string.
             name = rb"(?:\.L|\$[adtx](?=\0|\.|rv))"
         return re.compile(rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name)
@@ -144,6 +151,18 @@ class SymbolTable(SymbolColumns):
     def around(self, address: int) -> Around | None:
         """The places around an address, where the table knows that without a look at all of them; None otherwise."""
         return None
+
+    def near(self, low: int, high: int, larger: int) -> list[int] | None:
+        """The places from `low` up to `high`, and those of more than `larger` bytes, in table order; None where that
+        takes a look at each of them.
+        """
+        if self._value_bytes is None or self._size_bytes is None:
+            return None
+        large = self._size_bytes.nonzero(BLOCK_BITS // 8) if larger >> BLOCK_BITS else self._sized
+        around = self._value_bytes.in_blocks(range(low >> BLOCK_BITS, (high - 1 >> BLOCK_BITS) + 1))
+        mask = both(self._places, either(large, around))
+        values, sizes = self.values, self.sizes
+        return [i for i in entries_of(mask) if low <= values[i] < high or sizes[i] > larger]
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, but for those of `without`."""
@@ -163,15 +182,26 @@ class SymbolTable(SymbolColumns):
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
         bookkeeping = both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
         wanted = without_mask(without_mask(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
-        sizes = self.sizes
-        found = [index for index in compress(range(len(wanted)), wanted) if not sizes[index]]
+        found = self._sizeless(wanted)
         return list(zip(self._all_names(found), found))
+
+    def _sizeless(self, mask: bytes) -> list[int]:
+        """The entries of the mask that have no size."""
+        if self._size_bytes is not None:
+            return entries_of(without_mask(mask, self._sized))
+        sizes = self.sizes
+        return [index for index in entries_of(mask) if not sizes[index]]
+
+    @cached_property
+    def _sized(self) -> bytes:
+        """The entries that have a size, in a table from a file."""
+        assert self._size_bytes is not None
+        return self._size_bytes.nonzero()
 
     def empty_objects(self) -> list[int]:
         """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
         objects = both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
-        sizes = self.sizes
-        return [index for index in compress(range(len(objects)), objects) if not sizes[index]]
+        return self._sizeless(objects)
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
