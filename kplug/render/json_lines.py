@@ -10,6 +10,7 @@ from typing import Any
 
 from kplug.model import SCHEMA, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, Range
+from kplug.render.remembered import MAX_REMEMBERED
 from kplug.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
@@ -32,10 +33,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-# Layers of images are few and come again; those of special values are made for each address.
-MAX_REMEMBERED = 200_000
 
 
 @cache

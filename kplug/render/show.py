@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from kplug.model import Annotation
 from kplug.outputs import NamedFacts, Output, Problem, Table
-from kplug.render.json_lines import JsonLines
 from kplug.render.style import PLAIN, Style
 from kplug.render.text import TextRenderer
 
@@ -20,7 +19,11 @@ class Renderer:
 
     def __init__(self, arguments: argparse.Namespace, style: Style = PLAIN, width: int | None = None) -> None:
         self._width = width
-        self._json = JsonLines() if getattr(arguments, "json", False) else None
+        self._json = None
+        if getattr(arguments, "json", False):
+            from kplug.render.json_lines import JsonLines  # costs a text answer as much as its whole layout
+
+            self._json = JsonLines()
         self._brief = getattr(arguments, "brief", False)
         self._lines = getattr(arguments, "lines", False)
         self._text = TextRenderer(style)

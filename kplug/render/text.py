@@ -8,7 +8,7 @@ from kplug import model
 from kplug.kinds import Kind, kind_of
 from kplug.model import Annotation, Layer
 from kplug.outputs import NamedFacts, Problem, Table
-from kplug.render.json_lines import MAX_REMEMBERED
+from kplug.render.remembered import MAX_REMEMBERED
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
 from kplug.render.tables import TableRenderer
