@@ -86,7 +86,7 @@ class DrgnCommand:
         return self.command.parser(self._name)
 
     def _answer(self, prog: Program, line: Line, names: dict[str, Any]) -> None:
-        from kplug.commands.words import expressions, whole_expression
+        from kplug.commands.words import with_expressions
         from kplug.runtime.attached import evaluating, session_for
 
         parser = self._parser()
@@ -94,8 +94,7 @@ class DrgnCommand:
         session = session_for(prog)
         with evaluating(session, names):
             if self._name == "kwhere":
-                whole = whole_expression(line.text, parser)
-                arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
+                arguments = with_expressions(arguments, line.text, parser, session.places)
             _show(self.command.run(session, arguments), arguments)
 
 

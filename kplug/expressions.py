@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug.errors import ExpressionError, UnplacedError
-from kplug.image.images import Images
+from kplug.image.images import Images, as_images
 from kplug.image.placement import ADDRESS_MASK
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
@@ -156,7 +156,7 @@ def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tupl
         return text, images
     module = match.group("module")
     if module is not None:
-        named = (images if isinstance(images, Images) else Images(images)).named(module)
+        named = as_images(images).named(module)
         images = [named] if named is not None else []
         if not images:
             raise ExpressionError(with_hint(f"{_shortened(text)}: module {module} is not loaded here", hints.module))

@@ -5,7 +5,7 @@
 
 makes one value for each kernel (and for each set of further arguments, which must be hashable). The first argument has
 a `Memo`, its own or the one of the owner it belongs to. Code that notices that the target ran or that files changed
-calls `Memo.forget`.
+calls `Memo.forget`, or tells `Memo.notice` how things are now.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ class Memo:
         self.values: dict[str, dict[object, Any]] = {lifetime.value: {} for lifetime in Lifetime}
         #: Increased whenever something is forgotten, for comparison by what was derived from remembered values.
         self.generation = 0
+        self._states: dict[str, object] = {}
+
+    def notice(self, lifetime: Lifetime, state: object) -> bool:
+        """Drop the values of this lifetime if `state`, with which they hold, is another than at the last time. Returns
+        whether it is."""
+        if self._states.get(lifetime.value, self) == state:
+            return False
+        self._states[lifetime.value] = state
+        self.forget(lifetime)
+        return True
 
     def forget(self, *lifetimes: Lifetime) -> None:
         """Drop the values of these lifetimes."""
@@ -75,3 +85,9 @@ def remembered(until: Lifetime) -> Callable[[Make], Make]:
         return cast(Make, remembering)
 
     return decorate
+
+
+def is_remembered(function: Callable[..., Any], owner: Owner, *arguments: object) -> bool:
+    """Whether a `remembered` function would not have to be called for these arguments."""
+    key = (getattr(function, "__wrapped__", function), owner, *arguments)
+    return any(key in values for values in owner.memo.values.values())

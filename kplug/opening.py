@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kplug.assembly import Found, FrontEnd, session_of
 from kplug.errors import UsageError
 from kplug.expressions import NO_HINTS, Hints
 from kplug.image.kernel_image import KernelImage
@@ -74,13 +76,19 @@ def _file_session(source: Source, hints: Hints) -> Session:
         _check_apart(images)
     if not images:
         raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
-    lines = None
-    if source.lines:
-        from kplug.runtime.types.lines import DrgnLines
+    return _session(Found(images, warnings=warnings, ways=used), source.lines, hints)
 
-        lines = DrgnLines(images)
-        warnings = (*warnings, *lines.warnings)
-    return Session(images, lines=lines, warnings=warnings, ways=used, hints=hints)
+
+def _session(found: Found, lines: bool, hints: Hints) -> Session:
+    """The session of a kernel without memory, with source lines where these are wanted."""
+    front_end = FrontEnd(hints)
+    if not lines:
+        return session_of(found, front_end=front_end)
+    from kplug.runtime.types.lines import DrgnLines
+
+    source = DrgnLines(found.images)
+    found = replace(found, warnings=(*found.warnings, *source.warnings))
+    return session_of(found, lines=source, front_end=front_end)
 
 
 class NothingKnownError(UsageError):
@@ -99,14 +107,8 @@ def _live_session(lines: bool, hints: Hints) -> Session:
             "kplug: no vmlinux given (-s FILE), and the running kernel does not show its addresses"
             f" (kplug doctor): {why}"
         )
-    source = None
-    warnings = tuple(live.warnings)
-    if lines:
-        from kplug.runtime.types.lines import DrgnLines
-
-        source = DrgnLines(live.images)
-        warnings += tuple(source.warnings)
-    return Session(live.images, lines=source, warnings=warnings, ways=(*live.used, *live.unused), hints=hints)
+    found = Found(live.images, warnings=live.warnings, ways=(*live.used, *live.unused))
+    return _session(found, lines, hints)
 
 
 def _kernel_images(source: Source) -> tuple[list[PlacedImage], Sequence[str], Sequence[str]]:
@@ -124,8 +126,8 @@ def _kernel_images(source: Source) -> tuple[list[PlacedImage], Sequence[str], Se
     joined = join(given)
     if joined.placement is not None and source.kaslr_offset is not None:
         raise UsageError("kplug: --kaslr and --kallsyms: the addresses in the latter already give the offset")
-    placed = PlacedImage(joined.image, joined.placement or _placement(joined.image, source.kaslr_offset))
-    placed.disputed = joined.disputed
+    placement = joined.placement or _placement(joined.image, source.kaslr_offset)
+    placed = PlacedImage(joined.image, placement, disputed=joined.disputed)
     modules = _listed_modules(joined, placed.image.machine, source.kallsyms or "")
     return [placed, *modules], joined.used, joined.warnings
 

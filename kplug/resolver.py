@@ -13,7 +13,7 @@ from typing import Protocol
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.columns import Columns
-from kplug.image.images import Images
+from kplug.image.images import as_images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order, kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
@@ -81,7 +81,7 @@ class Resolver:
         lines: LineSource | None = None,
         states: StateSource | None = None,
     ) -> None:
-        self.images = images if isinstance(images, Images) else Images(images)
+        self.images = as_images(images)
         self.space = space
         machine = images[0].image.machine if images else space.machine if space else ""
         self._area = AreaLocator(space) if space else None

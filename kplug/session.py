@@ -11,7 +11,7 @@ from kplug import model
 from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
-from kplug.image.images import Images
+from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import ADDRESS_MASK, Placement
 from kplug.memory.variables import static_facts
@@ -67,7 +67,7 @@ class Session:
         hints: Hints = NO_HINTS,
         is_running: bool = False,
     ) -> None:
-        self.images = images if isinstance(images, Images) else Images(images)
+        self.images = as_images(images)
         self.target = target
         self.warnings = tuple(warnings)
         self.ways = tuple(ways)

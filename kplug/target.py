@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
+
+from kplug.lifetimes import Memo
+from kplug.model import UNKNOWN_STATE, State
 
 
 class Register(NamedTuple):
@@ -53,8 +56,9 @@ class Target(Protocol):
     def evaluate(self, expression: str) -> int:
         """The value of an expression in the host's own language, as an unsigned 64-bit number. ExpressionError."""
 
-    def generation(self) -> Hashable:
-        """Changes whenever what was read may no longer hold: the target ran, other object files were loaded."""
+    @property
+    def memo(self) -> Memo:
+        """What is remembered of it; dropped whenever it may no longer hold, because the target ran, for one."""
 
     def registers(self) -> Sequence[Register]:
         """All registers of the selected frame, in the architecture's usual order. TargetError if there are none."""
@@ -69,6 +73,10 @@ class Target(Protocol):
         """The kernel stack that holds an address; None if it is not on a known stack."""
 
     # What only some targets can answer; the defaults are for those that cannot.
+
+    def state(self, address: int) -> State:
+        """What the debugger itself sees of an address: mapped, with which rights. TargetError if it cannot look."""
+        return UNKNOWN_STATE
 
     def core_path(self) -> str | None:
         """The path of the vmcore or core file; None if the target is not one."""

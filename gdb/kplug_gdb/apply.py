@@ -7,6 +7,7 @@ from kplug.errors import InputError, UsageError
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug_gdb import linked, objfiles
 from kplug_gdb.host import HOST
+from kplug_gdb.reading import has_process
 
 
 def apply() -> str:
@@ -18,9 +19,9 @@ def apply() -> str:
     session = HOST.session()
     main = session.main
     applied = linked.applied_slide(main.image) if main is not None else None
-    if main is None or not (HOST.target.has_memory() or applied):
+    if main is None or not (has_process() or applied):
         raise UsageError("kaslr --apply: there is no target whose kernel could have moved")
-    if session.warnings and HOST.target.has_memory() and not main.placement.slide:
+    if session.warnings and has_process() and not main.placement.slide:
         raise UsageError(f"kaslr --apply: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
     if not main.image.on_disk:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import gdb
 from kplug.commands.base import Command, HelpRequestedError
-from kplug.commands.words import expressions, whole_expression
+from kplug.commands.words import with_expressions
 from kplug.errors import UsageError
 from kplug.outputs import NamedFacts, Output
 from kplug_gdb import completion, words
 from kplug_gdb.guard import guard
 from kplug_gdb.output import show
+from kplug_gdb.reading import has_process
 
 
 class KCommand(gdb.Command):
@@ -57,12 +58,11 @@ class WhereCommand(KCommand):
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb.host import HOST
 
-        if not arguments.expressions and not HOST.target.has_memory():
+        if not arguments.expressions and not has_process():
             raise UsageError("kwhere: no address given, and without a target there is no $pc")
         session = HOST.session()
-        whole = whole_expression(line, words.parser_of(self.command))
-        arguments.expressions = expressions(arguments.expressions, whole, session.places) or ["$pc"]
-        return self.command.run(session, arguments)
+        asked = with_expressions(arguments, line, words.parser_of(self.command), session.places)
+        return self.command.run(session, asked)
 
 
 class KaslrCommand(KCommand):

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -83,6 +84,7 @@ def _is_checkout(root: str) -> bool:
 _GDBS_SIGNALS = {signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGTERM}
 
 
+@lru_cache
 def has_drgn() -> bool:
     """Whether there is a drgn for gdb's Python. Nothing is imported for it."""
     return all(importlib.util.find_spec(name) is not None for name in _DRGN_PACKAGES)

@@ -12,6 +12,7 @@ from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
 from kplug.image.placement import ADDRESS_MASK, slid
+from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.image_search import RunningKernel, tells_more
 from kplug.memory.kaslr_offset import (
@@ -59,11 +60,10 @@ class Finder:
     """Finds the kernel, and finds it again only when it is no longer where it was."""
 
     def __init__(self) -> None:
-        self._key: object = None
+        self.memo = Memo()
         self._found: FoundKernel | None = None
         self._checker: Checker | None = None
         self._unnamed: RunningKernel | None = None
-        self._failure: tuple[object, str] | None = None
 
     @property
     def found(self) -> FoundKernel | None:
@@ -92,7 +92,10 @@ class Finder:
         running = self._unnamed
         found = self._remembered(running.checker if running is not None else None)
         view = found.view if found is not None else None
-        if running is None or found is None or (view is not None and tells_more(view.read, running)):
+        if running is not None and view is not None and tells_more(view.read, running):
+            self.memo.forget(UNTIL_MOVED)
+            found = None
+        if running is None or found is None:
             running, found = self._search()
         self._found = found
         return running.image, found
@@ -101,9 +104,10 @@ class Finder:
         """What was found of another kernel, target, or with other settings is nothing to go by."""
         inferior = gdb.selected_inferior()
         key = (image, inferior.num, inferior.connection, SETTINGS.slide, SETTINGS.check, SETTINGS.kallsyms)
-        if key != self._key:
-            self._key, self._found, self._failure = key, None, None
-            self._unnamed = None
+        if self.memo.notice(UNTIL_FILES_CHANGE, key):
+            self.memo.forget(UNTIL_MOVED)
+            self._found = self._unnamed = None
+        self.memo.notice(UNTIL_MOVED, watch.generation())
 
     def _remembered(self, checker: Checker | None) -> FoundKernel | None:
         """What was found, if it still holds."""
@@ -111,20 +115,24 @@ class Finder:
         return self._still_there(before, checker) if before is not None else None
 
     def _search(self) -> tuple[RunningKernel, FoundKernel]:
-        """The kernel by the kallsyms in its memory; not sought twice at one moment."""
+        """The kernel by the kallsyms in its memory."""
         self._unnamed = None
-        moment = watch.generation()
-        if self._failure is not None and self._failure[0] == moment:
-            raise TargetError(self._failure[1])
-        try:
-            running, view = unnamed.search()
-        except TargetError as error:
-            self._failure = (moment, str(error))
-            raise
+        outcome = self._outcome()
+        if isinstance(outcome, TargetError):
+            raise TargetError(str(outcome))
+        running, view = outcome
         self._unnamed = running
         tried = (Attempt("search of its memory", running.image.symbols.source),)
         finding = Finding(running.placement, tried, checked=True)
         return running, FoundKernel(_noting_physical(finding, view), view)
+
+    @remembered(UNTIL_MOVED)
+    def _outcome(self) -> tuple[RunningKernel, View] | TargetError:
+        """What the search came to; it is not made twice at one moment."""
+        try:
+            return unnamed.search()
+        except TargetError as error:
+            return error
 
     def _by_its_symbols(self, image: KernelImage) -> FoundKernel:
         """The place of a kernel of which nothing is known but symbols: where memory's own kallsyms has them."""
@@ -154,7 +162,7 @@ class Finder:
         finding = replace(found.finding, placement=placement, trail=trail)
         self._found = FoundKernel(finding, found.view, disputes(compared, "the kernel in memory"))
         if not compared.differing:  # they are of one build, which memory names
-            image.banner, image.build_id = running.image.banner, running.image.build_id
+            image.take_build_of(running.image)
         return self._found
 
     def _still_there(self, before: FoundKernel, checker: Checker | None) -> FoundKernel | None:
@@ -173,6 +181,7 @@ class Finder:
                 return before if type(view) is type(before.view) else replace(before, view=view)
         # It moved: a reset that gdb was not told of. Then its registers are old ones too.
         registers.forget()
+        self.memo.forget(UNTIL_MOVED)
         return None
 
     def _look(self, image: KernelImage, checker: Checker | None) -> FoundKernel:

@@ -24,13 +24,16 @@ class _KFunction(gdb.Function):
         with guard():
             if len(arguments) != 1:
                 raise gdb.GdbError(f"${self.name} takes one address")
+            from kplug_gdb.gdb_target import GdbTarget
             from kplug_gdb.host import HOST
             from kplug_gdb.values import string_of
 
             session = HOST.session()
+            target = session.target
+            assert isinstance(target, GdbTarget)
             text = string_of(arguments[0])
             if text is None:
-                address = HOST.target.address_of(arguments[0], f"${self.name}'s argument")
+                address = target.address_of(arguments[0], f"${self.name}'s argument")
             else:
                 address = _only(text, [place.address for place in session.places(text)])
             return _printable(self.name, self.answer(session.resolver.where(address)))

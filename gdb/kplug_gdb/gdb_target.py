@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import gdb
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
+from kplug.lifetimes import Memo
 from kplug.memory.thread_size import thread_size
+from kplug.model import UNKNOWN_STATE, State
+from kplug.records import Records, Supply
 from kplug.target import FramePlace, Register, StackBounds, Target
-from kplug_gdb import linked, registers, watch
+from kplug_gdb import linked, registers
 from kplug_gdb.corefile import core_path
-from kplug_gdb.reading import has_process, read_plainly
+from kplug_gdb.reading import has_process
+from kplug_gdb.sight import Sight
 from kplug_gdb.values import as_address, is_place, symbol_address
-from kplug_gdb.views import PhysicalCoreView, View
+from kplug_gdb.views import CORES, PhysicalCoreView
 
 # What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
 _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
@@ -26,40 +30,28 @@ _MASK = (1 << 64) - 1
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
-class KernelRecords:
-    """What the kernel's own records say of an address; this one has none. drgn's are `drgn_kernel.Runtime`."""
-
-    def stack_bounds(self, address: int) -> StackBounds | None:
-        """The stack that holds an address; None if that is not known."""
-        return None
-
-    def left_out(self, address: int) -> bool:
-        """Whether an address reads as zeros because the core file has nothing of the page."""
-        return False
-
-
 class GdbTarget(Target):
-    """The selected inferior.
+    """The selected inferior, seen as `sight` says.
 
-    `view` is how the kernel's memory is read at the moment, None where there is none; `kernel` is the vmlinux in its
-    place, None as long as that is not known; `images` are all of them. `records` are the kernel's own
-    records, where they can be read.
+    `images` are the vmlinux in its place, then modules; none as long as they are not known. `memo` is what is
+    remembered of the kernel, `supply` has its own records, where they can be read.
     """
 
-    def __init__(self) -> None:
-        self.view: View | None = None
-        self.kernel: PlacedImage | None = None
-        self.images: Sequence[PlacedImage] = ()
-        self.records = KernelRecords()
+    def __init__(
+        self, sight: Sight, memo: Memo, images: Sequence[PlacedImage] = (), supply: Supply | None = None
+    ) -> None:
+        self._sight = sight
+        self._memo = memo
+        self._images = images
+        self._kernel = images[0] if images else None
+        self._supply = supply
+
+    @property
+    def memo(self) -> Memo:
+        return self._memo
 
     def description(self) -> str:
-        """The connection, in gdb's words."""
-        connection = gdb.selected_inferior().connection
-        if connection is None or not has_process():
-            return "no target: the files alone"
-        # gdb's own: "remote /run/gdb.sock", "core".
-        details = core_path() if connection.type == "core" else connection.details
-        return f"{connection.type} {details or ''}".rstrip()
+        return description()
 
     def core_path(self) -> str | None:
         """The path of the core file that is debugged, or None."""
@@ -69,19 +61,20 @@ class GdbTarget(Target):
         return has_process()
 
     def read(self, address: int, size: int) -> bytes:
-        if not has_process():
-            raise TargetError("no target to read memory from")
-        return self.view.read(address, size) if self.view is not None else read_plainly(address, size)
+        return self._sight.read(address, size)
+
+    def state(self, address: int) -> State:
+        return self._sight.view.state(address) if self._sight.view is not None else UNKNOWN_STATE
 
     def evaluate(self, expression: str) -> int:
         """The value of an expression of gdb's, as an address. What names kernel symbols is answered where they are."""
         if linked.too_long(expression):
             raise ExpressionError(f"{expression}: more than 64 bits")
-        kernel = self.kernel
+        kernel = self._kernel
         place = linked.place_of(expression, kernel) if kernel is not None else linked.ValuePlace.SAME
         if kernel is not None and (place is linked.ValuePlace.UNKNOWN or _holds_misplaced(expression, kernel)):
             raise linked.refusal(expression, kernel)
-        if isinstance(self.view, PhysicalCoreView) and linked.may_read_memory(expression):
+        if isinstance(self._sight.view, PhysicalCoreView) and linked.may_read_memory(expression):
             raise ExpressionError(f"{expression}: {NO_READING}")
         try:
             value = gdb.parse_and_eval(expression)
@@ -90,14 +83,14 @@ class GdbTarget(Target):
         except gdb.error as error:
             unknown = str(error).startswith(_UNKNOWN_TO_GDB) and _NAME.fullmatch(expression)
             if unknown or _KERNELS_OWN.fullmatch(expression):
-                places(expression, self.images)  # raises what says more than gdb's error
+                places(expression, self._images)  # raises what says more than gdb's error
             raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
         return linked.moved(address, kernel) if place is linked.ValuePlace.MOVED and kernel is not None else address
 
     def address_of(self, value: gdb.Value, text: str) -> int:
         """The address that a value means, which gdb has made already: its type is all that tells where it is from."""
         self._refuse_reading(value, text)
-        symbol, kernel = symbol_address(value), self.kernel
+        symbol, kernel = symbol_address(value), self._kernel
         if symbol is None or kernel is None or not linked.misplaced(symbol, kernel):
             return as_address(value, text)
         if not is_place(value):
@@ -105,11 +98,8 @@ class GdbTarget(Target):
         return linked.moved(as_address(value, text), kernel)
 
     def _refuse_reading(self, value: gdb.Value, text: str) -> None:
-        if isinstance(self.view, PhysicalCoreView) and value.address is not None and not is_place(value):
+        if isinstance(self._sight.view, PhysicalCoreView) and value.address is not None and not is_place(value):
             raise ExpressionError(f"{text}: {NO_READING}")
-
-    def generation(self) -> Hashable:
-        return watch.generation()
 
     def registers(self) -> Sequence[Register]:
         if not has_process():
@@ -128,7 +118,7 @@ class GdbTarget(Target):
     def frames(self) -> Sequence[FramePlace]:
         """gdb's frames. Without the kernel's symbols in place gdb guesses them: then only the innermost is one."""
         found = []
-        trusted = self.kernel is not None and linked.in_place(self.kernel)
+        trusted = self._kernel is not None and linked.in_place(self._kernel)
         for frame, number in registers.frames():
             if number and not trusted:
                 break
@@ -143,18 +133,33 @@ class GdbTarget(Target):
         return tuple(found)
 
     def left_out(self, address: int) -> bool:
-        return self.records.left_out(address)
+        records = self._records() if isinstance(self._sight.view, CORES) else None
+        return records is not None and records.left_out(address)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         """The kernel's own record, or a guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN)."""
-        known = self.records.stack_bounds(address)
+        records = self._records()
+        known = records.stack_at(address) if records is not None else None
         if known is not None:
             return known
-        size = thread_size(self.kernel) if self.kernel is not None else None
+        size = thread_size(self._kernel) if self._kernel is not None else None
         if size is None or not address >> 63:
             return None
         start = address & -size
         return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")
+
+    def _records(self) -> Records | None:
+        return self._supply.records() if self._supply is not None else None
+
+
+def description() -> str:
+    """The connection, in gdb's words."""
+    connection = gdb.selected_inferior().connection
+    if connection is None or not has_process():
+        return "no target: the files alone"
+    # gdb's own: "remote /run/gdb.sock", "core".
+    details = core_path() if connection.type == "core" else connection.details
+    return f"{connection.type} {details or ''}".rstrip()
 
 
 def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:

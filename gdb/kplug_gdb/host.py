@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import gdb
+from kplug.assembly import Found, FrontEnd, session_of
 from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked
-from kplug.memory.kernel_note import kernels_note, with_vmcoreinfo
-from kplug.memory.percpu import StaticPercpu
-from kplug.memory.variables import memory_facts, static_facts
-from kplug.model import Layer, State
+from kplug.image.placement import Placement, as_linked
+from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
+from kplug.memory.kaslr_offset import Finding
+from kplug.memory.kernel_note import noted_facts
+from kplug.memory.variables import static_facts
+from kplug.records import on_demand
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpaceFacts
-from kplug_gdb import watch
-from kplug_gdb.drgn_answers import DrgnModules, RuntimeImages, RuntimeInstances, RuntimeLocator, RuntimeStates
-from kplug_gdb.drgn_kernel import COST, Runtime, has_types
+from kplug_gdb import drgn_kernel, watch
+from kplug_gdb.drgn_kernel import COST, DrgnRecords
 from kplug_gdb.finder import Finder, FoundKernel
 from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
+from kplug_gdb.sight import Sight
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 
 _REMEDIES = (
@@ -38,35 +41,104 @@ _HINTS = Hints(
 )
 
 
+class Known:
+    """A kernel as long as its files, its place and its target are the same."""
+
+    def __init__(self, images: Sequence[PlacedImage], sight: Sight, asks_drgn: bool) -> None:
+        self.memo = Memo()
+        self.images = images
+        self._sight = sight
+        core = drgn_kernel.core_path_of(sight.view)
+        self.drgn = DrgnRecords(images[0], core, sight, self.memo, self._direct_map) if asks_drgn else None
+        self.target = GdbTarget(sight, self.memo, images, self.drgn)
+
+    @remembered(UNTIL_MOVED)
+    def facts(self, lasting: bool) -> AddressSpaceFacts:
+        """What is known of the address space; what memory says is read again when the target ran on."""
+        if self._sight.view is None or not lasting:
+            return static_facts(self.images[0])
+        return noted_facts(self.images[0], self._sight.view.read)
+
+    def _direct_map(self) -> int | None:
+        return self.facts(True).page_offset_base
+
+    @remembered(FOR_EVER)
+    def session(self, finding: Finding, lines: bool) -> Session:
+        """The session of this kernel, as it was found."""
+        return self.session_as(finding, lines, FrontEnd(_HINTS))
+
+    def session_as(self, finding: Finding, lines: bool, front_end: FrontEnd) -> Session:
+        """The session of a front end that says this of itself."""
+        found = Found(
+            self.images,
+            facts=lambda: self.facts(finding.lasting),
+            warnings=finding.warnings,
+            ways=[f"{attempt.way}: {attempt.outcome}" for attempt in finding.trail],
+            lasting=finding.lasting,
+        )
+        records = on_demand(self.images, self.target, self.drgn) if self.drgn is not None else None
+        return session_of(found, self.target, records, lines=GdbLines() if lines else None, front_end=front_end)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a kernel is known by: its files, where it is, and in what target."""
+
+    image: KernelImage
+    placement: Placement
+    modules: tuple[KernelImage, ...]
+    target: tuple[object, ...]
+    asks_drgn: bool
+
+
 class Host:
     """Holds what is costly to make, and makes it again when what it was made of is no longer so."""
 
     def __init__(self) -> None:
+        self.memo = Memo()
         self.images = OpenedImages()
         self.finder = Finder()
-        self.target = GdbTarget()
-        self.runtime = Runtime(self.target)
-        self.target.records = self.runtime
-        self._placed: tuple[object, list[PlacedImage]] = (None, [])
-        self._known: tuple[object, AddressSpaceFacts] = (None, AddressSpaceFacts())
-        self._session: tuple[object, Session] | None = None
+        self._sight = Sight()
 
     def session(self) -> Session:
         """The session for a question asked now: the kernel is where it says. KplugError, worded for the user."""
+        known, found = self._known()
+        if not found.finding.lasting:
+            return known.session_as(found.finding, SETTINGS.lines, FrontEnd(_HINTS))
+        return known.session(found.finding, SETTINGS.lines)
+
+    def _known(self) -> tuple[Known, FoundKernel]:
+        """What is known of the kernel, sure at this moment, and how it was found."""
         # What is known of another inferior, or of a moment ago, is nothing to go by if this fails.
-        self.target.view, self.target.kernel, self.target.images = None, None, ()
+        self._sight.look(None)
         image, found = self._kernel()
-        self.target.view = found.view
-        placed = self._images(image, found)
-        facts = self._address_space(placed, found)
+        self._sight.look(found.view)
+        place = self._place(image, found)
+        self.memo.notice(UNTIL_FILES_CHANGE, place)
+        known = self._known_at(place)
+        known.memo.notice(UNTIL_MOVED, watch.generation())
+        known.facts(found.finding.lasting)
         if found.view is not None and not has_process():
             raise TargetError(CLOSED)  # just now: what could not be read for that reason is not known to be absent
-        self.target.kernel, self.target.images = placed[0], placed
-        asks_drgn = self.runtime.prepare(placed[0], found, facts)
-        key = (placed, found.finding, facts, SETTINGS.lines, asks_drgn)
-        if self._session is None or self._session[0] != key:
-            self._session = (key, self._make(placed, facts, found, asks_drgn))
-        return self._session[1]
+        return known, found
+
+    def _place(self, image: KernelImage, found: FoundKernel) -> _Place:
+        placement, inferior = found.finding.placement, gdb.selected_inferior()
+        assert placement is not None  # Finder raises where there is none
+        return _Place(
+            image,
+            placement,
+            tuple(self.images.modules()),
+            (inferior.num, inferior.connection, drgn_kernel.core_path_of(found.view)),
+            drgn_kernel.is_wanted(image, found.view, found.finding.lasting),
+        )
+
+    @remembered(UNTIL_FILES_CHANGE)
+    def _known_at(self, place: _Place) -> Known:
+        disputed = {**self.images.disputed, **(self.finder.found.disputed if self.finder.found is not None else {})}
+        placed = [PlacedImage(place.image, place.placement, disputed=disputed)]
+        placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in place.modules]
+        return Known(placed, self._sight, place.asks_drgn)
 
     def _kernel(self) -> tuple[KernelImage, FoundKernel]:
         """The kernel by its file and where that is in memory; or, where no file is there, as memory has it."""
@@ -88,110 +160,42 @@ class Host:
         except NoVmlinuxError:
             return self.finder.unnamed
 
-    def _images(self, image: KernelImage, found: FoundKernel) -> list[PlacedImage]:
-        """The images in their places; the same objects as long as they are there."""
-        placement = found.finding.placement
-        assert placement is not None  # Finder raises where there is none
-        modules = self.images.modules()
-        key = (placement, image, *modules)
-        if self._placed[0] != key:
-            placed = [PlacedImage(image, placement)]
-            placed[0].disputed = {**self.images.disputed, **found.disputed}
-            placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in modules]
-            self._placed = (key, placed)
-        return self._placed[1]
-
-    def _address_space(self, placed: list[PlacedImage], found: FoundKernel) -> AddressSpaceFacts:
-        """What memory says of the address space; read again when the target ran on."""
-        if found.view is None or not found.finding.lasting:
-            return static_facts(placed[0])
-        key = (watch.generation(), found)
-        if self._known[0] != key:
-            facts = memory_facts(placed[0], found.view.read)
-            # What is no variable: arm64's 52-bit addresses (since 6.9), its pointer authentication, its areas' bounds.
-            note = kernels_note(placed[0], found.view.read)
-            if note is not None:
-                facts = with_vmcoreinfo(facts, note, placed[0].image.machine)
-            self._known = (key, facts)
-        return self._known[1]
-
     def status_session(self) -> Session:
         """The session, or one without images that says in its warnings why there is none."""
         try:
-            session = self.session()
-            session.host_facts = self._facts()
-            session.missing = tuple(self._missing(session.images.given[0]))
-            return session
+            known, found = self._known()
+            front_end = FrontEnd(_HINTS, self._facts(known.drgn), _missing(known, found))
+            return known.session_as(found.finding, SETTINGS.lines, front_end)
         except KplugError as error:
-            facts = self._facts()
-            path = self.images.path()
+            facts, path = self._facts(None), self.images.path()
             if path is not None:
                 facts["vmlinux"] = path
-            missing = self.runtime.absent()
-            return Session([], target=self.target, host_facts=facts, warnings=[str(error)], missing=missing)
+            target = GdbTarget(self._sight, Memo())
+            return session_of(
+                Found(warnings=[str(error)]), target, front_end=FrontEnd(facts=facts, missing=drgn_kernel.absent())
+            )
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self, drgn: DrgnRecords | None) -> dict[str, str]:
+        """What `kplug` says of gdb."""
         facts = {"gdb": gdb.VERSION}
-        if self.target.view is not None:
-            facts["memory"] = self.target.view.description
-        drgn = self.runtime.description()
-        if drgn is not None:
-            facts["drgn"] = drgn
-        return facts
-
-    def _make(
-        self, placed: list[PlacedImage], facts: AddressSpaceFacts, found: FoundKernel, asks_drgn: bool
-    ) -> Session:
-        percpu, runtime = _Percpu(placed[0], self.target), self.runtime
-        locator = RuntimeLocator(runtime, percpu) if asks_drgn else percpu
-        return Session(
-            RuntimeImages(placed, runtime) if asks_drgn else placed,
-            target=self.target,
-            locators=(locator,) if found.finding.lasting else (),
-            percpu=RuntimeInstances(runtime, percpu) if asks_drgn else percpu,
-            modules=DrgnModules(runtime) if asks_drgn else None,
-            contents=runtime.areas if asks_drgn else None,
-            facts=facts,
-            lines=GdbLines() if SETTINGS.lines else None,
-            states=RuntimeStates(runtime, self.target) if asks_drgn else _States(self.target),
-            warnings=found.finding.warnings,
-            ways=[f"{attempt.way}: {attempt.outcome}" for attempt in found.finding.trail],
-            hints=_HINTS,
-        )
-
-    def _missing(self, placed: PlacedImage) -> list[Missing]:
-        """What answers lack, with what gdb has."""
-        found = self.finder.found
-        lacking = []
-        if not placed.image.on_disk and not placed.image.sections:
-            lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
-        if not any(section.name in (".debug_info", ".debug_line") for section in placed.image.sections):
-            has_records = found is None or found.view is None or has_types(placed.image)
-            cost = "source lines" if has_records else f"source lines; {COST}"
-            lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))
-        return lacking + (self.runtime.missing(placed, found) if found is not None else [])
+        if self._sight.view is not None:
+            facts["memory"] = self._sight.view.description
+        told = drgn.description() if drgn is not None else None
+        if SETTINGS.drgn == "off":
+            told = "off (set kplug drgn auto)"
+        return facts if told is None else {**facts, "drgn": told}
 
 
-class _Percpu(StaticPercpu):
-    """The CPUs' own variables, by the memory of the moment; read at the first address that may be one's."""
-
-    def __init__(self, placed: PlacedImage, target: GdbTarget) -> None:
-        super().__init__(placed, target.read, watch.generation)
-        self._target = target
-
-    def locate(self, address: int) -> Sequence[Layer]:
-        return super().locate(address) if self._target.view is not None else ()
-
-
-class _States:
-    """What memory says of an address, by the view of the moment."""
-
-    def __init__(self, target: GdbTarget) -> None:
-        self._target = target
-
-    def state(self, address: int) -> State:
-        view = self._target.view
-        return view.state(address) if view is not None else State()
+def _missing(known: Known, found: FoundKernel) -> list[Missing]:
+    """What answers lack, with what gdb has."""
+    image = known.images[0].image
+    lacking = []
+    if not image.on_disk and not image.sections:
+        lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
+    if not any(section.name in (".debug_info", ".debug_line") for section in image.sections):
+        cost = "source lines" if found.view is None or image.has_types else f"source lines; {COST}"
+        lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))
+    return lacking + drgn_kernel.missing(image, found.view, known.drgn)
 
 
 HOST = Host()

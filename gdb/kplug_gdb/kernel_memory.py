@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_MOVED, Memo, remembered
 from kplug.memory.reading import Read, UnmappedError
 from kplug_gdb import physical
-from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.reading import read_plainly
-from kplug_gdb.views import KernelTablesView, View
+from kplug_gdb.sight import Sight
+from kplug_gdb.views import KernelTablesView
 
 _PAGE = 4096
 # What QEMU sends in one packet, in hardly more time than a word: 0.08 ms, and 0.5 ms for a page (a unix socket).
@@ -15,39 +18,38 @@ _BLOCK = 1024
 _MASK = (1 << 64) - 1
 
 
-class KernelMemory:
-    """What was read is kept until `forget`. Blocks are read whole: most of what drgn asks for is small and near.
+VIRTUAL, PHYSICAL = "virtual", "physical"
 
-    `whole_blocks` is false for a stub that may be slow: then no byte is read that was not asked for. `direct_map` is
-    where the kernel has physical memory mapped, None if that is not known.
+
+class KernelMemory:
+    """What was read is kept until the target moved. Blocks are read whole: most of what drgn asks for is small and
+    near; but of a stub that may be slow (`reads_blocks` says no) no byte is read that was not asked for. `direct_map`
+    tells where the kernel has physical memory mapped, None if that is not known.
     """
 
-    def __init__(self, target: GdbTarget) -> None:
-        self._target = target
-        self.whole_blocks = True
-        self.direct_map: int | None = None
-        self._virtual: dict[int, bytes | None] = {}
-        self._physical: dict[int, bytes | None] = {}
-        self._view: type[View] | None = None
-
-    def forget(self) -> None:
-        """The target ran on, or another is there."""
-        self._virtual.clear()
-        self._physical.clear()
+    def __init__(
+        self, sight: Sight, memo: Memo, reads_blocks: Callable[[], bool], direct_map: Callable[[], int | None]
+    ) -> None:
+        self._sight = sight
+        self.memo = memo
+        self._reads_blocks = reads_blocks
+        self._direct_map = direct_map
 
     def read(self, address: int, size: int) -> bytes:
-        return self._assembled(address, size, self._virtual, self._read_virtual)
+        return self._assembled(address, size, VIRTUAL, self._read_virtual)
 
     def read_physical(self, address: int, size: int) -> bytes:
-        return self._assembled(address, size, self._physical, self._read_physical)
+        return self._assembled(address, size, PHYSICAL, self._read_physical)
 
-    def _assembled(self, address: int, size: int, known: dict[int, bytes | None], read: Read) -> bytes:
-        view = self._target.view
-        if type(view) is not self._view:  # another CPU was selected, which sees other memory
-            self.forget()
-            self._view = type(view) if view is not None else None
-        if not self.whole_blocks:
+    @remembered(UNTIL_MOVED)
+    def _blocks(self, space: str, view: type) -> dict[int, bytes | None]:
+        """What was read, by address. Another CPU may be selected, which has another view and sees other memory."""
+        return {}
+
+    def _assembled(self, address: int, size: int, space: str, read: Read) -> bytes:
+        if not self._reads_blocks():
             return read(address, size)
+        known = self._blocks(space, type(self._sight.view))
         first, end = address & -_BLOCK, address + size
         starts = range(first, end, _BLOCK)
         if any(start not in known for start in starts):
@@ -59,7 +61,7 @@ class KernelMemory:
         return b"".join(filter(None, blocks))[address - first : end - first]
 
     def _read_virtual(self, address: int, size: int) -> bytes:
-        view = self._target.view
+        view = self._sight.view
         if view is None:
             raise TargetError("no target to read memory from")
         if not isinstance(view, KernelTablesView):
@@ -80,7 +82,7 @@ class KernelMemory:
 
     def _read_physical(self, address: int, size: int) -> bytes:
         """Through the direct map, which needs no change of QEMU's mode; what is not in it by that mode."""
-        view, base = self._target.view, self.direct_map
+        view, base = self._sight.view, self._direct_map()
         if view is not None and base is not None and not isinstance(view, KernelTablesView):
             try:
                 return view.read(base + address & _MASK, size)

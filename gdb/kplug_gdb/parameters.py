@@ -26,26 +26,28 @@ class _Prefix(gdb.Command):
 
 
 class _KParameter(gdb.Parameter):
-    """A setting whose value, once checked, goes to `SETTINGS`. `initial` is gdb's form of the default."""
+    """A setting whose value, once checked, goes to `SETTINGS`. `initial` is gdb's form of the default, `former` the
+    value from before the script was sourced again."""
 
     name = ""
     kind = gdb.PARAM_STRING
     initial: Any = None
     choices: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
-        former = _former(f"kplug {self.name}")
+    def __init__(self, former: Any) -> None:
         if self.choices:
             super().__init__(f"kplug {self.name}", gdb.COMMAND_DATA, self.kind, self.choices)
         else:
             super().__init__(f"kplug {self.name}", gdb.COMMAND_DATA, self.kind)
-        self.value = self.initial if former is None else former
-        self._good = self.value
-        self.take(self.value)
+        self.value = self._good = self.initial
+        self._take(self.initial)
+        if former is not None:
+            self.value = former
+            self.get_set_string()
 
     def get_set_string(self) -> str:
         try:
-            self.take(self.value)
+            self._take(self.value)
         except gdb.GdbError:
             self.value = self._good
             raise
@@ -55,9 +57,12 @@ class _KParameter(gdb.Parameter):
     def get_show_string(self, value: str) -> str:
         return f"{self.show_doc.rstrip('.')}: {value or 'auto'}."
 
-    def take(self, value: Any) -> None:
-        """Put the value into SETTINGS. GdbError if it is none."""
-        raise NotImplementedError
+    def _take(self, value: Any) -> None:
+        SETTINGS.change(self.name.replace("-", "_"), self.meant(value))
+
+    def meant(self, value: Any) -> object:
+        """What a value of gdb's is in SETTINGS. GdbError if it is none."""
+        return str(value)
 
 
 def _former(name: str) -> Any:
@@ -69,24 +74,22 @@ def _former(name: str) -> Any:
 
 
 class _File(_KParameter):
-    """A file's name, or nothing. `setting` is its name in SETTINGS."""
+    """A file's name, or nothing."""
 
     kind = gdb.PARAM_OPTIONAL_FILENAME
     initial = ""
-    setting = ""
 
-    def take(self, value: Any) -> None:
+    def meant(self, value: Any) -> object:
         path = os.path.expanduser(value) if value else None
         if path is not None and not os.path.isfile(path):
             raise gdb.GdbError(f"{value}: no such file")
-        setattr(SETTINGS, self.setting, path)
+        return path
 
 
 class Vmlinux(_File):
     """The kernel's ELF file, where it is none of those that gdb has loaded; empty for gdb's own."""
 
     name = "vmlinux"
-    setting = "vmlinux"
     set_doc = "Set the kernel's ELF file"
     show_doc = "The kernel's ELF file"
 
@@ -95,7 +98,6 @@ class Vmlinuz(_File):
     """The boot image of the kernel (vmlinuz, bzImage, Image), for where there is no vmlinux."""
 
     name = "vmlinuz"
-    setting = "vmlinuz"
     set_doc = "Set the kernel's boot image, for where there is no vmlinux"
     show_doc = "The kernel's boot image, for where there is no vmlinux"
 
@@ -107,7 +109,6 @@ class SystemMap(_File):
     """The kernel's System.map, for where there is no vmlinux."""
 
     name = "system-map"
-    setting = "system_map"
     set_doc = "Set the kernel's System.map, for where there is no vmlinux"
     show_doc = "The kernel's System.map, for where there is no vmlinux"
 
@@ -127,9 +128,6 @@ class Kallsyms(_KParameter):
     set_doc = "Set whether symbols are sought in the kernel's memory where no file has them"
     show_doc = "Whether symbols are sought in the kernel's memory where no file has them"
 
-    def take(self, value: Any) -> None:
-        SETTINGS.kallsyms = str(value)
-
 
 class Slide(_KParameter):
     """How far the kernel was moved: auto finds it in the target, none means not at all, a number of bytes says it."""
@@ -139,17 +137,16 @@ class Slide(_KParameter):
     set_doc = "Set how far the kernel was moved: auto, none, or a number of bytes"
     show_doc = "How far the kernel was moved"
 
-    def take(self, value: Any) -> None:
+    def meant(self, value: Any) -> object:
         text = str(value or "auto").strip()
         if text == "auto":
-            SETTINGS.slide = None
-        elif text == "none":
-            SETTINGS.slide = 0
-        else:
-            try:
-                SETTINGS.slide = int(text, 0) & (1 << 64) - 1
-            except ValueError:
-                raise gdb.GdbError(f"{text}: auto, none or a number of bytes (0x8a00000) is needed") from None
+            return None
+        if text == "none":
+            return 0
+        try:
+            return int(text, 0) & (1 << 64) - 1
+        except ValueError:
+            raise gdb.GdbError(f"{text}: auto, none or a number of bytes (0x8a00000) is needed") from None
 
 
 class Check(_KParameter):
@@ -164,8 +161,8 @@ class Check(_KParameter):
     def get_show_string(self, value: str) -> str:
         return f"{self.show_doc}: {value}."
 
-    def take(self, value: Any) -> None:
-        SETTINGS.check = bool(value)
+    def meant(self, value: Any) -> object:
+        return bool(value)
 
 
 class Lines(_KParameter):
@@ -177,8 +174,8 @@ class Lines(_KParameter):
     set_doc = "Set whether answers have the source line"
     show_doc = "Whether answers have the source line"
 
-    def take(self, value: Any) -> None:
-        SETTINGS.lines = bool(value)
+    def meant(self, value: Any) -> object:
+        return bool(value)
 
 
 class Color(_KParameter):
@@ -191,9 +188,6 @@ class Color(_KParameter):
     set_doc = "Set whether answers are coloured"
     show_doc = "Whether answers are coloured"
 
-    def take(self, value: Any) -> None:
-        SETTINGS.color = str(value)
-
 
 class Drgn(_KParameter):
     """Whether the kernel's own records are read, through drgn: off, on, or auto: of cores and of QEMU's guests."""
@@ -205,9 +199,6 @@ class Drgn(_KParameter):
     set_doc = "Set whether modules, slab objects, vmalloc, pages and tasks are read through drgn"
     show_doc = "Whether modules, slab objects, vmalloc, pages and tasks are read through drgn"
 
-    def take(self, value: Any) -> None:
-        SETTINGS.drgn = str(value)
-
 
 PARAMETERS = (Vmlinux, Vmlinuz, SystemMap, Kallsyms, Slide, Check, Lines, Color, Drgn)
 
@@ -218,7 +209,4 @@ def define() -> None:
     _Prefix("set kplug")
     _Prefix("show kplug")
     for kind in PARAMETERS:
-        parameter = kind()
-        if kept[kind] is not None:
-            parameter.value = kept[kind]
-            parameter.get_set_string()
+        kind(kept[kind])

@@ -19,5 +19,9 @@ class Settings:
     color: str = "auto"
     drgn: str = "auto"
 
+    def change(self, name: str, value: object) -> None:
+        """What the user set."""
+        setattr(self, name, value)
+
 
 SETTINGS = Settings()

@@ -17,9 +17,13 @@ _KERNEL_HALF = 1 << 63
 class View(Protocol):
     """One way of reading kernel memory."""
 
-    # For `kplug`; and what is added to the name of a way that was tried so.
-    description: str
-    label: str
+    @property
+    def description(self) -> str:
+        """What `kplug` says of it."""
+
+    @property
+    def label(self) -> str:
+        """What is added to the name of a way that was tried so."""
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. UnmappedError, or another TargetError."""
@@ -67,7 +71,7 @@ class KernelTablesView:
         return _walked_state(address, kernel=address >= _KERNEL_HALF) or UNKNOWN_STATE
 
 
-@dataclass
+@dataclass(frozen=True)
 class CoreView:
     """A core with virtual addresses."""
 
@@ -82,7 +86,7 @@ class CoreView:
         return self.core.state(address)
 
 
-@dataclass
+@dataclass(frozen=True)
 class PhysicalCoreView:
     """A core with physical addresses only: the kernel image by its phys_base, nothing else."""
 
@@ -95,6 +99,10 @@ class PhysicalCoreView:
 
     def state(self, address: int) -> State:
         return UNKNOWN_STATE
+
+
+#: The views of a core: its page tables, not gdb, say what was mapped.
+CORES = (CoreView, PhysicalCoreView)
 
 
 def _walked_state(address: int, *, kernel: bool) -> State | None:

@@ -18,12 +18,11 @@ def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
 
 def parser_of(command: Command) -> Parser:
     """The command's parser, with what it takes, and what there is to say of it, in gdb alone."""
-    parser = command.parser(command.host_name)
+    parser = command.parser(command.host_name, _IN_GDB.get(command.name, ""))
     if command.name == "kaslr":
         parser.add_argument(
             "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
         )
-    parser.epilog = f"{parser.epilog}\n{_IN_GDB[command.name]}" if command.name in _IN_GDB else parser.epilog
     return parser
 
 

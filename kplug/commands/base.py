@@ -78,12 +78,12 @@ class Command:
         """The name at a debugger's prompt: kwhere, ksym, ...; kaslr and kplug begin with a k as they are."""
         return self.name if self.name.startswith("k") else "k" + self.name
 
-    def parser(self, prog: str) -> Parser:
-        """A parser for the command's words, called `prog` in its messages."""
+    def parser(self, prog: str, more: str = "") -> Parser:
+        """A parser for the command's words, called `prog` in its messages; `more` is said behind the examples."""
         parser = Parser(
             prog=prog,
             description=self.description,
-            epilog=self.examples_text(prog),
+            epilog="\n".join(filter(None, (self.examples_text(prog), more))),
             formatter_class=HelpFormatter,
         )
         self.add_arguments(parser)

@@ -10,7 +10,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ _MAX_BARE_NOTES_BYTES = 1 << 16
 _MAX_COMMENTS = 8
 
 
-@dataclass
+@dataclass(frozen=True)
 class Inspected:
     """A file, opened. `elf` is the ELF file that it is or holds; `payload` the flat Image that it holds.
 
@@ -166,9 +166,7 @@ def _inspected_boot_image(path: str) -> Inspected:
     if image.kind == "ELF":
         elf = ElfFile(path, io.BytesIO(image.payload))
         inspected = _inspected_elf(path, elf, container=container, warnings=image.warnings)
-        if inspected.kind == VMLINUX:
-            inspected.kind = BOOT_IMAGE
-        return inspected
+        return replace(inspected, kind=BOOT_IMAGE) if inspected.kind == VMLINUX else inspected
     return Inspected(
         path, BOOT_IMAGE, None, image.payload, machine=image.machine, container=container, warnings=image.warnings
     )

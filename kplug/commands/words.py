@@ -104,6 +104,14 @@ def whole_expression(text: str, parser: argparse.ArgumentParser) -> str:
     return re.sub(rf"(?:(?<=\s)|^)(?:{options})(?=\s|$)", "", text).strip()
 
 
+def with_expressions(
+    arguments: argparse.Namespace, text: str, parser: argparse.ArgumentParser, means_something: Callable[[str], object]
+) -> argparse.Namespace:
+    """The arguments of `where` as a line at a prompt means them: `text` may be one expression, and nothing is $pc."""
+    meant = expressions(arguments.expressions, whole_expression(text, parser), means_something)
+    return argparse.Namespace(**{**vars(arguments), "expressions": meant or ["$pc"]})
+
+
 def expressions(words: list[str], whole: str, means_something: Callable[[str], object]) -> list[str]:
     """What the user meant by `words`: each of them, or (`$pc + 4`, `(long)&init_task`) the `whole` text as one.
 

@@ -19,7 +19,9 @@ class UnpackError(Exception):
     `unpacked` is how many bytes came out before the error.
     """
 
-    unpacked = 0
+    def __init__(self, reason: str, unpacked: int = 0) -> None:
+        super().__init__(reason)
+        self.unpacked = unpacked
 
 
 class TooLargeError(UnpackError):

@@ -87,8 +87,7 @@ def _unpacked(
         except EnoughError:
             return Unpacked(out.bytes()[:limit], 0)
         except UnpackError as error:
-            error.unpacked = out.size
-            raise
+            raise type(error)(str(error), out.size) from None
         return Unpacked(out.bytes(), consumed)
     raise UnpackError(f"cannot unpack {compression.name}: {compression.remedy}")
 

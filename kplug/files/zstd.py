@@ -68,9 +68,8 @@ def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
         checked(library.ZSTD_DCtx_setParameter(stream, 100, WINDOW_LOG))  # ZSTD_d_windowLogMax
         space = ctypes.create_string_buffer(CHUNK)
         source = Buffer(ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p), len(frame), 0)
-        target = Buffer(ctypes.cast(space, ctypes.c_void_p), CHUNK, 0)
         while True:
-            target.position = 0
+            target = Buffer(ctypes.cast(space, ctypes.c_void_p), CHUNK, 0)
             wanted = checked(library.ZSTD_decompressStream(stream, ctypes.byref(target), ctypes.byref(source)))
             out.write(ctypes.string_at(space, target.position), source.position)
             if not wanted:

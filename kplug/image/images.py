@@ -59,6 +59,11 @@ class Images(Sequence["PlacedImage"]):
         return self._images
 
 
+def as_images(images: Sequence[PlacedImage]) -> Images:
+    """Images of one kernel, from a plain list of them."""
+    return images if isinstance(images, Images) else Images(images)
+
+
 class LazyImages(Images):
     """The images of a kernel that has more than those given. A subclass's `__iter__` makes them all, `__len__` none."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,21 @@ _BANNER_START = b"Linux version "
 _BANNER_LIMIT = 512
 
 
+@dataclass(frozen=True)
+class Build:
+    """What tells one build of the kernel from another, as far as it is known."""
+
+    build_id: str | None = None
+    banner: bytes | None = None
+    release: str | None = None
+
+
+def release_of(banner: bytes | None) -> str | None:
+    """The kernel release (uname -r) in a banner."""
+    match = re.match(rb"Linux version (\S+)", banner or b"")
+    return match.group(1).decode("ascii", "backslashreplace") if match else None
+
+
 class KernelImage:
     """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
 
@@ -33,7 +49,8 @@ class KernelImage:
     as the symbols. Without any, `extents` say which ranges are the image's; those of a vmlinux its boundary symbols
     tell.
     `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
-    claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them.
+    claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them. `sections_source` says
+    how its sections are known, for the user; `build` what tells the build, where that is known otherwise.
     """
 
     def __init__(
@@ -49,6 +66,8 @@ class KernelImage:
         script: LinkerScript | None = None,
         link_map: LinkMap | None = None,
         on_disk: bool = True,
+        sections_source: str = "ELF header",
+        build: Build | None = None,
     ) -> None:
         self.elf = elf
         self.path = elf.path
@@ -59,8 +78,8 @@ class KernelImage:
         self.link_map = link_map
         #: Whether `path` is that of a file, which other programs can open as well.
         self.on_disk = on_disk
-        #: How its sections are known, for the user.
-        self.sections_source = "ELF header"
+        self.sections_source = sections_source
+        self._build = build
         self._symbols_from = symbols_from or elf
         self._listed = listed
         self._extents = tuple(extents)
@@ -82,9 +101,27 @@ class KernelImage:
         """The name of the section of that number; a symbol may claim one that is not there."""
         return self.sections[index].name if index < len(self.sections) else f"section {index}"
 
-    @cached_property
+    @property
     def build_id(self) -> str | None:
+        return self._build.build_id if self._build is not None else self._build_id_in_file
+
+    @cached_property
+    def _build_id_in_file(self) -> str | None:
         return self.elf.build_id
+
+    @property
+    def banner(self) -> bytes | None:
+        """The bytes of `linux_banner` up to its newline, or None: what a running kernel's memory is compared with."""
+        return self._build.banner if self._build is not None else self._banner_in_file
+
+    @property
+    def release(self) -> str | None:
+        """The kernel release (uname -r)."""
+        return self._build.release if self._build is not None else release_of(self.banner)
+
+    def take_build_of(self, other: KernelImage) -> None:
+        """Take over what tells the build from an image that was found to be of the same one."""
+        self._build = Build(other.build_id, other.banner, other.release)
 
     @cached_property
     def listed(self) -> SymbolList | None:
@@ -101,18 +138,28 @@ class KernelImage:
         """Whether an ELF file has its symbols, with their sizes."""
         return self._listed is None and len(self.symbols) > 0
 
+    @property
+    def has_dwarf(self) -> bool:
+        """Whether it, or its separate debug file, has debug information."""
+        return self.symbols_path != self.path or any(section.name == ".debug_info" for section in self.sections)
+
+    @property
+    def has_types(self) -> bool:
+        """Whether it, or its separate debug file, has the kernel's types; or its memory, as BTF."""
+        return self.has_dwarf or self.symbols.has_name("__start_BTF")
+
     def with_symbols(self, symbols: SymbolList) -> KernelImage:
         """The same image with the symbols of another source."""
-        image = KernelImage(
+        return KernelImage(
             self.elf,
             name=self.name,
             listed=symbols,
             sections=self.sections,
             extents=self._extents,
             on_disk=self.on_disk,
+            sections_source=self.sections_source,
+            build=self._build,
         )
-        image.sections_source = self.sections_source
-        return image
 
     @cached_property
     def symbols(self) -> SymbolTable:
@@ -151,16 +198,9 @@ class KernelImage:
         return section_to_segment_mapping(self.sections, self.segments)
 
     @cached_property
-    def banner(self) -> bytes | None:
-        """The bytes of `linux_banner` up to its newline, or None: what a running kernel's memory is compared with."""
+    def _banner_in_file(self) -> bytes | None:
         for symbol in self.symbols.exact("linux_banner"):
             data = self.elf.read_address(symbol.address, _BANNER_LIMIT) or b""
             if data.startswith(_BANNER_START):
                 return data.split(b"\0", 1)[0].rstrip(b"\n")
         return None
-
-    @cached_property
-    def release(self) -> str | None:
-        """The kernel release (uname -r), from the banner."""
-        match = re.match(rb"Linux version (\S+)", self.banner or b"")
-        return match.group(1).decode("ascii", "backslashreplace") if match else None

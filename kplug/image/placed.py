@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kplug import model
@@ -41,14 +42,23 @@ class Piece(NamedTuple):
 
 
 class PlacedImage:
-    """A `KernelImage` with its `Placement`. All answers are for runtime addresses."""
+    """A `KernelImage` with its `Placement`. All answers are for runtime addresses.
 
-    def __init__(self, image: KernelImage, placement: Placement) -> None:
+    `warnings` are what the user should know of where its symbols come from, and go with the answers for its addresses.
+    `disputed` is what another source says of a symbol, in words, by name: the answers for these symbols tell.
+    """
+
+    def __init__(
+        self,
+        image: KernelImage,
+        placement: Placement,
+        *,
+        warnings: Sequence[str] = (),
+        disputed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.image = image
-        #: What the user should know of where its symbols come from; goes with the answers for its addresses.
-        self.warnings: tuple[str, ...] = ()
-        #: What another source says of a symbol, in words, by name: the answers for these symbols tell.
-        self.disputed: Mapping[str, str] = {}
+        self.warnings = tuple(warnings)
+        self.disputed = disputed
         self.placement = placement if image.elf.bits == 64 else replace(placement, mask=(1 << image.elf.bits) - 1)
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)

@@ -7,12 +7,13 @@ release in its name alone proves nothing; if there is nothing better, a warning 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.image.images import Images
-from kplug.image.kernel_image import KernelImage
+from kplug.image.kernel_image import Build, KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_it_runs, as_linked, slid
 from kplug.image.symbols.listings import KallsymsListing, hidden_words
@@ -25,7 +26,7 @@ _RUNNING = "running kernel, /proc/kallsyms"
 _LETTERS = {"_etext": "T", "_edata": "D", "_sdata": "D", "__bss_start": "B", "__bss_stop": "B", "_end": "B"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class LiveKernel:
     """The running kernel: its image in its place, or None if nothing gives one, and the loaded modules.
 
@@ -35,25 +36,38 @@ class LiveKernel:
 
     main: PlacedImage | None
     images: Images
-    used: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    used: Sequence[str]
+    unused: Sequence[str]
+    warnings: Sequence[str]
+
+
+class _Notes(NamedTuple):
+    """What there is to say of the sources that were looked at, as far as they were."""
+
+    used: list[str]
+    unused: list[str]
+    warnings: list[str]
 
 
 def open_live(machine: Machine) -> LiveKernel:
     """The kernel that runs on the machine. Raises nothing: broken files are skipped and listed in `unused`."""
-    found = LiveKernel(None, Images())
-    for way in (_from_vmlinux, _from_boot_image, _from_system_map, _from_kallsyms):
-        try:
-            found.main = way(machine, found)
-        except InputError as error:
-            found.unused.append(str(error))
-        if found.main is not None:
-            break
     from kplug.live.modules import LiveImages
 
-    found.images = LiveImages(machine, found.main)
-    return found
+    notes = _Notes([], [], [])
+    main = _main(machine, notes)
+    return LiveKernel(main, LiveImages(machine, main), *notes)
+
+
+def _main(machine: Machine, found: _Notes) -> PlacedImage | None:
+    for way in (_from_vmlinux, _from_boot_image, _from_system_map, _from_kallsyms):
+        try:
+            main = way(machine, found)
+        except InputError as error:
+            found.unused.append(str(error))
+            continue
+        if main is not None:
+            return main
+    return None
 
 
 def shown_listing(machine: Machine) -> KallsymsListing | None:
@@ -72,7 +86,7 @@ def why_hidden(machine: Machine) -> str:
 # -- a vmlinux ---------------------------------------------------------------------------------------------------------
 
 
-def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+def _from_vmlinux(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.opening.kernel_files import open_kernel
 
     for image in _of_this_kernel(machine, machine.vmlinux_files, open_kernel, found):
@@ -89,7 +103,7 @@ def _from_vmlinux(machine: Machine, found: LiveKernel) -> PlacedImage | None:
 
 
 def _of_this_kernel(
-    machine: Machine, paths: Iterable[str], opener: Callable[[str], KernelImage], found: LiveKernel
+    machine: Machine, paths: Iterable[str], opener: Callable[[str], KernelImage], found: _Notes
 ) -> Iterator[KernelImage]:
     """The files that are not known to be another kernel's. Reports why others are not used."""
     for path in paths:
@@ -107,7 +121,7 @@ def _of_this_kernel(
         yield image
 
 
-def _placed(image: KernelImage, slide: int | None, machine: Machine, found: LiveKernel) -> PlacedImage:
+def _placed(image: KernelImage, slide: int | None, machine: Machine, found: _Notes) -> PlacedImage:
     """The image where it runs; as linked, with a warning, if that is not known."""
     if slide is not None:
         found.used.append(f"place in memory: {machine.path('/proc/kallsyms')}")
@@ -118,7 +132,7 @@ def _placed(image: KernelImage, slide: int | None, machine: Machine, found: Live
     return PlacedImage(image, as_linked(image.extents, "as linked; no KASLR offset is known", known=False))
 
 
-def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> int | None:
+def _checked_slide(image: KernelImage, machine: Machine, found: _Notes) -> int | None:
     """The running kernel's slide, if nearly all symbols of the image agree with it."""
     from kplug.image.opening.comparison import checked, compare, symbols_of
 
@@ -134,7 +148,7 @@ def _checked_slide(image: KernelImage, machine: Machine, found: LiveKernel) -> i
 # -- what is in /boot --------------------------------------------------------------------------------------------------
 
 
-def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+def _from_boot_image(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.opening.vmlinuz import open_vmlinuz
 
     for image in _of_this_kernel(machine, machine.boot_images, open_vmlinuz, found):
@@ -152,7 +166,7 @@ def _from_boot_image(machine: Machine, found: LiveKernel) -> PlacedImage | None:
     return None
 
 
-def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+def _from_system_map(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.opening.listed import listed_image
     from kplug.image.symbols.listings import read_system_map
 
@@ -168,7 +182,7 @@ def _from_system_map(machine: Machine, found: LiveKernel) -> PlacedImage | None:
     return None
 
 
-def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: LiveKernel) -> PlacedImage | None:
+def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: _Notes) -> PlacedImage | None:
     """The image in its place by /proc/kallsyms, as far as that shows addresses; None if they do not fit the image."""
     slide = None
     if shown_listing(machine) is not None:
@@ -182,7 +196,7 @@ def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: L
 # -- /proc/kallsyms alone ----------------------------------------------------------------------------------------------
 
 
-def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
+def _from_kallsyms(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.elf.header_only import bare_elf
     from kplug.image.opening.listed import machine_of
 
@@ -196,8 +210,9 @@ def _from_kallsyms(machine: Machine, found: LiveKernel) -> PlacedImage | None:
         listing = listing.with_symbols(bounds)
     symbols = listing.kernel.from_source(listing.path if not bounds else f"{listing.path}, /proc/iomem")
     bits = 64 if symbols.highest >> 32 else 32
-    image = KernelImage(bare_elf(listing.path, architecture, bits), name="vmlinux", listed=symbols, on_disk=False)
-    image.release, image.build_id = machine.release, machine.build_id
+    build = Build(machine.build_id, release=machine.release)
+    elf = bare_elf(listing.path, architecture, bits)
+    image = KernelImage(elf, name="vmlinux", listed=symbols, on_disk=False, build=build)
     found.used.append(f"symbols: {listing.path}")
     if bounds:
         found.used.append(f"bounds of {', '.join(name for _, _, name in bounds)}: {machine.path('/proc/iomem')}")

@@ -18,6 +18,7 @@ from kplug.image.images import LazyImages
 from kplug.image.kernel_image import KernelImage
 from kplug.image.listed_modules import PlacedListing, listed_module
 from kplug.image.module_sections import section_addresses
+from kplug.image.opening.files import symbols_file
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
@@ -140,9 +141,8 @@ class LiveImages(LazyImages):
             symbols = no_symbols(path)
         main = self._images[0].image.machine if self._images else self._machine.architecture or ""
         starts = [section.address for section in sections]
-        placed = PlacedListing(listed_module(name, symbols, main, path, starts=starts), Placement(0, path))
-        placed.warnings = warnings
-        return placed
+        image = listed_module(name, symbols, main, path, starts=starts)
+        return PlacedListing(image, Placement(0, path), warnings=warnings)
 
     def _of_file(self, name: str, sections: Sequence[SectionName]) -> tuple[PlacedImage | None, tuple[str, ...]]:
         """The module from its file, at the addresses of /sys; None, with the reasons, if there is no such file."""
@@ -150,7 +150,7 @@ class LiveImages(LazyImages):
         elf, refused = self._files.find(_Wanted(name, build_id, sections))
         if elf is None:
             return None, refused
-        image = KernelImage(elf, name=name, symbols_from=_with_symbols(elf), bases=_bases(elf, sections))
+        image = KernelImage(elf, name=name, symbols_from=symbols_file(elf), bases=_bases(elf, sections))
         return PlacedImage(image, Placement(0, self._machine.path(f"/sys/module/{name}/sections"))), ()
 
 
@@ -158,12 +158,3 @@ def _bases(elf: ElfFile, sections: Sequence[SectionName]) -> dict[int, int]:
     """The address of each section of a module's file, by its number. For per-CPU sections, /sys has no CPU's copy."""
     loaded = ((section.name, section.address) for section in sections if section.name != PERCPU_SECTION)
     return section_addresses(elf.sections, loaded)
-
-
-def _with_symbols(elf: ElfFile) -> ElfFile | None:
-    """The separate debug file with the symbols; None if the file itself has them."""
-    from kplug.image.opening.files import find_debug_file
-
-    if any(section.type == "SYMTAB" for section in elf.sections):
-        return None
-    return find_debug_file(elf)

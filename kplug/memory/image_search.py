@@ -14,7 +14,7 @@ from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kallsyms.in_memory import find_in_memory
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
-from kplug.image.kernel_image import KernelImage
+from kplug.image.kernel_image import Build, KernelImage, release_of
 from kplug.image.placement import ADDRESS_MASK, Placement, as_it_runs, slid
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.memory.kallsyms_image import banner_at, linked
@@ -123,9 +123,9 @@ def _running(
     info = _noted(read, symbols, machine)
     slide = told if told is not None else info.slide
     listed = linked(symbols, slide) if slide is not None else symbols
-    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed, on_disk=False)
-    image.banner = banner_at(read, symbols.address("linux_banner"))
-    image.build_id = _build_id(read, symbols)
+    banner = banner_at(read, symbols.address("linux_banner"))
+    build = Build(_build_id(read, symbols), banner, release_of(banner))
+    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed, on_disk=False, build=build)
     if slide is None:
         placement = as_it_runs(image.extents, "read from the kernel's memory, which does not tell the slide")
     else:

@@ -7,7 +7,7 @@ from array import array
 from kplug.arch import registry
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.header_only import bare_elf
-from kplug.image.kernel_image import KernelImage
+from kplug.image.kernel_image import Build, KernelImage, release_of
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.memory.kaslr_offset import BANNER_PATTERN
 from kplug.memory.reading import Read
@@ -30,10 +30,9 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
         return None
     slide = info.slide or 0
     elf = bare_elf(f"memory of {target}", machine)
-    image = KernelImage(elf, name="vmlinux", listed=linked(symbols, slide), on_disk=False)
-    image.build_id = info.build_id
-    image.banner = banner_at(read, symbols.address("linux_banner"))
-    return image
+    banner = banner_at(read, symbols.address("linux_banner"))
+    build = Build(info.build_id, banner, release_of(banner))
+    return KernelImage(elf, name="vmlinux", listed=linked(symbols, slide), on_disk=False, build=build)
 
 
 def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList | None:

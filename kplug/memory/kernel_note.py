@@ -9,6 +9,7 @@ from kplug.arch.registry import named
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read
+from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo, note_in_memory
 from kplug.space.address_space import AddressSpaceFacts
 
@@ -39,6 +40,14 @@ def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
         if "_stext" in info.symbols:
             return info.symbols["_stext"] - symbol.address
     return 0
+
+
+def noted_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
+    """What a kernel's memory tells of its address space: its variables, and what it notes for dumps of itself."""
+    facts = memory_facts(placed, read)
+    # What is no variable: arm64's 52-bit addresses (since 6.9), its pointer authentication, its areas' bounds.
+    note = kernels_note(placed, read)
+    return with_vmcoreinfo(facts, note, placed.image.machine) if note is not None else facts
 
 
 def with_vmcoreinfo(facts: AddressSpaceFacts, info: VmcoreInfo, machine: str) -> AddressSpaceFacts:

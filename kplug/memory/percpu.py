@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Callable, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from kplug import model
 from kplug.arch.registry import named
@@ -20,6 +20,7 @@ from kplug.expressions import parse_number
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
 from kplug.kinds import Kind, Role, before_range, register
+from kplug.lifetimes import UNTIL_MOVED, Memo, remembered
 from kplug.memory.reading import Read
 from kplug.model import Layer
 
@@ -204,39 +205,41 @@ def _check_set_up(areas: Areas, placed: PlacedImage) -> None:
 class StaticPercpu:
     """The static per-CPU variables of one kernel: a locator, and `Instances`.
 
-    `read` is a Target's; what it read is kept as long as `generation` returns the same. Nothing is read before a
-    question needs it: addresses of the image, and what no kernel address can be, do not.
+    `read` is a Target's, and `memo` what is remembered of that. Nothing is read before a question needs it: addresses
+    of the image, and what no kernel address can be, do not.
     """
 
-    def __init__(self, placed: PlacedImage, read: Read, generation: Callable[[], Hashable]) -> None:
+    def __init__(self, placed: PlacedImage, read: Read, memo: Memo) -> None:
         self.placed = placed
         self._read = read
-        self._generation = generation
-        self._known: tuple[Hashable, Areas | TargetError] | None = None
-        self._sorted: tuple[Areas | None, list[int], list[int]] = (None, [], [])
+        self.memo = memo
 
     @property
     def areas(self) -> Areas:
-        """The CPUs' areas, read once for a generation. TargetError if they cannot be."""
-        generation = self._generation()
-        if self._known is None or self._known[0] != generation:
-            try:
-                self._known = generation, read_areas(self.placed, self._read)
-            except TargetError as error:
-                self._known = generation, error
-        known = self._known[1]
+        """The CPUs' areas, read once as long as the target stands still. TargetError if they cannot be."""
+        known = self._outcome()
         if isinstance(known, TargetError):
             raise type(known)(str(known))
         return known
 
+    @remembered(UNTIL_MOVED)
+    def _outcome(self) -> Areas | TargetError:
+        try:
+            return read_areas(self.placed, self._read)
+        except TargetError as error:
+            return error
+
+    @remembered(UNTIL_MOVED)
+    def _sorted(self) -> tuple[list[int], list[int]]:
+        """Where the areas begin, sorted, and the CPU of each."""
+        areas, mask = self.areas, self.placed.placement.mask
+        ordered = sorted((areas.template.start + offset & mask, cpu) for cpu, offset in areas.offsets.items())
+        return [start for start, _ in ordered], [cpu for _, cpu in ordered]
+
     def cpu_at(self, address: int) -> tuple[int, int] | None:
         """The CPU whose static area holds a runtime address, and the area's distance from the template; else None."""
         areas = self.areas
-        if self._sorted[0] is not areas:
-            mask, first = self.placed.placement.mask, areas.template.start
-            ordered = sorted((first + offset & mask, cpu) for cpu, offset in areas.offsets.items())
-            self._sorted = areas, [start for start, _ in ordered], [cpu for _, cpu in ordered]
-        _, starts, cpus = self._sorted
+        starts, cpus = self._sorted()
         position = bisect_right(starts, address) - 1
         if position < 0 or address - starts[position] >= len(areas.template):
             return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from kplug.arch.registry import named
+from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read, try_read
 from kplug.space.address_space import AddressSpaceFacts
@@ -36,6 +37,15 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
         kasan_shadow=has("kasan_early_shadow_page"),
         has_early_init_stack=has("early_init_stack"),
     )
+
+
+def begins_to_boot(placed: PlacedImage, read: Read) -> bool:
+    """Whether the kernel has not come to SYSTEM_SCHEDULING (enum system_states): then its records mislead."""
+    address = _address(placed, "system_state")
+    try:
+        return address is not None and not any(read(address, 4))
+    except TargetError:
+        return False
 
 
 _COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kplug.arch.registers import is_register
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Parser
-from kplug.commands.words import Line, expressions, split, whole_expression
+from kplug.commands.words import Line, split, with_expressions
 from kplug.errors import ExpressionError, InputError, KplugError, UsageError
 from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
@@ -70,7 +70,7 @@ class Prompt:
             for name in (command.host_name, *getattr(command, "other_names", ())):
                 self.commands[name] = command
         self.python = Python(target.kernel.prog, self._register)
-        target.evaluator = self.python.value
+        target.evaluate_with(self.python.value)
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
@@ -163,16 +163,12 @@ class Prompt:
 
     def _outputs(self, command: Command, arguments: argparse.Namespace, line: Line, parser: Parser) -> Iterator[Output]:
         if command.name == "where":
-            whole = whole_expression(line.text, parser)
-            arguments.expressions = expressions(arguments.expressions, whole, self.session.places) or ["$pc"]
+            arguments = with_expressions(arguments, line.text, parser, self.session.places)
         return command.run(self.session, arguments)
 
     def parser(self, command: Command) -> Parser:
         """The command's parser, with what there is to say of it at this prompt."""
-        parser = command.parser(command.host_name)
-        if command.name in _HERE:
-            parser.epilog = f"{parser.epilog}\n{_HERE[command.name]}"
-        return parser
+        return command.parser(command.host_name, _HERE.get(command.name, ""))
 
     def _register(self, name: str) -> int:
         if not is_register(name, self.target.kernel.machine):
@@ -337,9 +333,9 @@ class _Set(OwnCommand):
         if arguments.value not in values:
             raise UsageError(f"set {arguments.name}: one of {', '.join(values)} is needed")
         if arguments.name == "pager":
-            screen.paging = arguments.value == "on"
+            screen.page(arguments.value == "on")
         else:
-            screen.color = arguments.value
+            screen.paint(arguments.value)
         return Status.ANSWERED
 
 

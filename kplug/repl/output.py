@@ -153,11 +153,19 @@ class _Paged:
 
 
 class Screen:
-    """The output of a session. `color` is auto, always or never; `paging` may be changed at any time."""
+    """The output of a session. `color` is auto, always or never; both may be changed at any time."""
 
     def __init__(self, color: str = "auto", paging: bool = True) -> None:
         self.color = color
         self.paging = paging
+
+    def page(self, paging: bool) -> None:
+        """Show long output in the pager from now on, or do not."""
+        self.paging = paging
+
+    def paint(self, color: str) -> None:
+        """Colour output from now on: auto, always or never."""
+        self.color = color
 
     @contextlib.contextmanager
     def opened(self, line: Line | None = None) -> Iterator[Writer]:

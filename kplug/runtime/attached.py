@@ -11,6 +11,7 @@ import drgn
 
 from kplug.errors import ExpressionError, InputError, UsageError
 from kplug.expressions import Hints
+from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
 from kplug.memory.dump_header import read_header
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.drgn_target import DrgnTarget
@@ -33,15 +34,31 @@ def session_for(prog: drgn.Program) -> Session:
     """
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise UsageError(_why_none(prog))
-    files = _debug_files(prog)
-    made: tuple[object, Session] | None = prog.cache.get(_REMEMBERED)
-    if made is None or made[0] != files:
-        made = files, _session(prog)
-        prog.cache[_REMEMBERED] = made
-    session = made[1]
-    if isinstance(session.target, DrgnTarget) and session.target.kernel.live:
-        session.target.kernel.moved()
+    attached = prog.cache.get(_REMEMBERED)
+    if attached is None:
+        attached = prog.cache[_REMEMBERED] = _Attached(prog)
+    session: Session = attached.session()
     return session
+
+
+class _Attached:
+    """A Program that somebody else opened; what is remembered of it is kept with it."""
+
+    def __init__(self, prog: drgn.Program) -> None:
+        self._prog = prog
+        self.memo = Memo()
+
+    def session(self) -> Session:
+        """The session as things are now."""
+        self.memo.notice(UNTIL_FILES_CHANGE, _debug_files(self._prog))
+        session = self._made()
+        if isinstance(session.target, DrgnTarget) and session.target.kernel.live:
+            session.target.kernel.moved()
+        return session
+
+    @remembered(UNTIL_FILES_CHANGE)
+    def _made(self) -> Session:
+        return _session(self._prog)
 
 
 @contextmanager
@@ -51,14 +68,9 @@ def evaluating(session: Session, names: Mapping[str, Any]) -> Iterator[None]:
     `names` are the globals of the prompt at which the person types.
     """
     target = session.target
-    if not isinstance(target, DrgnTarget):
+    assert isinstance(target, DrgnTarget)
+    with target.evaluating(_evaluator(names)):
         yield
-        return
-    before, target.evaluator = target.evaluator, _evaluator(names)
-    try:
-        yield
-    finally:
-        target.evaluator = before
 
 
 def _evaluator(names: Mapping[str, Any]) -> Callable[[str], Any]:

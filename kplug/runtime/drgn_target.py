@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import drgn
 
 from kplug.arch.registers import canonical, is_register
 from kplug.errors import ExpressionError, TargetError
+from kplug.lifetimes import Memo
 from kplug.memory.thread_size import thread_size
 from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.panic_message import last_words
 from kplug.runtime.kernel.values import address_of
-from kplug.runtime.locators.stacks import stacks_of
+from kplug.runtime.locators.stacks import stack_at
 from kplug.runtime.tables.translation import is_left_out
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Frame, Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
 
 _MASK = (1 << 64) - 1
+Evaluator = Callable[[str], Any]
 _USUAL = drgn.PlatformFlags.IS_64_BIT | drgn.PlatformFlags.IS_LITTLE_ENDIAN
 _TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$?[A-Za-z_][\w.]*)|(?P<sign>[-+*()]))")
 
@@ -29,8 +32,8 @@ _TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$
 class DrgnTarget(Target):
     """A vmcore, a guest or the running kernel. `description` names it for the user.
 
-    `selection` is the thread and frame whose registers `$pc`, `rip`, ... are. `evaluator` may be set to what evaluates
-    what the registers' grammar does not know (a prompt's Python); it raises ExpressionError if it cannot.
+    `selection` is the thread and frame whose registers `$pc`, `rip`, ... are. What the registers' grammar does not
+    know may be given to an evaluator (a prompt's Python), which raises ExpressionError if it cannot.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class DrgnTarget(Target):
         """`cpus` has registers of the CPUs beyond those that drgn gives; `core_path` is the vmcore's, if it is one."""
         self.kernel = kernel
         self.selection = Selection(kernel, cpus)
-        self.evaluator: Callable[[str], Any] | None = None
+        self._evaluator: Evaluator | None = None
         self._description = description
         self._core_path = core_path
 
@@ -76,8 +79,9 @@ class DrgnTarget(Target):
     def left_out(self, address: int) -> bool:
         return is_left_out(self.kernel, address)
 
-    def generation(self) -> Hashable:
-        return self.kernel.generation
+    @property
+    def memo(self) -> Memo:
+        return self.kernel.memo
 
     # -- registers and stacks ------------------------------------------------------------------------------------------
 
@@ -105,13 +109,7 @@ class DrgnTarget(Target):
         )
 
     def stack_bounds(self, address: int) -> StackBounds | None:
-        try:
-            stack = stacks_of(self.kernel).at(address) if self.kernel.has_types else None
-        except TargetError:
-            stack = None
-        if stack is not None:
-            return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it")
-        return self._first_stack(address)
+        return stack_at(self.kernel, address) or self._first_stack(address)
 
     def _first_stack(self, address: int) -> StackBounds | None:
         """CPU 0's first stack, which the image has: the one that is known without types."""
@@ -124,13 +122,26 @@ class DrgnTarget(Target):
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
+    def evaluate_with(self, evaluator: Evaluator) -> None:
+        """Have what is no sum of registers evaluated by `evaluator` from now on."""
+        self._evaluator = evaluator
+
+    @contextmanager
+    def evaluating(self, evaluator: Evaluator) -> Iterator[None]:
+        """Inside, what is no sum of registers is evaluated by `evaluator`."""
+        before, self._evaluator = self._evaluator, evaluator
+        try:
+            yield
+        finally:
+            self._evaluator = before
+
     def evaluate(self, expression: str) -> int:
-        """Registers of the selected frame with sums and `*` around them; what else there is, the `evaluator` knows."""
+        """Registers of the selected frame with sums and `*` around them; what else there is, the evaluator knows."""
         tokens = _tokens(expression)
         if tokens is not None and all(self._is_known(token) for token in tokens):
             return _Sum(tokens, expression, self._register, self._word).value()
-        if self.evaluator is not None:
-            return address_of(self.evaluator(expression), expression)
+        if self._evaluator is not None:
+            return address_of(self._evaluator(expression), expression)
         unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
         raise ExpressionError(f"{unknown}: no such symbol, section or register")
 

@@ -1,28 +1,27 @@
-"""A `Session` of the core over a drgn Program: the images in their places, the facts of memory, and the locators."""
+"""A `Session` over a drgn Program: the vmlinux in its place, and what the locators share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kplug import assembly
+from kplug.assembly import Found, FrontEnd
+from kplug.errors import TargetError
 from kplug.expressions import Hints
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import ADDRESS_MASK, Placement, slid
+from kplug.lifetimes import Memo
 from kplug.memory.kernel_note import slide_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
+from kplug.records import Records
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.finders import finders_of
-from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.page_state import MemoryState
-from kplug.runtime.locators.percpu import Percpu
-from kplug.runtime.locators.registry import locators
-from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
-from kplug.runtime.modules.images import images_of
-from kplug.runtime.modules.listing import RuntimeModules
-from kplug.runtime.modules.module_list import module_areas
+from kplug.runtime.opening.debugger_memory import Memory, open_over
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
+from kplug.runtime.records import records_of
 from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 
@@ -43,33 +42,41 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     kernel = kernel_of(opened)
     core_path = opened.header.path if opened.header is not None else None
     target = DrgnTarget(kernel, opened.description, opened.cpus, core_path)
-    user = UserSpace(kernel, target.selection)
-    asked = locators(kernel, user)
+    given = [kernel.image] if kernel.image is not None else []
     missing: Sequence[str] = ()
     if lines:
         from kplug.runtime.types.lines import DrgnLines
 
-        missing = DrgnLines([kernel.image] if kernel.image is not None else []).warnings
-    return Session(
-        images_of(kernel),
-        target=target,
-        facts=lambda: facts_of(kernel),
-        machine=kernel.machine,
-        contents=lambda: module_areas(kernel),
-        locators=asked,
-        states=MemoryState(kernel, user),
-        percpu=next((locator for locator in asked if isinstance(locator, Percpu)), None),
-        modules=RuntimeModules(kernel),
-        placement=_placement(opened.vmcoreinfo) if kernel.image is None else None,
-        lines=ProgramLines(kernel, debug_files_of(kernel)),
+        missing = DrgnLines(given).warnings
+    found = Found(
+        given,
+        kernel.machine,
+        _placement(opened.vmcoreinfo) if kernel.image is None else None,
         warnings=(*opened.warnings, *missing),
         ways=opened.how,
-        hints=hints,
     )
+    records = records_of(kernel, UserSpace(kernel, target.selection))
+    return assembly.session_of(found, target, records, front_end=FrontEnd(hints))
 
 
-def kernel_of(opened: Opened, placed: PlacedImage | None = None) -> Kernel:
-    """What the locators share, of a kernel that is open; `placed` is its vmlinux, where the front end has that."""
+def records_over(memory: Memory, memo: Memo, placed: PlacedImage, core: str | None, description: str) -> Records:
+    """The records of a kernel that a debugger holds, of which it reads the `memory`, or of the dump `core` that it has
+    open. TargetError, worded for the user, if they cannot be had."""
+    if core is None:
+        opened = open_over(memory, placed, description)
+    else:
+        opened = open_kernel(Request(core=core, symbols=(placed.image.path,) if placed.image.on_disk else ()))
+        if (slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide) % (1 << 64):
+            raise TargetError(f"{core}: its VMCOREINFO says that the kernel was elsewhere")
+    kernel = kernel_of(opened, placed, memo)
+    if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
+        raise TargetError(f"{placed.image.path}: drgn finds no types in it")
+    return records_of(kernel)
+
+
+def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | None = None) -> Kernel:
+    """What the locators share, of a kernel that is open; `placed` is its vmlinux and `memo` what is remembered of it,
+    where the front end has these."""
     kernel = Kernel(
         opened.prog,
         placed or _placed_vmlinux(opened),
@@ -78,6 +85,7 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None) -> Kernel:
         has_dwarf=opened.has_dwarf,
         module_directories=opened.module_directories,
         left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
+        memo=memo,
     )
     if not opened.has_dwarf:
         finders_of(kernel)
@@ -96,6 +104,4 @@ def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
     if image is None:
         return None
     source = _KERNEL_OFFSET if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
-    placed = PlacedImage(image, slid(image.extents, slide_of(info, image), source))
-    placed.disputed = opened.disputed
-    return placed
+    return PlacedImage(image, slid(image.extents, slide_of(info, image), source), disputed=opened.disputed)

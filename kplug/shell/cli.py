@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from kplug import __version__
+from kplug.assembly import Found, FrontEnd, session_of
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError
 from kplug.errors import InputError, KplugError, UsageError
@@ -154,12 +155,12 @@ def _command_session(command: Command, arguments: argparse.Namespace) -> Session
             if not command.file_word:
                 raise
             # No addresses are known, and what the kernel says of itself needs none.
-            return Session([], hints=HINTS, is_running=True)
+            return session_of(Found(is_running=True), front_end=FrontEnd(HINTS))
     for option in ("vmlinux", "vmlinuz", "system_map", "kallsyms", "core", "qemu"):
         if getattr(arguments, option):
             name = "--" + option.replace("_", "-")
             raise UsageError(f"kplug {command.name}: a FILE is looked at by itself, without {name}")
-    return Session([], hints=HINTS)
+    return session_of(Found(), front_end=FrontEnd(HINTS))
 
 
 def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, is_remembered, remembered
 
 
 class Owner:
@@ -79,3 +79,25 @@ def test_nothing_made_is_remembered_too() -> None:
     assert nothing(owner) is None
     assert nothing(owner) is None
     assert len(asked) == 1
+
+
+def test_what_is_noticed_to_be_another_is_forgotten() -> None:
+    owner = Owner()
+    assert owner.memo.notice(UNTIL_FILES_CHANGE, ("vmlinux", 1))
+    files, kept = files_of(owner), owner.value(1)
+    assert not owner.memo.notice(UNTIL_FILES_CHANGE, ("vmlinux", 1))
+    assert files_of(owner) is files
+    assert owner.memo.notice(UNTIL_FILES_CHANGE, ("vmlinux", 2))
+    assert files_of(owner) is not files
+    assert owner.value(1) is kept
+    assert owner.memo.notice(UNTIL_MOVED, None)
+    assert owner.value(1) is not kept
+
+
+def test_whether_a_value_is_remembered_is_told_without_making_it() -> None:
+    owner = Owner()
+    assert not is_remembered(owner.value, owner, 1)
+    owner.value(1)
+    assert is_remembered(owner.value, owner, 1)
+    assert not is_remembered(owner.value, owner, 2)
+    assert owner.made == [1]

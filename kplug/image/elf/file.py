@@ -245,6 +245,11 @@ class ElfFile:
         """The GNU build ID in hex, or None."""
         return build_id_in(self.notes())
 
+    @property
+    def has_symbol_table(self) -> bool:
+        """Whether it has symbols of its own, beyond those for dynamic linking."""
+        return any(section.type == "SYMTAB" for section in self.sections)
+
     def laid_out(self, addresses: Mapping[int, int]) -> tuple[Section, ...]:
         """The sections of a relocatable file with the runtime addresses given by section index.
 

@@ -56,8 +56,8 @@ def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMa
     elf = open_elf(path)
     if elf.type == "CORE":
         raise InputError(f"{path}: not a vmlinux but a dump (a dump is given with -c)")
-    symbols_from = _with_symbols(elf)
-    has_symbols = elf.relocatable or any(section.type == "SYMTAB" for section in symbols_from.sections)
+    symbols_from = symbols_file(elf)
+    has_symbols = elf.relocatable or symbols_from.has_symbol_table
     return KernelImage(
         elf,
         name=os.path.basename(path),
@@ -118,7 +118,7 @@ def open_module(specification: str) -> KernelImage:
     for index, address in bases.items():
         if address + elf.sections[index].size > 1 << 64:
             raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")
-    return KernelImage(elf, name=module_name(elf), symbols_from=_with_symbols(elf), bases=bases)
+    return KernelImage(elf, name=module_name(elf), symbols_from=symbols_file(elf), bases=bases)
 
 
 def module_name(elf: ElfFile) -> str:
@@ -157,11 +157,9 @@ def _address(text: str, specification: str) -> int:
     return int(text, 16)
 
 
-def _with_symbols(elf: ElfFile) -> ElfFile:
+def symbols_file(elf: ElfFile) -> ElfFile:
     """`elf` itself if it has a symbol table, else its separate debug file, else itself."""
-    if any(section.type == "SYMTAB" for section in elf.sections):
-        return elf
-    return find_debug_file(elf) or elf
+    return elf if elf.has_symbol_table else find_debug_file(elf) or elf
 
 
 def find_debug_file(elf: ElfFile) -> ElfFile | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from kplug.image.kernel_image import KernelImage
 if TYPE_CHECKING:
     from kplug.files.bounded_output import ProgressCallback
     from kplug.image.boot.boot_image import BootImage
+    from kplug.image.symbols.symbol_list import SymbolList
 
 # What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
 _PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
@@ -37,14 +39,13 @@ def kernel_in(boot: BootImage) -> KernelImage:
 
 def _from_elf(boot: BootImage) -> KernelImage:
     elf = ElfFile(boot.path, io.BytesIO(boot.payload))
-    if any(section.type == "SYMTAB" for section in elf.sections):
-        image = KernelImage(elf, name=os.path.basename(boot.path), on_disk=False)
-    else:
+    symbols: Callable[[], SymbolList] | None = None
+    if not elf.has_symbol_table:
         from kplug.image.kallsyms.embedded import embedded_symbols
 
         symbols = partial(embedded_symbols, elf, boot.payload)
-        image = KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False)
-    image.sections_source = "ELF header of the kernel in the boot image"
+    source = "ELF header of the kernel in the boot image"
+    image = KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False, sections_source=source)
     return refuse_program(image)
 
 

@@ -12,7 +12,7 @@ import sys
 from array import array
 from binascii import Error as HexError
 from binascii import unhexlify
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
@@ -116,11 +116,14 @@ class KallsymsListing:
         digits = self._data.find(b" ")
         lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
         listing = copy(self)
-        listing._added = (*self._added, *lines)
-        kernel = listing.__dict__.pop("kernel", None)
-        if isinstance(kernel, SymbolLines):
-            listing.__dict__["kernel"] = kernel.with_lines(lines, listing._all)
+        listing._add(lines)
         return listing
+
+    def _add(self, lines: Sequence[bytes]) -> None:
+        self._added = (*self._added, *lines)
+        kernel = self.__dict__.pop("kernel", None)
+        if isinstance(kernel, SymbolLines):
+            self.__dict__["kernel"] = kernel.with_lines(lines, self._all)
 
     @property
     def _own(self) -> bytes:

@@ -58,6 +58,7 @@ class SymbolTable(SymbolColumns):
     `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
     those sections then hold addresses. `sections` are the file's, with `bases` applied. `letter_by_region` gives the
     letter that a symbol at a link address ought to have, for sections whose flags do not distinguish text from data.
+    `source` says where its symbols are from, where that is not the file.
 
     Columns, by table entry: `values` (addresses as ints) and `sizes`.
     """
@@ -68,6 +69,7 @@ class SymbolTable(SymbolColumns):
         sections: Sequence[Section],
         bases: Mapping[int, int] | None = None,
         letter_by_region: LetterByRegion | None = None,
+        source: str | None = None,
     ) -> None:
         self._letter_by_region = letter_by_region
         self._prepare(elf, sections)
@@ -75,6 +77,8 @@ class SymbolTable(SymbolColumns):
         self._places = self._place_mask(bases if elf.relocatable else None)
         if elf.relocatable and bases:
             self._apply(bases)
+        if source is not None and len(self):
+            self.source = source
 
     @property
     def sizes_are_stated(self) -> bool:

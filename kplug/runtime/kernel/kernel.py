@@ -99,7 +99,8 @@ class Kernel:
     asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
     of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
     debug files. `left_out` says of a physical address that it reads as zeros only because the dump has nothing there:
-    it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux.
+    it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux. A debugger
+    that holds the kernel gives its own `memo`.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Kernel:
         module_directories: Sequence[str] = (),
         left_out: Callable[[int], bool] = lambda physical: False,
         has_dwarf: bool = True,
+        memo: Memo | None = None,
     ) -> None:
         self.prog = prog
         self.image = image
@@ -120,17 +122,12 @@ class Kernel:
         self.left_out = left_out
         self.has_dwarf = has_dwarf
         self.module_directories = tuple(module_directories)
-        self.memo = Memo()
+        self.memo = memo if memo is not None else Memo()
 
     @property
     def machine(self) -> str:
         """The architecture as the core names it: x86_64, aarch64, ..."""
         return machine_of(self.prog)
-
-    @property
-    def generation(self) -> int:
-        """Changes whenever what was read may no longer hold."""
-        return self.memo.generation
 
     def moved(self) -> None:
         """Forget what was read: the kernel ran on since."""

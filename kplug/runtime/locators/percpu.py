@@ -74,7 +74,7 @@ class Percpu:
         self._kernel = kernel
         self.memo = kernel.memo
         self._image = image
-        self._static = StaticPercpu(image, kernel.read, lambda: kernel.generation)
+        self._static = StaticPercpu(image, kernel.read, kernel.memo)
         self._mask = image.placement.mask
 
     # -- addresses -----------------------------------------------------------------------------------------------------

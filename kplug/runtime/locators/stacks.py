@@ -24,6 +24,7 @@ from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tasks import Task, is_data, tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.tables.translation import page_size_of, page_tables
+from kplug.target import StackBounds
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
@@ -262,6 +263,15 @@ class StackLocator:
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
     return Stacks(kernel)
+
+
+def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
+    """The stack that holds an address, by the kernel's own record of it; None if that cannot be read."""
+    try:
+        stack = stacks_of(kernel).at(address) if kernel.has_types else None
+    except TargetError:
+        return None
+    return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it") if stack else None
 
 
 @remembered(UNTIL_MOVED)

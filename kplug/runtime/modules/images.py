@@ -12,9 +12,10 @@ from kplug import model
 from kplug.arch.types.memory_map import MODULES
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.file import ElfFile
+from kplug.image.elf.sections import Section
 from kplug.image.images import LazyImages
-from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.files import find_debug_file
+from kplug.image.kernel_image import Build, KernelImage
+from kplug.image.opening.files import symbols_file
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
@@ -55,36 +56,41 @@ class ModuleImage(KernelImage):
         symbols_from: str,
         symbols_elf: ElfFile | None = None,
     ) -> None:
-        super().__init__(elf, name=module.name, bases=bases, symbols_from=symbols_elf)
+        in_memory = symbols_from == FROM_MEMORY
+        super().__init__(
+            elf,
+            name=module.name,
+            bases=bases,
+            symbols_from=symbols_elf,
+            sections=_in_memory(elf.laid_out(bases)) if in_memory else _as_loaded(elf.laid_out(bases)),
+            on_disk=not in_memory,
+            sections_source=_GUESSED if in_memory else "ELF header",
+            build=Build(module.build_id),
+        )
         #: FROM_FILE or FROM_MEMORY.
         self.symbols_from = symbols_from
-        self._memory_build_id = module.build_id
-        if symbols_from == FROM_MEMORY:
-            self.on_disk = False
-            self.sections_source = "section addresses in memory; one ends where the next begins"
-            self.sections = tuple(
-                replace(section, type="NOTE") if section.name.startswith(".note") else section
-                for section in self.sections
-            )
-        elif any(section.executable and section.type == "NOBITS" for section in self.sections):
-            # A debug file that was split off has no bytes of what is loaded, and says NOBITS for all of it.
-            self.sections = tuple(
-                replace(section, type="PROGBITS")
-                if section.type == "NOBITS" and not section.name.startswith(".bss")
-                else section
-                for section in self.sections
-            )
-
-    @cached_property
-    def build_id(self) -> str | None:
-        return self._memory_build_id
 
     @cached_property
     def symbols(self) -> SymbolTable:
-        table = SymbolTable(self._symbols_from, self.sections, self.bases)
-        if self.symbols_from == FROM_MEMORY and len(table):
-            table.source = "the module's kallsyms in memory"
-        return table
+        source = "the module's kallsyms in memory" if self.symbols_from == FROM_MEMORY else None
+        return SymbolTable(self._symbols_from, self.sections, self.bases, source=source)
+
+
+_GUESSED = "section addresses in memory; one ends where the next begins"
+
+
+def _in_memory(sections: Sequence[Section]) -> Sequence[Section]:
+    return [replace(each, type="NOTE") if each.name.startswith(".note") else each for each in sections]
+
+
+def _as_loaded(sections: Sequence[Section]) -> Sequence[Section]:
+    """A debug file that was split off has no bytes of what is loaded, and says NOBITS for all of it."""
+    if not any(section.executable and section.type == "NOBITS" for section in sections):
+        return sections
+    return [
+        replace(each, type="PROGBITS") if each.type == "NOBITS" and not each.name.startswith(".bss") else each
+        for each in sections
+    ]
 
 
 class PlacedModule(PlacedImage):
@@ -92,10 +98,12 @@ class PlacedModule(PlacedImage):
 
     image: ModuleImage
 
-    def __init__(self, module: Module, image: ModuleImage, tables: Sequence[NamedRange]) -> None:
+    def __init__(
+        self, module: Module, image: ModuleImage, tables: Sequence[NamedRange], warnings: Sequence[str]
+    ) -> None:
         self.module = module
         self._tables = tuple(tables)
-        super().__init__(image, Placement(0, _LIST))
+        super().__init__(image, Placement(0, _LIST), warnings=warnings)
 
     def why_unplaced(self, section: str) -> str | None:
         starts = [each.start for each in self.module.all_sections if each.name == section]
@@ -181,9 +189,8 @@ class LoadedImages(LazyImages):
         self._kernel = kernel
         vmlinux = kernel.image.image.path if kernel.image is not None else None
         self._files = ModuleFiles(module_directories, kernel.vmcoreinfo.release, vmlinux)
+        self.memo = kernel.memo
         self._made: dict[object, PlacedModule] = {}
-        # In which generation: what could not be read then may be there now.
-        self._read_at: dict[object, int] = {}
 
     # -- as a sequence: all are made -----------------------------------------------------------------------------------
 
@@ -254,11 +261,17 @@ class LoadedImages(LazyImages):
     def placed(self, module: Module) -> PlacedModule:
         """The image of a module. Where its symbols cannot be had, its warnings say why."""
         key = module.identity
-        made = self._made.get(key)
-        if made is None or (made.warnings and self._read_at[key] != self._kernel.generation):
-            made = self._made[key] = self._place(module)
-            self._read_at[key] = self._kernel.generation
+        made = self._made.get(key) or self._lacking().get(key)
+        if made is None:
+            made = self._place(module)
+            kept = self._lacking() if made.warnings else self._made
+            kept[key] = made
         return made
+
+    @remembered(UNTIL_MOVED)
+    def _lacking(self) -> dict[object, PlacedModule]:
+        """Those of which not all could be read: once the kernel ran on, it may be there."""
+        return {}
 
     def _place(self, module: Module) -> PlacedModule:
         warnings: list[str] = []
@@ -267,7 +280,7 @@ class LoadedImages(LazyImages):
         image = None
         if elf is not None:
             try:
-                image = ModuleImage(module, elf, section_bases(elf, module, kallsyms), FROM_FILE, _with_symbols(elf))
+                image = ModuleImage(module, elf, section_bases(elf, module, kallsyms), FROM_FILE, symbols_file(elf))
             except (InputError, TargetError) as error:
                 warnings.append(str(error))
         if image is None:
@@ -280,9 +293,7 @@ class LoadedImages(LazyImages):
             image = ModuleImage(module, made, bases, FROM_MEMORY)
         if any(section.name == NAMELESS for section in image.sections):
             warnings.append(f"not all names of the sections of module {module.name} could be read")
-        placed = PlacedModule(module, image, kallsyms.tables)
-        placed.warnings = tuple(dict.fromkeys((*refused, *warnings)))
-        return placed
+        return PlacedModule(module, image, kallsyms.tables, tuple(dict.fromkeys((*refused, *warnings))))
 
     def _kallsyms(self, module: Module, warnings: list[str], needed: bool) -> ModuleKallsyms:
         """The symbols in memory; none, with a warning where they are `needed`, if they cannot be read."""
@@ -292,13 +303,6 @@ class LoadedImages(LazyImages):
             if needed:
                 warnings.append(str(error))
             return ModuleKallsyms(self._kernel)
-
-
-def _with_symbols(elf: ElfFile) -> ElfFile | None:
-    """The file that has the symbols: itself, or its separate debug file."""
-    if any(section.type == "SYMTAB" for section in elf.sections):
-        return None
-    return find_debug_file(elf)
 
 
 @remembered(FOR_EVER)

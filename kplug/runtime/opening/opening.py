@@ -277,35 +277,34 @@ def _open_guest(address: str, given: str | None, image: KernelImage | None) -> O
     guest = ask(address)
     if image is not None and image.machine and guest.machine is not None and image.machine != guest.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
-    target = OpenTarget(address, drgn.Program(vmcoreinfo=given), f"QEMU guest {address}")
+    prog, how = drgn.Program(vmcoreinfo=given), []
     try:
         connection = connection_for_drgn(address)
-        target.cpus = MonitorRegisters(connection)
-        target.prog.set_qemu_qmp(connection)
+        prog.set_qemu_qmp(connection)
         if given is not None:
             # drgn 0.3 takes the text, but sets up page tables only for one that it got from QEMU.
-            target.prog.set_linux_kernel_custom(given, is_live=True)
-            target.how.append("VMCOREINFO: as given (--vmcoreinfo)")
-        elif not target.prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
-            target.prog = _guest_with_found_note(target, guest, image)
-            target.how.append("VMCOREINFO: the guest did not give it to QEMU (-device vmcoreinfo); found in its memory")
+            prog.set_linux_kernel_custom(given, is_live=True)
+            how.append("VMCOREINFO: as given (--vmcoreinfo)")
+        elif not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+            _give_found_note(prog, address, guest, image)
+            how.append("VMCOREINFO: the guest did not give it to QEMU (-device vmcoreinfo); found in its memory")
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{address}: {error_words(error)}") from None
-    return target
+    return OpenTarget(address, prog, f"QEMU guest {address}", how, cpus=MonitorRegisters(connection))
 
 
-def _guest_with_found_note(target: OpenTarget, guest: Guest, image: KernelImage | None) -> drgn.Program:
-    """The guest's Program with the VMCOREINFO that was found in the guest's memory."""
+def _give_found_note(prog: drgn.Program, name: str, guest: Guest, image: KernelImage | None) -> None:
+    """Give the guest's Program the VMCOREINFO that is found in the guest's memory."""
     rejected: list[VmcoreInfo] = []
-    for info in _candidates(target.prog, guest.ranges, False, image, None):
+    for info in _candidates(prog, guest.ranges, False, image, None):
         # A kernel that does not stand where it should leaves the Program as it is: it can be set only once.
-        if _stands_in(target.prog, info):
-            target.prog.set_linux_kernel_custom(info.text, is_live=True)
-            return target.prog
+        if _stands_in(prog, info):
+            prog.set_linux_kernel_custom(info.text, is_live=True)
+            return
         rejected.append(info)
-    raise InputError(f"{target.name}: {_not_found(rejected, 'no Linux kernel has booted there')}")
+    raise InputError(f"{name}: {_not_found(rejected, 'no Linux kernel has booted there')}")
 
 
 def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
@@ -321,9 +320,6 @@ def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
     except Exception:
         return False
     return vmcoreinfo_search.stands_in_memory(prog, info)
-
-
-# -- debug information -------------------------------------------------------------------------------------------------
 
 
 # -- the surroundings --------------------------------------------------------------------------------------------------

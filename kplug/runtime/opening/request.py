@@ -59,7 +59,7 @@ class Opened:
     disputed: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class OpenTarget:
     """A kernel that drgn has open, before its debug information is sought."""
 

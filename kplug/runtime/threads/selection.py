@@ -98,7 +98,7 @@ class Selection:
         """The selected thread: at first the crashed one, of a dump without one CPU 0's task, of a live kernel init."""
         if self._thread is None:
             return self._select(self._first())
-        if self._generation != self._kernel.generation:  # it ran on: the task may be on another CPU now, or have ended
+        if self._generation != self.memo.generation:  # it ran on: the task may be on another CPU now, or have ended
             self._select(self._again(self._thread))
         return self._thread
 
@@ -139,7 +139,7 @@ class Selection:
             return self._select(self._thread_of(task))
 
     def _select(self, thread: Thread) -> Thread:
-        self._thread, self._frame, self._generation = thread, 0, self._kernel.generation
+        self._thread, self._frame, self._generation = thread, 0, self.memo.generation
         return thread
 
     def _again(self, thread: Thread) -> Thread:

@@ -243,15 +243,11 @@ class TestExpressions:
             "a struct": (prog["init_task"], prog["init_task"].address_),
             "a function": (prog["schedule"], prog["schedule"].address_),
         }
-        try:
-            target.evaluator = lambda text: values[text][0]
+        with target.evaluating(lambda text: values[text][0]):
             for text, (_, expected) in values.items():
                 assert target.evaluate(text) == expected, text
-            target.evaluator = lambda text: "a string"
-            with pytest.raises(ExpressionError, match="str"):
-                target.evaluate("anything")
-        finally:
-            target.evaluator = None
+        with target.evaluating(lambda text: "a string"), pytest.raises(ExpressionError, match="str"):
+            target.evaluate("anything")
 
 
 def test_arguments_are_not_changed(session: Session) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,6 @@ class FakeTarget(Target):
 
     def evaluate(self, expression: str) -> int:
         raise ExpressionError(f"{expression}: not known")
-
-    def generation(self) -> Hashable:
-        return 0
 
     def registers(self) -> Sequence[Register]:
         if self._registers is None:

@@ -17,6 +17,7 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import slid
+from kplug.lifetimes import UNTIL_MOVED, Memo
 from kplug.memory.percpu import StaticPercpu, Wanted, cpus_words, wanted_instance
 from kplug.memory.reading import UnmappedError
 from kplug.model import Annotation
@@ -61,7 +62,7 @@ class Memory:
             BASE_64 + SLIDE + 0x3140: struct.pack("<4Q", *offsets),
         }
         self.reads: list[tuple[int, int]] = []
-        self.now = 0
+        self.memo = Memo()
 
     def description(self) -> str:
         return "a test"
@@ -78,9 +79,6 @@ class Memory:
     def evaluate(self, expression: str) -> int:
         raise ExpressionError(f"{expression}: no such symbol, section or register")
 
-    def generation(self) -> int:
-        return self.now
-
 
 Made = tuple[Session, Memory]
 
@@ -93,7 +91,7 @@ def make(tmp_path: Path) -> Callable[..., Made]:
         image = open_vmlinux(str(path))
         placed = PlacedImage(image, slid(image.sections, SLIDE, "a test"))
         memory = Memory(percpu, areas)
-        static = StaticPercpu(placed, memory.read, memory.generation)
+        static = StaticPercpu(placed, memory.read, memory.memo)
         return Session([placed], target=memory, locators=(static,), percpu=static), memory
 
     return made
@@ -198,7 +196,7 @@ def test_memory_is_read_when_it_must_be_and_once_as_long_as_it_stands(make: Call
         answer(session, hex(start))
         answer(session, "runqueues@0")
     assert [size for _, size in memory.reads] == [4, 8, 4 * 8]
-    memory.now += 1
+    memory.memo.forget(UNTIL_MOVED)
     answer(session, hex(AREAS[0]))
     assert len(memory.reads) == 6
 

@@ -1,0 +1,29 @@
+"""How the kernel's memory is seen at the moment of a question."""
+
+from __future__ import annotations
+
+from kplug.errors import TargetError
+from kplug_gdb.reading import has_process, read_plainly
+from kplug_gdb.views import View
+
+
+class Sight:
+    """The view of the moment; the host looks anew before each question. None where there is no memory, or nothing is
+    known of the kernel yet."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View | None:
+        return self._view
+
+    def look(self, view: View | None) -> None:
+        """See memory so from now on."""
+        self._view = view
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a kernel virtual address. TargetError if they cannot be read."""
+        if not has_process():
+            raise TargetError("no target to read memory from")
+        return self._view.read(address, size) if self._view is not None else read_plainly(address, size)

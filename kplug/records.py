@@ -1,0 +1,258 @@
+"""What the kernel's own records answer, beyond the files: as a debugger or drgn gives it to a `Session`.
+
+drgn has them at hand (`kplug.runtime.records`). A debugger has drgn make them at the first question that needs them
+(`on_demand`), or has none: then there is what its memory and symbols tell (`static_records`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from kplug import model
+from kplug.errors import KplugError, TargetError
+from kplug.image.images import Images, as_images
+from kplug.image.placed import Piece, PlacedImage
+from kplug.kinds import in_order
+from kplug.model import Layer, State
+from kplug.resolver import LineSource, Locator, StateError, StateSource
+from kplug.space.address_space import AddressSpaceFacts, Area
+from kplug.target import StackBounds, Target
+
+if TYPE_CHECKING:
+    from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
+    from kplug.memory.percpu import Instances
+
+# What the kernel never frees and nobody writes to: nothing in memory tells more of it than the vmlinux does.
+_CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))
+_FIRST_PAGE, _LAST_PAGE = 4096, (1 << 64) - 4096
+
+
+@dataclass(frozen=True)
+class Records:
+    """What answers for a kernel that has memory, in the shapes that a `Session` takes.
+
+    `images` are the given ones and the kernel's modules; `areas` the memory that the kernel has given to modules;
+    `facts` those of the address space, where memory is asked for them at each question. `freed` says whether the kernel
+    freed a page of its image, `stack_at` whose stack an address is on, `left_out` whether the dump has nothing of it.
+    `live` is whether the kernel runs, so that the debugger itself sees what is mapped.
+    """
+
+    images: Images
+    locators: Sequence[Locator] = ()
+    percpu: Instances | None = None
+    states: StateSource | None = None
+    modules: ModuleSource | None = None
+    areas: Callable[[], Iterable[Area]] | None = None
+    facts: Callable[[], AddressSpaceFacts] | None = None
+    lines: LineSource | None = None
+    freed: Callable[[int], bool | None] = lambda address: None
+    stack_at: Callable[[int], StackBounds | None] = lambda address: None
+    left_out: Callable[[int], bool] = lambda address: False
+    live: bool = False
+
+
+def static_records(images: Sequence[PlacedImage], target: Target, lasting: bool = True) -> Records:
+    """What a target's memory tells by the vmlinux's symbols alone. Not `lasting`: of a kernel that will still move,
+    no memory is asked but for what is mapped."""
+    given = as_images(images)
+    if not given:
+        return Records(given)
+    from kplug.memory.percpu import StaticPercpu  # files alone need none of it
+
+    percpu = StaticPercpu(given[0], target.read, target.memo)
+    asked = (percpu,) if lasting and target.has_memory() else ()
+    return Records(given, asked, percpu, target)
+
+
+# -- made when they are needed -----------------------------------------------------------------------------------------
+
+
+class Supply(Protocol):
+    """What can have a kernel's records made, once a question needs them."""
+
+    @property
+    def own_errors(self) -> tuple[type[Exception], ...]:
+        """The host's own errors, which are its to show; others are a library's that met what it does not know."""
+
+    def records(self) -> Records | None:
+        """The records, made at the first call; None if they cannot be had."""
+
+    def needed(self) -> Records:
+        """The records. TargetError, which says why, if they cannot be had."""
+
+
+def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> Records:
+    """The records that `supply` has, of the kernel whose `images` the debugger has; nothing is made before it is
+    needed, and where that fails, answers are as without it."""
+    static = static_records(images, target)
+    assert static.percpu is not None
+    asked = _Asked(images[0], supply)
+    return Records(
+        _Images(images, asked),
+        (_Locator(asked, static.locators),),
+        _Instances(asked, static.percpu),
+        _States(asked, target),
+        _Modules(supply),
+        lambda: areas() if (areas := supply.needed().areas) is not None else (),
+    )
+
+
+class _Asked:
+    """The records, as far as an address concerns them."""
+
+    def __init__(self, placed: PlacedImage, supply: Supply) -> None:
+        self._placed = placed
+        self.supply = supply
+
+    def of(self, address: int) -> Records | None:
+        """The records, if they may tell more of an address than the vmlinux does."""
+        if not _FIRST_PAGE <= address < _LAST_PAGE:
+            return None
+        piece = self._placed.piece(address)
+        concerned = piece is None or piece.region_class not in _CONSTANT or piece.freed_after_boot is True
+        return self.supply.records() if concerned else None
+
+
+class _Images(Images):
+    """The debugger's own images, and the kernel's modules behind them. The modules are asked for what the former do not
+    have."""
+
+    def __init__(self, given: Sequence[PlacedImage], asked: _Asked) -> None:
+        super().__init__(given)
+        self._asked = asked
+
+    def _known(self) -> Images | None:
+        records = self._asked.supply.records()
+        return records.images if records is not None else None
+
+    def __iter__(self) -> Iterator[PlacedImage]:
+        yield from self._images
+        names = {placed.image.name for placed in self._images}
+        for placed in self._known() or ():
+            if placed.image.is_module and placed.image.name not in names:
+                yield placed
+
+    def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
+        found = super().holding(address)
+        if found is not None or not address >> 63:
+            return found
+        records = self._asked.of(address)
+        return records.images.holding(address) if records is not None else None
+
+    def named(self, name: str) -> PlacedImage | None:
+        found = next((placed for placed in self._images if placed.image.is_module and placed.image.name == name), None)
+        known = self._known() if found is None else None
+        return known.named(name) if known is not None else found
+
+    def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
+        if not name.replace(".", "").isidentifier() or any(p.image.symbols.indexes_of(name) for p in self._images):
+            return self._images
+        known = self._known()
+        return (*self._images, *known.candidates_for_symbol(name)[1:]) if known is not None else self._images
+
+    def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
+        asked = [each for each in addresses if each >> 63 and super(_Images, self).holding(each) is None]
+        known = self._known() if asked else None
+        return (*self._images, *known.candidates_for_addresses(asked)[1:]) if known is not None else self._images
+
+
+class _Locator:
+    """All that the records tell of an address; where they are not asked, what is known without."""
+
+    def __init__(self, asked: _Asked, otherwise: Sequence[Locator]) -> None:
+        self._asked = asked
+        self._otherwise = otherwise
+
+    def locate(self, address: int) -> Iterator[Layer]:
+        records = self._asked.of(address)
+        if records is None:
+            for locator in self._otherwise:
+                yield from locator.locate(address)
+            return
+        problems: list[str] = []
+        found: list[list[Layer]] = []
+        for locator in records.locators:
+            found.append([])
+            try:
+                for layer in locator.locate(address):  # one by one: what was found before an error stands
+                    found[-1].append(layer)
+            except KplugError as error:
+                problems.append(str(error))
+            except self._asked.supply.own_errors:
+                raise
+            except Exception as error:  # a library that meets what it does not know; the rest of the answer stands
+                problems.append(f"drgn: {type(error).__name__}: {first_line(error)}")
+        yield from in_order(found)
+        if problems:
+            raise TargetError("; ".join(dict.fromkeys(problems)))
+
+
+class _Instances:
+    """Each CPU's own copy: of static variables by the debugger's memory alone, of others by the allocator's records."""
+
+    def __init__(self, asked: _Asked, static: Instances) -> None:
+        self._asked = asked
+        self._static = static
+
+    def instances(self, address: int, cpu: int | None) -> Sequence[int]:
+        found = self._static.instances(address, cpu)
+        records = self._asked.supply.records() if not found else None
+        return records.percpu.instances(address, cpu) if records is not None and records.percpu is not None else found
+
+
+class _States:
+    """The state of an address: what the debugger sees of it, and whether the kernel freed it; of a dump what its page
+    tables say."""
+
+    def __init__(self, asked: _Asked, target: Target) -> None:
+        self._asked = asked
+        self._target = target
+
+    def state(self, address: int) -> State:
+        records = self._asked.of(address)
+        if records is not None and not records.live and records.states is not None:
+            return records.states.state(address)
+        seen = self._target.state(address)
+        if records is None:
+            return seen
+        try:
+            return State(seen.mapped, seen.permissions, records.freed(address), seen.page_size)
+        except TargetError as error:
+            raise StateError(str(error), seen) from None
+
+
+class _Modules:
+    """The loaded modules. TargetError where the records cannot be had."""
+
+    def __init__(self, supply: Supply) -> None:
+        self._supply = supply
+
+    def _source(self) -> ModuleSource:
+        source = self._supply.needed().modules
+        assert source is not None
+        return source
+
+    def modules(self) -> Sequence[LoadedModule]:
+        return self._source().modules()
+
+    def problem(self) -> str | None:
+        return self._source().problem()
+
+    def unloaded(self) -> Sequence[UnloadedModule]:
+        return self._source().unloaded()
+
+    def named(self, name: str) -> LoadedModule | None:
+        return self._source().named(name)
+
+    def holding(self, address: int) -> LoadedModule | None:
+        return self._source().holding(address)
+
+    def sections(self, name: str) -> Sequence[LoadedSection]:
+        return self._source().sections(name)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says, on one line."""
+    return (str(error).strip().splitlines() or ["unknown error"])[0]

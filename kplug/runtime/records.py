@@ -1,0 +1,39 @@
+"""The records of a kernel that drgn has open (`kplug.records.Records`)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kplug.records import Records
+from kplug.runtime.kernel.facts import facts_of
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.freed import is_freed
+from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.percpu import Percpu
+from kplug.runtime.locators.registry import locators
+from kplug.runtime.locators.stacks import stack_at
+from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
+from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.listing import RuntimeModules
+from kplug.runtime.modules.module_list import module_areas
+from kplug.runtime.tables.translation import is_left_out
+from kplug.runtime.threads.user_space import UserSpace
+
+
+def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
+    """What the kernel's records answer. `user` is the program whose own addresses are meant, None if that is none."""
+    asked = locators(kernel, user)
+    return Records(
+        images_of(kernel),
+        asked,
+        next((locator for locator in asked if isinstance(locator, Percpu)), None),
+        MemoryState(kernel, user),
+        RuntimeModules(kernel),
+        partial(module_areas, kernel),
+        partial(facts_of, kernel),
+        ProgramLines(kernel, debug_files_of(kernel)),
+        partial(is_freed, kernel),
+        partial(stack_at, kernel),
+        partial(is_left_out, kernel),
+        kernel.live,
+    )

@@ -1,0 +1,175 @@
+"""What a session is made of: files alone, a target's memory, and a kernel's records that are made when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from support.elf_builder import BASE_64, small_vmlinux
+
+from kplug import model
+from kplug.assembly import Found, FrontEnd, session_of
+from kplug.errors import TargetError
+from kplug.image.images import Images
+from kplug.image.opening.files import open_vmlinux
+from kplug.image.placed import PlacedImage
+from kplug.image.placement import as_linked
+from kplug.lifetimes import Memo
+from kplug.model import Layer, State
+from kplug.records import Records, on_demand
+from kplug.session import Missing
+from kplug.target import Target
+
+TEXT = BASE_64 + 0x14
+ELSEWHERE = 0xFFFF888000001000
+
+
+class Memory(Target):
+    """A debugger's side that has memory and no registers."""
+
+    def __init__(self) -> None:
+        self._memo = Memo()
+
+    @property
+    def memo(self) -> Memo:
+        return self._memo
+
+    def description(self) -> str:
+        return "a test"
+
+    def has_memory(self) -> bool:
+        return True
+
+    def read(self, address: int, size: int) -> bytes:
+        raise TargetError("nothing can be read")
+
+    def state(self, address: int) -> State:
+        return State(mapped=True, permissions="rw-")
+
+
+class Locating:
+    """A locator whose kind of thing is everywhere."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        yield Layer(model.PERCPU, "a test", address, address + 8, "a test", {})
+        if self._error is not None:
+            raise self._error
+
+
+class HostError(Exception):
+    """An error of the debugger's own."""
+
+
+class Supply:
+    """Makes the records it is given, and counts how often it is asked."""
+
+    own_errors: tuple[type[Exception], ...] = (HostError,)
+
+    def __init__(self, records: Records | None) -> None:
+        self._records = records
+        self.asked = 0
+
+    def records(self) -> Records | None:
+        self.asked += 1
+        return self._records
+
+    def needed(self) -> Records:
+        if self._records is None:
+            raise TargetError("no drgn")
+        return self._records
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Sequence[PlacedImage]:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(bytes(small_vmlinux()))
+    image = open_vmlinux(str(path))
+    return [PlacedImage(image, as_linked(image.sections))]
+
+
+def test_files_alone(images: Sequence[PlacedImage]) -> None:
+    front_end = FrontEnd(facts={"gdb": "13"}, missing=[Missing("drgn", "modules", "get it")])
+    session = session_of(Found(images, warnings=["a warning"], ways=["a way"]), front_end=front_end)
+    answer = session.resolver.where(TEXT)
+    assert answer.first(model.IMAGE) is not None
+    assert answer.state == State()
+    assert (session.warnings, session.ways, session.host_facts) == (("a warning",), ("a way",), {"gdb": "13"})
+    assert [missing.what for missing in session.missing] == ["drgn"]
+
+
+def test_nothing_at_all() -> None:
+    session = session_of(Found(is_running=True), Memory())
+    assert session.main is None
+    assert session.is_running
+
+
+def test_a_targets_memory(images: Sequence[PlacedImage]) -> None:
+    session = session_of(Found(images), Memory())
+    assert session.resolver.where(TEXT).state == State(mapped=True, permissions="rw-", freed=False)
+
+
+def test_records_are_not_made_for_what_the_kernel_never_changes(images: Sequence[PlacedImage]) -> None:
+    target, supply = Memory(), Supply(None)
+    session = session_of(Found(images), target, on_demand(images, target, supply))
+    assert session.resolver.where(TEXT).first(model.SYMBOL) is not None
+    assert supply.asked == 0
+    session.resolver.where(ELSEWHERE)
+    assert supply.asked > 0
+
+
+def test_without_records_the_rest_of_the_answer_stands(images: Sequence[PlacedImage]) -> None:
+    target = Memory()
+    session = session_of(Found(images), target, on_demand(images, target, Supply(None)))
+    assert session.resolver.where(ELSEWHERE).state.mapped
+    assert session.modules is not None
+    with pytest.raises(TargetError, match="no drgn"):
+        session.modules.modules()
+
+
+def made(images: Sequence[PlacedImage], *locators: Locating, live: bool = True) -> Records:
+    return Records(Images(images), locators, states=Paged(), freed=lambda address: True, live=live)
+
+
+class Paged:
+    """The state by page tables."""
+
+    def state(self, address: int) -> State:
+        return State(mapped=False)
+
+
+def test_what_the_records_tell(images: Sequence[PlacedImage]) -> None:
+    target = Memory()
+    session = session_of(Found(images), target, on_demand(images, target, Supply(made(images, Locating()))))
+    answer = session.resolver.where(ELSEWHERE)
+    assert answer.first(model.PERCPU) is not None
+    assert answer.state == State(mapped=True, permissions="rw-", freed=True)
+
+
+def test_of_a_dump_the_page_tables_are_asked(images: Sequence[PlacedImage]) -> None:
+    target = Memory()
+    session = session_of(Found(images), target, on_demand(images, target, Supply(made(images, live=False))))
+    assert session.resolver.where(ELSEWHERE).state == State(mapped=False)
+
+
+@pytest.mark.parametrize("error", [TargetError("cannot be read"), ValueError("of a library\nin two lines")])
+def test_what_was_found_before_an_error_stands(images: Sequence[PlacedImage], error: Exception) -> None:
+    target = Memory()
+    records = made(images, Locating(error), Locating())
+    answer = session_of(Found(images), target, on_demand(images, target, Supply(records))).resolver.where(ELSEWHERE)
+    assert sum(layer.kind == model.PERCPU for layer in answer.layers) == 2
+    assert answer.warnings == (
+        "cannot be read" if isinstance(error, TargetError) else "drgn: ValueError: of a library",
+    )
+
+
+def test_the_debuggers_own_errors_are_its_to_show(images: Sequence[PlacedImage]) -> None:
+    target = Memory()
+    session = session_of(
+        Found(images), target, on_demand(images, target, Supply(made(images, Locating(HostError("gone")))))
+    )
+    with pytest.raises(HostError):
+        session.resolver.where(ELSEWHERE)
