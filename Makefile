@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
 	@echo "make test    all tests (fetches kernels, boots and dumps them)"
-	@echo "make test-all  the same, exhaustive comparisons whole"
+	@echo "make test-all  the same, exhaustive comparisons whole, and those with a kernel that it builds"
 	@echo "make unit    the fast tests alone"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
@@ -25,9 +25,10 @@ test: setup
 	$(VENV)/python vm-images/vm.py fetch --all
 	$(VENV)/python -m pytest $(SIDE_BY_SIDE)
 
-test-all: setup
+test-all:
+	@.ci/setup test build
 	$(VENV)/python vm-images/vm.py fetch --all
-	$(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
+	KPLUG_BUILD_TREE=$$(.ci/build-tree) $(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
 
 unit: setup
 	$(VENV)/python -m pytest -m "not kernel and not boot"
