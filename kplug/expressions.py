@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -132,6 +133,8 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
 
 def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     """A plain number, or an address as the kernel prints it; None if the text is neither."""
+    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(string.hexdigits):
+        return int(text, 16)  # as nearly all of a long log are
     narrow = bool(images) and images[0].image.elf.bits == 32
     bare = _BARE_HEX.fullmatch(text)
     if bare is None:

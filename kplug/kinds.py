@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from operator import itemgetter
 
 from kplug.model import Layer
 
@@ -111,29 +110,33 @@ class Kind:
     replaces: frozenset[str] = frozenset()
 
 
-_KINDS: dict[str, Kind] = {}
+#: The kinds registered so far, by name. `kind_of` has a default for the others.
+KINDS: dict[str, Kind] = {}
+# Of each kind its order, and the kind itself if it makes a choice among layers.
+_PLACES: dict[str, tuple[int, Kind | None]] = {}
 
 
 def register(kind: Kind) -> Kind:
     """Register a kind. ValueError if another one has its name."""
-    if kind.name in _KINDS and _KINDS[kind.name] != kind:
+    if kind.name in KINDS and KINDS[kind.name] != kind:
         raise ValueError(f"there is a kind {kind.name} already")
-    _KINDS[kind.name] = kind
+    KINDS[kind.name] = kind
+    _PLACES[kind.name] = kind.order, kind if kind.among is not None or kind.replaces else None
     return kind
 
 
 def kind_of(layer: Layer) -> Kind:
     """The declaration of a layer's kind; a default one for a kind that was not declared."""
-    return _KINDS.get(layer.kind) or Kind(layer.kind, _UNDECLARED, role=Role.NONE)
+    return KINDS.get(layer.kind) or Kind(layer.kind, _UNDECLARED, role=Role.NONE)
 
 
 def all_kinds() -> list[Kind]:
     """The kinds registered so far, from wide to narrow."""
-    return sorted(_KINDS.values(), key=lambda kind: kind.order)
+    return sorted(KINDS.values(), key=lambda kind: kind.order)
 
 
 _UNDECLARED = 1 << 30  # after all others
-_by_order = itemgetter(0)
+_NO_PLACE = (_UNDECLARED, None)
 
 
 def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
@@ -141,20 +144,26 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
 
     A locator yields its layers widest first, so each lies inside the one before it; that order is kept.
     """
-    placed: list[tuple[int, Layer]] = []
+    layers: list[Layer] = []
+    orders: list[int] = []
     choosing: dict[str, Kind] = {}
-    for group in groups:
+    highest, is_sorted = 0, True
+    for group in groups:  # this is done for each address of a long log
         order = 0
         for layer in group:
-            kind = _KINDS.get(layer.kind)
-            own = kind.order if kind is not None else _UNDECLARED
+            own, kind = _PLACES.get(layer.kind, _NO_PLACE)
             if own > order:
                 order = own
-            placed.append((order, layer))
-            if kind is not None and (kind.among is not None or kind.replaces):
+            if order < highest:
+                is_sorted = False
+            else:
+                highest = order
+            orders.append(order)
+            layers.append(layer)
+            if kind is not None:
                 choosing[kind.name] = kind
-    placed.sort(key=_by_order)
-    layers = [layer for _, layer in placed]
+    if not is_sorted:
+        layers = [layers[number] for number in sorted(range(len(layers)), key=orders.__getitem__)]
     for kind in choosing.values():
         layers = _chosen(layers, kind)
     return layers

@@ -148,7 +148,7 @@ class Resolver:
             region_class=region_class,
             layers=tuple(layers),
             state=state,
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys(warnings)) if warnings else (),
         )
 
     @staticmethod

@@ -181,7 +181,9 @@ class Session:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
-            warnings = (*self._warnings(annotation), *annotation.warnings)
+            warnings = self._warnings(annotation)
+            if annotation.warnings:
+                warnings += annotation.warnings
             if place.note is not None:
                 warnings = (*warnings, place.note)
             yield replace(annotation, warnings=warnings) if warnings else annotation
@@ -238,7 +240,8 @@ class Session:
     @property
     def _warns_of_symbols(self) -> bool:
         """Whether there are warnings about the source of the vmlinux's symbols."""
-        return self.main is not None and (bool(self.main.warnings) or bool(self.main.disputed))
+        main = self.main
+        return main is not None and bool(main.warnings or main.disputed)
 
 
 def _is_in_image(annotation: Annotation) -> bool:

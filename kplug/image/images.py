@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Images(Sequence["PlacedImage"]):
     def __len__(self) -> int:
         return len(self._images)
 
-    @property
+    @cached_property
     def main(self) -> PlacedImage | None:
         """The vmlinux, or None."""
         return next((placed for placed in self._images if not placed.image.is_module), None)

@@ -8,7 +8,7 @@ from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
-from kplug.model import SCHEMA, Annotation, Layer, State
+from kplug.model import SCHEMA, UNKNOWN_STATE, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, Range
 from kplug.render.remembered import MAX_REMEMBERED
 from kplug.summary import summarize
@@ -47,6 +47,10 @@ def _state(state: State) -> str:
     )
 
 
+# Its hash costs, and in a long log it is that of each address.
+_UNKNOWN = _state(UNKNOWN_STATE)
+
+
 class JsonLines:
     """Renders annotations. A layer that serves many addresses is encoded once, all but its offset."""
 
@@ -67,7 +71,7 @@ class JsonLines:
             f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
             f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(str(summarize(annotation)))}, '
             f'"class": "{annotation.region_class}", "layers": [{", ".join(layers)}], '
-            f'"state": {_state(annotation.state)}, "warnings": {warnings}}}'
+            f'"state": {_UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)}, "warnings": {warnings}}}'
         )
 
     def _encode_layer(self, layer: Layer) -> tuple[Layer, int | None, str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kplug import model
 from kplug.kinds import Kind, kind_of
-from kplug.model import Annotation, Layer
+from kplug.model import UNKNOWN_STATE, Annotation, Layer
 from kplug.outputs import NamedFacts, Problem, Table
 from kplug.render.remembered import MAX_REMEMBERED
 from kplug.render.safe import safe
@@ -45,16 +45,19 @@ class TextRenderer:
                     lines.append(line)
                 if kind.more is not None:
                     lines += [self._labelled("", safe(words)) for words in kind.more(layer)]
-            state = _state_words(annotation)
+            state = annotation.state is not UNKNOWN_STATE and _state_words(annotation)
             if state:
                 lines.append(self._labelled("state", state))
-        lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
+        if annotation.warnings:
+            lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
         return "\n".join(lines)
 
     def brief(self, annotation: Annotation, place: bool = False) -> str:
         """The one-line answer; `place`: with FILE:LINE of the source at its end, where that is known."""
         style = self._style
         head, tail = summarize(annotation)
+        if style is PLAIN and not place:
+            return safe("  ".join((f"{annotation.address:#018x}", head, *tail)))
         address = self._style.paint(style.address, f"{annotation.address:#018x}")
         words = [self._style.paint(style.section, safe(word)) for word in tail]
         line = annotation.last(model.LINE) if place else None
