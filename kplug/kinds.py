@@ -110,33 +110,30 @@ class Kind:
     replaces: frozenset[str] = frozenset()
 
 
-#: The kinds registered so far, by name. `kind_of` has a default for the others.
-KINDS: dict[str, Kind] = {}
-# Of each kind its order, and the kind itself if it makes a choice among layers.
-_PLACES: dict[str, tuple[int, Kind | None]] = {}
+_KINDS: dict[str, Kind] = {}
+#: The kind of a name, None if it is not registered.
+registered = _KINDS.get
 
 
 def register(kind: Kind) -> Kind:
     """Register a kind. ValueError if another one has its name."""
-    if kind.name in KINDS and KINDS[kind.name] != kind:
+    if kind.name in _KINDS and _KINDS[kind.name] != kind:
         raise ValueError(f"there is a kind {kind.name} already")
-    KINDS[kind.name] = kind
-    _PLACES[kind.name] = kind.order, kind if kind.among is not None or kind.replaces else None
+    _KINDS[kind.name] = kind
     return kind
 
 
 def kind_of(layer: Layer) -> Kind:
     """The declaration of a layer's kind; a default one for a kind that was not declared."""
-    return KINDS.get(layer.kind) or Kind(layer.kind, _UNDECLARED, role=Role.NONE)
+    return _KINDS.get(layer.kind) or Kind(layer.kind, _UNDECLARED, role=Role.NONE)
 
 
 def all_kinds() -> list[Kind]:
     """The kinds registered so far, from wide to narrow."""
-    return sorted(KINDS.values(), key=lambda kind: kind.order)
+    return sorted(_KINDS.values(), key=lambda kind: kind.order)
 
 
 _UNDECLARED = 1 << 30  # after all others
-_NO_PLACE = (_UNDECLARED, None)
 
 
 def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
@@ -151,7 +148,8 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
     for group in groups:  # this is done for each address of a long log
         order = 0
         for layer in group:
-            own, kind = _PLACES.get(layer.kind, _NO_PLACE)
+            kind = registered(layer.kind)
+            own = kind.order if kind is not None else _UNDECLARED
             if own > order:
                 order = own
             if order < highest:
@@ -160,7 +158,7 @@ def in_order(groups: Iterable[Iterable[Layer]]) -> list[Layer]:
                 highest = order
             orders.append(order)
             layers.append(layer)
-            if kind is not None:
+            if kind is not None and (kind.among is not None or kind.replaces):
                 choosing[kind.name] = kind
     if not is_sorted:
         layers = [layers[number] for number in sorted(range(len(layers)), key=orders.__getitem__)]

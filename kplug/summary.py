@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kplug.kinds import KINDS, Role, kind_of
+from kplug.kinds import Role, kind_of, registered
 from kplug.model import Annotation, Layer
 
 # Few functions of a kernel are longer, in bytes.
@@ -32,9 +32,8 @@ def summarize(annotation: Annotation) -> Summary:
     area = part = special = module = section = narrowest = owner = page = percpu = cpu = None
     regions = []
     address = annotation.address
-    known = KINDS.get
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
-        kind = known(layer.kind) or kind_of(layer)
+        kind = registered(layer.kind) or kind_of(layer)
         role = kind.role
         if role is _PLACE or role is _SECTION or role is _REGION or role is _GAP:
             # A boundary symbol names its very address, although it holds nothing and a gap begins there.

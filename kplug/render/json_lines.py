@@ -66,12 +66,13 @@ class JsonLines:
         for layer in annotation.layers:  # no call for each of them: logs are long
             _, start, head, tail = encoded.get(id(layer)) or self._encode_layer(layer)
             layers.append(f'{head}"{address - start:#x}"{tail}' if start is not None else f"{head}null{tail}")
+        state = _UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)
         warnings = _encode(annotation.warnings) if annotation.warnings else "[]"
         return (
             f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
             f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(str(summarize(annotation)))}, '
             f'"class": "{annotation.region_class}", "layers": [{", ".join(layers)}], '
-            f'"state": {_UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)}, "warnings": {warnings}}}'
+            f'"state": {state}, "warnings": {warnings}}}'
         )
 
     def _encode_layer(self, layer: Layer) -> tuple[Layer, int | None, str, str]:
