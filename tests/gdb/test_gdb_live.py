@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, sample
-from support.gdbhelp import run
+from support.gdbhelp import connect, run
 
 if TYPE_CHECKING:
     from vmimages import VM, GroundTruth, KernelFiles
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
-
-
-def connect(machine: VM) -> str:
-    return f"target remote {machine.gdb}"
 
 
 class TestMoved:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, nm, sample
-from support.gdbhelp import GDB_OF_ALL, Session, run
+from support.gdbhelp import GDB_OF_ALL, Session, connect, run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 # So that what is asked for is answered by symbols alone, and fast.
 OFF = "set kplug drgn off"
 X86_64 = "set architecture i386:x86-64"
-
-
-def connect(machine: VM) -> str:
-    return f"target remote {machine.gdb}"
 
 
 def facts(session: Session, command: str) -> dict[str, object]:

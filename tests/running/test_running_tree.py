@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.answers import names
 from support.saved_trees import BOOT_IMAGE, MODULES, SYSTEM_MAP, VMLINUX, hide_addresses, saved_tree
 
 from kplug import model
@@ -38,11 +39,6 @@ def live_session(guest: Guest, root: Path, having: Sequence[str]) -> tuple[LiveK
 
 def sample(symbols: Sequence[Symbol]) -> Sequence[Symbol]:
     return symbols[:: max(1, len(symbols) // SAMPLES)]
-
-
-def names(answer: Annotation) -> set[str]:
-    symbol = next((layer for layer in reversed(answer.layers) if layer.kind == model.SYMBOL), None)
-    return {symbol.name, *symbol.details["aliases"]} if symbol else set()
 
 
 def asked(session: Session, address: int) -> Annotation:

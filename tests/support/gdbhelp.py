@@ -10,9 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.paths import ROOT
+
+if TYPE_CHECKING:
+    from vmimages import VM
 
 SCRIPT = ROOT / "gdb" / "kplug.py"
 GDB = os.environ.get("KPLUG_GDB") or shutil.which("gdb") or "gdb"
@@ -36,6 +39,11 @@ for command in json.loads(os.environ["KPLUG_TEST_COMMANDS"]):
         results.append([command, "", "KeyboardInterrupt"])
     save()
 """
+
+
+def connect(machine: VM) -> str:
+    """gdb's command for it."""
+    return f"target remote {machine.gdb}"
 
 
 @dataclass(frozen=True)

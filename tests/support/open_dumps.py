@@ -11,6 +11,7 @@ import drgn
 from drgn.helpers.linux.mm import follow_phys
 
 from kplug.model import Annotation
+from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.session import kernel_of, open_session, session_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vmimages import DumpSet
 
     from kplug.runtime.kernel.kernel import Kernel
+    from kplug.runtime.modules.struct_module import Module
     from kplug.session import Session
 
 _D = TypeVar("_D", bound="Dumped")
@@ -51,6 +53,13 @@ def kernel_in(dumps: DumpSet, form: str = "elf", **given: bool) -> Kernel:
 
 def session_in(dumps: DumpSet, form: str = "elf", **given: bool) -> Session:
     return open_session(request_for(dumps, form, **given))
+
+
+def module_of(kernel: Kernel, name: str) -> Module:
+    """A module that is loaded there."""
+    module = modules_of(kernel).named(name)
+    assert module is not None
+    return module
 
 
 @dataclass

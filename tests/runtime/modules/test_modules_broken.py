@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import drgn
 import pytest
-from support.open_dumps import session_in
+from support.open_dumps import module_of, session_in
 from support.patched import patch, unmap
 
 from kplug import model
@@ -43,12 +43,6 @@ def _member(kernel: Kernel, module: Module, name: str) -> int:
     return module.address + drgn.offsetof(kernel.prog.type("struct module"), name)
 
 
-def _module(kernel: Kernel, name: str = "loop") -> Module:
-    module = modules_of(kernel).named(name)
-    assert module is not None
-    return module
-
-
 def _problems(session: Session, *words: str) -> list[str]:
     arguments = MOD.parser("kmod").parse_args(words)
     return [output.message for output in MOD.run(session, arguments) if isinstance(output, Problem)]
@@ -56,7 +50,7 @@ def _problems(session: Session, *words: str) -> list[str]:
 
 def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> None:
     names = [module.name for module in modules_of(kernel)]
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     address, last = loop.memory[0].start, modules_of(kernel).all[-1].memory[0].start
     node = _member(kernel, loop, "list")
     for pointer, said in (
@@ -79,7 +73,7 @@ def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> 
 
 
 def test_a_module_that_is_not_in_the_dump(session: Session, kernel: Kernel) -> None:
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     unmap(kernel, loop.address & -4096, 4096)
     assert (modules_of(kernel).problem or "").startswith("the module list could not be read past dummy: ")
 
@@ -91,7 +85,7 @@ def test_a_list_that_begins_nowhere(session: Session, kernel: Kernel) -> None:
 
 
 def test_a_name_with_terminal_escapes(session: Session, kernel: Kernel) -> None:
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     address = loop.memory[0].start
     patch(kernel, _member(kernel, loop, "name"), b"\x1b[31mred\n\xff\0")
     annotation = session.resolver.where(address)
@@ -103,7 +97,7 @@ def test_a_name_with_terminal_escapes(session: Session, kernel: Kernel) -> None:
 
 def test_kallsyms_that_lie(session: Session, kernel: Kernel) -> None:
     """Sections are answered all the same, and why there is no symbol is said."""
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     text = next(section for section in loop.sections if section.name == ".text")
     kind = kernel.prog.type("struct mod_kallsyms")
     for member in ("num_symtab", "symtab", "strtab", "typetab"):
@@ -124,7 +118,7 @@ def test_kallsyms_that_lie(session: Session, kernel: Kernel) -> None:
 
 def test_a_symbol_table_that_lies(session: Session, kernel: Kernel) -> None:
     """Every byte of the table wrong: names, addresses and sections."""
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     table = images_of(kernel).named("loop")._tables[0]  # type: ignore[union-attr]
     patch(kernel, table.start, b"\xa5" * (table.end - table.start))
     (annotation,) = session.where(hex(loop.memory[0].start + 0x100))
@@ -132,12 +126,12 @@ def test_a_symbol_table_that_lies(session: Session, kernel: Kernel) -> None:
 
 
 def test_more_sections_than_there_can_be(session: Session, kernel: Kernel) -> None:
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     attributes = loop.number("sect_attrs") or 0
     count = attributes + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "nsections")
     patch(kernel, count, struct.pack("<I", 0x7FFFFFFF))
     with pytest.raises(TargetError, match="it claims 2147483647 sections"):
-        _ = _module(kernel).sections
+        _ = module_of(kernel, "loop").sections
     (annotation,) = session.where(hex(loop.memory[0].start + 0x100))
     assert annotation.first(model.MODULE).name == "loop"  # type: ignore[union-attr]
     assert annotation.first(model.SYMBOL) is not None
@@ -146,12 +140,12 @@ def test_more_sections_than_there_can_be(session: Session, kernel: Kernel) -> No
 
 def test_sections_elsewhere_are_not_claimed(session: Session, kernel: Kernel) -> None:
     """An address that is not in the module's memory is no section's, whatever sysfs would show."""
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     kind = kernel.prog.type("struct module_sect_attr")
     first = (loop.number("sect_attrs") or 0) + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "attrs")
     schedule = kernel.symbol("schedule") or 0
     patch(kernel, first + drgn.offsetof(kind, "address"), struct.pack("<Q", schedule))
-    moved = _module(kernel)
+    moved = module_of(kernel, "loop")
     assert moved.all_sections[0].start == schedule
     assert moved.all_sections[0] not in moved.sections
     assert session.resolver.where(schedule).first(model.MODULE) is None
@@ -159,19 +153,19 @@ def test_sections_elsewhere_are_not_claimed(session: Session, kernel: Kernel) ->
 
 def test_memory_that_cannot_be(session: Session, kernel: Kernel) -> None:
     """A size of 4 GiB is none; the module is listed without that part."""
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     new = "mem" in {member.name for member in kernel.prog.type("struct module").members or ()}
     text = loop.memory[0]
     patch(kernel, _member(kernel, loop, "mem[0].size" if new else "core_layout.size"), b"\xff\xff\xff\xff")
     patch(kernel, _member(kernel, loop, "refcnt"), b"\xff\xff\xff\xff")
-    broken = _module(kernel)
+    broken = module_of(kernel, "loop")
     assert broken.refcount == 0
     assert new == (text.start not in {part.start for part in broken.memory})
     assert not any(part.end - part.start >= 1 << 31 for part in broken.memory)
 
 
 def test_users_that_loop(session: Session, kernel: Kernel) -> None:
-    llc = _module(kernel, "llc")
+    llc = module_of(kernel, "llc")
     head = _member(kernel, llc, "source_list")
     node = int.from_bytes(kernel.read(head, 8), "little")
     patch(kernel, node, struct.pack("<Q", node))
@@ -199,7 +193,7 @@ def test_a_page_of_the_kernels_data_that_is_not_in_the_dump(session: Session, ke
 
 def test_section_names_that_are_not_in_the_dump(dumps: DumpSet, session: Session, kernel: Kernel) -> None:
     """The section is there without its name; a debug file of that build gives it back."""
-    loop = _module(kernel)
+    loop = module_of(kernel, "loop")
     text = next(number for number, section in enumerate(loop.all_sections) if section.name == ".text")
     kind = kernel.prog.type("struct module_sect_attr")
     first = (loop.number("sect_attrs") or 0) + drgn.offsetof(kernel.prog.type("struct module_sect_attrs"), "attrs")
@@ -210,7 +204,7 @@ def test_section_names_that_are_not_in_the_dump(dumps: DumpSet, session: Session
     assert annotation.first(model.SECTION).name == "(name not in memory)"  # type: ignore[union-attr]
     assert annotation.first(model.GAP) is None
     assert any("not all names of the sections of module loop" in warning for warning in annotation.warnings)
-    placed = LoadedImages(kernel, [str(dumps.files.debug_modules)]).placed(_module(kernel))
+    placed = LoadedImages(kernel, [str(dumps.files.debug_modules)]).placed(module_of(kernel, "loop"))
     piece = placed.piece(address)
     assert piece is not None
     assert piece.section is not None

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.open_dumps import kernel_in
+from support.open_dumps import kernel_in, module_of
 
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import FROM_FILE, FROM_MEMORY, LoadedImages, PlacedModule
-from kplug.runtime.modules.module_list import modules_of
-from kplug.runtime.modules.struct_module import Module
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -35,13 +33,7 @@ def debug_file(dumps_61: DumpSet) -> Path:
 
 
 def _stp(kernel: Kernel, folder: Path) -> PlacedModule:
-    return LoadedImages(kernel, [str(folder)]).placed(_module(kernel))
-
-
-def _module(kernel: Kernel, name: str = "stp") -> Module:
-    module = modules_of(kernel).named(name)
-    assert module is not None
-    return module
+    return LoadedImages(kernel, [str(folder)]).placed(module_of(kernel, "stp"))
 
 
 @pytest.mark.parametrize("name", ["stp.ko", "deep/down/stp.ko", "stp.ko.debug", "stp.ko.xz", "stp.ko.gz"])
@@ -57,7 +49,7 @@ def test_it_is_found_below_the_folder(kernel: Kernel, debug_file: Path, tmp_path
 
 def test_hyphens_are_underscores(kernel: Kernel, dumps_61: DumpSet, tmp_path: Path) -> None:
     shutil.copy(dumps_61.files.debug_modules / "kernel/net/core/drop_monitor.ko", tmp_path / "drop-monitor.ko")
-    placed = LoadedImages(kernel, [str(tmp_path)]).placed(_module(kernel, "drop_monitor"))
+    placed = LoadedImages(kernel, [str(tmp_path)]).placed(module_of(kernel, "drop_monitor"))
     assert placed.image.symbols_from == FROM_FILE
 
 
@@ -104,7 +96,7 @@ def test_a_debug_file_that_was_split_off(kernel: Kernel, debug_file: Path, tmp_p
         return {(symbol.name, symbol.address, symbol.letter) for symbol in map(table.symbol, table.places())}
 
     assert symbols(placed) == symbols(whole)
-    address = _module(kernel).memory[0].start
+    address = module_of(kernel, "stp").memory[0].start
     assert placed.piece(address).layers[1].details["type"] == "PROGBITS"  # type: ignore[union-attr]
 
 
@@ -116,7 +108,7 @@ def test_beside_the_vmlinux(kernel: Kernel, debug_file: Path, tmp_path: Path) ->
     """An unpacked debug package has the vmlinux and the folder `kernel` side by side."""
     (tmp_path / "kernel").mkdir()
     shutil.copy(debug_file, tmp_path / "kernel" / "stp.ko")
-    elf, refused = ModuleFiles((), None, str(tmp_path / "vmlinux")).find(_module(kernel))
+    elf, refused = ModuleFiles((), None, str(tmp_path / "vmlinux")).find(module_of(kernel, "stp"))
     assert elf is not None
     assert elf.path == str(tmp_path / "kernel" / "stp.ko")
     assert refused == ()

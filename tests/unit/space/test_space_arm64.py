@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.areas import extent
 
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
@@ -103,11 +104,6 @@ def space_of(**facts: object) -> AddressSpace:
     space = address_space("aarch64", AddressSpaceFacts(**facts))  # type: ignore[arg-type]
     assert space is not None
     return space
-
-
-def extent(space: AddressSpace, address: int) -> tuple[str, int, int]:
-    area = space.area_at(address)
-    return area.name, area.start, area.end - 1
 
 
 @pytest.mark.parametrize(

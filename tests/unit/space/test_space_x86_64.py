@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.areas import extent
 
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
@@ -54,11 +55,6 @@ def space_of(**facts: object) -> AddressSpace:
     space = address_space("x86_64", AddressSpaceFacts(**facts))  # type: ignore[arg-type]
     assert space is not None
     return space
-
-
-def extent(space: AddressSpace, address: int) -> tuple[str, int, int]:
-    area = space.area_at(address)
-    return area.name, area.start, area.end - 1
 
 
 @pytest.mark.parametrize("row", MM_RST_4_LEVEL + MM_RST_ANY_LEVEL, ids=lambda row: row[0])
