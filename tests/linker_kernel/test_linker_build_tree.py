@@ -1,6 +1,6 @@
 """A kernel's own build tree: its link map and its linker script, against binutils' reading of what was built.
 
-$KPLUG_BUILD_TREE names it (the O= folder); .ci/build-tree makes one, which takes some minutes: `make test-all` has it do so.
+$KPLUG_BUILD_TREE names it (the O= folder); .ci/build-tree makes one in some minutes: `make test-all` has it do so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from kplug.linker.script_brackets import brackets
 from kplug.linker.script_parser import read_linker_script
 
 TREE = Path(os.environ.get("KPLUG_BUILD_TREE", "none"))
-pytestmark = [pytest.mark.kernel, pytest.mark.skipif(not TREE.is_dir(), reason="a kernel is built by make test-all only")]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(not TREE.is_dir(), reason="a kernel is built by make test-all only"),
+]
 
 
 def run(*command: str) -> list[str]:

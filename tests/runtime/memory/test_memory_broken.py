@@ -24,9 +24,9 @@ from kplug.resolver import Resolver
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.registry import locators
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.images import images_of
-from kplug.runtime.session import locators
 from kplug.runtime.tables.translation import page_tables
 from kplug.summary import summarize
 
