@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vmimages import DumpSet
 
 START_ROUNDS, PROMPT_ROUNDS, CRASH_ROUNDS, BARE_ROUNDS = 9, 9, 3, 3
-# What kplug takes for one answer at most, in milliseconds.
+# What kplug takes for one answer at most, in milliseconds of the processor.
 WARM = 2.0
 # What stands last on the screen when each waits for a line; drgn's greeting has ">>> " in it too.
 _PROMPTS = {"ours": b"kplug>", "peer": b"import *\r\n>>> "}
@@ -108,4 +108,4 @@ def warm(report: Report, setting: Setting) -> None:
     found = setting.inside("inside_vmcore.py", setting.kernel)
     report.section("one kwhere after another on the vmcore, by what the address is of: drgn's identify_address")
     for kind, took in found.items():
-        report.figure(kind, took["ours"], WARM, "ms", took["peer"])
+        report.processor(kind, took["ours"], took["processor"], WARM, took["peer"])

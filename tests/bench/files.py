@@ -44,5 +44,5 @@ def bulk(report: Report, setting: Setting) -> None:
     found = setting.inside("inside_bulk.py", setting.vmlinux)
     report.section(f"{found['count']:,} addresses in one call: drgn's Program.symbol, for each address")
     report.ratio("Resolver.bulk: times as fast", found["symbols"], found["peer"], 1000, "us", at_least=True)
-    report.figure("   section, region and class", found["others"], None, "us")
-    report.figure("   the first call, all set-up", found["first"], None, "s")
+    report.figure("   section, region and class", found["others"], "us")
+    report.figure("   the first call, all set-up", found["first"], "s")

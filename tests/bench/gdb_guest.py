@@ -24,4 +24,4 @@ def gdb(report: Report, setting: Setting) -> None:
     report.section(f"gdb on a stopped guest of {setting.kernel}")
     found = measure.runs(setting.kernel)
     for what, name, limit in _ROWS:
-        report.figure(what, found[name], limit, "ms")
+        report.processor(what, found[name], found[f"{name}, processor"], limit)

@@ -1,6 +1,7 @@
 """Runs in a Python of its own: one kwhere after another in a session on a vmcore, for each kind of address, as JSON.
 
-Milliseconds for an answer; drgn's identify_address is asked about the same addresses in turn.
+Milliseconds for an answer, kplug's own ones of the processor as well; drgn's identify_address is asked about the same
+addresses in turn.
 """
 
 from __future__ import annotations
@@ -41,13 +42,16 @@ def main(kernel: str) -> None:
     for answer in tools.values():  # the first of each kind finds lists and types; the next have them
         for some in kinds.values():
             answer(some[0])
-    found: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in tools} for kind in kinds}
+    found: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in (*tools, "processor")} for kind in kinds}
     for kind, some in kinds.items():
         for address in some[1:]:
             for name, answer in tools.items():
-                begin = time.perf_counter()
+                begin, began = time.perf_counter(), time.thread_time()
                 answer(address)
+                spent = (time.thread_time() - began) * 1e3
                 found[kind][name].append((time.perf_counter() - begin) * 1e3)
+                if name == "ours":
+                    found[kind]["processor"].append(spent)
     print(json.dumps(found))
 
 

@@ -44,12 +44,18 @@ class Report:
         beside = (_value(Spread.of(ours).middle, unit), _value(Spread.of(peer).middle, unit))
         self._add(what, beside, Spread.of(pairs), limit, "", at_least)
 
-    def figure(
-        self, what: str, ours: Sequence[float], limit: float | None, unit: str, peer: Sequence[float] = ()
+    def figure(self, what: str, ours: Sequence[float], unit: str) -> None:
+        """What has no limit, and no peer beside it."""
+        self._add(what, ("", ""), Spread.of(ours), None, unit, False)
+
+    def processor(
+        self, what: str, wall: Sequence[float], spent: Sequence[float], limit: float | None, peer: Sequence[float] = ()
     ) -> None:
-        """What is limited by itself; a peer's is told beside it."""
-        theirs = _value(Spread.of(peer).middle, unit) if peer else ""
-        self._add(what, ("", theirs), Spread.of(ours), limit, unit, False)
+        """Milliseconds of the processor, limited by themselves: where there is no pair, a busy machine would move the
+        time on the wall. That is told beside it, and a peer's.
+        """
+        beside = _value(Spread.of(wall).middle, "ms"), _value(Spread.of(peer).middle, "ms") if peer else ""
+        self._add(what, beside, Spread.of(spent), limit, "ms", False)
 
     def not_measured(self, what: str, why: str) -> None:
         self.rows.append(Row(what, ("",) * 5, Verdict.NOT_MEASURED, why))

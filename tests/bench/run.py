@@ -2,9 +2,9 @@
 
     run.py [--kernel amd64-6.1] [SECTION...]
 
-The figure is the median of the ratios of neighbouring runs, in one place of a time; a limit is missed if the better
-quartile misses it too (tests/bench/pairs.py). The exit status is 1 then. Nothing of kplug's is cached between runs but
-Python's own compiled modules, as installed.
+The figure is the median of the ratios of neighbouring runs; where there is no pair, of milliseconds of the processor. A
+limit is missed if the better quartile misses it too (tests/bench/pairs.py). The exit status is 1 then. Nothing of
+kplug's is cached between runs but Python's own compiled modules, as installed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def main() -> int:
         except Exception as error:  # the other sections are measured all the same
             report.failed(name, f"{type(error).__name__}: {error}")
     print(report.text())
-    print(f"{time.monotonic() - begin:.0f} seconds")
+    load = os.getloadavg()[1]
+    print(f"{time.monotonic() - begin:.0f} seconds; {os.cpu_count()} processors, on which {load:.1f} processes ran")
     return 0 if report.good else 1
 
 

@@ -64,17 +64,17 @@ def test_the_table_shows_figure_spread_limit_and_verdict() -> None:
     report.section("one address")
     report.ratio("where", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], 0.6)
     report.ratio("bulk", [1.0, 1.0], [1500.0, 1500.0], 1000, "us", at_least=True)
-    report.figure("text", [0.4, 0.5, 0.6], 2, "ms", peer=[0.1])
-    report.figure("told", [12.0], None, "s")
+    report.processor("text", [0.8, 0.9, 1.0], [0.4, 0.5, 0.6], 2, peer=[0.1])
+    report.figure("told", [12.0], "s")
     report.not_measured("crash", "cannot open the dump")
     assert report.text().splitlines() == [
-        "           kplug      peer    figure       quartiles    limit  verdict",
+        "            kplug      peer    figure       quartiles    limit  verdict",
         "one address",
-        "  where   2.00 s    4.00 s     0.500  0.500 .. 0.500   <= 0.6  holds",
-        "  bulk   1.00 us   1500 us      1500    1500 .. 1500  >= 1000  holds",
-        "  text            0.100 ms  0.500 ms  0.450 .. 0.550  <= 2 ms  holds",
-        "  told                        12.0 s    12.0 .. 12.0",
-        "  crash                                                        not measured: cannot open the dump",
+        "  where    2.00 s    4.00 s     0.500  0.500 .. 0.500   <= 0.6  holds",
+        "  bulk    1.00 us   1500 us      1500    1500 .. 1500  >= 1000  holds",
+        "  text   0.900 ms  0.100 ms  0.500 ms  0.450 .. 0.550  <= 2 ms  holds",
+        "  told                         12.0 s    12.0 .. 12.0",
+        "  crash                                                         not measured: cannot open the dump",
         "3 limits: 3 hold, 1 not measured",
     ]
     assert report.good
