@@ -1,4 +1,4 @@
-"""Where a `Session` is put together, for whatever front end: of what was found of a kernel, its target and records."""
+"""Builds the `Session` for every front end, from a kernel that was found, its target and its records."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Facts = Union[AddressSpaceFacts, Callable[[], AddressSpaceFacts]]
 
 @dataclass(frozen=True)
 class Found:
-    """A kernel as it was opened or found, before anything is asked of it.
+    """A kernel as it was opened or found, before any question.
 
-    `images` are the vmlinux first, then modules. `machine` is the architecture and `placement` where the kernel is,
-    where no image tells these; `facts` are those of its address space, where more is known than the vmlinux tells.
-    `warnings` go with every answer, `ways` are those by which it was found or placed. It is not `lasting` where it will
-    still move, and `is_running` where it is the running kernel, of which no image is known.
+    `images`: the vmlinux first, then modules. `machine` (the architecture) and `placement` are for a kernel without an
+    image that gives them. `facts`: those of the address space, if more is known than the vmlinux shows. `warnings` go
+    with every answer; `ways` are those in which it was found or placed. `lasting` is false for a kernel that will still
+    move. `is_running`: it is the running kernel, and no image of it is known.
     """
 
     images: Sequence[PlacedImage] = ()
@@ -41,8 +41,8 @@ class Found:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """What a front end says of itself: `hints` are its words for what a person can do, `facts` what there is of it, and
-    `missing` what it lacks."""
+    """What a front end reports about itself: its words for what the user can do (`hints`), its version and state
+    (`facts`), and what it lacks (`missing`)."""
 
     hints: Hints = NO_HINTS
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -57,8 +57,8 @@ def session_of(
     lines: LineSource | None = None,
     front_end: FrontEnd = FrontEnd(),
 ) -> Session:
-    """The session of a kernel. Without a `target` there are its files alone; without `records` a target's memory tells
-    what symbols lead to. `lines` are the source lines, where the records are not asked for these."""
+    """The session of a kernel: without a `target` of its files alone, without `records` of what symbols lead to in the
+    target's memory. `lines` replaces the records' source lines."""
     if records is None and target is not None:
         records = static_records(found.images, target, found.lasting)
     answers = records if records is not None else Records(as_images(found.images))

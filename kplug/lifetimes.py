@@ -5,7 +5,7 @@
 
 makes one value for each kernel (and for each set of further arguments, which must be hashable). The first argument has
 a `Memo`, its own or the one of the owner it belongs to. Code that notices that the target ran or that files changed
-calls `Memo.forget`, or tells `Memo.notice` how things are now.
+calls `Memo.forget`, or gives `Memo.notice` the current state.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class Memo:
         self._states: dict[str, object] = {}
 
     def notice(self, lifetime: Lifetime, state: object) -> bool:
-        """Drop the values of this lifetime if `state`, with which they hold, is another than at the last time. Returns
-        whether it is."""
+        """Drop the values of this lifetime if `state` differs from the last one; returns whether it does."""
         if self._states.get(lifetime.value, self) == state:
             return False
         self._states[lifetime.value] = state

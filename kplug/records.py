@@ -1,7 +1,7 @@
-"""What the kernel's own records answer, beyond the files: as a debugger or drgn gives it to a `Session`.
+"""What the kernel's own data structures answer, in the form that a `Session` takes.
 
-drgn has them at hand (`kplug.runtime.records`). A debugger has drgn make them at the first question that needs them
-(`on_demand`), or has none: then there is what its memory and symbols tell (`static_records`).
+`kplug.runtime.records` makes them from drgn. In a debugger they are made at the first question that needs them
+(`on_demand`); without drgn only symbols and memory remain (`static_records`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _FIRST_PAGE, _LAST_PAGE = 4096, (1 << 64) - 4096
 class Records:
     """What answers for a kernel that has memory, in the shapes that a `Session` takes.
 
-    `images` are the given ones and the kernel's modules; `areas` the memory that the kernel has given to modules;
-    `facts` those of the address space, where memory is asked for them at each question. `freed` says whether the kernel
-    freed a page of its image, `stack_at` whose stack an address is on, `left_out` whether the dump has nothing of it.
-    `live` is whether the kernel runs, so that the debugger itself sees what is mapped.
+    `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
+    those of the address space. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack
+    that holds an address, and `left_out` says whether the dump lacks the page. `live`: the kernel runs, so the debugger
+    sees what is mapped.
     """
 
     images: Images
@@ -54,8 +54,8 @@ class Records:
 
 
 def static_records(images: Sequence[PlacedImage], target: Target, lasting: bool = True) -> Records:
-    """What a target's memory tells by the vmlinux's symbols alone. Not `lasting`: of a kernel that will still move,
-    no memory is asked but for what is mapped."""
+    """What the vmlinux's symbols lead to in a target's memory. If the kernel will still move (not `lasting`), only the
+    state of an address is asked."""
     given = as_images(images)
     if not given:
         return Records(given)
@@ -70,7 +70,7 @@ def static_records(images: Sequence[PlacedImage], target: Target, lasting: bool 
 
 
 class Supply(Protocol):
-    """What can have a kernel's records made, once a question needs them."""
+    """Makes a kernel's records once a question needs them."""
 
     @property
     def own_errors(self) -> tuple[type[Exception], ...]:
@@ -84,8 +84,8 @@ class Supply(Protocol):
 
 
 def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> Records:
-    """The records that `supply` has, of the kernel whose `images` the debugger has; nothing is made before it is
-    needed, and where that fails, answers are as without it."""
+    """The records that `supply` makes, for the kernel whose `images` the debugger has. Nothing is made before it is
+    needed; if that fails, answers are the same as without records."""
     static = static_records(images, target)
     assert static.percpu is not None
     asked = _Asked(images[0], supply)
@@ -116,8 +116,7 @@ class _Asked:
 
 
 class _Images(Images):
-    """The debugger's own images, and the kernel's modules behind them. The modules are asked for what the former do not
-    have."""
+    """The debugger's own images, then the kernel's modules, which are asked only for what the former lack."""
 
     def __init__(self, given: Sequence[PlacedImage], asked: _Asked) -> None:
         super().__init__(given)
@@ -159,7 +158,7 @@ class _Images(Images):
 
 
 class _Locator:
-    """All that the records tell of an address; where they are not asked, what is known without."""
+    """Everything that the records know about an address; if they are not asked, what is known without them."""
 
     def __init__(self, asked: _Asked, otherwise: Sequence[Locator]) -> None:
         self._asked = asked
@@ -203,8 +202,7 @@ class _Instances:
 
 
 class _States:
-    """The state of an address: what the debugger sees of it, and whether the kernel freed it; of a dump what its page
-    tables say."""
+    """The state of an address: what the debugger sees, and whether the kernel freed it; in a dump, the page tables'."""
 
     def __init__(self, asked: _Asked, target: Target) -> None:
         self._asked = asked

@@ -8,8 +8,8 @@ from kplug_gdb.views import View
 
 
 class Sight:
-    """The view of the moment; the host looks anew before each question. None where there is no memory, or nothing is
-    known of the kernel yet."""
+    """The current view; the host chooses one before each question. None if there is no memory, or nothing is known of
+    the kernel yet."""
 
     def __init__(self) -> None:
         self._view: View | None = None
@@ -19,7 +19,7 @@ class Sight:
         return self._view
 
     def look(self, view: View | None) -> None:
-        """See memory so from now on."""
+        """Use this view from now on."""
         self._view = view
 
     def read(self, address: int, size: int) -> bytes:
