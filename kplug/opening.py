@@ -40,7 +40,7 @@ def memory_session(source: Source) -> Session:
     if source.core and source.qemu:
         raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
     if source.kallsyms:
-        raise UsageError("kplug: --kallsyms goes with files alone: memory already has the kernel's kallsyms")
+        raise UsageError("kplug: --kallsyms is only for files without memory: memory already has the kernel's kallsyms")
     try:
         from kplug.runtime.opening.request import Request
     except ImportError:
@@ -147,7 +147,7 @@ def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage
 def _refined_vmlinux(source: Source) -> PlacedImage:
     """The vmlinux, with the regions that its build tree gives."""
     if source.vmlinux is None or source.vmlinuz or source.system_map or source.kallsyms:
-        raise UsageError("kplug: --lds and --map are of the build of a vmlinux: they go with -s FILE")
+        raise UsageError("kplug: --lds and --map describe the build of a vmlinux: they need -s FILE")
     script = link_map = None
     if source.linker_script:
         from kplug.linker.script_parser import read_linker_script

@@ -146,7 +146,7 @@ class Slide(_KParameter):
         try:
             return int(text, 0) & (1 << 64) - 1
         except ValueError:
-            raise gdb.GdbError(f"{text}: auto, none or a number of bytes (0x8a00000) is needed") from None
+            raise gdb.GdbError(f"{text}: must be auto, none or a number of bytes (0x8a00000)") from None
 
 
 class Check(_KParameter):

@@ -1,5 +1,5 @@
-"""The architectures: one declaration each, a file or a folder here that is named as the architecture is.
+"""The architectures: one declaration each, in a file or folder named after the architecture.
 
-`registry` finds them, `types` is what they are made of. What stands outside asks the registry, and compares with no
-name. The names are the kernel's own (`uname -m`), for ppc64 and aarch64 whatever the byte order is.
+`registry` finds them, `types` has their building blocks. Code elsewhere asks the registry and compares no names. The
+names are the kernel's own (`uname -m`); ppc64 and aarch64 stand for both byte orders.
 """

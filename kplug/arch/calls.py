@@ -1,4 +1,4 @@
-"""Whether the instruction that ends at an address is a call: what tells return addresses from what only looks so."""
+"""Whether the instruction that ends at an address is a call, which is what precedes a return address."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from kplug.arch.types.registers import Call
 
 
 def call_reach(machine: str) -> int:
-    """How many bytes before a return address are looked at; 0 for an architecture whose calls are not declared."""
+    """The number of bytes to read before a return address; 0 if the architecture declares no calls."""
     calls = named(machine).calls
     return calls().reach if calls is not None else 0
 
 
 def calls_before(code: bytes, address: int, machine: str) -> Iterator[Call]:
-    """The calls that the bytes before an address may be; `code` ends there. Nothing for an unknown architecture.
+    """The possible calls in the bytes before an address, where `code` ends. None for an unknown architecture.
 
-    x86 has instructions of several lengths, so bytes of another instruction may read as a call too.
+    On x86, where instructions differ in length, bytes of another instruction may look like a call.
     """
     calls = named(machine).calls
     return calls().before(code, address) if calls is not None else iter(())

@@ -1,4 +1,4 @@
-"""Registers as the notes of a core dump hold them: a CPU's PRSTATUS, and what QEMU adds.
+"""Registers in the notes of a core dump: a CPU's PRSTATUS, and QEMU's additional note.
 
 PRSTATUS: struct elf_prstatus (include/linux/elfcore.h). QEMU's note: struct QEMUCPUState in its
 target/i386/arch_dump.c.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 _PR_PID, _PR_REG = 32, 112
 
 # version and size; rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags; ten segments of 24 bytes; cr0-cr4; and
-# kernel_gs_base, which QEMU has since 3.0 (the size tells).
+# kernel_gs_base, which QEMU has since 3.0 (recognised by the size).
 _QEMU_CONTROL = 8 + 18 * 8 + 10 * 24
 _QEMU_KERNEL_GS = _QEMU_CONTROL + 5 * 8
 
@@ -26,14 +26,14 @@ def prstatus_registers(data: bytes, names: Sequence[str]) -> dict[str, int]:
 
 
 def prstatus_pid(data: bytes) -> int | None:
-    """The pid in a PRSTATUS note of a 64-bit machine: the kernel's task, or QEMU's count of CPUs from 1. None if it is
-    too short.
+    """The pid in a PRSTATUS note of a 64-bit machine: the kernel's task, or QEMU's CPU number counted from 1. None if
+    it is too short.
     """
     return int(struct.unpack_from("<i", data, _PR_PID)[0]) if len(data) >= _PR_REG else None
 
 
 def qemu_registers(data: bytes) -> dict[str, int]:
-    """The registers of struct QEMUCPUState that PRSTATUS does not have; none of another version of it."""
+    """The registers of struct QEMUCPUState that PRSTATUS does not have; empty for another version of the structure."""
     if len(data) < _QEMU_KERNEL_GS or struct.unpack_from("<I", data)[0] != 1:
         return {}
     cr0, _, cr2, cr3, cr4 = struct.unpack_from("<5Q", data, _QEMU_CONTROL)

@@ -1,8 +1,8 @@
 """Find an architecture by any of its names.
 
-A declaration is a module or package beside this file, named as the architecture, with the record as ARCHITECTURE. They
-are loaded one after the other until one has the name that is asked for, the most frequent ones first: `kplug where`
-loads one.
+A declaration is a module or package next to this file, named after the architecture, with the record as ARCHITECTURE.
+They are loaded one after the other until one has the requested name, the most frequent ones first, so that
+`kplug where` loads only one.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def _declaration(name: str) -> Architecture:
 
 
 def declared() -> Iterator[Architecture]:
-    """All declared architectures; each is loaded when it is taken."""
+    """All declared architectures; each is loaded when the iteration reaches it."""
     return map(_declaration, names())
 
 
 def find(name: str) -> Architecture | None:
-    """The architecture that kplug calls so; None if none is declared."""
+    """The architecture with that name in kplug; None if it is not declared."""
     return _declaration(name) if name in names() else None
 
 
 @cache
 def named(name: str) -> Architecture:
-    """The architecture that kplug calls so; for a name that none has, a record that declares nothing."""
+    """The architecture with that name in kplug; for an unknown name, a record that declares nothing."""
     return find(name) or Architecture(name, name or "unknown architecture", Names((), ""), 64)
 
 
@@ -54,14 +54,14 @@ def _first(matches: Callable[[Architecture], bool]) -> Architecture | None:
 
 @cache
 def by_elf(number: int, bits: int) -> Architecture | None:
-    """By e_machine and class; where no declaration has this class, by e_machine alone."""
+    """By e_machine and class; if no declaration has this class, by e_machine alone."""
     exact = _first(lambda each: (number, bits) in each.names.elf)
     return exact or _first(lambda each: any(number == machine.number for machine in each.names.elf))
 
 
 @cache
 def by_word(word: str) -> Architecture | None:
-    """By whatever people and programs call it: `uname -m`, Debian, the kernel's arch/, QEMU, gdb, a FIT."""
+    """By any name that users and programs have for it: `uname -m`, Debian, the kernel's arch/, QEMU, gdb, a FIT."""
     word = word.lower()
     return find(word) or _first(lambda each: _is_called(each.names, word))
 
@@ -73,7 +73,7 @@ def _is_called(given: Names, word: str) -> bool:
 
 
 def by_uname(word: str) -> Architecture | None:
-    """By what `uname -m` says, or a dump of makedumpfile's format."""
+    """By the name from `uname -m`, or from a dump in makedumpfile's format."""
     return find(word) or _first(
         lambda each: any(
             word.startswith(name[:-1]) if name.endswith("*") else word == name for name in each.names.uname
@@ -87,7 +87,7 @@ def by_drgn(name: str) -> Architecture | None:
 
 
 def by_gdb(name: str) -> Architecture | None:
-    """By what gdb calls it."""
+    """By gdb's name."""
     return _first(lambda each: name in each.names.gdb)
 
 

@@ -1,4 +1,4 @@
-"""riscv32: 32-bit RISC-V. Images and their headers name no width: they are taken for riscv64's."""
+"""riscv32: 32-bit RISC-V. Flat Images and their headers do not state the width: they are assumed to be riscv64's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """riscv64: 64-bit RISC-V.
 
 The memory map is that of Documentation/arch/riscv/vm-layout.rst and arch/riscv/include/asm/pgtable.h and fixmap.h, the
-same since the image left the direct map (5.13). How many levels the page tables have, and so where all below the image
-is, the kernel decides when it boots (arch/riscv/mm/init.c, set_satp_mode()): a vmlinux does not tell.
+same since the image left the direct map (5.13). The kernel chooses the number of page-table levels, and with it the
+place of everything below the image, when it boots (arch/riscv/mm/init.c, set_satp_mode()): it is not in the vmlinux.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def boundaries() -> BoundaryRows:
             ),
         ),
         "data": (
-            # riscv's [_sdata, _edata) holds rodata too; what is written to starts here.
+            # riscv's [_sdata, _edata) holds rodata too; writable data starts here.
             row("data.rw", "_data _edata", where=_SCRIPT, kernels="5.10-"),
         ),
     }
@@ -80,7 +80,7 @@ class _Mode(NamedTuple):
 
     @property
     def half(self) -> int:
-        """What programs and the kernel have each."""
+        """The size of each half, the programs' and the kernel's."""
         return 1 << self.bits - 1
 
     @property
@@ -103,7 +103,7 @@ _SV39_PAGE_OFFSETS = (0xFFFFFFD600000000, 0xFFFFFFD800000000)  # the second up t
 def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
     mode, page_offset = _mode(facts)
     known = mode is not None
-    # Not known: what Sv39 has is canonical in all; what only the others give a meaning to, says so.
+    # Not known: the areas of Sv39 are canonical in all modes; what means something only in the others says so.
     actual = mode or _MODES[0]
     source = f"riscv64 {actual.name} layout" + ("" if known else " (the depth of the page tables is not known)")
     claims = list(_claims(actual, page_offset or actual.page_offset, facts, source))
@@ -116,24 +116,24 @@ def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
 
 
 def _mode(facts: AddressSpaceFacts) -> tuple[_Mode | None, int | None]:
-    """The depth of the page tables, and PAGE_OFFSET if it is told."""
+    """The depth of the page tables, and PAGE_OFFSET if it is known."""
     for mode in _MODES:
         offsets = _SV39_PAGE_OFFSETS if mode.bits == 39 else (mode.page_offset,)
-        told = facts.page_offset_base if facts.page_offset_base in offsets else None
-        if told is None and facts.vmalloc_end in offsets:
-            told = facts.vmalloc_end  # VMALLOC_END is PAGE_OFFSET
-        if facts.va_bits == mode.bits or (facts.va_bits is None and told is not None):
-            return mode, told
+        page_offset = facts.page_offset_base if facts.page_offset_base in offsets else None
+        if page_offset is None and facts.vmalloc_end in offsets:
+            page_offset = facts.vmalloc_end  # VMALLOC_END is PAGE_OFFSET
+        if facts.va_bits == mode.bits or (facts.va_bits is None and page_offset is not None):
+            return mode, page_offset
     return None, None
 
 
 def _refused(facts: AddressSpaceFacts, mode: _Mode | None) -> Iterator[str]:
     if mode is None and facts.va_bits is not None:
-        yield f"VA_BITS is {facts.va_bits}, which no riscv64 kernel has: it is not used"
+        yield f"VA_BITS is {facts.va_bits}, which is impossible on riscv64: it is not used"
 
 
 def _vmemmap_and_vmalloc(mode: _Mode, page_offset: int, facts: AddressSpaceFacts) -> tuple[int, int]:
-    """Where vmemmap and vmalloc start: as VMCOREINFO says if that can be so, else from PAGE_OFFSET."""
+    """Where vmemmap and vmalloc start: from VMCOREINFO if that is possible, else from PAGE_OFFSET."""
     vmemmap, vmalloc = facts.vmemmap_start, facts.vmalloc_start
     if vmemmap is not None and vmalloc is not None and TOP - mode.half <= vmemmap < vmalloc < page_offset:
         return vmemmap, vmalloc
@@ -176,23 +176,23 @@ def _claims(mode: _Mode, page_offset: int, facts: AddressSpaceFacts, source: str
 
 def _image_and_modules(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     """The image's mapping, and the modules below the image: within 2 GiB from its end, BPF programs at their end."""
-    start, end, told = facts.modules_vaddr, facts.modules_end, "vmcoreinfo"
+    start, end, known_from = facts.modules_vaddr, facts.modules_end, "vmcoreinfo"
     image = facts.runtime_image
     if (start is None or end is None) and image is not None and image[0] >= _IMAGE_MAP:
         start = -(-image[1] // _PAGE) * _PAGE - 2 * _GIB
-        end = image[0] // _SECTION_ALIGN * _SECTION_ALIGN  # _start, whose code stands before _text
-        told = f"{source}; 2 GiB below the image's end"
+        end = image[0] // _SECTION_ALIGN * _SECTION_ALIGN  # _start, whose code precedes _text
+        known_from = f"{source}; 2 GiB below the image's end"
     if start is not None and end is not None and _MODULES_LOWEST <= start < end - _BPF < end <= TOP:
-        nominal = facts.runtime_image_start == facts.image_start and told != "vmcoreinfo"
-        bpf = Area("BPF programs", end - _BPF, end, told, nominal)
-        yield Area(MODULES, start, end, told, nominal, parts=(bpf,))
+        nominal = facts.runtime_image_start == facts.image_start and known_from != "vmcoreinfo"
+        bpf = Area("BPF programs", end - _BPF, end, known_from, nominal)
+        yield Area(MODULES, start, end, known_from, nominal, parts=(bpf,))
     else:
         yield Area(MODULES, _MODULES_LOWEST, _IMAGE_MAP, source)
     yield Area(IMAGE_MAPPING, _IMAGE_MAP, TOP, source)
 
 
 def _only_in_deeper(facts: AddressSpaceFacts) -> Iterator[Area]:
-    """What is non-canonical in Sv39 and means something in Sv48 or Sv57."""
+    """Addresses that are non-canonical in Sv39 and mean something in Sv48 or Sv57."""
     source = "riscv64 layouts (the depth of the page tables is not known)"
     low = _MODES[0].half
     for mode in _MODES[1:]:

@@ -1,4 +1,4 @@
-"""Rows of values with what each of them is: shared by the commands that show registers, stacks and memory."""
+"""Rows of annotated values, for the commands that show registers, stacks and memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 WHAT = Column("WHAT", "summary")
 TEXT = Column("TEXT", "text")
 
-# What such a value means is told even where it is small or lies where no kernel address does.
+# These meanings are shown even for values that are small or outside the kernel's addresses.
 _TELLING = frozenset(("errptr", "poison"))
-# Layers of these say that nothing is known to be there.
+# Layers with these names mean that nothing is known to be there.
 _NOTHING = frozenset((Role.AREA, Role.VALUE, Role.GAP))
 _NUMBER = frozenset((Role.AREA, Role.VALUE))
 _LEAST_TEXT = 4
-# In memory it is -1, or bits of a mask, much rather than an error pointer.
+# In memory this is most likely -1 or a bit mask, not an error pointer.
 ALL_ONES = frozenset(((1 << 32) - 1, (1 << 64) - 1))
 _HALF = 1 << 32
 
@@ -33,7 +33,7 @@ _HALF = 1 << 32
 def memory_target(session: Session, command: str) -> Target:
     """The session's target. UsageError, with the remedy, if there is no memory to read."""
     if session.target is None or not session.target.has_memory():
-        raise UsageError(with_hint(f"{command}: memory is needed, and files alone have none", session.hints.memory))
+        raise UsageError(with_hint(f"{command}: needs memory, which files alone do not have", session.hints.memory))
     return session.target
 
 
@@ -48,7 +48,7 @@ def byte_order(session: Session) -> Literal["little", "big"]:
 
 
 class Annotator:
-    """Answers for values of registers and memory; each value is asked about once. `plain` ones are numbers to us."""
+    """Answers for values of registers and memory; each value is looked up once. `plain` values count as numbers."""
 
     def __init__(self, session: Session, plain: frozenset[int] = frozenset()) -> None:
         self._session = session
@@ -63,7 +63,7 @@ class Annotator:
         return annotation
 
     def telling(self, value: int) -> Annotation | None:
-        """The answer, if it is one; None for what is a plain number as far as anybody can tell."""
+        """The answer for an address; None if the value is probably a plain number."""
         if 0 <= value < 0x1000 or value in self._plain:
             return None
         annotation = self.where(value)
@@ -72,13 +72,13 @@ class Annotator:
             if layer.kind == model.SPECIAL and details["what"] in _TELLING and not details.get("guess"):
                 return annotation
         if value < _HALF:
-            return None  # a number much rather than a per-CPU variable's offset
+            return None  # more likely a number than a per-CPU variable's offset
         if any(kind_of(layer).role not in _NOTHING for layer in annotation.layers):
             return annotation
         return annotation if self._session.space is not None and _in_kernel(annotation) else None
 
     def plain_return(self, register: str, value: int) -> int:
-        """The value of a register, without the signature that arm64's link register may have."""
+        """The value of a register, without the signature that may be in arm64's link register."""
         from kplug.commands.return_addresses import ReturnAddresses, is_code  # declaring the commands must stay cheap
 
         if register not in ("x30", "lr"):
@@ -87,7 +87,7 @@ class Annotator:
         return plain if plain != value and is_code(self.where(plain)) else value
 
     def place(self, value: int) -> Annotation:
-        """The answer for what is known to be an address: a small one is near NULL, and no per-CPU variable's offset."""
+        """The answer for a value known to be an address: a small one is near NULL, not a per-CPU variable's offset."""
         annotation = self.where(value)
         if not any(layer.details.get("what") == "null" for layer in annotation.layers):
             return annotation
@@ -96,7 +96,7 @@ class Annotator:
         return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
 
     def fields(self, annotation: Annotation | None) -> dict[str, Any]:
-        """The keys of a row that say what its value is; all None for a plain number."""
+        """The fields of a row that say what its value is; all None for a plain number."""
         section = annotation.first(model.SECTION) if annotation is not None else None
         return {
             "summary": Brief(annotation) if annotation is not None else None,
@@ -107,7 +107,7 @@ class Annotator:
 
 
 def _in_kernel(annotation: Annotation) -> bool:
-    """Whether the value is an address of the kernel's half, though nothing is known to be there."""
+    """Whether the value is an address in the kernel's half with nothing known at it."""
     if any(layer.details.get("what") in ("user", "non-canonical") for layer in annotation.layers):
         return False
     area = annotation.first(model.AREA)
@@ -115,7 +115,7 @@ def _in_kernel(annotation: Annotation) -> bool:
 
 
 def text_of(data: bytes) -> str | None:
-    """The text that bytes are, all printable ASCII but for NULs at the end; None if they are not, or hardly any."""
+    """The bytes as text, if they are printable ASCII with NULs at the end; None if not, or if there are too few."""
     stripped = data.rstrip(b"\0")
     if len(stripped) < _LEAST_TEXT or not all(0x20 <= byte < 0x7F for byte in stripped):
         return None

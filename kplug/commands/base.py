@@ -1,6 +1,6 @@
-"""What a command is, whatever prompt it is typed at: a declaration over a function that yields outputs.
+"""A command, the same at every prompt: a declaration and a function that yields outputs.
 
-A front end gives it a `Session` and the parsed words, and shows what comes; it decides nothing else.
+A front end passes a `Session` and the parsed words, and shows the outputs; it decides nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class HelpRequestedError(Exception):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help as wide as the terminal. argparse asks for that at each argument, through modules that cost milliseconds."""
+    """Help as wide as the terminal. argparse finds the width for each argument, with imports that take milliseconds."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         try:
@@ -34,7 +34,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises what a front end can show, instead of printing and leaving."""
+    """argparse that raises errors for the front end to show, instead of printing and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} (try {self.prog} --help)")
@@ -54,12 +54,11 @@ class Parser(argparse.ArgumentParser):
 class Command:
     """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
 
-    `add_arguments` declares the words it takes, the same at every prompt; `examples` are lines without the
-    command's name; `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded
-    modules. `words` is the name of the argument that holds words that are asked about, "" if there is none; a front
-    end may give an iterator (at the shell `-` stands for those on standard input).
-    `file_word` is the name of the argument that holds the path of a file which is looked at by itself: where it is
-    given, no kernel is opened.
+    `add_arguments` declares its arguments, the same at every prompt; `examples` are lines without the command's name;
+    `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded modules. `words` is
+    the name of the argument with the words to answer, "" if there is none; a front end may pass an iterator for it (at
+    the shell `-` means the words on standard input). `file_word` is the name of the argument for a file that is
+    inspected on its own: if it is given, no kernel is opened.
     """
 
     name: str
@@ -75,7 +74,7 @@ class Command:
 
     @property
     def host_name(self) -> str:
-        """The name at a debugger's prompt: kwhere, ksym, ...; kaslr and kplug begin with a k as they are."""
+        """The name at a debugger's prompt: kwhere, ksym, ...; kaslr and kplug already begin with a k."""
         return self.name if self.name.startswith("k") else "k" + self.name
 
     def parser(self, prog: str, more: str = "") -> Parser:
@@ -90,7 +89,7 @@ class Command:
         return parser
 
     def examples_text(self, prog: str) -> str:
-        """The examples as help shows them."""
+        """The examples, as shown in the help."""
         lines = [f"  {prog} {words}".rstrip() for words, _ in self.examples]
         width = max(map(len, lines), default=0)
         shown = [f"{line:<{width}}  {meaning}" for line, (_, meaning) in zip(lines, self.examples)]
@@ -98,4 +97,4 @@ class Command:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object for each answer, one a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each answer, one per line")

@@ -1,4 +1,4 @@
-"""kinfo and knotes: what a kernel's file says of itself, as readelf -a would, with the notes called by their names."""
+"""kinfo and knotes: the content of a kernel file, as readelf -a shows it, with the notes' proper names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RUNNING_NOTES = "/sys/kernel/notes"
 _RUNNING_BANNER = "/proc/version"
 _RUNNING_CONFIG = "/proc/config.gz"  # CONFIG_IKCONFIG_PROC
 _MAX_BANNER_BYTES = 512
-# Text, a row for each line, without a heading.
+# Text: a row for each line, no heading.
 _LINE = (Column("", "line"),)
 
 
@@ -40,9 +40,7 @@ def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         yield from _file_info(inspect(arguments.file), arguments)
         return
     if arguments.config and os.path.isfile(arguments.config):
-        raise UsageError(
-            f"info: --config takes the name of an option: the file comes first: {arguments.config} --config"
-        )
+        raise UsageError(f"info: --config takes the name of an option; put the file first: {arguments.config} --config")
     if session.is_running:
         yield from _running_info(arguments)
         return
@@ -83,7 +81,7 @@ def _file_info(file: Inspected, arguments: argparse.Namespace) -> Iterator[Outpu
 
 
 def _unplaced(file: Inspected) -> PlacedImage:
-    """The ELF file as an image at the addresses that it has itself."""
+    """The ELF file as an image at its own addresses."""
     from kplug.image.kernel_image import KernelImage
     from kplug.image.placed import PlacedImage
     from kplug.image.placement import as_linked
@@ -94,13 +92,13 @@ def _unplaced(file: Inspected) -> PlacedImage:
 
 
 def _is_in_a_list(image: KernelImage) -> bool:
-    """Whether no more is known of it than what a list of symbols has: System.map, a saved /proc/kallsyms."""
+    """Whether nothing but a list of symbols is known of it: System.map, a saved /proc/kallsyms."""
     bare = not image.elf.sections and not image.elf.segments
     return bare and image.listed is not None and _image_file(image) is None and os.path.isfile(image.path)
 
 
 def _list_facts(image: KernelImage, modules: int) -> dict[str, Any]:
-    """What a list of symbols tells of its kernel; `modules` are those that are in it as well."""
+    """What a list of symbols contains about its kernel; `modules` are the modules in the list."""
     listed = image.listed
     if listed is None:
         return {}
@@ -111,14 +109,14 @@ def _list_facts(image: KernelImage, modules: int) -> dict[str, Any]:
 
 
 def _image_info(image: KernelImage, arguments: argparse.Namespace, modules: int = 0) -> Iterator[Output]:
-    """What is known of an image that is no file (it was read from memory, or is a list of symbols)."""
+    """What is known about an image that is not a file (it was read from memory, or is a list of symbols)."""
     from kplug.commands.inspection import banner_facts
     from kplug.image.banner import parse_banner
 
     if arguments.config is not None:
         text = _running_config() if _runs_here(image) else None
         if text is None:
-            yield Problem(f"{image.path}: its configuration is read from an image's file, and this is none")
+            yield Problem(f"{image.path}: the configuration can only be read from an image's file, and this is not one")
         else:
             yield from _config(_RUNNING_CONFIG, text, arguments.config)
         return
@@ -129,12 +127,12 @@ def _image_info(image: KernelImage, arguments: argparse.Namespace, modules: int 
     if _is_in_a_list(image):
         facts.update(_list_facts(image, modules))
     named = {**banner_facts(banner), "build_id": image.build_id}
-    # No list has a banner: what it cannot tell is not said to be unknown.
+    # No list of symbols has a banner: what it cannot contain is left out, not reported as unknown.
     yield NamedFacts("kplug.info/1", {**facts, **{key: value for key, value in named.items() if value is not None}})
 
 
 def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
-    """What the running kernel tells everybody of itself."""
+    """What the running kernel shows to every user."""
     from kplug.commands.inspection import banner_facts, inspect
     from kplug.image.banner import parse_banner
     from kplug.live import running_build_id
@@ -143,7 +141,7 @@ def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
     if arguments.config is not None:
         text = _running_config()
         if text is None:
-            yield Problem(f"{_RUNNING_CONFIG} is not there (CONFIG_IKCONFIG_PROC), or cannot be read")
+            yield Problem(f"{_RUNNING_CONFIG} is missing (CONFIG_IKCONFIG_PROC) or cannot be read")
         else:
             yield from _config(_RUNNING_CONFIG, text, arguments.config)
         return
@@ -156,7 +154,7 @@ def _running_info(arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _config(path: str, text: str, pattern: str) -> Iterator[Output]:
-    """A configuration: all of it, or the options like a pattern."""
+    """A configuration: all of it, or the options that match a pattern."""
     from kplug.image.kernel_config import config_lines
 
     lines = config_lines(text, pattern) if pattern else text.splitlines()
@@ -181,11 +179,11 @@ def _notes(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         listed = True
         yield from _note_outputs(notes, path, arguments.verbose)
     if not listed:
-        yield Problem("no notes: no image with any, no dump, and none found in memory")
+        yield Problem("no notes found in an image, a dump or memory")
 
 
 def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote | BrokenNotes]]]:
-    """The notes of the session's kernel, and where they are from."""
+    """The notes of the session's kernel, and their source."""
     from kplug.commands.inspection import inspect
     from kplug.image.elf.notes import notes_of
 
@@ -214,7 +212,7 @@ def _is_running(session: Session) -> bool:
 
 
 def _runs_here(image: KernelImage) -> bool:
-    """Whether it is surely the running kernel's, of which no file has more."""
+    """Whether it is certainly the running kernel's, so that no file has more."""
     from kplug.live import running_build_id
 
     return image.build_id is not None and image.build_id == running_build_id()
@@ -229,7 +227,7 @@ def _running_banner() -> bytes | None:
 
 
 def _running_config() -> str | None:
-    """The running kernel's configuration; None if it does not tell it. InputError if that is none."""
+    """The running kernel's configuration; None if it is not available. InputError if it is broken."""
     from kplug.image.kernel_config import MAX_PACKED_BYTES, config_text
 
     try:
@@ -240,7 +238,7 @@ def _running_config() -> str | None:
 
 
 def _image_file(image: KernelImage) -> Inspected | None:
-    """The file that an image is from; None if it is from none, or from one that only lists symbols."""
+    """The file that an image comes from; None if there is none, or if it only lists symbols."""
     from kplug.commands.inspection import inspect
 
     if not os.path.isfile(image.path):
@@ -252,7 +250,7 @@ def _image_file(image: KernelImage) -> Inspected | None:
 
 
 def _notes_in_memory(session: Session) -> list[DecodedNote | BrokenNotes] | None:
-    """The kernel's notes between __start_notes and __stop_notes, as memory has them; None if that cannot be had."""
+    """The kernel's notes in memory, between __start_notes and __stop_notes; None if they cannot be read."""
     from kplug.image.elf.notes import NoteFormat, decoded_notes
 
     main, target = session.main, session.target
@@ -285,7 +283,7 @@ _NOTE_COLUMNS = (
 def _note_outputs(
     notes: Iterable[DecodedNote | BrokenNotes], path: str, verbose: bool = False, empty: bool = False
 ) -> Iterator[Output]:
-    """The table of notes, and what broke it off; with all that they hold where that is asked for."""
+    """The table of notes, what ended it early, and on request all that the notes contain."""
     from kplug.image.elf.notes import DecodedNote
 
     decoded: list[DecodedNote] = []
@@ -326,7 +324,7 @@ def _note_row(note: DecodedNote, path: str) -> dict[str, Any]:
 
 
 def _note_details(note: DecodedNote, path: str) -> Iterator[Output]:
-    """The registers and lines that a note holds."""
+    """The registers and lines in a note."""
     from kplug.outputs import Address
 
     name = f"{note.owner} {note.name or hex(note.type)}"
@@ -368,8 +366,8 @@ def _add_notes_arguments(parser: argparse.ArgumentParser) -> None:
 
 INFO = Command(
     name="info",
-    summary="what a kernel's file says of itself: header, kernel, sections, segments, notes",
-    description="""Show what a file of a kernel says of itself: header, release, compiler, build ID, sections,
+    summary="what is in a kernel file: header, kernel, sections, segments, notes",
+    description="""Show what is in a kernel file: header, release, compiler, build ID, sections,
 segments, notes. A vmlinux, a module (.ko, packed too), a vmcore, a vmlinuz, a flat Image, a debug file.""",
     examples=(
         ("vmlinuz", "what is in a boot image"),

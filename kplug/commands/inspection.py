@@ -1,7 +1,7 @@
-"""What kind of kernel file a file is, and what it says of itself: what `kplug info FILE` and `kplug notes FILE` show.
+"""The kind and the content of a kernel file, for `kplug info FILE` and `kplug notes FILE`.
 
-vmlinux and modules, separate debug files, vmcores (ELF, makedumpfile's formats), boot images and flat Images, and the
-bytes of notes alone (/sys/kernel/notes).
+vmlinux and modules, separate debug files, vmcores (ELF, makedumpfile's formats), boot images and flat Images, and plain
+notes (/sys/kernel/notes).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VMLINUX, MODULE, DEBUG_FILE, VMCORE, OBJECT, ELF, BOOT_IMAGE, NOTES = (
     *("vmlinux", "module", "separate debug file", "vmcore", "object file", "ELF file", "boot image", "notes"),
 )
 _DUMP_MAGICS = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
-# .rodata of the largest debug builds has some tens of megabytes.
+# .rodata of the largest debug builds is some tens of megabytes.
 _MAX_PIECE_BYTES = 1 << 28
 _MAX_COMMENT_BYTES = 1 << 16
 _MAX_BARE_NOTES_BYTES = 1 << 16
@@ -42,9 +42,9 @@ _MAX_COMMENTS = 8
 
 @dataclass(frozen=True)
 class Inspected:
-    """A file, opened. `elf` is the ELF file that it is or holds; `payload` the flat Image that it holds.
+    """An opened file. `elf` is the ELF file that it is or contains; `payload` the flat Image that it contains.
 
-    `container` are the facts of what holds it, by the names in `kplug.info/1`.
+    `container` are the facts of the container, by the names in `kplug.info/1`.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Inspected:
 
     @cached_property
     def notes(self) -> Sequence[DecodedNote | BrokenNotes]:
-        """Its notes; what breaks a range of them comes last in it. InputError if they are outside the file."""
+        """Its notes; in a broken range, the last item says why it ends. InputError if they are outside the file."""
         if self.elf is not None:
             return list(notes_of(self.elf))
         form = NoteFormat(self.machine or "", little_endian=True)
@@ -68,12 +68,14 @@ class Inspected:
             from kplug.image.elf.raw_notes import find_notes
 
             found = find_notes(self.payload)
-            return [] if found is None else list(decoded_notes(found.data, form, "found by form", found.offset))
+            return (
+                [] if found is None else list(decoded_notes(found.data, form, "recognised by its form", found.offset))
+            )
         return []
 
     @cached_property
     def pieces(self) -> Sequence[bytes]:
-        """The bytes among which the banner and the configuration are, if it has them."""
+        """The bytes that contain the banner and the configuration, if there are any."""
         return list(_pieces(self.elf)) if self.elf is not None else [self.payload]
 
     @cached_property
@@ -87,7 +89,7 @@ class Inspected:
     def config(self) -> str:
         """The text of the configuration in the image. InputError if there is none, or it is broken."""
         if self.packed_config is None:
-            raise InputError(f"{self.path}: no configuration in it (CONFIG_IKCONFIG was not set); distributions "
+            raise InputError(f"{self.path}: contains no configuration (CONFIG_IKCONFIG was not set); distributions "
                              "install it as /boot/config-RELEASE")  # fmt: skip
         return config_text(self.path, self.packed_config)
 
@@ -96,13 +98,13 @@ class Inspected:
         return module_fields(self.elf) if self.elf is not None and self.kind == MODULE else []
 
     def note_value(self, owner: str, name: str) -> str | None:
-        """What the first note of that owner and name says; None if there is none."""
+        """The content of the first note of that owner and name; None if there is none."""
         notes = (note for note in self.notes if isinstance(note, DecodedNote))
         return next((note.value for note in notes if note.owner == owner and note.name == name), None)
 
 
 def inspect(path: str) -> Inspected:
-    """Open the file and tell what it is. InputError, one line naming it, for what no kernel's file is, or is broken."""
+    """Open the file and recognise its kind. InputError, one line naming it, if it is not a kernel's file or broken."""
     from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 
     with open_file(path) as file:
@@ -111,7 +113,7 @@ def inspect(path: str) -> Inspected:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not head:
-        raise InputError(f"{path}: it is empty")
+        raise InputError(f"{path}: the file is empty")
     if head.startswith(b"\x7fELF"):
         return _inspected_elf(path, ElfFile(path))
     if head.startswith(_DUMP_MAGICS):
@@ -121,7 +123,7 @@ def inspect(path: str) -> Inspected:
         return notes
     if is_boot_image(head):
         return _inspected_boot_image(path)
-    raise InputError(f"{path}: no file of a kernel: neither ELF, nor a boot image, nor a dump")
+    raise InputError(f"{path}: not a kernel file: neither ELF, nor a boot image, nor a dump")
 
 
 def _inspected_elf(path: str, elf: ElfFile, **more: Any) -> Inspected:
@@ -133,14 +135,14 @@ def _elf_kind(elf: ElfFile) -> str:
         return VMCORE
     text = elf.section(".text")
     if text is not None and text.type == "NOBITS":
-        return DEBUG_FILE  # objcopy --only-keep-debug keeps the headers of what it leaves out
+        return DEBUG_FILE  # objcopy --only-keep-debug keeps the headers of removed sections
     if elf.relocatable:
         return MODULE if elf.section(".modinfo") or elf.section(".gnu.linkonce.this_module") else OBJECT
     return VMLINUX if only_banner(_pieces(elf)) is not None else ELF
 
 
 def _pieces(elf: ElfFile) -> Iterator[bytes]:
-    """The bytes of .rodata; of what else has data in memory where there is no such section."""
+    """The bytes of .rodata; without that section, those of all others with data in memory."""
     if elf.type == "CORE":
         return
     sections = [s for s in elf.sections if s.allocated and s.type not in ("NOBITS", "NOTE")]
@@ -151,7 +153,7 @@ def _pieces(elf: ElfFile) -> Iterator[bytes]:
     left = _MAX_PIECE_BYTES
     for offset, size, name in ranges:
         if size > left:
-            raise InputError(f"{elf.path}: {name} claims {size:#x} bytes; no kernel has so much")
+            raise InputError(f"{elf.path}: {name} claims {size:#x} bytes, more than any kernel has")
         left -= size
         yield elf.read(offset, size, name)
 
@@ -233,7 +235,7 @@ def _inspected_dump(path: str) -> Inspected:
 
 
 def _machine_of(text: str) -> str | None:
-    """The machine that a VMCOREINFO is of, where it has a number that only one architecture's kernels write."""
+    """The architecture of a VMCOREINFO, if it has a number that only one architecture's kernels write."""
     from kplug.memory.vmcoreinfo import VmcoreInfo
 
     numbers = VmcoreInfo(text).numbers
@@ -242,7 +244,7 @@ def _machine_of(text: str) -> str | None:
 
 
 def _bare_notes(path: str) -> Inspected | None:
-    """/sys/kernel/notes or a copy of it: notes from the first byte to the last, with a name that is known."""
+    """Whether it is /sys/kernel/notes or a copy: notes from the first byte to the last, with a known name."""
     with open_file(path) as file:
         data = file.read(_MAX_BARE_NOTES_BYTES + 1)
     if not 12 < len(data) <= _MAX_BARE_NOTES_BYTES:
@@ -323,7 +325,7 @@ def _kernel_facts(file: Inspected, release: str | None) -> dict[str, Any]:
 
 
 def banner_facts(banner: Banner | None) -> dict[str, Any]:
-    """What the banner says; None for all where there is none."""
+    """The facts in the banner; all None without a banner."""
     return {
         "release": banner and banner.release,
         "version": banner and banner.version,
@@ -369,7 +371,7 @@ def _dump_facts(file: Inspected, release: str | None) -> dict[str, Any]:
 
 
 def vmcoreinfo_text(file: Inspected) -> str | None:
-    """The text of VMCOREINFO of a dump: of its note, or from where makedumpfile's format keeps it."""
+    """The text of a dump's VMCOREINFO: from its note, or from its place in makedumpfile's format."""
     for note in file.notes:
         if isinstance(note, DecodedNote) and meaning(note.owner, note.type)[1] == VMCOREINFO and note.text:
             return note.text

@@ -24,14 +24,14 @@ def _hex(number: int | None) -> Hex | None:
 
 
 def _asked_images(session: Session, names: Sequence[str]) -> Iterator[PlacedImage | Problem]:
-    """The images of those names; without any, those that the user gave: a kernel has a hundred modules besides."""
+    """The images of those names. Without names, those that the user gave: a kernel also has a hundred modules."""
     if not names:
         yield from session.images.given
     for name in names:
         found = session.images.named(name)
         if found is None:
             found = next((placed for placed in session.images.given if placed.image.name == name), None)
-        yield found if found is not None else Problem(f"{name}: no image of that name is here")
+        yield found if found is not None else Problem(f"{name}: there is no image of that name")
 
 
 def _add_images_argument(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ _SEGMENT_COLUMNS = (
     Column("PHYSICAL", "physical"),
     Column("SECTIONS", "sections"),
 )
-# As readelf -S and -l have them: of the file, wherever it is in memory.
+# As readelf -S and -l show them: link addresses, wherever the image is in memory.
 FILE_SECTION_COLUMNS = (
     Column("NR", "index", right=True),
     Column("NAME", "name"),
@@ -86,7 +86,7 @@ FILE_SEGMENT_COLUMNS = (
 
 
 def section_table(placed: PlacedImage, columns: tuple[Column, ...] = _SECTION_COLUMNS, title: str = "") -> Table:
-    """The image's sections, with the segments that readelf lists each in."""
+    """The image's sections, each with the segments that readelf maps it to."""
     image = placed.image
     segments: dict[int, list[str]] = {}
     for segment, held in zip(image.segments, section_to_segment_mapping(image.elf.sections, image.segments)):
@@ -118,7 +118,7 @@ def section_table(placed: PlacedImage, columns: tuple[Column, ...] = _SECTION_CO
 
 
 def segment_table(placed: PlacedImage, columns: tuple[Column, ...] = _SEGMENT_COLUMNS, title: str = "") -> Table:
-    """The image's segments, with the sections that readelf lists in each."""
+    """The image's segments, each with the sections that readelf maps to it."""
     image = placed.image
     rows = []
     for segment, held in zip(image.segments, image.section_to_segment):
@@ -168,12 +168,12 @@ def _title(session: Session, path: str) -> str:
 
 
 def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    # Not at the head of the file: declaring the commands must stay cheap.
+    # Imported here so that declaring the commands stays cheap.
     from kplug.linker.regions import Gap
 
     main = session.main
     if main is None:
-        raise UsageError("regions are those of a vmlinux, and none is given")
+        raise UsageError("regions need a vmlinux, and none is given")
     tree, placement = main.image.regions, main.placement
     if not tree.regions:
         yield Problem(f"{main.image.path}: no boundary symbols, so no regions (no symbol table?)")
@@ -239,7 +239,7 @@ def _gap_row(gap: Gap) -> dict[str, Any]:
 
 
 def _add_regions_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--empty", action="store_true", help="list the pairs that bracket nothing, too")
+    parser.add_argument("--empty", action="store_true", help="also list the pairs that bracket nothing")
     add_json_argument(parser)
 
 

@@ -27,10 +27,10 @@ _COLUMNS = (
     Column("KNOWN FROM", "source"),
     Column("NOTE", "note"),
 )
-# How many of their levels of parts are listed unasked; all, where nothing is said.
+# How many levels of parts are listed by default; all, for areas that are not named here.
 _BRIEFLY = {FIXMAP: 0, f"early {FIXMAP}": 0, "vsyscall": 0, CPU_ENTRY_AREA: 1}
 _CLASSES = frozenset((model.TEXT, model.RODATA, model.INIT, model.DATA, model.BSS, model.BRK))
-_MANY = 32  # parts that are listed unasked
+_MANY = 32  # parts that are listed by default
 _ALL = 99
 
 
@@ -72,8 +72,8 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _is_called(area: Area, word: str) -> bool:
-    """Whether a word is the area's name, with a space, - or _ between its words. An area that may be one or another,
-    because not all facts are known, has the names of both; the early slots of the fixmap are part of it.
+    """Whether a word is the area's name, with a space, - or _ between its words. An area that may be either of two,
+    because some facts are not known, has both names; the early slots of the fixmap belong to it.
     """
     if area.hole and area.name.startswith("hole "):
         return False
@@ -83,7 +83,7 @@ def _is_called(area: Area, word: str) -> bool:
 
 
 def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterator[dict[str, Any]]:
-    """The rows of what holds an address, widest first."""
+    """The rows that hold an address, widest first."""
     area = next(area for area in areas if area.start <= address < area.end)
     yield next(_rows(area, 0, 0))
     parts = list(space.parts_at(address))
@@ -97,7 +97,7 @@ def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterat
 
 
 def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]]:
-    """The row of an area, or of a part of one, and those of its parts; `levels` of them, None for what is usual."""
+    """The row of an area or part, and the rows of its parts, `levels` deep; None for the default."""
     usual = levels is None
     details = area.details
     compiled = details.get("compiled_start")
@@ -135,13 +135,13 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
 
 
 def _source(area: Area) -> str:
-    """How the area is known, in few words: most are as the layout has it, and that is named above the table."""
+    """How the area is known, in few words: most come from the layout that is named above the table."""
     layout, _, more = area.source.partition("; ")
     return more or "layout" if " layout" in layout else area.source
 
 
 def _with_contents(area: Area, session: Session, space: AddressSpace, contents: Sequence[Area]) -> Area:
-    """The area with what the kernel put into it as parts: its image, its RAM, its modules."""
+    """The area with its contents as parts: the kernel image, RAM, modules."""
     parts = [*area.parts]
     modules = list(_disjoint(part for part in contents if area.start <= part.start < part.end <= area.end))
     if modules:
@@ -157,15 +157,15 @@ def _with_contents(area: Area, session: Session, space: AddressSpace, contents: 
             parts.append(_image(main, area, space))
     ram_end = int(area.details.get("ram_end", "0"), 16)
     if area.name == DIRECT_MAP and area.start < ram_end < area.end:
-        note = {"note": "up to the last page of RAM; with the holes between"}
+        note = {"note": "up to the last page of RAM, including the holes between"}
         parts.append(Area("RAM", area.start, ram_end, "max_pfn", area.nominal, details=note))
-        note = {"note": "addresses of the direct map that no RAM has"}
+        note = {"note": "addresses of the direct map without RAM"}
         parts.append(Area("beyond RAM", ram_end, area.end, "max_pfn", area.nominal, True, details=note))
     return replace(area, parts=tuple(sorted(parts, key=lambda part: part.start))) if parts else area
 
 
 def _disjoint(parts: Iterable[Area]) -> Iterator[Area]:
-    """The parts by address, without those that overlap one before them: a broken list may say anything."""
+    """The parts by address, without those that overlap an earlier one: a broken list may contain anything."""
     end = 0
     for part in sorted(parts, key=lambda part: part.start):
         if part.start >= end:
@@ -209,7 +209,7 @@ def _image(main: PlacedImage, area: Area, space: AddressSpace) -> Area:
 
 
 def _physical(address: int, space: AddressSpace) -> int | None:
-    """The physical address of an address of the image."""
+    """The physical address of an address in the image."""
     # Not at the top: the commands are declared when the script is sourced in gdb, and architectures take 14 ms.
     from kplug.arch import registry
 
@@ -229,8 +229,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 MAP = Command(
     name="map",
     summary="the kernel's virtual address space, area by area",
-    description="""List the whole virtual address space of this kernel: each area and each hole, where it is, by how
-much randomisation moved it from where it was compiled to be, and how that is known. Parts stand indented below.""",
+    description="""List the whole virtual address space of this kernel: each area and each hole, where it is, how far
+randomisation moved it from its compiled address, and how that is known. Parts are indented below their area.""",
     examples=(
         ("", "the whole map"),
         ("fixmap", "one area, with all its parts"),

@@ -30,12 +30,15 @@ _COUNT = 8
 _MAX_COUNT = 1 << 16
 _MAX_DEPTH = 16
 _PAGE = 0x1000
-_NOT_THERE = "shown as zeros, but the dump has nothing of it: a page of zeros, or one that was excluded"
+_NOT_THERE = "shown as zeros, but the dump does not contain this page: it held only zeros, or was excluded"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", nargs="+", metavar="ADDR [COUNT]", help=f"where to begin, and how many words (default: {_COUNT})"
+        "words",
+        nargs="+",
+        metavar="ADDR [COUNT]",
+        help=f"the address to start at, and the number of words (default: {_COUNT})",
     )
     parser.add_argument(
         "-f", "--follow", action="count", default=0, help="show what pointers point to as well; -ff: two levels, ..."
@@ -85,7 +88,7 @@ class _Words:
         self._annotator = Annotator(session, ALL_ONES)
 
     def outputs(self, start: int, count: int) -> Iterator[Output]:
-        """A table for each stretch that can be read, and a line for each that cannot."""
+        """A table for each range that can be read, and a line for each that cannot."""
         title = f"{start:#x}  {self._place(start)}".rstrip()
         end = min(start + count * self._size, 1 << 64)
         here, rows, unreadable = start, list[dict[str, Any]](), None
@@ -128,9 +131,9 @@ class _Words:
             yield from self._followed(row["value"], (address,), self._depth)
 
     def _followed(self, pointer: int, seen: tuple[int, ...], depth: int) -> Iterator[dict[str, Any]]:
-        """What a pointer points to, and so on; the way so far is in `seen`."""
+        """What a pointer points to, and so on; `seen` has the addresses on the way here."""
         if not depth or not pointer >> (8 * self._size - 1):
-            return  # no address of the kernel
+            return  # not a kernel address
         row: dict[str, Any] = {"address": Hex(pointer), "offset": None, "depth": len(seen), "note": None}
         if pointer in seen:
             yield {**row, **self._nothing(), "note": "points back to here"}
@@ -138,7 +141,7 @@ class _Words:
         try:
             data = self._target.read(pointer, self._size)
         except TargetError:
-            return  # what it is stands beside it already
+            return  # the row already says what it is
         row = {**row, **self._value(data)}
         yield row
         yield from self._followed(row["value"], (*seen, pointer), depth - 1)

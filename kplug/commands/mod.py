@@ -52,7 +52,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if source is None:
         through = "kmod: the kernel's list of modules is read through drgn"
         if session.target is not None and session.target.has_memory():  # gdb's
-            raise UsageError(f"{through}, which is not asked: `kplug` says why")
+            raise UsageError(f"{through}, which is not in use: `kplug` says why")
         from importlib.util import find_spec
 
         has_drgn = find_spec("drgn") is not None
@@ -113,7 +113,7 @@ def _row(module: LoadedModule) -> dict[str, Any]:
 
 
 def _joined(memory: Sequence[ModuleMemory]) -> list[Range]:
-    """The ranges without their types: those that follow each other are one."""
+    """The ranges without their types; adjacent ones are joined."""
     found: list[Range] = []
     for part in memory:
         if found and found[-1].end == part.start:
@@ -128,7 +128,7 @@ def _memory(memory: Sequence[ModuleMemory]) -> list[dict[str, Any]]:
 
 
 def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
-    """What a module is made of; told by its name, or by an address in its memory."""
+    """What a module consists of; it is named, or found by an address in its memory."""
     module = source.named(word) or source.named(word.replace("-", "_"))
     if module is None:
         module = _holding(session, source, word)
@@ -141,7 +141,7 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
         "build_id": module.build_id,
         "symbols_from": module.symbols_from or "none",
     }
-    # What a module may do without is there only if it has it.
+    # Optional facts are there only if the module has them.
     others = {
         "path": module.path,
         "version": module.version,
@@ -154,7 +154,7 @@ def _one(session: Session, source: ModuleSource, word: str) -> Iterator[Output]:
     memory = [*module.memory]
     if module.percpu is not None:
         base, size = module.percpu
-        from kplug.loaded_modules import ModuleMemory  # declaring the commands must stay cheap
+        from kplug.loaded_modules import ModuleMemory  # imported here so that declaring the commands stays cheap
 
         memory.append(ModuleMemory("percpu", base, base + size))
     rows = [
@@ -189,13 +189,13 @@ def _section_row(name: str, section: LoadedSection) -> dict[str, Any]:
 
 
 def _holding(session: Session, source: ModuleSource, word: str) -> LoadedModule:
-    """The module that holds the address that `word` means. ExpressionError if it is no module's."""
+    """The module at the address that `word` means. ExpressionError if there is none."""
     problem = source.problem()
     try:
         places = session.places(word)
     except ExpressionError:
         because = f" ({problem})" if problem else ""
-        raise ExpressionError(f"{word}: no module of that name is loaded, and it is no address{because}") from None
+        raise ExpressionError(f"{word}: no module of that name is loaded, and it is not an address{because}") from None
     for place in places:
         module = source.holding(place.address)
         if module is not None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from kplug.target import Register
 
 _COLUMNS = (Column("NAME", "name", role="label"), Column("VALUE", "value", role="address"), WHAT)
-# Selectors: small numbers, indexes of descriptors.
+# Segment selectors: small numbers, indexes of descriptors.
 _SELECTORS = frozenset(("cs", "ss", "ds", "es", "fs", "gs"))
-# These hold addresses whatever their value: where the CPU is, and where it faulted last.
+# These always hold addresses, even small ones: the CPU's position, and its last fault.
 _ADDRESSES = frozenset(("rip", "pc", "cr2"))
 
 
@@ -40,8 +40,8 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 def _chosen(
     registers: Sequence[Register], names: Sequence[str], machine: str
 ) -> tuple[Sequence[Register], list[Problem]]:
-    """The registers asked for, in the order asked; all of them if none is."""
-    # Not at the head of the file: declaring the commands must stay cheap.
+    """The named registers, in the order given; all of them if none is named."""
+    # Imported here so that declaring the commands stays cheap.
     from kplug.arch.registers import canonical, is_register
 
     if not names:

@@ -1,4 +1,4 @@
-"""Words of a stack: which are return addresses, which belong to a frame that the unwinder found."""
+"""Words of a stack: which are return addresses, and which belong to a frame found by the unwinder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MASK = (1 << 64) - 1
 
 
 class ReturnAddresses:
-    """Tells them by the instruction before: a call, read from memory (it was patched), else from the image.
+    """Recognises them by the call instruction before the address, from memory (code is patched), else from the image.
 
-    `where` answers for an address. Where no call can be told (another architecture, bytes that cannot be read) a word
-    is no return address: never a guess.
+    `where` answers for an address. Where calls cannot be recognised (another architecture, unreadable bytes), a word
+    is not a return address: never a guess.
     """
 
     def __init__(self, session: Session, where: Callable[[int], Annotation]) -> None:
@@ -33,7 +33,7 @@ class ReturnAddresses:
         self._known: dict[int, bool | None] = {}
 
     def plain(self, word: int) -> int:
-        """The address that a saved program counter means: arm64 kernels sign it in the bits above addresses.
+        """The address in a saved program counter: arm64 kernels put a signature in the bits above it.
 
         (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac)
         """
@@ -52,14 +52,14 @@ class ReturnAddresses:
         return self._known[value]
 
     def annotation(self, value: int) -> Annotation:
-        """The answer for a return address: that of the call, with the offset of the address, as the kernel's %pB.
+        """The answer for a return address: the call's symbol, with the offset of the address, as the kernel's %pB.
 
-        A call that does not return may be a function's last instruction; the address is then the next function's.
+        A call that does not return may be a function's last instruction; the address is then in the next function.
         """
         return replace(self._where(value - 1), input=f"{value:#x}", address=value)
 
     def _follows_call(self, value: int) -> bool | None:
-        # The call has to be code; what follows it need not (a function that ends in a call that does not return).
+        # The call must be code; what follows it need not be (a function that ends in a call that does not return).
         if value < 0x1000 or not is_code(self._where(value - 1)):
             return None
         for code in self._codes(value):
@@ -69,9 +69,9 @@ class ReturnAddresses:
         return False if is_code(self._where(value)) else None
 
     def _codes(self, address: int) -> Iterator[bytes]:
-        """The bytes before an address, as many as a call may have: memory's, else the image's.
+        """The bytes before an address, as many as a call may have, from memory, else from the image.
 
-        Both in what is freed after boot: who has the memory now says nothing of the call.
+        From both for code that is freed after boot: the memory may have other content now.
         """
         memory = self._from_memory(address)
         if memory is not None:
@@ -85,7 +85,7 @@ class ReturnAddresses:
         target = self._session.target
         reach = call_reach(self._session.machine)
         room = address % _PAGE or _PAGE
-        for size in (reach, min(reach, room)):  # the page before may not be there
+        for size in (reach, min(reach, room)):  # the page before may be missing
             try:
                 return target.read(address - size, size) if target is not None else None
             except TargetError:
@@ -105,7 +105,7 @@ class ReturnAddresses:
 
 
 def is_code(annotation: Annotation) -> bool:
-    """Whether instructions are there: an executable section, or memory that the page tables say is executable."""
+    """Whether the address is in code: an executable section, or memory that is executable in the page tables."""
     section = annotation.first(model.SECTION)
     if section is not None:
         return "X" in section.details["flags"]
@@ -117,7 +117,7 @@ def is_code(annotation: Annotation) -> bool:
 def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], size: int) -> Mapping[int, FramePlace]:
     """Where on the stack the frames' program counters are saved: address -> frame (the outermost of inlined ones).
 
-    `words` are those of the stack from `start` on, `size` bytes each. A frame whose slot is not found has none.
+    `words` are the stack's words from `start` on, `size` bytes each. A frame whose slot is not found is left out.
     """
     stack = _Words(start, words, size)
     slots: dict[int, FramePlace] = {}
@@ -146,7 +146,7 @@ class _Words(NamedTuple):
         return self.words[number] if not rest and 0 <= number < len(self.words) else None
 
     def places(self, first: int, end: int) -> range:
-        """The addresses of the words in a range, however far it goes beyond them."""
+        """The addresses of the words in a range, which may reach beyond them."""
         first = max(first + (self.start - first) % self.size, self.start)
         return range(first, min(end, self.start + len(self.words) * self.size), self.size)
 

@@ -1,4 +1,4 @@
-"""kstack: every word of a stack, with what it is; return addresses told from data that looks like them."""
+"""kstack: every word of a stack, with what it is; return addresses distinguished from data that looks like them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ _COLUMNS = (
     WHAT,
     TEXT,
 )
-# What a word is. A return address is told by the call before it, or by the frame whose it is.
+# What a word is. A return address is recognised by the call before it, or belongs to a frame.
 RETURN, CODE, DATA = "ret", "code?", "data"
-# Where an exception or interrupt came.
+# Where an exception or interrupt occurred.
 INTERRUPTED = "ip"
-# Where nobody says how far a stack goes.
+# Words shown where the stack's end is not known.
 _UNBOUNDED_WORDS = 64
-# More than any stack; of what a person gives as a limit no more is taken.
+# More than any stack has; a larger limit is refused.
 _MAX_WORDS = 1 << 16
 _PAGE = 0x1000
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("address", nargs="*", metavar="ADDR", help="where to begin (default: the stack pointer)")
+    parser.add_argument(
+        "address", nargs="*", metavar="ADDR", help="the address to start at (default: the stack pointer)"
+    )
     parser.add_argument("-r", "--returns", action="store_true", help="only return addresses")
-    parser.add_argument("-n", "--words", type=int, metavar="N", help="N words, however far the stack goes")
+    parser.add_argument("-n", "--words", type=int, metavar="N", help="N words, even beyond the stack's end")
     add_json_argument(parser)
 
 
@@ -78,11 +80,11 @@ def _start(session: Session, target: Target, expression: str) -> int:
         return found[0].address
     pointer = target.stack_pointer()
     if pointer is None:
-        target.registers()  # says why there is none
+        target.registers()  # the error says why there is none
         raise TargetError("the stack pointer is not known: give an address")
     if not pointer >> 63 and word_size(session) == 8:
         raise TargetError(
-            f"the stack pointer, {pointer:#x}, is in user space: the CPU was in user mode, and its kernel stack empty"
+            f"the stack pointer, {pointer:#x}, is in user space: the CPU was in user mode, its kernel stack is empty"
         )
     return pointer
 
@@ -101,7 +103,7 @@ def _title(start: int, bounds: StackBounds | None, words: int | None) -> str:
 
 
 def _read(target: Target, start: int, size: int) -> tuple[bytes, Problem | None]:
-    """The bytes as far as they can be read, page by page, and what is to be said of the rest."""
+    """The bytes as far as they can be read, page by page, and a warning about the rest."""
     data, end = b"", start + size
     while start + len(data) < end:
         here = start + len(data)
@@ -114,10 +116,10 @@ def _read(target: Target, start: int, size: int) -> tuple[bytes, Problem | None]
 
 
 class _Stack:
-    """The words of a stack, and what is known of them."""
+    """The words of a stack, and what is known about them."""
 
     def __init__(self, session: Session, target: Target, start: int, words: Sequence[int]) -> None:
-        from kplug.commands.return_addresses import (  # declaring the commands must stay cheap
+        from kplug.commands.return_addresses import (  # imported here so that declaring the commands stays cheap
             ReturnAddresses,
             frame_slots,
         )
@@ -130,7 +132,7 @@ class _Stack:
         self._returns: ReturnAddresses = ReturnAddresses(session, self._annotator.where)
         frames = target.frames()
         self._slots = frame_slots(frames, start, [self._returns.plain(word) for word in words], self._size)
-        # Below the innermost frame's stack pointer all is stale; without frames nobody can tell.
+        # Below the innermost frame's stack pointer everything is stale; without frames this is not known.
         self._unwound = len(frames) > 1
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""kaslr and kplug: how the kernel was placed, and what kplug has to work with."""
+"""kaslr and kplug: how the kernel's place was found, and what kplug has to work with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _without_vmlinux(session: Session) -> dict[str, Any]:
-    """What the kernel itself told. UsageError if that is nothing."""
+    """What the kernel itself reported. UsageError if that is nothing."""
     placement = session.placement
     if placement is None:
         raise UsageError(with_hint("no vmlinux is loaded", session.hints.vmlinux))
@@ -63,18 +63,18 @@ def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _crash_facts(session: Session) -> Mapping[str, str]:
-    """Who crashed and why, where the target is one that can tell."""
+    """Which task crashed and why, if the target has that."""
     return session.target.crash_facts() if session.target is not None else {}
 
 
 def _types_facts(session: Session) -> Mapping[str, str]:
-    """Where the types come from by which memory is read, where there is memory."""
+    """The source of the types used to read memory, if there is memory."""
     source = session.target.types_source() if session.target is not None else None
     return {"types": source} if source is not None else {}
 
 
 def _loaded_facts(session: Session) -> dict[str, Any]:
-    """How many modules the kernel has loaded, beyond the images that were given; kmod lists them."""
+    """How many modules the kernel has loaded, besides the given images; kmod lists them."""
     loaded = len(session.images) - len(session.images.given)
     return {"loaded_modules": loaded} if loaded else {}
 
@@ -107,9 +107,9 @@ KASLR = Command(
 )
 KPLUG = Command(
     name="kplug",
-    summary="what kplug is, and what it has to work with",
+    summary="kplug's version, what is loaded, and what is missing",
     description="Show kplug's version, what is loaded, how the slide was found, and what is missing and how to get it.",
-    examples=(("", "the state of things"),),
+    examples=(("", "the current state"),),
     add_arguments=add_json_argument,
     run=_kplug,
 )

@@ -100,11 +100,11 @@ SYM = Command(
     name="sym",
     summary="symbols by name, pattern or address",
     description="""Find symbols: by exact name, by pattern (*, ?, [...]), by prefix (-p), or those that hold an address.
-Static symbols that share a name are told apart by their source file.""",
+Static symbols that share a name are distinguished by their source file.""",
     examples=(
         ("schedule", "one symbol"),
         ("'*_fops'", "all that match"),
-        ("-p tcp_v4_", "all that begin so"),
+        ("-p tcp_v4_", "all that begin with it"),
         ("0xffffffff81a114f4", "the symbols that hold an address"),
     ),
     add_arguments=_add_arguments,

@@ -44,8 +44,8 @@ EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symb
 (schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, inode.c:init_once), a section (.rodata+0x10), or a CPU's
 own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs).
 
-"(to the next symbol)", in the one-line answer "(sizeless)": no source states the symbol's size, and it is taken to
-reach to the next one.""",
+"(to the next symbol)", in the one-line answer "(sizeless)": no source states the symbol's size, and it is assumed
+to reach to the next one.""",
     examples=(
         ("0xffffffff81a114f4", "an address"),
         ("schedule+0x10/0xc7", "as an oops prints it"),

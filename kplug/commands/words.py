@@ -1,4 +1,4 @@
-"""The words of a command line at a prompt: what splits them, what options are, and what is one expression."""
+"""The words of a command line at a prompt: splitting, options, and words that form one expression."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PART = re.compile(r"[-+*/%&|^~!<>=?]+|\[(?![0-9a-fA-F]{8}\]|[0-9a-fA-F]{16}\])[
 class Line(NamedTuple):
     """A line as typed: its words, the text they came from, and where its output goes.
 
-    `pipeline` is what the shell is given behind a `|`; `file` and `append` are of `> FILE` and `>> FILE`.
+    `pipeline` is the shell command after a `|`; `file` and `append` come from `> FILE` and `>> FILE`.
     """
 
     words: list[str]
@@ -29,10 +29,10 @@ class Line(NamedTuple):
 
 
 def split(line: str) -> Line:
-    """A command's line without its name. Quotes hold blanks and are dropped; what stands in brackets stays as it is.
+    """Split a command's line without its name. Quotes keep blanks and are dropped; text in brackets is kept as it is.
 
-    A `|` or `>` counts outside of both, and not in `->` or `[<ffffffff81a114f4>]`. UsageError if a quote is not closed
-    or a redirection has no file.
+    A `|` or `>` counts only outside both, and not in `->` or `[<ffffffff81a114f4>]`. UsageError if a quote is not
+    closed or a redirection has no file.
     """
     words: list[str] = []
     word: str | None = None
@@ -71,7 +71,7 @@ def _is_redirection(line: str, position: int) -> bool:
 
 
 def _with_output(words: list[str], line: str, position: int) -> Line:
-    """The line's words, and where it sends its output from `position` on."""
+    """The line's words, and the redirection that begins at `position`."""
     text, rest = line[:position].strip(), line[position:]
     if rest.startswith("|"):
         if not rest[1:].strip():
@@ -85,14 +85,14 @@ def _with_output(words: list[str], line: str, position: int) -> Line:
 
 
 def flags(parser: argparse.ArgumentParser) -> list[str]:
-    """The options that the parser takes, but those that want a value."""
+    """The parser's options that take no value."""
     return [option for action in parser._actions if action.nargs == 0 for option in action.option_strings]
 
 
 def long_options(command: Command, parser: argparse.ArgumentParser | None = None) -> list[str]:
     """The long options that a command takes (its `parser` if the front end added some)."""
     found: list[str] = []
-    for action in (parser or command.parser(command.name))._actions:  # argparse has no public list of what was declared
+    for action in (parser or command.parser(command.name))._actions:  # argparse has no public list of its options
         if action.help != argparse.SUPPRESS:
             found += [option for option in action.option_strings if option.startswith("--")]
     return sorted(found)
@@ -115,8 +115,8 @@ def with_expressions(
 def expressions(words: list[str], whole: str, means_something: Callable[[str], object]) -> list[str]:
     """What the user meant by `words`: each of them, or (`$pc + 4`, `(long)&init_task`) the `whole` text as one.
 
-    The whole counts where a word is only a part of something, or means nothing alone and the whole does.
-    `means_something` raises if not.
+    The whole counts if a word is only a part of something, or means nothing alone while the whole does.
+    `means_something` raises for what means nothing.
     """
     if not words or words == [whole]:
         return words

@@ -1,7 +1,7 @@
-"""The kernel's banner (linux_banner, /proc/version): finding it in an image, and what it says.
+"""The kernel's banner (linux_banner, /proc/version): finding it in an image, and the facts in it.
 
-Its form: init/version-timestamp.c (before 6.2 init/version.c), with the words that scripts/mkcompile_h makes
-(init/build-version, scripts/mkcompile_h; the linker is named since 5.7).
+Its form: init/version-timestamp.c (before 6.2 init/version.c), with the values from scripts/mkcompile_h
+and init/build-version; the linker is named since 5.7.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+)\S*")
 
 
 class Banner(NamedTuple):
-    """What a banner says; None for what it does not.
+    """The facts in a banner; None if one is missing.
 
-    `text` is the whole line, `version` the part from #1 on (uname -v), `compiler` and `linker` are named as they name
-    themselves.
+    `text` is the whole line, `version` the part from #1 on (uname -v), `compiler` and `linker` their own names.
     """
 
     text: str
@@ -37,7 +36,7 @@ class Banner(NamedTuple):
 
 
 def parse_banner(line: bytes) -> Banner | None:
-    """The facts in a banner, which may end with a newline; None if the bytes are none."""
+    """The facts in a banner, which may end with a newline; None if the bytes are not a banner."""
     text = line[:LIMIT].split(b"\0", 1)[0].split(b"\n", 1)[0].decode("utf-8", "backslashreplace")
     match = re.match(r"Linux version (\S+)(?: (.*))?", text)
     if match is None:
@@ -62,7 +61,7 @@ def parse_banner(line: bytes) -> Banner | None:
 
 
 def _bracketed(text: str) -> tuple[str | None, str]:
-    """What is in the brackets that a text begins with, and what follows them; (None, text) if it begins otherwise."""
+    """The content of the brackets that a text begins with, and the rest; (None, text) if it begins otherwise."""
     depth = 0
     for position, character in enumerate(text):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -72,7 +71,7 @@ def _bracketed(text: str) -> tuple[str | None, str]:
 
 
 def _outside_brackets(text: str) -> str:
-    """The text with what is in brackets blanked: as long as it was."""
+    """The text with the content of brackets blanked, at the same length."""
     depth, kept = 0, ""
     for character in text:
         depth += character == "("
@@ -82,13 +81,13 @@ def _outside_brackets(text: str) -> str:
 
 
 def _tools(text: str) -> tuple[str, str | None]:
-    """The compiler and the linker, which a comma outside of brackets parts."""
+    """The compiler and the linker, separated by a comma outside brackets."""
     comma = _outside_brackets(text).rfind(", ")
     return (text, None) if comma < 0 else (text[:comma], text[comma + 2 :])
 
 
 def _tool_version(tool: str | None) -> str | None:
-    """The first number with a point that a tool says outside of brackets."""
+    """The first number with a point in a tool's name, outside brackets."""
     match = _VERSION.search(_outside_brackets(tool)) if tool is not None else None
     return match.group(1) if match else None
 
@@ -96,8 +95,8 @@ def _tool_version(tool: str | None) -> str | None:
 def banners_in(data: bytes) -> list[bytes]:
     """The different banners in some bytes, without their newlines.
 
-    The kernel has more strings that begin alike: the format of /proc/version, and since 6.2 a banner with no build
-    number (that of init/version.c, weak, which init/version-timestamp.c replaces at the last link).
+    The kernel has other strings that begin the same way: the format of /proc/version, and since 6.2 a banner without a
+    build number (the weak one in init/version.c, which init/version-timestamp.c replaces at the last link).
     """
     found: dict[bytes, None] = {}
     position = data.find(START)
@@ -110,6 +109,6 @@ def banners_in(data: bytes) -> list[bytes]:
 
 
 def only_banner(pieces: Iterable[bytes]) -> Banner | None:
-    """The banner in the pieces of an image; None where there is none, or several that differ."""
+    """The banner in the pieces of an image; None if there is none, or several that differ."""
     found = {line for piece in pieces for line in banners_in(piece)}
     return parse_banner(found.pop()) if len(found) == 1 else None

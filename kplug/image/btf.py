@@ -1,8 +1,8 @@
-"""BTF: the kernel's types as it carries them itself (CONFIG_DEBUG_INFO_BTF, 5.2 and later).
+"""BTF: the kernel's own type information (CONFIG_DEBUG_INFO_BTF, 5.2 and later).
 
-The format is the kernel's Documentation/bpf/btf.rst and include/uapi/linux/btf.h: a header, the types one behind the
-other, each as long as its kind and count say, and a string table. A kernel has 100,000 to 200,000 types in 4 to 5 MB,
-and most questions touch a few: so only where each type begins is found at once, all else when it is asked for.
+The format is in the kernel's Documentation/bpf/btf.rst and include/uapi/linux/btf.h: a header, the types in a row, each
+with a length that depends on its kind and count, and a string table. A kernel has 100,000 to 200,000 types in 4 to
+5 MB, and most questions need a few of them: only the start of each type is found at once, the rest on demand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kplug.errors import InputError
 MAGIC = 0xEB9F
 # The largest kernels have 10 MB of it; BTF_MAX_NAME_OFFSET and BTF_MAX_TYPE allow for some 16 million of each.
 MAX_BYTES = 1 << 26
-# Identifiers have at most 511 bytes (KSYM_NAME_LEN); nothing is said by a longer one.
+# Identifiers have at most 511 bytes (KSYM_NAME_LEN); a longer one is invalid.
 MAX_NAME_BYTES = 1024
 
 (
@@ -50,11 +50,11 @@ KIND_NAMES = (
     *("FUNC", "FUNC_PROTO", "VAR", "DATASEC", "FLOAT", "DECL_TAG", "TYPE_TAG", "ENUM64"),
 )
 
-# What follows the three words of a type, in words: always, and for each of what its count (vlen) counts.
+# The words after the three of every type: a fixed number, and a number for each item counted by vlen.
 _FIXED_WORDS = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _WORDS_EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
 
-# The header up to the length of the strings; it says its own length, and may grow.
+# The header up to the length of the strings; it contains its own length, and may grow.
 _HEADER = "HBBIIIII"
 
 _SIGNED, _CHAR, _BOOL = 1, 2, 4
@@ -63,8 +63,8 @@ _SIGNED, _CHAR, _BOOL = 1, 2, 4
 class BtfType(NamedTuple):
     """One type. `kind` is one of the constants above, `vlen` the count of its members, enumerators, or parameters.
 
-    `name` is empty for one without; `flag` is kind_flag, whose meaning the kind decides; `number` is the third word: a
-    size in bytes, or the number of another type.
+    `name` is empty if it has none; `flag` is kind_flag, whose meaning depends on the kind; `number` is the third word:
+    a size in bytes, or the number of another type.
     """
 
     id: int
@@ -76,7 +76,7 @@ class BtfType(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A member of a struct or union: `bit_size` is 0 but for a bit-field."""
+    """A member of a struct or union: `bit_size` is 0 unless it is a bit-field."""
 
     name: str
     type: int
@@ -85,7 +85,7 @@ class Member(NamedTuple):
 
 
 class Integer(NamedTuple):
-    """What an INT is: `bits` may be fewer than its size has (bit-fields of BTF before 5.2's kind_flag)."""
+    """The encoding of an INT: `bits` may be fewer than in its size (bit-fields of BTF before 5.2's kind_flag)."""
 
     signed: bool
     character: bool
@@ -95,7 +95,7 @@ class Integer(NamedTuple):
 
 
 class _Steps(dict):  # type: ignore[type-arg]
-    """How many words a type has, by its info word: few of these differ, so each is worked out once."""
+    """The number of words of a type, by its info word: few of these differ, so each is computed once."""
 
     def __missing__(self, info: int) -> int:
         kind = info >> 24 & 0x1F
@@ -108,8 +108,8 @@ class _Steps(dict):  # type: ignore[type-arg]
 class Btf:
     """The types in `data`, which `where` names for the user. Type 0 is void.
 
-    `base` are those that split BTF (a module's) goes on from: numbers and strings count on behind its own. InputError
-    for what is no BTF; what is broken in a single type is found when that is asked for.
+    `base` are the types that split BTF (a module's) extends: its numbers and string offsets continue after those.
+    InputError if it is not BTF; a single broken type is found when it is asked for.
     """
 
     def __init__(self, data: bytes, where: str, base: Btf | None = None) -> None:
@@ -144,7 +144,7 @@ class Btf:
                 raise InputError(f"{self.where}: the {what} of the BTF lie outside it")
         strings = data[length + string_at : length + string_at + string_bytes]
         if strings[-1:] != b"\0" and (strings or self._base is None):
-            raise InputError(f"{self.where}: the strings of the BTF do not end")
+            raise InputError(f"{self.where}: the strings of the BTF are not terminated")
         words = array("I")
         words.frombytes(data[length + type_at : length + type_at + type_bytes])
         if self.byteorder != sys.byteorder:
@@ -152,7 +152,7 @@ class Btf:
         return words, strings
 
     def _find_starts(self) -> array[int]:
-        """Where each type begins, in words."""
+        """The start of each type, in words."""
         starts: list[int] = []
         append = starts.append
         words, steps, position, end = self._words, _Steps(), 0, len(self._words)
@@ -163,7 +163,7 @@ class Btf:
         except IndexError:
             position = end + 1
         if position != end:
-            raise InputError("the last type of the BTF is not all there")
+            raise InputError("the last type of the BTF is truncated")
         return array("I", starts)
 
     # -- types by number -----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Btf:
 
     @property
     def strings_end(self) -> int:
-        """The offset behind the last string."""
+        """The offset after the last string."""
         return self._first_string + len(self._strings)
 
     def type(self, number: int) -> BtfType:
@@ -196,7 +196,7 @@ class Btf:
         return self._starts[index]
 
     def _extra(self, entry: BtfType, kinds: Iterable[int]) -> Sequence[int]:
-        """The words behind the first three of a type, which must be of one of those kinds."""
+        """The words after the first three of a type, which must be of one of those kinds."""
         if self._base is not None and entry.id < self._first:
             return self._base._extra(entry, kinds)
         if entry.kind not in kinds:
@@ -227,7 +227,7 @@ class Btf:
         )
 
     def array(self, entry: BtfType) -> tuple[int, int]:
-        """The type of an ARRAY's elements, and how many there are: 0 also where C says none (`[]`)."""
+        """The type of an ARRAY's elements, and their number: 0 also for C's `[]`."""
         element, _, count = self._extra(entry, (ARRAY,))
         return element, count
 
@@ -254,8 +254,8 @@ class Btf:
     def is_signed(self, entry: BtfType) -> bool:
         """Whether the values of an ENUM or ENUM64 are signed.
 
-        kind_flag says so since 6.0 (6089fb325cf7); BTF that has no such enum at all was made by an older pahole. There
-        all values are signed by the format's words; compilers make an enum signed that has a negative one.
+        kind_flag says so since 6.0 (6089fb325cf7); BTF without any such enum was made by an older pahole. There the
+        format calls all values signed; as compilers do, an enum counts as signed if it has a negative value.
         """
         if entry.flag or self._says_signs:
             return entry.flag
@@ -276,13 +276,13 @@ class Btf:
             yield self.string(name), kind
 
     def alike(self, numbers: Sequence[int]) -> bool:
-        """Whether types of one name are laid out alike: of the same size, with the same members or enumerators."""
+        """Whether types of one name have the same layout: the same size and the same members or enumerators."""
         return len(numbers) < 2 or len({self._layout(number) for number in numbers}) == 1
 
     def _layout(self, number: int) -> tuple[object, ...]:
         entry = self.type(number)
         if entry.kind in (STRUCT, UNION):
-            # What a member's type is called, not its number: a type that was not merged is there several times.
+            # By the name of a member's type, not its number: a type that was not deduplicated is there several times.
             members = ((m.name, m.bit_offset, m.bit_size, self.type(m.type)) for m in self.members(entry))
             return entry.kind, entry.number, *((*rest, kind.kind, kind.name) for *rest, kind in members)
         if entry.kind in (ENUM, ENUM64):
@@ -297,7 +297,7 @@ class Btf:
 
     @cached_property
     def _by_name(self) -> Mapping[int, Mapping[int, list[int]]]:
-        """Kind, and where the name is in the strings, to the numbers of the types. Strings are there once each."""
+        """From kind and string offset of the name to the numbers of the types. Each string is there once."""
         words = self._words
         found: dict[int, dict[int, list[int]]] = {kind: {} for kind in range(ENUM64 + 1)}
         unnamed = {PTR, ARRAY, VOLATILE, CONST, RESTRICT, FUNC_PROTO, DECL_TAG, TYPE_TAG}
@@ -311,7 +311,7 @@ class Btf:
         return found
 
     def _name_offsets(self, name: str) -> Iterator[int]:
-        """Where the name is in the strings: once, if these were made by who knows how."""
+        """The offsets of the name in the strings: a single one if they are well-formed."""
         encoded = b"\0" + name.encode("utf-8", "surrogateescape") + b"\0"
         if self._strings.startswith(encoded[1:]):
             yield self._first_string
@@ -333,7 +333,7 @@ class Btf:
 
     @cached_property
     def _enumerator_index(self) -> Mapping[int, list[int]]:
-        """Where an enumerator's name is in the strings, to the numbers of the enums that have it."""
+        """From the string offset of an enumerator's name to the numbers of the enums that have it."""
         found: dict[int, list[int]] = {}
         words = self._words
         for number, start in enumerate(self._starts, self._first):

@@ -1,4 +1,4 @@
-"""Many answers in columns: no object for an address, and no column before it is wanted."""
+"""Many answers in columns: no object for an address, and each column made only when it is needed."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from kplug.image.placed import Piece, PlacedImage
 class Columns:
     """The answers of `Resolver.bulk`: one list for each fact, all in the order of the addresses, made when first read.
 
-    Names are those of the narrowest layer; `segment` is the number of the widest segment. None where nothing holds the
-    address; `symbol` and `offset` are None where no symbol does (padding).
+    Names are those of the narrowest layer; `segment` is the number of the widest segment. An entry is None if nothing
+    holds the address; `symbol` and `offset` are None if no symbol does (padding).
     """
 
     def __init__(self, images: Sequence[PlacedImage], addresses: Sequence[int]) -> None:
         self.address = addresses
         self._parts: list[_Part] = []
-        pending: Sequence[int] | None = None  # which addresses are still nobody's; None: all of them
+        pending: Sequence[int] | None = None  # addresses that no image has held so far; None: all of them
         if isinstance(images, Images):
             images = images.candidates_for_addresses(addresses)
         for placed in images:
-            asked = addresses if pending is None else [addresses[number] for number in pending]
-            part = _Part(placed, asked, pending)
+            remaining = addresses if pending is None else [addresses[number] for number in pending]
+            part = _Part(placed, remaining, pending)
             self._parts.append(part)
             if len(images) > 1:
                 numbers = range(len(addresses)) if pending is None else pending
                 pending = [number for number, piece in zip(numbers, part.pieces) if piece is None]
 
     def _column(self, name: str, nothing: Any = None) -> list[Any]:
-        """A column, put together from the images' parts."""
+        """A column, assembled from the images' parts."""
         if len(self._parts) == 1:
             return list(getattr(self._parts[0], name))
         column = [nothing] * len(self.address)
@@ -91,15 +91,15 @@ class _Part:
 
     @cached_property
     def _symbol_pieces(self) -> list[int]:
-        return self._placed.symbol_cuts.pieces(self._links)
+        return self._placed.symbol_intervals.pieces(self._links)
 
     @property
     def symbol(self) -> list[str | None]:
-        return self._placed.symbol_cuts.names(self._symbol_pieces)
+        return self._placed.symbol_intervals.names(self._symbol_pieces)
 
     @property
     def offset(self) -> list[int | None]:
-        return self._placed.symbol_cuts.offsets(self._symbol_pieces, self._links)
+        return self._placed.symbol_intervals.offsets(self._symbol_pieces, self._links)
 
     @property
     def link_address(self) -> list[int | None]:

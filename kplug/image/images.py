@@ -1,4 +1,4 @@
-"""The images of one kernel together: which of them holds an address."""
+"""The images of one kernel, and which of them holds an address."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Images(Sequence["PlacedImage"]):
-    """The images of one kernel in their places: the vmlinux first, where there is one, then modules.
+    """The images of one kernel in their places: the vmlinux first, if there is one, then modules.
 
-    A running kernel has more modules than most questions touch. `LazyImages` makes those when they are asked for.
+    Most questions need few of a running kernel's modules. `LazyImages` makes them when they are asked for.
     """
 
     def __init__(self, images: Sequence[PlacedImage] = ()) -> None:
@@ -52,11 +52,11 @@ class Images(Sequence["PlacedImage"]):
         return next((placed for placed in self if placed.image.is_module and placed.image.name == name), None)
 
     def candidates_for_symbol(self, name: str) -> Sequence[PlacedImage]:
-        """The images that may define a symbol of that name: all that do are among them, and perhaps others."""
+        """The images that may define a symbol of that name: all that do, and perhaps others."""
         return self._images
 
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
-        """The images that may hold any of the runtime addresses: all that do are among them, and perhaps others."""
+        """The images that may hold any of the runtime addresses: all that do, and perhaps others."""
         return self._images
 
 
@@ -66,7 +66,7 @@ def as_images(images: Sequence[PlacedImage]) -> Images:
 
 
 class LazyImages(Images):
-    """The images of a kernel that has more than those given. A subclass's `__iter__` makes them all, `__len__` none."""
+    """The images of a kernel with more than the given ones. A subclass's `__iter__` makes them all, `__len__` none."""
 
     @overload
     def __getitem__(self, index: int) -> PlacedImage: ...

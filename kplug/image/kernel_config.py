@@ -1,4 +1,4 @@
-"""The kernel's configuration inside its image (CONFIG_IKCONFIG): kernel/configs.c has it gzipped between two marks."""
+"""The kernel's configuration in its image (CONFIG_IKCONFIG): kernel/configs.c has it gzipped between two marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_BYTES = 1 << 23
 
 
 def packed_config(pieces: Iterable[bytes]) -> bytes | None:
-    """The gzipped configuration among the pieces of an image; None if there is none. Marks that differ are not it."""
+    """The gzipped configuration in the pieces of an image; None if there is none, or several that differ."""
     for data in pieces:
         start, end = data.find(_START), 0
         while start >= 0 <= end:
@@ -29,25 +29,23 @@ def packed_config(pieces: Iterable[bytes]) -> bytes | None:
 
 
 def config_text(path: str, packed: bytes) -> str:
-    """The text of a packed configuration. InputError naming `path` if it cannot be unpacked, or is no configuration."""
+    """The text of a packed configuration. InputError naming `path` if it cannot be unpacked or is something else."""
     unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         data = unpacking.decompress(packed, _MAX_BYTES)
     except zlib.error as error:
         raise InputError(f"{path}: its configuration (IKCONFIG) cannot be unpacked: {error}") from None
     if not unpacking.eof:
-        why = f"unpacks to over {_MAX_BYTES >> 20} MiB" if len(data) == _MAX_BYTES else "is cut off"
+        why = f"unpacks to over {_MAX_BYTES >> 20} MiB" if len(data) == _MAX_BYTES else "is truncated"
         raise InputError(f"{path}: its configuration (IKCONFIG) {why}")
     text = data.decode("utf-8", "backslashreplace")
     if not re.search(r"^(?:# )?CONFIG_\w+(?:=| is not set$)", text, re.MULTILINE):
-        raise InputError(f"{path}: what is marked as its configuration (IKCONFIG) is none")
+        raise InputError(f"{path}: what is marked as its configuration (IKCONFIG) is not one")
     return text
 
 
 def config_lines(text: str, pattern: str) -> list[str]:
-    """The lines that set options whose names are like `pattern`: with or without CONFIG_, `*` and `?` in it, in any
-    case.
-    """
+    """The lines that set options matching `pattern`: with or without CONFIG_, with `*` and `?`, in any case."""
     from fnmatch import fnmatchcase
 
     wanted = pattern.upper()

@@ -1,4 +1,4 @@
-"""An image, vmlinux or a module, with everything its file says: sections, segments, symbols and regions together."""
+"""An image, vmlinux or a module, with everything in its file: sections, segments, symbols and regions."""
 
 from __future__ import annotations
 
@@ -44,10 +44,9 @@ def release_of(banner: bytes | None) -> str | None:
 class KernelImage:
     """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
 
-    `listed` are its symbols where no ELF file has them (kallsyms, System.map), or what reads them at the first
-    question; `elf` may then be no more than a header, and `sections` are those known otherwise, at the same addresses
-    as the symbols. Without any, `extents` say which ranges are the image's; those of a vmlinux its boundary symbols
-    tell.
+    `listed` are its symbols if no ELF file has them (kallsyms, System.map), or a function that reads them at the first
+    question. Then `elf` may be just a header, and `sections` are those known from elsewhere, at the same addresses as
+    the symbols. Without sections, `extents` are the image's ranges; for a vmlinux they come from its boundary symbols.
     `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
     claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them. `sections_source` says
     how its sections are known, for the user; `build` what tells the build, where that is known otherwise.
@@ -76,7 +75,7 @@ class KernelImage:
         self.bases = bases
         self.script = script
         self.link_map = link_map
-        #: Whether `path` is that of a file, which other programs can open as well.
+        #: Whether `path` is a file that other programs can open as well.
         self.on_disk = on_disk
         self.sections_source = sections_source
         self._build = build
@@ -94,11 +93,11 @@ class KernelImage:
 
     @property
     def symbols_path(self) -> str:
-        """The file that the symbols are from: this one, or its separate debug file."""
+        """The file with the symbols: this one, or its separate debug file."""
         return self._symbols_from.path
 
     def section_name(self, index: int) -> str:
-        """The name of the section of that number; a symbol may claim one that is not there."""
+        """The name of the section of that number, even if a symbol claims one that does not exist."""
         return self.sections[index].name if index < len(self.sections) else f"section {index}"
 
     @property
@@ -125,12 +124,12 @@ class KernelImage:
 
     @cached_property
     def listed(self) -> SymbolList | None:
-        """The list that its symbols are from; None where they are an ELF file's."""
+        """The list that its symbols come from; None if they come from an ELF file."""
         return self._listed() if callable(self._listed) else self._listed
 
     @property
     def has_list_at_hand(self) -> bool:
-        """Whether its symbols are a list that was read already."""
+        """Whether its symbols are a list that has already been read."""
         return self._listed is not None and not callable(self._listed)
 
     @property
@@ -163,7 +162,7 @@ class KernelImage:
 
     @cached_property
     def symbols(self) -> SymbolTable:
-        """The symbol table; of the separate debug file where this one has none."""
+        """The symbol table; the separate debug file's if this one has none."""
         if self._listed is not None:
             from kplug.image.symbols.sorted_list import symbol_table_of
 
@@ -172,12 +171,12 @@ class KernelImage:
         return SymbolTable(self._symbols_from, self.sections, self.bases, self._letter_by_region)
 
     def _letter_by_region(self, address: int) -> str | None:
-        """What nm's letter ought to be by region. Asked of single symbols only: the regions are made of all of them."""
+        """nm's letter according to the region. For single symbols only: building the regions needs all of them."""
         return None if self.is_module else letter_by_region(self.regions, address)
 
     @property
     def extents(self) -> Sequence[Section]:
-        """What is known to be the image's: its sections, or, without any, ranges that its symbols tell."""
+        """The ranges known to be the image's: its sections, or without any, ranges derived from its symbols."""
         return self.sections or (self.symbols.sections if self._listed is not None else ())
 
     @cached_property
@@ -188,7 +187,7 @@ class KernelImage:
 
     @cached_property
     def index(self) -> SymbolIndex:
-        """The symbols by address; boundary symbols hold nothing themselves."""
+        """The symbols by address; boundary symbols themselves hold nothing."""
         regions = (*self.regions.regions, *self.regions.empty)
         markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
         return SymbolIndex(self.symbols, markers, {region.start_symbol for region in regions if region.start_symbol})

@@ -25,7 +25,7 @@ def _image_words(layer: Layer) -> tuple[str, bool]:
 def _module_words(layer: Layer) -> tuple[str, bool]:
     details = layer.details
     words = layer.name
-    if details.get("what"):  # no module: code that kallsyms lists as that of one
+    if details.get("what"):  # not a module: code that kallsyms lists like one
         words += f"  ({details['what']})"
     if details.get("state") not in (None, "live"):
         words += f"  {details['state']}"
@@ -80,7 +80,7 @@ def _line_words(layer: Layer) -> tuple[str, bool]:
 def _callers(layer: Layer) -> Iterator[str]:
     """The callers into which the line's function was inlined, innermost first; the last one is no longer inlined."""
     for entry in layer.details["inlined"][1:]:
-        # gdb does not say from where an inlined function is called.
+        # gdb does not give the line that calls an inlined function.
         place = f"{entry['file']}:{entry['line']}" if entry["file"] else "line not known"
         yield f"{place:<{NAME_WIDTH}} {entry['function']}  (calls it inline)"
 
@@ -99,7 +99,7 @@ def _gap_phrase(layer: Layer, offset: int) -> str:
 _OF_IMAGE = {
     "release": "",
     "build_id": "",
-    "slide": "(`null` where nothing tells it)",
+    "slide": "(`null` if not known)",
     "path": "",
     "start_symbol": "",
     "end_symbol": "",
@@ -169,7 +169,7 @@ register(
             "type": "(nm's letter, put right where nm goes by the section's flags and these hold for code and data:"
             " x86_64's `.data` since 6.14)",
             "listed_type": "(nm's own letter, or that of the list, where `type` differs)",
-            "binding": "(`null` where a list does not tell)",
+            "binding": "(`null` where a list does not say)",
             "size": "",
             "sizeless": "(no table states the size: the symbol reaches to the next one; of lists such as kallsyms"
             " `size` is that distance)",

@@ -1,8 +1,8 @@
-"""A loaded module of which only kallsyms tells: the symbols, and how much of the memory around them is surely its own.
+"""A loaded module that is only known from kallsyms: its symbols, and the memory around them that is certainly its own.
 
-A list has no sizes, and a module's memory is in pieces that need not lie together (since 6.4 text, data and read-only
-data are allocated apart). So a symbol reaches to the next one only where both surely are in one piece: on one page, or
-both in text. Elsewhere it reaches to the end of its page, for memory of modules is given out in pages.
+A list has no sizes, and a module's memory is in pieces that need not be adjacent (since 6.4 text, data and read-only
+data are allocated separately). So a symbol reaches to the next one only if both are certainly in one piece: on one
+page, or both in text. Otherwise it reaches to the end of its page, since module memory is allocated in pages.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.symbols.symbol_list import SymbolList
 
-# The smallest page of any architecture: where pages are larger, less is claimed.
+# The smallest page of any architecture: with larger pages, less than possible is claimed.
 _PAGE = 0x1000
 _TEXT = frozenset(b"tT")
 _LAST_ADDRESS = 1 << 64
-# bpf_get_kallsym() (kernel/bpf/core.c): programs of all sizes share pages, so nothing is known behind their first byte.
+# bpf_get_kallsym() (kernel/bpf/core.c): programs of all sizes share pages, so nothing is known after their first byte.
 BPF = "bpf"
 
 
 def is_offset(address: int) -> bool:
-    """Whether an address of a module's symbol is that of no place, but x86's offset of a per-CPU variable."""
+    """Whether an address of a module's symbol is not a place but x86's offset of a per-CPU variable."""
     return not address >> (63 if address >> 32 else 31)
 
 
 def listed_module(
     name: str, symbols: SymbolList, machine: str, path: str, *, starts: Iterable[int] = ()
 ) -> KernelImage:
-    """The module of that name in its place, from the symbols that the list at `path` has of it.
+    """The module of that name in its place, from its symbols in the list at `path`.
 
-    `starts` are the addresses at which its sections begin, as far as they are known: no symbol reaches over one.
+    `starts` are the start addresses of its sections, as far as they are known: no symbol reaches across one.
     """
     elf = bare_elf(path, machine, relocatable=True)
     held = held_ranges(symbols, starts, one_byte=name == BPF)
@@ -50,7 +50,7 @@ def listed_module(
 
 
 def _as_data(symbols: SymbolList) -> SymbolList:
-    """The symbols with per-CPU variables as data: an offset of one is an absolute number to kallsyms."""
+    """The symbols with per-CPU variables as data: kallsyms lists an offset of one as an absolute number."""
     if not any(map(is_offset, symbols.addresses)):
         return symbols
     letters = bytearray(symbols.letters)
@@ -61,7 +61,7 @@ def _as_data(symbols: SymbolList) -> SymbolList:
 
 
 class Held(NamedTuple):
-    """A range `[start, end)` that symbols surely hold, all of it text or none."""
+    """A range `[start, end)` that certainly belongs to symbols, either all text or no text."""
 
     start: int
     end: int
@@ -69,7 +69,7 @@ class Held(NamedTuple):
 
 
 def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bool = False) -> list[Held]:
-    """What the symbols surely hold together, sorted; `starts` cut it. `one_byte`: no more than their first bytes."""
+    """The ranges that certainly belong to symbols, sorted and cut at `starts`; with `one_byte`, only first bytes."""
     bounds = sorted(set(starts))
     text = {address for address, letter in zip(symbols.addresses, symbols.letters) if letter in _TEXT}
     addresses = sorted(set(symbols.addresses))
@@ -93,7 +93,7 @@ def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bo
 
 
 class PlacedListing(PlacedImage):
-    """A module of which only kallsyms tells. What holds text is known for text, what is an offset for per-CPU."""
+    """A module that is only known from kallsyms. Ranges with text are known to be text, offsets to be per-CPU."""
 
     def knows_end(self, link_address: int) -> bool:
         return self.image.name != BPF and not is_offset(link_address)

@@ -1,4 +1,4 @@
-"""Where the sections of a module's file are in memory: the one rule, whoever says where they were loaded."""
+"""Where the sections of a module's file are in memory: one rule for all sources of load addresses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def section_addresses(
 ) -> dict[int, int]:
     """The address of each section that is in memory, by its number in the file.
 
-    `loaded` are names and addresses in the order in which the loader took the sections, which is the file's. Sections
-    of one name are told apart by that order; where there are fewer or more of them in the file, none of that name is
-    known. The loader places no empty ones. `percpu` is where the module's per-CPU variables are, if `loaded` does not
-    have them. `holds(start, end)` says whether that memory is still the module's: init sections are freed.
+    `loaded` are names and addresses in the order in which the loader took the sections, which is the file's order.
+    Sections of one name are distinguished by that order; if the file has fewer or more of them, none of that name is
+    known. The loader places no empty sections. `percpu` is the address of the module's per-CPU variables, if `loaded`
+    does not have it. `holds(start, end)` says whether that memory is still the module's: init sections are freed.
     """
     addresses: dict[str, list[int]] = {}
     for name, address in loaded:

@@ -1,6 +1,6 @@
 """An image in its place: which of its layers hold a runtime address.
 
-The image's link addresses are cut into pieces, at every bound of a segment, section or region; within a piece these
+The image's link addresses are divided into pieces at every bound of a segment, section or region. Within a piece these
 layers are the same for every address, so they are made once. Only the symbol is looked up for each address.
 """
 
@@ -15,21 +15,21 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kplug import model
-from kplug.image import layer_kinds as layer_kinds  # whatever makes such layers has them declared
+from kplug.image import layer_kinds as layer_kinds  # importing this declares the kinds of these layers
 from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement
-from kplug.image.symbols.bulk_lookup import SymbolCuts
+from kplug.image.symbols.bulk_lookup import SymbolIntervals
 from kplug.image.symbols.by_address import Extent
 from kplug.image.symbols.symbol import SHN_ABS, Symbol
 from kplug.model import Annotation, Layer
 
-# Between symbols, up to this many bytes are alignment; more is data that has no symbol (string literals, constants).
+# Up to this many bytes between symbols are alignment; more is data without a symbol (string literals, constants).
 _ALIGNMENT_BYTES = 64
 
 
 class Piece(NamedTuple):
-    """A range of link addresses with its layers (runtime addresses in them) and what they say in short."""
+    """A range of link addresses with its layers (which have runtime addresses) and a summary of them."""
 
     layers: tuple[Layer, ...]
     region_class: str
@@ -68,7 +68,7 @@ class PlacedImage:
 
     @cached_property
     def _bare_extents(self) -> list[Section]:
-        """What is known to be the image's where it has no sections."""
+        """The ranges known to be the image's, if it has no sections."""
         return [] if self.image.sections else [extent for extent in self.image.extents if extent.occupies_addresses]
 
     @cached_property
@@ -100,13 +100,13 @@ class PlacedImage:
         return list(map(pieces.__getitem__, numbers))
 
     @cached_property
-    def symbol_cuts(self) -> SymbolCuts:
-        """What answers for the symbols of many link addresses."""
+    def symbol_intervals(self) -> SymbolIntervals:
+        """The look-up of symbols for many link addresses."""
 
         def holds(link_address: int) -> bool:
             return self._piece(bisect_right(self._bounds, link_address) - 1) is not None
 
-        return SymbolCuts(self.image.index, holds)
+        return SymbolIntervals(self.image.index, holds)
 
     # -- layers --------------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class PlacedImage:
         return layers
 
     def _input_section_layers(self, link_address: int) -> tuple[Layer, ...]:
-        """The input section that the linker put there, and the object file it came from, by the link map."""
+        """The input section that the linker put there, and its object file, from the link map."""
         link_map = self.image.link_map
         entry = link_map.at(link_address) if link_map is not None else None
         if entry is None or link_map is None:
@@ -151,36 +151,36 @@ class PlacedImage:
         return (Layer(model.SECTION, entry.input_section, start, end, f"link map {link_map.path}", details),)
 
     def symbol_address(self, symbol: Symbol) -> int:
-        """The runtime address of a symbol of this image; an absolute number stays itself.
+        """The runtime address of a symbol of this image; an absolute number is not changed.
 
-        Absolute symbols with a value inside the image (x86's init_per_cpu__*) are addresses that the kernel relocates
-        all the same (arch/x86/tools/relocs.c).
+        Absolute symbols with a value inside the image (x86's init_per_cpu__*) are addresses, and the kernel relocates
+        them (arch/x86/tools/relocs.c).
         """
         if symbol.section_index == SHN_ABS and not self._holds_link_address(symbol.address):
             return symbol.address
         return self.placement.runtime(symbol.address)
 
     def disagreements(self, annotation: Annotation) -> tuple[str, ...]:
-        """What to say of the symbols of an answer of which another source says something else."""
+        """Warnings for the symbols of an answer about which another source says something else."""
         if not self.disputed:
             return ()
         names = (layer.name for layer in annotation.layers if layer.kind == model.SYMBOL)
         return tuple(self.disputed[name] for name in names if name in self.disputed)
 
     def link_address(self, address: int) -> int | None:
-        """Where a runtime address is in the ELF file; None for a module (it has no such place), or if nothing tells."""
+        """The link address for a runtime address; None for a module (it has none), or if it is not known."""
         return None if self.image.is_module or not self.placement.link_known else self.placement.link(address)
 
     def knows_end(self, link_address: int) -> bool:
-        """Whether it is known where a symbol at that link address ends."""
+        """Whether the end of a symbol at that link address is known."""
         return True
 
     def is_placed(self, section_index: int) -> bool:
-        """Whether the addresses of that section are known: not of a module's section that was given no address."""
+        """Whether the addresses of that section are known: not for a module's section without an address."""
         return self.image.bases is None or section_index in self.image.bases or section_index == SHN_ABS
 
     def why_unplaced(self, section: str) -> str | None:
-        """Why the address of a section is not known, in words behind its name; None where giving it would help."""
+        """Why the address of a section is not known, in words that follow its name; None if giving it would help."""
         return None
 
     def _holds_link_address(self, link_address: int) -> bool:
@@ -304,7 +304,7 @@ class PlacedImage:
         if padding.start in self._gap_layers:
             return self._gap_layers[padding.start]
         if padding.after is None and padding.before is None:
-            return None  # a section without symbols is no gap between any
+            return None  # a section without symbols is not a gap between symbols
         if section.executable or padding.end - padding.start <= _ALIGNMENT_BYTES:
             name, why = "padding", "no symbol holds it: alignment between two symbols"
         else:
@@ -326,7 +326,7 @@ def _by_width(held: Any) -> tuple[int, int]:
 
 
 def _class_of_section(section: Section | None) -> str:
-    """The class where no region says one: by section type and flags; none where no section is either."""
+    """The class if no region gives one: by section type and flags; none without a section."""
     if section is None:
         return model.NO_CLASS
     if section.executable:

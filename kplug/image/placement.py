@@ -1,8 +1,8 @@
-"""How an image sits in memory: from link addresses to runtime ones and back.
+"""How an image is placed in memory: from link addresses to runtime addresses and back.
 
 KASLR moves the whole image by one slide, with one exception: x86_64 up to 6.14 links the per-CPU section at address 0
-(a variable's address is its offset in a CPU's area), and what is an offset does not move. 6.15 gave it ordinary
-addresses inside init. The section's own address tells which: no version is asked.
+(a variable's address is its offset in a CPU's area), and offsets do not move. 6.15 gave it ordinary addresses inside
+init. The section's own address shows which it is; the version is not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ADDRESS_MASK = (1 << 64) - 1
 
 
 def zero_based_percpu(sections: Sequence[Section]) -> range | None:
-    """The link addresses of a per-CPU section that is linked at 0 as offsets, or None where it is an ordinary one."""
+    """The link addresses of a per-CPU section that is linked at 0 as offsets, or None if it is an ordinary one."""
     for section in sections:
         if section.name == PERCPU_SECTION and section.allocated and section.address == 0 and section.size:
             return range(section.address, section.end)
@@ -25,11 +25,11 @@ def zero_based_percpu(sections: Sequence[Section]) -> range | None:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image is: `runtime = link + slide` (modulo 2**64), but for the `unmoved` link addresses.
+    """Where an image is: `runtime = link + slide` (modulo 2**64), except for the `unmoved` link addresses.
 
-    `source` says how the slide is known, in words for the user; `known` is false where nothing tells it, and the link
-    addresses have to do. `link_known` is false where the image was read from memory, or as it ran: its own addresses
-    are runtime ones, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
+    `source` says how the slide is known, in words for the user; `known` is false if it is not known, and link addresses
+    are used instead. `link_known` is false if the image was read from memory, or as it ran: its own addresses are
+    runtime addresses, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
     """
 
     slide: int
@@ -41,7 +41,7 @@ class Placement:
 
     @property
     def slide_text(self) -> str:
-        """The slide as a person writes it: a kernel that runs below its link address has a negative one."""
+        """The slide as a signed number: a kernel that runs below its link address has a negative one."""
         return hex(self.slide - (1 << 64)) if self.slide >> 63 else hex(self.slide)
 
     def runtime(self, link_address: int) -> int:
@@ -53,7 +53,7 @@ class Placement:
     def link(self, address: int) -> int:
         """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
 
-        The place that those would have had, had they been moved, holds nothing of the image: it stays as it is.
+        The addresses they would have if they moved hold nothing of the image, and are returned unchanged.
         """
         link_address = address - self.slide & self.mask
         if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
@@ -62,12 +62,12 @@ class Placement:
 
 
 def as_linked(sections: Sequence[Section], source: str = "as linked", known: bool = True) -> Placement:
-    """The placement of an image that has not been moved; or, not `known`, of one whose slide nothing tells."""
+    """The placement of an image that has not been moved; or, if not `known`, of one whose slide is not known."""
     return Placement(0, source, zero_based_percpu(sections), known)
 
 
 def as_it_runs(sections: Sequence[Section], source: str) -> Placement:
-    """The placement of an image whose addresses are those at which it runs; nothing tells where it was linked."""
+    """The placement of an image whose addresses are runtime addresses, while its link address is not known."""
     return Placement(0, source, zero_based_percpu(sections), known=False, link_known=False)
 
 

@@ -21,7 +21,7 @@ def _hex(address: int | None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a table or of facts, as JSON has it."""
+    """A value of a table or of facts, as a JSON value."""
     if isinstance(value, Hex):
         return f"{value:#x}"
     if isinstance(value, Range):
@@ -52,7 +52,7 @@ _UNKNOWN = _state(UNKNOWN_STATE)
 
 
 class JsonLines:
-    """Renders annotations. A layer that serves many addresses is encoded once, all but its offset."""
+    """Renders annotations. A layer that serves many addresses is encoded once, except for its offset."""
 
     def __init__(self) -> None:
         # By the layer's id: the layer (which keeps it alive, so its id stays its own), its start, and the text around
@@ -63,7 +63,7 @@ class JsonLines:
         """The object for one address, without a newline."""
         address = annotation.address
         encoded, layers = self._layers, []
-        for layer in annotation.layers:  # no call for each of them: logs are long
+        for layer in annotation.layers:  # inlined, not a call for each layer: logs are long
             _, start, head, tail = encoded.get(id(layer)) or self._encode_layer(layer)
             layers.append(f'{head}"{address - start:#x}"{tail}' if start is not None else f"{head}null{tail}")
         state = _UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)
@@ -87,7 +87,7 @@ class JsonLines:
         return entry
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
-        """The object for one row of a table, or for facts. An Annotation in it is the object that kwhere has for it."""
+        """The object for one row of a table, or for facts. An Annotation in it is written as kwhere writes it."""
         encoded = (
             f"{_string(key)}: {self.annotation(value) if isinstance(value, Annotation) else _encode(_plain(value))}"
             for key, value in {"schema": schema, **fields}.items()

@@ -1,4 +1,4 @@
-"""Any command's output, in the form asked for: the one place where text and JSON part."""
+"""Any command's output, as text or JSON: the one place that chooses between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kplug.render.text import TextRenderer
 class Renderer:
     """Renders the outputs of one command call. `arguments` are the command's own (`--json`, `--brief`, `--lines`).
 
-    `width` is that of the terminal, where one shows them: the lines of tables end there.
+    `width` is the width of the terminal, if there is one: lines of tables are cut there.
     """
 
     def __init__(self, arguments: argparse.Namespace, style: Style = PLAIN, width: int | None = None) -> None:

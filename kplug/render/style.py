@@ -1,4 +1,4 @@
-"""Colours, by what a word is for a reader."""
+"""Colours, by the role of a word."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ class TableRenderer:
         self._style = style
 
     def table(self, table: Table, width: int | None = None) -> Iterator[str]:
-        """The lines of a table: headings, then rows, columns as wide as their widest cell; empty columns left out.
+        """The lines of a table: headings, then rows. Columns are as wide as their widest cell; empty ones are left out.
 
-        Lines end at `width` characters where that is given.
+        Lines are cut at `width` characters, if that is given.
         """
         columns = [column for column in table.columns if any(row.get(column.key) is not None for row in table.rows)]
         cells = [[self._table_cell(row, column, table.indented) for column in columns] for row in table.rows]
@@ -55,7 +55,7 @@ class TableRenderer:
             yield self._style.section, safe(word)
 
     def _table_line(self, row: Sequence[_Cell], aligned: Sequence[tuple[bool, int]], limit: int | None) -> str:
-        """One line of cells in columns that are aligned (to the right?, width), no longer than `limit`."""
+        """One line of cells, no longer than `limit`; each column gives (aligned to the right?, width)."""
         pieces: list[tuple[str, str]] = []
         for number, (cell, (right, width)) in enumerate(zip(row, aligned)):
             padding = " " * (width - sum(len(text) for _, text in cell))
@@ -72,7 +72,7 @@ class TableRenderer:
         return line.rstrip()
 
     def facts(self, facts: NamedFacts) -> Iterator[str]:
-        """The lines of named facts, aligned; a list's items are numbered, a mapping's stand below its first."""
+        """The lines of named facts, aligned. Items of a list are numbered, those of a mapping are below its first."""
         lines = list(_fact_lines(facts.facts))
         width = max((len(label) for label, _ in lines), default=0)
         for label, words in lines:
@@ -94,7 +94,7 @@ def _cell(value: Any) -> str:
 
 
 def _human_size(size: int) -> str:
-    """A number of bytes in the largest unit of which it has one whole: exact (`64 TiB`), or with one digit after it."""
+    """A number of bytes in the largest unit that fits: exact (`64 TiB`), or with one decimal digit."""
     units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
     power = max(0, min(len(units) - 1, (size.bit_length() - 1) // 10))
     whole, rest = divmod(size, 1 << 10 * power)

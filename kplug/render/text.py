@@ -1,4 +1,4 @@
-"""Answers as text, for a person. Derived from the same data as the JSON; coloured only where the front end says so."""
+"""Answers as text for the user, from the same data as the JSON; coloured only if the front end says so."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LABEL_WIDTH = 9
 
 
 class TextRenderer:
-    """Turns outputs into lines. A layer that serves many addresses is laid out once, all but its offset."""
+    """Turns outputs into lines. A layer that serves many addresses is laid out once, except for its offset."""
 
     def __init__(self, style: Style = PLAIN) -> None:
         self._style = style
         self._tables = TableRenderer(style)
-        # By the layer's id: the layer (which keeps it alive, so its id stays its own), where offsets count from (None:
-        # none is shown), its line, what follows the offset, and its kind.
+        # By the layer's id: the layer (kept alive so that its id stays unique), where offsets count from (None: no
+        # offset is shown), its line, what follows the offset, and its kind.
         self._layers: dict[int, tuple[Layer, int | None, str, str, Kind]] = {}
 
     def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
@@ -35,7 +35,7 @@ class TextRenderer:
         lines = [self.brief(annotation, brief and place)]
         if not brief:
             address, laid_out = annotation.address, self._layers
-            for layer in annotation.layers:  # no call for each of them: logs are long
+            for layer in annotation.layers:  # inlined, not a call for each layer: logs are long
                 _, start, line, of, kind = laid_out.get(id(layer)) or self._lay_out(layer)
                 if start is not None:
                     lines.append(f"{line}  +{address - start:#x}{of}")
@@ -70,7 +70,7 @@ class TextRenderer:
         return self._style.paint(self._style.warning, safe(problem.message))
 
     def table(self, table: Table, width: int | None = None) -> Iterator[str]:
-        """The lines of a table; they end at `width` characters where that is given."""
+        """The lines of a table, cut at `width` characters, if that is given."""
         return self._tables.table(table, width)
 
     def facts(self, facts: NamedFacts) -> Iterator[str]:
@@ -96,7 +96,7 @@ class TextRenderer:
 
 
 def _state_words(annotation: Annotation) -> str:
-    """What memory says, in words; what is not known is left out. Where the ELF file has other rights, those too."""
+    """The memory's state in words, without what is not known; the ELF file's permissions too, if they differ."""
     state = annotation.state
     words = []
     if state.mapped is not None:
@@ -114,7 +114,7 @@ def _state_words(annotation: Annotation) -> str:
 
 
 def _rights(flags: str) -> str:
-    """A segment's flags as rights are written: "R E" is "r-x"."""
+    """A segment's flags, written as permissions: "R E" is "r-x"."""
     return "".join(right if letter in flags else "-" for letter, right in (("R", "r"), ("W", "w"), ("E", "x")))
 
 

@@ -1,4 +1,4 @@
-"""Importing while something else waits: prompt-toolkit takes as long to import as drgn to read debug information."""
+"""Imports in the background: importing prompt-toolkit takes as long as drgn takes to read debug information."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _threads: list[threading.Thread] = []
 
 
 def start(module: str) -> None:
-    """Begin to import a module. What goes wrong goes wrong again where it is really imported."""
+    """Begin to import a module. An error is ignored: it occurs again at the real import."""
 
     def load() -> None:
         with contextlib.suppress(Exception):
@@ -22,6 +22,6 @@ def start(module: str) -> None:
 
 
 def finish() -> None:
-    """Wait for all of it: an interpreter that ends under an importing thread may crash."""
+    """Wait for all imports: an interpreter that exits while a thread imports may crash."""
     while _threads:
         _threads.pop().join()

@@ -1,4 +1,4 @@
-"""What a command of the prompt's own is."""
+"""The prompt's own commands: what one is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kplug.commands.base import Command
 
 @dataclass(frozen=True)
 class PromptCommand(Command):
-    """A command that only the prompt has: no `k` stands before its name. `other_names` are typed for the same."""
+    """A command that only the prompt has, without a `k` before its name. `other_names` are aliases."""
 
     other_names: tuple[str, ...] = ()
 

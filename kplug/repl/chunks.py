@@ -1,4 +1,4 @@
-"""Lines of a script put together to what is run at once: a command, or a Python statement with all its lines."""
+"""Groups the lines of a script into units to run: a command, or a Python statement with all its lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _CONTINUES = re.compile(r"\s|#|(?:elif|else|except|finally)\b")
 
 
 class SourceChunk(NamedTuple):
-    """What is run at once, and the number of its first line."""
+    """A unit to run, and the number of its first line."""
 
     number: int
     text: str
 
 
 def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[SourceChunk]:
-    """The chunks of a script. A command is yielded at once; a block ends at the next line that is not part of it."""
+    """The chunks of a script. A command is yielded immediately; a block ends before the first line not part of it."""
     numbered = enumerate(lines, 1)
     ahead = next(numbered, None)
     while ahead is not None:
@@ -33,7 +33,7 @@ def chunks(lines: Iterable[str], is_command: Callable[[str], bool]) -> Iterator[
             ahead = next(numbered, None)
             continue
         text, ahead = line, None
-        while not is_whole(text) or is_block(text):  # only then the next line is waited for
+        while not is_whole(text) or is_block(text):  # only then wait for the next line
             ahead = next(numbered, None)
             if ahead is None or (is_whole(text) and not _continues(ahead[1])):
                 break

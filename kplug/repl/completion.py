@@ -1,4 +1,4 @@
-"""What may follow what was typed: commands, options, symbols, modules, CPUs, Python names and attributes."""
+"""Completion of typed text: commands, options, symbols, modules, CPUs, Python names and attributes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LIMIT = 100
 _NAME = re.compile(r"[\w.]*$")
 _CPU = re.compile(r"@(?P<stem>\d*)$")
 _REGISTER = re.compile(r"\$(?P<stem>\w*)$")
-# A chain of names, members, and indexes that are constants: looking at it runs no code but properties.
+# A chain of names, members and constant indexes: evaluating it runs no code except properties.
 _CHAIN = re.compile(
     r"""(?P<object>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\[(?:\d+|"[^"\\]*"|'[^'\\]*')\])*)\.(?P<stem>\w*)$""", re.VERBOSE
 )
 _VARIABLE = re.compile(r"""prog\[(?P<quote>["'])(?P<stem>\w*)$""")
 _PYTHON_NAME = re.compile(r"(?P<stem>[A-Za-z_]\w*)$")
-# Export tables' own symbols, one or two for each that is exported.
+# Symbols of the export tables, one or two for each exported symbol.
 _BOOKKEEPING = ("__crc_", "__kstrtab", "__ksymtab_", "__pfx_", "__UNIQUE_ID_", "__cfi_")
 
 
@@ -43,14 +43,14 @@ class Continuation(NamedTuple):
 
 
 class SymbolNames:
-    """The names of a kernel's symbols, made for searching in one text."""
+    """The names of a kernel's symbols, joined into one text for searching."""
 
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self._names = names
         self._text: str | None = None
 
     def like(self, stem: str, limit: int = LIMIT) -> list[str]:
-        """The names that begin so; after them those that have it within; after those that have its letters in order."""
+        """The names that begin with `stem`, then those that contain it, then those that have its letters in order."""
         if not stem:
             return []
         self.load()
@@ -62,7 +62,7 @@ class SymbolNames:
         return list(found)[:limit]
 
     def load(self) -> None:
-        """Make the text, as the first question does."""
+        """Make the text now, instead of at the first completion."""
         if self._text is None:
             names = (name for name in self._names() if not name.startswith(_BOOKKEEPING))
             self._text = "\n" + "\n".join(names) + "\n"
@@ -91,32 +91,32 @@ class SymbolNames:
 
 
 class Completer:
-    """Completes the lines of one session. Nothing is read from the target but what members of objects ask for."""
+    """Completes the lines of one session. Reads nothing from the target except for members of objects."""
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._symbols = SymbolNames(self._symbol_names)
 
     def complete(self, text: str) -> list[Continuation]:
-        """The continuations of the text before the cursor; none where something goes wrong."""
+        """The continuations of the text before the cursor; none if an error occurs."""
         line = text.rpartition("\n")[2]
         try:
             found = list(self._first_word(text)) or list(self._rest(text, line))
-        except Exception:  # in the middle of typing nobody wants a message
+        except Exception:  # no error messages while the user is typing
             return []
         return [each for each in dict.fromkeys(found) if safe(each.text) == each.text][: 2 * LIMIT]
 
     def warm_up(self) -> None:
-        """Do what takes time ahead: the symbols' names."""
+        """Collect the symbols' names in advance, which takes time."""
         try:
             self._symbols.load()
-        except Exception:  # said where it is asked for
+        except Exception:  # reported when a command needs it
             return
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _first_word(self, text: str) -> Iterator[Continuation]:
-        """Commands, and names of Python's, where the first word is being typed."""
+        """Commands and Python names, while the first word is being typed."""
         match = re.fullmatch(r"\s*(?P<stem>[A-Za-z_]\w*)?", text)
         if match is None:
             return
@@ -175,7 +175,7 @@ class Completer:
         yield from (Continuation(name, len(stem)) for name in self._symbols.like(stem))
 
     def _symbol_names(self) -> Iterator[str]:
-        """The vmlinux's; modules' would have to be read first."""
+        """The vmlinux's symbols; those of modules would have to be read first."""
         main = self._prompt.session.main
         return iter(main.image.symbols.prefix("") if main is not None else ())
 
@@ -238,7 +238,7 @@ class Completer:
 
 
 def _choices(parser: argparse.ArgumentParser) -> Sequence[str]:
-    """The words that a command's first argument may be, where they are a few."""
+    """The choices for a command's first argument, if it has a fixed set."""
     for action in parser._actions:
         if not action.option_strings and action.choices is not None:
             return [str(choice) for choice in action.choices]

@@ -1,4 +1,4 @@
-"""What a line is, and doing it: a k-command, one of the prompt's own, a shell command, or Python."""
+"""Recognises and runs a line: a k-command, one of the prompt's own commands, a shell command, or Python."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FIRST_WORD = re.compile(r"\s*(?P<name>[A-Za-z_]\w*|\?)(?P<rest>(?:[\s|>].*)?)",
 
 
 class Status(IntEnum):
-    """How a line went; as exit status the worst of all."""
+    """The result of a line; the worst one is the exit status."""
 
     ANSWERED = 0
     NOT_ALL_ANSWERED = 1
@@ -45,7 +45,7 @@ class Status(IntEnum):
 
 
 class Leave(Exception):
-    """The user wants to leave, with this exit status (None: as it went)."""
+    """The user wants to leave, with this exit status (None: that of the lines run)."""
 
     def __init__(self, status: int | None = None) -> None:
         super().__init__()
@@ -53,9 +53,9 @@ class Leave(Exception):
 
 
 class Prompt:
-    """One session at a prompt or in a script: what was typed comes in, what it says goes out.
+    """One session at a prompt or in a script: runs what was typed and shows the output.
 
-    `origin` is what complaints begin with, for who cannot see which line they are of.
+    `origin` is a prefix for error messages, where the user cannot see which line they belong to.
     """
 
     def __init__(self, session: Session, target: DrgnTarget, screen: Screen) -> None:
@@ -63,7 +63,7 @@ class Prompt:
         self.target = target
         self.screen = screen
         self.origin = ""
-        # Held by whoever works with drgn; a terminal has a second thread.
+        # Held while drgn is used: at a terminal there is a second thread.
         self.lock = threading.RLock()
         self.commands: dict[str, Command] = {}
         for command in (*COMMANDS.values(), *FRAME_COMMANDS, *_OWN):
@@ -75,7 +75,7 @@ class Prompt:
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     def is_command(self, line: str) -> bool:
-        """Whether the line is not Python's."""
+        """Whether the line is a command, not Python."""
         if line.lstrip().startswith(("!", "%")):
             return True
         match = _FIRST_WORD.fullmatch(line)
@@ -87,7 +87,7 @@ class Prompt:
         return not (self.python.is_own(name) and is_python(line))
 
     def run_all(self, lines: Iterable[str], origin: Callable[[int], str] = lambda number: "") -> Status:
-        """Run a text of many lines; the worst of the statuses. `origin` says for a line's number what it came from."""
+        """Run a text of many lines; the worst of the statuses. `origin` gives the message prefix for a line number."""
         worst = Status.ANSWERED
         for number, text in chunks(lines, self.is_command):
             self.origin = origin(number)
@@ -95,7 +95,7 @@ class Prompt:
         return worst
 
     def run(self, text: str) -> Status:
-        """Run one command, or Python statements. Raises Leave, and KeyboardInterrupt where the user interrupts."""
+        """Run one command, or Python statements. Raises Leave, and KeyboardInterrupt if the user interrupts."""
         if self.target.kernel.live:
             self.target.kernel.moved()
         try:
@@ -114,15 +114,15 @@ class Prompt:
             return Status.UNUSABLE if isinstance(error, (UsageError, InputError)) else Status.NOT_ALL_ANSWERED
         except Leave:
             raise
-        except Exception as error:  # a fault of kplug's own: no traceback but for who asks for it
+        except Exception as error:  # a bug in kplug: a traceback only on request
             if os.environ.get("KPLUG_TRACEBACK") or (isinstance(error, BrokenPipeError) and reader_is_gone()):
                 raise
             self.complain(f"internal error: {exception_line(error)} (KPLUG_TRACEBACK=1 shows where)")
             return Status.UNUSABLE
 
     def interrupted(self) -> None:
-        """After a KeyboardInterrupt out of a line: one out of exec("text") would have Python end itself by SIGINT."""
-        exec("")  # which running another text undoes
+        """Clean up after a KeyboardInterrupt in a line: after one in exec("text"), Python would exit by SIGINT."""
+        exec("")  # running another text undoes that
 
     def complain(self, message: str) -> None:
         """One line on standard error."""
@@ -167,7 +167,7 @@ class Prompt:
         return command.run(self.session, arguments)
 
     def parser(self, command: Command) -> Parser:
-        """The command's parser, with what there is to say of it at this prompt."""
+        """The command's parser, with the help text for this prompt."""
         return command.parser(command.host_name, _HERE.get(command.name, ""))
 
     def _register(self, name: str) -> int:
@@ -190,8 +190,8 @@ class Prompt:
         return Status.ANSWERED if status == 0 else Status.NOT_ALL_ANSWERED
 
     def _drgn_command(self, command: str) -> Status:
-        """A line as drgn's own prompt takes it behind a %."""
-        for plugin in ("drgn.commands._builtin", "drgn.commands._crash"):  # left out when the target was opened
+        """A line as drgn's own prompt takes it after a %."""
+        for plugin in ("drgn.commands._builtin", "drgn.commands._crash"):  # was not done when the target was opened
             with contextlib.suppress(ImportError):
                 importlib.import_module(plugin)
         from drgn.commands import CommandNotFoundError, run_command
@@ -200,7 +200,7 @@ class Prompt:
             value = run_command(self.target.kernel.prog, command, globals=self.python.namespace)
         except CommandNotFoundError as error:
             raise UsageError(f"%{error}") from None
-        except Exception as error:  # drgn's commands raise what they like
+        except Exception as error:  # drgn's commands may raise anything
             self.complain(" ".join(str(error).split()) or type(error).__name__)
             return Status.NOT_ALL_ANSWERED
         if value is not None:
@@ -220,7 +220,7 @@ class Prompt:
             raise _leave(leaving) from None
         except KplugError:
             raise
-        except Exception as error:  # the user's own, whatever it is
+        except Exception as error:  # the user's code may raise anything
             if isinstance(error, BrokenPipeError) and reader_is_gone():
                 raise
             return self._users_error(error, text)
@@ -230,7 +230,7 @@ class Prompt:
         return Status.ANSWERED
 
     def _display_address(self, value: Any) -> None:
-        """What `$rsp + 8` is worth: an address."""
+        """The value of `$rsp + 8`: an address."""
         if isinstance(value, int):
             self._show_text(f"{value:#x}")
             builtins._ = value  # type: ignore[attr-defined]
@@ -249,7 +249,7 @@ class Prompt:
         return Status.UNUSABLE if isinstance(error, SyntaxError) else Status.NOT_ALL_ANSWERED
 
     def _like_a_command(self, text: str) -> str | None:
-        """The command that a line which Python cannot run may have been meant for; None if it looks like none."""
+        """The command that was probably meant by a line that Python cannot run; None if it resembles no command."""
         match = re.fullmatch(r"\s*(?P<name>\w+)(?:/\w+)?(?:\s+[^\s=].*)?\s*", text)  # gdb's x/4gx too
         if match is None:
             return None
@@ -269,18 +269,18 @@ def _leave(leaving: SystemExit) -> Leave:
     return Leave(1)
 
 
-# What other debuggers call what there is here.
+# Other debuggers' names for commands that exist here.
 _ELSEWHERE = {"backtrace": "bt", "info": "kregs, thread or ksections", "lsmod": "kmod", "rd": "kx", "vtop": "kwhere"}
 
 
 # -- the prompt's own commands -----------------------------------------------------------------------------------------
 
-# What is to be said of a command here, behind its examples.
+# Help for a command at this prompt, shown after its examples.
 _HERE = {
-    "where": """  kwhere prog["init_task"].stack   an expression of Python's
+    "where": """  kwhere prog["init_task"].stack   a Python expression
 
 Without EXPR it asks about $pc. Registers ($rip, $rsp + 8) are the selected frame's (bt, frame, thread, cpu);
-what the above does not cover is Python's to evaluate, with drgn's prog at hand.""",
+anything else is evaluated as Python, with drgn's prog at hand.""",
 }
 _KEYS = """
 Any other line is Python, with drgn's prog and helpers. $rip, $rsp, ... are registers of the selected frame.
@@ -290,7 +290,7 @@ Any other line is Python, with drgn's prog and helpers. $rip, $rsp, ... are regi
 
 
 class OwnCommand(PromptCommand):
-    """A command about the prompt itself: it acts, instead of answering."""
+    """A command for the prompt itself: it acts instead of answering."""
 
     def act(self, prompt: Prompt, arguments: argparse.Namespace, line: Line) -> Status:
         raise NotImplementedError
@@ -331,7 +331,7 @@ class _Set(OwnCommand):
             return Status.ANSWERED
         values = _SETTINGS[arguments.name]
         if arguments.value not in values:
-            raise UsageError(f"set {arguments.name}: one of {', '.join(values)} is needed")
+            raise UsageError(f"set {arguments.name}: must be one of {', '.join(values)}")
         if arguments.name == "pager":
             screen.page(arguments.value == "on")
         else:
@@ -369,7 +369,7 @@ def _own(
 
 
 _OWN = (
-    _own(_Help, "help", "what there is, or what a command does", _help_arguments, (("kwhere", ""),), ("?",)),
+    _own(_Help, "help", "list the commands, or explain one", _help_arguments, (("kwhere", ""),), ("?",)),
     _own(
         _Set,
         "set",

@@ -1,4 +1,4 @@
-"""bt, frame, up, down, thread and cpu: which thread and frame the registers and `$pc` are of."""
+"""bt, frame, up, down, thread and cpu: select the thread and frame that the registers and `$pc` belong to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _THREADS = (
 
 def selection_of(session: Session) -> Selection:
     """The session's selected thread and frame."""
-    from kplug.runtime.drgn_target import DrgnTarget  # drgn, which --help does without
+    from kplug.runtime.drgn_target import DrgnTarget  # drgn, which --help does not need
 
     if not isinstance(session.target, DrgnTarget):
         raise TargetError("this target has no threads")
@@ -46,7 +46,7 @@ def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         selection.select_thread(arguments.pid)
     try:
         thread, frames = selection.thread, selection.frames()
-        # While it is selected: a user address is its own.
+        # While the thread is selected: a user address is in its address space.
         rows = [_frame_row(session, frame) for frame in frames[: arguments.limit]]
     finally:
         selection.select(before)
@@ -57,7 +57,7 @@ def _title(thread: Thread, frames: Sequence[Frame] = ()) -> str:
     name = f"PID {thread}" if thread.task is not None else str(thread)
     if thread.problem is not None:
         name += f" ({thread.problem})"
-    ran_on = ": it ran on meanwhile, so its callers are not known (stop the guest for them)"
+    ran_on = ": it kept running, so its callers are not known (stop the guest to see them)"
     return name + ran_on if frames and frames[-1].alone else name
 
 
@@ -114,11 +114,11 @@ def _cpu(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 
 
 def _selected(session: Session, thread: Thread) -> Iterator[Output]:
-    """What was selected: the thread, and its innermost frame where there is one."""
+    """The new selection: the thread, and its innermost frame if there is one."""
     selection = selection_of(session)
     try:
         rows = [_frame_row(session, selection.frame)]
-    except TargetError:  # a task that runs on a live kernel
+    except TargetError:  # a running task of a live kernel
         yield _threads(selection, [thread])
         return
     yield Table("kplug.frames/1", _FRAMES, rows, title=_title(thread))

@@ -1,4 +1,4 @@
-"""What was typed, kept between sessions, for its owner only."""
+"""The history of typed lines, kept between sessions, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from prompt_toolkit.history import History
 
-# The file is cut to its newer half when it is longer than this, in bytes.
+# The file is cut to its newer half when it is larger than this, in bytes.
 _MOST = 1 << 20
 
 
 def history_path() -> Path | None:
-    """Where the history is kept ($XDG_STATE_HOME/kplug/history); None for a user without a home."""
+    """The path of the history ($XDG_STATE_HOME/kplug/history); None for a user without a home."""
     state = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(state) if state else Path.home() / ".local" / "state") / "kplug" / "history"
@@ -22,9 +22,9 @@ def history_path() -> Path | None:
 
 
 class KeptHistory(History):
-    """prompt-toolkit's history over a file: an entry is lines that begin with "+", and an empty one.
+    """prompt-toolkit's history in a file: an entry is lines that begin with "+", then an empty line.
 
-    A file that cannot be read or written is no matter.
+    Errors of reading or writing the file are ignored.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Colours of what is typed: k-commands by their own words, everything else as Python."""
+"""Syntax colours of typed text: k-commands by their own grammar, everything else as Python."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LineLexer(Lexer):
 
 
 def command_colours(line: str) -> StyleAndTextTuples:
-    """A command: its name, options, numbers, registers, and what goes to the shell."""
+    """A command: its name, options, numbers, registers, and the shell part."""
     name = re.match(r"\s*[\w?]*", line)
     end = name.end() if name else 0
     return [("class:k.command", line[:end]), *_coloured(_COMMAND, line, end)]

@@ -1,4 +1,4 @@
-"""Opening a kernel and running what is asked of it: -e, a script on standard input, or a person at the prompt."""
+"""Opening a kernel and running commands on it: from -e, a script on standard input, or the prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(source: Source, commands: Sequence[str], color: str) -> int:
-    """Open what `source` names; then run `commands`, or what standard input has. Returns the exit status."""
+    """Open what `source` names; then run `commands`, or those on standard input. Returns the exit status."""
     interactive = not commands and sys.stdin is not None and sys.stdin.isatty()
     editing = interactive and sys.stdout.isatty() and not is_dumb()
     if editing:
@@ -46,7 +46,7 @@ def _open(source: Source, screen: Screen) -> Prompt:
 
     assert isinstance(session.target, DrgnTarget)
     drgn.set_default_prog(session.target.kernel.prog)
-    sys.path.insert(0, "")  # modules beside the user, as at drgn's prompt
+    sys.path.insert(0, "")  # import modules from the working directory, as at drgn's prompt
     return Prompt(session, session.target, screen)
 
 

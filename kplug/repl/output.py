@@ -1,4 +1,4 @@
-"""Where a command's lines go: the terminal, its pager, a shell pipeline or a file."""
+"""The destination of a command's lines: the terminal, its pager, a shell pipeline or a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kplug.render.style import COLOURED, PLAIN, Style
 
 
 class Writer(Protocol):
-    """Takes lines, without newlines. `terminal` says whether a person reads them as they come."""
+    """Takes lines, without newlines. `terminal` says whether the user reads them as they come."""
 
     terminal: bool
 
@@ -28,17 +28,17 @@ class Writer(Protocol):
 
 @contextlib.contextmanager
 def _named(output: str) -> Iterator[None]:
-    """A full disk is no error of kplug's: InputError with the name of what could not be written."""
+    """A full disk is not a bug in kplug: InputError that names what could not be written."""
     try:
         yield
-    except BrokenPipeError:  # the reader has gone, and knows it
+    except BrokenPipeError:  # the reader has gone, which is not an error
         raise
     except OSError as error:
         raise InputError(f"{output}: {error.strerror or error}") from None
 
 
 def reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more, as behind `| head`."""
+    """Whether nobody reads standard output any more, as with `| head`."""
     try:
         waiting = select.poll()
         waiting.register(sys.stdout.fileno(), 0)
@@ -104,12 +104,12 @@ class _Pipeline:
 
 
 def shell_words(command: str) -> list[str]:
-    """The program that runs a command line. A shell that died of Ctrl-C before `less` does would leave it behind."""
+    """The program that runs a command line. The shell ignores Ctrl-C, so that it does not exit before `less`."""
     return ["/bin/sh", "-c", f"trap : INT\n{command}"]
 
 
 def waited_for(process: subprocess.Popen[Any]) -> int:
-    """The exit status of a program that has the terminal; Ctrl-C is its own affair."""
+    """The exit status of a program that has the terminal; it handles Ctrl-C itself."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return process.wait()
@@ -118,10 +118,10 @@ def waited_for(process: subprocess.Popen[Any]) -> int:
 
 
 class _Paged:
-    """Writes to the terminal what fits on it, and gives the pager what does not.
+    """Writes output that fits to the terminal, and longer output to the pager.
 
-    Only the number of rows decides, never how long they take; so lines are kept until they fill the screen or end, as
-    `less -F` does.
+    Only the number of rows decides, never the time they take: lines are kept until they fill the screen or end, as with
+    `less -F`.
     """
 
     terminal = True
@@ -169,7 +169,7 @@ class Screen:
 
     @contextlib.contextmanager
     def opened(self, line: Line | None = None) -> Iterator[Writer]:
-        """What takes a command's lines; whoever stops reading them ends the command."""
+        """The sink for a command's lines. The command ends when its reader stops reading."""
         writer: _Direct | _File | _Pipeline | _Paged
         if line is not None and line.pipeline is not None:
             writer = _Pipeline(line.pipeline)
@@ -187,13 +187,13 @@ class Screen:
             writer.close()
 
     def style(self, writer: Writer) -> Style:
-        """The colours for what is written there."""
+        """The colours for output to that sink."""
         if self.color == "auto":
             return COLOURED if writer.terminal and colourful() else PLAIN
         return COLOURED if self.color == "always" else PLAIN
 
     def _pager(self) -> str | None:
-        """The pager's command line; None where there is none, or none is wanted."""
+        """The pager's command line; None if there is no pager, or it is off."""
         if not self.paging or not (sys.stdin.isatty() and sys.stdout.isatty()) or is_dumb():
             return None
         command = os.environ.get("KPLUG_PAGER", os.environ.get("PAGER") or "less")
@@ -210,5 +210,5 @@ def colourful() -> bool:
 
 
 def is_dumb() -> bool:
-    """Whether the terminal, if it is one, can only show text line by line."""
+    """Whether this is a terminal that can only show text line by line."""
     return os.environ.get("TERM", "") in ("", "dumb")

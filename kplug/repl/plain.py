@@ -1,4 +1,4 @@
-"""A prompt for terminals that can do nothing (TERM=dumb), or whose output goes elsewhere."""
+"""A prompt for dumb terminals (TERM=dumb), or for output that goes elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTINUATION = "   ... "
 
 
 class Plain:
-    """Reads lines as the terminal gives them."""
+    """Reads lines as the terminal delivers them."""
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
@@ -32,7 +32,7 @@ class Plain:
                 return leave.status or 0
 
     def _read(self) -> str | None:
-        """What is typed, with all lines of a block; None at the end of input."""
+        """The next input, with all lines of a block; None at the end of input."""
         text = _line(PROMPT)
         if text is None:
             print(flush=True)

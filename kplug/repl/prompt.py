@@ -34,7 +34,7 @@ _INDENT = "    "
 
 
 class _Completions(ToolkitCompleter):
-    """The completer's findings as prompt-toolkit takes them."""
+    """The completer's continuations as prompt-toolkit completions."""
 
     def __init__(self, complete: Callable[[str], Sequence[Continuation]]) -> None:
         self._complete = complete
@@ -45,7 +45,7 @@ class _Completions(ToolkitCompleter):
 
 
 class Terminal:
-    """Reads what a person types and has it run."""
+    """Reads what the user types and runs it."""
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
@@ -93,26 +93,26 @@ class Terminal:
             self._toolbar.finish()
 
     def _refresh(self) -> None:
-        """Have the toolbar find out what is selected now; the first time it waits until the prompt is there."""
+        """Have the toolbar read the current selection; the first time it waits until the prompt is shown."""
         if self._is_warm:
             self._toolbar.refresh()
 
     def _drawn(self, _: object) -> None:
-        """The prompt is there: what takes the processor until then would only keep it from being drawn."""
+        """Called when the prompt is shown. Background work starts only now, so as not to delay the prompt."""
         if not self._is_warm:
             self._is_warm = True
             self._toolbar.refresh()
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Do what the first Tab and the first line of Python need while something is being typed."""
+        """Prepare, while the user types, what the first Tab and the first line of Python need."""
         from kplug.repl import background
 
         background.start("drgn.cli")
         threading.Thread(target=self._read_names, name="names", daemon=True).start()
 
     def _read_names(self) -> None:
-        self._toolbar.finish()  # which a line that is typed has to wait for; the names are not
+        self._toolbar.finish()  # a typed line has to wait for this, but not for the names
         self._completer.warm_up()
 
     def _redraw(self) -> None:
@@ -127,7 +127,7 @@ class Terminal:
 
         @keys.add("enter", filter=has_focus(DEFAULT_BUFFER) & ~completion_is_selected)
         def _(event: KeyPressEvent) -> None:
-            """Run it if it is whole; else begin another line, indented as Python wants it."""
+            """Run the input if it is complete; else begin another line, indented as in Python."""
             buffer = event.current_buffer
             text = buffer.text
             if self._is_complete(text) and (buffer.document.is_cursor_at_the_end or "\n" not in text):
@@ -139,12 +139,12 @@ class Terminal:
 
         @keys.add("enter", filter=has_focus(DEFAULT_BUFFER) & completion_is_selected)
         def _(event: KeyPressEvent) -> None:
-            """Take the completion."""
+            """Accept the completion."""
             event.current_buffer.complete_state = None
 
         @keys.add("tab", filter=has_focus(DEFAULT_BUFFER))
         def _(event: KeyPressEvent) -> None:
-            """Complete as far as is certain; show what else there is."""
+            """Complete the part that is certain; show the choices after it."""
             buffer = event.current_buffer
             before = buffer.document.current_line_before_cursor
             if buffer.complete_state is not None:
@@ -172,6 +172,6 @@ class Terminal:
 
 
 def certain_part(before: str, found: Sequence[Continuation]) -> str:
-    """What all continuations that begin as typed go on with; all of it if there is one alone."""
+    """The common text of all continuations that begin as typed; the whole continuation if there is only one."""
     rest = [each.text[each.length :] for each in found if before.endswith(each.text[: each.length])]
     return os.path.commonprefix(rest)  # noqa: RUF071

@@ -21,9 +21,9 @@ import drgn
 
 from kplug.errors import ExpressionError, KplugError
 
-# The name under which a line's $reg is asked for.
+# The function that a line's $reg becomes a call of.
 _REGISTER = "__register__"
-# Strings and comments, and outside of them a $name.
+# Strings and comments, and outside them a $name.
 _REGISTER_OR_TEXT = re.compile(
     r"""(?P<text>\"\"\".*?\"\"\"|'''.*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[^\n]*)|\$(?P<name>[A-Za-z_]\w*)""",
     re.DOTALL,
@@ -34,7 +34,7 @@ _COMPOUND = (
     *(ast.AsyncWith, ast.Try),
     *(getattr(ast, name) for name in ("Match", "TryStar") if hasattr(ast, name)),
 )
-# What drgn shows as text, not as a constructor call.
+# Types that drgn shows as text, not as a constructor call.
 _SHOWN_AS_TEXT = (drgn.SourceLocation, drgn.SourceLocationList, drgn.StackFrame, drgn.StackTrace, drgn.Type)
 
 
@@ -51,9 +51,9 @@ class Python:
 
     @property
     def namespace(self) -> dict[str, Any]:
-        """The globals of what is typed: drgn's own, made at the first use (its helpers take a while to import)."""
+        """The globals for typed code: drgn's own, made at the first use (its helpers take a while to import)."""
         if self._namespace is None:
-            input_function = builtins.input  # which drgn's choice of a line editor replaces on some Pythons
+            input_function = builtins.input  # drgn's choice of a line editor replaces it on some Pythons
             from drgn.cli import default_globals
 
             builtins.input = input_function
@@ -78,7 +78,7 @@ class Python:
         return not is_block(text)
 
     def run(self, text: str) -> None:
-        """Run statements; the values of expressions are shown. What the user's code raises comes out as it is."""
+        """Run statements; the values of expressions are shown. Exceptions of the user's code propagate unchanged."""
         self._inputs += 1
         name = f"<input {self._inputs}>"
         source = self._source(text)
@@ -109,7 +109,7 @@ class Python:
     # -- expressions ---------------------------------------------------------------------------------------------------
 
     def value(self, expression: str) -> Any:
-        """The value of a Python expression. ExpressionError if it is none, or cannot be had."""
+        """The value of a Python expression. ExpressionError if it is not one, or cannot be evaluated."""
         try:
             code = self._compile(ast.parse(with_registers(expression.strip()), "<expression>", "eval"), "", "eval")
         except (SyntaxError, ValueError, RecursionError):
@@ -126,7 +126,7 @@ class Python:
     # -- showing -------------------------------------------------------------------------------------------------------
 
     def show(self, value: Any, write: Callable[[str], None]) -> None:
-        """What is done with the value of an expression: shown as drgn shows it, and kept as `_`."""
+        """Show the value of an expression as drgn shows it, and keep it as `_`."""
         if value is None:
             return
         builtins._ = None  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ def value_text(value: Any) -> str:
         except drgn.FaultError:
             return repr(value)
     cli = sys.modules.get("drgn.cli")
-    shown_as_text = getattr(cli, "_DISPLAY_STR_TYPES", _SHOWN_AS_TEXT)  # more than those after drgn.cli.display_str
+    shown_as_text = getattr(cli, "_DISPLAY_STR_TYPES", _SHOWN_AS_TEXT)  # more types than drgn.cli.display_str was given
     return str(value) if isinstance(value, shown_as_text) else repr(value)
 
 
@@ -158,7 +158,7 @@ def with_registers(text: str) -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Whether no bracket, string or block of the text is still open; also for what no Python can become."""
+    """Whether no bracket, string or block of the text is still open; true also for invalid Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -174,7 +174,7 @@ def is_block(text: str) -> bool:
 
 
 def is_assignment(line: str) -> bool:
-    """Whether the line gives its first word a value."""
+    """Whether the line assigns to its first word."""
     tree = _tree(line)
     return bool(tree is not None and tree.body and isinstance(tree.body[0], (ast.Assign, ast.AugAssign, ast.AnnAssign)))
 
@@ -205,14 +205,14 @@ def exception_line(error: BaseException) -> str:
 
 
 def _other_code() -> tuple[str, ...]:
-    """Where code is that is not the user's."""
+    """The folders of code that is not the user's."""
     kplug = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     standard = os.path.dirname(os.path.abspath(os.__file__))
     return (kplug, os.path.dirname(os.path.abspath(drgn.__file__)), standard, "<frozen", "<string>")
 
 
 def exception_text(error: BaseException) -> list[str]:
-    """The lines to show for it: where in the user's own code, as far as that is more than the line typed; the error."""
+    """The lines to show for an exception: the place in the user's code, unless it is the typed line, and the error."""
     if isinstance(error, SyntaxError):
         lines = "".join(traceback.format_exception_only(type(error), error)).splitlines()
         if any(_REGISTER_CALL.search(line) for line in lines):  # the marks below would be at the wrong place
@@ -236,5 +236,5 @@ def _is_obvious(frames: list[traceback.FrameSummary]) -> bool:
 
 
 def names_of(namespace: Mapping[str, Any]) -> list[str]:
-    """The names that completion offers."""
+    """The names offered for completion."""
     return sorted({*namespace, *dir(builtins)} - {_REGISTER})

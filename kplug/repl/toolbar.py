@@ -1,4 +1,4 @@
-"""The line below the prompt: what is looked at, and which CPU and task are selected."""
+"""The line below the prompt: the target, and the selected CPU and task."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Toolbar:
-    """The text of the line. What must be read for it is read in a thread: the prompt does not wait for it.
+    """The text of the line. It is read in a thread, so that the prompt does not wait for it.
 
-    `lock` is held by whoever works with the target; `changed` is called, from the thread, when there is a new text.
+    `lock` is held while the target is used; `changed` is called, from the thread, when there is a new text.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Toolbar:
         return safe("  ".join([*self._kernel, *self._selected]))
 
     def refresh(self) -> None:
-        """Begin to find out what is selected now."""
+        """Begin to read the current selection."""
         self.finish()
         self._thread = threading.Thread(target=self._read, name="toolbar", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the reading in progress."""
         if self._thread is not None:
             self._thread.join()
 
@@ -51,7 +51,7 @@ class Toolbar:
         try:
             with self._lock:
                 selected = _selected(self._target)
-        except Exception:  # there is nobody here to tell; who asks for the frame is told
+        except Exception:  # not reported here: a command that needs the frame reports it
             selected = []
         if selected != self._selected:
             self._selected = selected
@@ -74,10 +74,10 @@ def _selected(target: DrgnTarget) -> list[str]:
     except KplugError:
         return []
     parts = [] if thread.cpu is None else [f"CPU {thread.cpu}"]
-    if thread.task is not None:  # else it takes debug information to tell
+    if thread.task is not None:  # otherwise this needs debug information
         parts.append(f"PID {thread.tid} {thread.comm}{' (crashed)' if thread.crashed else ''}")
     try:
         frame = target.selection.frame
-    except KplugError:  # a task that runs
+    except KplugError:  # a running task
         return parts
     return [*parts, f"#{frame.number} {frame.function or hex(frame.pc)}"]

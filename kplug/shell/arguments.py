@@ -1,4 +1,4 @@
-"""The command line: what may stand on it, and the `Source` that it describes."""
+"""The command line: its options, and the `Source` that it describes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EPILOG = """Without a command a prompt opens, on a vmcore, a guest or the runni
 commands:
 {commands}
   extract     write the kernel that is packed in a vmlinuz
-  doctor      what there is to answer about the running kernel, and what is missing
+  doctor      what is there for answers about the running kernel, and what is missing
   gdb-script  print the path of the script to source in gdb
   completion  print a completion script for bash, zsh or fish
 
@@ -51,7 +51,7 @@ _PROMPT_EPILOG = """examples:
   kplug -c vmcore -s vmlinux < commands         run a script"""
 
 
-# Options that place or refine the files of a kernel without memory, and what they are where they are not given.
+# Options that place or refine the files of a kernel without memory, and their defaults.
 FILES_ONLY: dict[str, object] = {"kaslr": "auto", "module": [], "lds": None, "map": None}
 
 
@@ -70,7 +70,7 @@ def help_text() -> str:
 
 
 def prompt_parser() -> Parser:
-    """The parser of a command line without a command: which kernel the prompt is opened on, and what it is to do."""
+    """The parser of a command line without a command: the kernel to open the prompt on, and commands to run."""
     parser = Parser(
         prog="kplug",
         usage=_PROMPT_USAGE,
@@ -87,12 +87,12 @@ def prompt_parser() -> Parser:
 def prompt_arguments(words: list[str]) -> argparse.Namespace:
     for option in FILES_ONLY:
         if any(word.partition("=")[0] == f"--{option}" for word in words):
-            raise UsageError(f"kplug: --{option} goes with files alone (kplug where -s FILE): here memory tells")
+            raise UsageError(f"kplug: --{option} is only for files without memory (kplug where -s FILE)")
     return prompt_parser().parse_args(words)
 
 
 class _Once(argparse.Action):
-    """An option that would be lost silently if it were given twice."""
+    """An option that must not be given twice: the first one would be lost silently."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, name: Any = None
@@ -103,7 +103,7 @@ class _Once(argparse.Action):
 
 
 def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
-    """The options that name a kernel which has memory."""
+    """The options that name a kernel with memory."""
     which.add_argument(
         "-s", "--vmlinux", metavar="FILE", action=_Once, help="the vmlinux (default: the running kernel's)"
     )
@@ -127,7 +127,7 @@ def add_color_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def command_parser(command: Command) -> Parser:
-    """The parser of a command at the shell: its own words, and the options that say which kernel is asked about."""
+    """The parser of a command at the shell: its own arguments, and the options that name the kernel."""
     parser = command.parser(f"kplug {command.name}")
     which = parser.add_argument_group("the kernel")
     add_memory_arguments(which)
@@ -157,7 +157,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
     if has_memory:
         for option, value in FILES_ONLY.items():
             if getattr(arguments, option, value) != value:
-                raise UsageError(f"kplug: --{option} goes with files alone: memory tells where things are")
+                raise UsageError(f"kplug: --{option} is only for files without memory: memory shows where things are")
     files = argparse.Namespace(**{**FILES_ONLY, "lines": False, **vars(arguments)})
     return Source(
         vmlinux=files.vmlinux,
@@ -182,9 +182,9 @@ def _kaslr_offset(word: str) -> int | None:
         return None
     if word == "none":
         return 0
-    # In hexadecimal with or without 0x: the kernel's own KERNELOFFSET= has none.
+    # In hexadecimal with or without 0x: the kernel's own KERNELOFFSET= has no 0x.
     match = re.fullmatch(r"(?P<sign>[+-]?)(?:0[xX])?(?P<digits>[0-9a-fA-F]{1,16})", word)
     if match is None:
-        raise UsageError(f"--kaslr {word}: auto, none or an offset in hexadecimal (0x8a00000) is needed")
+        raise UsageError(f"--kaslr {word}: must be auto, none or an offset in hexadecimal (0x8a00000)")
     offset = int(match.group("digits"), 16)
     return -offset if match.group("sign") == "-" else offset

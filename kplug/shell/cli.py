@@ -34,7 +34,7 @@ ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status."""
     words = list(sys.argv[1:] if words is None else words)
-    # One short-lived command that makes no cycles worth collecting: the collector would only walk its big tables.
+    # A short-lived command makes no cycles worth collecting; the collector would only walk its big tables.
     gc.disable()
     try:
         _prepare_streams()
@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has gone
         _abandon_output()
         return ANSWERED
-    except OSError as error:  # a full disk; files that are read have their own errors
+    except OSError as error:  # a full disk; reading files has its own errors
         _complain(f"standard input or output: {error.strerror or error}")
         _abandon_output()
         return UNUSABLE
@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return UNUSABLE
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # a fault of kplug's own: no traceback but for who asks for it
+    except Exception as error:  # a bug in kplug: a traceback only on request
         if os.environ.get("KPLUG_TRACEBACK"):
             raise
         _complain(f"internal error: {type(error).__name__}: {error} (KPLUG_TRACEBACK=1 shows where)")
@@ -62,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make any byte in, and any name out, no error of its own: what does not fit the encoding is escaped."""
+    """Have input bytes and output names that do not fit the encoding escaped instead of raising an error."""
     if sys.stdout is None:
         raise UsageError("kplug: standard output is closed")
     for stream in (sys.stdin, sys.stdout):
@@ -71,7 +71,7 @@ def _prepare_streams() -> None:
 
 
 def _abandon_output() -> None:
-    """Let what is still to be written go nowhere: Python would complain once more when it flushes at exit."""
+    """Discard unwritten output: Python would report the error again when it flushes at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -119,7 +119,7 @@ def _command(words: list[str]) -> int:
         return _prompt(prompt_arguments(words))
     command = COMMANDS.get(name.removeprefix("k") if name.startswith("k") and name not in COMMANDS else name)
     if command is None:
-        # As other debuggers take their files.
+        # Files are arguments in other debuggers.
         meant = "files are given with -c VMCORE and -s VMLINUX" if os.path.isfile(name) else "try kplug --help"
         raise UsageError(f"kplug: no command {name!r} ({meant})")
     parser = command_parser(command)
@@ -129,7 +129,7 @@ def _command(words: list[str]) -> int:
 
 def _answer(command: Command, arguments: argparse.Namespace) -> int:
     if command.words and not getattr(arguments, command.words):
-        raise UsageError(f"kplug {command.name}: nothing is asked (- reads words from standard input)")
+        raise UsageError(f"kplug {command.name}: no words given (- reads words from standard input)")
     session = _command_session(command, arguments)
     renderer = Renderer(arguments, _style(arguments.color, sys.stdout), _width(sys.stdout))
     status = ANSWERED
@@ -147,24 +147,24 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
 
 
 def _command_session(command: Command, arguments: argparse.Namespace) -> Session:
-    """The kernel that is asked about; an empty session for a command that is given a file to look at by itself."""
+    """The session of the kernel; an empty one for a command that inspects a file on its own."""
     if not command.file_word or getattr(arguments, command.file_word) is None:
         try:
             return open_session(source_of(arguments), HINTS)
         except NothingKnownError:
             if not command.file_word:
                 raise
-            # No addresses are known, and what the kernel says of itself needs none.
+            # No addresses are known, but what the kernel shows about itself does not need them.
             return session_of(Found(is_running=True), front_end=FrontEnd(HINTS))
     for option in ("vmlinux", "vmlinuz", "system_map", "kallsyms", "core", "qemu"):
         if getattr(arguments, option):
             name = "--" + option.replace("_", "-")
-            raise UsageError(f"kplug {command.name}: a FILE is looked at by itself, without {name}")
+            raise UsageError(f"kplug {command.name}: a FILE is inspected on its own, without {name}")
     return session_of(Found(), front_end=FrontEnd(HINTS))
 
 
 def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    """The command's outputs; among its words, `-` stands for those on standard input, one a line."""
+    """The command's outputs; among its words, `-` stands for those on standard input, one per line."""
     given = getattr(arguments, command.words) if command.words else ()
     if "-" not in given:
         yield from command.run(session, arguments)
@@ -174,7 +174,7 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace) 
 
 
 def _lines(stream: TextIO | None) -> Iterator[str]:
-    """The lines of a stream, stripped. One much too long for an expression comes as its start, still too long."""
+    """The lines of a stream, stripped. One much too long for an expression is cut, but stays too long."""
     while stream is not None:
         line = stream.readline(2 * MAX_LENGTH)
         if not line:
@@ -191,7 +191,7 @@ def _prompt(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 f"kplug: no {_MEMORY} here: the running kernel's memory cannot be read (-c VMCORE opens a dump)"
             )
-        raise UsageError("kplug: the running kernel's memory is root's to read: sudo kplug (-c VMCORE opens a dump)")
+        raise UsageError("kplug: only root can read the running kernel's memory: sudo kplug (-c VMCORE opens a dump)")
     source = source_of(arguments)
     from kplug.repl.main import run
 
@@ -199,7 +199,7 @@ def _prompt(arguments: argparse.Namespace) -> int:
 
 
 def _style(when: str, stream: TextIO) -> Style:
-    """Colours where asked for; by default on a terminal that takes them, unless NO_COLOR is set (no-color.org)."""
+    """Colours if requested; by default on a terminal that has them, unless NO_COLOR is set (no-color.org)."""
     if when == "auto":
         wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     else:
@@ -208,7 +208,7 @@ def _style(when: str, stream: TextIO) -> Style:
 
 
 def _width(stream: TextIO) -> int | None:
-    """The columns of a terminal; None where output goes elsewhere, so that nothing is cut."""
+    """The width of the terminal; None if output goes elsewhere, so that nothing is cut."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
@@ -222,10 +222,10 @@ def _complain(message: str) -> None:
 
 
 def gdb_script() -> str:
-    """The path of the script that gdb sources: the checkout's, or the one that travels in the installed package."""
+    """The path of the script to source in gdb: the checkout's, or the one in the installed package."""
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     parent = os.path.dirname(package)
     for path in (os.path.join(parent, "gdb", "kplug.py"), os.path.join(parent, "kplug_gdb", "kplug.py")):
         if os.path.isfile(path):
             return path
-    raise InputError("the gdb script is not beside the package: install kplug again")
+    raise InputError("the gdb script is missing from the package: install kplug again")

@@ -55,7 +55,7 @@ autoload -U +X bashcompinit && bashcompinit
 def completion_script(words: Sequence[str]) -> str:
     """The script for the shell named in `words`. Raises UsageError if there is none for it."""
     if len(words) != 1 or words[0] not in SHELLS:
-        raise UsageError(f"kplug completion: one of {', '.join(SHELLS)} is needed")
+        raise UsageError(f"kplug completion: must be one of {', '.join(SHELLS)}")
     if words[0] == "fish":
         return _fish()
     cases = "\n".join(

@@ -1,4 +1,4 @@
-"""`kplug doctor`: what there is for answers about the running kernel, what is missing, and how to get that."""
+"""`kplug doctor`: the sources for answers about the running kernel, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kplug.outputs import Column, Table
 if TYPE_CHECKING:
     from kplug.live.survey import Survey, SurveyRow
 
-SUMMARY = "what there is to answer about the running kernel, and what is missing"
-_DESCRIPTION = """Look for everything that tells of the running kernel, and say what each thing is good for, and the
-command that gets what is missing. Exit status 0 if kwhere can answer with symbols, 1 if not."""
+SUMMARY = "what is there for answers about the running kernel, and what is missing"
+_DESCRIPTION = """Look for all sources of information on the running kernel. Say what each is used for, and which
+command gets what is missing. Exit status 0 if kwhere can answer with symbols, 1 if not."""
 _EPILOG = """examples:
   kplug doctor            what anybody may see
   sudo kplug doctor       what root may see
-  kplug doctor --json     one JSON object for each thing, one a line"""
+  kplug doctor --json     one JSON object for each thing, one per line"""
 _COLUMNS = (
     Column("WHAT", "what", role="label"),
     Column("STATE", "state"),
@@ -36,7 +36,7 @@ def parser() -> Parser:
 
 
 class Diagnosis(NamedTuple):
-    """What to show, in the form that `arguments` ask for, and whether the running kernel can be answered for."""
+    """The output, in the form that `arguments` request, and whether there are answers about the running kernel."""
 
     arguments: argparse.Namespace
     tables: Sequence[Table]
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> Diagnosis:
 
 
 def tables(found: Survey) -> Iterator[Table]:
-    """The findings by their groups, then what the answers are made of."""
+    """The findings by group, then what the answers are made from."""
     for group, title in _TITLES.items():
         rows = [_row(finding) for finding in found.findings if finding.group == group]
         yield Table("kplug.doctor/1", _COLUMNS, rows, title=title)

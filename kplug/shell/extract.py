@@ -60,17 +60,17 @@ def run(words: Sequence[str]) -> None:
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
-    """UsageError for a place that the kernel must not go to; before anything is unpacked."""
+    """UsageError for a file that the kernel must not be written to; checked before anything is unpacked."""
     output = arguments.output
     if output is None or output == "-":
         if sys.stdout.isatty():
-            raise UsageError("kplug extract: a kernel is nothing for a terminal: -o FILE writes it to a file")
+            raise UsageError("kplug extract: a kernel is not written to a terminal: use -o FILE")
         return
     if os.path.isdir(output):
         raise UsageError(f"kplug extract: {output}: a directory; -o names a file")
     with contextlib.suppress(OSError):
         if os.path.samefile(arguments.image, output):
-            raise UsageError(f"kplug extract: {output}: that is the image itself")
+            raise UsageError(f"kplug extract: {output}: this is the image itself")
 
 
 def _with_symbols(image: BootImage) -> Sequence[bytes | memoryview]:
@@ -82,7 +82,7 @@ def _with_symbols(image: BootImage) -> Sequence[bytes | memoryview]:
 
 
 def _write(path: str, parts: Sequence[bytes | memoryview]) -> None:
-    """Write the file whole, or leave what is there."""
+    """Write the file completely, or leave the old one as it is."""
     try:
         path = os.path.realpath(path)
         if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):  # /dev/null, a pipe
@@ -99,7 +99,7 @@ def _write(path: str, parts: Sequence[bytes | memoryview]) -> None:
 
 @contextlib.contextmanager
 def _temporary_next_to(path: str) -> Iterator[str]:
-    """A name in the same folder; what is left there is removed."""
+    """A temporary name in the same folder; a file left there is removed."""
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}")
     try:
         yield temporary

@@ -142,7 +142,7 @@ def test_an_image_that_lacks_its_end_is_said_to(name: str, tmp_path: Path) -> No
     command = [sys.executable, "-m", "kplug", "extract", str(path), "-o", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"{path}: truncated: its header tells of" in done.stderr
+    assert f"{path}: truncated: its header claims" in done.stderr
 
 
 def test_a_module_packed_with_zstd_is_answered_as_the_module(tmp_path: Path) -> None:

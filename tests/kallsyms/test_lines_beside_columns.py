@@ -208,7 +208,7 @@ def test_a_broken_line_elsewhere_is_named_as_soon_as_all_are_asked_for() -> None
     text = kernel_of((0x10, "t", "one"), (0x80, "t", "two words"))
     image = image_of(KallsymsListing(text, "/proc/kallsyms", by_kernel=True).kernel, "x86_64")
     assert image.symbols.exact("one")[0].size == 0x70
-    with pytest.raises(InputError, match="/proc/kallsyms: line 4 is no symbol"):
+    with pytest.raises(InputError, match="/proc/kallsyms: line 4 is not a symbol"):
         image.symbols.glob("*")
 
 

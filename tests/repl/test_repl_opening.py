@@ -19,7 +19,7 @@ def test_the_running_kernel_is_not_for_everyone(
     monkeypatch.setattr(os, "access", lambda *arguments: False)
     assert cli.main([]) == 2
     assert capsys.readouterr().err == (
-        "kplug: the running kernel's memory is root's to read: sudo kplug (-c VMCORE opens a dump)\n"
+        "kplug: only root can read the running kernel's memory: sudo kplug (-c VMCORE opens a dump)\n"
     )
 
 
@@ -40,4 +40,4 @@ def test_what_places_files_is_not_for_a_kernel_with_memory(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["-c", "vmcore", *words]) == 2
-    assert "goes with files alone" in capsys.readouterr().err
+    assert "is only for files without memory" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def _vmcoreinfo_derived(numbers: Mapping[str, int]) -> Mapping[str, object]:
 
 
 def _image_start(stext: int, numbers: Mapping[str, int]) -> int | None:
-    """The image is linked where the modules' area ends; the text follows its header."""
+    """The image is linked at the end of the modules' area; the text follows its header."""
     modules_end = numbers.get("MODULES_END")
     return modules_end if modules_end is not None and 0 <= stext - modules_end <= 1 << 16 else None
 
@@ -126,9 +126,9 @@ ARCHITECTURE = Architecture(
     calls=_calls,
     interrupt_stacks=InterruptStacks(("irq_stack_ptr",)),
     variable_stacks=(
-        # Where a CPU whose stack overflowed goes on (CONFIG_VMAP_STACK).
+        # The stack that a CPU switches to after a stack overflow (CONFIG_VMAP_STACK).
         VariableStack("overflow_stack", "overflow", "overflow"),
-        # For events from firmware, which only some machines have (CONFIG_ARM_SDE_INTERFACE; SDEI_STACK_SIZE).
+        # For firmware events, which only some machines have (CONFIG_ARM_SDE_INTERFACE; SDEI_STACK_SIZE).
         VariableStack("sdei_stack_normal_ptr", "sdei", "SDEI", is_pointer=True),
         VariableStack("sdei_stack_critical_ptr", "sdei", "SDEI critical", is_pointer=True),
     ),
@@ -136,7 +136,7 @@ ARCHITECTURE = Architecture(
     upper_half=True,
     image_physical=_image_physical,
     # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any
-    # multiple of 64 KiB, which then shows in the virtual address too (Documentation/arch/arm64/booting.rst; kaslr.c).
+    # multiple of 64 KiB, which then also shows in the virtual address (Documentation/arch/arm64/booting.rst; kaslr.c).
     kaslr_window=KaslrWindow(None, None, (2 << 20, 64 << 10)),
     entry_table=EntryTable(
         "VBAR_EL1", symbols=("vectors",), handler=lambda base, _: base or None, registers=("VBAR_EL1", "VBAR")

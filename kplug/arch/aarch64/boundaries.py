@@ -10,7 +10,7 @@ _RODATA = ("__start_rodata", "__init_begin")
 
 
 def _page_tables() -> tuple[BoundaryRow, ...]:
-    """The page tables between rodata and init (4.19: behind bss). They are in no section: the script only counts up."""
+    """The page tables between rodata and init (4.19: after bss). They are in no section: the script only moves `.`."""
     following = "tramp_pg_dir reserved_pg_dir reserved_ttbr0 swapper_pg_dir"
     tables = (
         ("idmap_pg_dir", f"idmap_pg_dir idmap_pg_end {following}", None),

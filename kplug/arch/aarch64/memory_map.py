@@ -1,8 +1,8 @@
 """The virtual memory map of arm64.
 
-The map changed often; which one a kernel has is found from the facts, never from its version: the address at which the
-image is linked tells the era and the smallest VA_BITS, and vmcoreinfo's own figures come before any table. The figures
-are those of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Documentation/arch/arm64/memory.rst.
+The map changed often. Which one a kernel has is found from the facts, never from its version: the link address of the
+image gives the era and the smallest VA_BITS, and vmcoreinfo's own figures come before any table. The figures are those
+of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Documentation/arch/arm64/memory.rst.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ MACHINE = "aarch64"
 
 _KIB, _MIB, _GIB = (1 << shift for shift in (10, 20, 30))
 _STRUCT_PAGE = 64
-_VA_BITS_MIN = (36, 39, 42, 47, 48)  # what VA_BITS_MIN can be; 52-bit kernels have 48 (47 with 16 KiB pages)
+_VA_BITS_MIN = (36, 39, 42, 47, 48)  # possible values of VA_BITS_MIN; 52-bit kernels have 48 (47 with 16 KiB pages)
 _PAGE_SHIFTS = (12, 14, 16)
 _IF_52 = "the CPU has 52-bit addresses"
 
 
 class _Shape(NamedTuple):
-    """What the constants of one kernel are computed from."""
+    """The parameters that one kernel's constants are computed from."""
 
     va_bits: int
     va_min: int
@@ -100,7 +100,7 @@ def _upper_5_15(shape: _Shape) -> _Upper:
 def _upper_6_9(shape: _Shape) -> _Upper:
     end = TOP - _GIB
     start = end - shape.vmemmap_size(shape.page_end() - shape.linear_start())
-    # A 52-bit kernel on a 48-bit CPU gives the part of vmemmap that it cannot use to vmalloc.
+    # A 52-bit kernel on a 48-bit CPU gives vmalloc the part of vmemmap that it cannot use.
     start += shape.vmemmap_size(TOP - (1 << shape.va_actual) - shape.linear_start())
     pci_start = end + 8 * _MIB
     return _Upper(start - 8 * _MIB, (start, end), (pci_start, pci_start + 16 * _MIB), TOP - 8 * _MIB)
@@ -113,10 +113,10 @@ class _Era(NamedTuple):
     linear_above: bool  # the linear map is the top half of the kernel's addresses, not the bottom half
     bpf: int  # size of a BPF JIT area below the modules
     modules: int  # size of the modules' area
-    text_offsets: tuple[int, ...]  # where _text can lie in the image's area
+    text_offsets: tuple[int, ...]  # possible positions of _text in the image's area
     shadow_below: bool  # with KASAN, the shadow pushes the modules up
     upper: Callable[[_Shape], _Upper]
-    early_init_stack: bool | None = None  # the symbol exists; None: says nothing
+    early_init_stack: bool | None = None  # whether the symbol exists; None: not decisive
 
 
 _ERAS = (
@@ -140,7 +140,7 @@ class _Fit(NamedTuple):
 
 def address_space(facts: AddressSpaceFacts) -> AddressSpace:
     """The map of an arm64 kernel."""
-    told, facts = facts, _possible(facts)
+    reported, facts = facts, _possible(facts)
     fits = _fits(facts)
     shapes = _shapes(facts, fits)
     tops = {upper.fixmap_top for upper in _uppers(facts, shapes)}
@@ -152,12 +152,12 @@ def address_space(facts: AddressSpaceFacts) -> AddressSpace:
         facts,
         fixmap_top=tops.pop() if len(tops) == 1 else None,
         page_size=1 << shifts.pop() if len(shifts) == 1 else facts.page_size,
-        warnings=(*facts.refused, *_refused(told, facts)),
+        warnings=(*facts.refused, *_refused(reported, facts)),
     )
 
 
 def _possible(facts: AddressSpaceFacts) -> AddressSpaceFacts:
-    """The facts without those that no arm64 kernel has."""
+    """The facts without those that are impossible on arm64."""
     bits = range(36, 53)
     va_bits = facts.va_bits if facts.va_bits in bits else None
     actual = facts.vabits_actual if facts.vabits_actual in bits else None
@@ -167,27 +167,27 @@ def _possible(facts: AddressSpaceFacts) -> AddressSpaceFacts:
     return replace(facts, va_bits=va_bits, vabits_actual=actual, page_size=page_size)
 
 
-def _refused(told: AddressSpaceFacts, used: AddressSpaceFacts) -> Iterator[str]:
+def _refused(reported: AddressSpaceFacts, used: AddressSpaceFacts) -> Iterator[str]:
     """Which facts were not used, and why."""
     for name, value, kept in (
-        ("VA_BITS", told.va_bits, used.va_bits),
-        ("vabits_actual", told.vabits_actual, used.vabits_actual),
-        ("PAGESIZE", told.page_size, used.page_size),
+        ("VA_BITS", reported.va_bits, used.va_bits),
+        ("vabits_actual", reported.vabits_actual, used.vabits_actual),
+        ("PAGESIZE", reported.page_size, used.page_size),
     ):
         if value != kept:
-            yield f"{name} is {value}, which no arm64 kernel has: it is not used"
-    for name, start, end in _told_ranges(used):
+            yield f"{name} is {value}, which is impossible on arm64: it is not used"
+    for name, start, end in _reported_ranges(used):
         if start is not None and end is not None and not _possible_range(start, end):
-            yield f"{name} is told to be {start:#x}-{end:#x}, which is no range of the kernel's half: it is not used"
+            yield f"{name} is reported as {start:#x}-{end:#x}, not a range in the kernel's half: it is not used"
 
 
 def _bottom(era: _Era, va_min: int) -> int:
-    """Where the part of the address space with the modules begins."""
+    """The start of the part of the address space with the modules."""
     return TOP - (1 << va_min) if era.linear_above else TOP - (1 << (va_min - 1))
 
 
 def _fits(facts: AddressSpaceFacts) -> list[_Fit]:
-    """The eras that link the image where this one is linked; one, but for those that differ only further up."""
+    """The eras that link the image at this address; one, except for eras that differ only further up."""
     if facts.image_start is None:
         return []
     return [
@@ -207,7 +207,7 @@ def _va_bits_min(va_bits: int) -> tuple[int, ...]:
 
 
 def _shapes(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> list[tuple[_Fit, _Shape]]:
-    """Every combination of what the facts leave open."""
+    """Every combination of parameters that the facts leave open."""
     return [
         (fit, _Shape(va_bits, fit.va_min, actual, shift))
         for fit in fits
@@ -275,7 +275,7 @@ def _claims(
 
 
 def _width(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> tuple[int, int]:
-    """Bits of an address: what is sure, and what is possible."""
+    """Bits of an address: the certain number, and the possible one."""
     if facts.vabits_actual is not None and 36 <= facts.vabits_actual <= 52:
         return facts.vabits_actual, facts.vabits_actual
     if facts.va_bits is not None and 36 <= facts.va_bits <= 48:
@@ -287,11 +287,11 @@ def _width(facts: AddressSpaceFacts, fits: Sequence[_Fit]) -> tuple[int, int]:
 
 
 def _told(facts: AddressSpaceFacts) -> Iterator[Area]:
-    """What vmcoreinfo says outright.
+    """The areas that vmcoreinfo states.
 
-    A 52-bit kernel on a 48-bit CPU has the end of vmalloc in the unused start of vmemmap: vmalloc comes first.
+    On a 52-bit kernel on a 48-bit CPU, the end of vmalloc lies in the unused start of vmemmap: vmalloc comes first.
     """
-    for name, start, end in _told_ranges(facts):
+    for name, start, end in _reported_ranges(facts):
         if start is not None and end is not None and _possible_range(start, end):
             nominal = name == MODULES and _image_may_move(facts)
             if name == VMEMMAP and facts.vmalloc_end is not None and start < facts.vmalloc_end < end:
@@ -299,7 +299,7 @@ def _told(facts: AddressSpaceFacts) -> Iterator[Area]:
             yield Area(name, start, end, "vmcoreinfo", nominal, details=_NOTES.get(name, {}))
 
 
-def _told_ranges(facts: AddressSpaceFacts) -> tuple[tuple[str, int | None, int | None], ...]:
+def _reported_ranges(facts: AddressSpaceFacts) -> tuple[tuple[str, int | None, int | None], ...]:
     return (
         (VMALLOC, facts.vmalloc_start, facts.vmalloc_end),
         (VMEMMAP, facts.vmemmap_start, facts.vmemmap_end),
@@ -325,7 +325,7 @@ def _image_may_move(facts: AddressSpaceFacts) -> bool:
 
 
 def _above_vmalloc(facts: AddressSpaceFacts, shapes: Sequence[tuple[_Fit, _Shape]], source: str) -> Iterator[Area]:
-    """What every shape that is possible agrees on, and one area for all that they don't."""
+    """What all possible shapes agree on, and one area for the rest."""
     uppers = _uppers(facts, shapes)
     first = uppers[0]
     unsure = []
@@ -358,19 +358,19 @@ def _fixmap(facts: AddressSpaceFacts, page_shifts: set[int], upper: _Upper, sour
         if start is None and slots is not None:
             start = top - slots * page_size
     if start is not None and floor <= start < top:
-        # The slots that are used early in boot lie below FIXADDR_START.
+        # The slots used early in boot lie below FIXADDR_START.
         return Area(FIXMAP, start, top, "FIXADDR_START", parts=parts)
     return Area(FIXMAP, floor, top, source, details=_NOTES[FIXMAP], parts=parts)
 
 
 def _uppers(facts: AddressSpaceFacts, shapes: Sequence[tuple[_Fit, _Shape]]) -> list[_Upper]:
-    """The possible areas above vmalloc; vmcoreinfo's VMALLOC_END singles out the right ones."""
+    """The possible areas above vmalloc; vmcoreinfo's VMALLOC_END selects the right ones."""
     uppers = [fit.era.upper(shape) for fit, shape in shapes]
     return [upper for upper in uppers if upper.vmalloc_end == facts.vmalloc_end] or uppers
 
 
 def _fixmap_floor(upper: _Upper) -> int:
-    """The end of what lies below the fixmap."""
+    """The end of the areas below the fixmap."""
     below = (upper.vmalloc_end, upper.vmemmap[1], upper.pci_io[1])
     return max(end for end in below if end <= upper.fixmap_top)
 
@@ -388,7 +388,7 @@ def _modules_and_vmalloc(
 
 
 def _linear(facts: AddressSpaceFacts, fit: _Fit, bottom: int, source: str) -> Iterator[Area]:
-    """The direct map (arm64's word: linear map), and a KASAN shadow."""
+    """The direct map (called linear map on arm64), and a KASAN shadow."""
     middle = TOP - (1 << (fit.va_min - 1))
     if fit.era.linear_above:
         yield Area(DIRECT_MAP, middle, TOP, source)
@@ -398,11 +398,11 @@ def _linear(facts: AddressSpaceFacts, fit: _Fit, bottom: int, source: str) -> It
     if fit.shadow:
         yield Area("KASAN shadow", middle, middle + fit.shadow, source)
     elif facts.kasan_shadow:
-        # Generic KASAN has a byte for 8, tag-based KASAN one for 16; which of them is not among the facts.
+        # Generic KASAN has a byte for 8, tag-based KASAN one for 16; the facts do not say which one it is.
         yield Area("KASAN shadow or direct map", middle - ((TOP - bottom) >> 3), middle, source)
     details = {"also_called": "linear map"}
     if fit.era.shadow_below and TOP - bottom > 1 << 48:
-        # Up to 5.10 the half is that of the addresses in use; sources differ, so neither is claimed.
+        # Up to 5.10 it is half of the addresses in use; sources differ, so neither is claimed.
         half = TOP - ((TOP - bottom) >> 1)
         yield Area("direct map or the hole above it", half, middle, source)
     yield Area(DIRECT_MAP, bottom, middle, source, details=details)

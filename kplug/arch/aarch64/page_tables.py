@@ -1,7 +1,7 @@
 """arm64 page tables (stage 1): pages of 4, 16 and 64 KiB, blocks, 36 to 52 bits of virtual address.
 
 Layout of the entries: Arm Architecture Reference Manual, D8.3 "Translation table descriptor formats". The contiguous
-hint changes no translation; a run of entries that have it is given as its single pages.
+hint changes no translation; a run of entries with it is reported as single pages.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from functools import cached_property
 from kplug.arch.types.page_tables import ReadEntry, Translation
 
 _VALID, _TABLE_OR_PAGE = 1 << 0, 1 << 1
-_READ_ONLY, _DIRTY_MANAGED = 1 << 7, 1 << 51  # AP[2], DBM: a clean page that may be written
+_READ_ONLY, _DIRTY_MANAGED = 1 << 7, 1 << 51  # AP[2], DBM: a clean, writable page
 _PRIVILEGED_NO_EXECUTE, _USER_NO_EXECUTE = 1 << 53, 1 << 54
-# What an entry of an upper table takes from all below it.
+# Permissions that an upper table's entry removes from everything below it.
 _TABLE_PRIVILEGED_NO_EXECUTE, _TABLE_USER_NO_EXECUTE, _TABLE_READ_ONLY = 1 << 59, 1 << 60, 1 << 62
 
 
 @dataclass(frozen=True)
 class Tables:
-    """One set of page tables: the top one's physical address, how many bits of an address they translate, the size of
-    a page as a shift, and whose right to execute is meant.
+    """One set of page tables: the top one's physical address, the number of address bits that they translate, the page
+    size as a shift, and whether execution is meant for user or kernel mode.
 
     `wide`: 52-bit physical addresses in tables of 4 and 16 KiB pages (FEAT_LPA2), which the kernel uses if and only if
     it has 52 bits of virtual address with them.
@@ -51,13 +51,13 @@ class Tables:
         return (1 << top) - (1 << self.page_shift)
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
-        """The translation of a virtual address, or None where nothing is mapped."""
+        """The translation of a virtual address, or None if it is not mapped."""
         per_level = self.page_shift - 3
         address &= (1 << self.address_bits) - 1
         table, writable, executable = self.root, True, True
         for level in range(self.levels - 1, -1, -1):
             shift = self.page_shift + per_level * level
-            # The top table may be shorter than the others: the address has no more bits for it.
+            # The top table may be shorter than the others, if the address has fewer bits for it.
             entry = read(table + (address >> shift & (1 << per_level) - 1) * 8)
             if not entry & _VALID:
                 return None
@@ -79,7 +79,7 @@ class Tables:
         return None
 
     def table_below(self, entry: int, level: int) -> int | None:
-        """The table that an entry points to; None if it points to none."""
+        """The table that an entry points to, or None."""
         if not entry & _VALID or not entry & _TABLE_OR_PAGE or level == 0:
             return None
         return self._output(entry)
@@ -88,7 +88,7 @@ class Tables:
         """Whether a valid entry maps memory. At the lowest level only with both bits: 0b01 is reserved there."""
         if level == 0:
             return bool(entry & _TABLE_OR_PAGE)
-        # D8.3: blocks are at these levels; the topmost ones only where physical addresses have 52 bits.
+        # D8.3: blocks exist at these levels; at the topmost ones only with 52-bit physical addresses.
         most = {12: 2, 14: 1, 16: 2}.get(self.page_shift, 1) + self.wide
         return not entry & _TABLE_OR_PAGE and level <= most
 

@@ -11,13 +11,13 @@ def paging(sources: PagingSources) -> Paging:
     page_size = sources.page_size or 4096
     shift = page_size.bit_length() - 1
     va_bits = numbers.get("VA_BITS", 48)
-    # What the CPU was set up for; a kernel built for 52 bits runs with 48 where it has no more.
+    # What the CPU was set up for: a kernel built for 52 bits runs with 48 on a CPU that has no more.
     t1sz = numbers.get("TCR_EL1_T1SZ")
     bits = 64 - t1sz if t1sz is not None else min(va_bits, 48) if shift < 16 else va_bits
     offset = numbers.get("kimage_voffset")  # printed as unsigned
     physical_start = numbers.get("PHYS_OFFSET")
     if physical_start is not None and physical_start >> 63:
-        physical_start -= 1 << 64  # negative where a 52-bit kernel runs with 48 bits
+        physical_start -= 1 << 64  # negative if a 52-bit kernel runs with 48 bits
     linear = (1 << 64) - (1 << va_bits)
     linear_end = (1 << 64) - (1 << min(va_bits, 47 if shift == 14 else 48) - 1)  # _PAGE_END(VA_BITS_MIN)
     max_pfn = sources.facts.max_pfn or sources.variable("max_pfn", image_offset=offset)

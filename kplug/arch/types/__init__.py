@@ -1,1 +1,1 @@
-"""What the declarations of architectures are made of."""
+"""The building blocks of the architectures' declarations."""

@@ -1,4 +1,4 @@
-"""What a table of boundary symbols is made of."""
+"""The rows of a table of boundary symbols."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class BoundaryRow:
-    """What is known of one region before any kernel is seen."""
+    """What is known about one region independently of a kernel."""
 
     name: str
     pairs: tuple[Pair, ...]  # newest first; the first one whose start and an end are present counts
@@ -28,9 +28,9 @@ class BoundaryRow:
     where: str = GENERIC_SCRIPT
     kernels: str = "all"
     outside: bool = False  # may lie outside [_text, _end)
-    inside: tuple[str, str] | None = None  # counts only where the start lies between these two symbols
+    inside: tuple[str, str] | None = None  # valid only if the start lies between these two symbols
     length: tuple[str, str] | None = None  # no symbol ends it: it is as long as this other pair
-    least: int = 0  # bytes; what is shorter is padding before the next table, so the region is empty
+    least: int = 0  # bytes; anything shorter is padding before the next table, so the region is empty
 
 
 # What an architecture adds to the generic rows, by the part of the image: text, rodata, init, data, bss.

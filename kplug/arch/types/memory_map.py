@@ -1,4 +1,4 @@
-"""What a map of an address space is made of. Data, no tables: those are in the file of each architecture."""
+"""The data types of a memory map. The tables are in each architecture's file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ USER = "user"
 KERNEL = "kernel"
 NON_CANONICAL = "non-canonical"
 
-# Area names that other parts go by.
+# Names of areas that other code depends on.
 DIRECT_MAP = "direct map"
 VMALLOC = "vmalloc"
 VMEMMAP = "vmemmap"
@@ -24,14 +24,14 @@ FIXMAP = "fixmap"
 IMAGE_MAPPING = "kernel image mapping"  # x86_64; arm64 has the image in vmalloc
 CPU_ENTRY_AREA = "cpu_entry_area"
 
-# Enumerators of `enum fixed_addresses` that are bounds and no slots.
+# Enumerators of `enum fixed_addresses` that are bounds, not slots.
 PERMANENT_SLOTS_END = "__end_of_permanent_fixed_addresses"
 SLOTS_END = "__end_of_fixed_addresses"
 
 
 @dataclass(frozen=True)
 class AddressSpaceFacts:
-    """What is known of one kernel, all of it optional: None is "not known", never "no".
+    """What is known about one kernel, all of it optional: None is "not known", never "no".
 
     The comment of each field says where it can be read. "vmcoreinfo" is the note in a dump, its NUMBER(...) entries;
     "variable" is the value in memory of the kernel variable of that name.
@@ -41,7 +41,7 @@ class AddressSpaceFacts:
     image_start: int | None = None  # link address of _text
     image_end: int | None = None  # link address of _end
     runtime_image_start: int | None = None  # image_start + slide
-    runtime_image_end: int | None = None  # where that is known though the link addresses are not
+    runtime_image_end: int | None = None  # if that is known although the link addresses are not
     has_randomize_base: bool | None = None  # CONFIG_RANDOMIZE_BASE; a slide that is not 0 is proof too
     kaslr_disabled: bool | None = None  # "nokaslr" on the command line (variable saved_command_line)
     kasan_shadow: bool | None = None  # KASAN with shadow memory: symbol kasan_early_shadow_page
@@ -49,7 +49,7 @@ class AddressSpaceFacts:
     max_pfn: int | None = None  # variable max_pfn: one past the last page frame of RAM
     struct_page_size: int | None = None  # vmcoreinfo SIZE(page)
     fixed_addresses: tuple[tuple[str, int], ...] = ()  # the enumerators of enum fixed_addresses, from debug information
-    refused: tuple[str, ...] = ()  # sentences: what was read and cannot be so, or could not be read
+    refused: tuple[str, ...] = ()  # sentences: what was read and is impossible, or could not be read
 
     # x86_64.
     has_randomize_memory: bool | None = None  # CONFIG_RANDOMIZE_MEMORY: symbol kernel_randomize_memory
@@ -85,7 +85,7 @@ class AddressSpaceFacts:
 
     @property
     def runtime_image(self) -> tuple[int, int] | None:
-        """Where the image is in memory, if that is known."""
+        """The image's place in memory, if it is known."""
         if self.runtime_image_start is None:
             return None
         if self.runtime_image_end is not None:
@@ -100,10 +100,10 @@ class Area:
     """A range of the address space, `[start, end)`, that the architecture gives to one use.
 
     `source` says how it is known. `nominal`: the range is as compiled; the running kernel may have randomised it, and
-    nothing told where. `hole`: the architecture puts nothing here. `kind` is USER, KERNEL or NON_CANONICAL. `details`
-    is JSON-ready: note, end_note, ram_end (direct map), also_called, compiled_start (where the base is a variable, and
-    without randomisation has this value); and `if` and `then` where the area would be another one if a fact that is
-    not known turned out so. `parts` are sorted and disjoint; they need not fill the area.
+    the new place is not known. `hole`: the architecture puts nothing here. `kind` is USER, KERNEL or NON_CANONICAL.
+    `details` is JSON-ready: note, end_note, ram_end (direct map), also_called, compiled_start (if the base is a
+    variable: its value without randomisation); and `if` and `then` if the area would be another one, should an unknown
+    fact turn out to be true. `parts` are sorted and disjoint; they need not fill the area.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Area:
     def part_at(self, address: int) -> Area | None:
         """The part that holds the address."""
         low, high = 0, len(self.parts)
-        while low < high:  # bisect has a key from Python 3.10 on
+        while low < high:  # bisect takes a key only from Python 3.10 on
             middle = (low + high) // 2
             if self.parts[middle].start <= address:
                 low = middle + 1
@@ -130,14 +130,14 @@ class Area:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AddressSpace:
-    """The whole 64-bit space of one kernel as areas: sorted, disjoint, without a gap.
+    """The whole 64-bit space of one kernel as areas: sorted, disjoint, without gaps.
 
-    `warnings` are sentences on facts that no such kernel can have, and that were not used.
+    `warnings` are sentences about impossible facts that were not used.
     """
 
     machine: str
     areas: tuple[Area, ...]
-    description: str = ""  # for people: architecture and paging mode
+    description: str = ""  # for the user: architecture and paging mode
     facts: AddressSpaceFacts = AddressSpaceFacts()
     fixmap_top: int | None = None  # FIXADDR_TOP: address of slot 0
     page_size: int | None = None
@@ -154,7 +154,7 @@ class AddressSpace:
         return self.areas[bisect_right(self._starts, address) - 1]
 
     def parts_at(self, address: int) -> Iterator[Area]:
-        """The parts of the area that hold `address`, widest first; of the fixmap the one slot."""
+        """The parts of the area that hold `address`, widest first; in the fixmap, its slot."""
         part = self.area_at(address).part_at(address)
         while part is not None:
             yield self._slot(part, address) if "slot" in part.details else part
@@ -178,7 +178,7 @@ class AddressSpace:
         return slot if slot >= 0 and FIXMAP in self.area_at(address).name else None
 
     def is_canonical(self, address: int) -> bool:
-        """Whether the hardware can translate the address at all, with no tag taken off."""
+        """Whether the hardware can translate the address at all, without removing a tag."""
         return self.area_at(address).kind != NON_CANONICAL
 
     def is_user(self, address: int) -> bool:
@@ -187,10 +187,10 @@ class AddressSpace:
 
 
 def whole(claims: Sequence[Area]) -> tuple[Area, ...]:
-    """The whole 64-bit space from `claims`, the surest first: where two overlap, the earlier keeps the bytes.
+    """The whole 64-bit space from `claims`, the most certain first: where two overlap, the earlier keeps the bytes.
 
-    What nobody claims becomes holes named after their neighbours. Facts read from a broken dump can put a claim
-    anywhere; the result covers the space once whatever they say.
+    Unclaimed ranges become holes named after their neighbours. Facts read from a broken dump can put a claim anywhere;
+    the result always covers the space exactly once.
     """
     taken: list[Area] = []
     for claim in claims:
@@ -261,7 +261,7 @@ def fixmap_parts(facts: AddressSpaceFacts, top: int, page_size: int) -> tuple[Ar
 
 
 def _stem(name: str) -> str:
-    """What the two names of a range of slots share: FIX_BTMAP_END .. FIX_BTMAP_BEGIN, FIX_FDT_END .. FIX_FDT."""
+    """The common stem of a slot range's two names: FIX_BTMAP_END .. FIX_BTMAP_BEGIN, FIX_FDT_END .. FIX_FDT."""
     for ending in ("_0", "_BEGIN", "_END"):
         if name.endswith(ending):
             return name[: -len(ending)]

@@ -1,4 +1,4 @@
-"""Page tables of each architecture, walked in physical memory: no I/O of their own, no debugger."""
+"""The interface of an architecture's page tables, which are walked in physical memory: no I/O, no debugger."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Callable, Protocol
 
 from kplug.arch.types.memory_map import AddressSpaceFacts
 
-# The 8 bytes of an entry at a physical address, as a number.
+# Reads the 8 bytes of an entry at a physical address, as a number.
 ReadEntry = Callable[[int], int]
 
 
 @dataclass(frozen=True)
 class Translation:
-    """Where an address leads: the physical address, how many bytes lie behind it in its page, the page's rights.
+    """A translation: the physical address, the number of bytes after it in its page, the page's permissions.
 
     `page_size` is what one entry maps, in bytes; `level` counts from 0, the table whose entries map the smallest pages.
     """
@@ -27,7 +27,7 @@ class Translation:
 
 
 class Tables(Protocol):
-    """One set of page tables. Memory that is no page table can be walked too: a walk is at most `levels` reads long."""
+    """One set of page tables. Walking memory that is not a page table is safe: a walk takes at most `levels` reads."""
 
     @property
     def root(self) -> int:
@@ -35,27 +35,27 @@ class Tables(Protocol):
 
     @property
     def levels(self) -> int:
-        """How many tables a walk goes through."""
+        """The number of tables that a walk goes through."""
 
     @property
     def entries(self) -> int:
-        """How many entries a whole table has."""
+        """The number of entries in a full table."""
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
-        """The translation of a virtual address, or None where nothing is mapped. Errors are those of `read`."""
+        """The translation of a virtual address, or None if it is not mapped. Errors are those of `read`."""
 
     def table_below(self, entry: int, level: int) -> int | None:
-        """The physical address of the table that an entry of a level's table points to; None if it points to none."""
+        """The physical address of the table that an entry of a level's table points to, or None."""
 
 
 @dataclass(frozen=True)
 class Paging:
     """How one kernel maps its memory.
 
-    `image` is where the image is (virtual), `image_offset` what its virtual addresses are above the physical ones;
-    `direct_map` likewise, up to the last page of RAM. Both are None where nothing tells. `root` is the physical address
-    of the kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` are those that page
-    tables translate; the ones above repeat the highest, or (arm64) are all the same.
+    `image` is the image's virtual range, `image_offset` the distance of its virtual addresses from the physical ones;
+    `direct_map` likewise, up to the last page of RAM. Both are None if not known. `root` is the physical address of the
+    kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` is the number of bits that
+    page tables translate; the bits above repeat the highest, or (arm64) are all the same.
     """
 
     page_shift: int
@@ -82,7 +82,7 @@ class Paging:
 
 
 class PagingSources(Protocol):
-    """What tells how a kernel maps its memory. `numbers` are those of VMCOREINFO, `image` where the image is."""
+    """Sources for how a kernel maps its memory. `numbers` are VMCOREINFO's, `image` is the image's place."""
 
     facts: AddressSpaceFacts
     numbers: Mapping[str, int]
@@ -91,13 +91,13 @@ class PagingSources(Protocol):
     has_image: bool
 
     def symbol(self, *names: str) -> int | None:
-        """The address of the first of these that VMCOREINFO or the image has."""
+        """The address of the first of these symbols that VMCOREINFO or the image has."""
 
     def has_symbol(self, name: str) -> bool:
-        """Whether the image has it."""
+        """Whether the image has that symbol."""
 
     def variable(self, name: str, image_offset: int | None = None) -> int | None:
         """The value of an unsigned variable of 8 bytes; None if there is none or it cannot be read.
 
-        It is read by its physical address where the image's offset from those is given: that takes no page tables.
+        It is read at its physical address if the image's offset is given: that needs no page tables.
         """

@@ -1,7 +1,7 @@
-"""What kplug knows of one architecture, as a record.
+"""What kplug knows about one architecture, as a record.
 
-None, or an empty table, means that nothing is declared: the generic rule answers, or the answer is null and says so.
-Tables that take time to load are behind functions.
+None, or an empty table, means that nothing is declared: the generic rule applies, or the answer is null and says so.
+Tables that take time to load are returned by functions.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class ElfMachine(NamedTuple):
 
 @dataclass(frozen=True)
 class Names:
-    """What others call the architecture.
+    """Other names of the architecture.
 
-    `uname` is what `uname -m` says, and so what dumps of makedumpfile's format say; a name that ends with "*" stands
-    for all that begin so. `other` is what users type besides. `kernel` is the folder in the kernel's arch/. `drgn` is
-    the name in drgn.Architecture. `qemu` are the endings of qemu-system-*. The rest is how boot images say it: the
-    magic at 0x38 of a flat Image (arch/*/include/asm/image.h), the number in a uImage (U-Boot's include/image.h), the
-    machine of a PE header, the word in a FIT (U-Boot's boot/image.c).
+    `uname` is the name from `uname -m`, which is also in dumps of makedumpfile's format; a name that ends with "*"
+    stands for all names that begin with it. `other` are further names that users type. `kernel` is the folder in the
+    kernel's arch/. `drgn` is the name in drgn.Architecture. `qemu` are the suffixes of qemu-system-*. The rest is for
+    boot images: the magic at 0x38 of a flat Image (arch/*/include/asm/image.h), the number in a uImage (U-Boot's
+    include/image.h), the machine of a PE header, the name in a FIT (U-Boot's boot/image.c).
     """
 
     elf: tuple[ElfMachine, ...]
@@ -52,11 +52,11 @@ class Names:
 
 
 class ElfWords(NamedTuple):
-    """What readelf prints of the architecture's own numbers in ELF files."""
+    """What readelf prints for the architecture's own numbers in ELF files."""
 
     segment_types: Mapping[int, str] = {}
     flag_letters: Mapping[int, str] = {}  # of sections, by bit
-    mapping_symbols: bool = False  # "$x", "$d": no symbols of a thing
+    mapping_symbols: bool = False  # "$x", "$d": they name nothing
     # Program properties (GNU property notes): the name, and those of its bits, lowest first.
     properties: Mapping[int, tuple[str, tuple[str, ...]]] = {}
 
@@ -65,7 +65,7 @@ _NO_WORDS = ElfWords()
 
 
 class Freed(NamedTuple):
-    """A gap of the image that is freed after boot: between which regions, and the sentence that says so."""
+    """A gap in the image that is freed after boot: the regions around it, and the sentence that says so."""
 
     after: str
     before: str
@@ -73,9 +73,9 @@ class Freed(NamedTuple):
 
 
 class Resource(NamedTuple):
-    """A line of /proc/iomem, and the boundary symbols whose physical addresses it has; None if it depends.
+    """A line of /proc/iomem, and the boundary symbols whose physical addresses it shows; None if that varies.
 
-    `required`: without this line, the others have other bounds.
+    `required`: without this line, the other lines have different bounds.
     """
 
     name: str
@@ -85,19 +85,19 @@ class Resource(NamedTuple):
 
 
 class KaslrWindow(NamedTuple):
-    """Where KASLR may put the image, `[start, end)`, None where that is too wide to search; `steps` are in bytes."""
+    """Where KASLR may put the image, `[start, end)`, None if that is too wide to search; `steps` are in bytes."""
 
     start: int | None
     end: int | None
     steps: tuple[int, ...]
 
 
-# Where an architecture declares nothing: whole large pages, or what firmware may load an image at.
+# If an architecture declares nothing: large pages, or the alignment at which firmware may load an image.
 ANY_WINDOW = KaslrWindow(None, None, (2 << 20, 64 << 10))
 
 
 class SecondSource(NamedTuple):
-    """A fact of the address space that a variable holds and VMCOREINFO as well: in NUMBER() or in SYMBOL()."""
+    """A fact of the address space that is both in a variable and in VMCOREINFO, as NUMBER() or SYMBOL()."""
 
     fact: str
     number: str | None = None
@@ -105,7 +105,7 @@ class SecondSource(NamedTuple):
 
 
 class TypedVariables(NamedTuple):
-    """Variables of the kernel with one declaration: its type in C, the file that has it, and their names."""
+    """Kernel variables with the same declaration: the C type, the file that declares them, and their names."""
 
     type: str
     where: str
@@ -121,7 +121,7 @@ class LeastVmcoreinfo(NamedTuple):
 
 class InterruptStacks(NamedTuple):
     """A CPU's IRQ stack. `pointers` are per-CPU variables, or `variable.member`, newest first; `at_top`: they point to
-    the last word of it, else to its start. `type` is the structure that has its size; without one it is a task's.
+    its last word, else to its start. `type` is the structure that has its size; without one it is a task's size.
     """
 
     pointers: tuple[str, ...]
@@ -130,11 +130,12 @@ class InterruptStacks(NamedTuple):
 
 
 class EntryTable(NamedTuple):
-    """What a CPU finds its exception handlers by, and how it leads to one that has a name.
+    """The table of a CPU's exception handlers, and how to get from it to a handler with a known name.
 
-    `name` is what the field calls it. Its base is the address `fixed`, or in the register that debuggers have by one
-    of the names `registers`, or in what QEMU's `info registers` prints (`monitor`, a pattern whose group 1 is in hex).
-    `handler` reads the code's address: (base, read of memory or None). `symbols` are names of that code, newest first.
+    `name` is the architecture's name for the table. Its base is the address `fixed`, or in the register that debuggers
+    call by one of the names `registers`, or in the output of QEMU's `info registers` (`monitor`, a pattern whose group
+    1 is in hex). `handler` reads the code's address: (base, read of memory or None). `symbols` are names of that code,
+    newest first.
     """
 
     name: str
@@ -146,7 +147,7 @@ class EntryTable(NamedTuple):
 
 
 class VariableStack(NamedTuple):
-    """A stack that is a per-CPU variable, or that one points to (then it has the size of a task's)."""
+    """A stack that is a per-CPU variable, or that one points to (then it has the size of a task's stack)."""
 
     variable: str
     owner: str
@@ -156,17 +157,17 @@ class VariableStack(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture. What is not declared has its default."""
+    """One architecture. Fields that are not declared keep their defaults."""
 
     name: str
-    title: str  # for people
+    title: str  # for the user
     names: Names
     bits: int = 64
     byte_orders: tuple[str, ...] = (LITTLE,)  # the usual one first
 
     # -- files ---------------------------------------------------------------------------------------------------------
     elf: ElfWords = _NO_WORDS
-    # The page size that bits 1 and 2 of a flat Image's flags say.
+    # The page size by bits 1 and 2 of a flat Image's flags.
     flat_image_page_sizes: Mapping[int, int] = field(default_factory=dict)
     # Symbols that no other architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
     telling_symbols: tuple[str, ...] = ()
@@ -183,21 +184,23 @@ class Architecture:
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     memory_map: Callable[[AddressSpaceFacts], AddressSpace] | None = None
-    # The kernel's addresses are those with the top bit set: the kernel has nothing in the lower half.
+    # Kernel addresses have the top bit set: the kernel has nothing in the lower half.
     upper_half: bool = False
-    # How a kernel maps its memory, by what memory and VMCOREINFO tell.
+    # How a kernel maps its memory, from memory and VMCOREINFO.
     paging: Callable[[PagingSources], Paging] | None = None
     # The direct map's start, from what the kernel's page tables map: (top table, facts, encryption mask, read).
     mapped_page_offset: Callable[[int, AddressSpaceFacts, int, Callable[[int, int], bytes]], int | None] | None = None
     # The physical address of the tables through which a program reaches an address: (top table, address, address bits,
     # page size, read of an entry). None: the top table itself.
     user_root: Callable[[int, int, int, int, Callable[[int], int]], int] | None = None
-    cpu_entry_areas: int | None = None  # where the CPUs have their struct cpu_entry_area, the first behind the IDT
-    # What a kernel that has no VMCOREINFO needs in its place for drgn: the symbols of the top table, and the page size.
+    cpu_entry_areas: int | None = (
+        None  # the area of the CPUs' struct cpu_entry_area, of which the first follows the IDT
+    )
+    # What drgn needs for a kernel without VMCOREINFO: the symbols of the top table, and the page size.
     least_vmcoreinfo: LeastVmcoreinfo | None = None
     # The top page table of a program maps the kernel in its upper half as well; else the kernel has a table of its own.
     shared_top_table: bool = False
-    # The physical address of an address of the image; None if the facts do not tell.
+    # The physical address of an address in the image; None if the facts do not give it.
     image_physical: Callable[[int, AddressSpaceFacts], int | None] | None = None
 
     # -- the CPU -------------------------------------------------------------------------------------------------------
@@ -205,32 +208,32 @@ class Architecture:
     flag_names: Callable[[], FlagNames] | None = None
     calls: Callable[[], Calls] | None = None
     calls_push: bool = False  # a call pushes its return address
-    # The page tables of a CPU by its control registers, as a debugger shows them: (register by name, whether those of
-    # the kernel are meant whatever the CPU uses right now). None if it does not page, or the registers are not there.
+    # The page tables of a CPU from its control registers, as a debugger shows them: (register by name, whether to
+    # return the kernel's tables even if the CPU uses others now). None without paging or without the registers.
     cpu_tables: Callable[[Callable[[str], int | None], bool], Tables | None] | None = None
     qemu_note: bool = False  # QEMU's dumps have a note of its own with control registers (struct QEMUCPUState)
 
     # -- stacks --------------------------------------------------------------------------------------------------------
     interrupt_stacks: InterruptStacks | None = None
-    # Members of struct cea_exception_stacks, without "_stack": what each is the stack of.
+    # Members of struct cea_exception_stacks, without "_stack", and the purpose of each stack.
     entry_area_stacks: Mapping[str, str] = field(default_factory=dict)
     variable_stacks: tuple[VariableStack, ...] = ()
 
-    # -- where the kernel is, as registers, variables and VMCOREINFO tell ----------------------------------------------
+    # -- where the kernel is, from registers, variables and VMCOREINFO -------------------------------------------------
     kaslr_window: KaslrWindow = ANY_WINDOW
     entry_table: EntryTable | None = None
     # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
     variables: tuple[tuple[str, str, int], ...] = ()
-    # Whether this boot moved the kernel, as its decompressor notes it: from where a symbol is, and a read of memory.
+    # Whether this boot moved the kernel, as recorded by its decompressor: from a symbol and a read of memory.
     boot_kaslr: Callable[[Callable[[str], int | None], Callable[[int, int], bytes | None]], bool | None] | None = None
-    # NUMBER() entries of VMCOREINFO that hold a fact, and what else its numbers say of the address space.
+    # NUMBER() entries of VMCOREINFO that hold a fact, and what else its numbers say about the address space.
     vmcoreinfo_facts: tuple[tuple[str, str], ...] = ()
     vmcoreinfo_derived: Callable[[Mapping[str, int]], Mapping[str, object]] | None = None
     second_sources: tuple[SecondSource, ...] = ()
-    # The link address of the image's start, from that of _stext and VMCOREINFO's numbers; None if these do not tell.
+    # The link address of the image's start, from that of _stext and VMCOREINFO's numbers; None if they do not give it.
     image_start: Callable[[int, Mapping[str, int]], int | None] | None = None
 
-    # -- values that say something -------------------------------------------------------------------------------------
+    # -- values with a meaning -----------------------------------------------------------------------------------------
     poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
     fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with
     kasan_shadow_offset: Callable[[AddressSpaceFacts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN
@@ -238,7 +241,9 @@ class Architecture:
     signed_pointers: bool = False  # the bits above an address may be a signature (pointer authentication)
 
     # -- types ---------------------------------------------------------------------------------------------------------
-    typed_variables: tuple[TypedVariables, ...] = ()  # where there is no DWARF: BTF has the types of per-CPU ones only
+    typed_variables: tuple[
+        TypedVariables, ...
+    ] = ()  # for kernels without DWARF: BTF has the types of per-CPU variables only
     char_signed: bool | None = None  # plain char in the kernel, before 6.2 (-funsigned-char from then on)
 
     @property
@@ -252,5 +257,5 @@ class Architecture:
 
     @property
     def little_endian(self) -> bool:
-        """The byte order, where nothing tells which of several."""
+        """The byte order to assume if there are several and it is not known."""
         return self.byte_orders[0] == LITTLE

@@ -1,4 +1,4 @@
-"""What an architecture declares of its registers and of its call instructions."""
+"""What an architecture declares about its registers and its call instructions."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ class Registers(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A way to read the bytes before an address as a call: its length, and its target where the bytes tell."""
+    """One way to read the bytes before an address as a call: its length, and its target if the bytes contain it."""
 
     length: int
     target: int | None
 
 
 class Calls(NamedTuple):
-    """Call instructions. `reach` is how many bytes before a return address are looked at: the longest call.
+    """Call instructions. `reach` is the number of bytes to read before a return address: the longest call.
 
-    `before` yields the calls that the bytes before an address may be; its first argument ends at the address.
+    `before` yields the possible calls in the bytes before an address; its first argument ends at the address.
     """
 
     reach: int
     before: Callable[[bytes, int], Iterator[Call]]
 
 
-# The names of the bits that are set in a flag or control register, high to low; None for another register.
+# The names of the set bits in a flag or control register, high to low; None for other registers.
 FlagNames = Callable[[str, int], "list[str] | None"]
 
 
 def bit_names(names: str) -> dict[int, str]:
-    """Bit number -> name, of names given from bit 0 on; a dot is a bit without one."""
+    """Bit number -> name, from names given from bit 0 on; a dot is a bit without a name."""
     return {bit: name for bit, name in enumerate(names.split()) if name != "."}
 
 
 def set_bits(value: int, names: Mapping[int, str]) -> list[str]:
-    """The names of the bits that are set, high to low; one without a name by its number."""
+    """The names of the set bits, high to low; a bit without a name is called by its number."""
     return [names.get(bit, f"bit {bit}") for bit in range(value.bit_length() - 1, -1, -1) if value >> bit & 1]

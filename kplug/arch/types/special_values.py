@@ -1,4 +1,4 @@
-"""What a table of values that the kernel writes on purpose is made of."""
+"""The rows of a table of values that the kernel writes on purpose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Poison(NamedTuple):
-    """One value. What it is in `value` depends on the table: an offset, a byte, 32 bits or 64 bits."""
+    """One value. The meaning of `value` depends on the table: an offset, a byte, 32 bits or 64 bits."""
 
     value: int
     name: str

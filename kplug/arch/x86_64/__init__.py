@@ -54,7 +54,7 @@ _KASLR_FLAG = 1 << 1
 
 
 def _boot_kaslr(address_of: Callable[[str], int | None], read: Callable[[int, int], bytes | None]) -> bool | None:
-    """What the kernel itself goes by, kaslr_enabled(): its decompressor notes there whether it moved the kernel."""
+    """As the kernel's own kaslr_enabled(): the decompressor records in loadflags whether it moved the kernel."""
     address = address_of("boot_params")
     header = read(address + _SETUP_HEADER, _LOADFLAGS + 1) if address is not None else None
     return bool(header[_LOADFLAGS] & _KASLR_FLAG) if header is not None and header.startswith(_MAGIC) else None
@@ -185,7 +185,7 @@ ARCHITECTURE = Architecture(
     paging=_paging,
     mapped_page_offset=_mapped_page_offset,
     user_root=_user_root,
-    cpu_entry_areas=0xFFFFFE0000001000,  # behind the page with the IDT
+    cpu_entry_areas=0xFFFFFE0000001000,  # after the page with the IDT
     least_vmcoreinfo=LeastVmcoreinfo(("init_top_pgt", "swapper_pg_dir"), 4096),
     upper_half=True,
     shared_top_table=True,

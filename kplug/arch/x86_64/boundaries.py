@@ -58,7 +58,7 @@ X86: BoundaryRows = {
             where=SCRIPT,
             kernels="4.19-6.12",
         ),
-        # Freed or not as the CPUs at hand ask for (alternative_instructions()): not known from the image.
+        # Freed or not, depending on the CPUs (alternative_instructions()): not known from the image.
         row(
             "smp_locks",
             "__smp_locks __smp_locks_end",
@@ -69,14 +69,14 @@ X86: BoundaryRows = {
         ),
     ),
     "bss": (
-        # What early boot took of it stays, the rest is given back: the variable _brk_end says where.
+        # What early boot used of it stays, the rest is freed: the variable _brk_end is the limit.
         row("brk", "__brk_base __brk_limit", cls=BRK, ro=False, where=SCRIPT),
     ),
 }
 
 _ONLY_64_BITS: BoundaryRows = {
     "init": (
-        # SME's work area lies behind _end: nothing reserves it, so it is ordinary free memory soon after.
+        # SME's work area lies after _end. It is not reserved, so it soon becomes ordinary free memory.
         row(
             "init.scratch",
             "__init_scratch_begin __init_scratch_end",

@@ -10,7 +10,7 @@ _MASK = (1 << 64) - 1
 
 
 def _before(code: bytes, address: int) -> Iterator[Call]:
-    """CALL rel32 and CALL r/m64 (Intel SDM vol. 2, "CALL"); prefixes before them change nothing here."""
+    """CALL rel32 and CALL r/m64 (Intel SDM vol. 2, "CALL"); prefixes before them do not matter here."""
     if len(code) >= 5 and code[-5] == 0xE8:
         relative = int.from_bytes(code[-4:], "little", signed=True)
         yield Call(5, address + relative & _MASK)
@@ -20,9 +20,9 @@ def _before(code: bytes, address: int) -> Iterator[Call]:
 
 
 def _near_call_length(operand: bytes) -> int | None:
-    """The bytes that ModR/M, SIB and displacement of FF /2 take; None if it is another instruction (SDM vol. 2, 2.1.5).
+    """The size of ModR/M, SIB and displacement of FF /2; None if it is another instruction (SDM vol. 2, 2.1.5).
 
-    REX.B reaches no further than the choice of register: r12 needs a SIB byte and r13 a displacement as rsp and rbp do.
+    REX.B only changes the choice of register: r12 needs a SIB byte and r13 a displacement, as rsp and rbp do.
     """
     modrm = operand[0]
     if modrm >> 3 & 7 != 2:

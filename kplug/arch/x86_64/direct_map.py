@@ -1,4 +1,4 @@
-"""Where the direct map is, by the page tables that map it."""
+"""Where the direct map is, from the page tables that map it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _START_KERNEL_MAP = 0xFFFFFFFF80000000
 def mapped_page_offset(
     root: int, facts: AddressSpaceFacts, encrypted: int, read_physical: Callable[[int, int], bytes]
 ) -> int | None:
-    """page_offset_base, from what the kernel's page tables map: the direct map is the lowest of the kernel's areas that
-    they do, and what it maps is as far from its physical address everywhere. None where they cannot be read.
+    """page_offset_base, from the kernel's page tables: the direct map is the lowest area of the kernel that they map,
+    and has the same distance from physical addresses everywhere. None if they cannot be read.
     """
     if facts.phys_base is None or facts.pgtable_l5_enabled is None:
         return None
     levels = 5 if facts.pgtable_l5_enabled else 4
     shift = 12 + 9 * (levels - 1)
     table, address = root - _START_KERNEL_MAP + facts.phys_base, ((1 << 64) - 1) << (shift + 9) & (1 << 64) - 1
-    first = 256 + 17  # behind the guard hole and the LDT remap, with 4 and with 5 levels
+    first = 256 + 17  # after the guard hole and the LDT remap, with 4 and with 5 levels
     while True:
         try:
             entries = memoryview(read_physical(table, 4096)).cast("Q")

@@ -49,7 +49,7 @@ class _Level(NamedTuple):
     vmalloc_size: int
     vmemmap: int
     vmemmap_size: int
-    vmemmap_size_exact: bool  # 4-level: always 1 TiB; 5-level: smaller where the direct map was made smaller
+    vmemmap_size_exact: bool  # 4-level: always 1 TiB; 5-level: smaller if the direct map was made smaller
     kasan: int
 
 
@@ -95,7 +95,7 @@ _LAST = 0xFFFFFFFFFFE00000
 
 _BASE_VARIABLES = ("page_offset_base", "vmalloc_base", "vmemmap_base")
 
-# Above the randomised part nothing depends on the level: name, start, end, what is to be known about it.
+# Above the randomised part nothing depends on the level: name, start, end, note.
 _FIXED = (
     ("espfix stacks", 0xFFFFFF0000000000, 0xFFFFFF8000000000, "mapped where CONFIG_X86_ESPFIX64 is set"),
     ("EFI runtime services", 0xFFFFFFEF00000000, 0xFFFFFFFF00000000, "mapped only in the page tables of EFI calls"),
@@ -107,7 +107,7 @@ def address_space(facts: AddressSpaceFacts) -> AddressSpace:
     """The map of an x86_64 kernel."""
     level = _level(facts)
     known = level is not None
-    # Not known: 4-level is what nearly every kernel runs; what only 5-level gives a meaning to, says so.
+    # Not known: nearly every kernel runs with 4 levels. What means something only with 5 levels says so.
     actual = level or _LEVEL_4
     source = f"x86_64 {actual.name} layout" + ("" if known else " (the level is not known)")
     claims = list(_claims(actual, facts, source))
@@ -150,7 +150,7 @@ def _claims(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Ar
 
 
 def _cpu_entry_area(facts: AddressSpaceFacts, source: str) -> Area:
-    """The area with the entry stacks, GDT and TSS of each CPU, behind a page with the IDT."""
+    """The area with the entry stacks, GDT and TSS of each CPU, after a page with the IDT."""
     parts = []
     size = facts.cpu_entry_area_size
     if size is not None:
@@ -189,8 +189,10 @@ def _image_and_modules(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
 
 
 def _modules_end(facts: AddressSpaceFacts) -> int:
-    told = facts.modules_end
-    return told if told is not None and _IMAGE_MAP + _IMAGE_SIZE_KASLR < told < _MODULES_END else _MODULES_END
+    reported = facts.modules_end
+    return (
+        reported if reported is not None and _IMAGE_MAP + _IMAGE_SIZE_KASLR < reported < _MODULES_END else _MODULES_END
+    )
 
 
 def _image_size(facts: AddressSpaceFacts) -> tuple[int | None, str]:
@@ -212,7 +214,7 @@ def _fixmap(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     start = _fixmap_start(facts)
     if start is not None:
         yield Area(FIXMAP, start, _VSYSCALL, "FIXADDR_START", parts=parts)
-        # Below it lie the slots that are for early in boot; what maps them stays.
+        # Below it lie the slots for early boot; their mapping stays.
         slots = dict(facts.fixed_addresses).get(SLOTS_END, 0)
         lowest = _FIXADDR_TOP - (slots - 1) * _PAGE
         if _modules_end(facts) <= lowest < start:
@@ -224,7 +226,7 @@ def _fixmap(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
 
 
 def _fixmap_start(facts: AddressSpaceFacts) -> int | None:
-    """FIXADDR_START, if it is known and can be so."""
+    """FIXADDR_START, if it is known and possible."""
     start, slots = facts.fixmap_start, permanent_slots(facts)
     if start is None and slots is not None:
         start = _FIXADDR_TOP - slots * _PAGE
@@ -233,7 +235,7 @@ def _fixmap_start(facts: AddressSpaceFacts) -> int | None:
 
 
 def _memory(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
-    """Direct map, vmalloc and vmemmap, where they are known to be; and the KASAN shadow."""
+    """Direct map, vmalloc and vmemmap, if their places are known; and the KASAN shadow."""
     if facts.kasan_shadow:
         yield Area("KASAN shadow", level.kasan, _KASAN_END, source)
     bases = _bases(level, facts)
@@ -272,17 +274,17 @@ def _memory(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Ar
 
 
 def _window(names: list[str], start: int, end: int) -> Area:
-    """Where randomisation left some areas, and no more can be said."""
+    """A window that holds some randomised areas, if no more is known."""
     listed = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     bases = "bases" if len(names) > 1 else "base"
     return Area(f"{listed} (randomised, {bases} not known)", start, end, "mm/kaslr.c: between its known neighbours")
 
 
 def _bases(level: _Level, facts: AddressSpaceFacts) -> tuple[int | None, int | None, int | None]:
-    """The three bases as read, without those that no kernel could have.
+    """The three bases as read, without impossible ones.
 
-    mm/kaslr.c keeps them in order, gives vmalloc its whole size, and moves each by whole 1 GiB; where they contradict
-    each other, and nothing tells which of them is wrong, none of those counts.
+    mm/kaslr.c keeps them in order, gives vmalloc its whole size, and moves each by multiples of 1 GiB. If some
+    contradict each other, and it is not known which is wrong, none of them counts.
     """
     values = (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base)
     last = _CPU_ENTRY_AREA - _TIB  # there is no smaller vmemmap
@@ -301,7 +303,7 @@ def _bases(level: _Level, facts: AddressSpaceFacts) -> tuple[int | None, int | N
 
 
 def _in_order(bases: list[tuple[int, int]], level: _Level) -> bool:
-    """Whether some of the bases, each with its index, can be together in one kernel."""
+    """Whether some of the bases, each with its index, are possible together in one kernel."""
     return all(
         low + (level.vmalloc_size if index == 1 else _TIB) <= high
         for (index, low), (_, high) in zip(bases, bases[1:])
@@ -311,24 +313,24 @@ def _in_order(bases: list[tuple[int, int]], level: _Level) -> bool:
 def _refused(level: _Level, facts: AddressSpaceFacts) -> Iterator[str]:
     """Which facts were not used, and why."""
     bases = zip(_BASE_VARIABLES, (facts.page_offset_base, facts.vmalloc_base, facts.vmemmap_base), _bases(level, facts))
-    for name, told, used in bases:
-        if told is not None and used is None:
-            yield f"{name} is {told:#x}: no kernel with {level.name} page tables has it so, and it is not used"
+    for name, reported, used in bases:
+        if reported is not None and used is None:
+            yield f"{name} is {reported:#x}, which is impossible with {level.name} page tables: it is not used"
     end = facts.direct_map_physmem_end
     if end is not None and not _possible_physmem_end(facts):
         yield f"direct_map_physmem_end is {end:#x}, which is below RAM or not the end of a page: it is not used"
     if facts.max_pfn is not None and not 0 < facts.max_pfn * _PAGE <= level.direct_map_size:
         yield f"max_pfn is {facts.max_pfn:#x}, more than any direct map holds: it is not used"
     if facts.kernel_image_size not in (None, _IMAGE_SIZE_PLAIN, _IMAGE_SIZE_KASLR):
-        yield f"KERNEL_IMAGE_SIZE is {facts.kernel_image_size:#x}, which no kernel has: it is not used"
+        yield f"KERNEL_IMAGE_SIZE is {facts.kernel_image_size:#x}, which is impossible: it is not used"
     if _fixmap_start(facts) is None and (facts.fixmap_start is not None or permanent_slots(facts) is not None):
-        yield "FIXADDR_START as told is outside the fixmap: it is not used"
+        yield "the reported FIXADDR_START is outside the fixmap: it is not used"
     size = facts.cpu_entry_area_size or _TIB
     wrong = [(cpu, start) for cpu, start in facts.cpu_entry_areas if not _fits_cpu_entry_area(start, size)]
     if wrong:
         more = f", as are those of {len(wrong) - 1} others" if len(wrong) > 1 else ""
         yield (
-            f"the cpu_entry_area of CPU {wrong[0][0]} is told to be at {wrong[0][1]:#x}, where there is none{more}: "
+            f"the cpu_entry_area of CPU {wrong[0][0]} is reported at {wrong[0][1]:#x}, where there is none{more}: "
             "it is not used"
         )
 
@@ -336,7 +338,7 @@ def _refused(level: _Level, facts: AddressSpaceFacts) -> Iterator[str]:
 def _extent(
     level: _Level, facts: AddressSpaceFacts, index: int, base: int, randomised: bool, later: int
 ) -> tuple[int, dict[str, object]]:
-    """Where the area ends, and what is to be said of that."""
+    """The end of the area, and a note about it."""
     details: dict[str, object] = {}
     if index == 0:
         physmem_end = facts.direct_map_physmem_end
@@ -367,7 +369,7 @@ def _possible_physmem_end(facts: AddressSpaceFacts) -> bool:
 
 
 def _vmemmap_size(facts: AddressSpaceFacts) -> int | None:
-    """What mm/kaslr.c gives to vmemmap: a struct page for each page of the direct map, in whole TiB."""
+    """The size of vmemmap in mm/kaslr.c: a struct page for each page of the direct map, in whole TiB."""
     end = facts.direct_map_physmem_end
     if end is None or facts.struct_page_size is None or not 32 <= facts.struct_page_size <= 128:
         return None
@@ -377,7 +379,7 @@ def _vmemmap_size(facts: AddressSpaceFacts) -> int | None:
 
 
 def _only_with_5_level(facts: AddressSpaceFacts) -> Iterator[Area]:
-    """What is non-canonical with 4 levels of page tables and means something with 5."""
+    """Addresses that are non-canonical with 4 levels of page tables and mean something with 5."""
     low, high = _LEVEL_4.user_end, _LEVEL_4.guard_hole
     source = "x86_64 layouts (the level is not known)"
     facts = replace(facts, vmalloc_base=None, vmemmap_base=None)

@@ -17,7 +17,7 @@ _ADDRESS = 0x000FFFFFFFFFF000
 class Tables:
     """One set of page tables: the physical address of the top one, its depth, and whether NX means anything.
 
-    `encryption` is the bit that marks encrypted memory (AMD SME), which is no part of an address; 0 if there is none.
+    `encryption` is the bit that marks encrypted memory (AMD SME), which is not part of an address; 0 if there is none.
     """
 
     root: int
@@ -28,7 +28,7 @@ class Tables:
     entries = 512
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
-        """The translation of a virtual address, or None where nothing is mapped."""
+        """The translation of a virtual address, or None if it is not mapped."""
         in_address = _ADDRESS & ~self.encryption
         table = self.root & in_address
         writable = executable = True
@@ -49,7 +49,7 @@ class Tables:
         return None
 
     def table_below(self, entry: int, level: int) -> int | None:
-        """The table that an entry points to; None if it points to none."""
+        """The table that an entry points to, or None."""
         if not entry & _PRESENT or _is_page(entry, level):
             return None
         return entry & _ADDRESS & ~self.encryption

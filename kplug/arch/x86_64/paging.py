@@ -34,7 +34,7 @@ def paging(sources: PagingSources) -> Paging:
     max_pfn = facts.max_pfn or sources.variable("max_pfn", image_offset=image_offset)
     supported = sources.variable(
         "__supported_pte_mask", image_offset=image_offset
-    )  # without NX where the CPU has none, or noexec=off
+    )  # without NX if the CPU has none, or with noexec=off
     encryption = numbers.get("sme_mask", 0)
     no_execute = supported is None or bool(supported & _X86_NO_EXECUTE)
     bits = 12 + 9 * levels
@@ -57,8 +57,8 @@ _PRESENT = 1
 def user_root(root: int, address: int, address_bits: int, page_size: int, entry_at: Callable[[int], int]) -> int:
     """The top table through which a program reaches an address of its own.
 
-    Under page-table isolation the kernel's own copy of the top entry forbids to execute, and the one that the program
-    runs on is in the page behind it (pti_set_user_pgtbl()). An entry without a copy is not isolated.
+    Under page-table isolation the kernel's own copy of the top entry forbids execution, and the one that the program
+    runs on is in the next page (pti_set_user_pgtbl()). An entry without a copy is not isolated.
     """
     slot = (address >> address_bits - 9 & 0x1FF) * 8
     entry = entry_at(root + slot)

@@ -14,7 +14,7 @@ _ORDER = (
 )
 
 _USER_REGS = (
-    # "": orig_rax, which is no register
+    # "": orig_rax, which is not a register
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", ""),
     *("rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
 )
@@ -56,7 +56,7 @@ _CR3_ADDRESS = 0x000FFFFFFFFFF000
 def flag_names(name: str, value: int) -> list[str] | None:
     """See `FlagNames`."""
     if name == "cr3":
-        # The low bits are a PCID or PCD and PWT, as CR4 has it.
+        # The low bits are a PCID, or PCD and PWT, depending on CR4.
         low = [f"low bits {value & 0xFFF:#x}"] if value & 0xFFF else []
         return [f"page tables at physical {value & _CR3_ADDRESS:#x}", *low]
     if name == "cr8":

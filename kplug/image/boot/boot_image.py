@@ -1,7 +1,7 @@
-"""Boot images: what a boot loader is given, and the kernel that is packed in it.
+"""Boot images, as boot loaders load them, and the kernel that is packed in them.
 
-It is opened by the headers of its containers (`boot_containers`); what has none of them is searched for magics as
-scripts/extract-vmlinux does.
+They are opened by the headers of their containers (`boot.containers`); a file without any of these is searched for
+magics as scripts/extract-vmlinux does.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from kplug.image.boot.containers import (
     part_of,
 )
 
-# Kernels unpack to 20 to 200 MiB; all of a debug build's without its DWARF to less than this.
+# Kernels unpack to 20 to 200 MiB; debug builds without their DWARF to less than this.
 MAX_UNPACKED_BYTES = 1 << 29
 MAX_FILE_BYTES = 1 << 29
-# zstd -22 packs a kernel to a fifth. What unpacks to far more than its size is made to fill memory.
+# zstd -22 packs a kernel to a fifth. A file that unpacks to far more than that was made to fill memory.
 MAX_UNPACKING_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 1 << 24
-# An Android image that holds a bzImage, a FIT with an Image.gz: no real one is deeper.
+# An Android image that contains a bzImage, a FIT with an Image.gz: no real nesting is deeper.
 _MOST_CONTAINERS = 4
 # A magic of three bytes turns up about four times in 64 MiB of noise.
 _MOST_CANDIDATES = 64
@@ -46,10 +46,10 @@ _BANNER = b"Linux version "
 class BootImage:
     """A boot image that has been opened.
 
-    `containers` run from the outside in ("uImage", "Image"). `payload` is the kernel: `kind` says whether it is an
-    "ELF" or a "flat Image", whose `header` is there if it has one. `offset` and `length` are those of what is packed
-    in the file (of the whole kernel where nothing is). `machine` is a name as in an ELF's, or None. `sources` says how
-    each of `payload`, `compression` and `machine` is known; `warnings` are for the user.
+    `containers` are listed from the outside in ("uImage", "Image"). `payload` is the kernel: `kind` says whether it is
+    an "ELF" or a "flat Image", with its `header` if it has one. `offset` and `length` give the place of the packed data
+    in the file (of the whole kernel if nothing is packed). `machine` is a name as for ELF files, or None. `sources`
+    says how each of `payload`, `compression` and `machine` is known; `warnings` are for the user.
     """
 
     path: str
@@ -66,10 +66,10 @@ class BootImage:
 
 
 def open_boot_image(path: str, progress: ProgressCallback | None = None) -> BootImage:
-    """The kernel in the boot image at `path`. `progress` is told the fraction of the unpacking that is done.
+    """The kernel in the boot image at `path`. `progress` is called with the fraction of the unpacking that is done.
 
-    An ELF file is taken as it is. InputError, one line naming the file, for one without a kernel, a truncated one, one
-    whose header, checksum or size contradicts its bytes, and one that unpacks to more than a kernel does.
+    An ELF file is taken as it is. InputError, one line naming the file, if it contains no kernel, is truncated, has a
+    header, checksum or size that contradicts its bytes, or unpacks to more than a kernel does.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -80,7 +80,7 @@ def open_boot_image(path: str, progress: ProgressCallback | None = None) -> Boot
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not data:
-        raise InputError(f"{path}: it is empty")
+        raise InputError(f"{path}: the file is empty")
     try:
         return _Opening(path, data, progress).opened()
     except (UnpackError, BadImageError) as error:
@@ -88,7 +88,7 @@ def open_boot_image(path: str, progress: ProgressCallback | None = None) -> Boot
 
 
 def _check_file(path: str, head: bytes, size: int) -> None:
-    """InputError for what is seen to be no boot image before it is read."""
+    """InputError for a file that is clearly not a boot image, before all of it is read."""
     if elf_type(head) in NO_KERNELS:
         raise InputError(f"{path}: not a boot image but {NO_KERNELS[elf_type(head)]}")
     if size > MAX_FILE_BYTES and head.startswith(b"\x7fELF"):
@@ -133,7 +133,7 @@ class _Opening:
             if name is None:
                 if part.container == "bzImage" and packed.startswith(b"\x7fELF"):  # CONFIG_KERNEL_UNCOMPRESSED
                     return self._result(packed, None, offset, len(packed))
-                raise BadImageError(f"what its {part.container} header points to is packed in no known way")
+                raise BadImageError(f"what its {part.container} header points to is packed in an unknown format")
             self._sources["compression"] = "its magic"
             unpacked = self._unpack(name, packed, part.unpacked_size, part.container)
             if kind_of(unpacked) is not None:
@@ -144,10 +144,10 @@ class _Opening:
         return self._search(data, offset)
 
     def _unpack(self, name: str, packed: bytes, size: int | None, container: str) -> bytes:
-        """The kernel that is packed as `packed`, of `size` bytes if the container says so."""
-        # lzma's is no more than one usual choice of its parameters.
+        """The kernel in `packed`, which unpacks to `size` bytes if the container says so."""
+        # lzma's magic is only a common choice of its parameters.
         if name != "lzma" and not packed.startswith(FORMATS[name].magic):
-            raise BadImageError(f"its {container} header says {name}, and the data is not {name}")
+            raise BadImageError(f"its {container} header says {name}, but the data is not {name}")
         most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(packed)))
         if size is not None and size > most:
             raise BadImageError(f"claims to unpack to {size} bytes, from {len(packed)}; no kernel does")
@@ -156,13 +156,13 @@ class _Opening:
         except TooLargeError as error:
             if size is None:
                 raise BadImageError(f"{error}; no kernel of its size does") from None
-            raise BadImageError(f"says that it unpacks to {size} bytes, and its {name} data has more") from None
+            raise BadImageError(f"says that it unpacks to {size} bytes, but its {name} data has more") from None
         if size is None and name != "gzip" and container != "EFI zboot" and len(packed) - unpacked.consumed == 4:
             # The kernel's own scripts append the size (Makefile.lib, size_append).
             size = int.from_bytes(packed[-4:], "little")
         if size is not None and size != len(unpacked.data):
             raise BadImageError(
-                f"says that it unpacks to {size} bytes, and its {name} data unpacks to {len(unpacked.data)}"
+                f"says that it unpacks to {size} bytes, but its {name} data unpacks to {len(unpacked.data)}"
             )
         rest = len(packed) - unpacked.consumed
         if container == f"{name} file" and size is None and rest:
@@ -182,7 +182,7 @@ class _Opening:
         return self._made(payload, kind, compression, offset, length)
 
     def _raw(self, payload: bytes, compression: str | None, offset: int, length: int) -> BootImage:
-        """Machine code without a header (what 32-bit arm and powerpc boot): a kernel, if it has a banner."""
+        """Machine code without a header (as 32-bit arm and powerpc boot it): a kernel, if it has a banner."""
         if _BANNER not in payload:
             raise BadImageError(f"no kernel in the {self._containers[-1]}: no ELF, no Image, no banner")
         return self._made(payload, "flat Image", compression, offset, length)
@@ -203,7 +203,7 @@ class _Opening:
         )
 
     def _search(self, data: bytes, offset: int) -> BootImage:
-        """As scripts/extract-vmlinux: format after format, the first that unpacks to a kernel."""
+        """As scripts/extract-vmlinux: try the formats in turn until one unpacks to a kernel."""
         tried: list[tuple[str, int]] = []
         reason, view = "", memoryview(data)
         for name, each in FORMATS.items():
@@ -217,8 +217,8 @@ class _Opening:
                 if kind_of(start) is not None:
                     return self._found(name, data, position, offset)
                 tried.append((name, position))
-        # What has no header is told by its banner, and has to be unpacked whole for that.
-        # All of them together may unpack to what one kernel may.
+        # Data without a header is recognised by its banner, for which all of it must be unpacked.
+        # The limit for all of them together is that of one kernel.
         left = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
         for name, position in tried[:_MOST_WHOLE_CANDIDATES]:
             if left <= 0:
@@ -248,7 +248,7 @@ class _Opening:
 
 
 def _told(name: str, error: UnpackError) -> str:
-    """The error if the data is surely of that format, else nothing: a short magic is found in any noise."""
+    """The error if the data is certainly of that format, else nothing: a short magic occurs in any noise."""
     return f"{error}" if len(FORMATS[name].magic) > 4 or "nothing here" in str(error) else ""
 
 

@@ -1,4 +1,4 @@
-"""What boot images look like: the containers, by their headers, and what is a kernel by itself.
+"""The formats of boot images: the containers, by their headers, and plain kernels.
 
 Containers: x86's bzImage (Documentation/arch/x86/boot.rst), EFI zboot (drivers/firmware/efi/libstub/zboot-header.S),
 the flat Image of arm64 and riscv (Documentation/arch/arm64/booting.rst, arch/riscv/boot-image-header.rst), U-Boot's
@@ -18,15 +18,15 @@ from kplug.arch import registry
 from kplug.arch.types.record import Architecture
 from kplug.files.compression import FORMATS, recognise
 
-# What is_boot_image() wants to see: bzImage's header ends here.
+# The bytes that is_boot_image() needs: bzImage's header ends here.
 HEAD_BYTES = 0x250
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The header of a flat Image of arm64 or riscv. Sizes and offsets in bytes; `page_size` None where it is not said.
+    """The header of a flat Image of arm64 or riscv. Sizes and offsets in bytes; `page_size` is None if not stated.
 
-    `image_size` is what the kernel takes in memory, with what is not in the file (.bss).
+    `image_size` is the kernel's size in memory, including what is not in the file (.bss).
     """
 
     text_offset: int
@@ -41,19 +41,19 @@ class BadImageError(Exception):
 
 
 class Part(NamedTuple):
-    """What lies in a container: its bytes (from `start`, `size` of them), and what the container says of it."""
+    """The payload of a container: its bytes (from `start`, `size` of them), and what the container says about it."""
 
     container: str
     start: int
     size: int
-    compression: str | None = None  # None: look
+    compression: str | None = None  # None: detect it
     unpacked_size: int | None = None
     machine: str | None = None
     is_packed: bool = False  # the container says so
 
 
 def is_boot_image(head: bytes) -> bool:
-    """Whether a file whose first HEAD_BYTES are these is for `open_boot_image` (and not an ELF file, or a dump)."""
+    """Whether a file with these first HEAD_BYTES is one for `open_boot_image` (not an ELF file, or a dump)."""
     if head.startswith((b"MZ", _UIMAGE_MAGIC, _FDT_MAGIC, _ANDROID_MAGIC)) or recognise(head) is not None:
         return True
     return _image_machine(head) is not None or _is_bzimage(head) or head[0x24:0x28] in ZIMAGE_MAGICS
@@ -70,7 +70,7 @@ ELF_TYPE_END = 18
 
 
 def kind_of(data: bytes) -> tuple[str, str | None, str] | None:
-    """ "ELF" or "flat Image", its machine, and the word for a container; None for what is not a kernel by itself."""
+    """ "ELF" or "flat Image", the machine, and the container's name; None if it is not a plain kernel."""
     if data.startswith(b"\x7fELF"):
         return "ELF", _elf_machine(data), "vmlinux"
     machine = _image_machine(data)
@@ -89,7 +89,7 @@ def _name(architecture: Architecture | None) -> str | None:
 
 
 def elf_type(head: bytes) -> int | None:
-    """e_type of an ELF file; None for what is none."""
+    """e_type of an ELF file; None if it is not one."""
     if len(head) < ELF_TYPE_END or not head.startswith(b"\x7fELF"):
         return None
     return int.from_bytes(head[16:ELF_TYPE_END], "big" if head[5] == 2 else "little")
@@ -110,18 +110,18 @@ def image_header(data: bytes) -> ImageHeader | None:
 
 
 def check_whole(data: bytes) -> None:
-    """A flat Image that EFI can start says, in the headers for it, how large its file is."""
+    """Check the size of a flat Image that EFI can start: the headers for EFI state the file's size."""
     sections = _pe_sections(data)
     end = max((section.offset + section.size for section in sections), default=0)
     if end > len(data):
-        raise BadImageError(f"truncated: its header tells of {end} bytes, it has {len(data)}")
+        raise BadImageError(f"truncated: its header claims {end} bytes, it has {len(data)}")
 
 
 # -- containers --------------------------------------------------------------------------------------------------------
 
 
 def part_of(data: bytes) -> Part | None:
-    """What is in the container that `data` is; None for none that is known. BadImageError for a broken one."""
+    """The payload of the container `data`; None if it is not a known container. BadImageError for a broken one."""
     for parse in _CONTAINERS:
         part = parse(data)
         if part is not None:
@@ -132,9 +132,9 @@ def part_of(data: bytes) -> Part | None:
 def _inside(part: Part, data: bytes) -> Part:
     if part.start + part.size > len(data):
         end = part.start + part.size
-        raise BadImageError(f"truncated: its {part.container} header tells of {end} bytes, it has {len(data)}")
+        raise BadImageError(f"truncated: its {part.container} header claims {end} bytes, it has {len(data)}")
     if part.size <= 0:
-        raise BadImageError(f"its {part.container} header tells of no kernel")
+        raise BadImageError(f"its {part.container} header points to no kernel")
     return part
 
 
@@ -143,7 +143,7 @@ def _is_bzimage(head: bytes) -> bool:
 
 
 def _bzimage(data: bytes) -> Part | None:
-    """The payload's place is in the header since protocol 2.08 (2.6.26); its last four bytes are the unpacked size."""
+    """The header gives the payload's place since protocol 2.08 (2.6.26); its last four bytes are the unpacked size."""
     if not _is_bzimage(data) or len(data) < HEAD_BYTES:
         return None
     version = struct.unpack_from("<H", data, 0x206)[0]
@@ -169,7 +169,7 @@ def _zboot(data: bytes) -> Part | None:
     known = None
     if name not in ("gzip", "zstd") and start + size + 4 <= len(data):
         # The unpacked size is appended, and not counted. Since only gzip and zstd are left (6.14), it is not always
-        # there, and other words are.
+        # there, and there may be other bytes.
         known = int.from_bytes(data[start + size : start + size + 4], "little")
     return Part("EFI zboot", start, size, name, unpacked_size=known, machine=_pe_machine(data), is_packed=True)
 
@@ -195,7 +195,7 @@ def _uimage(data: bytes) -> Part | None:
     if kind == _UIMAGE_MULTI:
         part = _first_of_several(data, part)
     elif kind not in _UIMAGE_KERNELS:
-        raise BadImageError(f"a uImage of type {kind}, which is no kernel")
+        raise BadImageError(f"a uImage of type {kind}, which is not a kernel")
     if compression >= len(_UIMAGE_COMPRESSIONS):
         raise BadImageError(f"its uImage header says compression {compression}, which is not known")
     name = _UIMAGE_COMPRESSIONS[compression]
@@ -203,13 +203,13 @@ def _uimage(data: bytes) -> Part | None:
 
 
 def _first_of_several(data: bytes, part: Part) -> Part:
-    """The kernel comes first of several images, whose sizes stand before them, ended by a zero."""
+    """The kernel is the first of several images; their sizes precede them, terminated by a zero."""
     for count in range(1, 16):
         word = data[60 + 4 * count : 64 + 4 * count]
         if len(word) == 4 and not any(word):
             size = int.from_bytes(data[64:68], "big")
             return part._replace(start=64 + 4 * count, size=size)
-    raise BadImageError("its uImage's list of images has no end")
+    raise BadImageError("its uImage's list of images is not terminated")
 
 
 _ANDROID_MAGIC = b"ANDROID!"
@@ -222,10 +222,10 @@ def _android(data: bytes) -> Part | None:
     if len(data) < 44:
         raise BadImageError("truncated: it ends within its Android boot image header")
     size, version = struct.unpack_from("<I", data, 8)[0], struct.unpack_from("<I", data, 40)[0]
-    # Before there were versions, the word was the size of a device tree.
+    # Before the format had versions, this word was the size of a device tree.
     page = 4096 if version in (3, 4) else struct.unpack_from("<I", data, 36)[0]
     if page & page - 1 or not 2048 <= page <= 1 << 16:
-        raise BadImageError(f"its Android boot image header tells of pages of {page} bytes")
+        raise BadImageError(f"its Android boot image header claims pages of {page} bytes")
     return Part("Android boot image", page, size)
 
 
@@ -236,7 +236,7 @@ class _PeSection(NamedTuple):
 
 
 def _pe_header(data: bytes) -> int | None:
-    """Where the PE header is that EFI needs; None if there is none."""
+    """The position of the PE header for EFI; None if there is none."""
     if data[:2] != b"MZ" or len(data) < 0x40:
         return None
     start = int.from_bytes(data[0x3C:0x40], "little")
@@ -254,7 +254,7 @@ def _pe_sections(data: bytes) -> list[_PeSection]:
         return []
     count, optional_size = struct.unpack_from("<H12xH", data, start + 6)
     position, found = start + 24 + optional_size, []
-    for _ in range(min(count, 96)):  # as many as Windows takes; an EFI program has five to ten
+    for _ in range(min(count, 96)):  # the limit of Windows; an EFI program has five to ten
         if position + 40 > len(data):
             break
         name, size, offset = struct.unpack_from("<8s8x2I", data, position)
@@ -275,7 +275,7 @@ _FDT_MAGIC = b"\xd0\x0d\xfe\xed"
 
 
 def _fit(data: bytes) -> Part | None:
-    """U-Boot's FIT: a device tree whose /images have the data in a property, or behind the tree (`data-offset`)."""
+    """U-Boot's FIT: a device tree whose /images have the data in a property, or after the tree (`data-offset`)."""
     if not data.startswith(_FDT_MAGIC):
         return None
     for path, properties in _fdt_nodes(data):
@@ -313,12 +313,12 @@ _MOST_FDT_TOKENS = 100_000
 
 
 def _fdt_nodes(data: bytes) -> Iterator[tuple[tuple[str, ...], dict[str, tuple[int, bytes]]]]:
-    """Each node that has ended: its path, and its properties' places and values."""
+    """Each node, when it ends: its path, and the positions and values of its properties."""
     if len(data) < 40:
         raise BadImageError("truncated: it ends within its device tree header")
     total, position, strings = struct.unpack_from(">3I", data, 4)
     if total > len(data):
-        raise BadImageError(f"truncated: its device tree header tells of {total} bytes, it has {len(data)}")
+        raise BadImageError(f"truncated: its device tree header claims {total} bytes, it has {len(data)}")
     open_nodes: list[tuple[str, dict[str, tuple[int, bytes]]]] = []
     for _ in range(_MOST_FDT_TOKENS):
         token = int.from_bytes(data[position : position + 4], "big") if position + 4 <= total else _FDT_END
@@ -347,7 +347,7 @@ def _fdt_nodes(data: bytes) -> Iterator[tuple[tuple[str, ...], dict[str, tuple[i
     raise BadImageError("its device tree is broken")
 
 
-# arch/arm/boot/compressed/head.S. Where the packed kernel lies in it is not said: it is searched.
+# arch/arm/boot/compressed/head.S. The header does not give the packed kernel's position: it is searched for.
 ZIMAGE_MAGICS = (b"\x18\x28\x6f\x01", b"\x01\x6f\x28\x18")
 
 

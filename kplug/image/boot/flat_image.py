@@ -1,6 +1,6 @@
-"""A flat Image (arm64, riscv): the kernel's bytes as they lie in memory, without headers that say where.
+"""A flat Image (arm64, riscv): the kernel's bytes as they lie in memory, without headers that give their addresses.
 
-It stands for an ELF file: bytes are read at link addresses, and what an ELF file says in sections its symbols tell.
+It takes the place of an ELF file: bytes are read at link addresses, and symbols replace the section headers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from kplug.image.elf.header_only import bare_header
 from kplug.image.symbols.symbol_list import SymbolList
 
 _MAX_NOTES = 1 << 20
-# Where an Image is linked is a multiple of this: KIMAGE_VADDR of arm64 is MODULES_END, KERNEL_LINK_ADDR of riscv
+# The link address is a multiple of this: KIMAGE_VADDR of arm64 is MODULES_END, KERNEL_LINK_ADDR of riscv
 # 2 GiB below the top (arch/{arm64,riscv}/include/asm).
 _LINK_ALIGNMENT = 1 << 27
-# Pointers into the image are looked for in one piece of each so many.
+# Pointers into the image are sought in one piece out of this many.
 _SAMPLE, _PIECE = 1 << 12, 1 << 15
-# A pointer by chance is not like a thousand others.
+# A chance value does not agree with a thousand others.
 _LEAST_POINTERS = 64
 
 
 class FlatImage(ElfFile):
-    """The bytes of an Image that is linked at `base`; `symbols` says what is where, when it is asked."""
+    """The bytes of an Image linked at `base`; `symbols` gives the layout, when it is needed."""
 
     def __init__(
         self, path: str, data: bytes, machine: str, base: int, symbols: Callable[[], SymbolList], *, memory_size: int
@@ -49,10 +49,10 @@ class FlatImage(ElfFile):
 
 
 def link_base(data: bytes, memory_size: int) -> int | None:
-    """Where an Image is linked, told by the pointers in it; None if too few agree.
+    """The link address of an Image, derived from the pointers in it; None if too few agree.
 
-    The addresses that relocations put in place, or whose sum they are, point into the image: into the `memory_size`
-    bytes from a multiple of `_LINK_ALIGNMENT`.
+    The addresses that relocations write, or add to, point into the image: into the `memory_size` bytes from a multiple
+    of `_LINK_ALIGNMENT`.
     """
     counts: Counter[int] = Counter()
     for start in range(0, len(data) - _SAMPLE, _PIECE):
@@ -68,5 +68,5 @@ def link_base(data: bytes, memory_size: int) -> int | None:
 
 def moved_to(symbols: SymbolList, base: int) -> SymbolList:
     """The symbols, whose addresses count from the start of the image, at their link addresses."""
-    source = f"{symbols.source}; linked at {base:#x}, as the pointers in the image say"
+    source = f"{symbols.source}; linked at {base:#x}, according to its pointers"
     return replace(symbols, addresses=[address + base for address in symbols.addresses], source=source)

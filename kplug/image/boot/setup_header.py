@@ -1,11 +1,11 @@
-"""The real-mode header of x86's bzImage, which boot loaders read (Documentation/arch/x86/boot.rst)."""
+"""The real-mode header of x86's bzImage, for boot loaders (Documentation/arch/x86/boot.rst)."""
 
 from __future__ import annotations
 
 import struct
 from typing import NamedTuple
 
-HEAD_BYTES = 0x8000  # the setup code, in which the version string is, has at most 64 sectors
+HEAD_BYTES = 0x8000  # the setup code, which contains the version string, has at most 64 sectors
 _MAGIC_AT = 0x202
 # The bits of xloadflags (XLF_*, arch/x86/include/uapi/asm/bootparam.h), lowest first.
 _XLOADFLAGS = (
@@ -15,7 +15,7 @@ _XLOADFLAGS = (
 
 
 class SetupHeader(NamedTuple):
-    """What the header says; None where its protocol is too old to. Sizes and alignment in bytes."""
+    """The fields of the header; None if its protocol is too old for one. Sizes and alignment in bytes."""
 
     protocol: str
     version: str | None

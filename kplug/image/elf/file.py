@@ -1,7 +1,7 @@
-"""ELF files: headers, sections, segments, notes and bytes, read with bounds checked before anything is believed.
+"""ELF files: headers, sections, segments, notes and bytes. All bounds are checked before anything is used.
 
-No library for it: gdb's Python has none, and the walk over the tables must not follow links and counts that a hostile
-file controls. Names of types are pyelftools', kept in `type_names`. Symbols are in `kplug.image.symbols.table`.
+No library is used: gdb's Python has none, and the walk over the tables must not follow links and counts that a hostile
+file controls. `type_names` has pyelftools' names of types. Symbols are in `kplug.image.symbols.table`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kplug.image.elf.sections import Section, Segment
 # A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands; a dump has segments only.
 MAX_SECTIONS = 100_000
 MAX_SEGMENTS = 10_000
-# What is in what is asked of each pair: 1000 sections in 1000 segments would already be a strange kernel.
+# Each pair of section and segment is checked: 1000 sections in 1000 segments would already be a strange kernel.
 MAX_SECTIONS_TIMES_SEGMENTS = 1_000_000
 # Notes and section names are small in any real file.
 MAX_NOTE_BYTES = 1 << 22
@@ -53,7 +53,7 @@ ELF_MAGIC = b"\x7fELF"
 
 
 class Note(NamedTuple):
-    """One ELF note: owner, number and bytes. What a number means depends on the owner."""
+    """One ELF note: owner, type number and bytes. The meaning of the type depends on the owner."""
 
     owner: str
     type: int
@@ -81,11 +81,11 @@ class ElfHeader(NamedTuple):
 class ElfFile:
     """An ELF file opened for reading.
 
-    Raises `InputError`, one line naming the file, for whatever is missing, truncated or contradicts itself.
+    Raises `InputError`, one line naming the file, for anything missing, truncated or contradictory.
     """
 
     def __init__(self, path: str, stream: BinaryIO | None = None) -> None:
-        """`stream` holds the bytes where they are not those of the file at `path` (unpacked, or never on disk)."""
+        """`stream` has the bytes if they are not those of the file at `path` (unpacked, or never on disk)."""
         self.path = path
         self._file = stream or open_file(path)
         self.size = self._file.seek(0, os.SEEK_END)
@@ -118,7 +118,7 @@ class ElfFile:
         self.machine: str = self._machine_name(self.header.machine)
 
     def _machine_name(self, number: int) -> str:
-        """As kplug names the architecture; of one that is not declared, the gABI's name; empty for a file of none."""
+        """kplug's name for the architecture; the gABI's name for one that is not declared; empty for EM_NONE."""
         architecture = registry.by_elf(number, self.bits)
         if architecture is not None:
             return architecture.name
@@ -128,7 +128,7 @@ class ElfFile:
 
     @property
     def relocatable(self) -> bool:
-        """Whether section addresses are still to be assigned (ET_REL: modules, object files)."""
+        """Whether section addresses are not yet assigned (ET_REL: modules, object files)."""
         return self.type == "REL"
 
     def read(self, offset: int, size: int, what: str) -> bytes:
@@ -163,7 +163,7 @@ class ElfFile:
         form, what = _SECTION_FORMATS[self.bits], "the section header table"
         names_index = header.shstrndx
         if count == 0 or names_index == 0xFFFF:
-            # More sections than e_shnum can say: the null section holds the real numbers (gABI, "ELF Header").
+            # More sections than e_shnum can hold: the null section has the real numbers (gABI, "ELF Header").
             first = dict(zip(_SECTION_FIELDS, next(iter(self._table(offset, 1, entry_size, form, what)))))
             count = count or first["size"]
             names_index = first["link"] if names_index == 0xFFFF else names_index
@@ -221,7 +221,7 @@ class ElfFile:
         return self.read(section.offset, section.size, f"section {section.name}")
 
     def read_address(self, address: int, size: int) -> bytes | None:
-        """Bytes at a link address, from the file; None where the file holds none (NOBITS, outside every section)."""
+        """Bytes at a link address, from the file; None if the file has none there (NOBITS, outside every section)."""
         for section in self.sections:
             if section.occupies_addresses and section.type != "NOBITS" and section.address <= address < section.end:
                 size = min(size, section.end - address)
@@ -234,7 +234,7 @@ class ElfFile:
         if not ranges:
             ranges = [(s.offset, s.file_size) for s in self.segments if s.type == "NOTE"]
         if sum(size for _, size in ranges) > MAX_NOTE_BYTES:
-            raise InputError(f"{self.path}: claims over {MAX_NOTE_BYTES >> 20} MiB of notes; no kernel has")
+            raise InputError(f"{self.path}: claims over {MAX_NOTE_BYTES >> 20} MiB of notes; no kernel has that many")
         found: list[Note] = []
         for offset, size in ranges:
             found.extend(notes_in(self.read(offset, size, "a note section"), self.little_endian))
@@ -253,7 +253,7 @@ class ElfFile:
     def laid_out(self, addresses: Mapping[int, int]) -> tuple[Section, ...]:
         """The sections of a relocatable file with the runtime addresses given by section index.
 
-        Sections without an address are not allocated in the result: nothing is claimed for them.
+        Sections without an address are not allocated in the result, so that nothing is claimed for them.
         """
         return tuple(
             replace(section, address=addresses[section.index])
@@ -271,11 +271,11 @@ def notes_in(data: bytes, little_endian: bool) -> Iterator[Note]:
 
 
 def notes_at(data: bytes, little_endian: bool, alignment: int = 4) -> Iterator[tuple[int, Note | str]]:
-    """The notes in the bytes of a note section, and where each begins; for one that cannot be, why: it ends them.
+    """The notes in the bytes of a note section, with their positions; an invalid note yields the reason and ends them.
 
-    The header is three words in every class and byte order. pyelftools would name the type after the kind of file; it
-    is the owner that decides what the number means, so the number is kept. `alignment` is the section's: what is in a
-    note is at multiples of 4, or of 8 where the section is (gABI, "Note Section"; the kernel's own are at 4).
+    The header is three words in every class and byte order. pyelftools would name the type by the kind of file, but its
+    meaning depends on the owner, so the number is kept. `alignment` is the section's: its parts are aligned to
+    4 bytes, or to 8 if the section is (gABI, "Note Section"; the kernel's own to 4).
     """
     header = struct.Struct("<III" if little_endian else ">III")
     position = 0
@@ -319,7 +319,7 @@ _OTHER_KINDS = (
 
 
 def _what_else(magic: bytes, size: int) -> str:
-    """A hint at what the file is instead, for the person who named it."""
+    """A hint at what the file is instead, for the user who named it."""
     if size == 0:
         return " (it is empty)"
     for start, kind in _OTHER_KINDS:
@@ -329,6 +329,6 @@ def _what_else(magic: bytes, size: int) -> str:
 
 
 def _string_at(table: bytes, offset: int) -> str:
-    """The NUL-terminated string at `offset`; empty where the table has none."""
+    """The NUL-terminated string at `offset`; empty if the table has none."""
     end = table.find(b"\0", offset) if offset < len(table) else -1
     return table[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else ""

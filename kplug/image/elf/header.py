@@ -1,4 +1,4 @@
-"""The ELF file header as facts, in readelf's words where it has some."""
+"""The ELF file header as facts, with readelf's names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OS_ABIS = {
 
 
 class FileHeader(NamedTuple):
-    """The fields of the header. Offsets and sizes in bytes; `type` and `os_abi` in readelf's words."""
+    """The fields of the header. Offsets and sizes in bytes; `type` and `os_abi` as readelf prints them."""
 
     bits: int
     little_endian: bool
@@ -50,7 +50,7 @@ class FileHeader(NamedTuple):
 
 
 def file_header(elf: ElfFile) -> FileHeader:
-    """The header of an open file; the numbers are those that its bytes have, as readelf -h shows them."""
+    """The header of an open file; the numbers are as stored, like in readelf -h."""
     header = elf.header
     identification = elf.read(0, 16, "the ELF header")
     return FileHeader(

@@ -1,4 +1,4 @@
-"""An ELF file that is no more than its header: what stands for a kernel of which there is no ELF file."""
+"""An ELF file that is only a header: the placeholder for a kernel without an ELF file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _HEADERS = {32: "16sHHIIIIIHHHHHH", 64: "16sHHIQQQIHHHHHH"}
 def bare_header(
     machine: str, bits: int | None = None, *, little_endian: bool | None = None, relocatable: bool = False
 ) -> bytes:
-    """The header of an ELF file without sections and segments, of the class and byte order that the machine usually
-    has. One that is not declared becomes EM_NONE.
+    """The header of an ELF file without sections and segments, with the machine's usual class and byte order. An
+    undeclared machine becomes EM_NONE.
     """
     architecture = registry.named(machine)
     bits = bits or architecture.bits
@@ -31,5 +31,5 @@ def bare_header(
 
 
 def bare_elf(path: str, machine: str, bits: int | None = None, *, relocatable: bool = False) -> ElfFile:
-    """That, opened, for what was read from the file at `path`."""
+    """Such a header as an open ELF file, for a kernel that was read from the file at `path`."""
     return ElfFile(path, io.BytesIO(bare_header(machine, bits, relocatable=relocatable)))

@@ -1,4 +1,4 @@
-""".modinfo: what a module says of itself, as strings KEY=VALUE (include/linux/moduleparam.h, MODULE_INFO)."""
+""".modinfo: information about a module, as strings KEY=VALUE (include/linux/moduleparam.h, MODULE_INFO)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BYTES = 1 << 20
 
 
 class ModuleField(NamedTuple):
-    """One line of what modinfo(8) prints; of a parameter (`parm`) also its name and type, as far as they are told."""
+    """One line of modinfo(8)'s output; for a parameter (`parm`) also its name and type, if known."""
 
     key: str
     value: str
@@ -21,7 +21,7 @@ class ModuleField(NamedTuple):
 
 def module_fields(elf: ElfFile) -> list[ModuleField]:
     """The fields in the file's order, with parameters last, each once: its description and its type together, as
-    modinfo(8) shows them. Nothing for a file without the section; InputError if that lies.
+    modinfo(8) shows them. Empty for a file without the section; InputError if the section is invalid.
     """
     pairs = list(_pairs(elf))
     fields = [ModuleField(key, value) for key, value in pairs if key not in ("parm", "parmtype")]

@@ -1,4 +1,4 @@
-"""The words readelf uses for types and flags, so that a user who checks us against readelf finds the same ones.
+"""readelf's names for types and flags, so that a user who compares with readelf finds the same ones.
 
 Sources: the ELF gABI (chapters "Section Header", "Program Header") and what GNU readelf 2.40 prints.
 """
@@ -26,13 +26,13 @@ _FLAG_LETTERS = {
 # The e_ident[EI_OSABI] values under which 0x200000 means "keep this section" (GNU and FreeBSD).
 _RETAINING_OS = frozenset((3, 9))
 
-# Where readelf has a word of its own, beside the number or the name that pyelftools knows.
+# readelf's own names, by number or by pyelftools' name.
 _SECTION_TYPES = {
     "SHT_AMD64_UNWIND": "X86_64_UNWIND",
     "SHT_GNU_verdef": "VERDEF",
     "SHT_GNU_verneed": "VERNEED",
     "SHT_GNU_versym": "VERSYM",
-    # The bounds of the reserved ranges, of which pyelftools makes names.
+    # The bounds of the reserved ranges, which pyelftools reports as names.
     "SHT_LOOS": "LOOS+0",
     "SHT_LOPROC": "LOPROC+0",
     "SHT_LOUSER": "LOUSER+0",
@@ -41,7 +41,7 @@ _SEGMENT_TYPES = {"PT_ARM_EXIDX": "EXIDX", "PT_MIPS_ABIFLAGS": "ABIFLAGS", 0x647
 
 
 def section_type_name(sh_type: str | int) -> str:
-    """The type as readelf prints it; `sh_type` is pyelftools' name, or the number where it knows none."""
+    """The type as readelf prints it; `sh_type` is pyelftools' name, or the number if it has none."""
     if isinstance(sh_type, str):
         return _SECTION_TYPES.get(sh_type) or sh_type.removeprefix("SHT_")
     return _ranged(sh_type, ((0x80000000, "LOUSER"), (0x70000000, "LOPROC"), (0x60000000, "LOOS"))) or (
@@ -50,7 +50,7 @@ def section_type_name(sh_type: str | int) -> str:
 
 
 def segment_type_name(p_type: str | int, machine: str) -> str:
-    """The type as readelf prints it; `p_type` is pyelftools' name, or the number where it knows none."""
+    """The type as readelf prints it; `p_type` is pyelftools' name, or the number if it has none."""
     known = _SEGMENT_TYPES.get(p_type)
     if known is None and isinstance(p_type, int):
         known = registry.named(machine).elf.segment_types.get(p_type)
@@ -76,8 +76,8 @@ def _ranged(number: int, ranges: tuple[tuple[int, str], ...]) -> str | None:
 
 
 def section_flag_letters(sh_flags: int, machine: str, os_abi: int) -> str:
-    """The flags as the letters readelf prints, lowest bit first: all bits of the OS, or of the processor, that have no
-    letter of their own come as one `o`, or one `p`, and from there on no others of that range do.
+    """The flags as the letters readelf prints, lowest bit first. All OS-specific or processor-specific bits without a
+    letter of their own become a single `o` or `p`; after it, no other letters of that range are printed.
     """
     of_machine = registry.named(machine).elf.flag_letters
     letters = ""

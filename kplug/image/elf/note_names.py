@@ -1,7 +1,7 @@
-"""What the numbers of ELF notes mean: it is a note's owner that decides.
+"""The meaning of the type numbers of ELF notes, which depends on a note's owner.
 
 readelf 2.40 names many by the number alone, or by the kind of file: a kernel's Xen notes as NT_VERSION, NT_ARCH and
-GO BUILDID, its build salt as OPEN, LTO_INFO as func. What is not in these tables has no name.
+GO BUILDID, its build salt as OPEN, LTO_INFO as func. A note that is not in these tables has no name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kplug.arch import registry
 
-# How what a note holds is to be read.
+# How a note's content is read.
 TEXT, NUMBER, HEX, ADDRESS, PAIRS, FEATURES, BUILD_ID, ABI_TAG, PROPERTIES = (
     *("text", "number", "hex", "address", "pairs", "features", "build ID", "ABI tag", "properties"),
 )
@@ -139,7 +139,7 @@ _OWNERS: Mapping[str, Mapping[int, tuple[str, str]]] = {
 
 
 def meaning(owner: str, number: int) -> tuple[str | None, str]:
-    """The name of a note's type and how what it holds is read; (None, RAW) for what is not known."""
+    """The name of a note's type and how its content is read; (None, RAW) if it is not known."""
     return _OWNERS.get(owner, {}).get(number, (None, RAW))
 
 

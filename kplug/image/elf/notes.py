@@ -1,7 +1,7 @@
-"""ELF notes: where each lies, whose it is, what its type is called, and what it says.
+"""ELF notes: where each lies, its owner, the name of its type, and its content.
 
-No library for it: pyelftools names a note after the kind of file it is in, as readelf does, and stops at the first that
-it cannot decode.
+No library is used: pyelftools names a note by the kind of file, as readelf does, and stops at the first one that it
+cannot decode.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from kplug.errors import InputError
 from kplug.image.elf import note_names as kinds
 from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
 
-# A dump has some hundred bytes of notes for each CPU, thousands where these have long vectors.
+# A dump has some hundred bytes of notes for each CPU, thousands if it has long vector registers.
 MAX_DUMP_NOTE_BYTES = 1 << 26
 # 8192 CPUs (NR_CPUS_RANGE_END), each with its registers in several notes.
 _MOST_NOTES = 1 << 16
-# The texts in notes are short; VMCOREINFO has a page at first, two or three with all that 6.x adds.
+# The texts in notes are short; VMCOREINFO is one page, or two or three with the additions of 6.x.
 _MAX_TEXT = 1 << 16
 _SHOWN_BYTES = 32
 
 
 @dataclass(frozen=True)
 class DecodedNote:
-    """A note and what is known of it. `name` is None where the owner has no type of that number that is known here.
+    """A note and what is known about it. `name` is None if no type of that number is known for the owner.
 
-    `value` is what it says in a line; None where only bytes are there. `text` is what it says where that has many
-    lines, `registers` those it holds, by canonical name. `place` names the section or segment, `offset` where the note
-    begins in the file (None: not in a file). `cpu` is the number of those of its kind before it, for what each CPU has.
+    `value` is its content in one line, None if only bytes are known. `text` is its content if that has many lines,
+    `registers` are those in it, by canonical name. `place` names the section or segment, `offset` is its position in
+    the file (None: not in a file). For notes that each CPU has, `cpu` is the number of notes of that kind before it.
     """
 
     owner: str
@@ -50,7 +50,7 @@ class DecodedNote:
 
     @property
     def shown(self) -> str:
-        """What it says in one line, or else its first bytes."""
+        """Its content in one line, or its first bytes."""
         if self.value is not None:
             return self.value
         more = " ..." if len(self.description) > _SHOWN_BYTES else ""
@@ -58,7 +58,7 @@ class DecodedNote:
 
 
 class BrokenNotes(NamedTuple):
-    """Where notes end because one of them cannot be: the rest of its range is not read."""
+    """An invalid note, at which the notes end: the rest of its range is not read."""
 
     place: str
     offset: int
@@ -66,7 +66,7 @@ class BrokenNotes(NamedTuple):
 
 
 class NoteFormat(NamedTuple):
-    """What the bytes of notes depend on."""
+    """What the format of notes depends on."""
 
     machine: str
     little_endian: bool
@@ -74,14 +74,14 @@ class NoteFormat(NamedTuple):
 
 
 def notes_of(elf: ElfFile) -> Iterator[DecodedNote | BrokenNotes]:
-    """All notes of a file, from its NOTE sections, or the NOTE segments where it has none. InputError if it lies."""
+    """All notes of a file, from its NOTE sections, or the NOTE segments if it has none. InputError if invalid."""
     form = NoteFormat(elf.machine, elf.little_endian, elf.bits)
     ranges = [(s.name, s.offset, s.size, s.alignment) for s in elf.sections if s.type == "NOTE"]
     if not ranges:
         ranges = [(s.name, s.offset, s.file_size, s.alignment) for s in elf.segments if s.type == "NOTE"]
     most = MAX_DUMP_NOTE_BYTES if elf.type == "CORE" else MAX_NOTE_BYTES
     if sum(size for _, _, size, _ in ranges) > most:
-        raise InputError(f"{elf.path}: claims over {most >> 20} MiB of notes; no kernel has")
+        raise InputError(f"{elf.path}: claims over {most >> 20} MiB of notes; no kernel has that many")
     for place, offset, size, alignment in ranges:
         data = elf.read(offset, size, f"the notes in {place}")
         yield from decoded_notes(data, form, place, offset, 8 if alignment == 8 else 4)
@@ -90,7 +90,7 @@ def notes_of(elf: ElfFile) -> Iterator[DecodedNote | BrokenNotes]:
 def decoded_notes(
     data: bytes, form: NoteFormat, place: str = "", offset: int | None = None, alignment: int = 4
 ) -> Iterator[DecodedNote | BrokenNotes]:
-    """The notes in a range of bytes that lies at `offset` in a file; what cannot be one ends them."""
+    """The notes in a range of bytes at `offset` in a file; an invalid note ends them."""
     counts: dict[tuple[str, int], int] = {}
     for number, (position, note) in enumerate(notes_at(data, form.little_endian, alignment)):
         at = None if offset is None else offset + position
@@ -106,26 +106,26 @@ def decoded_notes(
 def decode(
     note: Note, form: NoteFormat, place: str = "", offset: int | None = None, cpu: int | None = None
 ) -> DecodedNote:
-    """What a note says. One that does not have what its type says has no value, and no error: its bytes are shown."""
+    """A note, decoded. If the content does not fit its type, it has no value: its bytes are shown, without an error."""
     name, kind = kinds.meaning(note.owner, note.type)
     try:
-        told = _DECODERS[kind](note.description, form) if kind in _DECODERS else {}
+        decoded = _DECODERS[kind](note.description, form) if kind in _DECODERS else {}
     except (struct.error, ValueError, IndexError):
-        told = {}
+        decoded = {}
     if kind not in (kinds.PRSTATUS, kinds.QEMU_CPU):
         cpu = None
-    if cpu is not None and "value" in told:
-        told["value"] = f"CPU {cpu}: {told['value']}"
-    return DecodedNote(note.owner, note.type, name, note.description, cpu=cpu, place=place, offset=offset, **told)
+    if cpu is not None and "value" in decoded:
+        decoded["value"] = f"CPU {cpu}: {decoded['value']}"
+    return DecodedNote(note.owner, note.type, name, note.description, cpu=cpu, place=place, offset=offset, **decoded)
 
 
-# -- what each kind says: keyword arguments of DecodedNote -------------------------------------------------------------
+# -- the decoders of each kind: they return keyword arguments of DecodedNote -------------------------------------------
 
 _Told = dict[str, Any]
 
 
 def _text(data: bytes, form: NoteFormat) -> _Told:
-    """A string: up to its NUL, and nothing but NULs after it."""
+    """A string: up to its NUL, with only NULs after it."""
     words, _, rest = data[:_MAX_TEXT].partition(b"\0")
     if rest.strip(b"\0") or len(data) > _MAX_TEXT:
         return {}
@@ -168,7 +168,7 @@ def _features(data: bytes, form: NoteFormat) -> _Told:
 
 
 def _phys32_reloc(data: bytes, form: NoteFormat) -> _Told:
-    """x86: alignment, and where the image may be put at the least and the most (elfnote.h); fewer words are allowed."""
+    """x86: alignment, lowest and highest address for the image (elfnote.h); fewer words are allowed."""
     names = ("alignment", "minimum", "maximum")
     words = _words(data, form, 4)
     if not 1 <= len(words) <= len(names):
@@ -215,7 +215,7 @@ def _property(number: int, data: bytes, form: NoteFormat) -> str:
 
 
 def _version_code(data: bytes, form: NoteFormat) -> _Told:
-    """LINUX_VERSION_CODE: its last part ends at 255 (5.10 and 4.19 went beyond in their stable releases)."""
+    """LINUX_VERSION_CODE: its last part is at most 255 (stable releases of 5.10 and 4.19 went beyond that)."""
     code = _unsigned(data, form)
     return {"value": f"{code >> 16}.{code >> 8 & 0xFF}.{code & 0xFF}"}
 

@@ -1,7 +1,7 @@
 """The kernel's notes in an image without sections or segments (a flat Image), found by their form.
 
-.notes is one run of notes, each behind the other. vDSOs in the image have notes of their own, a build ID among them:
-these lie inside an ELF file, which says where it ends.
+.notes is one run of consecutive notes. vDSOs in the image have notes of their own, with a build ID: they are recognised
+because they lie inside an ELF file, whose header gives its end.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _MOST_NOTES = 1 << 12
 
 
 class RawNotes(NamedTuple):
-    """Where a run of notes is in the image, and its bytes."""
+    """The position of a run of notes in the image, and its bytes."""
 
     offset: int
     data: bytes
 
 
 def find_notes(data: bytes, *, little_endian: bool = True) -> RawNotes | None:
-    """The run of notes that has the kernel's build ID; None where none has, or several have, or too much looks like
+    """The run of notes with the kernel's build ID; None if there is none or several, or if too much looks like
     notes."""
     order = "<" if little_endian else ">"
     inside = list(_elf_files(data, order))
@@ -58,7 +58,7 @@ def _runs(data: bytes, order: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _notes(data: bytes, order: str) -> Iterator[tuple[int, int, bool]]:
-    """What may be a note of these owners, one by one."""
+    """Possible notes of these owners, one by one."""
     for owner in _OWNERS:
         size = len(owner) + 1
         name = owner.ljust(size + 3 & ~3, b"\0")
@@ -71,7 +71,7 @@ def _notes(data: bytes, order: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _elf_files(data: bytes, order: str) -> Iterator[tuple[int, int]]:
-    """Where ELF files lie in the image (vDSOs, purgatory): from their header to the end of their section headers, which
+    """The ELF files in the image (vDSOs, purgatory): from their header to the end of their section headers, which
     linkers put last.
     """
     position = data.find(b"\x7fELF")
@@ -85,7 +85,7 @@ def _elf_files(data: bytes, order: str) -> Iterator[tuple[int, int]]:
             offset = struct.unpack_from(order + ("Q" if wide else "I"), header, 40 if wide else 32)[0]
             own_size, size, count = struct.unpack_from(order + "H4xHH", header, 52 if wide else 40)
             end = position + offset + size * count
-            # The kernel's code has the magic alone, too.
+            # The kernel's code contains the bare magic, too.
             if own_size == header_size and size in (40, 64) and end <= len(data):
                 yield position, end
         position = data.find(b"\x7fELF", position + 4)

@@ -32,7 +32,7 @@ class Section:
 
     @property
     def end(self) -> int:
-        """Exclusive end address; a section that claims more than 64 bits have ends there."""
+        """Exclusive end address, at most the end of the 64-bit space."""
         return min(self.address + self.size, 1 << 64)
 
     @property
@@ -42,7 +42,7 @@ class Section:
 
     @property
     def occupies_addresses(self) -> bool:
-        """Whether an address can lie in it: allocated, not empty, not the TLS template that has no room of its own."""
+        """Whether an address can lie in it: allocated, not empty, not the TLS template (no addresses of its own)."""
         return self.allocated and self.size > 0 and not (self.flags & SHF_TLS and self.type == "NOBITS")
 
     @property
@@ -55,9 +55,9 @@ class Section:
 
 
 def extent(index: int, name: str, start: int, end: int, flags: int) -> Section:
-    """The addresses `[start, end)`, known to be an image's without its section headers, in the form of a section.
+    """The addresses `[start, end)` of an image without section headers, in the form of a section.
 
-    `flags` are those beside SHF_ALLOC. Number 0 is the null section, which holds nothing.
+    `flags` are those besides SHF_ALLOC. Number 0 is the null section, which holds nothing.
     """
     return Section(
         index=index,
@@ -97,18 +97,18 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """Exclusive end address in memory; a segment that claims more than 64 bits have ends there."""
+        """Exclusive end address in memory, at most the end of the 64-bit space."""
         return min(self.address + self.memory_size, 1 << 64)
 
 
-# Only these hold thread-local sections; of them TLS holds nothing else.
+# Only these hold thread-local sections; TLS holds nothing else.
 _TLS_HOLDERS = frozenset(("TLS", "GNU_RELRO", "LOAD"))
 # These describe memory, so only sections that occupy memory are in them.
 _MEMORY_TYPES = frozenset(("LOAD", "DYNAMIC", "GNU_EH_FRAME", "GNU_STACK", "GNU_RELRO"))
 
 
 def _lies_within(start: int, size: int, outer_start: int, outer_size: int) -> bool:
-    """Whether `[start, start+size)` lies in the outer range; an empty one must not sit at the outer's very end, unless
+    """Whether `[start, start+size)` lies in the outer range. An empty one must not be at the outer range's end, unless
     that is empty itself.
     """
     distance = start - outer_start
@@ -130,7 +130,7 @@ def section_in_segment(section: Section, segment: Segment) -> bool:
     if not section.allocated and segment.type in _MEMORY_TYPES:
         return False
     if thread_local and nobits and segment.type != "TLS":
-        return False  # .tbss takes no room outside its TLS segment, and readelf does not list it there
+        return False  # .tbss takes no space outside its TLS segment, so readelf does not list it there
     if not nobits and not _lies_within(section.offset, section.size, segment.offset, segment.file_size):
         return False
     if section.allocated and not _lies_within(section.address, section.size, segment.address, segment.memory_size):

@@ -1,4 +1,4 @@
-"""Pieces of ELF files to write: string tables, symbols, section headers (gABI), in any class and byte order."""
+"""Parts of ELF files for writing: string tables, symbols, section headers (gABI), in any class and byte order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kplug.image.elf.header_only import bare_header
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
 PT_LOAD, PT_NOTE = 1, 4
 PF_X, PF_W, PF_R = 1, 2, 4
-# Where in the file header e_shoff is, its format, and where e_shentsize, e_shnum and e_shstrndx are.
+# The position of e_shoff in the file header, its format, and the position of e_shentsize, e_shnum and e_shstrndx.
 _HEADER_PLACES = {32: (0x20, "I", 0x2E), 64: (0x28, "Q", 0x3A)}
 _SECTION_FORMS = {32: "10I", 64: "2I4Q2I2Q"}
 _SYMBOL_FORMS = {32: "IIIBBH", 64: "IBBHQQ"}
 
 
 class SectionHeader(NamedTuple):
-    """A section header as it stands in the file."""
+    """A section header as stored in the file."""
 
     name: int
     type: int
@@ -60,7 +60,7 @@ class Form:
         return (name, info, 0, section, value, size) if self._bits == 64 else (name, value, size, info, 0, section)
 
     def with_segments(self, header: bytes, entry: int, segments: Sequence[ProgramHeader]) -> bytes:
-        """A 64-bit file header with the program headers right behind it."""
+        """A 64-bit file header followed by the program headers."""
         changed = bytearray(header)
         entry_form = struct.Struct(self._order + "2I6Q")
         struct.pack_into(self._order + "2Q", changed, 0x18, entry, len(header))
@@ -77,7 +77,7 @@ class Form:
 
 
 class StringTable:
-    """Strings laid one after the other, each once."""
+    """A string table; each string is there once."""
 
     def __init__(self) -> None:
         self.data = bytearray(b"\0")

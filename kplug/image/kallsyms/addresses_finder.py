@@ -1,4 +1,4 @@
-"""Finding the addresses of kallsyms, whose places depend on the kernel, and checking that they come out sorted."""
+"""Finding the address table of kallsyms, whose position depends on the kernel, and checking that it is sorted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kplug.image.kallsyms.tables import (
 
 
 def address_tables(names: NamesTable, token_table: TokenTable, read: Read) -> Iterator[KallsymsTables]:
-    """The addresses' table after the token index, or before the count; those that are checked by more first."""
+    """The address table after the token index, or before the count; candidates with stronger checks first."""
     adjacent = token_table.start - (names.markers.position + names.markers.width * len(names.markers.values))
     if 0 <= adjacent <= MAX_PADDING and names.markers.width == 4:
         yield from _after_the_tokens(names, token_table, read)
@@ -24,11 +24,11 @@ def address_tables(names: NamesTable, token_table: TokenTable, read: Read) -> It
 
 
 def _after_the_tokens(names: NamesTable, token_table: TokenTable, read: Read) -> Iterator[KallsymsTables]:
-    """The order since 6.4: the sequence numbers at the end tell whether there is a relative base."""
+    """The order since 6.4: the sequence numbers at the end show whether there is a relative base."""
     number, start = names.number, token_table.index_end
     end = start + 4 * number
     if _is_sequence(end, number, read):
-        # 7.0 does not align to more than 4 bytes, so the count does not tell how wide a word is.
+        # 7.0 does not align to more than 4 bytes, so the count does not show the word size.
         for encoding, word_size in ((Encoding.PC_RELATIVE, 8), (Encoding.ABSOLUTE, 4)):
             yield from _if_fitting(names, token_table, read, "after", encoding, start, word_size, None)
     word = names.word_size
@@ -72,7 +72,7 @@ def _if_fitting(
     word_size: int,
     base: int | None,
 ) -> Iterator[KallsymsTables]:
-    """The tables, if the addresses are sorted when so read."""
+    """The tables, if the addresses are sorted when read this way."""
     tables = KallsymsTables(
         token_table=token_table,
         byte_order=token_table.byte_order,
@@ -93,13 +93,13 @@ def _if_fitting(
 
 
 def fits(tables: KallsymsTables, data: bytes) -> bool:
-    """Whether the table of addresses can be what `tables` says."""
+    """Whether the address table is consistent with `tables`."""
     encoding, size = tables.encoding, tables.address_size
     signed = encoding in (Encoding.PC_RELATIVE, Encoding.BASE_RELATIVE_PERCPU)
     values = words(data, size, tables.byte_order, signed)
     if encoding == Encoding.PC_RELATIVE:
         distances = list(map(add, values, range(0, 4 * len(values), 4)))
-        # The table is itself part of what the symbols name.
+        # The table itself lies within the range of the symbols.
         return distances[0] < 0 < distances[-1] and is_sorted(distances)
     if encoding == Encoding.BASE_RELATIVE_PERCPU:
         split = percpu_split(values)
@@ -117,17 +117,17 @@ def fits(tables: KallsymsTables, data: bytes) -> bool:
 
 
 def percpu_split(values: Sequence[int]) -> int:
-    """Where in a sorted table with absolute per-CPU addresses the first is that is none."""
+    """The position of the first non-absolute entry in a sorted table with absolute per-CPU addresses."""
     return bisect_left([value < 0 for value in values], True)
 
 
 def is_sorted(values: Sequence[int]) -> bool:
-    """Whether no value is less than the one before it."""
+    """Whether the values are sorted."""
     return all(map(le, values, values[1:]))
 
 
 def _is_sequence(position: int, number: int, read: Read) -> bool:
-    """Whether at a position there are the sequence numbers: each symbol's, once."""
+    """Whether the sequence numbers are at a position: each symbol's number, once."""
     data = read(position, 3 * number)
     if len(data) < 3 * number:
         return False

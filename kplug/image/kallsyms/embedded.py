@@ -10,7 +10,7 @@ from kplug.image.symbols.symbol_list import SymbolList, no_symbols
 
 
 def embedded_symbols(elf: ElfFile, data: bytes) -> SymbolList:
-    """The kallsyms in an ELF file, whose bytes are `data`; an empty list that says why, if it has none."""
+    """The kallsyms in an ELF file with the bytes `data`; an empty list with the reason, if it has none."""
     held = [s for s in elf.sections if s.occupies_addresses and s.type != "NOBITS"]
 
     def address_of(position: int) -> int | None:

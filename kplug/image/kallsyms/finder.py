@@ -1,7 +1,7 @@
-"""Finding kallsyms tables by their structure, in bytes of an image or in memory: nothing is believed unchecked.
+"""Finding kallsyms tables by their structure, in bytes of an image or in memory: everything is checked.
 
-From the token table, which has an unmistakable form, the others are reached: the markers before it, the names that the
-markers fit, the count before those, and the addresses, which must come out sorted.
+The search starts at the token table, whose form is unmistakable. From there it finds the markers before it, the names
+that fit the markers, the count before those, and the addresses, which must be sorted.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from kplug.image.kallsyms.tables import (
 
 AddressOf = Callable[[int], "int | None"]
 
-# Of real ones, the first that have all these forms are it; what needs more has been made to.
+# Real tables are among the first with these forms; a file that needs more was crafted.
 _MAX_TOKEN_TABLES = 8
 _MAX_TRIES = 1 << 12
-# The types of relocations that say "the load address and this" for a word, in 64-bit ELF: R_AARCH64_RELATIVE, and
+# The relocation types that set a word to "load address plus addend", in 64-bit ELF: R_AARCH64_RELATIVE, and
 # R_RISCV_RELATIVE and R_LARCH_RELATIVE (psABIs).
 _RELATIVE_RELOCATIONS = (0x403, 3)
 _RELOCATION_BYTES = 24
@@ -38,9 +38,9 @@ def find_tables(
 ) -> KallsymsTables:
     """The kallsyms tables in the bytes of a kernel image: an ELF file, a flat Image, or its memory.
 
-    `start` is where the search begins; positions are offsets in `data` all the same. `address_of` gives the link
-    address of a position (None where it has none); without it PC-relative addresses count from the start of `data`.
-    Raises KallsymsNotFoundError, naming `name`, if there are none, or if there are two sets of them.
+    `start` is where the search begins; positions are always offsets in `data`. `address_of` gives the link address of a
+    position (None if it has none); without it, PC-relative addresses count from the start of `data`.
+    Raises KallsymsNotFoundError, naming `name`, if there are no tables, or two sets of them.
     """
 
     def read(position: int, size: int) -> bytes:
@@ -53,7 +53,7 @@ def find_tables(
 def choose(
     token_tables: Iterator[TokenTable], read: Read, name: str, address_of: AddressOf | None = None, first: bool = False
 ) -> KallsymsTables:
-    """The tables that belong to one of the token tables, and (but for the `first`) to no other.
+    """The tables that belong to exactly one of the token tables (with `first`, to the first that fits).
 
     KallsymsNotFoundError says what is missing.
     """
@@ -88,7 +88,7 @@ def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = N
     tries = 0
     for markers in marker_tables(token_table, read):
         if missing.startswith("markers"):
-            missing = "names that its markers fit"
+            missing = "names that fit its markers"
         for names in name_tables(markers, token_table, read):
             tries += 1
             if tries > _MAX_TRIES:
@@ -105,7 +105,7 @@ def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = N
 
 
 def _with_relocated_base(tables: KallsymsTables, data: Bytes, address_of: AddressOf | None) -> KallsymsTables:
-    """The tables with the base that a relocation gives, where the word itself is left 0 (arm64, riscv: RELA)."""
+    """The tables with the base from a relocation, if the word itself is 0 (arm64, riscv: RELA)."""
     base = None
     if tables.word_size == 8 and tables.byte_order == "little":
         position = _base_position(tables)
@@ -121,10 +121,10 @@ def _base_position(tables: KallsymsTables) -> int:
 
 
 def _relocated_word(data: Bytes, position: int, address_of: AddressOf | None) -> int | None:
-    """What a RELA relocation puts at a position; None if there is none.
+    """The value that a RELA relocation puts at a position; None if there is none.
 
-    A flat image does not say what address a position has: there the word sought is the start of the image, which is
-    the lowest symbol's address as well, so that place and value differ by the position.
+    In a flat image the address of a position is not known. There the value sought is the start of the image, which is
+    also the lowest symbol's address, so that place and value differ by the position.
     """
     place = position if address_of is None else address_of(position)
     if place is None:

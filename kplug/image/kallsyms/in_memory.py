@@ -1,6 +1,6 @@
-"""Symbols from the kallsyms tables in a kernel's memory: where VMCOREINFO says they are, or found by their structure.
+"""Symbols from the kallsyms tables in a kernel's memory: at the places in VMCOREINFO, or found by their structure.
 
-Everything in memory is as the kernel runs: the relative base is relocated, so that the addresses are runtime ones.
+In memory the relative base is relocated, so the addresses are runtime addresses.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from kplug.image.kallsyms.tables import (
 )
 from kplug.image.symbols.symbol_list import SymbolList
 
-# Bytes at an address, all of them; TargetError where memory cannot be read.
+# Reads all the bytes at an address; TargetError if memory cannot be read.
 ReadMemory = Callable[[int, int], bytes]
 Progress = Callable[[int, int], None]
 
-# Memory is read in pieces of so many bytes, and where one cannot be, its first and last page are tried.
+# Memory is read in pieces of this many bytes; if one cannot be read, its first and last page are tried.
 _PIECE = 1 << 17
 _PAGE = 1 << 12
 _PIECES_KEPT = (1 << 26) // _PIECE
@@ -53,9 +53,9 @@ def from_symbols(
 ) -> SymbolList:
     """The symbols of the kernel whose VMCOREINFO has `symbols` (SYMBOL(kallsyms_...), since 5fd8fea935a1, 6.0).
 
-    `read` gives bytes at runtime addresses. Which of SYMBOL(kallsyms_addresses), SYMBOL(kallsyms_relative_base) and
-    SYMBOL(kallsyms_offsets) there are says how addresses are stored. Raises KallsymsNotFoundError where the symbols
-    are missing or the tables do not hold together, TargetError where memory cannot be read.
+    `read` gives bytes at runtime addresses. How addresses are stored depends on which of SYMBOL(kallsyms_addresses),
+    SYMBOL(kallsyms_relative_base) and SYMBOL(kallsyms_offsets) exist. Raises KallsymsNotFoundError if the symbols are
+    missing or the tables are inconsistent, TargetError if memory cannot be read.
     """
     tables = _named_tables(symbols, _Pieces(read).read, word_size, byte_order, name)
     return decode_with(read, tables, name=name)
@@ -70,12 +70,11 @@ def find_in_memory(
     progress: Progress | None = None,
     name: str = "memory",
 ) -> SymbolList:
-    """The symbols of the kernel whose image is at `[start, end)`, found without anything that names the tables.
+    """The symbols of the kernel whose image is at `[start, end)`, found without symbols for the tables.
 
-    Reads in pieces, from `near` (else where the tables usually are) outward, and stops at the first tables that hold
-    together. What cannot be read (TargetError) is passed over. `progress` is called with the bytes that were looked at
-    and those there are; whatever it raises ends the search, as KeyboardInterrupt does. KallsymsNotFoundError if there
-    are none.
+    Reads in pieces, from `near` (else from the tables' usual place) outward, and stops at the first consistent tables.
+    Unreadable memory (TargetError) is skipped. `progress` is called with the bytes searched so far and in all; if it
+    raises, as KeyboardInterrupt does, the search ends. KallsymsNotFoundError if there are none.
     """
     memory = _Pieces(read, start, end)
     likely = start + int((end - start) * _LIKELY) if near is None else near
@@ -91,7 +90,7 @@ def _itself(address: int) -> int:
 
 
 class _Pieces:
-    """Memory in `[start, end)`, read by pieces that are kept for a while."""
+    """Memory in `[start, end)`, read in pieces that are kept for a while."""
 
     def __init__(self, read: ReadMemory, start: int = 0, end: int = 1 << 64) -> None:
         self.start, self.end = start, end
@@ -99,7 +98,7 @@ class _Pieces:
         self._kept: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
     def piece(self, number: int) -> tuple[int, bytes]:
-        """Address and bytes of what can be read of a piece: all, or what is at its start or end, or nothing."""
+        """Address and bytes of the readable part of a piece: all of it, its start or end, or nothing."""
         found = self._kept.get(number)
         if found is None:
             low, high = max(number * _PIECE, self.start), min((number + 1) * _PIECE, self.end)
@@ -123,7 +122,7 @@ class _Pieces:
         return high - len(tail), tail
 
     def _run(self, pages: list[tuple[int, int]]) -> list[bytes]:
-        """The bytes of the pages up to the first that cannot be read."""
+        """The bytes of the pages up to the first unreadable one."""
         found = []
         for low, high in pages:
             data = self._try(low, high)
@@ -140,13 +139,13 @@ class _Pieces:
         return data if len(data) == high - low else b""
 
     def read(self, address: int, size: int) -> bytes:
-        """The bytes at an address, up to the first that cannot be read."""
+        """The bytes at an address, up to the first unreadable one."""
         for low, data in self.runs(address, address + size):
             return data if low == address else b""
         return b""
 
     def runs(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
-        """What can be read of `[low, high)`: addresses and bytes of stretches without a gap."""
+        """The readable parts of `[low, high)`: the address and bytes of each contiguous range."""
         low, high = max(low, self.start), min(high, self.end)
         address = low
         parts: list[bytes] = []
@@ -192,7 +191,7 @@ def _outward(first: int, last: int, middle: int) -> Iterator[int]:
 
 
 def _named_tables(symbols: Mapping[str, int], read: Read, word_size: int, order: str, name: str) -> KallsymsTables:
-    """The tables at the addresses that VMCOREINFO gives."""
+    """The tables at the addresses in VMCOREINFO."""
     places = {key[len(_PREFIX) :]: address for key, address in symbols.items() if key.startswith(_PREFIX)}
     missing = [key for key in _NEEDED if key not in places]
     if missing or not ("offsets" in places or "addresses" in places):
@@ -251,9 +250,9 @@ def _named_tokens(places: Mapping[str, int], read: Read, order: str, name: str) 
 
 
 def _walked(places: Mapping[str, int], read: Read, number: int, name: str) -> tuple[list[int], int]:
-    """The markers that the lengths of the names give, and the address where the names end.
+    """The markers computed from the lengths of the names, and the address where the names end.
 
-    VMCOREINFO does not name the markers. What it names after the names they cannot reach into.
+    VMCOREINFO does not have the markers. They cannot reach into the next table that it does have after the names.
     """
     start = places["names"]
     limit = min((place for place in places.values() if place > start), default=start)
@@ -264,6 +263,6 @@ def _walked(places: Mapping[str, int], read: Read, number: int, name: str) -> tu
         markers.append(position)
         end = walk(data, min(NAMES_PER_MARKER, number - first), position)
         if end is None:
-            raise KallsymsNotFoundError(f"{name}: the names in kallsyms at {start:#x} are cut off or cannot be read")
+            raise KallsymsNotFoundError(f"{name}: the names in kallsyms at {start:#x} are truncated or cannot be read")
         position = end
     return markers, start + position

@@ -17,25 +17,25 @@ from kplug.image.kallsyms.tables import (
     TokenTable,
 )
 
-# Bytes at a position; fewer, or none, where there are no more.
+# Reads bytes at a position; fewer, or none, at the end.
 Read = Callable[[int, int], bytes]
 
-# Fewer than so many symbols no kernel has: three markers are the least that can be told from chance.
+# No kernel has fewer symbols than this; three markers are the fewest that are not a coincidence.
 MIN_SYMBOLS = 2 * NAMES_PER_MARKER + 1
 _MIN_NAME_BYTES = 2
 _MAX_NAME_BYTES = MAX_NAME_CODES + 2
-# KSYM_NAME_LEN: what the names after the last marker can take.
+# KSYM_NAME_LEN: the maximal size of the names after the last marker.
 _USUAL_NAME_BYTES = 514
 # How far before the token table the markers may begin: next to it, or with the sequence numbers between (6.2, 6.3).
 _MARKER_WINDOWS = (1 << 16, 1 << 20, 4 * MAX_SYMBOLS)
-# Where memory begins is looked for as exactly as this.
+# The start of readable memory is sought with this precision.
 _GRAIN = 4
 _ZEROS = re.compile(rb"\0{4,}")
 
 
 @dataclass(frozen=True)
 class Markers:
-    """A run of numbers that could be markers."""
+    """A run of numbers that may be markers."""
 
     position: int
     width: int
@@ -62,7 +62,7 @@ def words(data: bytes | bytearray, width: int, byte_order: str, signed: bool = F
 
 
 def marker_tables(token_table: TokenTable, read: Read) -> Iterator[Markers]:
-    """What could be markers before a token table, the nearest first."""
+    """Candidates for the markers before a token table, the nearest first."""
     searched = token_table.start
     for size in _MARKER_WINDOWS:
         low, data = bytes_before(token_table.start, size, read)
@@ -70,7 +70,7 @@ def marker_tables(token_table: TokenTable, read: Read) -> Iterator[Markers]:
             return
         for zero_start, zero_end in _zeros_before(data, low, searched):
             for width in (4, 8):
-                # Markers begin with 0; the first byte that is not is in the second one.
+                # Markers begin with 0; the first non-zero byte is in the second one.
                 second = zero_end - (zero_end - token_table.start) % width
                 first = second - width
                 if first < zero_start or first < low:
@@ -88,7 +88,7 @@ def bytes_before(end: int, size: int, read: Read) -> tuple[int, bytes]:
     data = read(end - size, size)
     if len(data) == size:
         return end - size, data
-    # There is memory before `end`, and then, further down, none: where does it begin?
+    # Memory before `end` is readable, but further down it is not: find its start.
     has, has_not, found = 0, size, b""
     while has_not - has > _GRAIN:
         middle = (has + has_not) // 2
@@ -101,13 +101,13 @@ def bytes_before(end: int, size: int, read: Read) -> tuple[int, bytes]:
 
 
 def _zeros_before(data: bytes, position: int, limit: int) -> list[tuple[int, int]]:
-    """Start and end of the runs of zeros in `data`, which is at `position`; the last first, none far beyond `limit`."""
+    """Start and end of the runs of zeros in `data`, which is at `position`; last first, none far beyond `limit`."""
     zeros = [(position + match.start(), position + match.end()) for match in _ZEROS.finditer(data)]
     return [run for run in reversed(zeros) if run[0] <= limit]
 
 
 def _reaches(markers: int, distance: int) -> bool:
-    """Whether so many bytes can be between so many markers and the tokens: none but padding, or sequence numbers."""
+    """Whether the distance from the markers to the tokens is possible: only padding, or the sequence numbers."""
     most = markers * NAMES_PER_MARKER
     if most - NAMES_PER_MARKER >= MAX_SYMBOLS:
         return False
@@ -116,7 +116,7 @@ def _reaches(markers: int, distance: int) -> bool:
 
 
 def _rising_run(data: bytes, start: int, width: int, byte_order: str) -> Sequence[int]:
-    """The numbers from `start` on that rise as markers do."""
+    """The numbers from `start` on that increase as markers do."""
     least, most = NAMES_PER_MARKER * _MIN_NAME_BYTES, NAMES_PER_MARKER * _MAX_NAME_BYTES
     size = 64
     while True:
@@ -130,7 +130,7 @@ def _rising_run(data: bytes, start: int, width: int, byte_order: str) -> Sequenc
 
 
 def name_tables(markers: Markers, token_table: TokenTable, read: Read) -> Iterator[NamesTable | None]:
-    """What could be names before the markers, by their count; None for each try whose lengths do not fit."""
+    """Candidates for the names before the markers, by their count; None for each whose lengths do not fit."""
     order = token_table.byte_order
     length, last = len(markers.values), markers.values[-1]
     if last > MAX_NAMES_BYTES:
@@ -150,7 +150,7 @@ def name_tables(markers: Markers, token_table: TokenTable, read: Read) -> Iterat
 
 
 def _names_after(position: int, count: int, markers: Markers, order: str, read: Read) -> Iterator[NamesTable]:
-    """Where names may begin after the 32 bits of their count, and how wide a word is then."""
+    """The possible starts of the names after the 32 bits of their count, with the word size for each."""
     if markers.width == 8:  # up to 4.19, 64 bits: the count is a word
         start = position if order == "little" else position - 4
         if words(read(start, 8), 8, order) == (count,):
@@ -162,7 +162,7 @@ def _names_after(position: int, count: int, markers: Markers, order: str, read: 
 
 
 def _names_end(position: int, number: int, markers: Sequence[int], end: int, read: Read) -> int | None:
-    """Where the names end, if the first and the last of them fit the markers and the zeros before the markers."""
+    """The end of the names, if the first and the last of them fit the markers and the zeros before the markers."""
     for block in (0, len(markers) // 2, len(markers) - 2):
         expected = markers[block + 1] - markers[block]
         if walk(read(position + markers[block], expected), NAMES_PER_MARKER) != expected:
@@ -176,10 +176,10 @@ def _names_end(position: int, number: int, markers: Sequence[int], end: int, rea
 
 
 def walk(data: bytes, number: int, position: int = 0) -> int | None:
-    """Where so many names end that begin at `position`; None if `data` does not have them.
+    """The end of that many names from `position` on; None if `data` does not contain them.
 
-    Where names up to 6.0 have one byte of length with bit 7 set (128 codes and more) they are read as if it were two:
-    no name has been seen that did not compress to less.
+    In kernels up to 6.0 a length byte with bit 7 set means 128 codes or more; it is read as two bytes all the same,
+    since every name seen so far compressed to less.
     """
     size = len(data)
     try:

@@ -20,18 +20,18 @@ from kplug.image.kallsyms.tables import (
 )
 from kplug.image.symbols.symbol_list import SymbolList
 
-# So many codes are expanded at once: what fits into a processor's cache is done three times as fast.
+# Codes expanded at a time: this is three times as fast if the data fits into the CPU's cache.
 _CODES_AT_ONCE = 1 << 14
 _BYTES_AT_ONCE = 1 << 18
-# Stand for the length before a name, among the codes.
+# Placeholders among the codes for the length before a name.
 _NAME, _NOTHING = 256, 257
 
 
 def decode(data: Bytes, tables: KallsymsTables, *, name: str = "the image") -> SymbolList:
     """The symbols, in the order of the tables (sorted by address).
 
-    Addresses are link addresses, or runtime ones in memory, or counted from the start of the image where
-    `tables.from_start`. Raises KallsymsNotFoundError where names do not fit their markers.
+    Addresses are link addresses, or runtime ones in memory, or with `tables.from_start` counted from the start of the
+    image. Raises KallsymsNotFoundError if names do not fit their markers.
     """
     return decode_with(lambda position, size: bytes(data[position : position + size]), tables, name=name)
 
@@ -42,13 +42,13 @@ def decode_with(read: Read, tables: KallsymsTables, *, name: str = "the image") 
     addresses = read(tables.addresses, tables.address_size * tables.number)
     short = len(names) < tables.names_end - tables.names or len(addresses) < tables.address_size * tables.number
     if short:
-        raise KallsymsNotFoundError(f"{name}: the kallsyms tables are cut off")
+        raise KallsymsNotFoundError(f"{name}: the kallsyms tables are truncated")
     strings, offsets, letters = _names(names, tables, name)
     return SymbolList(strings, offsets, _addresses(addresses, tables), letters, tables.describe(name))
 
 
 def _names(data: bytes, tables: KallsymsTables, name: str) -> tuple[bytes, array[int], bytes]:
-    """The names as a blob, where each begins in it, and their letters."""
+    """The names as a blob, their offsets in it, and their letters."""
     tokens = (*tables.token_table.tokens, b"\0", b"")
     pieces: list[bytes] = []
     total = 0
@@ -64,7 +64,7 @@ def _names(data: bytes, tables: KallsymsTables, name: str) -> tuple[bytes, array
     if b"" in lettered:
         raise KallsymsNotFoundError(f"{name}: kallsyms has a symbol without a name")
     letters = bytes(map(itemgetter(0), lettered))
-    # Each has one letter before it, and will have one NUL after it.
+    # Each name has its letter before it, and gets a NUL after it.
     offsets = array("I", accumulate(map(len, lettered[:-1]), initial=0))
     strings = b"\0".join([text[1:] for text in lettered])
     return strings + b"\0", offsets, letters
@@ -99,7 +99,7 @@ def _codes(data: bytes, tables: KallsymsTables, name: str) -> Iterator[list[int]
 
 
 def _addresses(data: bytes, tables: KallsymsTables) -> Sequence[int]:
-    """The addresses, from the bytes of their table."""
+    """The addresses, decoded from the bytes of their table."""
     encoding, base = tables.encoding, tables.relative_base or 0
     signed = encoding in (Encoding.PC_RELATIVE, Encoding.BASE_RELATIVE_PERCPU)
     values = words(data, tables.address_size, tables.byte_order, signed)

@@ -1,10 +1,10 @@
-"""The kernel's own kallsyms tables: what each release has, where they lie, and how the tables of tokens look.
+"""The kernel's own kallsyms tables: the formats of each release, their order, and the form of the token tables.
 
 The formats are those of scripts/kallsyms.c (it writes them) and kernel/kallsyms.c (it reads them), 4.19 to 7.x:
 
-- Names: a length, then so many codes; the token of a code is text, the first letter of a name is nm's. The length is
-  one byte; since 73bbb94466fd (6.1) one with bit 7 set is followed by a second byte of higher bits (ULEB128).
-- A marker for each 256 names: where they begin. 32 bits wide, a word up to 4.19 (80ffbaa5b1bd), as is the count.
+- Names: a length, then that many codes. Each code stands for a token, a piece of text; a name's first letter is nm's.
+  The length is one byte; since 73bbb94466fd (6.1) a byte with bit 7 set is followed by one of higher bits (ULEB128).
+- A marker for each 256 names: their offset. 32 bits wide, a word up to 4.19 (80ffbaa5b1bd), as is the count.
 - Sequence numbers sorted by name, 24 bits each, big-endian, since 60443c88f3a8 (6.2).
 - Order: offsets, relative base, count, names, markers, sequence, tokens, token index; since 404bad70fcf7 (6.4) count,
   names, markers, tokens, token index, offsets, relative base, sequence.
@@ -24,15 +24,15 @@ from kplug.errors import InputError
 
 Bytes = Union[bytes, bytearray, memoryview, mmap.mmap]
 
-# The largest kernels (all modules built in) have under a million symbols, and names of 16 bytes on average.
+# The largest kernels (all modules built in) have fewer than a million symbols, with names of 16 bytes on average.
 MAX_SYMBOLS = 1 << 21
 MAX_NAMES_BYTES = 1 << 26
-# A marker stands for so many names.
+# The number of names for each marker.
 NAMES_PER_MARKER = 256
 TOKENS = 256
 # A token is a piece of a name: shorter than KSYM_NAME_LEN (512 since 6.1).
 MAX_TOKEN_BYTES = 512
-# What a two-byte length can say (kallsyms.c refuses more).
+# The maximum of a two-byte length (kallsyms.c refuses more).
 MAX_NAME_CODES = 0x3FFF
 # Tables are aligned to a word, or to 4 bytes, with zeros before them.
 MAX_PADDING = 7
@@ -42,28 +42,28 @@ TOKEN_INDEX_BYTES = 2 * TOKENS
 # Real tables have 1 KiB: the index's 16 bits are the limit.
 MAX_TOKEN_TABLE_BYTES = 1 << 14
 
-# The tokens of the digits stand at their own codes, as those of all characters that names use: the needle. (A pattern
-# is found three times as fast as bytes.find() finds these.)
+# Each character that names use is the token of its own code. The tokens of the digits are sought. (A regular
+# expression finds them three times as fast as bytes.find().)
 _DIGITS = re.compile(b"".join(b"%d\0" % digit for digit in range(10)))
 # Real kernels have half a dozen such places, one of which is the table.
 _MAX_DIGITS = 1 << 15
-# What can be in a name: characters of C, of assembler labels, and UTF-8 of languages that allow it.
+# Characters of names: those of C, of assembler labels, and UTF-8 for languages that allow it.
 _NOT_IN_TOKENS = bytes(range(1, 0x21)) + b"\x7f"
 
 
 class KallsymsNotFoundError(InputError):
-    """There are no kallsyms tables in what was searched, or none that hold together; `str()` says which."""
+    """No kallsyms tables were found, or only inconsistent ones; `str()` says which."""
 
 
 class Encoding:
-    """How addresses are stored. The words are for the description."""
+    """How addresses are stored. The values are words for the user."""
 
     # a081b5789255 (7.0): 32 bits signed, counted from where they are stored themselves
     PC_RELATIVE = "PC-relative"
     # 2213e9a66bb8 (4.6) up to 6.18: 32 bits unsigned, counted from the lowest address
     BASE_RELATIVE = "base-relative"
-    # the same with KALLSYMS_ABSOLUTE_PERCPU (x86_64, up to 6.14): what is not negative is an address, the others are
-    # counted down from one below the lowest address
+    # the same with KALLSYMS_ABSOLUTE_PERCPU (x86_64, up to 6.14): values that are not negative are addresses, the
+    # others are counted down from one below the lowest address
     BASE_RELATIVE_PERCPU = "base-relative with absolute per-CPU"
     # words, up to 6.10 (64e166099b69); since 7.0 of 32-bit kernels that do not move
     ABSOLUTE = "absolute"
@@ -71,7 +71,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens and their index: where they are, the bytes of each token, and the byte order of the index."""
+    """The tokens and their index: the positions, the bytes of each token, and the byte order of the index."""
 
     start: int
     index: int
@@ -85,12 +85,12 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class KallsymsTables:
-    """Where the tables are, as positions in what was searched: offsets in bytes, or addresses in memory.
+    """The positions of the tables: offsets in the bytes that were searched, or addresses in memory.
 
-    `addresses` is the table of addresses or offsets; `addresses_address` the address that it has in the kernel (what
-    PC-relative ones count from). `word_size` is that of pointers, 4 or 8 bytes. `relative_base` is None where the
-    encoding has none. `from_start`: the addresses that come out are not link addresses but counted from the start of
-    what was searched, which does not say where it is linked.
+    `addresses` is the table of addresses or offsets; `addresses_address` its address in the kernel, which PC-relative
+    values count from. `word_size` is the pointers', 4 or 8 bytes. `relative_base` is None if the encoding has none.
+    `from_start`: decoded addresses are not link addresses but count from the start of the bytes that were searched,
+    whose link address is not known.
     """
 
     token_table: TokenTable
@@ -118,7 +118,7 @@ class KallsymsTables:
         return self.describe("the image")
 
     def describe(self, place: str) -> str:
-        """The tables in a line; `place` is what they are in."""
+        """The tables in a line; `place` names what contains them."""
         start = f", counted from the start of {place}" if self.from_start else ""
         return f"kallsyms in {place}: {self.number:,} symbols, {self.encoding}{start}"
 
@@ -126,7 +126,7 @@ class KallsymsTables:
 def token_tables(data: Bytes, position: int = 0, start: int = 0) -> Iterator[TokenTable]:
     """The token tables in `data` from `start` on: each with an index that agrees with it.
 
-    `data` begins at `position` of what is searched. KallsymsNotFoundError if too much looks like one.
+    `data` is at `position` in the bytes searched. KallsymsNotFoundError if too much looks like one.
     """
     for number, match in enumerate(_DIGITS.finditer(data, start)):
         if number >= _MAX_DIGITS:
@@ -137,8 +137,8 @@ def token_tables(data: Bytes, position: int = 0, start: int = 0) -> Iterator[Tok
 
 
 def _token_table_around(data: Bytes, digits: int, position: int) -> TokenTable | None:
-    """The token table with those digits; None if what is around is none."""
-    # From the digit 0 on there are 208 tokens; their lengths must be those that the index says.
+    """The token table with those digits; None if they are not in one."""
+    # From the digit 0 on there are 208 tokens; their lengths must agree with the index.
     count = TOKENS - ord("0")
     rest = bytes(data[digits : digits + MAX_TOKEN_TABLE_BYTES]).split(b"\0", count)
     if len(rest) <= count:
@@ -164,7 +164,7 @@ def _unpack_index(raw: bytes, byte_order: str) -> tuple[int, ...]:
 
 
 def _tokens(data: bytes, index: Sequence[int]) -> tuple[bytes, ...] | None:
-    """The tokens of a table's bytes, if they are where the index says and such as names are made of."""
+    """The tokens in a table's bytes, if they agree with the index and consist of characters of names."""
     tokens = data.split(b"\0")
     if len(tokens) != TOKENS + 1 or tokens.pop() or data.translate(None, _NOT_IN_TOKENS) != data:
         return None
@@ -177,7 +177,7 @@ def _tokens(data: bytes, index: Sequence[int]) -> tuple[bytes, ...] | None:
 
 
 def read_token_table(table: bytes, index: bytes, start: int, index_start: int, byte_order: str) -> TokenTable | None:
-    """The token table whose place is known: `table` are the bytes from its start on, at least to its end."""
+    """The token table at a known place: `table` are the bytes from its start on, at least to its end."""
     if len(index) < TOKEN_INDEX_BYTES:
         return None
     offsets = _unpack_index(index, byte_order)

@@ -1,4 +1,4 @@
-"""Two sources of one kernel's symbols compared: how far one is moved, and on which symbols they differ."""
+"""Comparing two sources of one kernel's symbols: the distance between them, and the symbols on which they differ."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import ADDRESS_MASK
 from kplug.image.symbols.symbol_list import SymbolList
 
-# What one of the sources has and another one moved by the slide: fewer agreeing symbols are another kernel's.
+# The fraction of common symbols that must be at the same distance; with fewer, it is another kernel.
 _LEAST_AGREEMENT = 0.9
 _LEAST_COMMON = 16
 
 
 def symbols_of(image: KernelImage) -> SymbolList:
-    """An image's symbols as a list, whatever they are from."""
+    """An image's symbols as a list, whatever their source."""
     return image.listed if image.listed is not None else image.symbols.as_list()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two lists of one kernel's symbols: by how much the second one is moved, and the symbols that are elsewhere.
+    """Two lists of one kernel's symbols: the second one's slide, and the symbols that are elsewhere.
 
-    `slide` is modulo 2**64, None where they have too few names in common. `differing` has the addresses in both.
+    `slide` is modulo 2**64, None if they have too few names in common. `differing` has the addresses in both.
     """
 
     slide: int | None
@@ -39,7 +39,7 @@ class Comparison:
 
 
 def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
-    """What two lists say of the symbols whose name each of them has once.
+    """Compares the symbols whose name is unique in both lists.
 
     Per-CPU variables that are linked at 0 do not move with the others.
     """
@@ -66,9 +66,9 @@ def _unique(symbols: SymbolList) -> dict[bytes, int]:
 
 
 def checked(comparison: Comparison, one: str, other: str) -> Comparison:
-    """The comparison, if the two can be of one kernel. MismatchError names both sources."""
+    """The comparison, if both can be of one kernel. MismatchError names both sources."""
     if comparison.slide is None:
-        raise MismatchError(f"{one} and {other} have hardly a symbol in common: they are of different kernels")
+        raise MismatchError(f"{one} and {other} have hardly any symbol in common: they are of different kernels")
     agreeing = comparison.common - len(comparison.differing)
     if agreeing < _LEAST_AGREEMENT * comparison.common:
         raise MismatchError(
@@ -79,7 +79,7 @@ def checked(comparison: Comparison, one: str, other: str) -> Comparison:
 
 
 def disputes(comparison: Comparison, other: str) -> dict[str, str]:
-    """What `other` says of the symbols on which the two differ, in words for the answers, by name."""
+    """For the symbols on which the two differ, what `other` has, by name, worded for the answers."""
     slide = comparison.slide or 0
     return {
         name.decode("utf-8", "backslashreplace"): f"{other} has {name.decode('utf-8', 'backslashreplace')} elsewhere, "

@@ -1,4 +1,4 @@
-"""Opening what a user names: a vmlinux, a module, their separate debug files."""
+"""Opening the files that the user names: a vmlinux, a module, their separate debug files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # Where debug files are installed (gdb's debug-file-directory, drgn's default search path).
 DEBUG_DIRECTORIES = ("/usr/lib/debug",)
-# A module with debug information is some tens of megabytes; what unpacks to more is no module.
+# A module with debug information is some tens of megabytes; a file that unpacks to more is not a module.
 MAX_UNPACKED_BYTES = 1 << 29
-# A real module packs to a third or a tenth. What unpacks to far more than its own size is made to fill memory.
+# A real module packs to a third or a tenth. A file that unpacks to far more than that was made to fill memory.
 MAX_UNPACKING_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 1 << 24
 PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
@@ -51,8 +51,7 @@ def open_elf(path: str) -> ElfFile:
 
 
 def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMap | None = None) -> KernelImage:
-    """The vmlinux at `path`, with the symbols of its separate debug file, or those of its kallsyms, where it has none
-    itself."""
+    """The vmlinux at `path`. If it has no symbols, those of its separate debug file are used, or its kallsyms."""
     elf = open_elf(path)
     if elf.type == "CORE":
         raise InputError(f"{path}: not a vmlinux but a dump (a dump is given with -c)")
@@ -70,7 +69,7 @@ def open_vmlinux(path: str, script: LinkerScript | None = None, link_map: LinkMa
 
 
 def _kallsyms_in(elf: ElfFile) -> SymbolList:
-    """The symbols that a stripped vmlinux keeps for itself; none, and why, where it has none."""
+    """The symbols in the kallsyms of a stripped vmlinux; an empty list with the reason, if it has none."""
     from kplug.image.kallsyms.embedded import embedded_symbols
 
     held = (section for section in elf.sections if section.occupies_addresses and section.type != "NOBITS")
@@ -83,13 +82,13 @@ def _kallsyms_in(elf: ElfFile) -> SymbolList:
 def open_module(specification: str) -> KernelImage:
     """A module in its place: `FILE@ADDR`, `FILE@ADDR,.data=ADDR,...` or `FILE@.text=ADDR,...`.
 
-    ADDR alone is the base of the module's text as /proc/modules shows it: the text sections are laid out from there as
-    the kernel's loader does. What lies elsewhere has its own address (/sys/module/NAME/sections/), and where none is
-    given nothing is claimed.
+    ADDR alone is the base of the module's text as in /proc/modules: the text sections are laid out from there as the
+    kernel's loader does. Other sections have their own addresses (/sys/module/NAME/sections/); nothing is claimed for
+    one without an address.
     """
     path, at, addresses = specification.rpartition("@")
     if not at or not path or not addresses:
-        raise UsageError(f"--module {specification}: FILE@ADDR is needed, with ADDR as /proc/modules shows it")
+        raise UsageError(f"--module {specification}: must be FILE@ADDR, with ADDR as /proc/modules shows it")
     elf = open_elf(path)
     if not elf.relocatable:
         raise InputError(f"{path}: not a module (its type is {elf.type}, a module's is REL)")
@@ -122,7 +121,7 @@ def open_module(specification: str) -> KernelImage:
 
 
 def module_name(elf: ElfFile) -> str:
-    """The module's name as the kernel has it: what .modinfo says (since 4.13), else the file's, with underscores."""
+    """The module's name in the kernel: the one in .modinfo (since 4.13), else the file's, with underscores."""
     information = elf.section(".modinfo")
     if information is not None:
         for entry in elf.section_bytes(information, limit=1 << 20).split(b"\0"):
@@ -143,7 +142,7 @@ def text_layout(sections: Sequence[Section], base: int) -> dict[int, int]:
         if not (section.allocated and section.executable) or section.name.startswith(".init"):
             continue
         if section.name == ".plt":
-            break  # the loader sizes it (module_frob_arch_sections of arm64 and others): what follows is not known
+            break  # the loader sets its size (module_frob_arch_sections of arm64 and others): what follows is not known
         alignment = max(section.alignment, 1)
         offset = (offset + alignment - 1) // alignment * alignment
         placed[section.index] = base + offset
@@ -163,9 +162,9 @@ def symbols_file(elf: ElfFile) -> ElfFile:
 
 
 def find_debug_file(elf: ElfFile) -> ElfFile | None:
-    """The separate debug file of `elf`: by build ID, by .gnu_debuglink, or beside the file, as gdb and drgn look.
+    """The separate debug file of `elf`: by build ID, by .gnu_debuglink, or next to the file, as gdb and drgn do.
 
-    One of another build is not taken: with build IDs on both sides they must be equal.
+    A file of another build is not used: if both have build IDs, they must be equal.
     """
     build_id = elf.build_id
     for path in _debug_file_candidates(elf, build_id):

@@ -1,4 +1,4 @@
-"""Opening a kernel from a file of any kind: the kind is seen from its first bytes."""
+"""Opening a kernel from a file of any kind, recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
 
 
 def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
-    """The kernel at `path`, whatever kind of file that is: a vmlinux, a boot image, a System.map."""
+    """The kernel at `path`, from any kind of file: a vmlinux, a boot image, a System.map."""
     with open_file(path) as file:
         head = file.read(_PEEKED_BYTES)
     if head.startswith(ELF_MAGIC):
@@ -50,11 +50,11 @@ def _refuse_packed_listing(path: str, head: bytes) -> None:
         if packed is not None and _LISTING.match(decompressed_start(packed, head, _LINE_BYTES)):
             refuse_packed(path, head)
     except UnpackError:
-        return  # what opens it says why
+        return  # opening it reports the error
 
 
 def _is_packed_vmlinux(path: str, head: bytes) -> bool:
-    """Whether the file is named as a packed one, and what is in it is an ELF file, or broken; not an Image.gz."""
+    """Whether the file has the name of a packed one and contains an ELF file, or is broken; not an Image.gz."""
     from kplug.files.bounded_output import UnpackError
     from kplug.files.compression import decompressed_start, recognise
 

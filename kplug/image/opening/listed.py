@@ -1,4 +1,4 @@
-"""A kernel of which only a list of symbols is there: System.map, /proc/kallsyms."""
+"""A kernel from a list of symbols alone: System.map, /proc/kallsyms."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from kplug.image.symbols.symbol_list import SymbolList
 
 
 def open_system_map(path: str) -> KernelImage:
-    """The kernel that a System.map is of: symbols, and the regions between them."""
+    """The kernel of a System.map: symbols, and the regions between them."""
     from kplug.image.symbols.listings import read_system_map
 
     return listed_image(path, read_system_map(path))
 
 
 def listed_image(path: str, symbols: SymbolList, machine: str | None = None) -> KernelImage:
-    """A kernel of which nothing is known but symbols, read from `path`."""
+    """A kernel with nothing but symbols, read from `path`."""
     bits = 64 if symbols.highest >> 32 else 32
     elf = bare_elf(path, machine or machine_of(symbols) or "", bits)
     return KernelImage(elf, name=os.path.basename(path), listed=symbols)
 
 
 def machine_of(symbols: SymbolList) -> str | None:
-    """The architecture whose kernel has these symbols; None if none that is known."""
+    """The architecture whose kernels have these symbols; None if it is not known."""
     for architecture in registry.declared():
         if any(map(symbols.holds, architecture.telling_symbols)):
             return architecture.name

@@ -1,4 +1,4 @@
-"""Where a module's debug file may be, and which one is of the module that is loaded."""
+"""The places of modules' debug files, and the check that a file is the loaded module's."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kplug.errors import InputError, TargetError
 from kplug.image.elf.file import ElfFile
 from kplug.image.opening.files import DEBUG_DIRECTORIES, open_elf
 
-# Files of modules end so, the ones with the most to tell first; what follows ".ko" is how they are packed.
+# Endings of module files, those with the most information first; after ".ko" comes the compression.
 _ENDINGS = (".ko.debug", ".ko", ".ko.xz", ".ko.gz", ".ko.bz2", ".ko.zst")
-# A distribution's kernel has 4000 to 7000 modules in 1000 folders; a folder that has far more is none of modules.
+# A distribution's kernel has 4000 to 7000 modules in 1000 folders; a tree with far more is not one of modules.
 MAX_FILES = 500_000
 
 
@@ -23,7 +23,7 @@ class _Named(Protocol):
 
 
 class ModuleIdentity(Protocol):
-    """What is known of a loaded module: its name, build ID, and the sections that it was loaded from."""
+    """What is known about a loaded module: its name, build ID, and the sections that it was loaded from."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class ModuleFiles:
     """The debug files of modules. Folders are listed at the first question, each once.
 
     `directories` are those that the user named, `release` is the kernel's (`uname -r`), `vmlinux` the path of its
-    vmlinux: modules may lie in the tree beside it. `root` is put before the usual places.
+    vmlinux: modules may be in the same tree. `root` is put before the usual places.
     """
 
     def __init__(self, directories: Sequence[str], release: str | None, vmlinux: str | None, root: str = "") -> None:
@@ -46,7 +46,7 @@ class ModuleFiles:
         self._usual = tuple(_usual_directories(release, vmlinux, self._root))
 
     def find(self, module: ModuleIdentity) -> tuple[ElfFile | None, tuple[str, ...]]:
-        """The file of the module with the same build ID; and why files of its name were not used, in sentences."""
+        """The file of the module with the same build ID, and sentences on why files of its name were not used."""
         refused: list[str] = []
         for path in self._candidates(module):
             if not os.path.isfile(path):
@@ -84,7 +84,7 @@ class ModuleFiles:
 
 
 def _usual_directories(release: str | None, vmlinux: str | None, root: str) -> Iterator[str]:
-    """Where distributions put them (drgn and crash look there as well), and the tree that has the vmlinux."""
+    """Where distributions put them (drgn and crash look there too), and the tree that contains the vmlinux."""
     if release and "/" not in release:
         for directory in DEBUG_DIRECTORIES:
             yield f"{root}{directory}/lib/modules/{release}"
@@ -92,7 +92,7 @@ def _usual_directories(release: str | None, vmlinux: str | None, root: str) -> I
         yield f"{root}/lib/modules/{release}"
     if vmlinux:
         folder = os.path.dirname(os.path.abspath(vmlinux))
-        # A build's tree, or an unpacked package: not any folder that happens to have a vmlinux in it.
+        # A build tree or an unpacked package, not any folder that happens to contain a vmlinux.
         if os.path.isdir(f"{folder}/kernel") or os.path.isfile(f"{folder}/modules.order"):
             yield folder
 
@@ -111,7 +111,7 @@ def _files_by_module(directories: Sequence[str]) -> dict[str, list[str]]:
             for name in names:
                 rank = next((rank for rank, ending in enumerate(_ENDINGS) if name.endswith(ending)), None)
                 if rank is not None:
-                    # The kernel's names have underscores where files may have hyphens.
+                    # Module names in the kernel have underscores where file names may have hyphens.
                     module = name[: -len(_ENDINGS[rank])].replace("-", "_")
                     here.setdefault(module, []).append((rank, os.path.join(folder, name)))
         for module, paths in here.items():
@@ -120,14 +120,14 @@ def _files_by_module(directories: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _why_not(elf: ElfFile, module: ModuleIdentity) -> str | None:
-    """Why a file is not that of the loaded module; None if it is."""
+    """Why a file is not the loaded module's; None if it is."""
     if not elf.relocatable:
-        return f"it is no module (its type is {elf.type}, a module's is REL)"
+        return f"it is not a module (its type is {elf.type}, a module's is REL)"
     build_id = elf.build_id
     if build_id != module.build_id:
-        return f"its build ID is {build_id or 'not there'}, that in memory is {module.build_id or 'not known'}"
+        return f"its build ID is {build_id or 'missing'}, the one in memory is {module.build_id or 'not known'}"
     if build_id is None:
-        # Built without IDs: the same sections in the same order have to do.
+        # Built without IDs: compare the sections and their order instead.
         names = [s.name for s in elf.sections if s.allocated and s.size]
         loaded = [section.name for section in module.all_sections]
         if not loaded or not set(loaded) <= set(names):

@@ -1,8 +1,8 @@
 """One kernel from several files: vmlinux, vmlinuz, System.map, /proc/kallsyms.
 
-One gives the skeleton (sections, segments, notes, bytes), one the symbols, one the places at run time. Where two know
-the same symbols they are compared: sources of different kernels are refused, and single symbols on which they differ
-are remembered, for the answers in which they are.
+One gives the skeleton (sections, segments, notes, bytes), one the symbols, one the runtime addresses. Symbols that two
+of them have are compared: sources of different kernels are refused, and single symbols on which they differ are
+remembered for the answers that mention them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """The files that a user named, each None where it was not."""
+    """The files that the user named, None for each that was not."""
 
     vmlinux: str | None = None
     vmlinuz: str | None = None
@@ -42,9 +42,9 @@ class Given:
 class Joined:
     """A kernel as several sources know it.
 
-    `image` has the skeleton and symbols of the best of them. `placement` is where it runs, if one of them tells, and
-    None otherwise. `modules` are lists of their symbols, by name. `disputed` is what another source says of single
-    symbols, by name; `used` says in a line each what was taken from where.
+    `image` has the skeleton and symbols of the best of them. `placement` is where it runs, or None if no source says.
+    `modules` are lists of their symbols, by name. `disputed` has what another source says about single symbols, by
+    name; `used` has one line for each source with what was taken from it.
     """
 
     image: KernelImage
@@ -77,17 +77,17 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
 
 
 def _cut_off(path: str | None, image: KernelImage) -> tuple[str, ...]:
-    """A warning for a System.map, sorted by address as it is, whose last symbols are not there."""
+    """A warning for a System.map, which is sorted by address, if its last symbols are missing."""
     listed = image.listed if image.has_list_at_hand else None
     if listed is None or not listed.source.startswith("System.map "):
         return ()
     if listed.holds("_text") and not listed.holds("_end"):
-        return (f"{path}: it has no _end: it seems to be cut off",)
+        return (f"{path}: it has no _end: it seems to be truncated",)
     return ()
 
 
 def _refuse_system_map(path: str, listed: SymbolList) -> None:
-    """InputError for a list with numbers of the build, which a kernel's own kallsyms never has."""
+    """InputError for a list with symbols that only a System.map has, never a kernel's own kallsyms."""
     for name in (name for architecture in registry.declared() for name in architecture.build_numbers):
         if listed.holds(name) and chr(listed.letters[listed.numbers[name.encode()]]) == "A":
             raise InputError(
@@ -96,7 +96,7 @@ def _refuse_system_map(path: str, listed: SymbolList) -> None:
 
 
 def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImage | None, list[str], Mapping[str, str]]:
-    """The image by its link addresses, of vmlinux, vmlinuz and System.map; what was used; and their differences."""
+    """The image at its link addresses, from vmlinux, vmlinuz and System.map; what was used; and their differences."""
     used: list[str] = []
     image: KernelImage | None = None
     for path, open_it in ((given.vmlinux, open_kernel), (given.vmlinuz, open_vmlinuz)):
@@ -121,13 +121,13 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
     found = _checked_as_linked(image, listed, given.system_map)
     if image.has_symbol_table:
         return image, [*used, f"compared with: {given.system_map}"], disputes(found, given.system_map)
-    # It has what kallsyms leaves out.
+    # System.map has symbols that kallsyms leaves out.
     used = [f"sections, segments: {image.path}", f"symbols: {given.system_map}"]
     return image.with_symbols(listed), used, disputes(found.turned(), image.path)
 
 
 def _checked_as_linked(image: KernelImage, listed: SymbolList, path: str) -> Comparison:
-    """The comparison of an image with the list at `path`, both by link addresses. MismatchError for two kernels."""
+    """The comparison of an image with the list at `path`, by link addresses. MismatchError for different kernels."""
     found = checked(compare(symbols_of(image), listed), image.path, path)
     if found.slide:
         raise MismatchError(f"{image.path} and {path} are linked at different addresses")
@@ -135,7 +135,7 @@ def _checked_as_linked(image: KernelImage, listed: SymbolList, path: str) -> Com
 
 
 def _check_same_build(image: KernelImage, other: KernelImage) -> None:
-    """MismatchError for two kernels: by their build IDs, or, where one has none, by their symbols."""
+    """MismatchError for different kernels: by their build IDs, or if one has none, by their symbols."""
     if image.build_id is None or other.build_id is None:
         if len(image.symbols) and len(other.symbols):
             _checked_as_linked(image, symbols_of(other), other.path)

@@ -1,11 +1,11 @@
-"""The kernel of a boot image as an ELF file with its symbol table put back, made of its own kallsyms.
+"""The kernel of a boot image as an ELF file with a symbol table made from its own kallsyms.
 
 An ELF kernel keeps its bytes, sections and segments; a symbol table is appended. A flat Image gets an ELF header, a
-segment, and sections where boundary symbols tell of them.
+segment, and the sections that boundary symbols delimit.
 
-What kallsyms does not say is derived: a symbol reaches to the next one (as the kernel itself counts), its section is
-the one its address lies in, its type what that section is for. A section for code and data both (.data of x86_64 since
-6.14) tells no type.
+What kallsyms does not contain is derived: a symbol reaches to the next one (as the kernel itself computes sizes), its
+section is the one that holds its address, and its type follows from that section. A section with both code and data
+(.data of x86_64 since 6.14) gives no type.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ Bytes = Union[bytes, memoryview]
 
 _BINDINGS = {**dict.fromkeys("wWvV", STB_WEAK), "u": STB_GNU_UNIQUE}
 _PAGE = 1 << 16  # the largest that arm64 has
-# From here on section numbers have meanings (gABI, SHN_LORESERVE).
+# From here on section numbers have special meanings (gABI, SHN_LORESERVE).
 _MOST_SECTIONS = 0xFF00
-# A flat Image's sections as the linker scripts name them (arch/arm64, arch/riscv: kernel/vmlinux.lds.S,
+# A flat Image's sections, named as in the linker scripts (arch/arm64, arch/riscv: kernel/vmlinux.lds.S,
 # include/asm-generic/vmlinux.lds.h), and the symbols that bound them.
 _BOUNDED_SECTIONS = (
     (".head.text", "_text", "_stext"),
@@ -72,7 +72,7 @@ _BOUNDED_SECTIONS = (
     (".data", "_sdata", "_edata"),
     (".bss", "__bss_start", "__bss_stop"),
 )
-# What lies between is named for what nm's letters say is in it.
+# The ranges between are named by their content according to nm's letters.
 _KINDS = {
     "t": (".kernel.text", SHF_ALLOC | SHF_EXECINSTR),
     "r": (".kernel.rodata", SHF_ALLOC),
@@ -81,7 +81,7 @@ _KINDS = {
 
 
 class _Skeleton(NamedTuple):
-    """An ELF file without its section header table: header, the rest, its section headers, and those as sections."""
+    """An ELF file split into header, the rest, and section headers, which are also there as sections."""
 
     header: bytes
     rest: Sequence[Bytes]
@@ -94,7 +94,7 @@ class _Skeleton(NamedTuple):
 
 
 def elf_with_symbols(boot: BootImage) -> list[Bytes]:
-    """The bytes of the ELF file, in parts. InputError where the kernel has no kallsyms, or no addresses for them."""
+    """The bytes of the ELF file, in parts. InputError if the kernel has no kallsyms, or no addresses for them."""
     image = kernel_in(boot)
     if image.listed is None:  # it has a symbol table of its own
         return [boot.payload]
@@ -114,7 +114,7 @@ def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
     start, size = elf.header.shoff, elf.header.shentsize
     count, names_index = len(elf.sections), elf.header.shstrndx
     if count + 2 >= _MOST_SECTIONS or size != form.section.size or not 0 < names_index < count:
-        raise InputError(f"{boot.path}: the section headers of the kernel in it are not such as a kernel has")
+        raise InputError(f"{boot.path}: the section headers of the kernel in it are not those of a kernel")
     table = form.section.iter_unpack(data[start : start + count * size])
     headers = [SectionHeader(*fields) for fields in table]
     names = elf.section_bytes(elf.sections[names_index])
@@ -123,7 +123,7 @@ def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
 
 
 def _appended(skeleton: _Skeleton, symbols: SymbolList) -> list[Bytes]:
-    """The skeleton with .symtab and .strtab, and with a section header table that has them as well."""
+    """The skeleton with .symtab and .strtab, and a section header table that includes them."""
     form, headers = skeleton.form, list(skeleton.headers)
     try:
         table, first_global = _symbol_table(skeleton, symbols)
@@ -192,16 +192,16 @@ def _info(letter: str, section: int, sections: Sequence[Section]) -> int:
 
 
 class _Neighbours:
-    """For a symbol at the bounds of sections: the linker counts a boundary symbol to the section that it ended, or
-    to the next one, and nm's letter says to which."""
+    """The section of a symbol between two sections: the linker assigns a boundary symbol to the section that ends
+    there or to the next one; nm's letter shows to which."""
 
     def __init__(self, sections: Sequence[Section]) -> None:
         self._placed = sorted((s for s in sections if s.occupies_addresses), key=lambda s: s.address)
         self._starts = [section.address for section in self._placed]
 
     def chosen(self, address: int, letter: str) -> int | None:
-        """The section of a symbol whose address is in no section, or the start of one; None where it is within one,
-        or where there is none at all."""
+        """The section of a symbol whose address is in no section, or at the start of one; None if it is inside one,
+        or if there are no sections."""
         position = bisect_right(self._starts, address) - 1
         if position >= 0 and self._starts[position] < address < self._placed[position].end:
             return None
@@ -215,7 +215,7 @@ class _Neighbours:
 
 
 class _Range(NamedTuple):
-    """A section to be: addresses, `end` exclusive."""
+    """A section to write: addresses, `end` exclusive."""
 
     name: str
     start: int
@@ -227,7 +227,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     base = image.base
     if not base:
         raise InputError(f"{boot.path}: the Image does not say where it is linked; its symbols have no addresses")
-    # What follows _edata in the file is not of the kernel: the signature for Secure Boot.
+    # Data after _edata in the file is not part of the kernel: the signature for Secure Boot.
     held = min(len(boot.payload), (symbols.address("_edata") or base + len(boot.payload)) - base)
     held = held if held > 0 else len(boot.payload)
     limit = base + max(image.memory_size, held)
@@ -265,13 +265,13 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
 
 
 def _section(index: int, each: _Range, header: SectionHeader) -> Section:
-    """What the section header will say, for the symbols to be placed."""
+    """The section as its header will describe it, for placing the symbols."""
     kind = "NOBITS" if header.type == SHT_NOBITS else "PROGBITS" if index else "NULL"
     return Section(index, each.name, kind, each.start, header.offset, header.size, 0, each.flags, "", 0, 0, 1)
 
 
 def _ranges(symbols: SymbolList, base: int, limit: int, held_end: int) -> Iterator[_Range]:
-    """The sections: those with boundary symbols, and what lies between, cut where the file's bytes end."""
+    """The sections: those with boundary symbols, and the ranges between, cut at the end of the file's bytes."""
     position = base
     for bounded in sorted(_bounded(symbols, base, limit), key=lambda each: each.start):
         if bounded.start < position:
@@ -309,7 +309,7 @@ def _between(symbols: SymbolList, start: int, end: int) -> Iterator[_Range]:
         kind = _kind(chr(symbols.letters[number]), kind)
         address = symbols.addresses[number] if kinds else start
         if kinds and kinds[-1][0] == address:
-            kinds[-1] = (address, kind)  # at one address, what begins there counts, not what ended
+            kinds[-1] = (address, kind)  # at one address, the section that begins there counts, not the one that ends
         else:
             kinds.append((address, kind))
     runs = [next(run) for _, run in groupby(kinds or [(start, kind)], key=lambda each: each[1])]
@@ -319,6 +319,6 @@ def _between(symbols: SymbolList, start: int, end: int) -> Iterator[_Range]:
 
 
 def _kind(letter: str, before: str) -> str:
-    """The row of _KINDS for nm's letter; one that says nothing of the place is of the kind before it."""
+    """The row of _KINDS for nm's letter; a letter that says nothing about the place keeps the previous kind."""
     letter = letter.lower()
     return "d" if letter == "b" else letter if letter in _KINDS else before

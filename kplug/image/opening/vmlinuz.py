@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kplug.image.boot.boot_image import BootImage
     from kplug.image.symbols.symbol_list import SymbolList
 
-# What the C library's startup code and the linker of programs add, and what every kernel has (some have .interp, too).
+# Sections added by the C library's startup code and the linker of programs; sections of every kernel (some have
+# .interp, too).
 _PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
 _KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
 
@@ -33,7 +34,7 @@ def open_vmlinuz(path: str, progress: ProgressCallback | None = None) -> KernelI
 
 
 def kernel_in(boot: BootImage) -> KernelImage:
-    """As `open_vmlinuz`, of a boot image that is open."""
+    """As `open_vmlinuz`, for a boot image that is already open."""
     return _from_elf(boot) if boot.kind == "ELF" else _from_flat(boot)
 
 
@@ -50,7 +51,7 @@ def _from_elf(boot: BootImage) -> KernelImage:
 
 
 def refuse_program(image: KernelImage) -> KernelImage:
-    """The image, unless its sections say that it is a program or a library: InputError."""
+    """The image. InputError if its sections show that it is a program or a library."""
     names = {section.name for section in image.sections}
     if names & _PROGRAM_SECTIONS and not names & _KERNEL_SECTIONS:
         raise InputError(f"{image.path}: a program or a library, not a kernel")

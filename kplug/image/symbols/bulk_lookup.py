@@ -1,6 +1,6 @@
-"""Symbols for many addresses at once: the link addresses cut where the answer changes, so that one bisection answers.
+"""Symbols for many addresses at once: link addresses are divided where the answer changes, so one bisection answers.
 
-The answers are those of `SymbolIndex.innermost`; what is rare (symbols inside others) is asked of it.
+The answers are those of `SymbolIndex.innermost`, which is called for the rare cases (symbols inside others).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from kplug.image.symbols.by_address import Extent, SymbolIndex
 _NOTHING = -1
 
 
-class SymbolCuts:
-    """The cuts of one index. `holds` says whether the image has anything at a link address: markers beyond it, such as
-    the end of its last section, name nothing.
+class SymbolIntervals:
+    """The intervals of one index. `holds` says whether the image has anything at a link address: markers outside it,
+    such as the end of its last section, name nothing.
     """
 
     def __init__(self, index: SymbolIndex, holds: Callable[[int], bool]) -> None:
         self._index = index
-        # Columns: where a piece starts, where its symbol starts, and the symbol's sorted position (or _NOTHING).
+        # Columns: the start of a piece, the start of its symbol, and the symbol's sorted position (or _NOTHING).
         self._cuts: list[int] = []
         self._bases: list[int] = []
         self._positions: list[int] = []
         self._markers: dict[int, Extent] = {}  # by piece
         self._cut_at_symbols()
         self._cut_at_markers(holds)
-        # Piece 0 is what lies before the first cut.
+        # Piece 0 is everything before the first cut.
         self._bases.insert(0, _NOTHING)
         self._positions.insert(0, _NOTHING)
         self._names = _Names(self._name)
@@ -68,7 +68,7 @@ class SymbolCuts:
                 following += 1
             end = ends[position] if following == position + 1 else max(ends[position:following])
             if end == start:
-                end = self._index.extent_at(position).end  # sizeless: up to what comes next
+                end = self._index.extent_at(position).end  # sizeless: up to the next symbol
             limit = starts[following] if following < count else max(end, reach[-1])
             self._cut(start, start, position)
             if end < limit:
@@ -81,7 +81,7 @@ class SymbolCuts:
             self._cut(limit)
 
     def _cut_inside(self, address: int, limit: int) -> None:
-        """Between the end of a symbol and the next start, inside symbols that are larger."""
+        """The pieces between the end of a symbol and the next start, inside larger symbols."""
         starts = self._index.columns()[0]
         while address < limit:
             outer = self._index.innermost(address)
@@ -92,7 +92,7 @@ class SymbolCuts:
             address = outer.end
 
     def _cut_at_markers(self, holds: Callable[[int], bool]) -> None:
-        """A marker alone at its address names that one address."""
+        """A piece of one address for each marker that is alone at its address."""
         cuts, bases, positions = self._cuts, self._bases, self._positions
         self._cuts, self._bases, self._positions = [], [], []
         done = 0
@@ -119,7 +119,7 @@ class SymbolCuts:
 
 
 class _Names(dict[int, "str | None"]):
-    """Names by piece, each looked up when it is first wanted."""
+    """Names by piece, each looked up when it is first needed."""
 
     def __init__(self, look_up: Callable[[int], str | None]) -> None:
         super().__init__()

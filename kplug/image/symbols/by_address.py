@@ -1,10 +1,10 @@
 """Which symbol holds an address: the table's places, sorted.
 
 The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
-- A sized symbol holds its bytes, within its section. Past its end comes padding, not more of the symbol.
-- A sizeless one (an assembler label) holds what follows up to the next symbol, boundary marker or end of its section
+- A sized symbol holds its bytes, within its section. What follows its end is padding, not more of the symbol.
+- A sizeless one (an assembler label) holds what follows, up to the next symbol, boundary marker or end of its section
   or of the sized symbol around it.
-- A boundary marker of the linker script holds nothing: it answers its very address, and only where it stands alone.
+- A boundary marker of the linker script holds nothing: it answers for its own address only, if it is alone there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import Symbol
 from kplug.image.symbols.table import SymbolTable
 
-# Names that nobody means when the address has another one: compiler and objtool bookkeeping, static-call machinery.
+# Names to avoid if the address has another one: compiler and objtool bookkeeping, static-call machinery.
 _SECONDARY_PREFIXES = (
     "__pfx_",
     "__cfi_",
@@ -36,10 +36,10 @@ _SECONDARY_PREFIXES = (
 
 
 class Extent(NamedTuple):
-    """What one address of the symbol table holds: the chosen symbol, the others of that address, and the range.
+    """The symbols at one address of the symbol table: the chosen symbol, the others, and the range.
 
     `end` is exclusive. A sizeless symbol reaches to the next symbol, boundary marker or section end (`sizeless` true).
-    A boundary marker alone at its address holds nothing: `end == start`, and only the very address is answered.
+    A boundary marker alone at its address holds nothing: `end == start`, and it answers for that address only.
     """
 
     start: int
@@ -58,13 +58,13 @@ class Padding(NamedTuple):
     before: str | None
 
 
-# Bytes around an address asked about, in which symbols are sorted for it.
+# Bytes around a requested address whose symbols are sorted for it.
 _NEIGHBOURHOOD = 1 << 16
-# Addresses each of which has its neighbourhood sorted, before all symbols are.
+# Addresses whose neighbourhoods are sorted one by one, before all symbols are.
 _FEW_NEIGHBOURHOODS = 4
-# Symbols that are looked at one by one for one that reaches over them, before the whole table is prepared for that.
+# Symbols checked one by one for one that reaches over them, before the whole table is prepared for that.
 _PATIENT_STEPS = 64
-# Places that are asked about one by one, each with the symbols around it, before all are sorted.
+# Addresses answered one by one, each from the symbols around it, before all are sorted.
 _FEW_WINDOWS = 64
 _EVERYWHERE = (0, 1 << 64)
 _NOWHERE = (0, 0)
@@ -74,11 +74,11 @@ _BEYOND = (1 << 64, 0)
 class SymbolIndex:
     """Address lookups in one `SymbolTable`.
 
-    `markers` are the names of the linker script's boundary symbols; those of them that are in `starts` begin something,
-    and name an address rather than one where something ends. Objects without a size are like markers and hold nothing.
+    `markers` are the names of the linker script's boundary symbols. Those in `starts` begin something, and are
+    preferred to markers that end something. Objects without a size are like markers and hold nothing.
 
-    Sorting a whole kernel's symbols costs more than the rest of a single answer, so the first questions sort only those
-    around them; a later one elsewhere sorts them all.
+    Sorting a whole kernel's symbols takes longer than the rest of a single answer, so the first questions sort only
+    those around their address; a later one elsewhere sorts them all.
     """
 
     def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
@@ -101,7 +101,7 @@ class SymbolIndex:
         return self.table.places(without=self._marked)
 
     def __len__(self) -> int:
-        """How many symbols can hold an address (boundary markers not counted)."""
+        """The number of symbols that can hold an address, without boundary markers."""
         return len(self._places)
 
     def _cover(self, address: int) -> None:
@@ -115,7 +115,7 @@ class SymbolIndex:
             self._sort_all()
 
     def _sort_around(self, address: int) -> None:
-        """Sort the symbols near the address, if that is less than to sort them all."""
+        """Sort the symbols near the address, if that is less work than sorting all."""
         self._windows += 1
         around = self.table.around(address) if self._windows <= _FEW_WINDOWS else None
         if around is not None:
@@ -130,8 +130,8 @@ class SymbolIndex:
     def _sort_neighbourhood(self, address: int) -> None:
         """Sort the symbols near the address, and those so large that they may reach there.
 
-        What is left out ends before `_known_from`. The window in which the columns then answer begins there, too, and
-        goes from the first of the near symbols to the last: of an address between those, both neighbours are known.
+        All other symbols end before `_known_from`. The window in which the columns can answer also begins there, and
+        goes from the first of the near symbols to the last: both neighbours of an address in it are known.
         """
         low, high = address - 2 * _NEIGHBOURHOOD, address + _NEIGHBOURHOOD
         near = self.table.near(low, high, _NEIGHBOURHOOD)
@@ -168,7 +168,7 @@ class SymbolIndex:
         if position > 0:
             extent = self._extents.get(self._starts[position]) or self._extent(position)
             if address < extent.end and self._reach_column()[position - 1] <= address:
-                return (extent,)  # nearly always: the nearest symbol holds it, and nothing before reaches so far
+                return (extent,)  # nearly always: the nearest symbol holds it, and no earlier one reaches that far
         found = list(self._inside_out(address))
         found.reverse()
         return tuple(found)
@@ -198,7 +198,7 @@ class SymbolIndex:
             if marker is not None:
                 yield marker
 
-    # What `SymbolCuts` is made from.
+    # What `SymbolIntervals` is made from.
 
     def columns(self) -> tuple[list[int], list[int], list[int]]:
         """All symbols sorted by address: their starts, the ends of their bytes, and the highest end up to each."""
@@ -224,13 +224,13 @@ class SymbolIndex:
     def padding(self, address: int, start: int, end: int) -> Padding:
         """For an address in `[start, end)` that no symbol holds: the gap, clipped to that range, and its neighbours."""
         self._cover(address)
-        asked, after, before = (start, end), None, None
+        limits, after, before = (start, end), None, None
         following = bisect_right(self._starts, address)
         if following < len(self._starts) and self._starts[following] < end:
             before, end = self._extent(following).symbol.name, self._starts[following]
         position, edge = following - 1, start
         reach = self._reach_column()
-        # Of those before it, the one that ends last: an earlier, larger one may end later than the nearest does.
+        # Of the symbols before it, the one that ends last: an earlier, larger one may end after the nearest one.
         while position >= 0 and self._starts[position] >= start and (after is None or reach[position] > edge):
             extent = self._extent(position)
             if after is None or extent.end > edge:
@@ -238,7 +238,7 @@ class SymbolIndex:
             position = bisect_left(self._starts, extent.start, 0, position) - 1
         if edge < self._known_from:
             self._sort_all()
-            return self.padding(address, *asked)
+            return self.padding(address, *limits)
         return Padding(edge, end, after, before)
 
     def _reach_column(self) -> list[int]:
@@ -252,11 +252,11 @@ class SymbolIndex:
 
     @property
     def _size(self) -> Callable[[int], int]:
-        """What gives the size of an entry."""
+        """The function that gives the size of an entry."""
         return self.table.sizes.__getitem__ if self._window == _EVERYWHERE else self.table.size
 
     def _within_sections(self) -> bool:
-        """Whether no symbol claims bytes beyond the section that it lies in; in an honest file none does."""
+        """Whether no symbol claims bytes beyond its section; in a valid file none does."""
         done = 0
         for section in self._held_sections:
             first = bisect_left(self._starts, section.address, done)
@@ -271,7 +271,7 @@ class SymbolIndex:
         return first < last and any(map(self._size, self._order[first:last]))
 
     def _end_of(self, index: int) -> int:
-        """Where the bytes of table entry `index` end: at most where its section does; outside all it has none."""
+        """The end of the bytes of table entry `index`, at most its section's end; outside all sections it has none."""
         start = self.table.values[index]
         section = self.table.sections[self.table.section_index(index)]
         if not section.address <= start < section.end:
@@ -281,7 +281,7 @@ class SymbolIndex:
     def _reaching(self, position: int, address: int) -> Iterator[int]:
         """From sorted `position` down, one position of each group of symbols at one address whose bytes hold `address`.
 
-        Sizeless symbols do not count: none reaches over the next one.
+        Sizeless symbols do not count: none reaches past the next one.
         """
         starts, reach = self._starts, self._reach_column()
         steps = 0
@@ -298,7 +298,7 @@ class SymbolIndex:
     def _last_ending_after(self, address: int, position: int) -> int:
         """The last sorted position up to `position` whose symbol's bytes end after `address`; -1 if there is none."""
         if not self._maxima:
-            # A tree of the maxima of pairs of ends, of pairs of those, and so on.
+            # A tree: the maxima of pairs of ends, of pairs of those, and so on.
             level = self._ends
             self._maxima = [level]
             while len(level) > 1:
@@ -318,11 +318,11 @@ class SymbolIndex:
         return position
 
     def _sizeless_end(self, position: int) -> int:
-        """Where the sizeless symbol at sorted `position` ends: next symbol, marker, or end of its section."""
+        """The end of the sizeless symbol at sorted `position`: next symbol, marker, or end of its section."""
         start = self._starts[position]
         section = self.table.sections[self.table.section_index(self._order[position])]
         if not section.address <= start < section.end:
-            return start  # a label at the very end of its section holds nothing of the next one
+            return start  # a label at the end of its section holds nothing of the next one
         end = section.end
         following = bisect_right(self._starts, start, position)
         if following < len(self._starts):
@@ -364,7 +364,7 @@ class SymbolIndex:
         return extent
 
     def _marker_at(self, address: int) -> Extent | None:
-        """The boundary marker that stands alone at `address`, as an empty extent."""
+        """The boundary marker that is alone at `address`, as an empty extent."""
         markers = self._marker_addresses.get(address)
         if not markers:
             return None
@@ -375,17 +375,17 @@ class SymbolIndex:
 
 
 def _unprefixed(name: str) -> str:
-    """The name without what objcopy put before it."""
+    """The name without the prefix that objcopy added."""
     for prefix in OBJECT_PREFIXES:
         name = name.removeprefix(prefix)
     return name
 
 
 def _preference(symbol: Symbol) -> tuple[bool, bool, bool, int, int, str]:
-    """Sort key among symbols at one address, best first: the one that a person means.
+    """Sort key for symbols at one address, best first: the one that a user would expect.
 
     Bookkeeping names last, sized before sizeless, global or weak before local, fewer leading underscores, then the
-    larger one; the rest is only to make the choice stable.
+    larger one; the rest only makes the choice stable.
     """
     name = symbol.name
     return (

@@ -1,8 +1,8 @@
-"""Lists of symbols as text: System.map, and what /proc/kallsyms says, of a file or of the running kernel.
+"""Lists of symbols as text: System.map, and /proc/kallsyms, from a file or from the running kernel.
 
-Both have lines of an address, nm's letter and a name; behind the name of what is not the kernel's own, /proc/kallsyms
-has whose it is, in brackets (s_show() in kernel/kallsyms.c). They are read whole, in columns. Only where that finds
-something odd the lines are looked at one by one, to drop those that scripts/mksysmap drops and to name a broken one.
+Each line has an address, nm's letter and a name. In /proc/kallsyms the name of a symbol that is not the kernel's own is
+followed by its owner in brackets (s_show() in kernel/kallsyms.c). Files are read as a whole, in columns. Only if that
+finds something odd, the lines are read one by one, to drop those that scripts/mksysmap drops and to name a broken one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kplug.files.opening import open_file
 from kplug.image.symbols.proc_kallsyms import SymbolLines
 from kplug.image.symbols.symbol_list import SymbolList
 
-# 190,000 symbols are 9 MB; kernels with everything built in stay below a million.
+# 190,000 symbols are 9 MB; kernels with everything built in have fewer than a million.
 MAX_BYTES = 1 << 27
-# What the kernel puts in brackets as the module of code that it makes itself (ftrace_mod_address_ok() and
+# What the kernel prints in brackets for code that it generates itself (ftrace_mod_address_ok() and
 # arch_ftrace_trampoline_func(), bpf_get_kallsym(), kprobe_get_kallsym()).
 NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 
-# Where a line shows an address as nothing: %pK, and %p before there was enough randomness (lib/vsprintf.c).
+# Lines that do not show an address: %pK, and %p before there was enough randomness (lib/vsprintf.c).
 _HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
 _ZERO = re.compile(rb"0{8,16}\s")
 _NOT_ZERO = re.compile(rb"^0*[1-9a-fA-F]", re.MULTILINE)
@@ -39,19 +39,19 @@ _LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S
 # ones, but those of kallsyms are x86's per-CPU variables.
 _DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?[NUw]\s+\S+\s*")
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
-# Debian's linux-image packages install this in its place.
+# Debian's linux-image packages install this in place of System.map.
 _STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
 _STUB_BYTES = 512
 _SHOWN = 60
 _HEAD_BYTES = 1 << 16
 # A module's name in brackets has less (MODULE_NAME_LEN).
 _OWNER_BYTES = 256
-# What unpacks a format by the name that kplug has for it.
+# The tools that unpack formats, by kplug's names for these.
 _UNPACKERS = {"gzip": "gunzip", "xz": "unxz", "bzip2": "bunzip2", "lzma": "unlzma", "lz4": "unlz4", "zstd": "unzstd"}
 
 
 def read_system_map(path: str) -> SymbolList:
-    """The symbols of a System.map, in its order. InputError names the line that is none."""
+    """The symbols of a System.map, in its order. InputError names an invalid line."""
     data = _read(path)
     owner = _first_owner(data)
     if owner >= 0 and _LINE.fullmatch(data[data.rfind(b"\n", 0, owner) + 1 : owner + _OWNER_BYTES].split(b"\n")[0]):
@@ -65,9 +65,9 @@ def read_system_map(path: str) -> SymbolList:
 
 
 def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
-    """What /proc/kallsyms says, or a file that has it. InputError if it cannot be read, or is something else.
+    """/proc/kallsyms, or a saved copy of it. InputError if it cannot be read, or is something else.
 
-    Lines are looked at when symbols are asked for: a broken one is named then.
+    Lines are checked when symbols are asked for: a broken one is reported then.
     """
     if path.startswith("/proc/"):
         return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms")
@@ -76,8 +76,8 @@ def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
 
 
 def _first_owner(data: bytes) -> int:
-    """Where the first owner in brackets is, -1 without any. s_show() has a tab before it, a terminal spaces."""
-    # A look for one byte is soon over.
+    """The position of the first owner in brackets, or -1. s_show() has a tab before it, a terminal spaces."""
+    # A search for one byte is fast.
     bracket = data.find(b"[")
     if bracket < 0:
         return -1
@@ -91,16 +91,16 @@ def _first_owner(data: bytes) -> int:
 class KallsymsListing:
     """The text of /proc/kallsyms: the kernel's own symbols first, then those of each module.
 
-    `hidden` says that all addresses are zeros, which is what a reader sees who may not know them. Everything else is
-    found when it is asked for; InputError for a line that is none. Of one that the kernel itself just wrote
-    (`by_kernel`) only those lines are looked at closely that are asked for.
+    `hidden` says that all addresses are zeros, which is what unprivileged readers see. Everything else is decoded on
+    demand; InputError for an invalid line. If the kernel itself has just written it (`by_kernel`), only requested lines
+    are checked closely.
     """
 
     def __init__(self, data: bytes, path: str, *, by_kernel: bool = False) -> None:
         self.path = path
         self._by_kernel = by_kernel
         owner = _first_owner(data)
-        # Where the first line begins that is not the kernel's own.
+        # The start of the first line that is not the kernel's own.
         self._end = len(data) if owner < 0 else data.rfind(b"\n", 0, owner) + 1
         self._data, self._owned = data, data[self._end :]
         self._added: tuple[bytes, ...] = ()
@@ -112,7 +112,7 @@ class KallsymsListing:
         return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
 
     def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
-        """The same with more boundary symbols of the kernel (address, letter, name), each in its place by address."""
+        """The same with further boundary symbols of the kernel (address, letter, name), inserted by address."""
         digits = self._data.find(b" ")
         lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
         listing = copy(self)
@@ -135,7 +135,7 @@ class KallsymsListing:
         return own
 
     def has_owned(self, name: str) -> bool:
-        """Whether a module, or generated code, has a symbol of that name: a quick look before `modules`."""
+        """Whether a module, or generated code, has a symbol of that name: a quick check before `modules`."""
         encoded = b" " + name.encode("utf-8", "surrogateescape")
         return encoded + b"\t" in self._owned or encoded + b" " in self._owned
 
@@ -146,7 +146,7 @@ class KallsymsListing:
         return (SymbolLines.of(self._data, self._end, self.path, self._all) if self._by_kernel else None) or self._all()
 
     def _all(self) -> SymbolList:
-        """The kernel's own symbols, of lines that were all looked at."""
+        """The kernel's own symbols, after checking all lines."""
         symbols = _kernel_symbols(self.path, self._own, self.path)
         if not len(symbols):
             raise InputError(f"{self.path}: no symbols of a kernel in it")
@@ -176,7 +176,7 @@ class KallsymsListing:
 
 
 def _place(data: bytes, address: bytes) -> int:
-    """Where in `data`, sorted lines, the first one with an address above that one begins."""
+    """The start of the first line in `data`, which is sorted, with a higher address."""
     low, high = 0, len(data)
     while low < high:
         middle = data.rfind(b"\n", 0, (low + high) // 2) + 1
@@ -189,15 +189,15 @@ def _place(data: bytes, address: bytes) -> int:
 
 
 def hidden_words() -> str:
-    """Why /proc/kallsyms has zeros for addresses, and what to do."""
+    """Why /proc/kallsyms has zeros for addresses, and the remedy."""
     return (
-        "all addresses are zero: the kernel hides them from who lacks CAP_SYSLOG, or from all "
+        "all addresses are zero: the kernel hides them from readers without CAP_SYSLOG, or from everyone "
         "(read it as root, with sysctl kernel.kptr_restrict below 2)"
     )
 
 
 def _kernel_symbols(path: str, data: bytes, source: str) -> SymbolList:
-    """Lines of an address, a letter and a name. InputError names the first line that is something else."""
+    """Decode lines of an address, a letter and a name. InputError names the first other line."""
     symbols = _columns(data, data.split(), 3, source)
     if symbols is None:
         data = b"".join(_sifted(path, data, 3, 0))
@@ -215,24 +215,24 @@ def _tokens(path: str, data: bytes, lines_before: int) -> list[bytes]:
 
 
 def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[bytes]:
-    """The lines that are symbols; as `_tokens`."""
+    """The lines that are symbols, as `_tokens` gives them."""
     width = 0
     for number, line in enumerate(data.split(b"\n"), lines_before + 1):
         if not line.strip() or _DROPPED.fullmatch(line):
             continue
         tokens = line.split()
         if not _LINE.fullmatch(line) or len(tokens) != words or b"\0" in line:
-            raise InputError(f"{path}: line {number} is no symbol: {_shown(line)}")
+            raise InputError(f"{path}: line {number} is not a symbol: {_shown(line)}")
         width = width or len(tokens[0])
         if len(tokens[0]) != width:
             raise InputError(f"{path}: line {number} has an address of another width: {_shown(line)}")
         yield line + b"\n"
     if data and not data.endswith(b"\n"):
-        raise InputError(f"{path}: line {number}, the last, is cut off: {_shown(line)}")
+        raise InputError(f"{path}: line {number}, the last, is truncated: {_shown(line)}")
 
 
 def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> SymbolList | None:
-    """The columns of the lines `data`, whose words are `tokens`; None if there is anything else among them."""
+    """The columns of the lines `data`, whose words are `tokens`; None if any of them is something else."""
     hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
     widths = set(map(len, hexes))
     regular = (
@@ -273,9 +273,9 @@ def refuse_packed(path: str, head: bytes) -> None:
 
 
 def _refuse_other_kinds(path: str, data: bytes) -> None:
-    """InputError for what is no listing at all, with what it is instead; `data` is its start."""
+    """InputError for a file that is not a listing, saying what it is instead; `data` is its start."""
     if not data:
-        raise InputError(f"{path}: it is empty")
+        raise InputError(f"{path}: the file is empty")
     if data.startswith(b"\x7fELF"):
         raise InputError(f"{path}: an ELF file, not a listing of symbols (a vmlinux is given with -s)")
     if b"\0" in data[: 1 << 16]:
@@ -287,7 +287,7 @@ def _refuse_other_kinds(path: str, data: bytes) -> None:
 
 
 def stub_package(data: bytes) -> tuple[str, str] | None:
-    """What Debian's stub of a System.map says, and the package it names; None for any other file."""
+    """The text of Debian's stub of a System.map, and the package it names; None for any other file."""
     match = _STUB.fullmatch(data) if len(data) <= _STUB_BYTES else None
     if match is None:
         return None
@@ -303,12 +303,12 @@ def _read(path: str) -> bytes:
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, which no list of a kernel's symbols has")
+        raise InputError(f"{path}: over {MAX_BYTES >> 20} MiB, more than any list of a kernel's symbols")
     return data
 
 
 def _read_seq_file(path: str) -> bytes:
-    """A file of /proc, in one go: each read gives a page at most, so nothing is gained by more between them."""
+    """Read a file of /proc with as little as possible between the reads: each gives at most a page."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()

@@ -1,4 +1,4 @@
-"""Masks over the columns of a symbol table: one byte for each entry, 1 or 0, combined without a loop."""
+"""Masks for the columns of a symbol table: one byte for each entry, 1 or 0, combined without a loop."""
 
 from __future__ import annotations
 

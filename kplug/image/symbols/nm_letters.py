@@ -1,7 +1,7 @@
-"""The letter that nm prints for a symbol, and the one it ought to have by the region that it lies in.
+"""The letter that nm prints for a symbol, and the correct one for the region that the symbol is in.
 
-nm tells text from data by the flags of the section. Since the code of relocate_kernel lies in .data (cb33ff9e063c,
-6.14), that section of x86_64 is executable, and nm, System.map and kallsyms call all that is in it text.
+nm distinguishes text from data by the flags of the section. Since the code of relocate_kernel is in .data
+(cb33ff9e063c, 6.14), that section is executable on x86_64, and nm, System.map and kallsyms call everything in it text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kplug.image.symbols.symbol import (
 )
 from kplug.linker.regions import RegionTree
 
-# The lower-case letter that a symbol at a link address ought to have; None if that is not known.
+# Gives the correct lower-case letter for a symbol at a link address; None if it is not known.
 LetterByRegion = Callable[[int], Optional[str]]
 
 _LETTER_OF_CLASS = {
@@ -34,19 +34,19 @@ _LETTER_OF_CLASS = {
     model.BRK: "b",
     model.PERCPU_CLASS: "d",
 }
-# Regions of code that lie among data.
+# Regions of code inside data.
 _CODE = frozenset(("relocate_kernel",))
 
 
 def letter_by_region(regions: RegionTree, address: int) -> str | None:
-    """The lower-case letter for a link address; None where its region says nothing, or both (init holds all kinds)."""
+    """The lower-case letter for a link address; None if its region does not decide (init holds all kinds)."""
     if any(region.name in _CODE for region in regions.chain(address)):
         return "t"
     return _LETTER_OF_CLASS.get(regions.region_class(address) or "")
 
 
 def symbol_letter(info: int, section_index: int, sections: Sequence[Section]) -> str:
-    """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case says the binding."""
+    """The letter nm prints (binutils' bfd_decode_symclass): the section decides, the case gives the binding."""
     kind, binding = info & 0xF, info >> 4
     if section_index == SHN_COMMON:
         return "C"
@@ -65,7 +65,7 @@ def symbol_letter(info: int, section_index: int, sections: Sequence[Section]) ->
     return letter.upper() if binding == STB_GLOBAL else letter
 
 
-# Section names that decide nm's letter whatever the flags say (binutils' coff_section_type; numbered forms count too).
+# Section names that decide nm's letter regardless of flags (binutils' coff_section_type; numbered forms count too).
 _NAMED_SECTION_LETTERS = ((".drectve", "i"), (".edata", "e"), (".idata", "i"), (".pdata", "p"))
 
 

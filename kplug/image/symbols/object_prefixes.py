@@ -1,4 +1,4 @@
-"""What a build puts before every symbol of some objects.
+"""Prefixes that a build adds to every symbol of some objects.
 
 objcopy --prefix-symbols does so for the hypervisor, early-boot and EFI stub objects of arm64, labels and markers
 included (Makefiles of arch/arm64/kvm/hyp/nvhe, arch/arm64/kernel/pi, drivers/firmware/efi/libstub).

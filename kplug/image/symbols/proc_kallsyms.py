@@ -1,8 +1,8 @@
-"""/proc/kallsyms of the running kernel as a list of symbols, of which only those are decoded that are asked for.
+"""/proc/kallsyms of the running kernel as a list of symbols, of which only the requested ones are decoded.
 
-The kernel writes all lines in one form, sorted by address: it searches its own table so (get_symbol_pos() in
-kernel/kallsyms.c). That order, and the letters, are looked at in every line. What else may be wrong with one is seen
-when it is asked for, or all are.
+The kernel writes all lines in one form, sorted by address, since it searches its own table by address
+(get_symbol_pos() in kernel/kallsyms.c). The order and the letters are checked in every line. Other errors in a line are
+found when it is requested, or when all are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import overload
 
 from kplug.image.symbols.symbol_list import SymbolList, affixed, numbers_among
 
-# nm's letters, but for those of symbols that have no address.
+# nm's letters, except those of symbols without an address.
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
 _START = re.compile(rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z")
 
@@ -26,7 +26,7 @@ _START = re.compile(rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z")
 class SymbolLines(SymbolList):
     """The symbols of `lines`, sorted, each an address of `digits` hexadecimal digits, a letter and a name.
 
-    They stand in `text` up to `end`, but for those that were `added`.
+    They are in `text` up to `end`, except those that were `added`.
     `read_all` makes the columns of all of them, at the first question that needs one. InputError names a broken line.
     """
 
@@ -54,7 +54,7 @@ class SymbolLines(SymbolList):
 
     @classmethod
     def of(cls, text: bytes, end: int, source: str, read_all: Callable[[], SymbolList]) -> SymbolLines | None:
-        """The list that `text` is up to `end`; None if its lines are of another form, or not sorted."""
+        """The list in `text` up to `end`; None if its lines have another form, or are not sorted."""
         digits = text.find(b" ")
         lines = text.split(b"\n")
         del lines[len(lines) - text.count(b"\n", end) - 1 :]
@@ -68,7 +68,7 @@ class SymbolLines(SymbolList):
             return None
         if not all(_START.match(line) for line in (lines[0], lines[-1])):
             return None
-        # Within one address the letters decide.
+        # At one address, sort by letter.
         falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
         if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
             return None
@@ -91,9 +91,9 @@ class SymbolLines(SymbolList):
         return made
 
     def with_lines(self, added: Collection[bytes], read_all: Callable[[], SymbolList]) -> SymbolLines:
-        """The same with more lines, each behind those of its address; `read_all` reads them too.
+        """The same with more lines, each after those of its address; `read_all` reads them too.
 
-        They are of boundary symbols (`table_symbols`) that no line has.
+        They are for boundary symbols (`table_symbols`) that no line has.
         """
         lines, letters, numbers = self._lines.copy(), bytearray(self.letters), self.boundary_numbers
         for line in added:
@@ -165,7 +165,7 @@ class SymbolLines(SymbolList):
         return found
 
     def _alike(self, line: bytes) -> Iterable[int]:
-        """The numbers of the lines that are just like that one."""
+        """The numbers of the lines that are identical to that one."""
         number = bisect_left(self._lines, line[: self._digits])
         while number < len(self._lines) and self._lines[number].startswith(line[: self._digits]):
             if self._lines[number] == line:
@@ -181,7 +181,7 @@ class SymbolLines(SymbolList):
         return {self.name_bytes(number): number for number in numbers_among(names, frozenset(wanted))}
 
     def names_like(self, starts: Iterable[bytes], end: bytes) -> set[bytes]:
-        # Not those that were added: their names are known.
+        # Not the added ones: their names are known.
         return set(affixed(self._text, self._end, b" ", b"\n", starts, end))
 
 

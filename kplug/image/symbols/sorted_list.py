@@ -1,5 +1,5 @@
-"""The symbols of a list that is sorted by address, for few questions: what holds a symbol and how far it is to the next
-one is found for that symbol alone. A question about all makes the columns of all, and from then on they answer.
+"""The symbols of a list that is sorted by address, for few questions: a symbol's section and the distance to the next
+symbol are found for that symbol alone. A question about all symbols makes the columns, which then answer everything.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from kplug.image.symbols.nm_letters import LetterByRegion
     from kplug.image.symbols.symbol_list import SymbolList
 
-# What is made at the first question that needs it.
+# Made at the first question that needs it.
 _COLUMNS = frozenset(("_section_low", "_section_high", "_places", "sizes", "_strings", "_name_column"))
-# Symbols before and after an address that are looked at for it.
+# Symbols before and after an address that are checked for it.
 _AROUND = 16
-# Symbols that hold no address, which are passed over one by one up to the next that does.
+# Symbols that hold no address, skipped one by one up to the next one that does.
 _PATIENT_STEPS = 500
-# Names that are searched for one by one, before the columns are made.
+# Names searched for one by one, before the columns are made.
 _FEW_QUESTIONS = 64
 
 
 class OrderedSymbolTable(ListedSymbolTable):
-    """As `ListedSymbolTable`, of a list that is sorted; the answers are the same."""
+    """As `ListedSymbolTable`, for a sorted list; the answers are the same."""
 
     def _set_columns(self) -> None:
         for column in _COLUMNS:
@@ -87,14 +87,14 @@ class OrderedSymbolTable(ListedSymbolTable):
         values, count = self.values, len(self.values)
         middle = bisect_right(values, address)
         first, end = max(middle - _AROUND, 0), min(middle + _AROUND, count)
-        # Of symbols at one address none is left out.
+        # Include all symbols at one address.
         first = bisect_left(values, values[first], 0, first) if first else 0
         end = bisect_right(values, values[end - 1], end) if end < count else count
         return Around([index for index in range(first, end) if self._is_place(index)], first == 0, end == count)
 
 
 class LinesSymbolTable(OrderedSymbolTable):
-    """As `OrderedSymbolTable`, of lines: names are searched for in their text."""
+    """As `OrderedSymbolTable`, for lines: names are searched for in their text."""
 
     _list: SymbolLines
 
@@ -119,7 +119,7 @@ class LinesSymbolTable(OrderedSymbolTable):
 def symbol_table_of(
     elf: ElfFile, sections: Sequence[Section], symbols: SymbolList, letter_by_region: LetterByRegion | None
 ) -> ListedSymbolTable:
-    """The table of a list, of the kind that answers the first question soonest."""
+    """The table of a list, of the kind that answers the first question fastest."""
     if isinstance(symbols, SymbolLines):
         return LinesSymbolTable(elf, sections, symbols, letter_by_region)
     kind = OrderedSymbolTable if symbols.in_order else ListedSymbolTable

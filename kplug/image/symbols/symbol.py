@@ -11,7 +11,7 @@ STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 SHN_UNDEF, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFFF1, 0xFFF2, 0xFFFF
 TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
 BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
-# A symbol's parts that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
+# Parts of a function that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
 _COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
 _PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
 
@@ -44,7 +44,7 @@ class Symbol(NamedTuple):
 class Around(NamedTuple):
     """The table entries around an address: all those from the address of the first to that of the last.
 
-    No symbol before the first reaches beyond it. `is_start` and `is_end`: there is none before, or none after.
+    No symbol before the first reaches beyond it. `is_start` and `is_end`: there are none before, or none after.
     """
 
     entries: Sequence[int]

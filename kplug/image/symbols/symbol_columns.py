@@ -1,6 +1,6 @@
 """The columns of a symbol table, decoded in bulk from the ELF file.
 
-Names stay bytes until one is wanted. A broken table raises InputError, which names the file and the section.
+Names stay bytes until one is needed. A broken table raises InputError, which names the file and the section.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kplug.image.symbols.symbol import SHN_XINDEX
 
 # The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
 _MAX_NAME_BYTES = 4096
-# Linkers fold a name into the tail of a longer one, so that names together are longer than the table, but not much.
+# Linkers merge a name into the tail of a longer one, so all names together are slightly longer than the table.
 _NAMES_PER_STRING_TABLE = 4
 
 
@@ -27,7 +27,7 @@ class SymbolColumns:
     """The entries of a symbol table in columns: `values` (addresses as ints), `sizes`, and those read by methods."""
 
     def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
-        """Empty columns for the symbols of a kernel that is `elf`."""
+        """Empty columns for the symbols of the kernel in `elf`."""
         self.sections = sections
         self._path = elf.path
         self._machine = elf.machine
@@ -48,7 +48,7 @@ class SymbolColumns:
         self._names: list[str] | None = None
         self._name_questions = 0
         self._file_entries: list[int] | None = None
-        # Type, binding and letter by (st_info, section index): a table has some hundred of these.
+        # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
 
     def _load(self, elf: ElfFile) -> None:
@@ -66,7 +66,9 @@ class SymbolColumns:
         data = data[: len(data) - len(data) % entry_size]
         self._strings = elf.section_bytes(elf.sections[table.link])
         if not self._strings.endswith(b"\0"):
-            raise InputError(f"{elf.path}: section {elf.sections[table.link].name} is no string table: no NUL ends it")
+            raise InputError(
+                f"{elf.path}: section {elf.sections[table.link].name} is not a string table: it does not end with NUL"
+            )
         words = self._array("I", data)
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
             doubles = self._array("Q", data)
@@ -94,11 +96,11 @@ class SymbolColumns:
         return numbers
 
     def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
-        """The entries whose (type, binding) is wanted."""
+        """The entries with one of the wanted (type, binding) pairs."""
         return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
 
     def _section_mask(self, wanted: Container[int]) -> bytes:
-        """The entries whose section index is wanted."""
+        """The entries with one of the wanted section indexes."""
         if len(self.sections) <= 256 and not self._extended_sections:
             low = self._section_low.translate(bytes(index in wanted for index in range(256)))
             return both(low, self._section_high.translate(b"\1" + bytes(255)))
@@ -121,7 +123,7 @@ class SymbolColumns:
         return self._strings[offset:end].decode("utf-8", "backslashreplace")
 
     def _all_names(self, entries: Iterable[int]) -> Iterator[str]:
-        """The names of many entries. A table is not believed whose names, laid over each other, would fill memory."""
+        """The names of many entries. InputError for a table with overlapping names that would fill memory."""
         left = _NAMES_PER_STRING_TABLE * len(self._strings) + (1 << 20)
         strings, column = self._strings, self._name_column
         for entry in entries:
@@ -131,7 +133,9 @@ class SymbolColumns:
             name = strings[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else self._string(offset)
             left -= len(name)
             if left < 0:
-                raise InputError(f"{self._path}: the names in section {self.source} overlap as no linker lays them")
+                raise InputError(
+                    f"{self._path}: the names in section {self.source} overlap in a way that no linker produces"
+                )
             yield name
 
     def name(self, index: int) -> str:
@@ -139,7 +143,7 @@ class SymbolColumns:
         return self._string(self._name_column[index])
 
     def section_index(self, index: int) -> int:
-        """The number of the section of table entry `index`, from SYMTAB_SHNDX where it does not fit."""
+        """The section number of table entry `index`, from SYMTAB_SHNDX if it does not fit."""
         section = self._section_low[index] | self._section_high[index] << 8
         if section == SHN_XINDEX and index < len(self._extended_sections):
             return self._extended_sections[index]

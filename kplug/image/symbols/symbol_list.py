@@ -17,8 +17,8 @@ from kplug.linker.boundary_names import CONVENTIONAL_END, CONVENTIONAL_STARTS, m
 class SymbolList:
     """Columns, one value for each symbol, in the order of the source.
 
-    `strings` holds the names, a NUL after each; `name_offsets` (an array of "I") says where each begins in it.
-    `letters` is one byte for each symbol: nm's letter. `source` names where they are from, for the user.
+    `strings` holds the names, a NUL after each; `name_offsets` (an array of "I") has the start of each in it.
+    `letters` is one byte for each symbol: nm's letter. `source` names their source, for the user.
     """
 
     strings: bytes
@@ -46,7 +46,7 @@ class SymbolList:
 
     @cached_property
     def lazy_addresses(self) -> Sequence[int]:
-        """The addresses as ints, for who asks for few of them."""
+        """The addresses as ints, for callers that need few of them."""
         return list(self.addresses)
 
     @property
@@ -55,12 +55,12 @@ class SymbolList:
         return max(self.addresses, default=0)
 
     def from_source(self, source: str) -> SymbolList:
-        """The same list with another word of where it is from."""
+        """The same list with another name for its source."""
         return replace(self, source=source)
 
     @cached_property
     def numbers(self) -> dict[bytes, int]:
-        """The number of each name; of several symbols of one name the last one's."""
+        """The number of each name; the last one if several symbols share it."""
         return dict(zip(self.names, range(len(self.names))))
 
     def address(self, name: str) -> int | None:
@@ -74,25 +74,25 @@ class SymbolList:
         return self.strings[start : self.strings.index(b"\0", start)].decode("utf-8", "backslashreplace")
 
     def name_bytes(self, number: int) -> bytes:
-        """The name of a symbol by its number, as it is."""
+        """The name of a symbol by its number, as bytes."""
         start = self.name_offsets[number]
         return self.strings[start : self.strings.index(b"\0", start)]
 
-    # -- some names among all: one pass, where a dictionary of all would be made for little ----------------------------
+    # -- a few names: one pass, instead of a dictionary of all names ---------------------------------------------------
 
     def numbers_among(self, wanted: Collection[bytes]) -> dict[bytes, int]:
-        """As `numbers`, of those of the names that are wanted."""
+        """As `numbers`, for the wanted names only."""
         return {self.names[number]: number for number in numbers_among(self.names, frozenset(wanted))}
 
     @cached_property
     def boundary_numbers(self) -> dict[bytes, int]:
-        """The numbers of those that may be boundary symbols by their names, and of copies of such names."""
+        """The numbers of symbols whose names may be boundary symbols', and of copies of such names."""
         names = may_be_boundary(self.names_like(CONVENTIONAL_STARTS, CONVENTIONAL_END))
         prefixes = [prefix.encode() for prefix in OBJECT_PREFIXES]
         return self.numbers_among(names.union(prefix + name for prefix in prefixes for name in names))
 
     def boundary_address(self, name: str) -> int | None:
-        """As `address`, of a symbol with the name of a boundary symbol."""
+        """As `address`, for a symbol with the name of a boundary symbol."""
         number = self.boundary_numbers.get(name.encode())
         return None if number is None else self.lazy_addresses[number]
 
@@ -102,25 +102,25 @@ class SymbolList:
         return self.strings.startswith(wanted) or b"\0" + wanted in self.strings
 
     def names_like(self, starts: Iterable[bytes], end: bytes) -> set[bytes]:
-        """The names that begin as one of `starts` or end in `end`."""
+        """The names that begin with one of `starts` or end in `end`."""
         text = b"\0" + b"\0".join(self.names) + b"\0"
         return set(affixed(text, len(text), b"\0", b"\0", starts, end))
 
 
 def no_symbols(why: str) -> SymbolList:
-    """An empty list; `why` is said as its source."""
+    """An empty list; the reason `why` is given as its source."""
     return SymbolList(b"", array("I"), (), b"", why)
 
 
 def numbers_among(names: Iterable[bytes], wanted: frozenset[bytes]) -> Iterable[int]:
-    """The numbers of the wanted ones among the names, in order."""
+    """The numbers of the wanted names, in order."""
     return compress(count(), map(wanted.__contains__, names))
 
 
 def affixed(
     text: bytes, size: int, before: bytes, after: bytes, starts: Iterable[bytes], end: bytes
 ) -> Iterator[bytes]:
-    """The names in `text[:size]`, each between `before` and `after` (one byte), that begin or end so."""
+    """The names in `text[:size]`, each between `before` and `after` (one byte), with these starts or this end."""
     start = re.compile(before + b"(?:" + b"|".join(map(re.escape, starts)) + b")")
     for match in start.finditer(text, 0, size):
         yield text[match.start() + 1 : text.index(after, match.end())]

@@ -1,12 +1,12 @@
 """Symbol tables, looked up by name. `kplug.image.symbols.by_address` looks them up by address.
 
-A kernel has 100,000 to 300,000 symbols, and most questions touch a handful of them. So `symbol_columns` decodes the
-table with whole-array operations (a symbol costs well under a microsecond), names stay bytes until one is wanted, and a
-`Symbol` object exists only for what is returned.
+A kernel has 100,000 to 300,000 symbols, and most questions need a handful of them. So `symbol_columns` decodes the
+table with whole-array operations (a symbol takes well under a microsecond), names stay bytes until one is needed, and
+`Symbol` objects exist only for results.
 
-Which symbols can hold an address: those in an allocated section, that are neither file, section nor thread-local
-symbols, nor the mapping symbols of the ARM, AArch64 and RISC-V ABIs ($x, $d, ...), nor assembler labels (.L). Absolute
-symbols are numbers, not places; they are found by name only.
+Symbols can hold an address if they are in an allocated section and are not file, section or thread-local symbols,
+mapping symbols of the ARM, AArch64 and RISC-V ABIs ($x, $d, ...), or assembler labels (.L). Absolute symbols are
+numbers, not places; they are found by name only.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from kplug.image.symbols.symbol_list import SymbolList
 
 _ADDRESS_MASK = (1 << 64) - 1
 
-# Names that are searched for one by one, before all are brought into a dictionary.
+# Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
-# Places of a name in the string table that are each searched for, before the whole column is looked through.
+# Positions of a name in the string table that are searched for one by one, before the whole column is scanned.
 _FEW_PLACES = 8
 
 _PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
@@ -55,10 +55,10 @@ _PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 class SymbolTable(SymbolColumns):
     """The symbols of one ELF file.
 
-    `bases` places a relocatable file: section index to the address that its symbol values count from; only symbols of
-    those sections then hold addresses. `sections` are the file's, with `bases` applied. `letter_by_region` gives the
-    letter that a symbol at a link address ought to have, for sections whose flags do not distinguish text from data.
-    `source` says where its symbols are from, where that is not the file.
+    `bases` places a relocatable file: section index to the address that its symbol values count from; then only symbols
+    of those sections hold addresses. `sections` are the file's, with `bases` applied. `letter_by_region` gives the
+    correct letter for a symbol at a link address, for sections whose flags do not distinguish text from data.
+    `source` says where its symbols are from, if not from the file.
 
     Columns, by table entry: `values` (addresses as ints) and `sizes`.
     """
@@ -82,11 +82,11 @@ class SymbolTable(SymbolColumns):
 
     @property
     def sizes_are_stated(self) -> bool:
-        """Whether the sizes are the table's own, not the distance to what comes next."""
+        """Whether the sizes are the table's own, not the distance to the next symbol."""
         return True
 
     def listed_letter(self, entry: int) -> str:
-        """The letter that nm prints for table entry `entry`, or the list has from which the symbols are."""
+        """The letter that nm prints for table entry `entry`, or that the symbols' list has for it."""
         return symbol_letter(self._info[entry], self.section_index(entry), self.sections)
 
     # -- decoding ------------------------------------------------------------------------------------------------------
@@ -97,14 +97,14 @@ class SymbolTable(SymbolColumns):
         return frozenset(section.index for section in self.sections if section.allocated and section.index)
 
     def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
-        """The entries that can hold an address (see the module's head)."""
+        """The entries that can hold an address (see the module's docstring)."""
         held = self._held if bases is None else self._held.intersection(bases)
         mask = bytearray(
             both(
                 self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
             )
         )
-        # A broken table: what has no name answers nothing.
+        # A broken table: a symbol without a name answers nothing.
         if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
                 mask[index] = self._name_column[index] < len(self._strings)
@@ -116,7 +116,7 @@ class SymbolTable(SymbolColumns):
     def _apply(self, bases: Mapping[int, int]) -> None:
         """Move the values of a relocatable file's symbols to where their sections are.
 
-        Of all that are in these sections: assembler labels hold no address, but are found by name.
+        This is for all symbols in these sections: assembler labels hold no address, but are found by name.
         """
         values = list(self.values)
         placed = self._section_mask(bases)
@@ -125,16 +125,16 @@ class SymbolTable(SymbolColumns):
         self.values, self._value_bytes = values, None
 
     def _nameless(self, typeless: bytes) -> list[int]:
-        """Of the typeless entries (no typed one has such a name) the assembler labels and mapping symbols."""
+        """The assembler labels and mapping symbols among the typeless entries (no typed one has such a name)."""
         strings = self._strings
         if b".L" not in strings and b"$" not in strings:
             return []
-        # What a build puts before symbols makes a difference only if one of these has it.
+        # Build prefixes only matter if one of these has one.
         mapping_symbols = self._has_mapping_symbols
         prefixed = b"_.L" in strings or (mapping_symbols and b"_$" in strings)
         starts = b"." + b"$" * mapping_symbols + b"_" * prefixed
         matches = self._nameless_pattern.match
-        # The first byte spares most names the rest.
+        # The first byte excludes most names.
         offsets = list(compress(self._name_column, typeless))
         suspect = bytes(map(strings.__getitem__, offsets)).translate(bytes(byte in starts for byte in range(256)))
         entries = zip(compress(compress(range(len(typeless)), typeless), suspect), compress(offsets, suspect))
@@ -153,7 +153,7 @@ class SymbolTable(SymbolColumns):
         return re.compile(rb"(?:" + b"|".join(_PREFIX_BYTES) + rb"){0,4}" + name)
 
     def around(self, address: int) -> Around | None:
-        """The places around an address, where the table knows that without a look at all of them; None otherwise."""
+        """The places around an address, if the table can find them without scanning all of them; else None."""
         return None
 
     def near(self, low: int, high: int, larger: int) -> list[int] | None:
@@ -169,7 +169,7 @@ class SymbolTable(SymbolColumns):
         return [i for i in entries_of(mask) if low <= values[i] < high or sizes[i] > larger]
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
-        """The entries that can hold an address, in table order, but for those of `without`."""
+        """The entries that can hold an address, in table order, except those in `without`."""
         mask = bytearray(self._places)
         for index in without:
             mask[index] = 0
@@ -179,8 +179,8 @@ class SymbolTable(SymbolColumns):
 
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
-        """(name, entry) of the sizeless symbols without a type: what the linker makes of an assignment in its script,
-        and the assembler of a bare label. Export tables' own labels are left out: there are ten thousands of them.
+        """(name, entry) of the sizeless symbols without a type, which come from assignments in the linker script and
+        from assembler labels. Export tables' own labels are left out: there are tens of thousands of them.
         """
         typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
@@ -210,7 +210,7 @@ class SymbolTable(SymbolColumns):
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
 
-        Absolute ones are among them: some linkers leave boundary symbols that stand outside sections absolute.
+        This includes absolute symbols: some linkers leave boundary symbols outside sections absolute.
         """
         return {name: self.values[index] for name, index in self.typeless_entries if name}
 
@@ -226,11 +226,11 @@ class SymbolTable(SymbolColumns):
     # -- one entry -----------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """How many symbols can hold an address."""
+        """The number of symbols that can hold an address."""
         return self._place_count
 
     def __bool__(self) -> bool:
-        """Whether one can."""
+        """Whether any symbol can hold an address."""
         return len(self) > 0
 
     @cached_property
@@ -255,7 +255,7 @@ class SymbolTable(SymbolColumns):
         return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
-        """The letter by the symbol's region, where it says text because its section has code as well as data."""
+        """The letter by the symbol's region, if the letter says text because the section has both code and data."""
         if letter not in "tT" or section_index >= len(self.sections) or self._letter_by_region is None:
             return letter
         section = self.sections[section_index]
@@ -283,7 +283,7 @@ class SymbolTable(SymbolColumns):
             return self._entries_by_name.get(name, []) if name else []
         encoded = name.encode("utf-8", "surrogateescape") + b"\0"
         offsets: set[int] = set()
-        # Linkers fold a name into the tail of a longer one, so every place where the bytes end a string counts.
+        # Linkers merge a name into the tail of a longer one, so every position where the bytes end a string counts.
         position = self._strings.find(encoded)
         while position >= 0 and len(offsets) <= len(self._info):
             offsets.add(position)
@@ -305,7 +305,7 @@ class SymbolTable(SymbolColumns):
 
     @cached_property
     def _entries_by_name(self) -> dict[str, list[int]]:
-        """The entries of each name: worth its making only for those who ask for many names."""
+        """The entries of each name: only worthwhile for looking up many names."""
         valued = [index for index in range(len(self._info)) if self._has_value(index)]
         entries: dict[str, list[int]] = {}
         for index, name in zip(valued, self._all_names(valued)):
@@ -322,7 +322,7 @@ class SymbolTable(SymbolColumns):
             position = column.find(wanted, position + 1)
 
     def has_name(self, name: str) -> bool:
-        """Whether a symbol has that name, or one that ends in it: a quick look before `indexes_of`."""
+        """Whether a symbol has that name, or one that ends in it: a quick check before `indexes_of`."""
         return name.encode("utf-8", "surrogateescape") + b"\0" in self._strings
 
     def exact(self, name: str) -> list[Symbol]:

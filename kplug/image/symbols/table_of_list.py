@@ -1,10 +1,10 @@
-"""A symbol table made of a `SymbolList`: what a list does not say (size, section) is found from the addresses.
+"""A symbol table made from a `SymbolList`: what a list lacks (size, section) is derived from the addresses.
 
-- A symbol reaches to the next one, or to the end of what holds it: kallsyms counts so too.
-- Its section is the one that its address lies in. Where no sections are known, two extents take their place: the image
-  between its boundary symbols, and x86's per-CPU variables where they are linked at 0.
-- Its letter is the list's own, unless section or region say that it cannot be: since relocate_kernel came into .data
-  (6.14), that section is executable on x86_64, and nm calls all in it text.
+- A symbol reaches to the next one, or to the end of what holds it, as in the kernel's own kallsyms.
+- Its section is the one that holds its address. If no sections are known, two extents take their place: the image
+  between its boundary symbols, and x86's per-CPU variables if they are linked at 0.
+- Its letter is the list's own, unless section or region contradict it: since relocate_kernel was put into .data (6.14),
+  that section is executable on x86_64, and nm calls everything in it text.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ from kplug.image.symbols.table import SymbolTable
 from kplug.linker.boundary_names import may_be_boundary
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, table_symbols
 
-# What the case and kind of nm's letter say of a symbol's binding; its type is in no list.
+# What the case and kind of nm's letter say about a symbol's binding; no list has its type.
 _BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}
 _INFO_OF_LETTER = bytes(
     (_BINDINGS.get(chr(letter), STB_GLOBAL if chr(letter).isupper() else STB_LOCAL)) << 4 for letter in range(256)
 )
-# The letters that name a place by what is there. One that is none of these (weak, indirect, absolute) says nothing that
-# could be wrong.
+# The letters that name the kind of section. The other ones (weak, indirect, absolute) cannot contradict it.
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
-# Symbols that end something: where the next begins at once, they lie in that.
+# Symbols that end something: if the next section begins immediately, they lie in that.
 _ENDS = re.compile(r"_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_", re.DOTALL)
 _DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
@@ -51,9 +50,9 @@ _PARTS = (
 
 
 class ListedSymbolTable(SymbolTable):
-    """The symbols of a list, as those of the kernel that `elf` is (its headers; it need not have more).
+    """The symbols of a list, as those of the kernel in `elf` (its headers; nothing else is needed).
 
-    `sections` are those that are known, none otherwise.
+    `sections` are the known ones, if any.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class ListedSymbolTable(SymbolTable):
         self._set_columns()
 
     def _set_columns(self) -> None:
-        """The columns of all symbols that the list does not have itself."""
+        """The columns that the list itself does not have, for all symbols."""
         self.values = list(self._list.addresses)
         self._strings = self._list.strings
         self._name_column = self._list.name_offsets
@@ -82,7 +81,7 @@ class ListedSymbolTable(SymbolTable):
         self._places = self._place_mask(None)
         self.sizes = self._to_the_next()
 
-    # -- what the addresses say ----------------------------------------------------------------------------------------
+    # -- what follows from the addresses -------------------------------------------------------------------------------
 
     def _first(self, name: str) -> tuple[int, int] | None:
         """The address and number of the boundary symbol of that name, or None."""
@@ -90,7 +89,7 @@ class ListedSymbolTable(SymbolTable):
         return None if number is None else (self.values[number], number)
 
     def _extents(self) -> tuple[Section, ...]:
-        """What holds the symbols where no sections are known, as sections without names but the per-CPU one."""
+        """The extents that hold the symbols if no sections are known, as sections; only the per-CPU one has a name."""
         extents = [extent(0, "", 0, 0, 0)]
         percpu, percpu_end = self._first("__per_cpu_start"), self._first("__per_cpu_end")
         if percpu is not None and percpu_end is not None and percpu[0] == 0 < percpu_end[0]:
@@ -103,7 +102,7 @@ class ListedSymbolTable(SymbolTable):
         return tuple(extents)
 
     def _known_parts(self, index: int) -> Iterable[Section]:
-        """The parts of an image whose end no symbol tells: without KALLSYMS_ALL there is only text in kallsyms, and
+        """The parts of an image whose end is not a symbol: without KALLSYMS_ALL there is only text in kallsyms, and
         /proc/iomem has the bounds of the others."""
         for start_name, end_name, flags in _PARTS:
             start, end = self._first(start_name), self._first(end_name)
@@ -113,15 +112,15 @@ class ListedSymbolTable(SymbolTable):
 
     @cached_property
     def _absolute_percpu(self) -> bool:
-        """Whether the list calls per-CPU variables absolute, as kallsyms does of those that are linked at 0 (4.6 to
-        6.14, make_percpus_absolute() in scripts/kallsyms.c)."""
+        """Whether the list calls per-CPU variables absolute, as kallsyms does if they are linked at 0 (4.6 to 6.14,
+        make_percpus_absolute() in scripts/kallsyms.c)."""
         first = self._first("__per_cpu_start")
         return first is not None and self._list.letters[first[1]] in _ABSOLUTE
 
     @cached_property
     def _owners(self) -> tuple[list[int], list[int]]:
-        """The address space cut where a section begins or ends, and the section that each piece is of; none is that of
-        absolute numbers."""
+        """The address space divided where a section begins or ends, and the section of each piece; without one, it is
+        that of absolute numbers."""
         cuts, owners = [0], [SHN_ABS]
         for section in sorted((s for s in self.sections if s.occupies_addresses), key=lambda s: s.address):
             while cuts and cuts[-1] >= section.address:
@@ -132,7 +131,7 @@ class ListedSymbolTable(SymbolTable):
         return cuts, owners
 
     def _set_sections(self) -> None:
-        """The section of each symbol, by its address; absolute for a number that is in none."""
+        """The section of each symbol, by its address; absolute for a number in no section."""
         cuts, owners = self._owners
         values = self.values
         column = array("H")
@@ -154,12 +153,12 @@ class ListedSymbolTable(SymbolTable):
         self._section_low, self._section_high = data[0::2], data[1::2]
 
     def _owner_of_absolute(self, owner: int) -> int:
-        """The section of a symbol that the list calls absolute, and that lies in section `owner`."""
+        """The section of a symbol that the list calls absolute and that lies in section `owner`."""
         return owner if owner in self._percpu_sections else SHN_ABS
 
     @cached_property
     def _percpu_sections(self) -> frozenset[int]:
-        """The sections of which the list calls the symbols absolute though they are not."""
+        """The sections whose symbols the list calls absolute although they are not."""
         if not self._absolute_percpu:
             return frozenset()
         return frozenset(section.index for section in self.sections if section.name == PERCPU_SECTION)
@@ -176,13 +175,13 @@ class ListedSymbolTable(SymbolTable):
         distances = _distances(ordered, self._bounds)
         if ordered != placed:
             distances = list(map(dict(zip(ordered, distances)).__getitem__, placed))
-        # What holds no address is as long as nothing.
+        # A symbol that holds no address has length 0.
         if len(distances) < len(self.values):
             each = iter(distances)
             distances = [next(each) if place else 0 for place in self._places]
         return array("Q", distances)
 
-    # -- what a list says in its own way -------------------------------------------------------------------------------
+    # -- peculiarities of lists ----------------------------------------------------------------------------------------
 
     @property
     def sizes_are_stated(self) -> bool:
@@ -190,8 +189,8 @@ class ListedSymbolTable(SymbolTable):
 
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
-        """(name, number) of the symbols that may be boundary symbols: global ones with a name like one, and those that
-        a kernel is known to have, also under a build prefix."""
+        """(name, number) of the symbols that may be boundary symbols: global ones with such a name, and those that
+        kernels are known to have, also with a build prefix."""
         letters, numbers = self._list.letters, self._list.boundary_numbers
         names = may_be_boundary(numbers).intersection(numbers)
         names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
@@ -205,11 +204,11 @@ class ListedSymbolTable(SymbolTable):
         return frozenset(number for _, number in self.typeless_entries)
 
     def _unnamed_mask(self) -> bytes:
-        """None: the strings of a list begin with its first name, not with an empty one as an ELF file's."""
+        """None: the strings of a list begin with its first name, not with an empty one as in an ELF file."""
         return bytes(len(self._name_column))
 
     def empty_objects(self) -> list[int]:
-        """All data, where a list has only what lies outside text by chance: then nothing tells where it ends."""
+        """All data, if the list only has a few symbols outside text: then the ends of data are not known."""
         if not self._lists_text_only:
             return []
         data = self._list.letters.translate(_DATA_MASK)
@@ -217,15 +216,15 @@ class ListedSymbolTable(SymbolTable):
 
     @property
     def _lists_text_only(self) -> bool:
-        """Whether it is of a kernel's kallsyms without KALLSYMS_ALL: with hardly any static data, of which a kernel has
-        as much as of code."""
+        """Whether it is from kallsyms without KALLSYMS_ALL: it has hardly any static data symbols, of which a kernel
+        has as many as of code."""
         letters = self._list.letters
         is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
         return is_kernel and 100 * sum(map(letters.count, b"drb")) < len(letters)
 
     def symbol(self, index: int) -> Symbol:
         symbol = super().symbol(index)
-        # A per-CPU variable that is called absolute is so whether it is local or not.
+        # Per-CPU variables are called absolute whether they are local or not.
         return symbol._replace(binding="") if symbol.letter == "D" and self.listed_letter(index) == "A" else symbol
 
     def listed_letter(self, entry: int) -> str:
@@ -242,25 +241,25 @@ class ListedSymbolTable(SymbolTable):
         elif listed.lower() not in _PLACE_LETTERS:
             return listed
         elif section.name and not (section.executable and section.writable):
-            # At its start may be a symbol that ends what lies before it.
+            # A symbol at its start may end the section before it.
             if listed.lower() != "t" or self.values[index] == section.address:
                 return listed
             true = letter.lower()
         elif index in self._boundaries and _ENDS.match(self.name(index)):
-            return listed  # it is of what lies before it
+            return listed  # it belongs to the section before it
         else:
             return super()._true_letter(listed, index, section_index)
         return true.upper() if listed.isupper() else true
 
 
 def _bare(name: str) -> str:
-    """The name without a build prefix, unless a kernel is known to have it with that."""
+    """The name without a build prefix, unless kernels are known to have it with the prefix."""
     prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
     return name if name in table_symbols() else name[len(prefix) :]
 
 
 def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:
-    """How far it is from each of the sorted values to the next larger one, or to a bound before that; 0 if none is."""
+    """The distance from each of the sorted values to the next larger one, or to a bound before it, else 0."""
     distances = [*map(int.__sub__, values[1:], values), *([0] if values else [])]
     for equal in reversed(list(compress(range(len(values) - 1), map(int.__eq__, values[1:], values)))):
         distances[equal] = distances[equal + 1]

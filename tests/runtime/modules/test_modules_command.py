@@ -71,7 +71,7 @@ def test_what_is_no_module(session: Session) -> None:
     outputs = _kmod(session, "nosuch", "0xffffffffc0000000", "schedule")
     assert all(isinstance(output, Problem) for output in outputs)
     first, second, third = (output.message for output in outputs if isinstance(output, Problem))
-    assert first == "nosuch: no module of that name is loaded, and it is no address"
+    assert first == "nosuch: no module of that name is loaded, and it is not an address"
     assert second == "0xffffffffc0000000: no module has 0xffffffffc0000000 in its memory"
     assert third.startswith("schedule: no module has 0x")
 

@@ -63,7 +63,7 @@ def test_one_of_another_build_is_not_used(kernel: Kernel, dumps_61: DumpSet, tmp
     assert placed.image.symbols_from == FROM_MEMORY
     (warning,) = placed.warnings
     assert warning.startswith(f"{tmp_path}/stp.ko is not used for module stp: its build ID is ")
-    assert warning.endswith(f", that in memory is {dumps_61.truth.module_build_ids['stp']}")
+    assert warning.endswith(f", the one in memory is {dumps_61.truth.module_build_ids['stp']}")
 
 
 def test_the_right_one_of_two_is_used(kernel: Kernel, debug_file: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def words_at(start: int, *words: int) -> dict[int, bytes]:
 
 @pytest.mark.parametrize(("name", "words"), [("regs", ()), ("stack", ()), ("x", ("twin",))])
 def test_files_alone_have_no_memory(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match=r"memory is needed, .* \(-c VMCORE\)"):
+    with pytest.raises(UsageError, match=r"needs memory, .* \(-c VMCORE\)"):
         outputs(session_of(tmp_path, None), name, *words)
 
 

@@ -147,7 +147,7 @@ def test_a_list_of_symbols_says_what_it_lists(
 def test_a_file_is_asked_without_a_kernel(tmp_path: Path, kplug: BoundedKplug) -> None:
     path = vmlinux_with_notes(tmp_path, build_id_note(BUILD_ID))
     answer = kplug.run("info", "-s", path, path)
-    assert (answer.status, answer.err) == (2, "kplug info: a FILE is looked at by itself, without --vmlinux\n")
+    assert (answer.status, answer.err) == (2, "kplug info: a FILE is inspected on its own, without --vmlinux\n")
     of_session, of_file = kplug.run("info", "-s", path, "--json"), kplug.run("info", "--json", path)
     assert of_session.out == of_file.out
 
@@ -168,7 +168,7 @@ def test_notes_alone(tmp_path: Path, kplug: BoundedKplug) -> None:
     [
         (b"", "it is empty"),
         (b"\x7fELF", "truncated or broken ELF header"),
-        (b"hello world\n" * 100, "no file of a kernel"),
+        (b"hello world\n" * 100, "not a kernel file"),
         (b"KDUMP   " + bytes(100), "truncated"),
         (b"makedumpfile\0" + bytes(5000), "flattened"),
         (

@@ -140,9 +140,9 @@ class TestBroken:
             ({"type_at": 0xFFFFFFFC}, "the types of the BTF lie outside it"),
             ({"type_at": 2}, "broken BTF header"),
             ({"string_bytes": 1 << 31}, "the strings of the BTF lie outside it"),
-            ({"string_bytes": 3}, "the strings of the BTF do not end"),
-            ({"string_bytes": 0}, "the strings of the BTF do not end"),
-            ({"type_bytes": 8}, "the last type of the BTF is not all there"),
+            ({"string_bytes": 3}, "the strings of the BTF are not terminated"),
+            ({"string_bytes": 0}, "the strings of the BTF are not terminated"),
+            ({"type_bytes": 8}, "the last type of the BTF is truncated"),
         ],
     )
     def test_headers(self, lies: dict[str, int], words: str) -> None:
@@ -163,7 +163,7 @@ class TestBroken:
     def test_a_count_that_reaches_beyond_the_end(self) -> None:
         made = Builder()
         made.add(btf.STRUCT, "long", 4, vlen=0xFFFF)
-        with pytest.raises(InputError, match="not all there"):
+        with pytest.raises(InputError, match="last type of the BTF is truncated"):
             Btf(made.data(), "example")
 
     def test_types_and_names_that_are_not_there(self) -> None:

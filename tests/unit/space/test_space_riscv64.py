@@ -90,7 +90,7 @@ def test_modules_end_where_the_image_starts() -> None:
 
 def test_va_bits_that_no_kernel_has() -> None:
     found = space(va_bits=42)
-    assert found.warnings == ("VA_BITS is 42, which no riscv64 kernel has: it is not used",)
+    assert found.warnings == ("VA_BITS is 42, which is impossible on riscv64: it is not used",)
 
 
 def test_an_image_in_the_direct_map_is_of_a_map_that_is_not_known() -> None:

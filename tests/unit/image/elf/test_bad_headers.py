@@ -138,8 +138,8 @@ def test_a_header_that_lies_is_refused_saying_how(
         ({"symtab_fields": {"sh_flags": COMPRESSED}}, "compressed"),
         ({"strtab_fields": {"sh_flags": COMPRESSED}}, "compressed"),
         ({"strtab_fields": {"sh_size": 1 << 24}}, "lies outside the file"),
-        ({"strings": b"\0no end"}, "no NUL ends it"),
-        ({"strings": b""}, "no NUL ends it"),
+        ({"strings": b"\0no end"}, "does not end with NUL"),
+        ({"strings": b""}, "does not end with NUL"),
     ],
 )
 def test_a_symbol_table_that_lies_is_refused_saying_how(

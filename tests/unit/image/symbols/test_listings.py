@@ -72,22 +72,22 @@ def test_debians_stub_is_told_with_its_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (MAP + b"ffffffff8180001 D short\n", r"line 5 is no symbol: 'ffffffff8180001 D short'"),
-        (MAP + b"ffffffff81800010 DD two\n", r"line 5 is no symbol"),
-        (MAP + b"ffffffff81800010 D\n" + MAP, r"line 5 is no symbol"),
-        (MAP + b"ffffffff81800010 D a b\n", r"line 5 is no symbol"),
-        (MAP + b"fffffffg81800010 D letter\n", r"line 5 is no symbol"),
+        (MAP + b"ffffffff8180001 D short\n", r"line 5 is not a symbol: 'ffffffff8180001 D short'"),
+        (MAP + b"ffffffff81800010 DD two\n", r"line 5 is not a symbol"),
+        (MAP + b"ffffffff81800010 D\n" + MAP, r"line 5 is not a symbol"),
+        (MAP + b"ffffffff81800010 D a b\n", r"line 5 is not a symbol"),
+        (MAP + b"fffffffg81800010 D letter\n", r"line 5 is not a symbol"),
         (MAP + b"c0008000 D narrow\n", r"line 5 has an address of another width"),
-        (MAP + b"ffffffff81800010 D cut", r"line 5, the last, is cut off: 'ffffffff81800010 D cut'"),
-        (b"hello world here\n" * 9, r"line 1 is no symbol"),
-        (b"x" * 500 + b"\n", r"line 1 is no symbol: 'x{60}\.\.\.'"),
-        (MAP * 700 + b"ffffffff81800010 D nul\0name\n", r"line 2801 is no symbol"),
+        (MAP + b"ffffffff81800010 D cut", r"line 5, the last, is truncated: 'ffffffff81800010 D cut'"),
+        (b"hello world here\n" * 9, r"line 1 is not a symbol"),
+        (b"x" * 500 + b"\n", r"line 1 is not a symbol: 'x{60}\.\.\.'"),
+        (MAP * 700 + b"ffffffff81800010 D nul\0name\n", r"line 2801 is not a symbol"),
         (b"\n \n", r"no symbols in it"),
         (b"", r"it is empty"),
         (b"\x7fELF" + bytes(60), r"an ELF file.*-s"),
         (bytes(range(256)), r"binary data"),
         (MAP.replace(b"ffffffff81", b"0" * 10).replace(b"10 t", b"00 t").replace(b"800000", b"000000"), r"zero"),
-        (b'{"names": ["a", "b"]}\n', r"line 1 is no symbol"),
+        (b'{"names": ["a", "b"]}\n', r"line 1 is not a symbol"),
         (gzip.compress(MAP, mtime=0), r"packed with gzip: unpack it first \(gunzip\)"),
         (lzma.compress(MAP), r"packed with xz: unpack it first \(unxz\)"),
         (KALLSYMS, r"not a System\.map but a listing of /proc/kallsyms.*--kallsyms"),
@@ -161,7 +161,7 @@ def test_hidden_addresses_are_told_with_the_remedy(tmp_path: Path, content: byte
 def test_a_broken_line_of_a_module_has_its_number_in_the_file(tmp_path: Path) -> None:
     listing = read_kallsyms(put(tmp_path / "kallsyms", KALLSYMS + b"ffffffffc0201000 t\t[bridge]\n"))
     assert len(listing.kernel) == 5
-    with pytest.raises(InputError, match=r"line 10 is no symbol"):
+    with pytest.raises(InputError, match=r"line 10 is not a symbol"):
         _ = listing.modules
 
 
@@ -298,7 +298,7 @@ def test_a_system_map_without_its_end_is_cut_off(
 ) -> None:
     path = put(tmp_path / "map", MAP + b"ffffffff81000400 T startup_64\n")
     assert main(["where", option, path, "one"]) == 0
-    assert f"{path}: it has no _end: it seems to be cut off" in capsys.readouterr().out
+    assert f"{path}: it has no _end: it seems to be truncated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["-s", "--vmlinuz"])

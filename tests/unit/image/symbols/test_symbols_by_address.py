@@ -28,7 +28,7 @@ from support.elf_builder import (
 from support.symbol_tables import sections, table_of
 
 from kplug.image.symbols import by_address as symbol_index
-from kplug.image.symbols.bulk_lookup import SymbolCuts
+from kplug.image.symbols.bulk_lookup import SymbolIntervals
 from kplug.image.symbols.by_address import SymbolIndex
 
 
@@ -284,7 +284,7 @@ def test_the_symbols_that_hold_an_address_are_those_of_brute_force(
         expected = [(s, e, n) for s, (e, n) in sorted(groups.items()) if s <= address < e]
         found = [(e.start, e.end, frozenset((e.symbol.name, *e.aliases))) for e in index.chain(address)]
         assert found == expected
-        cuts = SymbolCuts(index, lambda _: True)
+        cuts = SymbolIntervals(index, lambda _: True)
         pieces = cuts.pieces([address])
         bulk = [cuts.names(pieces)[0], cuts.offsets(pieces, [address])[0]]
         chain = index.chain(address)
