@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parent.parent / "kplug" / "image" / "elf" / "typ
 Table = Mapping[int, Union[str, Mapping[int, str]]]
 _START = '''"""Names of the numbers in ELF headers, as pyelftools {version} has them.
 
-docs/elf_names.py writes this file. What a machine has beside the names of all, or instead, is in *_OF, by e_machine.
+docs/elf_names.py writes this file. Names that a machine has in addition, or instead, are in *_OF, by e_machine.
 """
 
 from __future__ import annotations

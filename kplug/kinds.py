@@ -22,7 +22,7 @@ class Role(Enum):
     NONE = "not named in it"
     AREA = "where it lies, if nothing narrower says that"
     VALUE = "what the number itself means"
-    MODULE = "in brackets behind the name"
+    MODULE = "in brackets after the name"
     SECTION = "a place in an image, and the section in the tail"
     REGION = "a place in an image, and part of the path of regions in the tail"
     PLACE = "a place in an image: the narrowest one is the answer"

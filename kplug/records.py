@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
     from kplug.memory.percpu import Instances
 
-# What the kernel never frees and nobody writes to: nothing in memory tells more of it than the vmlinux does.
+# Classes that the kernel neither frees nor writes to: memory has nothing about them that the vmlinux does not have.
 _CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))
 _FIRST_PAGE, _LAST_PAGE = 4096, (1 << 64) - 4096
 
 
 @dataclass(frozen=True)
 class Records:
-    """What answers for a kernel that has memory, in the shapes that a `Session` takes.
+    """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
     those of the address space. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack
@@ -74,13 +74,13 @@ class Supply(Protocol):
 
     @property
     def own_errors(self) -> tuple[type[Exception], ...]:
-        """The host's own errors, which are its to show; others are a library's that met what it does not know."""
+        """The host's own errors, which it shows itself; others come from a library that met something unknown."""
 
     def records(self) -> Records | None:
-        """The records, made at the first call; None if they cannot be had."""
+        """The records, made at the first call; None if they cannot be made."""
 
     def needed(self) -> Records:
-        """The records. TargetError, which says why, if they cannot be had."""
+        """The records. TargetError, with the reason, if they cannot be made."""
 
 
 def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> Records:
@@ -107,7 +107,7 @@ class _Asked:
         self.supply = supply
 
     def of(self, address: int) -> Records | None:
-        """The records, if they may tell more of an address than the vmlinux does."""
+        """The records, if they may have more about an address than the vmlinux."""
         if not _FIRST_PAGE <= address < _LAST_PAGE:
             return None
         piece = self._placed.piece(address)

@@ -43,7 +43,7 @@ def title(text: str) -> None:
 
 
 def run(command: Sequence[str], shown: Sequence[str] | None = None) -> str:
-    """Run a command, print it as a person would type it and what it prints; returns that."""
+    """Run a command, print it as a user would type it and its output; returns the output."""
     print("$ " + shlex.join(shown or command), flush=True)
     # What the tool complains of is part of the demonstration.
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
@@ -62,7 +62,7 @@ def ask_gdb(vm: vmimages.VM) -> None:
     run(command, ["gdb", "-q", str(vm.files.vmlinux)])
 
 
-# Without any file: what a person can ask who has no debug information.
+# Without any file: questions that do not need debug information.
 UNNAMED_COMMANDS = ("kwhere $pc", "kwhere --brief schedule+0x10/0xc7 &init_task jiffies runqueues loop_probe")
 
 
@@ -83,7 +83,7 @@ def ask_shell(vm: vmimages.VM, slide: int, address: int) -> None:
     run([kplug, "where", "-l", "-s", vmlinux, "--kaslr", hex(slide), hex(address)])
 
 
-# What kplug's prompt is asked on the dump: k-commands and Python, as a person would type them.
+# Lines for kplug's prompt on the dump: k-commands and Python, as a user would type them.
 PROMPT_COMMANDS = (
     "kwhere $pc",
     "bt -n 8",
@@ -93,7 +93,7 @@ PROMPT_COMMANDS = (
     "kmod loop | head -11",
     "kmap direct-map vmalloc vmemmap",
 )
-# What is typed behind the % at drgn's own prompt.
+# What is typed after the % at drgn's own prompt.
 DRGN_COMMAND = "from drgn.commands import run_command; run_command(prog, 'kwhere find_task(1).stack')"
 
 

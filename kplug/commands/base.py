@@ -78,7 +78,7 @@ class Command:
         return self.name if self.name.startswith("k") else "k" + self.name
 
     def parser(self, prog: str, more: str = "") -> Parser:
-        """A parser for the command's words, called `prog` in its messages; `more` is said behind the examples."""
+        """A parser for the command's words, called `prog` in its messages; `more` follows the examples."""
         parser = Parser(
             prog=prog,
             description=self.description,

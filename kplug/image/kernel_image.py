@@ -28,7 +28,7 @@ _BANNER_LIMIT = 512
 
 @dataclass(frozen=True)
 class Build:
-    """What tells one build of the kernel from another, as far as it is known."""
+    """What identifies one build of the kernel, as far as it is known."""
 
     build_id: str | None = None
     banner: bytes | None = None
@@ -49,7 +49,7 @@ class KernelImage:
     the symbols. Without sections, `extents` are the image's ranges; for a vmlinux they come from its boundary symbols.
     `bases` places a relocatable file (a module): section index to runtime address; sections without one are not
     claimed. `script` and `link_map` refine the regions of a vmlinux that was built from them. `sections_source` says
-    how its sections are known, for the user; `build` what tells the build, where that is known otherwise.
+    how its sections are known, for the user; `build` what identifies the build, if that is known from elsewhere.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class KernelImage:
         return self._build.release if self._build is not None else release_of(self.banner)
 
     def take_build_of(self, other: KernelImage) -> None:
-        """Take over what tells the build from an image that was found to be of the same one."""
+        """Take over what identifies the build from an image that was found to be of the same one."""
         self._build = Build(other.build_id, other.banner, other.release)
 
     @cached_property

@@ -45,7 +45,7 @@ class PlacedImage:
     """A `KernelImage` with its `Placement`. All answers are for runtime addresses.
 
     `warnings` are what the user should know of where its symbols come from, and go with the answers for its addresses.
-    `disputed` is what another source says of a symbol, in words, by name: the answers for these symbols tell.
+    `disputed` is what another source says about a symbol, in words, by name: shown in the answers for these symbols.
     """
 
     def __init__(

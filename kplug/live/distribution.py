@@ -70,8 +70,8 @@ class Remedies(NamedTuple):
 
 def remedies(machine: Machine) -> Remedies:
     """How to get what is missing on the machine. A distribution's packages only have its own kernels."""
-    told = dict(_NAME.findall(machine.text("/etc/os-release") or machine.text("/usr/lib/os-release") or ""))
-    names = [told.get("ID", ""), *told.get("ID_LIKE", "").split()]
+    os_release = dict(_NAME.findall(machine.text("/etc/os-release") or machine.text("/usr/lib/os-release") or ""))
+    names = [os_release.get("ID", ""), *os_release.get("ID_LIKE", "").split()]
     banner = machine.text("/proc/version") or ""
     found = next((each for name in names for each in DISTRIBUTIONS if name in each.names), None)
     its_own = found is not None and re.search(found.banner, banner) is not None
@@ -82,5 +82,5 @@ def remedies(machine: Machine) -> Remedies:
         "build_id": machine.build_id or "BUILD-ID",
     }
     debug, image = (found.debug_command, found.image_command) if found and its_own else (_OTHER, _OTHER_IMAGE)
-    pretty = told.get("PRETTY_NAME") or told.get("ID") or "unknown"
+    pretty = os_release.get("PRETTY_NAME") or os_release.get("ID") or "unknown"
     return Remedies(pretty, its_own, debug.format(**words), image.format(**words))

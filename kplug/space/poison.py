@@ -60,7 +60,7 @@ FILLS = (
     Poison(0xFC, "KASAN_SLAB_REDZONE", "KASAN shadow of a slab red zone", "mm/kasan/kasan.h", guess=True),
     Poison(0xFE, "KASAN_PAGE_REDZONE", "KASAN shadow of a page red zone", "mm/kasan/kasan.h", guess=True),
     Poison(0xFA, "KASAN_SLAB_FREE_META", "KASAN shadow of a freed slab object", "mm/kasan/kasan.h", guess=True),
-    Poison(0xF9, "KASAN_GLOBAL_REDZONE", "KASAN shadow behind a global variable", "mm/kasan/kasan.h", guess=True),
+    Poison(0xF9, "KASAN_GLOBAL_REDZONE", "KASAN shadow after a global variable", "mm/kasan/kasan.h", guess=True),
     Poison(0xF8, "KASAN_VMALLOC_INVALID", "KASAN shadow of vmalloc space not in use", "mm/kasan/kasan.h", guess=True),
 )
 

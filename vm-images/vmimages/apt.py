@@ -24,7 +24,7 @@ _DOWNLOAD_SECONDS = 3600
 
 
 def _run(command: Sequence[str], env: dict[str, str] | None = None, timeout: float = 120) -> str:
-    """A tool's output. Its complaint becomes the error."""
+    """A tool's output. Its error message becomes the error."""
     try:
         result = subprocess.run(
             command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
@@ -50,7 +50,7 @@ def complaint(stderr: str) -> str:
 
 
 def _helper() -> str:
-    """apt-helper lies beside apt's methods, not in PATH."""
+    """apt-helper is next to apt's methods, not in PATH."""
     text = _run(["apt-config", "shell", "methods", "Dir::Bin::methods/d"], env=_c_locale())
     methods = text.partition("=")[2].strip().strip("'") or "/usr/lib/apt/methods"
     return str(Path(methods).parent / "apt-helper")

@@ -14,7 +14,7 @@ TARGET_FORMAT = "\t".join(f"$({name})" for name in ("REPO_URI", "RELEASE", "LABE
 
 @dataclass(frozen=True)
 class Package:
-    """One version of one package, as the index tells."""
+    """One version of one package, from the index."""
 
     name: str
     version: str
@@ -78,7 +78,7 @@ def mirrors(text: str, codenames: Iterable[str]) -> Mirrors | None:
     """Debian's mirrors in the output of `apt-get indextargets --format TARGET_FORMAT`.
 
     A repository's label is known only after the machine's first `apt-get update`; before, the release's name has to
-    do, which is why `codenames` tells those to take for Debian's.
+    do, which is why `codenames` lists those that count as Debian's.
     """
     known = set(codenames)
     main: str | None = None

@@ -37,7 +37,7 @@ All files lie below $KPLUG_CACHE, else ~/.cache/kplug; nothing else is changed.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it was done, 2 if not, or the status of the program that was run beside a machine."""
+    """Run one command; 0 if it was done, 2 if not, or the status of the program that was run with a machine."""
     # Ended politely, this program must end its machine too.
     signal.signal(signal.SIGTERM, _terminated)
     # Split here: argparse would take options after NAME for the command's own.

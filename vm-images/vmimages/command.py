@@ -1,4 +1,4 @@
-"""Run a program beside a machine: the terminal is the program's."""
+"""Run a program with a machine: the terminal is the program's."""
 
 from __future__ import annotations
 

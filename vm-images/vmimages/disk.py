@@ -166,7 +166,7 @@ def _place_libraries(root: Path) -> None:
         done = subprocess.run(["ldd", *map(str, objects[start : start + 100])], capture_output=True, text=True)
         needed.update(_LDD_PATH.findall(line)[0] for line in done.stdout.splitlines() if _LDD_PATH.findall(line))
     for library in needed:
-        # What is found beside the one that needs it (by $ORIGIN) is there already.
+        # A library found next to the one that needs it (by $ORIGIN) is there already.
         if not Path(library).is_relative_to(root):
             _place(Path(os.path.realpath(library)), root / library.lstrip("/"))
 

@@ -1,4 +1,4 @@
-"""Fetch a kernel: resolve, download, unpack beside its place, check, then put it there in one step."""
+"""Fetch a kernel: resolve, download, unpack next to its place, check, then move it there in one step."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
 def _unpack(
     row: Kernel, candidate: Candidate, debs: Sequence[Path], busybox: tuple[Path, str], progress: Progress
 ) -> None:
-    """Unpack beside the place, then rename: what is at the place is always whole."""
+    """Unpack next to the place, then rename: what is at the place is always complete."""
     place = kernel_dir(row.name)
     place.parent.mkdir(parents=True, exist_ok=True)
     for left in place.parent.glob(f".{row.name}.*"):  # what an interrupted run left; the lock says nobody uses it

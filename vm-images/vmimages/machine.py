@@ -187,7 +187,7 @@ class VM:
         return self.qmp.monitor(command, cpu)
 
     def wait(self) -> None:
-        """Wait until QEMU ends by itself (the guest powers off or panics, or somebody tells QEMU to quit)."""
+        """Wait until QEMU ends by itself (the guest powers off or panics, or QEMU is asked to quit)."""
         while self._process.poll() is None:
             time.sleep(_POLL)
 

@@ -32,7 +32,7 @@ class Options:
     def check(self, arch: str) -> None:
         """Say what makes no sense before QEMU does in its own words."""
         if self.la57 and architecture(arch).levels is None:
-            raise VMError(f"{arch} has no LA57: its CPU tells the levels of page tables")
+            raise VMError(f"{arch} has no LA57: its CPU determines the levels of page tables")
         if not 1 <= self.cpus <= 64:
             raise VMError("the number of CPUs is from 1 to 64")
         if not 128 <= self.memory <= 1 << 20:
@@ -82,7 +82,7 @@ def command(options: Options, files: KernelFiles, initramfs: Path, run_dir: Path
     if options.gdb == "unix":
         gdb = f"socket,id=gdb,server=on,wait=off,path={path('gdb.sock')}"
     else:
-        # Port 0: the kernel picks a free one, and QEMU tells which. No race for it.
+        # Port 0: the kernel picks a free one, and QEMU reports which. There is no race for it.
         gdb = "socket,id=gdb,server=on,wait=off,host=127.0.0.1,port=0,ipv4=on,nodelay=on"
     arguments = [row.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     arguments += ["-name", f"kplug-{files.name}", "-machine", row.machine, "-accel", f"tcg,thread={options.threads}"]

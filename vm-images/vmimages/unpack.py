@@ -46,7 +46,7 @@ def destination(member: str, size: int, release: str, debug_modules: Iterable[st
 
 
 def unpack(deb: Path, choose: Callable[[str, int], str | None], into: Path, update: Callable[[int], None]) -> list[str]:
-    """Write the files for which `choose(path, size)` gives a name, below `into`; tell the names. Links are left out."""
+    """Write the files for which `choose(path, size)` gives a name, below `into`; return the names. Skips links."""
     written: list[str] = []
     try:
         process = subprocess.Popen(

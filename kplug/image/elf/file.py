@@ -36,7 +36,7 @@ MAX_NAME_TABLE_BYTES = 1 << 26
 # The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
 MAX_TABLE_BYTES = 1 << 26
 
-# The file header behind e_ident, in the order of `ElfHeader`, for 32 and 64 bits (gABI).
+# The file header after e_ident, in the order of `ElfHeader`, for 32 and 64 bits (gABI).
 _HEADER_FORMATS = {32: "2H5I6H", 64: "2HI3QI6H"}
 # The fields of the two header tables, in file order, and their struct formats for 32 and 64 bits (gABI).
 _SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")
@@ -61,7 +61,7 @@ class Note(NamedTuple):
 
 
 class ElfHeader(NamedTuple):
-    """The file header behind e_ident; the fields have their names in the gABI, without the `e_`."""
+    """The file header after e_ident; the fields have their gABI names, without the `e_`."""
 
     type: int
     machine: int

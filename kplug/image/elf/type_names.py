@@ -1,6 +1,6 @@
 """Names of the numbers in ELF headers, as pyelftools 0.33 has them.
 
-docs/elf_names.py writes this file. What a machine has beside the names of all, or instead, is in *_OF, by e_machine.
+docs/elf_names.py writes this file. Names that a machine has in addition, or instead, are in *_OF, by e_machine.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from kplug.image.symbols.masks import both, either
 
-# What `in_blocks` tells apart.
+# The cases that `in_blocks` distinguishes.
 BLOCK_BITS = 16
 _ALL_BITS = 64
 
