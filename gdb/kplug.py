@@ -1,7 +1,7 @@
-"""What a user sources in gdb: `source kplug/gdb/kplug.py`. It finds the core and loads the front end; no more.
+"""The script to source in gdb: `source kplug/gdb/kplug.py`. It only finds the core and loads the front end.
 
-Neither this folder nor the checkout goes on sys.path: from there `import gdb` would find the folder gdb/, and
-`import kplug` this file. Sourcing it again loads everything anew.
+Neither this folder nor the checkout is added to sys.path: `import gdb` would find the folder gdb/ there, and
+`import kplug` this file. Sourcing it again reloads everything.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ import sys
 
 import gdb
 
-# The syntax of any Python 3, to be able to say that one is too old.
+# Written in the syntax of any Python 3, so that it can report one that is too old.
 # ruff: noqa: UP032, UP036
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
@@ -21,7 +21,7 @@ def _load(script):
         raise gdb.GdbError("kplug needs a gdb with Python 3.9 or newer; this one has " + found)
     here = os.path.dirname(script)
     root = os.path.dirname(here)
-    # In a checkout the front end lies in a folder of its own; in an installed package this script lies in it.
+    # In a checkout the front end is in a folder of its own; in an installed package this script is in that folder.
     front_end = os.path.join(here, "kplug_gdb")
     if not os.path.isdir(front_end):
         front_end = here
@@ -33,7 +33,7 @@ def _load(script):
     for name, folder in (("kplug", os.path.join(root, "kplug")), ("kplug_gdb", front_end)):
         start = os.path.join(folder, "__init__.py")
         if not os.path.isfile(start):
-            raise gdb.GdbError("kplug: {} is missing: this is no whole checkout or package".format(start))
+            raise gdb.GdbError("kplug: {} is missing: this checkout or package is incomplete".format(start))
         spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[folder])
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
@@ -41,12 +41,12 @@ def _load(script):
     sys.modules["kplug_gdb"].load(root)
 
 
-# The code's own file name, not __file__: a Python script that sources this one leaves its own name there (CPython's
+# The code's own file name, not __file__: if a Python script sources this one, that has the script's name (CPython's
 # PyRun_SimpleFile sets __file__ only where there is none). The name is as it was typed: relative, with ~, a link.
 _SCRIPT = os.path.realpath(os.path.expanduser(_load.__code__.co_filename))
 
 try:
     _load(_SCRIPT)
 except gdb.GdbError as error:
-    # Raised out of a script it would be shown with a traceback.
+    # Raised from a script, it would be shown with a traceback.
     gdb.write("{}\n".format(error), gdb.STDERR)

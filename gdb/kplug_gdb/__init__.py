@@ -1,7 +1,7 @@
 """kplug's front end for gdb: its commands, its values, and the core's view of what gdb debugs.
 
-Loaded by kplug.py, which is what a user sources. Nothing is asked of the target, and nothing heavy imported, before a
-command needs it.
+Loaded by kplug.py, which users source. The target is not read, and nothing heavy is imported, before a command needs
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def load(root: str) -> None:
 
 
 def unload() -> None:
-    """Let go of gdb's hooks, before the modules are loaded anew. Commands stay until they are defined again."""
+    """Remove gdb's hooks before the modules are reloaded. Commands stay until they are defined again."""
     from kplug_gdb import dependencies
     from kplug_gdb.register import unregister
 

@@ -1,4 +1,4 @@
-"""`kaslr --apply`: gdb itself gets the kernel's symbols where they are, so that bt, break and p work."""
+"""`kaslr --apply`: moves gdb's own symbols to where the kernel is, so that bt, break and p work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kplug_gdb.reading import has_process
 
 
 def apply() -> str:
-    """Replace gdb's symbols of the vmlinux by moved ones; returns what to tell the user.
+    """Replace gdb's symbols of the vmlinux by moved ones; returns the message for the user.
 
     `symbol-file -o` would move x86_64's per-CPU section too, whose addresses are offsets and do not move (up to 6.14);
     `add-symbol-file -o OFFSET -s SECTION ADDRESS` keeps it where it is.
@@ -30,8 +30,8 @@ def apply() -> str:
             "shell makes one of a boot image)"
         )
     if applied == placement.slide:
-        told = f"gdb's symbols are at {placement.slide_text} already"
-        return "\n".join((told, *(f"warning: {warning}" for warning in session.warnings)))
+        message = f"gdb's symbols are at {placement.slide_text} already"
+        return "\n".join((message, *(f"warning: {warning}" for warning in session.warnings)))
     quoted = path.replace("\\", "\\\\").replace('"', '\\"')
     command = f'add-symbol-file "{quoted}" -o {placement.slide:#x}'
     if placement.unmoved is not None:
@@ -47,12 +47,12 @@ def apply() -> str:
         gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
     if linked.applied_slide(main.image) != placement.slide:
         raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
-    told = f"gdb's symbols of {path} moved by {placement.slide_text}"
-    return "\n".join((told, *(f"warning: {warning}" for warning in session.warnings)))
+    message = f"gdb's symbols of {path} moved by {placement.slide_text}"
+    return "\n".join((message, *(f"warning: {warning}" for warning in session.warnings)))
 
 
 def _remove(path: str, loaded: bool) -> None:
-    """Take away the symbols that are in the wrong place: the program's, or those of an earlier add-symbol-file."""
+    """Remove the symbols that are in the wrong place: the program's, or those of an earlier add-symbol-file."""
     if not loaded:
         return
     space = gdb.current_progspace()
@@ -66,5 +66,5 @@ def _remove(path: str, loaded: bool) -> None:
 
 
 def _text_address(path: str) -> int | None:
-    """Where gdb has the file's first code section."""
+    """The address of the file's first code section in gdb."""
     return next((address for found, name, address in objfiles.sections(".text") if found == path), None)

@@ -17,7 +17,7 @@ from kplug_gdb.reading import has_process
 
 
 class KCommand(gdb.Command):
-    """One command of the core. Subclasses are made by `define`, so that each has its help as its docstring."""
+    """One command of the core. `define` makes a subclass for each, with the command's help as its docstring."""
 
     command: Command
 
@@ -34,7 +34,7 @@ class KCommand(gdb.Command):
             self.answer(arguments, argument, from_tty)
 
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
-        """Run the command and show what comes."""
+        """Run the command and show its output."""
         show(self.outputs(arguments, line), arguments, from_tty)
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
@@ -49,11 +49,11 @@ class KCommand(gdb.Command):
             with guard():
                 return completion.complete(self.command, text, word)
         except gdb.GdbError:
-            return []  # in the middle of a line that is being typed nobody wants a message
+            return []  # no error messages while a line is being typed
 
 
 class WhereCommand(KCommand):
-    """kwhere: without words it asks about $pc, and a line of several words may be one expression."""
+    """kwhere: without arguments it asks about $pc, and a line of several words may be one expression."""
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb.host import HOST
@@ -93,7 +93,7 @@ class KaslrCommand(KCommand):
 
 
 class StatusCommand(KCommand):
-    """kplug: what there is is shown even where something is missing for an answer."""
+    """kplug: shows what there is even if something is missing for answers."""
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb.host import HOST
@@ -116,7 +116,7 @@ def define(command: Command) -> KCommand:
 
 
 def help_text(command: Command) -> str:
-    """What `help kwhere` shows. The first line is what `help data` and `apropos` show."""
+    """The text of `help kwhere`. Its first line is shown by `help data` and `apropos`."""
     summary = command.summary[0].upper() + command.summary[1:]
     summary += "" if summary.endswith((".", "?")) else "."
     return f"{summary}\n\n{words.parser_of(command).format_help().rstrip()}"

@@ -1,4 +1,4 @@
-"""Completion: options at once, symbols from the vmlinux's table. The target is never asked."""
+"""Completion: options, and symbols from the vmlinux's table. The target is never read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kplug.commands.base import Command
 from kplug.commands.words import long_options
 from kplug_gdb.words import parser_of
 
-# gdb asks on every Tab; more than a screen of names helps nobody.
+# gdb asks on every Tab; more than a screenful of names does not help.
 LIMIT = 200
 
 # Registers and gdb's own variables, and members: gdb knows those.
@@ -21,7 +21,7 @@ def complete(command: Command, text: str, word: str) -> list[str] | int:
     """The continuations of the last word of `text`. gdb wants them from where its own `word` starts."""
     last = text.rpartition(" ")[2]
     if last.startswith("-"):
-        # gdb breaks words at "-", so that what it calls the word may begin in the middle of an option.
+        # gdb breaks words at "-", so that its word may begin in the middle of an option.
         skipped = len(last) - len(word)
         return [option[skipped:] for option in options(command) if option.startswith(last)]
     if not command.takes_symbols:
@@ -45,7 +45,7 @@ def options(command: Command) -> list[str]:
 
 
 def symbols(stem: str) -> list[str]:
-    """Names of the kernel that begin so; none for an empty stem, which would be all of them."""
+    """Names of the kernel that begin with the stem; none for an empty stem, which would be all of them."""
     from kplug_gdb.host import HOST
 
     image = HOST.known_image() if stem else None

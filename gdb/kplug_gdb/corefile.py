@@ -1,7 +1,7 @@
-"""The core file that gdb has loaded: which addresses it really holds, and what it notes of the kernel.
+"""The core file that gdb has loaded: the addresses that it really contains, and its notes about the kernel.
 
-gdb answers from the vmlinux wherever a core holds nothing (gdb/corelow.c: what the core does not have is asked of the
-stratum below). For a kernel's data these are the initial values. So the core's own program headers decide.
+gdb reads the vmlinux for any address that the core does not contain (gdb/corelow.c passes the request to the stratum
+below). For a kernel's data this gives initial values. So the core's own program headers decide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEADING = re.compile(r"^Local core dump file:\n\s*[`'](?P<path>.*)', file type 
 
 
 def core_path() -> str | None:
-    """The path of the core file that is being debugged, or None if it is no core."""
+    """The path of the core file that is being debugged; None if there is no core."""
     connection = gdb.selected_inferior().connection
     if connection is None or connection.type != "core":
         return None
@@ -50,11 +50,11 @@ class CoreFile:
         self.physical_only = bool(loads) and not virtual
         self._ranges = sorted((s.address, s.address + s.file_size) for s in loads)
         self._starts = [start for start, _ in self._ranges]
-        # Ranges may overlap; none that holds an address begins further below it than this.
+        # Ranges may overlap; a range that holds an address begins at most this far below it.
         self._longest = max((end - start for start, end in self._ranges), default=0)
 
     def holds(self, address: int, size: int) -> bool:
-        """Whether the core has these bytes."""
+        """Whether the core contains these bytes."""
         position = bisect_right(self._starts, address) - 1
         while position >= 0 and address - self._starts[position] < self._longest:
             if address + size <= self._ranges[position][1]:
@@ -63,13 +63,13 @@ class CoreFile:
         return False
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes at a virtual address; UnmappedError where the core has none."""
+        """Bytes at a virtual address; UnmappedError if the core does not contain them."""
         if not self.holds(address, size):
             raise UnmappedError(f"the core has no memory at {address:#x}")
         return read_plainly(address, size)
 
     def read_image(self, address: int, size: int) -> bytes:
-        """Bytes of the kernel image in a dump of physical memory: phys_base says where it is (x86_64)."""
+        """Bytes of the kernel image in a dump of physical memory, located by phys_base (x86_64)."""
         if self._physical_base is None:
             raise TargetError(f"{self.path}: does not say where in physical memory the kernel is")
         # arch/x86/include/asm/page_64.h: __phys_addr_nodebug.
@@ -81,12 +81,12 @@ class CoreFile:
         raise UnmappedError(f"the core has no memory at physical address {physical:#x}")
 
     def state(self, address: int) -> State:
-        """What a dump proves: that an address was mapped. What is not in it may only have been left out."""
+        """The state that a dump proves: an address in it was mapped; a missing one may just have been left out."""
         return State(mapped=True if not self.physical_only and self.holds(address, 1) else None)
 
 
 def _noted(elf: ElfFile, pattern: bytes) -> str | None:
-    """What the VMCOREINFO note says (kernel/vmcore_info.c), or None."""
+    """The VMCOREINFO note, parsed (kernel/vmcore_info.c), or None."""
     for note in elf.notes():
         match = re.search(pattern, note.description, re.MULTILINE) if note.owner == "VMCOREINFO" else None
         if match:
@@ -105,7 +105,7 @@ def _open(path: str, size: int, modified: int) -> CoreFile:
 
 
 def current_core() -> CoreFile | None:
-    """The core that gdb debugs, opened once; None if it is no core. InputError if it cannot be read."""
+    """The core that gdb debugs, opened once; None if there is no core. InputError if it cannot be read."""
     path = core_path()
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""Finding drgn: gdb's Python is the system's, which rarely has it, and an active venv changes nothing for it."""
+"""Finding drgn: gdb's Python is the system's, which rarely has it, and does not use an active venv."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 DRGN = "drgn"
-# What drgn's distribution consists of. It is built for one version of Python each.
+# The packages in drgn's distribution, which is built for one Python version at a time.
 _DRGN_PACKAGES = (DRGN, "_drgn", "_drgn_util")
 _VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 class PackageFinder:
-    """Finds drgn, and only that, in folders that are not on sys.path: nothing else of them gets in the way.
+    """Finds drgn, and nothing else, in folders that are not on sys.path.
 
-    A MetaPathFinder by its method alone: importing that class takes 10 ms, a fifth of what sourcing the script does.
+    It has the method of a MetaPathFinder, but importing that class takes 10 ms, a fifth of sourcing the script.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ _finder: PackageFinder | None = None
 
 
 def install(root: str) -> None:
-    """Look for it near the core too, after everywhere that Python itself looks."""
+    """Search for it near the core too, after Python's own search path."""
     global _root, _finder
     uninstall()
     _root, _finder = root, PackageFinder(folders(root))
@@ -49,7 +49,7 @@ def install(root: str) -> None:
 
 
 def uninstall() -> None:
-    """Take the finder of this loading away again."""
+    """Remove the finder again."""
     global _finder
     if _finder is not None and _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
@@ -57,8 +57,8 @@ def uninstall() -> None:
 
 
 def folders(root: str) -> list[str]:
-    """Where it may be: beside the core (site-packages), in the checkout's .venv, in the active venv; a venv's folder is
-    that of gdb's version of Python.
+    """Folders that may have it: the core's own (site-packages), those of the checkout's .venv and of the active venv,
+    for gdb's version of Python.
     """
     found = [] if _is_checkout(root) else [root]
     for environment in (_own_venv(root), os.environ.get("VIRTUAL_ENV") or ""):
@@ -79,35 +79,35 @@ def _is_checkout(root: str) -> bool:
     return os.path.isfile(os.path.join(root, "pyproject.toml"))
 
 
-# gdb's own threads hold these back, so that they reach the thread that handles them (gdbsupport/block-signals.h). So
-# must the threads that drgn makes to read debug information.
+# gdb's own threads block these, so that they reach the thread that handles them (gdbsupport/block-signals.h). So must
+# the threads that drgn starts to read debug information.
 _GDBS_SIGNALS = {signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGTERM}
 
 
 @lru_cache
 def has_drgn() -> bool:
-    """Whether there is a drgn for gdb's Python. Nothing is imported for it."""
+    """Whether there is a drgn for gdb's Python. Imports nothing."""
     return all(importlib.util.find_spec(name) is not None for name in _DRGN_PACKAGES)
 
 
 def drgn_remedy() -> str:
-    """The command that puts drgn where it is found."""
+    """The command that installs drgn where it is found."""
     if not _is_checkout(_root):
         return f"{_VERSION} -m pip install --target {shlex.quote(_root)} drgn"
     venv = _own_venv(_root)
     packages = _packages_of(venv)
     if os.path.isdir(packages):
         return f"{shlex.quote(os.path.join(venv, 'bin', _VERSION))} -m pip install drgn"
-    if os.path.isdir(venv):  # of another Python, which it stays
+    if os.path.isdir(venv):  # a venv of another Python, which stays as it is
         return f"{_VERSION} -m pip install --target {shlex.quote(packages)} drgn"
     return f"{_VERSION} -m venv {shlex.quote(venv)} && {shlex.quote(os.path.join(venv, 'bin', 'pip'))} install drgn"
 
 
 def import_drgn() -> str:
-    """Import drgn; returns its version. Whatever its import raises is raised: it may be built for another machine."""
+    """Import drgn; returns its version. Any exception propagates: it may be built for another machine."""
     known = sys.modules.get(DRGN)
     if known is None:
-        # Its own libdw and libelf; without RTLD_DEEPBIND they would use functions of gdb's, which are other versions.
+        # It has its own libdw and libelf; without RTLD_DEEPBIND they would use gdb's functions, of other versions.
         flags = sys.getdlopenflags()
         sys.setdlopenflags(os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0))
         try:
@@ -119,7 +119,7 @@ def import_drgn() -> str:
 
 @contextmanager
 def gdbs_signals_held_back() -> Iterator[None]:
-    """Threads that begin inside leave gdb's signals to gdb's own thread. Ctrl-C waits as long."""
+    """Threads started inside leave gdb's signals to gdb's own thread. Ctrl-C waits until the end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _GDBS_SIGNALS)
     try:
         yield

@@ -27,10 +27,10 @@ COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-C
 
 
 class DrgnRecords:
-    """The kernel's records through drgn (`kplug.records.Supply`), or why they are not there.
+    """The kernel's records through drgn (`kplug.records.Supply`), or why there are none.
 
     `placed` is the vmlinux in its place, `core` the path of the dump that gdb has open, None for a live target.
-    `direct_map` tells where the kernel has physical memory mapped.
+    `direct_map` gives the place where the kernel maps physical memory.
     """
 
     own_errors: tuple[type[Exception], ...] = (gdb.error,)
@@ -55,11 +55,11 @@ class DrgnRecords:
 
     @property
     def failure(self) -> str | None:
-        """Why they could not be had, where that was tried."""
+        """Why they could not be made, if that was tried."""
         return self._outcome()[1] if is_remembered(self._outcome, self) else None
 
     def description(self) -> str | None:
-        """For `kplug`: what there is of drgn; None if it failed. Nothing is started for it."""
+        """For `kplug`: the state of drgn; None if it failed. Starts nothing."""
         if self.failure is not None:
             return None
         is_started = is_remembered(self._started, self)
@@ -67,7 +67,7 @@ class DrgnRecords:
 
     @remembered(UNTIL_MOVED)
     def _outcome(self) -> tuple[Records | None, str | None]:
-        """The records, or why there are none: once the target ran on, it may have what was missing."""
+        """The records, or why there are none. A failure is retried after the target ran."""
         if self._core is None and begins_to_boot(self._placed, self._sight.read):
             return None, "the kernel has only begun to boot: its records are not set up"
         try:
@@ -75,7 +75,7 @@ class DrgnRecords:
                 return self._started(), None
         except KplugError as error:
             return None, str(error)
-        except Exception as error:  # of the import, and of a library that meets what it does not know
+        except Exception as error:  # the import, or a library that met something unknown, may raise anything
             return None, f"{type(error).__name__}: {first_line(error)}"
 
     @remembered(UNTIL_FILES_CHANGE)
@@ -84,7 +84,7 @@ class DrgnRecords:
         from kplug import progress
         from kplug.runtime.session import records_over
 
-        progress.without_threads()  # gdb answers in its own thread only
+        progress.without_threads()  # gdb can only be used from its own thread
         return records_over(self._memory, self.memo, self._placed, self._core, description())
 
     @remembered(UNTIL_MOVED)
@@ -93,24 +93,24 @@ class DrgnRecords:
 
 
 def is_fast() -> bool:
-    """Whether the stub is one that answers fast: QEMU's, while the CPU's addresses are the kernel's."""
+    """Whether the stub is fast: QEMU's, while the CPU uses the kernel's address space."""
     return registers.paging() and physical.stub_has_it()
 
 
 def is_wanted(image: KernelImage, view: View | None, lasting: bool) -> bool:
-    """Whether drgn is to be asked of this target; nothing of it is started."""
+    """Whether to use drgn on this target; starts nothing."""
     if SETTINGS.drgn == "off" or not lasting or not image.has_types or not dependencies.has_drgn():
         return False
     return _fits(view)
 
 
 def _fits(view: View | None) -> bool:
-    """Whether the target is one that drgn is asked about without a word of the user's."""
+    """Whether the target is one that drgn is used on by default."""
     return view is not None and (isinstance(view, CORES) or SETTINGS.drgn == "on" or is_fast())
 
 
 def missing(image: KernelImage, view: View | None, drgn: DrgnRecords | None) -> list[Missing]:
-    """Why drgn is not asked, or could not be started."""
+    """Why drgn is not used, or could not be started."""
     if not dependencies.has_drgn():
         return absent()
     if SETTINGS.drgn == "off" or view is None or not image.has_types:
@@ -118,17 +118,17 @@ def missing(image: KernelImage, view: View | None, drgn: DrgnRecords | None) -> 
     if drgn is not None and drgn.failure is not None:
         return [Missing(f"drgn: {drgn.failure}", COST, "`set kplug drgn off` leaves it out")]
     if not _fits(view):
-        return [Missing("drgn: not asked on this stub", COST, "set kplug drgn on (reads some hundred times)")]
+        return [Missing("drgn: not used on this stub", COST, "set kplug drgn on (reads some hundred times)")]
     return []
 
 
 def absent() -> list[Missing]:
-    """What drgn would add, and the command that installs it, where it is not there."""
+    """What drgn would add, and the command that installs it, if it is not installed."""
     if SETTINGS.drgn == "off" or dependencies.has_drgn():
         return []
     return [Missing("drgn", f"of a target's memory: {COST}", dependencies.drgn_remedy())]
 
 
 def core_path_of(view: View | None) -> str | None:
-    """The path of the dump that a view is of; None if it is of a live target."""
+    """The path of the dump of a view; None for a live target."""
     return view.core.path if isinstance(view, CORES) else None

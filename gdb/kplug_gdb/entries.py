@@ -1,4 +1,4 @@
-"""Where the processor enters the kernel: addresses of its code, as registers and tables betray them."""
+"""Where the processor enters the kernel: addresses of its code, from registers and tables."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _KERNEL_HALF = 1 << 63
 
 
 def register_bases(table: EntryTable) -> Iterator[int]:
-    """The table's base, where gdb has the register that holds it."""
+    """The table's base, if gdb has the register that holds it."""
     base = registers.register(*table.registers) if table.registers else None
     if base is not None:
         yield base
 
 
 def monitor_bases(table: EntryTable) -> Iterator[int]:
-    """The table's base from QEMU's `info registers`; other stubs are not asked."""
+    """The table's base from QEMU's `info registers`; not used with other stubs."""
     if table.monitor is None or not physical.stub_has_it():
         return
     started = time.monotonic()
@@ -43,7 +43,7 @@ def monitor_bases(table: EntryTable) -> Iterator[int]:
 
 
 def handlers(architecture: Architecture, read: Read) -> Iterator[int]:
-    """Addresses of the kernel's exception handlers, as its tables have them."""
+    """Addresses of the kernel's exception handlers, from its tables."""
     table = architecture.entry_table
     if table is None:
         return
@@ -55,7 +55,7 @@ def handlers(architecture: Architecture, read: Read) -> Iterator[int]:
 
 
 def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterator[int]:
-    """Addresses that are likely to be in the kernel's code, the surest first; more is read only while more is asked."""
+    """Addresses that are likely to be in the kernel's code, the most certain first; read lazily."""
     architecture = named(machine)
     window = architecture.kaslr_window
     yield from handlers(architecture, read)
@@ -64,6 +64,6 @@ def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterat
             yield program_counter
         yield from range(window.start, window.end, window.steps[0])
         return
-    # It may be a module's, which is mapped apart from the kernel.
+    # It may be in a module, which is mapped apart from the kernel.
     if program_counter is not None and program_counter >= _KERNEL_HALF:
         yield program_counter

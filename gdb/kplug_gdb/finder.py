@@ -1,4 +1,4 @@
-"""Where the target's kernel is: asked of the core's ways, remembered, and made sure of again before every answer."""
+"""Where the target's kernel is: found in the core's ways, remembered, and verified before every answer."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
 NOT_STARTED = (
-    "the target has not got to its kernel yet (the CPU is at {pc}, in firmware or startup code): answered as linked"
+    "the target has not reached its kernel yet (the CPU is at {pc}, in firmware or startup code): answered as linked"
 )
 STARTUP = "the CPU runs the kernel's startup code at its physical address: addresses are physical ones"
 PHYSICAL_ONLY = (
     "this core has physical addresses only: gdb shows the vmlinux's data, not the dump's "
     "(use drgn or crash, or dump by virtual address: QEMU's dump-guest-memory -p)"
 )
-HARDLY_ANY = "this core does not hold the kernel's memory: its note's word is taken for where the kernel was"
+HARDLY_ANY = "this core does not hold the kernel's memory: the kernel's place is taken from its note"
 _NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 
 @dataclass(frozen=True)
 class FoundKernel:
-    """Where the kernel is and how its memory is read now. `view` is None where there is no memory.
+    """Where the kernel is and how its memory is read now. `view` is None if there is no memory.
 
-    `disputed` is what memory says of single symbols, by name, where the file has them elsewhere.
+    `disputed` is what memory says about single symbols, by name, if the file has them elsewhere.
     """
 
     finding: Finding
@@ -76,7 +76,7 @@ class Finder:
         return self._unnamed.image if self._unnamed is not None else None
 
     def find(self, image: KernelImage) -> FoundKernel:
-        """The kernel's place, sure at this moment. KplugError, worded for the user, if there is none to be sure of."""
+        """The kernel's place, verified now. KplugError, worded for the user, if it is not known."""
         self._begin(image)
         if image.banner is None and image.build_id is None and has_process():
             return self._by_its_symbols(image)
@@ -87,7 +87,7 @@ class Finder:
         return self._found
 
     def find_unnamed(self) -> tuple[KernelImage, FoundKernel]:
-        """The kernel that the target's memory has, of which there is no file. TargetError says why there is none."""
+        """The kernel in the target's memory, without a file. TargetError says why there is none."""
         self._begin(None)
         running = self._unnamed
         found = self._remembered(running.checker if running is not None else None)
@@ -101,7 +101,7 @@ class Finder:
         return running.image, found
 
     def _begin(self, image: KernelImage | None) -> None:
-        """What was found of another kernel, target, or with other settings is nothing to go by."""
+        """Forget what was found for another kernel or target, or with other settings."""
         inferior = gdb.selected_inferior()
         key = (image, inferior.num, inferior.connection, SETTINGS.slide, SETTINGS.check, SETTINGS.kallsyms)
         if self.memo.notice(UNTIL_FILES_CHANGE, key):
@@ -111,11 +111,11 @@ class Finder:
 
     def _remembered(self, checker: Checker | None) -> FoundKernel | None:
         """What was found, if it still holds."""
-        before, self._found = self._found, None  # what fails must not leave the old answer behind
+        before, self._found = self._found, None  # a failure must not leave the old answer
         return self._still_there(before, checker) if before is not None else None
 
     def _search(self) -> tuple[RunningKernel, FoundKernel]:
-        """The kernel by the kallsyms in its memory."""
+        """The kernel, from the kallsyms in its memory."""
         self._unnamed = None
         outcome = self._outcome()
         if isinstance(outcome, TargetError):
@@ -128,27 +128,27 @@ class Finder:
 
     @remembered(UNTIL_MOVED)
     def _outcome(self) -> tuple[RunningKernel, View] | TargetError:
-        """What the search came to; it is not made twice at one moment."""
+        """The result of the search, which is not repeated while the target stands still."""
         try:
             return unnamed.search()
         except TargetError as error:
             return error
 
     def _by_its_symbols(self, image: KernelImage) -> FoundKernel:
-        """The place of a kernel of which nothing is known but symbols: where memory's own kallsyms has them."""
+        """The place of a kernel of which only symbols are known: from the kallsyms in memory."""
         found = self._remembered(self._checker)
         if found is not None:
             self._found = found
             return found
         if not SETTINGS.check and SETTINGS.slide is not None:
-            placement = slid(image.extents, SETTINGS.slide, "told by the user, not checked")
+            placement = slid(image.extents, SETTINGS.slide, "given by the user, not checked")
             return FoundKernel(Finding(placement, ()), next(_views()))
         try:
             running, found = self._search()
         except TargetError as error:
             raise TargetError(
-                f"{image.path}: symbols alone cannot be told from another kernel's, and {error} "
-                "(`set kplug check off` and `set kplug slide` take your word)"
+                f"{image.path}: symbols alone cannot be distinguished from another kernel's, and {error} "
+                "(with `set kplug check off` and `set kplug slide` that is not checked)"
             ) from None
         compared = checked(compare(symbols_of(image), symbols_of(running.image)), image.path, "the kernel in memory")
         slide = (compared.slide or 0) + running.placement.slide & ADDRESS_MASK
@@ -161,12 +161,12 @@ class Finder:
         placement = slid(image.extents, slide, "compared with the kallsyms in memory")
         finding = replace(found.finding, placement=placement, trail=trail)
         self._found = FoundKernel(finding, found.view, disputes(compared, "the kernel in memory"))
-        if not compared.differing:  # they are of one build, which memory names
+        if not compared.differing:  # they are of one build, according to memory
             image.take_build_of(running.image)
         return self._found
 
     def _still_there(self, before: FoundKernel, checker: Checker | None) -> FoundKernel | None:
-        """What was found before, if one read says that it still holds; else None."""
+        """What was found before, if one read shows that it still holds; else None."""
         placement = before.finding.placement
         if placement is None or not before.finding.lasting:
             return None
@@ -179,7 +179,7 @@ class Finder:
         for view in _views() if not isinstance(before.view, (CoreView, PhysicalCoreView)) else (before.view,):
             if checker.still_matches(view.read, placement.slide):
                 return before if type(view) is type(before.view) else replace(before, view=view)
-        # It moved: a reset that gdb was not told of. Then its registers are old ones too.
+        # It moved: a reset that gdb does not know of. Then its registers are outdated too.
         registers.forget()
         self.memo.forget(UNTIL_MOVED)
         return None
@@ -187,9 +187,9 @@ class Finder:
     def _look(self, image: KernelImage, checker: Checker | None) -> FoundKernel:
         if checker is None:  # there is no process
             if SETTINGS.slide is not None:
-                told = ways.told(SETTINGS.slide).name
-                placement = slid(image.extents, SETTINGS.slide, f"{told}, not checked")
-                trail = (Attempt(told, f"{linked.signed(SETTINGS.slide)}, not checked"),)
+                way_name = ways.given(SETTINGS.slide).name
+                placement = slid(image.extents, SETTINGS.slide, f"{way_name}, not checked")
+                trail = (Attempt(way_name, f"{linked.signed(SETTINGS.slide)}, not checked"),)
                 return FoundKernel(Finding(placement, trail), None)
             return FoundKernel(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
@@ -203,7 +203,7 @@ def _noting_physical(finding: Finding, view: View) -> Finding:
 
 
 def _views() -> Iterator[View]:
-    """The ways to read a live kernel now, the plain one first; the other one is looked at only if that fails."""
+    """The ways to read a live kernel now, the plain one first; the other one is only tried if that fails."""
     yield LiveView()
     if may_be_isolated():
         yield KernelTablesView()
@@ -233,12 +233,12 @@ def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> FoundKerne
 
 
 def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
-    """What the core's note says, where its memory says nothing and the build ID in it is the vmlinux's."""
+    """The offset in the core's note, if its memory shows nothing and the note's build ID is the vmlinux's."""
     if SETTINGS.slide is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
         return finding
     placement = slid(image.extents, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
-    told = Attempt("VMCOREINFO's word", f"{linked.signed(core.offset)}: its BUILD-ID is the vmlinux's")
-    return Finding(placement, (*finding.trail, told), warnings=(HARDLY_ANY,))
+    attempt = Attempt("VMCOREINFO, not checked", f"{linked.signed(core.offset)}: its BUILD-ID is the vmlinux's")
+    return Finding(placement, (*finding.trail, attempt), warnings=(HARDLY_ANY,))
 
 
 def _in_live_target(image: KernelImage, checker: Checker) -> FoundKernel:
@@ -276,22 +276,22 @@ def _search(
     trail: Iterable[Attempt] = (),
     label: str = "",
 ) -> Finding:
-    """The user's word alone if there is one, else the given ways."""
+    """The user's slide alone if there is one, else the given ways."""
     if SETTINGS.slide is None:
         chosen = [replace(way, name=f"{way.name}{label}") for way in chosen]
         return find_slide(checker, read, chosen, check=SETTINGS.check, trail=tuple(trail))
-    told = ways.told(SETTINGS.slide)
-    finding = find_slide(checker, read, [told], check=SETTINGS.check)
+    given = ways.given(SETTINGS.slide)
+    finding = find_slide(checker, read, [given], check=SETTINGS.check)
     if finding.placement is None:
         raise MismatchError(
             f"{image.path}: the kernel is not at slide {SETTINGS.slide:#x} (`set kplug slide auto` looks for it; "
-            "`set kplug check off` takes your word)"
+            "with `set kplug check off` it is not checked)"
         )
     return finding
 
 
 def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
-    """The ways that cost a read or two."""
+    """The ways that take a read or two."""
     chosen = [ways.already_moved(_applied(image))]
     table = named(image.machine).entry_table
     if table is None:
@@ -311,12 +311,12 @@ def _scan(image: KernelImage) -> Way:
 
 
 def _applied(image: KernelImage) -> int | None:
-    """How far gdb's own symbols are moved; None if they are not."""
+    """The slide of gdb's own symbols; None if they are not moved."""
     return linked.applied_slide(image) or None
 
 
 def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:
-    """Why the kernel is not there, as far as that can be told."""
+    """Why the kernel was not found, as far as that is known."""
     ours = checker.image.banner or b""
     for banner in find_banners(read, _where_kernels_are(checker.image, read), _CHUNK):
         if banner not in ours:
@@ -326,7 +326,7 @@ def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:
     if registers.privileged() is False:
         return TargetError(
             "the CPU is in user mode, where the kernel is not mapped, and this stub cannot read physical memory: "
-            "let it run on and stop it in the kernel"
+            "let it run and stop it in the kernel"
         )
     tried = ", ".join(dict.fromkeys(attempt.way for attempt in finding.trail))
     return TargetError(
@@ -339,8 +339,8 @@ _LOOK_SECONDS = 2.0
 
 
 def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
-    """Where another kernel's read-only data may be: behind its exception handlers, and behind the code that runs, which
-    may be a module's. For as long as a person would wait.
+    """Where another kernel's read-only data may be: after its exception handlers, and after the running code, which may
+    be a module's. Limited to a time that a user would wait.
     """
     deadline = time.monotonic() + _LOOK_SECONDS
     pc = registers.program_counter()
@@ -349,5 +349,5 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
         for number in range((64 << 20) // _CHUNK):
             if time.monotonic() > deadline:
                 return
-            # A banner that lies across the edge of two chunks is in the overlap.
+            # The overlap catches a banner across the edge of two chunks.
             yield (start & ~(_CHUNK - 1)) + number * (_CHUNK - 512)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _KFunction(gdb.Function):
-    """A function of one address, or of a string that kwhere would take. Its docstring is gdb's help for it."""
+    """A function of one address, or of a string as kwhere takes it. Its docstring is gdb's help for it."""
 
     name = ""
 
@@ -39,12 +39,12 @@ class _KFunction(gdb.Function):
             return _printable(self.name, self.answer(session.resolver.where(address)))
 
     def answer(self, annotation: Annotation) -> str:
-        """The text for an answer."""
+        """The text of an answer."""
         raise NotImplementedError
 
 
 def _only(text: str, addresses: list[int]) -> int:
-    """The address of a name; a value has room for one only."""
+    """The address of a name; a value can only be one."""
     if len(addresses) > 1:
         shown = ", ".join(f"{address:#x}" for address in addresses)
         raise ExpressionError(f"{text}: {len(addresses)} symbols have this name: {shown}")
@@ -54,11 +54,11 @@ def _only(text: str, addresses: list[int]) -> int:
 def _printable(name: str, text: str) -> gdb.Value | str:
     """The text as a value that `printf "%s"` takes as it is.
 
-    gdb prints the text of a convenience variable directly; for any other string it wants to call the program's malloc
-    (gdb/printcmd.c, printf_c_string), and a kernel has none.
+    gdb prints the text of a convenience variable directly; for any other string it calls the program's malloc
+    (gdb/printcmd.c, printf_c_string), which a kernel does not have.
     """
     variable = f"_kplug_{name}"
-    # gdb makes an array of no bytes of an empty Python string, and prints that as a pointer.
+    # gdb makes an empty array from an empty Python string, and prints that as a pointer.
     empty = gdb.Value(b"\0", gdb.lookup_type("char").array(0))
     gdb.set_convenience_variable(variable, text or empty)
     value = gdb.convenience_variable(variable)

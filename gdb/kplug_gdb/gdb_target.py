@@ -21,9 +21,9 @@ from kplug_gdb.sight import Sight
 from kplug_gdb.values import as_address, is_place, symbol_address
 from kplug_gdb.views import CORES, PhysicalCoreView
 
-# What is the core's grammar and no C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
+# The core's grammar, which is not C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
 _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
-# A name alone, with or without an offset: where gdb has no such symbol either, it had nothing to evaluate.
+# A name alone, with or without an offset: if gdb has no such symbol either, there was nothing to evaluate.
 _NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
 _UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
 _MASK = (1 << 64) - 1
@@ -31,10 +31,10 @@ NO_READING = "this core has physical addresses only: gdb would read the vmlinux,
 
 
 class GdbTarget(Target):
-    """The selected inferior, seen as `sight` says.
+    """The selected inferior, with its memory read through `sight`.
 
-    `images` are the vmlinux in its place, then modules; none as long as they are not known. `memo` is what is
-    remembered of the kernel, `supply` has its own records, where they can be read.
+    `images` are the vmlinux in its place, then modules; empty while they are not known. `memo` has the kernel's
+    remembered values, `supply` its own records, if they can be read.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GdbTarget(Target):
         return self._sight.view.state(address) if self._sight.view is not None else UNKNOWN_STATE
 
     def evaluate(self, expression: str) -> int:
-        """The value of an expression of gdb's, as an address. What names kernel symbols is answered where they are."""
+        """The value of a gdb expression, as an address. Kernel symbols in it are taken at their runtime addresses."""
         if linked.too_long(expression):
             raise ExpressionError(f"{expression}: more than 64 bits")
         kernel = self._kernel
@@ -83,12 +83,12 @@ class GdbTarget(Target):
         except gdb.error as error:
             unknown = str(error).startswith(_UNKNOWN_TO_GDB) and _NAME.fullmatch(expression)
             if unknown or _KERNELS_OWN.fullmatch(expression):
-                places(expression, self._images)  # raises what says more than gdb's error
+                places(expression, self._images)  # raises an error that says more than gdb's
             raise ExpressionError(f"{expression}: {str(error).strip().splitlines()[0]}") from None
         return linked.moved(address, kernel) if place is linked.ValuePlace.MOVED and kernel is not None else address
 
     def address_of(self, value: gdb.Value, text: str) -> int:
-        """The address that a value means, which gdb has made already: its type is all that tells where it is from."""
+        """The address that a gdb value means. Only its type shows where the value is from."""
         self._refuse_reading(value, text)
         symbol, kernel = symbol_address(value), self._kernel
         if symbol is None or kernel is None or not linked.misplaced(symbol, kernel):
@@ -116,7 +116,7 @@ class GdbTarget(Target):
             return None
 
     def frames(self) -> Sequence[FramePlace]:
-        """gdb's frames. Without the kernel's symbols in place gdb guesses them: then only the innermost is one."""
+        """gdb's frames. While gdb's symbols are not in place it guesses them; then only the innermost is reported."""
         found = []
         trusted = self._kernel is not None and linked.in_place(self._kernel)
         for frame, number in registers.frames():
@@ -137,7 +137,7 @@ class GdbTarget(Target):
         return records is not None and records.left_out(address)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
-        """The kernel's own record, or a guess: a task's stack is aligned by its size (kernel/fork.c, THREAD_ALIGN)."""
+        """From the kernel's records, else guessed: a task's stack is aligned to its size (fork.c, THREAD_ALIGN)."""
         records = self._records()
         known = records.stack_at(address) if records is not None else None
         if known is not None:
@@ -163,7 +163,7 @@ def description() -> str:
 
 
 def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:
-    """Whether it has a value of gdb's ($x, $1) that was made of symbols which are not where the kernel is."""
+    """Whether it uses a gdb value ($x, $1) that was computed from symbols which are not where the kernel is."""
     for name in set(re.findall(r"\$[\w$]*", expression)):
         try:
             address = symbol_address(gdb.parse_and_eval(name))

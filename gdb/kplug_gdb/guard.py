@@ -1,4 +1,4 @@
-"""The boundary between kplug and gdb: whatever goes wrong inside reaches the user as one line."""
+"""The boundary between kplug and gdb: any error inside reaches the user as one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gdb
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn errors into gdb's own. With `set python print-stack full` those of our own making keep their traceback."""
+    """Turn errors into gdb's own. With `set python print-stack full` bugs in kplug keep their traceback."""
     try:
         yield
     except gdb.GdbError:
@@ -19,8 +19,8 @@ def guard() -> Iterator[None]:
     except gdb.error as error:
         raise gdb.GdbError(_first_line(str(error))) from None
     except ImportError as error:
-        raise gdb.GdbError(f"kplug is not whole: {error}") from None
-    except Exception as error:  # the one boundary: nothing of ours may end in a traceback
+        raise gdb.GdbError(f"kplug is incomplete: {error}") from None
+    except Exception as error:  # the one boundary: no error of ours may end in a traceback
         from kplug.errors import KplugError
 
         if isinstance(error, KplugError):

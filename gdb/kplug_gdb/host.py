@@ -1,4 +1,4 @@
-"""The one place that knows what kplug works with at this moment: a `Session` of the core, made of what gdb has."""
+"""The one place that knows what kplug currently works with: a `Session` of the core, made from what gdb has."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HINTS = Hints(
 
 
 class Known:
-    """A kernel as long as its files, its place and its target are the same."""
+    """A kernel, valid while its files, its place and its target are the same."""
 
     def __init__(self, images: Sequence[PlacedImage], sight: Sight, asks_drgn: bool) -> None:
         self.memo = Memo()
@@ -54,7 +54,7 @@ class Known:
 
     @remembered(UNTIL_MOVED)
     def facts(self, lasting: bool) -> AddressSpaceFacts:
-        """What is known of the address space; what memory says is read again when the target ran on."""
+        """What is known about the address space; memory is read again after the target ran."""
         if self._sight.view is None or not lasting:
             return static_facts(self.images[0])
         return noted_facts(self.images[0], self._sight.view.read)
@@ -68,7 +68,7 @@ class Known:
         return self.session_as(finding, lines, FrontEnd(_HINTS))
 
     def session_as(self, finding: Finding, lines: bool, front_end: FrontEnd) -> Session:
-        """The session of a front end that says this of itself."""
+        """The session of a front end with these facts."""
         found = Found(
             self.images,
             facts=lambda: self.facts(finding.lasting),
@@ -82,7 +82,7 @@ class Known:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a kernel is known by: its files, where it is, and in what target."""
+    """What identifies a kernel: its files, its place, and its target."""
 
     image: KernelImage
     placement: Placement
@@ -92,7 +92,7 @@ class _Place:
 
 
 class Host:
-    """Holds what is costly to make, and makes it again when what it was made of is no longer so."""
+    """Holds what is expensive to make, and makes it again when its inputs have changed."""
 
     def __init__(self) -> None:
         self.memo = Memo()
@@ -101,15 +101,15 @@ class Host:
         self._sight = Sight()
 
     def session(self) -> Session:
-        """The session for a question asked now: the kernel is where it says. KplugError, worded for the user."""
+        """The session for a question, with the kernel's place verified now. KplugError, worded for the user."""
         known, found = self._known()
         if not found.finding.lasting:
             return known.session_as(found.finding, SETTINGS.lines, FrontEnd(_HINTS))
         return known.session(found.finding, SETTINGS.lines)
 
     def _known(self) -> tuple[Known, FoundKernel]:
-        """What is known of the kernel, sure at this moment, and how it was found."""
-        # What is known of another inferior, or of a moment ago, is nothing to go by if this fails.
+        """The kernel, verified now, and how it was found."""
+        # If this fails, what is known about another inferior, or from earlier, must not be used.
         self._sight.look(None)
         image, found = self._kernel()
         self._sight.look(found.view)
@@ -119,7 +119,7 @@ class Host:
         known.memo.notice(UNTIL_MOVED, watch.generation())
         known.facts(found.finding.lasting)
         if found.view is not None and not has_process():
-            raise TargetError(CLOSED)  # just now: what could not be read for that reason is not known to be absent
+            raise TargetError(CLOSED)  # just now: what could not be read for this reason may still exist
         return known, found
 
     def _place(self, image: KernelImage, found: FoundKernel) -> _Place:
@@ -141,7 +141,7 @@ class Host:
         return Known(placed, self._sight, place.asks_drgn)
 
     def _kernel(self) -> tuple[KernelImage, FoundKernel]:
-        """The kernel by its file and where that is in memory; or, where no file is there, as memory has it."""
+        """The kernel from its file and its place in memory; without a file, from memory."""
         try:
             image = self.images.kernel()
         except NoVmlinuxError as error:
@@ -154,14 +154,14 @@ class Host:
         return image, self.finder.find(image)
 
     def known_image(self) -> KernelImage | None:
-        """The kernel as far as it is known without asking the target. InputError if its file cannot be read."""
+        """The kernel as far as it is known without reading the target. InputError if its file cannot be read."""
         try:
             return self.images.kernel()
         except NoVmlinuxError:
             return self.finder.unnamed
 
     def status_session(self) -> Session:
-        """The session, or one without images that says in its warnings why there is none."""
+        """The session, or one without images whose warnings say why there is none."""
         try:
             known, found = self._known()
             front_end = FrontEnd(_HINTS, self._facts(known.drgn), _missing(known, found))
@@ -176,18 +176,18 @@ class Host:
             )
 
     def _facts(self, drgn: DrgnRecords | None) -> dict[str, str]:
-        """What `kplug` says of gdb."""
+        """What `kplug` reports about gdb."""
         facts = {"gdb": gdb.VERSION}
         if self._sight.view is not None:
             facts["memory"] = self._sight.view.description
-        told = drgn.description() if drgn is not None else None
+        description = drgn.description() if drgn is not None else None
         if SETTINGS.drgn == "off":
-            told = "off (set kplug drgn auto)"
-        return facts if told is None else {**facts, "drgn": told}
+            description = "off (set kplug drgn auto)"
+        return facts if description is None else {**facts, "drgn": description}
 
 
 def _missing(known: Known, found: FoundKernel) -> list[Missing]:
-    """What answers lack, with what gdb has."""
+    """What is missing for full answers."""
     image = known.images[0].image
     lacking = []
     if not image.on_disk and not image.sections:

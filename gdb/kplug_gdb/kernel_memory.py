@@ -13,7 +13,7 @@ from kplug_gdb.sight import Sight
 from kplug_gdb.views import KernelTablesView
 
 _PAGE = 4096
-# What QEMU sends in one packet, in hardly more time than a word: 0.08 ms, and 0.5 ms for a page (a unix socket).
+# QEMU sends this much in one packet, in hardly more time than a word: 0.08 ms, and 0.5 ms for a page (a unix socket).
 _BLOCK = 1024
 _MASK = (1 << 64) - 1
 
@@ -22,9 +22,9 @@ VIRTUAL, PHYSICAL = "virtual", "physical"
 
 
 class KernelMemory:
-    """What was read is kept until the target moved. Blocks are read whole: most of what drgn asks for is small and
-    near; but of a stub that may be slow (`reads_blocks` says no) no byte is read that was not asked for. `direct_map`
-    tells where the kernel has physical memory mapped, None if that is not known.
+    """What was read is kept until the target runs. Whole blocks are read, since most of drgn's requests are small and
+    close together; but from a stub that may be slow (`reads_blocks` is false) only the requested bytes are read.
+    `direct_map` gives the place where the kernel maps physical memory, None if it is not known.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class KernelMemory:
 
     @remembered(UNTIL_MOVED)
     def _blocks(self, space: str, view: type) -> dict[int, bytes | None]:
-        """What was read, by address. Another CPU may be selected, which has another view and sees other memory."""
+        """What was read, by address. If another CPU is selected, it has another view and may see other memory."""
         return {}
 
     def _assembled(self, address: int, size: int, space: str, read: Read) -> bytes:
@@ -66,7 +66,7 @@ class KernelMemory:
             raise TargetError("no target to read memory from")
         if not isinstance(view, KernelTablesView):
             return view.read(address, size)
-        # Through the tables here, so that these are read once too.
+        # Walk the tables here, so that they are read only once too.
         tables = physical.current_tables(kernel=True)
         data = b""
         while len(data) < size:
@@ -81,7 +81,7 @@ class KernelMemory:
         return int.from_bytes(self.read_physical(address, 8), "little")
 
     def _read_physical(self, address: int, size: int) -> bytes:
-        """Through the direct map, which needs no change of QEMU's mode; what is not in it by that mode."""
+        """Read through the direct map, which needs no change of QEMU's mode; other addresses need that mode."""
         view, base = self._sight.view, self._direct_map()
         if view is not None and base is not None and not isinstance(view, KernelTablesView):
             try:
@@ -96,7 +96,7 @@ class KernelMemory:
 
 
 def _fetch(starts: range, known: dict[int, bytes | None], read: Read) -> None:
-    """Read blocks: all at once, or, where some are not there, page by page."""
+    """Read blocks: all at once, or page by page if some are not mapped."""
     try:
         data = read(starts.start, len(starts) * _BLOCK)
         known.update({start: data[start - starts.start : start - starts.start + _BLOCK] for start in starts})

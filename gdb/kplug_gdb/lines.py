@@ -15,7 +15,7 @@ _MASK = (1 << 64) - 1
 
 
 class GdbLines:
-    """The `line` layer, asked of gdb at the address where gdb has the symbols: moved or not (kaslr --apply)."""
+    """The `line` layer, from gdb at the address where gdb has the symbols: moved or not (kaslr --apply)."""
 
     def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
         place = _gdb_address(address, link_address, image)
@@ -28,7 +28,7 @@ class GdbLines:
 
 
 def _gdb_address(address: int, link_address: int, image: PlacedImage) -> int | None:
-    """Where gdb has the code; None if gdb has no symbols of that file, or the address is no code."""
+    """The address at which gdb has the code; None if gdb has no symbols of that file, or it is not code."""
     piece = image.piece(address)
     section = piece.section if piece is not None else None
     if section is None or not section.executable:
@@ -51,8 +51,8 @@ def _layers(place: int) -> Iterator[Layer]:
 def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]:
     """The functions at the address, innermost first, if one was inlined into another.
 
-    The symbol of an inlined function has the place of the call for its file and line (gdb/dwarf2/read.c, new_symbol),
-    which is the caller's line.
+    The symbol of an inlined function has the file and line of the call (gdb/dwarf2/read.c, new_symbol), which is the
+    caller's line.
     """
     functions = []
     block = gdb.block_for_pc(place)

@@ -1,6 +1,6 @@
 """gdb's expressions under KASLR: as long as gdb's own symbols are not moved, their addresses are link addresses.
 
-`&init_task.comm` then has the right value but for the slide; `init_task.stack` reads the wrong memory.
+Then `&init_task.comm` has the right value except for the slide, and `init_task.stack` reads the wrong memory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _CAST = re.compile(r"\([\w\s]+\*+\s*\)")
 _TAG = re.compile(r"\b(?:struct|union|enum)\s+\w+")
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'(?!::)")
 _NUMBER = re.compile(r"(?<![\w.$])(?:0[xX][0-9a-fA-F]+|[1-9][0-9]*)(?![\w.])")
-# Names that stand for themselves: no register, no member.
+# Names on their own: not registers, not members.
 _NAME = re.compile(r"(?<![\w$.])(?<!->)[A-Za-z_]\w*")
 
 
 class ValuePlace(enum.Enum):
-    """Where what gdb evaluates really is: the same place, at the slide from there, or not to be told."""
+    """Where a gdb value really is: at the same place, at the slide from there, or not known."""
 
     SAME = "same"
     MOVED = "moved"
@@ -52,7 +52,7 @@ def in_place(kernel: PlacedImage) -> bool:
 
 
 def moved(address: int, kernel: PlacedImage) -> int:
-    """Where in memory is what gdb's symbols have at `address`."""
+    """The place in memory of what gdb's symbols have at `address`."""
     placement = kernel.placement
     if placement.unmoved is not None and address in placement.unmoved:
         return address
@@ -70,7 +70,7 @@ def misplaced(address: int, kernel: PlacedImage) -> bool:
 
 
 def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
-    """The error for what gdb would read, or has taken the address of, in the wrong place."""
+    """The error for something that gdb would read, or took the address of, in the wrong place."""
     applied, slide = applied_slide(kernel.image), kernel.placement.slide
     where = (
         f"gdb's symbols are at {signed(applied)}, the kernel is at {signed(slide)}"
@@ -81,21 +81,21 @@ def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
 
 
 def too_long(expression: str) -> bool:
-    """Whether it has a number of more than 64 bits: gdb 13 takes the lower ones without a word."""
+    """Whether it has a number of more than 64 bits: gdb 13 silently uses the lower ones."""
     return any(int(number, 0) > ADDRESS_MASK for number in _NUMBER.findall(_STRING.sub(" ", expression)))
 
 
 def description(kernel: PlacedImage) -> str:
-    """Where gdb's own symbols are, for `kaslr`."""
+    """The place of gdb's own symbols, for `kaslr`."""
     applied = applied_slide(kernel.image)
     if applied is None:
         return "has no symbols of this file"
-    told = f"symbols moved by {signed(applied)}" if applied else "symbols as linked"
-    return f"{told} (kaslr --apply moves them)" if applied != kernel.placement.slide else told
+    words = f"symbols moved by {signed(applied)}" if applied else "symbols as linked"
+    return f"{words} (kaslr --apply moves them)" if applied != kernel.placement.slide else words
 
 
 def may_read_memory(expression: str) -> bool:
-    """Whether evaluating it may follow a pointer: `*`, `->`, `[`, but for casts and the operand of &."""
+    """Whether evaluating it may follow a pointer: `*`, `->`, `[`, except in casts and the operand of &."""
     if _ADDRESS_OF.fullmatch(expression):
         return False
     return re.search(r"\*|->|\[", _CAST.sub(" ", _STRING.sub(" ", expression))) is not None

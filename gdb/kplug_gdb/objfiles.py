@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import gdb
 from kplug.errors import InputError
 
-# A Linux kernel has all sorts of sections; one of these is in each of them, and in no other program.
+# Each Linux kernel has one of these sections, and no other program does.
 _KERNEL_SECTIONS = ("__ksymtab", "__ex_table", ".init.text", "__param")
 
 _FILE_LINE = re.compile(r"^(?:Exec|Object) file: [`'](?P<path>.*)', file type ")
@@ -31,7 +31,7 @@ class FileId:
 
 
 def file_id(path: str) -> FileId:
-    """The identity of a file. InputError if it is not there."""
+    """The identity of a file. InputError if it does not exist."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -55,7 +55,7 @@ def find_vmlinux() -> str | None:
 
 
 def looks_like_kernel(path: str) -> bool:
-    """Whether the file is a linked ELF file with a kernel's sections. Only headers are read, and once for a file."""
+    """Whether the file is a linked ELF file with a kernel's sections. Only headers are read, once for each file."""
     try:
         return _looks_like_kernel(file_id(path))
     except InputError:
@@ -97,7 +97,7 @@ def sections(*names: str) -> Iterator[tuple[str, str, int]]:
 
 
 def applied_slide(path: str, section: str, link_address: int) -> int | None:
-    """How far gdb itself has moved the symbols of that file (modulo 2**64), told by one of its sections.
+    """How far gdb itself has moved the symbols of that file (modulo 2**64), known from one of its sections.
 
     None if gdb has no symbols of it; 0 if they are where they were linked.
     """

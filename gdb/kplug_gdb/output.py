@@ -11,15 +11,15 @@ import gdb
 from kplug.outputs import Output, Problem
 from kplug_gdb.settings import SETTINGS
 
-# gdb's way to say that lines may be as long as they like.
+# gdb's value for lines of unlimited length.
 _UNLIMITED = 1 << 15
 
 
 def styled(from_tty: bool) -> bool:
-    """Whether to use colours: `set kplug color`, else gdb's `set style enabled` where the user's terminal shows it.
+    """Whether to use colours: `set kplug color`, else gdb's `set style enabled` if output goes to the user's terminal.
 
-    gdb does not say where its output goes. What is typed at the prompt goes to the terminal, but for `pipe`, which the
-    history tells of; what a script executes may be kept by it.
+    gdb does not say where its output goes. The output of typed commands goes to the terminal, except with `pipe`, which
+    the history shows; a script may capture the output of its commands.
     """
     if SETTINGS.color != "auto":
         return SETTINGS.color == "on"
@@ -27,12 +27,12 @@ def styled(from_tty: bool) -> bool:
 
 
 def _is_seen(from_tty: bool) -> bool:
-    """Whether the output goes to the terminal, as far as gdb lets us know."""
+    """Whether the output goes to the terminal, as far as gdb shows it."""
     return from_tty and os.isatty(1) and not _piped()
 
 
 def _width(from_tty: bool) -> int | None:
-    """Where the lines of tables end: at gdb's `set width`, on a terminal only."""
+    """The width of tables: gdb's `set width`, on a terminal only."""
     width = gdb.parameter("width") if _is_seen(from_tty) else None
     return width if isinstance(width, int) and 0 < width < _UNLIMITED else None
 
@@ -43,7 +43,7 @@ def _piped() -> bool:
 
 
 class StandardError:
-    """gdb's standard error as a stream, for lines that come and go."""
+    """gdb's standard error as a stream, for progress lines."""
 
     def write(self, text: str) -> int:
         gdb.write(text, gdb.STDERR)
@@ -57,7 +57,7 @@ class StandardError:
 
 
 def show(outputs: Iterable[Output], arguments: argparse.Namespace, from_tty: bool) -> None:
-    """Write the outputs as they come. What could not be answered becomes gdb's error, after everything else."""
+    """Write the outputs as they come. Problems become gdb's error, after everything else."""
     from kplug.render.show import Renderer
     from kplug.render.style import COLOURED, PLAIN
 

@@ -10,7 +10,7 @@ from kplug_gdb.settings import SETTINGS
 
 
 class _Prefix(gdb.Command):
-    """Settings of kplug, which says what a kernel address is."""
+    """Settings of kplug, which explains kernel addresses."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, gdb.COMMAND_DATA, gdb.COMPLETE_NONE, True)
@@ -61,7 +61,7 @@ class _KParameter(gdb.Parameter):
         SETTINGS.change(self.name.replace("-", "_"), self.meant(value))
 
     def meant(self, value: Any) -> object:
-        """What a value of gdb's is in SETTINGS. GdbError if it is none."""
+        """A gdb value as it is stored in SETTINGS. GdbError if it is invalid."""
         return str(value)
 
 
@@ -87,7 +87,7 @@ class _File(_KParameter):
 
 
 class Vmlinux(_File):
-    """The kernel's ELF file, where it is none of those that gdb has loaded; empty for gdb's own."""
+    """The kernel's ELF file, if gdb has not loaded it; empty for gdb's own."""
 
     name = "vmlinux"
     set_doc = "Set the kernel's ELF file"
@@ -95,42 +95,42 @@ class Vmlinux(_File):
 
 
 class Vmlinuz(_File):
-    """The boot image of the kernel (vmlinuz, bzImage, Image), for where there is no vmlinux."""
+    """The boot image of the kernel (vmlinuz, bzImage, Image), used if there is no vmlinux."""
 
     name = "vmlinuz"
-    set_doc = "Set the kernel's boot image, for where there is no vmlinux"
-    show_doc = "The kernel's boot image, for where there is no vmlinux"
+    set_doc = "Set the kernel's boot image, used if there is no vmlinux"
+    show_doc = "The kernel's boot image, used if there is no vmlinux"
 
     def get_show_string(self, value: str) -> str:
         return f"{self.show_doc}: {value or 'none'}."
 
 
 class SystemMap(_File):
-    """The kernel's System.map, for where there is no vmlinux."""
+    """The kernel's System.map, used if there is no vmlinux."""
 
     name = "system-map"
-    set_doc = "Set the kernel's System.map, for where there is no vmlinux"
-    show_doc = "The kernel's System.map, for where there is no vmlinux"
+    set_doc = "Set the kernel's System.map, used if there is no vmlinux"
+    show_doc = "The kernel's System.map, used if there is no vmlinux"
 
     def get_show_string(self, value: str) -> str:
         return f"{self.show_doc}: {value or 'none'}."
 
 
 class Kallsyms(_KParameter):
-    """Whether the kernel's memory is searched for its symbols where no file has them: on, off, or auto: not where that
-    would take minutes.
+    """Whether the kernel's memory is searched for its symbols if no file has them: on, off, or auto (not if that would
+    take minutes).
     """
 
     name = "kallsyms"
     kind = gdb.PARAM_ENUM
     initial = "auto"
     choices = ("auto", "on", "off")
-    set_doc = "Set whether symbols are sought in the kernel's memory where no file has them"
-    show_doc = "Whether symbols are sought in the kernel's memory where no file has them"
+    set_doc = "Set whether symbols are sought in the kernel's memory if no file has them"
+    show_doc = "Whether symbols are sought in the kernel's memory if no file has them"
 
 
 class Slide(_KParameter):
-    """How far the kernel was moved: auto finds it in the target, none means not at all, a number of bytes says it."""
+    """How far the kernel was moved: auto finds it in the target, none means not at all, or a number of bytes."""
 
     name = "slide"
     initial = "auto"
@@ -150,7 +150,7 @@ class Slide(_KParameter):
 
 
 class Check(_KParameter):
-    """Whether the vmlinux must be the target's: its banner and build ID are looked for in memory."""
+    """Whether the vmlinux must be the target's: its banner and build ID are compared with memory."""
 
     name = "check"
     kind = gdb.PARAM_BOOLEAN
@@ -190,7 +190,7 @@ class Color(_KParameter):
 
 
 class Drgn(_KParameter):
-    """Whether the kernel's own records are read, through drgn: off, on, or auto: of cores and of QEMU's guests."""
+    """Whether the kernel's own records are read, through drgn: off, on, or auto (for cores and QEMU's guests)."""
 
     name = "drgn"
     kind = gdb.PARAM_ENUM

@@ -1,8 +1,8 @@
 """Physical memory through QEMU's gdb stub, and the kernel's memory through its page tables.
 
 QEMU docs, "GDB usage": the packets qqemu.PhyMemMode (ask) and Qqemu.PhyMemMode:1 or :0 (set) make memory packets mean
-physical addresses. A CPU that was stopped in user mode under page-table isolation has no mapping of the kernel, and so
-this is the only way to read it.
+physical addresses. A CPU that was stopped in user mode under page-table isolation does not map the kernel, so this is
+the only way to read it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
 
 
 def _ask(packet: str) -> bytes:
-    """The stub's answer to a packet; empty where it does not know it."""
+    """The stub's answer to a packet; empty if it does not know the packet."""
     connection = gdb.selected_inferior().connection
     if not isinstance(connection, gdb.RemoteTargetConnection):
         return b""
@@ -36,7 +36,7 @@ def _ask(packet: str) -> bytes:
         raise TargetError(f"{NO_ANSWER}: {str(error).splitlines()[0]}") from None
     if not answer and timed_out(started):
         raise TargetError(NO_ANSWER)
-    if answer is None:  # gdb's way of giving an empty one
+    if answer is None:  # how gdb returns an empty answer
         return b""
     return answer if isinstance(answer, bytes) else answer.encode("utf-8", "replace")
 
@@ -62,9 +62,9 @@ _asked: tuple[gdb.TargetConnection, bool] | None = None
 
 @contextmanager
 def physical_memory() -> Iterator[None]:
-    """Memory reads mean physical addresses inside. Whatever happens, the mode is put back to what it was.
+    """Inside, memory reads mean physical addresses. The mode is restored whatever happens.
 
-    Ctrl-C waits until it is: an interrupt between the packets would leave gdb reading the wrong memory from then on.
+    Ctrl-C waits until then: an interrupt between the packets would leave gdb reading the wrong memory from then on.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -88,15 +88,15 @@ def _put_back() -> None:
     try:
         _ask("Qqemu.PhyMemMode:0")
     except KeyboardInterrupt:
-        # One that gdb had noticed before it was held back.
+        # A Ctrl-C that gdb had noticed before it was blocked.
         _ask("Qqemu.PhyMemMode:0")
         raise
 
 
 def current_tables(*, kernel: bool) -> Tables | None:
-    """The selected CPU's page tables; None if it does not page, or its registers do not say.
+    """The selected CPU's page tables; None without paging, or if its registers do not show them.
 
-    `kernel`: those of the kernel, under page-table isolation, whatever the CPU uses right now.
+    `kernel`: the kernel's tables under page-table isolation, whichever the CPU uses right now.
     """
     tables = (each.cpu_tables(registers.register, kernel) for each in declared() if each.cpu_tables is not None)
     return next((found for found in tables if found is not None), None)
@@ -108,16 +108,16 @@ def _entry(address: int) -> int:
 
 
 def translation(tables: Tables, address: int) -> Translation | None:
-    """Where an address leads in these tables, or None."""
+    """The translation of an address in these tables, or None."""
     with physical_memory():
         try:
             return tables.translate(_entry, address)
         except UnmappedError:
-            return None  # a table that lies outside of memory
+            return None  # a table outside of memory
 
 
 def read_through(tables: Tables, address: int, size: int) -> bytes:
-    """`size` bytes at a virtual address of these tables. UnmappedError where they map nothing."""
+    """`size` bytes at a virtual address of these tables. UnmappedError if it is not mapped."""
     data = b""
     with physical_memory():
         while len(data) < size:

@@ -1,4 +1,4 @@
-"""Reading memory as gdb reads it, with its errors told apart: nothing there, or no target to ask."""
+"""Reading memory through gdb, with its errors distinguished: nothing mapped, or no readable target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def has_process() -> bool:
 def read_plainly(address: int, size: int) -> bytes:
     """`size` bytes at an address, as the selected CPU sees it.
 
-    UnmappedError where nothing is mapped; TargetError where nothing can be read at all.
+    UnmappedError if nothing is mapped; TargetError if nothing can be read at all.
     """
     if not has_process():
         # gdb would read the vmlinux.
@@ -38,7 +38,7 @@ def read_plainly(address: int, size: int) -> bytes:
     except gdb.MemoryError:
         if timed_out(started):
             raise TargetError(NO_ANSWER) from None
-        # A dropped connection shows as a memory error too; then the process is gone.
+        # A dropped connection is a memory error too; then the process is gone.
         if has_process():
             raise UnmappedError(f"nothing is mapped at {address:#x}") from None
         raise TargetError(CLOSED) from None
@@ -72,7 +72,7 @@ def _read(address: int, size: int) -> bytes:
 
 
 def timed_out(started: float) -> bool:
-    """Whether what began at that time of the monotonic clock has taken as long as gdb waits for a packet."""
+    """Whether an operation begun at that monotonic time has taken as long as gdb waits for a packet."""
     return time.monotonic() - started > 0.9 * _patience()
 
 
@@ -83,7 +83,7 @@ def _patience() -> float:
 
 @contextmanager
 def _memory_not_file() -> Iterator[None]:
-    """`trust-readonly-sections` makes gdb answer from the vmlinux instead of the target's memory: not for us."""
+    """Turn off `trust-readonly-sections`, with which gdb reads the vmlinux instead of the target's memory."""
     if not gdb.parameter("trust-readonly-sections"):
         yield
         return

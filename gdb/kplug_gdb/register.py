@@ -1,4 +1,4 @@
-"""Everything that gdb is told of kplug, in one place."""
+"""Registers everything of kplug with gdb, in one place."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CR3_USER_TABLES = 1 << 12
 
 
 def register(*names: str) -> int | None:
-    """The value of the first of these registers that there is, of the innermost frame; None if there is none."""
+    """The value of the first of these registers that exists, in the innermost frame; None if none does."""
     try:
         frame = gdb.newest_frame()
     except gdb.error:
@@ -34,7 +34,7 @@ def register(*names: str) -> int | None:
 
 
 def program_counter() -> int | None:
-    """Where the selected CPU is, whatever frame is selected."""
+    """The selected CPU's program counter, whichever frame is selected."""
     try:
         return int(gdb.newest_frame().pc()) & _MASK
     except gdb.error:
@@ -42,7 +42,7 @@ def program_counter() -> int | None:
 
 
 def privileged() -> bool | None:
-    """Whether the selected CPU executes with the kernel's rights; None if its registers don't say."""
+    """Whether the selected CPU runs in kernel mode; None if its registers don't show it."""
     selector = register("cs")
     if selector is not None:
         in_protected_mode = (register("cr0") or 1) & 1
@@ -54,13 +54,13 @@ def privileged() -> bool | None:
 
 
 def paging() -> bool:
-    """Whether the selected CPU translates addresses; true where its registers don't say."""
+    """Whether the selected CPU translates addresses; true if its registers don't show it."""
     control = register("cr0")
     return control is None or bool(control & CR0_PAGING)
 
 
 def forget() -> None:
-    """Make gdb read the registers anew: a reset through QEMU's monitor changes them behind its back."""
+    """Make gdb read the registers again: a reset through QEMU's monitor changes them without gdb knowing."""
     try:
         gdb.execute("maintenance flush register-cache", to_string=True)
     except gdb.error:
@@ -68,7 +68,7 @@ def forget() -> None:
 
 
 def of_selected_frame() -> Iterator[tuple[str, int | None]]:
-    """Name and value of each register that holds a number of at most 64 bits; None where it was not saved.
+    """Name and value of each register that holds a number of at most 64 bits; None if it was not saved.
 
     gdb.error if there is no frame.
     """
@@ -89,7 +89,7 @@ def of_selected_frame() -> Iterator[tuple[str, int | None]]:
 
 
 def frames(limit: int = 1024) -> Iterator[tuple[gdb.Frame, int]]:
-    """gdb's frames with their numbers, innermost first; ends where gdb cannot go on."""
+    """gdb's frames with their numbers, innermost first, as far as gdb can unwind."""
     try:
         frame: gdb.Frame | None = gdb.newest_frame()
         for number in range(limit):

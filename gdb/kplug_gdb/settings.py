@@ -1,4 +1,4 @@
-"""What the user can set: `set kplug ...`, plain values here, read by whoever needs them."""
+"""The values of `set kplug ...`, as plain values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Settings:
-    """`slide` is None for auto, else the number of bytes (0 for none)."""
+    """The settings. `slide` is None for auto, else the number of bytes (0 for none)."""
 
     vmlinux: str | None = None
     vmlinuz: str | None = None

@@ -1,4 +1,4 @@
-"""How the kernel's memory is seen at the moment of a question."""
+"""How the kernel's memory is read at the time of a question."""
 
 from __future__ import annotations
 

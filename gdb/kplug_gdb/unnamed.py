@@ -1,4 +1,4 @@
-"""The target's kernel where gdb has no file of it: its symbols from the kallsyms in its own memory."""
+"""The target's kernel if gdb has no file of it: its symbols from the kallsyms in its memory."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreVi
 
 _KERNEL_HALF = 1 << 63
 _PLACE = "memory"
-# After each so many bytes Ctrl-C is heard, and the speed known.
+# After this many bytes Ctrl-C is handled, and the speed is known.
 _PIECE = 1 << 14
-# What distributions' kernels took, from 5.10 to 7.x: 3 to 6 MiB.
+# Distributions' kernels, from 5.10 to 7.x, took 3 to 6 MiB.
 _USUAL_BYTES = 6 << 20
 _PATIENCE_SECONDS = 60.0
 
 
 class _StoppedError(KplugError):
-    """The search cannot go on; not the kind of error that only says that nothing is mapped."""
+    """The search cannot go on, as opposed to errors that only mean that nothing is mapped."""
 
 
 class _Reader:
-    """A view's memory; its speed and the state of things are shown, where it takes long."""
+    """A view's memory; progress is shown if reading takes long."""
 
     def __init__(self, view: View, progress: Progress) -> None:
         self._view = view
@@ -70,13 +70,13 @@ class _Reader:
 
 
 def machine() -> str | None:
-    """The architecture that gdb takes the target for; None if it is none that kplug can search the kernel of."""
+    """gdb's architecture for the target; None if kplug cannot search such a kernel."""
     found = by_gdb(gdb.selected_inferior().architecture().name())
     return found.name if found is not None and found.memory_map is not None else None
 
 
 def search() -> tuple[RunningKernel, View]:
-    """The kernel in the target's memory, and how that is read. TargetError says why there is none."""
+    """The kernel in the target's memory, and how that memory is read. TargetError says why there is none."""
     if SETTINGS.kallsyms == "off":
         raise TargetError("its memory is not searched (`set kplug kallsyms auto`)")
     core = current_core()
@@ -95,7 +95,7 @@ def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
     if image is not None:
         slide = SETTINGS.slide if SETTINGS.slide is not None else info.slide
         if slide is None:
-            placement = as_it_runs(image.extents, "the core's VMCOREINFO does not tell the slide")
+            placement = as_it_runs(image.extents, "the core's VMCOREINFO does not have the slide")
         else:
             placement = slid(image.extents, slide, "KERNELOFFSET of the core's VMCOREINFO")
         return RunningKernel(image, placement, Checker(image)), view
@@ -109,7 +109,9 @@ def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
     kind = machine()
     if kind is None:
         name = gdb.selected_inferior().architecture().name()
-        raise TargetError(f"none is looked for in memory, because gdb takes the target for {name} (`set architecture`)")
+        raise TargetError(
+            f"none is looked for in memory, because gdb's architecture for the target is {name} (`set architecture`)"
+        )
     pc = registers.program_counter()
     if not registers.paging() or (registers.privileged() and pc is not None and pc < _KERNEL_HALF):
         where = f" (the CPU is at {pc:#x}, in firmware or startup code)" if pc is not None else ""
@@ -130,7 +132,7 @@ def _found(kind: str, read: Read, place: str, pc: int | None = None) -> RunningK
 
 
 def _views() -> Iterator[View]:
-    """As the finder of a vmlinux has them; but where the CPU may see hardly any of the kernel, that comes last."""
+    """As for a vmlinux, except that the plain view comes last if the CPU may map hardly any of the kernel."""
     if may_be_isolated():
         yield KernelTablesView()
     yield LiveView()

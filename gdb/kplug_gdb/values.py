@@ -20,7 +20,7 @@ _PLACES = (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_FUNC, gdb.TYPE_CODE_METHOD)
 
 
 def as_address(value: gdb.Value, text: str) -> int:
-    """The address that a value means: numbers and pointers are one; arrays and functions have one.
+    """The address that a value means: numbers and pointers are addresses, arrays and functions have one.
 
     ExpressionError for anything else. gdb.error if the value cannot be read.
     """
@@ -37,7 +37,7 @@ def as_address(value: gdb.Value, text: str) -> int:
         return int(value.address) & _MASK
     if kind.code == gdb.TYPE_CODE_VOID:
         raise ExpressionError(f"{text}: has no value here")
-    # `info symbol` has no type to go by, and neither has a symbol without debug information.
+    # `info symbol` gives no type, and a symbol without debug information has none.
     if value.address is not None and kind.code == gdb.TYPE_CODE_ERROR:
         return int(value.address) & _MASK
     hint = " (take its address with &)" if value.address is not None else ""
@@ -45,7 +45,7 @@ def as_address(value: gdb.Value, text: str) -> int:
 
 
 def string_of(value: gdb.Value) -> str | None:
-    """The text of a string that was typed, or is a convenience variable's; None for all else, arrays in memory too."""
+    """The text of a typed string or of a convenience variable; None for anything else, including arrays in memory."""
     kind = value.type.strip_typedefs()
     if kind.code == gdb.TYPE_CODE_STRING or (
         kind.code == gdb.TYPE_CODE_ARRAY and kind.target().sizeof == 1 and value.address is None
@@ -55,10 +55,10 @@ def string_of(value: gdb.Value) -> str | None:
 
 
 def symbol_address(value: gdb.Value) -> int | None:
-    """The address by which a value hangs on gdb's symbols, as far as its type tells; None if it does not.
+    """The address by which a value depends on gdb's symbols, as far as its type shows that; None if it does not.
 
-    That is where it was, or would be, read from, or what it points to. A register or a number is no such thing, and
-    neither are the types of $pc and $sp, `void (*)()` and `void *`.
+    That is where it was, or would be, read from, or what it points to. Registers and numbers do not depend on symbols,
+    and neither do the types of $pc and $sp, `void (*)()` and `void *`.
     """
     if value.address is not None:
         return int(value.address) & _MASK
@@ -72,5 +72,5 @@ def symbol_address(value: gdb.Value) -> int | None:
 
 
 def is_place(value: gdb.Value) -> bool:
-    """Whether the value stands for its own address: a function, an array, a symbol of no known type."""
+    """Whether the value stands for its own address: a function, an array, a symbol of unknown type."""
     return value.type.strip_typedefs().code in (*_PLACES, gdb.TYPE_CODE_ERROR)

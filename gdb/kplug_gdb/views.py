@@ -1,4 +1,4 @@
-"""How the kernel's memory can be read right now: the ways in, from the plain one to the roundabout ones."""
+"""How the kernel's memory can be read right now: the ways, from the plain one to the indirect ones."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class View(Protocol):
 
     @property
     def description(self) -> str:
-        """What `kplug` says of it."""
+        """What `kplug` reports about it."""
 
     @property
     def label(self) -> str:
-        """What is added to the name of a way that was tried so."""
+        """What is appended to the name of a way that was tried with this view."""
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. UnmappedError, or another TargetError."""
 
     def state(self, address: int) -> State:
-        """What memory says of an address."""
+        """The state of an address in memory."""
 
 
 class LiveView:
@@ -42,7 +42,7 @@ class LiveView:
         return read_plainly(address, size)
 
     def state(self, address: int) -> State:
-        """Mapped or not, by reading a byte; with the rights, where the stub lets us walk the page tables."""
+        """Mapped or not, by reading a byte; with permissions, if the stub allows walking the page tables."""
         if not registers.paging():
             return UNKNOWN_STATE
         found = _walked_state(address, kernel=False)
@@ -88,7 +88,7 @@ class CoreView:
 
 @dataclass(frozen=True)
 class PhysicalCoreView:
-    """A core with physical addresses only: the kernel image by its phys_base, nothing else."""
+    """A core with physical addresses only: the kernel image is read by its phys_base, nothing else."""
 
     core: CoreFile
     description: str = "the core's, by physical address only"
@@ -101,12 +101,12 @@ class PhysicalCoreView:
         return UNKNOWN_STATE
 
 
-#: The views of a core: its page tables, not gdb, say what was mapped.
+#: The views of a core: its page tables, not gdb, show what was mapped.
 CORES = (CoreView, PhysicalCoreView)
 
 
 def _walked_state(address: int, *, kernel: bool) -> State | None:
-    """Mapped and rights from the page tables; None where they cannot be walked (no x86_64, no QEMU)."""
+    """Mapping and permissions from the page tables; None if they cannot be walked (not x86_64, not QEMU)."""
     tables = physical.current_tables(kernel=kernel) if physical.stub_has_it() else None
     if tables is None:
         return None

@@ -1,5 +1,5 @@
-"""The kernel image that gdb's vmlinux is, or else the files that the user named: opened once, and anew when a file on
-disk is another.
+"""The kernel image of gdb's vmlinux, or else of the files that the user named: opened once, and again when a file on
+disk has changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NoVmlinuxError(InputError):
-    """gdb has no file that is a kernel, and the user named none."""
+    """None of gdb's files is a kernel, and the user named none."""
 
 
 class OpenedImages:
@@ -31,7 +31,7 @@ class OpenedImages:
         self.memo = Memo()
 
     def kernel(self) -> KernelImage:
-        """The kernel, of its vmlinux or of what was named instead; NoVmlinuxError if there is no file of it."""
+        """The kernel, from its vmlinux or from what was named instead; NoVmlinuxError if there is no file of it."""
         path = self.path()
         if path is None and not _others():
             raise NoVmlinuxError("no vmlinux: none of gdb's files is a Linux kernel")
@@ -41,8 +41,7 @@ class OpenedImages:
 
     @property
     def disputed(self) -> Mapping[str, str]:
-        """What one of several files of the kernel says of single symbols, by name, where the others say something
-        else."""
+        """What one of several files of the kernel says about single symbols, by name, if the others differ."""
         return self._joined().disputed if self.path() is None and _others() else {}
 
     @remembered(UNTIL_FILES_CHANGE)
@@ -72,7 +71,7 @@ class OpenedImages:
             return []
         named: dict[str, list[tuple[str, int]]] = {path: [] for path in paths}
         for path, name, address in objfiles.sections():
-            # A section that add-symbol-file was given no address for lies near 0: nothing is claimed for it.
+            # A section without an address in add-symbol-file lies near 0: nothing is claimed for it.
             if path in named and address >> 63:
                 named[path].append((name, address))
         placed = ((path, tuple(addresses)) for path, addresses in named.items() if addresses)

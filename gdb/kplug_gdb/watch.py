@@ -1,4 +1,4 @@
-"""Noticing that what was read may no longer hold: the target ran, other files were loaded, the connection went."""
+"""Notices when what was read may no longer hold: the target ran, files were loaded, the connection was closed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop listening: the modules are about to be loaded anew."""
+    """Stop listening: the modules are about to be reloaded."""
     for registry in _connected:
         registry.disconnect(_changed)
     _connected.clear()

@@ -17,7 +17,7 @@ def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
 
 
 def parser_of(command: Command) -> Parser:
-    """The command's parser, with what it takes, and what there is to say of it, in gdb alone."""
+    """The command's parser, with the options and the help text for gdb alone."""
     parser = command.parser(command.host_name, _IN_GDB.get(command.name, ""))
     if command.name == "kaslr":
         parser.add_argument(
@@ -26,11 +26,11 @@ def parser_of(command: Command) -> Parser:
     return parser
 
 
-# Behind the examples.
+# Shown after the examples.
 _IN_GDB = {
-    "where": """  kwhere *(void **)$sp           an expression of gdb's
+    "where": """  kwhere *(void **)$sp           a gdb expression
 
-Without EXPR it asks about $pc. What the above does not cover is gdb's to evaluate: $rdi + 8, &init_task.comm.
+Without EXPR it asks about $pc. Anything else is evaluated by gdb: $rdi + 8, &init_task.comm.
 In gdb's own expressions the answers are values: $kwhere(ADDRESS), $ksection, $kregion, $kclass ("help function").""",
     "kaslr": "  kaslr --apply  move gdb's own symbols to where the kernel is",
 }

@@ -1,8 +1,8 @@
-"""What the head of a dump says of it, read before drgn is given the file: its format, machine, size and notes.
+"""The header of a dump, read before drgn opens the file: its format, machine, size and notes.
 
 Formats: ELF core files (elf(5)); makedumpfile's compressed ones (its IMPLEMENTATION file and diskdump_mod.h), which
 crash calls kdump-compressed; and either of them flattened, which is a stream of (offset, size, data) records.
-Headers lie: what is not as it must be is an InputError here, one line, so that no library meets it first.
+Headers may be wrong: anything invalid is an InputError here, of one line, before a library sees it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ELF, KDUMP, FLATTENED = "ELF", "kdump", "flattened"
 
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM = 4, 1, 4, 0xFFFF
 _ELF_TYPES = {1: "an object file or module", 2: "an executable or vmlinux", 3: "a shared object"}
-# What QEMU writes for all machines but x86's (seen with 7.2). An arm64 one then has blocks of 64 KiB whatever the
-# kernel's pages are, and libkdumpfile looks for pages where there are none.
+# QEMU writes this for all machines except x86 (seen with 7.2). A dump of arm64 then has blocks of 64 KiB regardless of
+# the kernel's page size, and libkdumpfile looks for pages in the wrong places.
 NO_MACHINE = "Unknown"
 # A dump of a machine with terabytes has some thousands of segments; its notes some for each CPU.
 _MAX_SEGMENTS = 1 << 20
@@ -63,12 +63,12 @@ class CoreSegment:
 
 @dataclass(frozen=True)
 class DumpHeader:
-    """What a dump says of itself before any of its memory is read. What it does not say is None.
+    """The facts in a dump's header, before any of its memory is read. A fact that is not in it is None.
 
-    `has_vmcoreinfo` is None where only reading further would tell. `missing` is how many bytes the file lacks at its
-    end by what its header says. `pages_end` is the physical address after the last page, 0 where only drgn can tell;
+    `has_vmcoreinfo` is None if this needs more reading. `missing` is the number of bytes that the file lacks at its end
+    according to its header. `pages_end` is the physical address after the last page, 0 if only drgn can find it;
     `level` is makedumpfile's dump level (-d), whose bits say what was left out. `cut` are the physical addresses of the
-    pages whose data begins in the file and reaches over its end.
+    pages whose data begins in the file and reaches past its end.
     """
 
     path: str
@@ -84,15 +84,15 @@ class DumpHeader:
     cut: tuple[int, ...] = ()
 
     def is_left_out(self, physical: int) -> bool:
-        """Whether drgn reads zeros at a physical address because the dump has nothing there.
+        """Whether drgn reads zeros at a physical address because the dump does not contain the page.
 
-        makedumpfile's ELF files do not tell pages of zeros from those that were excluded.
+        makedumpfile's ELF files do not distinguish pages of zeros from excluded ones.
         """
         return any(s.physical + s.file_size <= physical < s.physical + s.size for s in self.segments)
 
 
 def read_header(path: str) -> DumpHeader:
-    """Look at the file's head. InputError if it is none of these, or broken."""
+    """Read the file's header. InputError if it has none of these formats, or is broken."""
     with open_file(path) as file:
         try:
             head = file.read(_FLAT_HEADER_BYTES)
@@ -113,7 +113,7 @@ def read_header(path: str) -> DumpHeader:
 
 def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     if len(head) < 64 or head[4] not in (1, 2) or head[5] not in (1, 2):
-        raise InputError(f"{path}: its ELF header is broken or cut off")
+        raise InputError(f"{path}: its ELF header is broken or truncated")
     order, wide = "<>"[head[5] - 1], head[4] == 2
     kind, number = struct.unpack_from(order + "HH", head, 16)
     if kind != _ET_CORE:
@@ -141,7 +141,7 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
             segments.append(place)
         elif kind == _PT_NOTE:
             if place.offset + place.file_size > size:
-                raise InputError(f"{path}: truncated: {size} bytes, and its notes are cut off")
+                raise InputError(f"{path}: truncated: {size} bytes, and its notes are truncated")
             has_vmcoreinfo |= _has_vmcoreinfo(file, place, order)
         if kind in (_PT_LOAD, _PT_NOTE) and place.file_size:
             end = max(end, place.offset + place.file_size)
@@ -165,7 +165,7 @@ def _program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int
 
 
 def _many_program_headers(path: str, file: BinaryIO, order: str, wide: bool, head: bytes) -> int:
-    """Their number where e_phnum has no room for it: sh_info of section header 0."""
+    """Their number if it does not fit into e_phnum: sh_info of section header 0."""
     offset = struct.unpack_from(order + ("Q" if wide else "I"), head, 40 if wide else 32)[0]
     data = _bytes_at(file, offset, 64 if wide else 40)
     if not offset or len(data) < (64 if wide else 40):
@@ -183,7 +183,7 @@ def _program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int
 
 
 def _has_vmcoreinfo(file: BinaryIO, place: CoreSegment, order: str) -> bool:
-    """Whether the notes have one of that name with something in it."""
+    """Whether there is a non-empty note of that name."""
     data = _bytes_at(file, place.offset, min(place.file_size, _MAX_NOTES_BYTES))
     offset = 0
     while offset + 12 <= len(data):
@@ -211,12 +211,12 @@ def _flattened(path: str, file: BinaryIO) -> DumpHeader:
     if head.startswith(b"\x7fELF"):
         return DumpHeader(path, FLATTENED)
     if not head.startswith((_KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
-        raise InputError(f"{path}: flattened, but what is in it is no dump, or its start is missing")
+        raise InputError(f"{path}: flattened, but its content is not a dump, or its start is missing")
     return _parse_kdump(path, head, FLATTENED)
 
 
 def unflattened_head(path: str, file: BinaryIO) -> bytes:
-    """The first bytes of the file that was flattened, as far as its first records tell. InputError if it is cut off."""
+    """The first bytes of the file that was flattened, from its first records. InputError if it is truncated."""
     head = bytearray(_HEAD_BYTES)
     end = 0
     file.seek(_FLAT_HEADER_BYTES)
@@ -241,7 +241,7 @@ def unflattened_head(path: str, file: BinaryIO) -> bytes:
 
 def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
     if len(head) < 4096:
-        raise InputError(f"{path}: truncated: its header is cut off")
+        raise InputError(f"{path}: truncated: its header is truncated")
     machine, release = _text(head, _UTS_MACHINE), _text(head, _UTS_RELEASE)
     architecture = registry.by_uname(machine or "")
     fields = _after_time(head)
@@ -277,7 +277,7 @@ def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
 
 
 def _after_time(head: bytes) -> tuple[str, int, int, int, int, int] | None:
-    """The byte order, and status, block_size, sub_hdr_size, bitmap_blocks and max_mapnr; None if nowhere sensible."""
+    """The byte order, and status, block_size, sub_hdr_size, bitmap_blocks and max_mapnr; None if none is plausible."""
     for offset in _AFTER_TIME.values():
         for order in "<>":
             status, block, sub_blocks, bitmap_blocks, pages = struct.unpack_from(
@@ -295,7 +295,7 @@ def _text(head: bytes, offset: int) -> str | None:
 
 
 def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
-    """The same header with what is missing at the file's end: by the last page descriptor, or by their table."""
+    """The header with the bytes missing at the file's end, from the last page descriptor or the descriptors' table."""
     fields = _after_time(head)
     assert fields is not None  # it was parsed
     order, _, block, sub_blocks, bitmap_blocks, _ = fields
@@ -326,8 +326,8 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
 
 
 def saved_ranges(header: DumpHeader) -> list[tuple[int, int]]:
-    """The (start, end) of physical memory that holds the pages in a compressed dump, each of eight pages or more; empty
-    where the file's bitmap is not to be had.
+    """The (start, end) of the physical memory of the pages in a compressed dump, each of eight pages or more; empty if
+    the file's bitmap cannot be read.
     """
     if header.format != KDUMP:
         return []
@@ -342,10 +342,10 @@ def saved_ranges(header: DumpHeader) -> list[tuple[int, int]]:
 
 
 def _cut_pages(file: BinaryIO, order: str, table: int, pages: int, size: int) -> list[int]:
-    """The numbers (in the list of pages) of those whose data reaches over the end of the file.
+    """The numbers (in the list of pages) of those whose data reaches past the end of the file.
 
-    libkdumpfile 0.5 maps the file and dies (SIGBUS) of reading them. Of a long list only the last part is looked at,
-    as pages are written in order; in a short one a lie may be anywhere.
+    libkdumpfile 0.5 maps the file and is killed (SIGBUS) when it reads them. In a long list only the last part is
+    checked, since pages are written in order; a short one is checked completely.
     """
     start = 0 if pages <= _WHOLE_LIST else pages - _DESCRIPTORS
     data = _bytes_at(file, table + start * _PAGE_DESCRIPTOR, (pages - start) * _PAGE_DESCRIPTOR)
@@ -357,7 +357,7 @@ def _cut_pages(file: BinaryIO, order: str, table: int, pages: int, size: int) ->
 
 
 def _page_frame(dumped: bytes, number: int) -> int:
-    """The page frame number of the so-manieth page in the dump: of the set bits of the bitmap."""
+    """The page frame number of the n-th page in the dump, from the set bits of the bitmap."""
     for index, byte in enumerate(dumped):
         count = bin(byte).count("1")
         if number < count:
@@ -367,8 +367,8 @@ def _page_frame(dumped: bytes, number: int) -> int:
 
 
 def _data_end(file: BinaryIO, order: str, table: int, pages: int) -> int:
-    """Where the last page's data ends. Pages of zeros share the data of the first one, so the last descriptors may
-    point there: more of them are looked at then, up to a bound.
+    """The end of the last page's data. Pages of zeros share the data of the first one, so the last descriptors may
+    point there: then more of them are read, up to a limit.
     """
     first = table + pages * _PAGE_DESCRIPTOR
     stop, end = pages, 0
@@ -384,7 +384,7 @@ def _data_end(file: BinaryIO, order: str, table: int, pages: int) -> int:
 
 
 def _bytes_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """The bytes at an offset that a header claims; fewer where the file ends, or where no file reaches."""
+    """The bytes at an offset from a header; fewer at the end of the file, none at an impossible offset."""
     if offset >= 1 << 56:
         return b""
     file.seek(offset)

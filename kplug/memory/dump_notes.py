@@ -1,6 +1,6 @@
-"""The notes of a dump, whatever its format: ELF, makedumpfile's compressed one, or either of them flattened.
+"""The notes of a dump in any format: ELF, makedumpfile's compressed one, or either of them flattened.
 
-Where makedumpfile's format keeps them: struct kdump_sub_header in its IMPLEMENTATION file and diskdump_mod.h.
+Their place in makedumpfile's format: struct kdump_sub_header in its IMPLEMENTATION file and diskdump_mod.h.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def note_bytes(path: str, file: BinaryIO) -> bytes:
 
 
 def vmcoreinfo_text(path: str) -> str | None:
-    """The text of VMCOREINFO that a kdump-compressed dump keeps beside its notes; None if it has none.
+    """The text of VMCOREINFO that a kdump-compressed dump has in addition to its notes; None if it has none.
 
     InputError naming `path` if it cannot be read.
     """
@@ -55,7 +55,7 @@ def vmcoreinfo_text(path: str) -> str | None:
 
 
 def _from_sub_header(head: bytes, file: BinaryIO | bytes, since: int, place: int, most: int) -> bytes:
-    """What the (offset, size) at `place` of struct kdump_sub_header names, from version `since` of the header on."""
+    """The bytes at the (offset, size) at `place` of struct kdump_sub_header, from version `since` of the header on."""
     if head.startswith(b"KDUMP   ") and len(head) >= 4096:
         # The sub header is in the second block.
         version, block = struct.unpack_from("<i", head, 8)[0], struct.unpack_from("<i", head, 428)[0]

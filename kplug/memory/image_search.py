@@ -1,6 +1,6 @@
-"""The kernel in memory of which there is no file and no note: where its image lies, its symbols, its slide.
+"""A kernel in memory without a file or note: finds its image, its symbols, its slide.
 
-All of it starts at one address of its code, which a register or table of the processor betrays. drgn is not needed.
+The search starts at one address of its code, from a register or table of the processor. drgn is not needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kplug.memory.kaslr_offset import Checker, Proof, proofs
 from kplug.memory.reading import Read, try_read
 from kplug.memory.vmcoreinfo import VmcoreInfo, note_in_memory
 
-# Called with the bytes that were looked at and those there may be to look at.
+# Called with the number of bytes searched, and the number there may be.
 Progress = Callable[[int, int], None]
 
 # Both architectures map the image by blocks of 2 MiB, or by pages within a multiple of it.
@@ -32,16 +32,16 @@ _HOLE_STEPS = 12
 # Text is 20 MiB in distributions' kernels, with KASAN 60; x86_64 gives an image no more than 1 GiB.
 _MOST_BELOW, _MOST_ABOVE = 64 << 20, 192 << 20
 _MOST_NOTES = 1 << 16
-# Where no banner has a symbol (no KALLSYMS_ALL): code that nobody patches, behind where ftrace does.
+# If there is no symbol for the banner (no KALLSYMS_ALL): code that is not patched, after the place that ftrace patches.
 _UNPATCHED, _UNPATCHED_BYTES = ("kallsyms_lookup_name", 16), 32
 
 
 @dataclass(frozen=True)
 class RunningKernel:
-    """A kernel that was found in memory: its image, where it is, and what tells it from any other.
+    """A kernel that was found in memory: its image, its place, and what identifies it.
 
-    The addresses of `image` are link addresses where the kernel noted its slide (`placement.link_known`), else those at
-    which it runs.
+    The addresses of `image` are link addresses if the kernel has recorded its slide (`placement.link_known`), else
+    runtime addresses.
     """
 
     image: KernelImage
@@ -50,7 +50,7 @@ class RunningKernel:
 
 
 def tells_more(read: Read, running: RunningKernel) -> bool:
-    """Whether a kernel that was found before it noted its slide has done so by now."""
+    """Whether a kernel that was found before it recorded its slide has done so by now."""
     symbols = running.image.listed
     return (
         not running.placement.link_known
@@ -62,7 +62,7 @@ def tells_more(read: Read, running: RunningKernel) -> bool:
 def image_around(read: Read, address: int) -> range | None:
     """The mapped addresses around one in the kernel's code, in steps of 2 MiB; None if nothing is mapped there.
 
-    The range may have holes in it, and may reach over the ends of the image.
+    The range may have holes, and may reach beyond the image.
     """
 
     def mapped(start: int) -> bool:
@@ -93,7 +93,7 @@ def find_kernel(
 ) -> RunningKernel:
     """The kernel whose code is at one of the addresses in `near`, by the kallsyms in its memory.
 
-    `slide` is that which the user told; `target` names the memory for errors and answers. `progress` may raise to end
+    `slide` is the one that the user gave; `target` names the memory for errors and answers. `progress` may raise to end
     the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
     """
     why = problem = ""
@@ -111,31 +111,31 @@ def find_kernel(
             return _running(read, machine, symbols, around, target, slide)
         except InputError as error:
             problem = problem or str(error)
-    raise KallsymsNotFoundError(problem or why or "nothing tells where its code is")
+    raise KallsymsNotFoundError(problem or why or "the address of its code is not known")
 
 
 def _running(
-    read: Read, machine: str, symbols: SymbolList, around: range, target: str, told: int | None
+    read: Read, machine: str, symbols: SymbolList, around: range, target: str, given: int | None
 ) -> RunningKernel:
     start = symbols.address("_stext")
     if start is None or start not in around:
-        raise KallsymsNotFoundError(f"{target}: the kallsyms there are not of the kernel that runs")
+        raise KallsymsNotFoundError(f"{target}: the kallsyms there are not those of the running kernel")
     info = _noted(read, symbols, machine)
-    slide = told if told is not None else info.slide
+    slide = given if given is not None else info.slide
     listed = linked(symbols, slide) if slide is not None else symbols
     banner = banner_at(read, symbols.address("linux_banner"))
     build = Build(_build_id(read, symbols), banner, release_of(banner))
     image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed, on_disk=False, build=build)
     if slide is None:
-        placement = as_it_runs(image.extents, "read from the kernel's memory, which does not tell the slide")
+        placement = as_it_runs(image.extents, "read from the kernel's memory, which does not have the slide")
     else:
-        how = "told by the user" if told is not None else "KERNELOFFSET of the VMCOREINFO in its memory"
+        how = "given by the user" if given is not None else "KERNELOFFSET of the VMCOREINFO in its memory"
         placement = slid(image.extents, slide, how)
     return RunningKernel(image, placement, Checker(image, _proofs(read, image, placement)))
 
 
 def _proofs(read: Read, image: KernelImage, placement: Placement) -> tuple[Proof, ...]:
-    """What tells this kernel from others: its banner, else some of its code."""
+    """What identifies this kernel: its banner, else some of its code."""
     found = proofs(image)
     if found:
         return found
@@ -156,7 +156,7 @@ def _build_id(read: Read, symbols: SymbolList) -> str | None:
 
 
 def _noted(read: Read, symbols: SymbolList, machine: str) -> VmcoreInfo:
-    """What the kernel notes for those who read its dumps; empty where it has no such note, or not yet."""
+    """The kernel's VMCOREINFO; empty if it has none, or not yet."""
     architecture = registry.named(machine)
     info = note_in_memory(
         read,
@@ -165,6 +165,6 @@ def _noted(read: Read, symbols: SymbolList, machine: str) -> VmcoreInfo:
         architecture.word_size,
         architecture.little_endian,
     )
-    # It names the image's start as well: what was read is its own.
+    # It has the image's start as well, which proves that it is this kernel's.
     ours = info is not None and info.symbols.get("_stext") == symbols.address("_stext")
     return info if info is not None and ours else VmcoreInfo("")

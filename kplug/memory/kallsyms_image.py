@@ -1,4 +1,4 @@
-"""The kernel's image where there is no vmlinux: its symbols from the kallsyms tables in its own memory."""
+"""The kernel's image without a vmlinux: its symbols from the kallsyms tables in its memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kplug.memory.kaslr_offset import BANNER_PATTERN
 from kplug.memory.reading import Read
 from kplug.memory.vmcoreinfo import VmcoreInfo
 
-# How far behind the start of its text the tables of a kernel that does not name them are sought, and about where they
-# are in kernels that distributions ship, whose text and rodata are 20 to 40 MB.
+# How far after the start of its text the tables are sought if the kernel does not name them, and their approximate
+# place in distributions' kernels, whose text and rodata are 20 to 40 MB.
 _SEARCHED_BYTES = 1 << 27
 _USUAL_DISTANCE = 18 << 20
 _BANNER_BYTES = 512
 
 
 def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -> KernelImage | None:
-    """The image of the kernel that `info` describes, made of its kallsyms; None where these are not found.
+    """The image of the kernel that `info` describes, made from its kallsyms; None if these are not found.
 
     Its addresses are link addresses. `target` names the dump or guest for the user.
     """
@@ -36,7 +36,7 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
 
 
 def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList | None:
-    """The kernel's kallsyms at their runtime addresses; None where they are not found."""
+    """The kernel's kallsyms at their runtime addresses; None if they are not found."""
     from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
 
     architecture = registry.named(machine)
@@ -56,8 +56,8 @@ def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList 
 
 
 def linked(symbols: SymbolList, slide: int) -> SymbolList:
-    """The symbols at their link addresses: moved back, but for the numbers below the image (x86's per-CPU variables up
-    to 6.14 are linked at 0, and do not move)."""
+    """The symbols at their link addresses: moved back, except numbers below the image (x86's per-CPU variables up to
+    6.14 are linked at 0, and do not move)."""
     starts = [address for name in ("_text", "_stext") if (address := symbols.address(name)) is not None]
     if not slide or not starts:
         return symbols
@@ -67,7 +67,7 @@ def linked(symbols: SymbolList, slide: int) -> SymbolList:
 
 
 def banner_at(read: Read, address: int | None) -> bytes | None:
-    """The banner that stands at an address in memory, without its newline; None if there is none."""
+    """The banner at an address in memory, without its newline; None if there is none."""
     try:
         data = read(address, _BANNER_BYTES) if address is not None else b""
     except TargetError:

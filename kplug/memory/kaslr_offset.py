@@ -1,8 +1,8 @@
-"""Finding out by how much KASLR moved a kernel, from the memory of the target that runs it, and making sure.
+"""Finds how far KASLR moved a kernel, from the memory of the target that runs it, and verifies it.
 
-A *way* gives candidate slides; cheap and sure ways go first. A candidate counts only if the kernel's own banner (and
-its build-ID note) stand in memory where that slide puts them: a slide is right, or there is none. What the ways read
-is in `kplug.memory.kaslr_ways`; this module judges.
+A *way* gives candidate slides; cheap and reliable ways come first. A candidate counts only if the kernel's own banner
+(and its build-ID note) are in memory where that slide puts them: a slide is right, or there is none. The ways are in
+`kplug.memory.kaslr_ways`; this module checks the candidates.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import ADDRESS_MASK, Placement, as_linked, slid
 from kplug.memory.reading import Read, UnmappedError, try_read
 
-# How a kernel's banner begins (init/version.c: "Linux version " UTS_RELEASE " (" ...); the same text as a format
-# string, which is in every kernel too, has a % there.
+# The start of a kernel's banner (init/version.c: "Linux version " UTS_RELEASE " (" ...). Every kernel also has the same
+# text as a format string, with a % there.
 BANNER_PATTERN = re.compile(rb"Linux version \d[\x21-\x7e]* \([\x20-\x7e]*")
 _BANNER_LIMIT = 512
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Bytes that stand at a link address in one build of one kernel, and nowhere else."""
+    """Bytes that are at a link address in one build of one kernel, and in no other."""
 
     what: str
     address: int
@@ -34,7 +34,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way that was tried, and what came of it, for `kaslr`."""
+    """One way that was tried, and its outcome, for `kaslr`."""
 
     way: str
     outcome: str
@@ -42,9 +42,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to candidates. `candidates` reads as little as it can, and only while it is asked for more.
+    """One way to candidates. `candidates` reads as little as it can, lazily.
 
-    `sure`: it names one slide that the user may take without a check (`check off`).
+    `sure`: it gives one slide that may be used without a check (`check off`).
     """
 
     name: str
@@ -54,8 +54,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Finding:
-    """What came out. `placement` is None where no way led to the kernel; `lasting` is false for one of a moment (early
-    boot), which must be looked for again at the next question.
+    """The result. `placement` is None if no way led to the kernel; `lasting` is false for a temporary one (early boot),
+    which must be sought again at the next question.
     """
 
     placement: Placement | None
@@ -66,7 +66,7 @@ class Finding:
 
 
 def proofs(image: KernelImage) -> tuple[Proof, ...]:
-    """What tells this build from every other: its build ID, in its notes, and its banner; the surest first."""
+    """What identifies this build: its build ID, in its notes, and its banner; the most certain first."""
     found: list[Proof] = []
     notes = image.elf.section(".notes")
     build_id = image.build_id
@@ -83,9 +83,9 @@ def proofs(image: KernelImage) -> tuple[Proof, ...]:
 
 
 class Checker:
-    """Compares one kernel's proofs with memory. Made once for an image; asked with whatever reader fits the moment.
+    """Compares one kernel's proofs with memory. Made once for an image; used with any reader.
 
-    `known` are the proofs where the image's own file does not have them.
+    `known` are the proofs if the image's own file does not have them.
     """
 
     def __init__(self, image: KernelImage, known: Sequence[Proof] = ()) -> None:
@@ -95,9 +95,9 @@ class Checker:
             raise InputError(f"{image.path}: has neither linux_banner nor a build ID to tell it from other kernels")
 
     def matches(self, read: Read, slide: int) -> bool:
-        """Whether the kernel stands in memory at that slide.
+        """Whether the kernel is in memory at that slide.
 
-        False also where nothing can be read. MismatchError if another build of it stands there.
+        False also if nothing can be read. MismatchError if another build of it is there.
         """
         banner = next((proof for proof in self.proofs if proof.what == "banner"), None)
         if banner is not None and not self._holds(read, slide, banner):
@@ -114,11 +114,11 @@ class Checker:
         if banner is None:
             return False
         if data is None:
-            return True  # the banner is as it should be; the notes are not there to ask
+            return True  # the banner is right; the notes cannot be read
         raise self.mismatch(banner.data, data.hex())
 
     def still_matches(self, read: Read, slide: int) -> bool:
-        """`matches` with one read: for a slide that was right before the target moved on."""
+        """`matches` with one read: for a slide that was right before the target ran."""
         return self._holds(read, slide, self.proofs[0])
 
     def _holds(self, read: Read, slide: int, proof: Proof) -> bool:
@@ -133,7 +133,7 @@ class Checker:
         """The error that names both kernels."""
         image = self.image
         ours, theirs = _release(image.banner or b""), _release(banner)
-        if ours == theirs:  # only what stands behind the release tells them apart
+        if ours == theirs:  # they only differ after the release
             ours, theirs = _text(image.banner or b""), _text(banner)
         ours += f" (build ID {image.build_id})" if image.build_id else ""
         theirs += f" (build ID {build_id})" if build_id else ""
@@ -143,10 +143,10 @@ class Checker:
 def find_slide(
     checker: Checker, read: Read, ways: Sequence[Way], *, check: bool = True, trail: Sequence[Attempt] = ()
 ) -> Finding:
-    """Try the ways in order until one leads to the kernel. `check` false takes the first sure way's word for it.
+    """Try the ways in order until one leads to the kernel. With `check` false, the first sure way is used unchecked.
 
-    `trail` is what was tried before. MismatchError where another kernel is found; TargetError where memory as a whole
-    cannot be read.
+    `trail` is what was tried before. MismatchError if another kernel is found; TargetError if memory as a whole cannot
+    be read.
     """
     tried = list(trail)
     rejected: set[int] = set()
@@ -177,7 +177,7 @@ def find_slide(
 
 
 def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
-    """What to say of a slide that was taken without a check: nothing if it is right or there is no memory to tell."""
+    """Warnings about a slide that was used without a check: none if it is right or there is no memory to compare."""
     try:
         if checker.matches(read, slide):
             return ()
@@ -190,7 +190,7 @@ def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
 
 
 def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
-    """`Checker.matches`; another kernel is no error to a user who wants no check."""
+    """`Checker.matches`, without an error for another kernel: the user turned the check off."""
     try:
         return checker.matches(read, slide)
     except MismatchError:
@@ -202,18 +202,18 @@ def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
 def link_placement(
     image: KernelImage, why: str, warning: str | None = None, trail: Sequence[Attempt] = (), *, lasting: bool = True
 ) -> Finding:
-    """The finding for a kernel whose slide nothing tells (there is no memory, or it is not in it yet): as linked."""
+    """The finding for a kernel whose slide is not known (there is no memory, or it is not in it yet): as linked."""
     placement = as_linked(image.extents, f"as linked; {why}", known=False)
     return Finding(placement, tuple(trail), lasting=lasting, warnings=(warning,) if warning else ())
 
 
 def with_warning(finding: Finding, warning: str, *, lasting: bool = True) -> Finding:
-    """The same finding, with what to say about it; `lasting` false makes it one of this moment only."""
+    """The same finding with warnings; `lasting` false makes it temporary."""
     return replace(finding, lasting=finding.lasting and lasting, warnings=(*finding.warnings, warning))
 
 
 def find_banners(read: Read, starts: Iterable[int], size: int) -> Iterator[bytes]:
-    """The banners of whatever kernels stand in the ranges of `size` bytes from `starts`; unmapped ones are skipped."""
+    """The banners of all kernels in the ranges of `size` bytes from `starts`; unmapped ones are skipped."""
     for start in starts:
         data = try_read(read, start, size)
         if data is not None:

@@ -1,6 +1,6 @@
-"""The ways to a KASLR slide: where a target's registers and tables betray where its kernel is.
+"""The ways to a KASLR slide, from a target's registers, tables and notes.
 
-Each function makes one `kaslr_offset.Way`. None of them is believed: `kaslr_offset` checks every candidate.
+Each function makes one `kaslr_offset.Way`. `kaslr_offset` checks every candidate.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kplug.memory.kaslr_offset import Checker, Way
 from kplug.memory.reading import Read, try_read
 
 
-def told(slide: int) -> Way:
-    """The user's own word."""
-    return Way("told by the user", lambda: (slide,), sure=True)
+def given(slide: int) -> Way:
+    """The slide that the user gave."""
+    return Way("given by the user", lambda: (slide,), sure=True)
 
 
 def not_moved() -> Way:
@@ -39,7 +39,7 @@ def kernel_offset(notes: Iterable[Note]) -> int | None:
 
 
 def vmcoreinfo(offset: int | None) -> Way:
-    """What the dumped kernel noted of itself."""
+    """The slide that the dumped kernel recorded."""
     return Way("KERNELOFFSET of the core's VMCOREINFO", lambda: () if offset is None else (offset,), sure=True)
 
 
@@ -49,7 +49,7 @@ def already_moved(slide: int | None) -> Way:
 
 
 def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
-    """The code that the architecture's table of exception handlers leads to. `bases` may ask the host: read lazily."""
+    """The code in the architecture's table of exception handlers. `bases` may query the host, and are read lazily."""
 
     def candidates() -> Iterator[int]:
         architecture = named(image.machine)
@@ -57,7 +57,7 @@ def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable
         links = [s.address for name in table.symbols for s in image.symbols.exact(name)] if table is not None else []
         for base in bases:
             handler = first_handler(architecture, read, base) if links else None
-            # Another kernel's handler is somewhere else in its image.
+            # Another kernel's handler is at a different place in its image.
             if handler is not None and (handler - links[0]) % min(architecture.kaslr_window.steps) == 0:
                 yield handler - links[0] & ADDRESS_MASK
 
@@ -65,13 +65,13 @@ def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable
 
 
 def first_handler(architecture: Architecture, read: Read, base: int) -> int | None:
-    """The handler that the table at `base` leads to; None where there is no table, or the architecture has none."""
+    """The handler in the table at `base`; None if there is no table, or the architecture has none."""
     table = architecture.entry_table
     return None if table is None else table.handler(base, lambda address, size: try_read(read, address, size))
 
 
 def search(image: KernelImage, program_counter: int | None) -> Way:
-    """The banner at every place where the architecture may have put it, those around the program counter first."""
+    """The banner at every place where the architecture may put it, those around the program counter first."""
 
     def candidates() -> Iterator[int]:
         window = named(image.machine).kaslr_window
@@ -90,8 +90,8 @@ def search(image: KernelImage, program_counter: int | None) -> Way:
 def identity(image: KernelImage, read: Read, program_counter: int | None, checker: Checker) -> Way:
     """Early boot: the kernel's first instructions run at their physical addresses, the program counter among them.
 
-    A kernel that a reset left in memory can stand there too; so the very code at the program counter must be this
-    kernel's as well.
+    A kernel that a reset left in memory may be there too, so the code at the program counter must be this kernel's as
+    well.
     """
 
     def candidates() -> Iterator[int]:
@@ -108,7 +108,7 @@ def identity(image: KernelImage, read: Read, program_counter: int | None, checke
 
 
 def _runs_here(image: KernelImage, read: Read, program_counter: int, slide: int) -> bool:
-    """Whether the code at the program counter is the file's. Relocations change single words of it, never most."""
+    """Whether the code at the program counter is the file's. Relocations only change single words of it."""
     address = program_counter - slide & ADDRESS_MASK
     wanted = image.elf.read_address(address, 64)
     found = try_read(read, program_counter, len(wanted)) if wanted else None
@@ -118,7 +118,7 @@ def _runs_here(image: KernelImage, read: Read, program_counter: int, slide: int)
 
 
 def _image_range(image: KernelImage) -> tuple[int, int]:
-    """Link addresses of the image: its boundary symbols, else what its sections span."""
+    """Link addresses of the image: between its boundary symbols, else the span of its sections."""
     root = image.regions.root
     if root is not None:
         return root.start, root.end
@@ -127,7 +127,7 @@ def _image_range(image: KernelImage) -> tuple[int, int]:
 
 
 def _bases_around(image: KernelImage, address: int | None, steps: Iterable[int], lowest: int) -> Iterator[int]:
-    """The places of the image's start for which the image holds `address`, nearest below it first."""
+    """Possible starts of an image that holds `address`, nearest below it first."""
     start, end = _image_range(image)
     if address is None:
         return

@@ -1,4 +1,4 @@
-"""A kernel's VMCOREINFO: where the kernel itself keeps it, and what it tells of the address space. Needs no drgn."""
+"""A kernel's VMCOREINFO: its place in the kernel's memory, and its facts about the address space. Needs no drgn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kplug.space.address_space import AddressSpaceFacts
 
 
 def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
-    """The text that the kernel keeps for dumps of itself; None if there is none, or it is not of this kernel."""
+    """The text of VMCOREINFO in the kernel's memory; None if there is none, or it is not this kernel's."""
 
     def address(name: str) -> int | None:
         symbols = placed.image.symbols.exact(name)
@@ -33,7 +33,7 @@ def _moved_otherwise(info: VmcoreInfo, placed: PlacedImage) -> bool:
 
 
 def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
-    """By how much the kernel that `info` describes was moved from where `image` is linked, in bytes."""
+    """The distance of the kernel that `info` describes from the link address of `image`, in bytes."""
     if info.slide is not None:
         return info.slide
     for symbol in image.symbols.exact("_stext"):
@@ -43,15 +43,15 @@ def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
 
 
 def noted_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
-    """What a kernel's memory tells of its address space: its variables, and what it notes for dumps of itself."""
+    """The facts about a kernel's address space in its memory: from its variables and its VMCOREINFO."""
     facts = memory_facts(placed, read)
-    # What is no variable: arm64's 52-bit addresses (since 6.9), its pointer authentication, its areas' bounds.
+    # Facts without a variable: arm64's 52-bit addresses (since 6.9), its pointer authentication, its areas' bounds.
     note = kernels_note(placed, read)
     return with_vmcoreinfo(facts, note, placed.image.machine) if note is not None else facts
 
 
 def with_vmcoreinfo(facts: AddressSpaceFacts, info: VmcoreInfo, machine: str) -> AddressSpaceFacts:
-    """`facts`, and what VMCOREINFO tells, which comes first where both tell the same."""
+    """`facts` combined with those in VMCOREINFO, which come first if both have one."""
     known: dict[str, Any] = {}
     architecture = named(machine)
     for name, field in architecture.vmcoreinfo_facts:
@@ -64,28 +64,28 @@ def with_vmcoreinfo(facts: AddressSpaceFacts, info: VmcoreInfo, machine: str) ->
     if architecture.vmcoreinfo_derived is not None:
         known.update(architecture.vmcoreinfo_derived(info.numbers))
     for source in architecture.second_sources:
-        told = info.numbers.get(source.number) if source.number is not None else info.symbols.get(source.symbol or "")
-        _second_source(facts, known, source.fact, told)
+        noted = info.numbers.get(source.number) if source.number is not None else info.symbols.get(source.symbol or "")
+        _second_source(facts, known, source.fact, noted)
     if facts.image_start is None:
         known.update(_image_place(info, machine))
     return replace(facts, **known)
 
 
-def _second_source(facts: AddressSpaceFacts, known: dict[str, Any], field: str, told: int | None) -> None:
-    """A base that the variable tells as well. Where they differ, neither is believed."""
+def _second_source(facts: AddressSpaceFacts, known: dict[str, Any], field: str, noted: int | None) -> None:
+    """A base that is in a variable as well. If they differ, neither is used."""
     read = getattr(facts, field)
-    if told is None or read == told:
+    if noted is None or read == noted:
         return
     if read is None:
-        known[field] = told
+        known[field] = noted
         return
     known[field] = None
-    said = f"{field} is {read:#x}, and VMCOREINFO says {told:#x}: neither is used"
+    said = f"{field} is {read:#x}, and VMCOREINFO says {noted:#x}: neither is used"
     known["refused"] = (*known.get("refused", facts.refused), said)
 
 
 def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
-    """Where the image is, of which no vmlinux tells."""
+    """The place of an image without a vmlinux."""
     start, slide = info.symbols.get("_stext"), info.slide
     if start is None or slide is None:
         return {}

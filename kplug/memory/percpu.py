@@ -1,7 +1,7 @@
 """Static per-CPU variables: from an address in a CPU's area to the variable, and from the variable to a CPU's instance.
 
-Symbols and three small reads of memory are all it takes, so any debugger can ask. include/asm-generic/percpu.h: a CPU's
-instance of a variable lies at the variable's own address plus __per_cpu_offset[cpu], whether the per-CPU section is
+This needs only symbols and three small reads of memory, so it works in any debugger. include/asm-generic/percpu.h: a
+CPU's instance of a variable is at the variable's own address plus __per_cpu_offset[cpu], whether the per-CPU section is
 linked at 0 (x86_64 up to 6.14) or at ordinary addresses.
 """
 
@@ -26,10 +26,10 @@ from kplug.model import Layer
 
 STATIC, MODULE, DYNAMIC = "static", "module", "dynamic"
 SOURCE = "__per_cpu_offset in memory"
-# NR_CPUS has been at most 8192 on every architecture (x86 with MAXSMP); a larger number is no kernel's.
+# NR_CPUS has been at most 8192 on every architecture (x86 with MAXSMP); a larger number is invalid.
 _MOST_CPUS = 1 << 16
 
-# What stands behind a name for one CPU, or for all: runqueues@1, runqueues@1+0x10, runqueues@*.
+# What follows a name for one CPU, or for all: runqueues@1, runqueues@1+0x10, runqueues@*.
 _INSTANCE = re.compile(
     r"(?P<name>[^@]+)@\s*(?P<cpu>[0-9]{1,9}|\*|all)(?:\s*(?P<sign>[+-])\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?"
 )
@@ -44,7 +44,7 @@ def _words(layer: Layer) -> tuple[str, bool]:
 
 
 def _phrase(layer: Layer, offset: int) -> str:
-    """Per-CPU memory that is no variable."""
+    """Per-CPU memory that is not a variable."""
     allocated = layer.details.get("allocated")
     if allocated is None:
         return f"per-CPU {layer.details.get('kind') or ''} memory+{offset:#x}"
@@ -87,7 +87,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_instance(text: str) -> Wanted | None:
-    """What `text` asks for if it has the form NAME@CPU, else None. ExpressionError for an offset beyond 64 bits."""
+    """`text` parsed, if it has the form NAME@CPU, else None. ExpressionError for an offset beyond 64 bits."""
     match = _INSTANCE.fullmatch(text.strip())
     if match is None:
         return None
@@ -101,13 +101,13 @@ def wanted_instance(text: str) -> Wanted | None:
 
 
 class Instances(Protocol):
-    """What can tell where each CPU has its own copy of something."""
+    """Something that can find each CPU's own copy of something."""
 
     def instances(self, address: int, cpu: int | None) -> Sequence[int]:
         """The runtime addresses of a CPU's copy (of all CPUs' if None) of what has the per-CPU address `address`.
 
-        None of them if nothing per-CPU has that address. ExpressionError if there is no such CPU; TargetError if memory
-        cannot tell.
+        There are none if nothing per-CPU has that address. ExpressionError if there is no such CPU; TargetError if
+        memory cannot be read.
         """
 
 
@@ -118,7 +118,7 @@ class Areas(NamedTuple):
     offsets: dict[int, int]
 
     def distances(self, cpu: int | None) -> list[int]:
-        """The distance of one CPU's area from the template, or of all. ExpressionError if the CPU is not there."""
+        """The distance of one CPU's area from the template, or of all. ExpressionError if there is no such CPU."""
         if cpu is None:
             return list(self.offsets.values())
         if cpu not in self.offsets:
@@ -127,7 +127,7 @@ class Areas(NamedTuple):
 
 
 def cpus_words(cpus: Iterable[int]) -> str:
-    """CPU numbers as a person writes them: `CPUs 0-1`, `CPUs 0-3,8`, `CPU 0`."""
+    """CPU numbers as ranges: `CPUs 0-1`, `CPUs 0-3,8`, `CPU 0`."""
     numbers = sorted(cpus)
     runs: list[list[int]] = []
     for number in numbers:
@@ -140,7 +140,7 @@ def cpus_words(cpus: Iterable[int]) -> str:
 
 
 def template(placed: PlacedImage) -> range | None:
-    """The runtime addresses of the per-CPU section's variables; None where there are none (no SMP, no symbols)."""
+    """The runtime addresses of the per-CPU section's variables; None if there are none (no SMP, no symbols)."""
     symbols = placed.image.symbols
     ends = [symbols.exact(name) for name in ("__per_cpu_start", "__per_cpu_end")]
     if not all(ends):
@@ -156,7 +156,7 @@ def template(placed: PlacedImage) -> range | None:
 def read_areas(placed: PlacedImage, read: Read) -> Areas:
     """Each possible CPU's static area, from memory: three small reads.
 
-    TargetError, worded for the user, where memory or the image cannot tell.
+    TargetError, worded for the user, if memory or the image does not have them.
     """
     bounds = template(placed)
     array = placed.image.symbols.exact("__per_cpu_offset")
@@ -195,7 +195,7 @@ def _cpu_limit(placed: PlacedImage, read: Read, order: str, most: int) -> int:
 
 
 def _check_set_up(areas: Areas, placed: PlacedImage) -> None:
-    """NoAreasError as long as the areas lie over each other or in the image, as they do early in boot."""
+    """NoAreasError while the areas overlap each other or the image, as they do early in boot."""
     starts = sorted(areas.template.start + offset & placed.placement.mask for offset in areas.offsets.values())
     apart = all(after - before >= len(areas.template) for before, after in zip(starts, starts[1:]))
     if not starts or not apart or any(placed.piece(start) is not None for start in starts):
@@ -205,8 +205,8 @@ def _check_set_up(areas: Areas, placed: PlacedImage) -> None:
 class StaticPercpu:
     """The static per-CPU variables of one kernel: a locator, and `Instances`.
 
-    `read` is a Target's, and `memo` what is remembered of that. Nothing is read before a question needs it: addresses
-    of the image, and what no kernel address can be, do not.
+    `read` and `memo` are a Target's. Nothing is read before a question needs it: addresses in the image, and values
+    that cannot be kernel addresses, do not.
     """
 
     def __init__(self, placed: PlacedImage, read: Read, memo: Memo) -> None:
@@ -216,7 +216,7 @@ class StaticPercpu:
 
     @property
     def areas(self) -> Areas:
-        """The CPUs' areas, read once as long as the target stands still. TargetError if they cannot be."""
+        """The CPUs' areas, read once while the target stands still. TargetError if they cannot be read."""
         known = self._outcome()
         if isinstance(known, TargetError):
             raise type(known)(str(known))
@@ -231,7 +231,7 @@ class StaticPercpu:
 
     @remembered(UNTIL_MOVED)
     def _sorted(self) -> tuple[list[int], list[int]]:
-        """Where the areas begin, sorted, and the CPU of each."""
+        """The starts of the areas, sorted, and the CPU of each."""
         areas, mask = self.areas, self.placed.placement.mask
         ordered = sorted((areas.template.start + offset & mask, cpu) for cpu, offset in areas.offsets.items())
         return [start for start, _ in ordered], [cpu for _, cpu in ordered]
@@ -256,7 +256,7 @@ class StaticPercpu:
         return () if held is None else self.layers(address, *held)
 
     def layers(self, address: int, cpu: int, distance: int) -> Sequence[Layer]:
-        """The layers of an address in the static area of that CPU, which lies `distance` behind the template."""
+        """The layers of an address in the static area of that CPU, which is `distance` after the template."""
         start = address - distance & self.placed.placement.mask  # the variable's own address
         found = shifted_symbols(self.placed, start, address - start)
         first = self.areas.template.start
@@ -279,15 +279,15 @@ class StaticPercpu:
 
 
 def may_be_instance(placed: PlacedImage, address: int) -> bool:
-    """Whether memory has to be asked of that address: not of the image's own, nor of a user's."""
+    """Whether memory must be read for that address: not for one in the image or in user space."""
     if named(placed.image.machine).upper_half and not address >> 63:
         return False
     return placed.piece(address) is None
 
 
 def shifted_symbols(placed: PlacedImage, address: int, distance: int) -> tuple[Layer, ...]:
-    """The symbols (or the gap) of an image's per-CPU section at the address that it has there, `distance` bytes further
-    on: where a CPU's copy is."""
+    """The symbols (or the gap) of an image's per-CPU section at the address, moved by `distance` bytes to a CPU's
+    copy."""
     link_address = placed.placement.link(address)
     section = next((s for s in placed.image.sections if s.name == PERCPU_SECTION and s.size), None)
     layers = placed.symbol_layers(link_address, section)

@@ -1,4 +1,4 @@
-"""Reading a target's memory: what can go wrong, and the two shapes of reader that the core uses."""
+"""Reading a target's memory: the errors, and the two kinds of reader that the core uses."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Callable
 
 from kplug.errors import TargetError
 
-# Bytes at an address. UnmappedError where nothing is mapped; another TargetError where nothing can be read at all.
+# Reads bytes at an address. UnmappedError if nothing is mapped; another TargetError if nothing can be read at all.
 Read = Callable[[int, int], bytes]
 
 
 class UnmappedError(TargetError):
-    """Nothing is mapped at the address; other addresses may well be readable."""
+    """Nothing is mapped at the address; other addresses may be readable."""
 
 
 def try_read(read: Read, address: int, size: int) -> bytes | None:
-    """The bytes, or None where nothing is mapped. A target that cannot be asked at all still raises TargetError."""
+    """The bytes, or None if nothing is mapped. A target that cannot be read at all still raises TargetError."""
     try:
         data = read(address, size)
     except UnmappedError:

@@ -1,4 +1,4 @@
-"""How large a task's kernel stack is (THREAD_SIZE), from the boundary symbols of the first task's."""
+"""The size of a task's kernel stack (THREAD_SIZE), from the boundary symbols of the first task's stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BOUNDS = (("__start_init_stack", "__end_init_stack"), ("__start_init_task", "__
 
 
 def thread_size(kernel: PlacedImage) -> int | None:
-    """The bytes of a task's stack; None if the vmlinux does not tell."""
+    """The size of a task's stack in bytes; None if the vmlinux does not have the symbols."""
     table = kernel.image.symbols
     for names in _BOUNDS:
         found = [table.exact(name) for name in names]

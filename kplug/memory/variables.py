@@ -1,4 +1,4 @@
-"""What is known of a kernel's address space: from its vmlinux, and from the memory of a running or crashed one."""
+"""Facts about a kernel's address space, from its vmlinux and from the memory of a running or crashed kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kplug.space.address_space import AddressSpaceFacts
 
 
 def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
-    """What the vmlinux alone tells. A module, or a file without boundary symbols, tells nothing."""
+    """The facts in the vmlinux alone. A module, or a file without boundary symbols, has none."""
     image = placed.image
     root = image.regions.root
 
@@ -32,7 +32,7 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
         # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
         has_randomize_base=has_randomize_memory or None,
         has_randomize_memory=has_randomize_memory,
-        # Without the variable the kernel was built for 4 levels only.
+        # A kernel without the variable was built for 4 levels only.
         pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
         kasan_shadow=has("kasan_early_shadow_page"),
         has_early_init_stack=has("early_init_stack"),
@@ -40,7 +40,7 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
 
 
 def begins_to_boot(placed: PlacedImage, read: Read) -> bool:
-    """Whether the kernel has not come to SYSTEM_SCHEDULING (enum system_states): then its records mislead."""
+    """Whether the kernel has not reached SYSTEM_SCHEDULING (enum system_states): then its records mislead."""
     address = _address(placed, "system_state")
     try:
         return address is not None and not any(read(address, 4))
@@ -52,9 +52,9 @@ _COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
 def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
-    """What the vmlinux tells, and the kernel's own variables in memory; `read` is a Target's. Costs a few small reads.
+    """The facts in the vmlinux and in the kernel's variables in memory; `read` is a Target's. Takes a few small reads.
 
-    What cannot be read, or is not set yet early in boot (zero), stays as the vmlinux tells it.
+    A variable that cannot be read, or is not set yet early in boot (zero), leaves the vmlinux's fact.
     """
     facts = static_facts(placed)
     known: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
 
 
 def _kaslr_disabled(placed: PlacedImage, read: Read) -> bool | None:
-    """Whether this boot had no KASLR although the kernel may be built for it; None where nothing tells."""
+    """Whether this boot had no KASLR although the kernel may be built for it; None if not known."""
     boot_kaslr = named(placed.image.machine).boot_kaslr
     if boot_kaslr is not None:
         moved = boot_kaslr(lambda name: _address(placed, name), lambda address, size: try_read(read, address, size))
@@ -88,7 +88,7 @@ def _command_line(placed: PlacedImage, read: Read) -> bytes | None:
     text = b""
     while address and b"\0" not in text and len(text) < _COMMAND_LINE_MAX:
         at = address + len(text)
-        piece = try_read(read, at, _COMMAND_LINE_PIECE - at % _COMMAND_LINE_PIECE)  # never over the end of a page
+        piece = try_read(read, at, _COMMAND_LINE_PIECE - at % _COMMAND_LINE_PIECE)  # never past the end of a page
         if piece is None:
             return None
         text += piece

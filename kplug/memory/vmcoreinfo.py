@@ -1,4 +1,4 @@
-"""VMCOREINFO: what a kernel tells those who read its dumps, as lines of text.
+"""VMCOREINFO: what a kernel provides for readers of its dumps, as lines of text.
 
 The kernel writes it at boot (kernel/vmcore_info.c, before 6.9 kernel/crash_core.c, and the architecture's
 arch_crash_save_vmcoreinfo); Documentation/admin-guide/kdump/vmcoreinfo.rst says what the lines mean.
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 from kplug.memory.reading import Read, try_read
 
-# The kernel gives it one page (VMCOREINFO_BYTES); what is far longer is not one.
+# The kernel reserves one page for it (VMCOREINFO_BYTES); a far longer text is something else.
 MAX_BYTES = 1 << 16
 _LINE = re.compile(r"(?:(?P<kind>[A-Z]+)\((?P<name>[^()=\s]+)\)|(?P<key>[A-Za-z][\w.-]*))=(?P<value>\S.*)?")
 
 
 class VmcoreInfo:
-    """The note's text, parsed once. What it does not say is None, or not in the mapping.
+    """The note's text, parsed once. A missing fact is None, or not in the mapping.
 
     `symbols` are addresses, `sizes` and `offsets` (of `type.member`) bytes, `lengths` elements, and `numbers` values of
     any kind, which may be negative. `others` are the lines without parentheses, as text.
@@ -67,7 +67,7 @@ class VmcoreInfo:
 
     @property
     def slide(self) -> int | None:
-        """By how much KASLR moved the image, in bytes, negative if down. None where the architecture does not say."""
+        """How far KASLR moved the image, in bytes, negative if down. None if the architecture does not provide it."""
         return _number(self.others.get("KERNELOFFSET", ""), 16)
 
 
@@ -85,10 +85,10 @@ def _number(text: str, base: int) -> int | None:
 def note_in_memory(
     read: Read, pointer: int | None, size: int | None, word_bytes: int = 8, little_endian: bool = True
 ) -> VmcoreInfo | None:
-    """The text that the kernel keeps for dumps of itself, by the addresses of its variables `vmcoreinfo_data` and
+    """The text of VMCOREINFO in the kernel's memory, from the addresses of its variables `vmcoreinfo_data` and
     `vmcoreinfo_size`; None if either is None, or there is no such text.
 
-    A kernel without crash dumps has none, and one that has just begun to boot has none yet. TargetError where memory
+    A kernel without crash dumps has none, and one that has just begun to boot has none yet. TargetError if memory
     cannot be read at all.
     """
 
@@ -105,7 +105,7 @@ def note_in_memory(
 
 
 def is_plausible(info: VmcoreInfo) -> bool:
-    """Whether that is a whole VMCOREINFO, not the start of one, or a text that only begins like it."""
+    """Whether it is a complete VMCOREINFO, not just the start of one, or a text that only begins like it."""
     size = info.page_size
     return (
         bool(info.release)

@@ -271,8 +271,8 @@ def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> 
         )  # fmt: skip
         (answer,) = session["kwhere --json schedule"].json
         assert int(answer["address"], 16) == linked["schedule"]
-        assert "not got to its kernel yet" in answer["warnings"][0]
-        assert "not got to its kernel yet" in session["kwhere --json $pc"].json[0]["warnings"][0]
+        assert "not reached its kernel yet" in answer["warnings"][0]
+        assert "not reached its kernel yet" in session["kwhere --json $pc"].json[0]["warnings"][0]
         (answer,) = session["kwhere --json $pc "].json
         assert layer(answer, "symbol")["name"] == "startup_64"
         assert int(answer["link_address"], 16) == linked["startup_64"]
@@ -305,4 +305,4 @@ def test_reset(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
         )  # fmt: skip
         assert session["kaslr --json"].json[0]["slide"] == hex(before)
         assert session["kaslr --json "].json[0]["slide"] is None
-        assert "not got to its kernel yet" in session["kwhere --json schedule"].json[0]["warnings"][0]
+        assert "not reached its kernel yet" in session["kwhere --json schedule"].json[0]["warnings"][0]

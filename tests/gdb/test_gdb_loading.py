@@ -153,7 +153,7 @@ def test_broken_checkout(tmp_path: Path) -> None:
     shutil.copy(SCRIPT, script)
     said = run([], tmp_path, script=script)[f"source {script}"].text
     assert len(said.splitlines()) == 1
-    assert "no whole checkout" in said
+    assert "checkout or package is incomplete" in said
 
 
 def test_without_vmlinux(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_slide_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path:
             tmp_path, vmlinux=bare_61, before=[stub.command],
         )  # fmt: skip
     assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
-    assert "told by the user" in session["kaslr"].text
+    assert "given by the user" in session["kaslr"].text
     assert "not at slide" in session["kwhere --json schedule "].complaint
     assert session["kaslr --json"].json[0]["slide"] == hex(slide + 0x200000)
     assert "not checked" in session["kaslr --json"].json[0]["how"]

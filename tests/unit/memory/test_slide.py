@@ -76,14 +76,14 @@ class TestArm64:
     def test_nothing_there(self, arm64: KernelImage) -> None:
         memory = Memory(arm64, SLIDE)
         found = find_slide(
-            Checker(arm64), memory.read, [ways.not_moved(), ways.told(0x200000), ways.search(arm64, None)]
+            Checker(arm64), memory.read, [ways.not_moved(), ways.given(0x200000), ways.search(arm64, None)]
         )
         assert found.placement is None
         assert [attempt.outcome for attempt in found.trail][-1] == "no candidate"
 
     def test_unchecked(self, arm64: KernelImage) -> None:
         memory = Memory(arm64, SLIDE)
-        found = find_slide(Checker(arm64), memory.read, [ways.not_moved(), ways.told(0x200000)], check=False)
+        found = find_slide(Checker(arm64), memory.read, [ways.not_moved(), ways.given(0x200000)], check=False)
         assert found.placement is not None
         assert (found.placement.slide, found.checked) == (0x200000, False)
         assert "not checked" in found.placement.source
@@ -96,12 +96,12 @@ class TestArm64:
         memory = Memory(arm64, SLIDE)
         memory.changed[banner.address + SLIDE & MASK] = other
         with pytest.raises(MismatchError, match=r"6\.99\.1-other"):
-            find_slide(checker, memory.read, [ways.told(SLIDE)])
+            find_slide(checker, memory.read, [ways.given(SLIDE)])
         # The same banner, and yet another build: the build ID tells.
         memory = Memory(arm64, SLIDE)
         memory.changed[build_id.address + SLIDE & MASK] = bytes(20)
         with pytest.raises(MismatchError, match="0" * 40):
-            find_slide(checker, memory.read, [ways.told(SLIDE)])
+            find_slide(checker, memory.read, [ways.given(SLIDE)])
         assert not checker.still_matches(memory.read, SLIDE)
 
     def test_identity(self, arm64: KernelImage) -> None:
