@@ -166,7 +166,7 @@ def test_notes_alone(tmp_path: Path, kplug: BoundedKplug) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "it is empty"),
+        (b"", "the file is empty"),
         (b"\x7fELF", "truncated or broken ELF header"),
         (b"hello world\n" * 100, "not a kernel file"),
         (b"KDUMP   " + bytes(100), "truncated"),

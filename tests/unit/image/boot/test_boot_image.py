@@ -186,7 +186,7 @@ def test_gzips_own_size_that_lies_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "it is empty"),
+        (b"", "the file is empty"),
         (b"\0", "no kernel found"),
         (b"\x1f\x8b\x08", "truncated: the gzip data ends too early"),
         (random.Random(1).randbytes(100_000), "no kernel found"),
@@ -195,7 +195,7 @@ def test_gzips_own_size_that_lies_is_said(tmp_path: Path) -> None:
         (bzimage(b"not packed at all" * 9), "points to is packed in an unknown format"),
         (bzimage(b""), "points to no kernel"),
         (bzimage(packed("gzip", b"nothing here" * 99)), "no kernel in the bzImage"),
-        (zboot(b"x" * 99, "gzip", 1), "says gzip, and the data is not gzip"),
+        (zboot(b"x" * 99, "gzip", 1), "says gzip, but the data is not gzip"),
         (zboot(PACKERS["xz"](IMAGE), "brotli", 1), "packed with 'brotli', which is not known"),
         (zboot(PACKERS["xz"](IMAGE), "xz", len(IMAGE) - 1), "says that it unpacks to"),
         (uimage(IMAGE)[:-1], "truncated: its uImage header claims"),
@@ -204,8 +204,8 @@ def test_gzips_own_size_that_lies_is_said(tmp_path: Path) -> None:
         (uimage(IMAGE)[:-1] + b"\xff", "checksum of the data in its uImage is wrong"),
         (uimage(IMAGE, 77), "compression 77, which is not known"),
         (uimage(IMAGE, kind=3), "type 3, which is not a kernel"),
-        (uimage(b"\xff" * 200, kind=4), "list of images has no end"),
-        (uimage(PACKERS["gzip"](IMAGE), 2), "says bzip2, and the data is not bzip2"),
+        (uimage(b"\xff" * 200, kind=4), "list of images is not terminated"),
+        (uimage(PACKERS["gzip"](IMAGE), 2), "says bzip2, but the data is not bzip2"),
         (fit(IMAGE, "rot13"), "packed with 'rot13', which is not known"),
         (fit(IMAGE)[:-1], "truncated: its device tree header claims"),
         (fit(IMAGE).replace(b"kernel\0", b"kerneL\0"), "no image of type kernel"),
@@ -436,7 +436,7 @@ def on_a_terminal(*words: str) -> tuple[int, str]:
 def test_a_kernel_does_not_go_to_a_terminal(vmlinuz: str) -> None:
     status, shown = on_a_terminal("extract", vmlinuz)
     assert status == 2
-    assert re.fullmatch(r"kplug extract: .* terminal: -o FILE writes it to a file\r\n", shown)
+    assert re.fullmatch(r"kplug extract: .* terminal: use -o FILE\r\n", shown)
 
 
 def test_a_bar_shows_how_far_it_is_and_goes_away(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_debians_stub_is_told_with_its_package(tmp_path: Path) -> None:
         (b"x" * 500 + b"\n", r"line 1 is not a symbol: 'x{60}\.\.\.'"),
         (MAP * 700 + b"ffffffff81800010 D nul\0name\n", r"line 2801 is not a symbol"),
         (b"\n \n", r"no symbols in it"),
-        (b"", r"it is empty"),
+        (b"", r"the file is empty"),
         (b"\x7fELF" + bytes(60), r"an ELF file.*-s"),
         (bytes(range(256)), r"binary data"),
         (MAP.replace(b"ffffffff81", b"0" * 10).replace(b"10 t", b"00 t").replace(b"800000", b"000000"), r"zero"),
