@@ -92,7 +92,7 @@ def test_an_expression(prog: drgn.Program, dumped: DumpSet) -> None:
 
 
 def test_an_expression_for_several_places(prog: drgn.Program) -> None:
-    with pytest.raises(ExpressionError, match=r"runqueues@\* stands for 2 addresses \(0x.*\): ask where_all\(\)"):
+    with pytest.raises(ExpressionError, match=r"runqueues@\* stands for 2 addresses \(0x.*\): use where_all\(\)"):
         where(prog, "runqueues@*")
     pointer = prog["runqueues"].address_of_()
     assert [each.address for each in where_all(prog, "runqueues@*")] == [
