@@ -64,8 +64,10 @@ _NUMBERS = {
 class FakeKernel:
     """All addresses are virtual ones but where a name says otherwise; `take` gives out memory of the direct map."""
 
-    def __init__(self, machine: Machine = X86_64) -> None:
+    def __init__(self, machine: Machine = X86_64, *, sparse: bool = True) -> None:
+        """`sparse`: with CONFIG_SPARSEMEM, RAM being one section; else RAM goes from page frame 0 on."""
         self.machine = machine
+        self._sparse = sparse
         self.ram = bytearray(RAM)
         self.pages = bytearray(RAM // PAGE * STRUCT_PAGE)
         self.lost: dict[int, int] = {}  # physical ranges that cannot be read, as start and end
@@ -100,6 +102,8 @@ class FakeKernel:
         page_zero = machine.vmemmap - self.first_pfn * STRUCT_PAGE
         self._objects["vmemmap"] = drgn.Object(self.prog, page_type, page_zero)
         self._objects["PAGE_SIZE"] = drgn.Object(self.prog, "unsigned long", PAGE)
+        if self._sparse:
+            self._sections()
         self.struct("cpumask", 8, bits=("unsigned long [1]", 0))
         for which in ("online", "possible", "present"):
             self.variable(f"__cpu_{which}_mask", "struct cpumask", (1 << CPUS) - 1)
@@ -121,6 +125,17 @@ class FakeKernel:
         self.modules = self.variable("modules", "struct list_head")
         self.words(self.modules, self.modules, self.modules)
 
+    def _sections(self) -> None:
+        """SECTION_SIZE_BITS is 27 in both; here it is as much as RAM has. CONFIG_SPARSEMEM_EXTREME."""
+        self.struct("mem_section", 32, section_mem_map=("unsigned long", 0))
+        for name, value in (("SECTIONS_PER_ROOT", 128), ("NR_SECTION_ROOTS", 8)):
+            self._objects[name] = drgn.Object(self.prog, "unsigned long", value)
+        roots, sections = self.take(8 * 8), self.take(128 * 32)
+        root, number = divmod(self.machine.ram // RAM, 128)
+        self.words(roots + 8 * root, sections)
+        self.words(sections + 32 * number, 3)  # SECTION_MARKED_PRESENT, SECTION_HAS_MEM_MAP
+        self.variable("mem_section", "struct mem_section **", roots)
+
     # -- the kernel ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -131,6 +146,7 @@ class FakeKernel:
         notes = [*machine.notes, "PAGESIZE=4096", f"KERNELOFFSET={machine.slide:x}"]
         notes.append(f"NUMBER(kimage_voffset)={image:#x}")
         notes.append(f"NUMBER(phys_base)={0xFFFFFFFF80000000 - image}")
+        notes += [f"NUMBER(SECTION_SIZE_BITS)={RAM.bit_length() - 1}"] if self._sparse else []
         notes.append(f"SYMBOL(swapper_pg_dir)={machine.image + TOP_TABLE:x}")
         elf = KernelImage(ElfFile("vmlinux", io.BytesIO(bytes(self._elf()))))
         placed = PlacedImage(elf, slid(elf.extents, machine.slide, "a test"))
@@ -223,6 +239,10 @@ class FakeKernel:
         assert self.ram[entry : entry + 8] != bytes(8), hex(physical)
         self._word_at(entry, 0)
 
+    def lose_pages(self, pfn: int) -> None:
+        """Take the struct pages from a page frame on away."""
+        del self.pages[(pfn - self.first_pfn) * STRUCT_PAGE :]
+
     def page(
         self,
         pfn: int,
@@ -305,6 +325,12 @@ class FakeKernel:
     def has(self, tag: str) -> bool:
         """Whether a type of that name is declared."""
         return tag in self._types
+
+    def forget(self, name: str) -> None:
+        """Take away what is declared by that name: a type, a variable and its symbol."""
+        self._types.pop(name, None)
+        self._objects.pop(name, None)
+        self._symbols = [symbol for symbol in self._symbols if symbol.name != name]
 
     def enum(self, tag: str, **values: int) -> None:
         """Declare an enumeration; its enumerators are constants of the program."""

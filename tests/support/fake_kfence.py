@@ -19,7 +19,8 @@ class FakeKfence:
             "kfence_object_state", KFENCE_OBJECT_UNUSED=0, KFENCE_OBJECT_ALLOCATED=1, KFENCE_OBJECT_RCU_FREEING=2,
             KFENCE_OBJECT_FREED=3,
         )  # fmt: skip
-        fake.struct("kmem_cache", 64, name=("char *", 0))
+        if not fake.has("kmem_cache"):
+            fake.struct("kmem_cache", 64, name=("char *", 0))
         fake.struct(
             "kfence_track", 64, pid=("int", 0), cpu=("int", 4), ts_nsec=("unsigned long", 8),
             num_stack_entries=("int", 16), stack_entries=("unsigned long [4]", 24),

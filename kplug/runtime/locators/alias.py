@@ -80,6 +80,7 @@ class AliasLocator:
             layer
             for layer in (image.layers(image_address, piece) if piece is not None else ())
             if layer.kind in (model.REGION, model.SECTION, model.SYMBOL) and layer.start is not None
+            if layer.start != layer.end  # a symbol that only marks a place
         ]
         regions = " > ".join(layer.name for layer in named if layer.kind == model.REGION) or None
         symbols = [layer for layer in named if layer.kind == model.SYMBOL]

@@ -48,6 +48,9 @@ class VmaLocator:
             if not vma:
                 return
             start, end, flags = vma.vm_start.value_(), vma.vm_end.value_(), vma.vm_flags.value_()
+            if not start <= address < end:
+                told = f"what is at {vma.value_():#x} should map {address:#x}, and has {start:#x}-{end:#x}"
+                raise TargetError(f"the mappings of {program.tid} ({program.comm}): {told}")
             file = vma.vm_file.read_()
             offset = vma.vm_pgoff.value_() * paging.page_size if file else None
         path = None

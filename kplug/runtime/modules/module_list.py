@@ -47,9 +47,11 @@ class Modules:
     def all(self) -> tuple[Module, ...]:
         """The modules. TargetError if the kernel's debug information does not tell how to read them."""
         kernel = self._kernel
+        head = kernel.symbol("modules")
+        if head is None and not _has_modules(kernel):
+            return ()
         with reading("the module list"):
             layout = ModuleLayout(kernel)
-            head = kernel.symbol("modules")
             if head is None:
                 head = kernel.prog["modules"].address_
         if head is None:
@@ -107,6 +109,17 @@ class Modules:
         before = self._parts[position - 1] if position else None
         after = self._parts[position] if position < len(self._parts) else None
         return before, after
+
+
+def _has_modules(kernel: Kernel) -> bool:
+    """Whether the kernel can load modules: without CONFIG_MODULES there is neither the list nor the type."""
+    if "modules" in kernel.prog:
+        return True
+    try:
+        kernel.prog.type("struct module")
+    except LookupError:
+        return False
+    return True
 
 
 @remembered(UNTIL_MOVED)

@@ -75,6 +75,9 @@ def test_the_direct_map_of_the_image(
 
 def test_the_direct_map_of_a_part_of_the_image_without_a_symbol() -> None:
     direct = X86_64.direct_map + IMAGE
+    # Only symbols that mark the start are there: _text, _stext.
+    (layer,) = found(made(X86_64), direct)
+    assert (layer.name, layer.start, layer.end) == ("text", direct, direct + RODATA)
     (layer,) = found(made(X86_64), direct + INIT_END + 5)
     assert (layer.name, layer.start, layer.end) == ("bss", direct + INIT_END, direct + IMAGE_SIZE)
     (layer,) = found(made(X86_64), direct + IMAGE_SIZE - 1)

@@ -21,7 +21,7 @@ from support.fake_kernel import (
     STRUCT_PAGE,
     FakeKernel,
 )
-from support.fake_machines import MACHINES, PAGE, X86_64, Machine
+from support.fake_machines import AARCH64, MACHINES, PAGE, X86_64, Machine
 from support.fake_vmap import FakeVmap
 
 from kplug.errors import TargetError
@@ -68,9 +68,10 @@ def test_what_a_page_is(machine: Machine, planted: dict[str, int], state: str, n
     assert details["struct_page"] == hex(fake.struct_page(pfn))
 
 
-@each_machine
-def test_the_first_and_the_last_page_of_ram(machine: Machine) -> None:
-    fake = made(machine)
+@pytest.mark.parametrize(("machine", "sparse"), [(X86_64, True), (X86_64, False), (AARCH64, True)])
+def test_the_first_and_the_last_page_of_ram(machine: Machine, sparse: bool) -> None:
+    fake = FakeKernel(machine, sparse=sparse)
+    FakeVmap(fake)
     assert told(fake, machine.direct_map).details["pfn"] == fake.first_pfn
     assert told(fake, fake.ram_end - 1).details["pfn"] == fake.first_pfn + RAM // PAGE - 1
     for place in (machine.direct_map - 1, fake.ram_end, machine.vmalloc):
@@ -139,7 +140,8 @@ def test_the_page_that_a_struct_page_describes(machine: Machine) -> None:
         assert (layer.name, layer.start, layer.end) == (f"struct page of pfn {pfn:#x}", start, start + STRUCT_PAGE)
         assert (layer.details["describes"], layer.details["pfn"]) == ("slab page", pfn)
     assert told(fake, start + STRUCT_PAGE).details["pfn"] == pfn + 1
-    assert list(PageLocator(fake.kernel).locate(fake.struct_page(fake.first_pfn + RAM // PAGE))) == []
+    for outside in (-1, RAM // PAGE):
+        assert list(PageLocator(fake.kernel).locate(fake.struct_page(fake.first_pfn + outside))) == []
 
 
 @each_machine
@@ -244,9 +246,10 @@ def test_a_page_that_the_dump_lacks() -> None:
 
 def test_a_struct_page_that_cannot_be_read() -> None:
     fake = made()
-    fake.variable("max_pfn", "unsigned long", 0x300)
-    with pytest.raises(TargetError, match="the struct page of page frame 0x250 at 0xffffea0000009400 cannot be read"):
-        told(fake, X86_64.direct_map + 0x250000)
+    fake.lose_pages(0x1F0)
+    with pytest.raises(TargetError, match="the struct page of page frame 0x1f0 at 0xffffea0000007c00 cannot be read"):
+        told(fake, X86_64.direct_map + 0x1F0000)
+    assert told(fake, X86_64.direct_map + 0x1EFFFF).details["pfn"] == 0x1EF
 
 
 def test_a_type_that_nobody_knows_is_no_count() -> None:

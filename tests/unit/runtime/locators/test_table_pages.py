@@ -120,6 +120,6 @@ def test_an_mm_that_cannot_be_read_has_no_tables() -> None:
 def test_a_struct_page_that_cannot_be_read() -> None:
     fake = FakeKernel()
     FakeTasks(fake)
-    fake.variable("max_pfn", "unsigned long", 0x300)
-    with pytest.raises(TargetError, match="the struct page of page frame 0x250"):
-        list(TablePageLocator(fake.kernel).locate(X86_64.direct_map + 0x250000))
+    fake.lose_pages(0x1F0)
+    with pytest.raises(TargetError, match="the struct page of page frame 0x1f0"):
+        list(TablePageLocator(fake.kernel).locate(X86_64.direct_map + 0x1F0000))

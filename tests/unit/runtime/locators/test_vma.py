@@ -181,6 +181,16 @@ def test_a_tree_that_cannot_be_followed() -> None:
         found(program, START)
 
 
+@pytest.mark.parametrize(("start", "end"), [(START + 1, END), (START, START), (0, 0), (END, START)])
+def test_a_mapping_that_does_not_hold_the_address_it_was_found_for(start: int, end: int) -> None:
+    program = made()
+    vma = program.mapping(START, END)
+    program.fake.put("vm_area_struct", vma, {"vm_start": start, "vm_end": end})
+    words = f"what is at {vma:#x} should map {START:#x}, and has {start:#x}-{end:#x}"
+    with pytest.raises(TargetError, match=rf"the mappings of 42 \(shell\): {words}"):
+        found(program, START)
+
+
 def test_a_file_whose_name_cannot_be_read_is_no_anonymous_memory() -> None:
     program = made()
     file = program.file("usr")

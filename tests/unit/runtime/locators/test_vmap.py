@@ -194,3 +194,21 @@ def test_a_number_of_nodes_that_cannot_be() -> None:
     fake.variable("nr_vmap_nodes", "int", 0)
     with pytest.raises(TargetError, match="there are said to be 0 nodes of them"):
         told(fake, X86_64.vmalloc)
+
+
+@pytest.mark.parametrize("caller", [0, X86_64.modules + 8])
+def test_a_caller_that_cannot_be_told_leaves_the_area(caller: int) -> None:
+    """Whose code called is in the list of modules, which cannot be read here; nobody's is at 0."""
+    fake = FakeKernel()
+    FakeVmap(fake).area(X86_64.vmalloc, 1, caller=caller)
+    fake.words(fake.modules, 0xFFFF123456789000)
+    layer = told(fake, X86_64.vmalloc)
+    assert (layer.name, layer.details["caller"]) == ("vmalloc area", None)
+
+
+def test_a_kernel_without_modules_has_areas_all_the_same() -> None:
+    fake = FakeKernel()
+    FakeVmap(fake).area(X86_64.vmalloc, 1, caller=X86_64.modules + 8)
+    fake.forget("modules")
+    fake.forget("module")
+    assert told(fake, X86_64.vmalloc).name == "vmalloc area"
