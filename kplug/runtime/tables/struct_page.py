@@ -12,7 +12,7 @@ from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_MOVED, remembered
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import UnmappedError, try_read
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading, word_in
 from kplug.runtime.tables.translation import page_tables
@@ -309,14 +309,19 @@ class Pages:
         types = 3
         for number in range(count):
             head = start + 16 * number
-            place = self._kernel.prog.read_u64(head)
+            place = self._following(head, head)
             while place != head and len(found) < _MAX_PER_CPU_FREE:
                 pfn, rest = divmod(place - self._list - self.base, self.size)
                 if rest or pfn < 0 or pfn in found:
                     break  # corrupted, or it loops
                 order = number // types if count > types else 0
                 found[pfn] = order if order < _PER_CPU_ORDERS else self._huge_order
-                place = self._kernel.prog.read_u64(place)
+                place = self._following(place, head)
+
+    def _following(self, place: int, head: int) -> int:
+        """What comes after a node of a list; its head where that cannot be read: the list ends there."""
+        data = try_read(self._kernel.read, place, 8)
+        return word_in(data, 0) if data is not None else head
 
 
 @remembered(UNTIL_MOVED)

@@ -116,6 +116,23 @@ def test_memory_for_code_of_which_not_all_is_used() -> None:
     assert (gap.start, gap.end) == (start + 0x80, start + 5 * PAGE)
     assert gap.details["before"] == "end of this memory"
     assert gap.details["why"] == "memory for code, of which this is not used"
+    (gap,) = found(fake, start)
+    assert (gap.start, gap.details["after"], gap.details["before"]) == (
+        start,
+        "start of this memory",
+        "bpf_prog_1 [bpf]",
+    )
+
+
+def test_code_at_the_very_start_of_its_memory() -> None:
+    fake, vmap, code = made()
+    start = X86_64.modules
+    vmap.area(start, 4)
+    vmap.area(start - 0x10000, 1)
+    code.bpf_program("bpf_prog_0", start - 0x10000, start - 0x10000 + 0x40)
+    code.bpf_program("bpf_prog_1", start, start + 0x40)
+    (gap,) = found(fake, start + 0x40)
+    assert (gap.start, gap.end, gap.details["after"]) == (start + 0x40, start + 5 * PAGE, "bpf_prog_1 [bpf]")
 
 
 def test_memory_of_a_module_that_is_gone() -> None:
@@ -184,6 +201,16 @@ def test_kprobes_that_cannot_be_read_leave_the_page() -> None:
     fake.words(code.table, code.table + 0)  # a probe whose next is itself
     fake.kernel.moved()
     assert len(found(fake, X86_64.modules)) == 2
+
+
+@pytest.mark.parametrize("size", [0, PAGE + 1])
+def test_kprobe_slots_of_a_size_that_cannot_be(size: int) -> None:
+    fake, _, code = made()
+    page = X86_64.modules
+    code.slots(page)
+    code.probe(X86_64.image + 0x210, page + PAGE - 1)
+    fake.put("kprobe_insn_cache", code.slot_pages - 16, {"insn_size": size})
+    assert len(found(fake, page + PAGE - 1)) == 2
 
 
 def test_a_kernel_that_keeps_no_such_lists() -> None:

@@ -171,10 +171,11 @@ def test_an_object_larger_than_its_page() -> None:
         found(kfence, start)
 
 
-def test_a_record_of_another_page_is_none() -> None:
+@pytest.mark.parametrize("by", [-1, PAGE])
+def test_a_record_of_another_page_is_none(by: int) -> None:
     kfence = FakeKfence(FakeKernel())
     start = kfence.object(1, 0xF00, 0x20)
-    kfence.record(1, addr=start + PAGE)
+    kfence.record(1, addr=kfence.page(1) + by)
     assert found(kfence, start) == []
 
 

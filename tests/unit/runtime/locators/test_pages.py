@@ -23,6 +23,7 @@ from support.fake_kernel import (
 )
 from support.fake_machines import AARCH64, MACHINES, PAGE, X86_64, Machine
 from support.fake_vmap import FakeVmap
+from support.fake_zones import FakeZones
 
 from kplug.errors import TargetError
 from kplug.model import Layer
@@ -117,6 +118,44 @@ def test_the_pages_of_a_free_block(machine: Machine) -> None:
         details = told(fake, machine.direct_map + 0x40000 + number * PAGE).details
         assert (details["head"], details["order"], details["free_list"]) == (head, 2, "buddy")
         assert (details["state"], details["mapcount"]) == ("free", None)
+
+
+@each_machine
+@pytest.mark.parametrize(
+    ("number", "order", "old"),
+    [(0, 0, True), (0, 0, False), (2, 0, False), (4, 1, False), (11, 3, False), (13, 9, False)],
+)
+def test_free_pages_on_a_cpus_list(machine: Machine, number: int, order: int, old: bool) -> None:
+    """Lists of three migrate types for each order (44042b449872, 5.14), the last two for huge pages."""
+    fake = made(machine)
+    zones = FakeZones(fake, old=old)
+    head = fake.first_pfn + (0 if order > 3 else 0x40)
+    last = head + min((1 << order) - 1, 0xFF)
+    for pfn in range(head, last + 2):
+        fake.page(pfn, refcount=0)
+    zones.add(1, number, head + 0x30)
+    zones.add(1, number, head)
+    for pfn in (head, last):
+        details = told(fake, machine.direct_map + pfn * PAGE - machine.ram).details
+        assert (details["state"], details["free_list"]) == ("free", "per-CPU list")
+        assert (details.get("head", head), details.get("order", 0)) == (head, order)
+    behind = told(fake, machine.direct_map + (last + 1) * PAGE - machine.ram).details
+    assert (behind["state"], behind.get("free_list")) == ((None, None) if order < 9 else ("free", "per-CPU list"))
+
+
+@pytest.mark.parametrize("lead", ["loops", "is lost", "is no page"])
+def test_a_cpus_list_of_free_pages_that_leads_astray(lead: str) -> None:
+    """What was read of it stands; of other pages that nobody holds nothing is certain."""
+    fake = made()
+    zones = FakeZones(fake)
+    zones.add(0, 0, 0x40)
+    zones.add(1, 1, 0x44)
+    link = fake.struct_page(0x40) + 8
+    following = {"loops": link, "is lost": X86_64.vmemmap + (1 << 30) + 8, "is no page": X86_64.vmemmap + 12}[lead]
+    fake.page(0x40, refcount=0, slab_cache=following)
+    fake.page(0x48, refcount=0)
+    states = [told(fake, X86_64.direct_map + pfn * PAGE).details["state"] for pfn in (0x40, 0x44, 0x48)]
+    assert states == ["free", "free", None]
 
 
 def test_a_head_that_is_no_struct_page() -> None:

@@ -117,6 +117,15 @@ def test_an_object_of_kfences_is_none_of_a_slab(machine: Machine) -> None:
 
 
 @each_machine
+def test_a_kernel_without_types_has_what_symbols_and_page_tables_tell(machine: Machine) -> None:
+    every = Everything(machine)
+    every.fake.forget("page")
+    found = {(layer.kind, layer.details.get("kind")) for _, layer in every.answers()}
+    assert found == {("alias", None), ("percpu", "static"), ("symbol", None), ("gap", None)}
+    assert every.problems == []
+
+
+@each_machine
 @pytest.mark.parametrize("seed", range(8))
 def test_broken_memory_gives_no_traceback(machine: Machine, seed: int) -> None:
     every = Everything(machine)

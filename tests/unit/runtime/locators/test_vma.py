@@ -204,6 +204,15 @@ def test_a_file_whose_name_cannot_be_read_is_no_anonymous_memory() -> None:
         found(program, START)
 
 
+def test_a_name_of_the_kernels_that_cannot_be_read_is_no_anonymous_memory_either() -> None:
+    program = made()
+    program.mapping(START, END, vm_ops=program.special_operations, vm_private_data=0xFFFF123456789000)
+    layer = next(iter(VmaLocator(program.fake.kernel, program.user()).locate(START)))
+    assert (layer.name, layer.details["path"], layer.details["file_offset"]) == ("mapping of 42 (shell)", None, None)
+    with pytest.raises(TargetError, match=f"the name of the mapping at {START:#x}"):
+        found(program, START)
+
+
 def test_an_mm_that_cannot_be_read() -> None:
     program = made()
     program.mapping(START, END)
