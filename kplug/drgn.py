@@ -29,6 +29,7 @@ from kplug.model import Annotation
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import TextRenderer
 from kplug.runtime.attached import session_for
+from kplug.runtime.kernel.platform import word_of
 from kplug.runtime.kernel.values import address_of
 from kplug.session import Session
 
@@ -90,7 +91,7 @@ def where_all(prog: Program, address: Address) -> list[Answer]:
 
     Arguments and errors are those of `where`.
     """
-    expression = address if isinstance(address, str) else hex(address_of(address, _named(address)))
+    expression = address if isinstance(address, str) else hex(address_of(address, _named(address), word_of(prog)))
     return [_answer(annotation) for annotation in session_for(prog).where(expression)]
 
 

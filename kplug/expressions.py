@@ -17,9 +17,9 @@ import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.image.images import Images, as_images
-from kplug.image.placement import ADDRESS_MASK
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
@@ -75,8 +75,8 @@ def parse_number(text: str) -> int | None:
         return None
     base, digits = (16, text[2:]) if text[:2] in ("0x", "0X") else (10, text)
     digits = digits.lstrip("0")
-    if len(digits) > 20 or int(digits or "0", base) > ADDRESS_MASK:
-        raise ExpressionError(f"{_shortened(text)}: more than 64 bits")
+    if len(digits) > 20 or int(digits or "0", base) > WIDEST_MASK:
+        raise ExpressionError(f"{_shortened(text)}: more than {WIDEST_BITS} bits")
     return int(digits or "0", base)
 
 

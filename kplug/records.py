@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Classes that the kernel neither frees nor writes to: memory has nothing about them that the vmlinux does not have.
 _CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))
-_FIRST_PAGE, _LAST_PAGE = 4096, (1 << 64) - 4096
+_FIRST_PAGE, _LAST_BYTES = 4096, 4096
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ class _Asked:
 
     def __init__(self, placed: PlacedImage, supply: Supply) -> None:
         self._placed = placed
+        self._last = placed.placement.mask - _LAST_BYTES
+        self.is_kernel = placed.image.elf.word.is_kernel
         self.supply = supply
 
     def of(self, address: int) -> Records | None:
         """The records, if they may have more about an address than the vmlinux."""
-        if not _FIRST_PAGE <= address < _LAST_PAGE:
+        if not _FIRST_PAGE <= address <= self._last:
             return None
         piece = self._placed.piece(address)
         concerned = piece is None or piece.region_class not in _CONSTANT or piece.freed_after_boot is True
@@ -135,7 +137,7 @@ class _Images(Images):
 
     def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
         found = super().holding(address)
-        if found is not None or not address >> 63:
+        if found is not None or not self._asked.is_kernel(address):
             return found
         records = self._asked.of(address)
         return records.images.holding(address) if records is not None else None
@@ -152,7 +154,8 @@ class _Images(Images):
         return (*self._images, *known.candidates_for_symbol(name)[1:]) if known is not None else self._images
 
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
-        asked = [each for each in addresses if each >> 63 and super(_Images, self).holding(each) is None]
+        own, is_kernel = super().holding, self._asked.is_kernel
+        asked = [each for each in addresses if is_kernel(each) and own(each) is None]
         known = self._known() if asked else None
         return (*self._images, *known.candidates_for_addresses(asked)[1:]) if known is not None else self._images
 

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
+from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
 from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import ADDRESS_MASK, Placement
+from kplug.image.placement import Placement
 from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
@@ -78,6 +79,8 @@ class Session:
         self._facts = facts
         self.contents = contents
         self.machine = machine or (self.images[0].image.machine if self.images else "")
+        #: How the kernel has its words.
+        self.word = self.images[0].image.elf.word if self.images else named(self.machine).word()
         self._lines = lines
         self._states = states
         self._percpu = percpu
@@ -170,7 +173,7 @@ class Session:
         try:
             for place in found:
                 for start in self._percpu.instances(place.address, wanted.cpu):
-                    instances.append(Place(start + wanted.offset & ADDRESS_MASK, place.note))
+                    instances.append(Place(start + wanted.offset & self.word.mask, place.note))
         except ExpressionError as error:
             raise ExpressionError(f"{expression}: {error}") from None
         if not instances:

@@ -12,14 +12,15 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import gdb
+from kplug.arch.registry import named
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.file import ElfFile
 from kplug.memory.kaslr_ways import kernel_offset
 from kplug.memory.reading import UnmappedError
 from kplug.model import State
+from kplug.space.address_space import AddressSpaceFacts
 from kplug_gdb.reading import read_plainly
 
-_KERNEL_HALF = 1 << 63
 _HEADING = re.compile(r"^Local core dump file:\n\s*[`'](?P<path>.*)', file type ", re.MULTILINE)
 
 
@@ -45,8 +46,9 @@ class CoreFile:
         self.build_id = _noted(elf, rb"^BUILD-ID=([0-9a-f]{1,128})$")
         base = _noted(elf, rb"^NUMBER\(phys_base\)=(-?\d{1,20})$")
         self._physical_base = None if base is None else int(base)
+        self._facts = AddressSpaceFacts(phys_base=self._physical_base)
         self._loads = loads = [segment for segment in elf.segments if segment.type == "LOAD" and segment.file_size]
-        virtual = [segment for segment in loads if segment.address >= _KERNEL_HALF]
+        virtual = [segment for segment in loads if elf.word.is_kernel(segment.address)]
         self.physical_only = bool(loads) and not virtual
         self._ranges = sorted((s.address, s.address + s.file_size) for s in loads)
         self._starts = [start for start, _ in self._ranges]
@@ -72,8 +74,11 @@ class CoreFile:
         """Bytes of the kernel image in a dump of physical memory, located by phys_base (x86_64)."""
         if self._physical_base is None:
             raise TargetError(f"{self.path}: does not say where in physical memory the kernel is")
-        # arch/x86/include/asm/page_64.h: __phys_addr_nodebug.
-        physical = address - 0xFFFFFFFF80000000 + self._physical_base & (1 << 64) - 1
+        image_physical = named(self.machine).image_physical
+        physical = image_physical(address, self._facts) if image_physical is not None else None
+        if physical is None:
+            raise UnmappedError(f"nothing tells where the kernel's {address:#x} is in physical memory")
+        physical &= self._elf.word.mask
         for load in self._loads:
             offset = physical - load.physical_address
             if offset >= 0 and offset + size <= load.file_size:

@@ -15,8 +15,6 @@ from kplug.memory.reading import Read
 from kplug_gdb import physical, registers
 from kplug_gdb.reading import NO_ANSWER, timed_out
 
-_KERNEL_HALF = 1 << 63
-
 
 def register_bases(table: EntryTable) -> Iterator[int]:
     """The table's base, if gdb has the register that holds it."""
@@ -50,13 +48,14 @@ def handlers(architecture: Architecture, read: Read) -> Iterator[int]:
     fixed = () if table.fixed is None else (table.fixed,)
     for base in (*fixed, *register_bases(table), *monitor_bases(table)):
         handler = first_handler(architecture, read, base)
-        if handler is not None and handler >= _KERNEL_HALF:
+        if handler is not None and architecture.word().is_kernel(handler):
             yield handler
 
 
 def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterator[int]:
     """Addresses that are likely to be in the kernel's code, the most certain first; read lazily."""
     architecture = named(machine)
+    word = architecture.word()
     window = architecture.kaslr_window
     yield from handlers(architecture, read)
     if window.start is not None and window.end is not None:
@@ -65,5 +64,5 @@ def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterat
         yield from range(window.start, window.end, window.steps[0])
         return
     # It may be in a module, which is mapped apart from the kernel.
-    if program_counter is not None and program_counter >= _KERNEL_HALF:
+    if program_counter is not None and word.is_kernel(program_counter):
         yield program_counter

@@ -11,7 +11,7 @@ from kplug.arch.registry import named
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
-from kplug.image.placement import ADDRESS_MASK, slid
+from kplug.image.placement import slid
 from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.image_search import RunningKernel, tells_more
@@ -151,12 +151,13 @@ class Finder:
                 "(with `set kplug check off` and `set kplug slide` that is not checked)"
             ) from None
         compared = checked(compare(symbols_of(image), symbols_of(running.image)), image.path, "the kernel in memory")
-        slide = (compared.slide or 0) + running.placement.slide & ADDRESS_MASK
+        mask = image.elf.word.mask
+        slide = (compared.slide or 0) + running.placement.slide & mask
         moved_back = running.placement.slide - slide
-        known = [replace(proof, address=proof.address + moved_back & ADDRESS_MASK) for proof in running.checker.proofs]
+        known = [replace(proof, address=proof.address + moved_back & mask) for proof in running.checker.proofs]
         self._checker = Checker(image, known)
         agreeing = compared.common - len(compared.differing)
-        outcome = f"{linked.signed(slide)}: {agreeing:,} of {compared.common:,} common symbols agree"
+        outcome = f"{linked.signed(slide, image)}: {agreeing:,} of {compared.common:,} common symbols agree"
         trail = (*found.finding.trail, Attempt("compared with those", outcome))
         placement = slid(image.extents, slide, "compared with the kallsyms in memory")
         finding = replace(found.finding, placement=placement, trail=trail)
@@ -189,7 +190,7 @@ class Finder:
             if SETTINGS.slide is not None:
                 way_name = ways.given(SETTINGS.slide).name
                 placement = slid(image.extents, SETTINGS.slide, f"{way_name}, not checked")
-                trail = (Attempt(way_name, f"{linked.signed(SETTINGS.slide)}, not checked"),)
+                trail = (Attempt(way_name, f"{linked.signed(SETTINGS.slide, image)}, not checked"),)
                 return FoundKernel(Finding(placement, trail), None)
             return FoundKernel(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
@@ -237,13 +238,13 @@ def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
     if SETTINGS.slide is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
         return finding
     placement = slid(image.extents, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
-    attempt = Attempt("VMCOREINFO, not checked", f"{linked.signed(core.offset)}: its BUILD-ID is the vmlinux's")
+    attempt = Attempt("VMCOREINFO, not checked", f"{linked.signed(core.offset, image)}: its BUILD-ID is the vmlinux's")
     return Finding(placement, (*finding.trail, attempt), warnings=(HARDLY_ANY,))
 
 
 def _in_live_target(image: KernelImage, checker: Checker) -> FoundKernel:
     pc = registers.program_counter()
-    low = bool(registers.privileged()) and pc is not None and not pc >> 63
+    low = bool(registers.privileged()) and pc is not None and not image.elf.word.is_kernel(pc)
     finding = Finding(None, ())
     views = list(_views())
     for view in views:
@@ -344,7 +345,7 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     """
     deadline = time.monotonic() + _LOOK_SECONDS
     pc = registers.program_counter()
-    running = () if pc is None or not pc >> 63 else (pc,)
+    running = () if pc is None or not image.elf.word.is_kernel(pc) else (pc,)
     for start in (*entries.handlers(named(image.machine), read), *running):
         for number in range((64 << 20) // _CHUNK):
             if time.monotonic() > deadline:

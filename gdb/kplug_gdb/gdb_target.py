@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import gdb
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
@@ -26,7 +27,6 @@ _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
 # A name alone, with or without an offset: if gdb has no such symbol either, there was nothing to evaluate.
 _NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
 _UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
-_MASK = (1 << 64) - 1
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
@@ -69,7 +69,7 @@ class GdbTarget(Target):
     def evaluate(self, expression: str) -> int:
         """The value of a gdb expression, as an address. Kernel symbols in it are taken at their runtime addresses."""
         if linked.too_long(expression):
-            raise ExpressionError(f"{expression}: more than 64 bits")
+            raise ExpressionError(f"{expression}: more than {WIDEST_BITS} bits")
         kernel = self._kernel
         place = linked.place_of(expression, kernel) if kernel is not None else linked.ValuePlace.SAME
         if kernel is not None and (place is linked.ValuePlace.UNKNOWN or _holds_misplaced(expression, kernel)):
@@ -111,7 +111,7 @@ class GdbTarget(Target):
 
     def stack_pointer(self) -> int | None:
         try:
-            return int(gdb.selected_frame().read_register("sp")) & _MASK
+            return registers.number(gdb.selected_frame().read_register("sp"))
         except (gdb.error, ValueError):
             return None
 
@@ -123,8 +123,8 @@ class GdbTarget(Target):
             if number and not trusted:
                 break
             try:
-                sp = int(frame.read_register("sp")) & _MASK
-                pc = int(frame.pc()) & _MASK
+                sp = registers.number(frame.read_register("sp"))
+                pc = registers.counter(frame)
             except (gdb.error, ValueError):
                 break
             inner = frame.newer()
@@ -143,7 +143,7 @@ class GdbTarget(Target):
         if known is not None:
             return known
         size = thread_size(self._kernel) if self._kernel is not None else None
-        if size is None or not address >> 63:
+        if size is None or self._kernel is None or not self._kernel.image.elf.word.is_kernel(address):
             return None
         start = address & -size
         return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_MOVED, Memo, remembered
 from kplug.memory.reading import Read, UnmappedError
-from kplug_gdb import physical
+from kplug_gdb import machine, physical
 from kplug_gdb.reading import read_plainly
 from kplug_gdb.sight import Sight
 from kplug_gdb.views import KernelTablesView
@@ -15,7 +15,6 @@ from kplug_gdb.views import KernelTablesView
 _PAGE = 4096
 # QEMU sends this much in one packet, in hardly more time than a word: 0.08 ms, and 0.5 ms for a page (a unix socket).
 _BLOCK = 1024
-_MASK = (1 << 64) - 1
 
 
 VIRTUAL, PHYSICAL = "virtual", "physical"
@@ -67,25 +66,23 @@ class KernelMemory:
         if not isinstance(view, KernelTablesView):
             return view.read(address, size)
         # Walk the tables here, so that they are read only once too.
-        tables = physical.current_tables(kernel=True)
+        tables, mask = physical.current_tables(kernel=True), machine.mask()
+        entry = physical.entry_reader(tables, self.read_physical) if tables is not None else None
         data = b""
         while len(data) < size:
-            place = address + len(data) & _MASK
-            found = tables.translate(self._entry, place) if tables is not None else None
+            place = address + len(data) & mask
+            found = tables.translate(entry, place) if tables is not None and entry is not None else None
             if found is None:
                 raise UnmappedError(f"nothing is mapped at {place:#x}")
             data += self.read_physical(found.physical, min(found.room, size - len(data)))
         return data
-
-    def _entry(self, address: int) -> int:
-        return int.from_bytes(self.read_physical(address, 8), "little")
 
     def _read_physical(self, address: int, size: int) -> bytes:
         """Read through the direct map, which needs no change of QEMU's mode; other addresses need that mode."""
         view, base = self._sight.view, self._direct_map()
         if view is not None and base is not None and not isinstance(view, KernelTablesView):
             try:
-                return view.read(base + address & _MASK, size)
+                return view.read(base + address & machine.mask(), size)
             except UnmappedError:
                 if not physical.stub_has_it():
                     raise

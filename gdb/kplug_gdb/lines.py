@@ -11,8 +11,6 @@ from kplug.image.placed import PlacedImage
 from kplug.model import Layer
 from kplug_gdb import objfiles
 
-_MASK = (1 << 64) - 1
-
 
 class GdbLines:
     """The `line` layer, from gdb at the address where gdb has the symbols: moved or not (kaslr --apply)."""
@@ -35,8 +33,8 @@ def _gdb_address(address: int, link_address: int, image: PlacedImage) -> int | N
         return None
     if image.image.is_module:
         return address
-    slide = objfiles.applied_slide(image.image.path, section.name, section.address)
-    return None if slide is None else link_address + slide & _MASK
+    slide = objfiles.applied_slide(image.image.path, section.name, section.address, image.placement.mask)
+    return None if slide is None else link_address + slide & image.placement.mask
 
 
 def _layers(place: int) -> Iterator[Layer]:

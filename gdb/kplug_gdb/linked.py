@@ -8,10 +8,11 @@ from __future__ import annotations
 import enum
 import re
 
+from kplug.arch.types import word
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.errors import ExpressionError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import ADDRESS_MASK
 from kplug_gdb import objfiles
 
 # An address taken without reading memory: casts, &, a name, members and constant indexes, an offset.
@@ -56,7 +57,7 @@ def moved(address: int, kernel: PlacedImage) -> int:
     placement = kernel.placement
     if placement.unmoved is not None and address in placement.unmoved:
         return address
-    return placement.runtime(address - (applied_slide(kernel.image) or 0) & ADDRESS_MASK)
+    return placement.runtime(address - (applied_slide(kernel.image) or 0) & kernel.placement.mask)
 
 
 def misplaced(address: int, kernel: PlacedImage) -> bool:
@@ -64,7 +65,7 @@ def misplaced(address: int, kernel: PlacedImage) -> bool:
     root = kernel.image.regions.root
     if root is None or not _is_elsewhere(kernel):
         return False
-    link = address - (applied_slide(kernel.image) or 0) & ADDRESS_MASK
+    link = address - (applied_slide(kernel.image) or 0) & kernel.placement.mask
     unmoved = kernel.placement.unmoved
     return root.start <= link < root.end or (unmoved is not None and link in unmoved and link != address)
 
@@ -73,7 +74,7 @@ def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
     """The error for something that gdb would read, or took the address of, in the wrong place."""
     applied, slide = applied_slide(kernel.image), kernel.placement.slide
     where = (
-        f"gdb's symbols are at {signed(applied)}, the kernel is at {signed(slide)}"
+        f"gdb's symbols are at {signed(applied, kernel.image)}, the kernel is at {signed(slide, kernel.image)}"
         if applied
         else "gdb would read it where the kernel was linked, not where it is"
     )
@@ -82,7 +83,7 @@ def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
 
 def too_long(expression: str) -> bool:
     """Whether it has a number of more than 64 bits: gdb 13 silently uses the lower ones."""
-    return any(int(number, 0) > ADDRESS_MASK for number in _NUMBER.findall(_STRING.sub(" ", expression)))
+    return any(int(number, 0) > WIDEST_MASK for number in _NUMBER.findall(_STRING.sub(" ", expression)))
 
 
 def description(kernel: PlacedImage) -> str:
@@ -90,7 +91,7 @@ def description(kernel: PlacedImage) -> str:
     applied = applied_slide(kernel.image)
     if applied is None:
         return "has no symbols of this file"
-    words = f"symbols moved by {signed(applied)}" if applied else "symbols as linked"
+    words = f"symbols moved by {signed(applied, kernel.image)}" if applied else "symbols as linked"
     return f"{words} (kaslr --apply moves them)" if applied != kernel.placement.slide else words
 
 
@@ -101,9 +102,9 @@ def may_read_memory(expression: str) -> bool:
     return re.search(r"\*|->|\[", _CAST.sub(" ", _STRING.sub(" ", expression))) is not None
 
 
-def signed(slide: int) -> str:
+def signed(slide: int, image: KernelImage) -> str:
     """A slide with its sign."""
-    return f"-{(1 << 64) - slide:#x}" if slide >> 63 else f"+{slide:#x}"
+    return f"{word.signed(slide, image.elf.word.mask):+#x}"
 
 
 def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
@@ -112,6 +113,10 @@ def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
 
 
 def applied_slide(image: KernelImage) -> int | None:
-    """How far gdb itself has moved the kernel's symbols (modulo 2**64); None if gdb has none of them."""
+    """How far gdb itself has moved the kernel's symbols (modulo the machine's width); None if gdb has none of them."""
     section = next((s for s in image.sections if s.occupies_addresses and s.executable and s.address), None)
-    return None if section is None else objfiles.applied_slide(image.path, section.name, section.address)
+    return (
+        None
+        if section is None
+        else objfiles.applied_slide(image.path, section.name, section.address, image.elf.word.mask)
+    )

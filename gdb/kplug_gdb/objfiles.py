@@ -96,12 +96,12 @@ def sections(*names: str) -> Iterator[tuple[str, str, int]]:
             yield path, section.group("name"), int(section.group("start"), 16)
 
 
-def applied_slide(path: str, section: str, link_address: int) -> int | None:
-    """How far gdb itself has moved the symbols of that file (modulo 2**64), known from one of its sections.
+def applied_slide(path: str, section: str, link_address: int, mask: int) -> int | None:
+    """How far gdb itself has moved the symbols of that file (modulo the machine's width), known from one section.
 
     None if gdb has no symbols of it; 0 if they are where they were linked.
     """
     for found, name, address in sections(section):
         if name == section and (found == path or os.path.realpath(found) == os.path.realpath(path)):
-            return address - link_address & (1 << 64) - 1
+            return address - link_address & mask
     return None

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import gdb
+from kplug.arch.types.word import WIDEST_MASK
 from kplug_gdb.settings import SETTINGS
 
 
@@ -144,7 +145,7 @@ class Slide(_KParameter):
         if text == "none":
             return 0
         try:
-            return int(text, 0) & (1 << 64) - 1
+            return int(text, 0) & WIDEST_MASK
         except ValueError:
             raise gdb.GdbError(f"{text}: must be auto, none or a number of bytes (0x8a00000)") from None
 

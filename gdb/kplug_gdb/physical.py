@@ -8,17 +8,16 @@ the only way to read it.
 from __future__ import annotations
 
 import signal
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
 from kplug.arch.registry import declared
-from kplug.arch.types.page_tables import Tables, Translation
+from kplug.arch.types.page_tables import ReadEntry, Tables, Translation
 from kplug.errors import TargetError
-from kplug.memory.reading import UnmappedError
-from kplug_gdb import registers
+from kplug.memory.reading import Read, UnmappedError
+from kplug_gdb import machine, registers
 from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
 
 
@@ -102,28 +101,29 @@ def current_tables(*, kernel: bool) -> Tables | None:
     return next((found for found in tables if found is not None), None)
 
 
-def _entry(address: int) -> int:
-    number: int = struct.unpack("<Q", read_plainly(address, 8))[0]
-    return number
+def entry_reader(tables: Tables, read: Read) -> ReadEntry:
+    """What reads an entry of these tables; `read` reads physical memory."""
+    size, order = tables.entry_size, machine.word().order
+    return lambda address: int.from_bytes(read(address, size), order)
 
 
 def translation(tables: Tables, address: int) -> Translation | None:
     """The translation of an address in these tables, or None."""
     with physical_memory():
         try:
-            return tables.translate(_entry, address)
+            return tables.translate(entry_reader(tables, read_plainly), address)
         except UnmappedError:
             return None  # a table outside of memory
 
 
 def read_through(tables: Tables, address: int, size: int) -> bytes:
     """`size` bytes at a virtual address of these tables. UnmappedError if it is not mapped."""
-    data = b""
+    data, mask, entry = b"", machine.mask(), entry_reader(tables, read_plainly)
     with physical_memory():
         while len(data) < size:
-            place = address + len(data) & (1 << 64) - 1
+            place = address + len(data) & mask
             try:
-                found = tables.translate(_entry, place)
+                found = tables.translate(entry, place)
             except UnmappedError:
                 found = None
             if found is None:

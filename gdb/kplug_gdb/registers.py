@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import gdb
+from kplug_gdb import machine
 
-_MASK = (1 << 64) - 1
 # Groups of registers that hold no addresses.
 _OTHER_GROUPS = {"float", "vector", "sse", "mmx"}
 
@@ -27,16 +27,26 @@ def register(*names: str) -> int | None:
         return None
     for name in names:
         try:
-            return int(frame.read_register(name)) & _MASK
+            return number(frame.read_register(name))
         except (gdb.error, ValueError):
             continue
     return None
 
 
+def number(value: gdb.Value) -> int:
+    """A register's value as an unsigned number: pointers of some machines are signed ones to gdb."""
+    return int(value) & (1 << 8 * value.type.sizeof) - 1
+
+
+def counter(frame: gdb.Frame) -> int:
+    """Where a frame is: its program counter."""
+    return int(frame.pc()) & machine.mask()
+
+
 def program_counter() -> int | None:
     """The selected CPU's program counter, whichever frame is selected."""
     try:
-        return int(gdb.newest_frame().pc()) & _MASK
+        return counter(gdb.newest_frame())
     except gdb.error:
         return None
 
@@ -68,7 +78,7 @@ def forget() -> None:
 
 
 def of_selected_frame() -> Iterator[tuple[str, int | None]]:
-    """Name and value of each register that holds a number of at most 64 bits; None if it was not saved.
+    """Name and value of each register that holds a number; None if it was not saved.
 
     gdb.error if there is no frame.
     """
@@ -82,10 +92,10 @@ def of_selected_frame() -> Iterator[tuple[str, int | None]]:
             continue
         try:
             value = frame.read_register(name)
-            number = None if value.is_optimized_out else int(value) & _MASK
+            found = None if value.is_optimized_out else number(value)
         except (gdb.error, ValueError, TypeError):
             continue  # the stub does not have it
-        yield name, number
+        yield name, found
 
 
 def frames(limit: int = 1024) -> Iterator[tuple[gdb.Frame, int]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import gdb
-from kplug.arch.registry import by_gdb
 from kplug.errors import KplugError, TargetError
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.placement import as_it_runs, slid
@@ -16,13 +14,12 @@ from kplug.memory.kaslr_offset import Checker
 from kplug.memory.reading import Read, UnmappedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import Progress
-from kplug_gdb import entries, registers
+from kplug_gdb import entries, machine, registers
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.output import StandardError
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
 
-_KERNEL_HALF = 1 << 63
 _PLACE = "memory"
 # After this many bytes Ctrl-C is handled, and the speed is known.
 _PIECE = 1 << 14
@@ -69,9 +66,9 @@ class _Reader:
         self._progress.update(None)
 
 
-def machine() -> str | None:
+def searched_machine() -> str | None:
     """gdb's architecture for the target; None if kplug cannot search such a kernel."""
-    found = by_gdb(gdb.selected_inferior().architecture().name())
+    found = machine.architecture()
     return found.name if found is not None and found.memory_map is not None else None
 
 
@@ -106,14 +103,14 @@ def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
 
 
 def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
-    kind = machine()
+    kind = searched_machine()
     if kind is None:
-        name = gdb.selected_inferior().architecture().name()
+        name = machine.name()
         raise TargetError(
             f"none is looked for in memory, because gdb's architecture for the target is {name} (`set architecture`)"
         )
     pc = registers.program_counter()
-    if not registers.paging() or (registers.privileged() and pc is not None and pc < _KERNEL_HALF):
+    if not registers.paging() or (registers.privileged() and pc is not None and not machine.is_kernel(pc)):
         where = f" (the CPU is at {pc:#x}, in firmware or startup code)" if pc is not None else ""
         raise TargetError(f"none runs yet{where}")
     why = ""

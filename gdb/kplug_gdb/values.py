@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gdb
 from kplug.errors import ExpressionError
-
-_MASK = (1 << 64) - 1
+from kplug_gdb import machine
 
 _NUMBERS = (
     gdb.TYPE_CODE_INT,
@@ -29,17 +28,17 @@ def as_address(value: gdb.Value, text: str) -> int:
         value = value.referenced_value()
         kind = value.type.strip_typedefs()
     if kind.code in _NUMBERS:
-        number = int(value)
-        if not -(1 << 63) <= number <= _MASK:
-            raise ExpressionError(f"{text}: more than 64 bits")
-        return number & _MASK
+        number, word = int(value), machine.word()
+        if not -(1 << word.bits - 1) <= number <= word.mask:
+            raise ExpressionError(f"{text}: more than {word.bits} bits")
+        return number & word.mask
     if kind.code in _PLACES and value.address is not None:
-        return int(value.address) & _MASK
+        return int(value.address) & machine.mask()
     if kind.code == gdb.TYPE_CODE_VOID:
         raise ExpressionError(f"{text}: has no value here")
     # `info symbol` gives no type, and a symbol without debug information has none.
     if value.address is not None and kind.code == gdb.TYPE_CODE_ERROR:
-        return int(value.address) & _MASK
+        return int(value.address) & machine.mask()
     hint = " (take its address with &)" if value.address is not None else ""
     raise ExpressionError(f"{text}: is of type {kind}, not an address{hint}")
 
@@ -61,14 +60,14 @@ def symbol_address(value: gdb.Value) -> int | None:
     and neither do the types of $pc and $sp, `void (*)()` and `void *`.
     """
     if value.address is not None:
-        return int(value.address) & _MASK
+        return int(value.address) & machine.mask()
     kind = value.type.strip_typedefs()
     if kind.code != gdb.TYPE_CODE_PTR:
         return None
     target = kind.target().strip_typedefs()
     if target.code == gdb.TYPE_CODE_VOID or str(kind) == "void (*)()":
         return None
-    return int(value) & _MASK
+    return int(value) & machine.mask()
 
 
 def is_place(value: gdb.Value) -> bool:

@@ -7,11 +7,9 @@ from typing import Protocol
 
 from kplug.memory.reading import UnmappedError
 from kplug.model import UNKNOWN_STATE, State
-from kplug_gdb import physical, registers
+from kplug_gdb import machine, physical, registers
 from kplug_gdb.corefile import CoreFile
 from kplug_gdb.reading import read_plainly
-
-_KERNEL_HALF = 1 << 63
 
 
 class View(Protocol):
@@ -68,7 +66,7 @@ class KernelTablesView:
         return physical.read_through(tables, address, size)
 
     def state(self, address: int) -> State:
-        return _walked_state(address, kernel=address >= _KERNEL_HALF) or UNKNOWN_STATE
+        return _walked_state(address, kernel=machine.is_kernel(address)) or UNKNOWN_STATE
 
 
 @dataclass(frozen=True)

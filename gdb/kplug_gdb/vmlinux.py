@@ -12,7 +12,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.module_sections import section_addresses
 from kplug.image.opening.files import module_name, open_elf, open_vmlinux
 from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
-from kplug_gdb import objfiles
+from kplug_gdb import machine, objfiles
 from kplug_gdb.objfiles import FileId
 from kplug_gdb.settings import SETTINGS
 
@@ -72,7 +72,7 @@ class OpenedImages:
         named: dict[str, list[tuple[str, int]]] = {path: [] for path in paths}
         for path, name, address in objfiles.sections():
             # A section without an address in add-symbol-file lies near 0: nothing is claimed for it.
-            if path in named and address >> 63:
+            if path in named and machine.is_kernel(address):
                 named[path].append((name, address))
         placed = ((path, tuple(addresses)) for path, addresses in named.items() if addresses)
         return [self._module(objfiles.file_id(path), addresses) for path, addresses in placed]

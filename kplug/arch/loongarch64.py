@@ -30,5 +30,6 @@ ARCHITECTURE = Architecture(
     ),
     telling_symbols=("kernel_entry_end", "handle_sys"),
     boundaries=_boundaries,
+    upper_half=True,
     char_signed=True,
 )

@@ -18,5 +18,6 @@ ARCHITECTURE = Architecture(
     ),
     byte_orders=(LITTLE, BIG),
     elf=ElfWords(segment_types={0x70000000: "REGINFO"}),
+    upper_half=True,
     char_signed=True,
 )

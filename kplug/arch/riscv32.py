@@ -19,5 +19,6 @@ ARCHITECTURE = Architecture(
     bits=32,
     elf=ELF_WORDS,
     boundaries=boundaries,
+    upper_half=True,
     char_signed=False,
 )

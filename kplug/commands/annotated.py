@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.errors import UsageError
@@ -25,9 +25,6 @@ _TELLING = frozenset(("errptr", "poison"))
 _NOTHING = frozenset((Role.AREA, Role.VALUE, Role.GAP))
 _NUMBER = frozenset((Role.AREA, Role.VALUE))
 _LEAST_TEXT = 4
-# In memory this is most likely -1 or a bit mask, not an error pointer.
-ALL_ONES = frozenset(((1 << 32) - 1, (1 << 64) - 1))
-_HALF = 1 << 32
 
 
 def memory_target(session: Session, command: str) -> Target:
@@ -37,14 +34,9 @@ def memory_target(session: Session, command: str) -> Target:
     return session.target
 
 
-def word_size(session: Session) -> int:
-    """The bytes of a pointer of the kernel."""
-    return session.main.image.elf.bits // 8 if session.main is not None else 8
-
-
-def byte_order(session: Session) -> Literal["little", "big"]:
-    """The kernel's byte order."""
-    return "little" if session.main is None or session.main.image.elf.little_endian else "big"
+def all_ones(session: Session) -> frozenset[int]:
+    """What in memory is most likely -1 or a bit mask, not an error pointer: of an int, and of a word."""
+    return frozenset(((1 << 32) - 1, session.word.mask))
 
 
 class Annotator:
@@ -54,6 +46,7 @@ class Annotator:
         self._session = session
         self._plain = plain
         self._known: dict[int, Annotation] = {}
+        self._word = session.word
 
     def where(self, value: int) -> Annotation:
         """The whole answer."""
@@ -71,11 +64,11 @@ class Annotator:
             details = layer.details
             if layer.kind == model.SPECIAL and details["what"] in _TELLING and not details.get("guess"):
                 return annotation
-        if value < _HALF:
+        if value < 1 << self._word.bits // 2:
             return None  # more likely a number than a per-CPU variable's offset
         if any(kind_of(layer).role not in _NOTHING for layer in annotation.layers):
             return annotation
-        return annotation if self._session.space is not None and _in_kernel(annotation) else None
+        return annotation if self._session.space is not None and self._in_kernel(annotation) else None
 
     def plain_return(self, register: str, value: int) -> int:
         """The value of a register, without the signature that may be in arm64's link register."""
@@ -84,7 +77,7 @@ class Annotator:
         if register not in ("x30", "lr"):
             return value
         plain = ReturnAddresses(self._session, self.where).plain(value)
-        return plain if plain != value and is_code(self.where(plain)) else value
+        return plain if plain != value and is_code(self.where(plain), self._word) else value
 
     def place(self, value: int) -> Annotation:
         """The answer for a value known to be an address: a small one is near NULL, not a per-CPU variable's offset."""
@@ -95,6 +88,13 @@ class Annotator:
         layers = tuple(layer for layer in layers if layer.details.get("what") != "percpu-offset")
         return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
 
+    def _in_kernel(self, annotation: Annotation) -> bool:
+        """Whether the value is an address in the kernel's half with nothing known at it."""
+        if any(layer.details.get("what") in ("user", "non-canonical") for layer in annotation.layers):
+            return False
+        area = annotation.first(model.AREA)
+        return area is not None and self._word.is_kernel(annotation.address)
+
     def fields(self, annotation: Annotation | None) -> dict[str, Any]:
         """The fields of a row that say what its value is; all None for a plain number."""
         section = annotation.first(model.SECTION) if annotation is not None else None
@@ -104,14 +104,6 @@ class Annotator:
             "section": section.name if section is not None else None,
             "annotation": annotation,
         }
-
-
-def _in_kernel(annotation: Annotation) -> bool:
-    """Whether the value is an address in the kernel's half with nothing known at it."""
-    if any(layer.details.get("what") in ("user", "non-canonical") for layer in annotation.layers):
-        return False
-    area = annotation.first(model.AREA)
-    return area is not None and annotation.address >> 63 == 1
 
 
 def text_of(data: bytes) -> str | None:

@@ -54,6 +54,7 @@ class Inspected:
     machine: str | None = None
     container: Mapping[str, Any] = field(default_factory=dict)
     dump_notes: bytes | None = None
+    little_endian: bool | None = None  # None: as the machine usually is
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -61,13 +62,14 @@ class Inspected:
         """Its notes; in a broken range, the last item says why it ends. InputError if they are outside the file."""
         if self.elf is not None:
             return list(notes_of(self.elf))
-        form = NoteFormat(self.machine or "", little_endian=True)
+        word = registry.named(self.machine or "").word(little_endian=self.little_endian)
+        form = NoteFormat(self.machine or "", word.little_endian, word.bits)
         if self.dump_notes is not None:
             return list(decoded_notes(self.dump_notes, form))
         if self.payload:
             from kplug.image.elf.raw_notes import find_notes
 
-            found = find_notes(self.payload)
+            found = find_notes(self.payload, little_endian=word.little_endian)
             return (
                 [] if found is None else list(decoded_notes(found.data, form, "recognised by its form", found.offset))
             )
@@ -216,12 +218,14 @@ def _inspected_dump(path: str) -> Inspected:
     with open_file(path) as file:
         try:
             header = read_header(path)
-            notes = note_bytes(path, file)
+            notes, little_endian = note_bytes(path, file)
         except (OSError, ValueError, IndexError, struct.error) as error:
             raise InputError(f"{path}: its notes cannot be read: {error}") from None
     machine = header.machine
     if machine in (None, NO_MACHINE):
-        machine = _machine_of(vmcoreinfo_text(Inspected(path, VMCORE, dump_notes=notes)) or "")
+        machine = _machine_of(
+            vmcoreinfo_text(Inspected(path, VMCORE, dump_notes=notes, little_endian=little_endian)) or ""
+        )
     facts = {
         "format": header.format,
         "machine": machine,
@@ -231,7 +235,7 @@ def _inspected_dump(path: str) -> Inspected:
         "incomplete": _yes(header.incomplete),
         "release": header.release,
     }
-    return Inspected(path, VMCORE, machine=machine, container=facts, dump_notes=notes)
+    return Inspected(path, VMCORE, machine=machine, container=facts, dump_notes=notes, little_endian=little_endian)
 
 
 def _machine_of(text: str) -> str | None:
@@ -249,10 +253,11 @@ def _bare_notes(path: str) -> Inspected | None:
         data = file.read(_MAX_BARE_NOTES_BYTES + 1)
     if not 12 < len(data) <= _MAX_BARE_NOTES_BYTES:
         return None
-    notes = list(decoded_notes(data, NoteFormat("", little_endian=True)))
-    if not notes or not all(isinstance(note, DecodedNote) and note.name for note in notes):
-        return None
-    return Inspected(path, NOTES, dump_notes=data)
+    for little_endian in (True, False):
+        notes = list(decoded_notes(data, NoteFormat("", little_endian)))
+        if notes and all(isinstance(note, DecodedNote) and note.name for note in notes):
+            return Inspected(path, NOTES, dump_notes=data, little_endian=little_endian)
+    return None
 
 
 def _hex(number: int | None) -> Hex | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
+from kplug.commands.annotated import TEXT, WHAT, Annotator, all_ones, memory_target, text_of
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import parse_number
@@ -52,7 +52,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     expression, count = _asked(list(arguments.words))
     if arguments.follow > _MAX_DEPTH:
         raise UsageError(f"pointers are followed over {_MAX_DEPTH} levels at most")
-    words = _Words(session, target, arguments.size or word_size(session), arguments.follow)
+    words = _Words(session, target, arguments.size or session.word.size, arguments.follow)
     try:
         starts = [place.address for place in session.places(expression)]
     except (ExpressionError, TargetError) as error:
@@ -82,15 +82,16 @@ class _Words:
     def __init__(self, session: Session, target: Target, size: int, depth: int) -> None:
         self._target = target
         self._size = size
-        self._order: Literal["little", "big"] = byte_order(session)
-        self._pointers = size == word_size(session)
+        self._end = session.word.mask + 1
+        self._order = session.word.order
+        self._pointers = size == session.word.size
         self._depth = depth
-        self._annotator = Annotator(session, ALL_ONES)
+        self._annotator = Annotator(session, all_ones(session))
 
     def outputs(self, start: int, count: int) -> Iterator[Output]:
         """A table for each range that can be read, and a line for each that cannot."""
         title = f"{start:#x}  {self._place(start)}".rstrip()
-        end = min(start + count * self._size, 1 << 64)
+        end = min(start + count * self._size, self._end)
         here, rows, unreadable = start, list[dict[str, Any]](), None
         unsure: list[Problem] = []
         while here < end:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kplug import model
 from kplug.arch.calls import call_reach, calls_before
 from kplug.arch.registry import named
+from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from kplug.target import FramePlace
 
 _PAGE = 0x1000
-_MASK = (1 << 64) - 1
 
 
 class ReturnAddresses:
@@ -30,6 +30,7 @@ class ReturnAddresses:
     def __init__(self, session: Session, where: Callable[[int], Annotation]) -> None:
         self._session = session
         self._where = where
+        self._word = session.word
         self._known: dict[int, bool | None] = {}
 
     def plain(self, word: int) -> int:
@@ -43,7 +44,7 @@ class ReturnAddresses:
         facts = space.facts
         if facts.kernel_pac_mask is not None:
             return word | facts.kernel_pac_mask
-        return word | _MASK & -(1 << facts.vabits_actual) if facts.vabits_actual is not None else word
+        return word | self._word.mask & -(1 << facts.vabits_actual) if facts.vabits_actual is not None else word
 
     def follows_call(self, value: int) -> bool | None:
         """Whether the instruction before an address is a call; None if the address is not in code."""
@@ -60,13 +61,13 @@ class ReturnAddresses:
 
     def _follows_call(self, value: int) -> bool | None:
         # The call must be code; what follows it need not be (a function that ends in a call that does not return).
-        if value < 0x1000 or not is_code(self._where(value - 1)):
+        if value < 0x1000 or not is_code(self._where(value - 1), self._word):
             return None
         for code in self._codes(value):
             for call in calls_before(code, value, self._session.machine):
-                if call.target is None or is_code(self._where(call.target)):
+                if call.target is None or is_code(self._where(call.target), self._word):
                     return True
-        return False if is_code(self._where(value)) else None
+        return False if is_code(self._where(value), self._word) else None
 
     def _codes(self, address: int) -> Iterator[bytes]:
         """The bytes before an address, as many as a call may have, from memory, else from the image.
@@ -104,14 +105,14 @@ class ReturnAddresses:
         return placed.image.elf.read_address(placed.placement.link(address - reach), reach)
 
 
-def is_code(annotation: Annotation) -> bool:
+def is_code(annotation: Annotation, word: WordFormat) -> bool:
     """Whether the address is in code: an executable section, or memory that is executable in the page tables."""
     section = annotation.first(model.SECTION)
     if section is not None:
         return "X" in section.details["flags"]
     if annotation.last(model.SYMBOL) is not None and annotation.region_class == model.TEXT:
         return True
-    return annotation.address >> 63 == 1 and (annotation.state.permissions or "").endswith("x")
+    return word.is_kernel(annotation.address) and (annotation.state.permissions or "").endswith("x")
 
 
 def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], size: int) -> Mapping[int, FramePlace]:

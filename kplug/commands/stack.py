@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kplug.commands.annotated import ALL_ONES, TEXT, WHAT, Annotator, byte_order, memory_target, text_of, word_size
+from kplug.commands.annotated import TEXT, WHAT, Annotator, all_ones, memory_target, text_of
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.outputs import Column, Hex, Output, Problem, Table
@@ -49,7 +49,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     target = memory_target(session, "a stack")
     if arguments.words is not None and not 0 < arguments.words <= _MAX_WORDS:
         raise UsageError(f"--words {arguments.words}: 1 to {_MAX_WORDS} words can be shown")
-    size = word_size(session)
+    size = session.word.size
     try:
         start = _start(session, target, " ".join(arguments.address)) & -size
     except ExpressionError as error:
@@ -58,7 +58,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     bounds = target.stack_bounds(start)
     end = _end(start, bounds, arguments.words, size)
     data, problem = _read(target, start, end - start)
-    order = byte_order(session)
+    order = session.word.order
     words = [int.from_bytes(data[place : place + size], order) for place in range(0, len(data) - size + 1, size)]
     rows = list(_Stack(session, target, start, words).rows())
     if arguments.returns:
@@ -82,7 +82,7 @@ def _start(session: Session, target: Target, expression: str) -> int:
     if pointer is None:
         target.registers()  # the error says why there is none
         raise TargetError("the stack pointer is not known: give an address")
-    if not pointer >> 63 and word_size(session) == 8:
+    if not session.word.is_kernel(pointer):
         raise TargetError(
             f"the stack pointer, {pointer:#x}, is in user space: the CPU was in user mode, its kernel stack is empty"
         )
@@ -126,9 +126,9 @@ class _Stack:
 
         self._start = start
         self._words = words
-        self._size = word_size(session)
-        self._order = byte_order(session)
-        self._annotator = Annotator(session, ALL_ONES)
+        self._size = session.word.size
+        self._order = session.word.order
+        self._annotator = Annotator(session, all_ones(session))
         self._returns: ReturnAddresses = ReturnAddresses(session, self._annotator.where)
         frames = target.frames()
         self._slots = frame_slots(frames, start, [self._returns.plain(word) for word in words], self._size)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from kplug.arch.types.word import byte_order, struct_order
 from kplug.errors import InputError
 
 MAGIC = 0xEB9F
@@ -127,11 +128,11 @@ class Btf:
         """The words of the type section, and the strings. Both are checked to lie in the data."""
         if len(data) > MAX_BYTES:
             raise InputError(f"{self.where}: {len(data):#x} bytes of BTF; no kernel has that many")
-        byteorder = {b"\x9f\xeb": "<", b"\xeb\x9f": ">"}.get(data[:2])
-        size = struct.calcsize("<" + _HEADER)
+        byteorder = {b"\x9f\xeb": struct_order(True), b"\xeb\x9f": struct_order(False)}.get(data[:2])
+        size = struct.calcsize("=" + _HEADER)
         if byteorder is None or len(data) < size:
             raise InputError(f"{self.where}: not BTF")
-        self.byteorder = "little" if byteorder == "<" else "big"
+        self.byteorder = byte_order(byteorder == struct_order(True))
         _, version, _, length, type_at, type_bytes, string_at, string_bytes = struct.unpack_from(
             byteorder + _HEADER, data
         )

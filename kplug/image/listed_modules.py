@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kplug import model
 from kplug.arch import registry
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import extent
@@ -24,7 +25,6 @@ from kplug.image.symbols.symbol_list import SymbolList
 # The smallest page of any architecture: with larger pages, less than possible is claimed.
 _PAGE = 0x1000
 _TEXT = frozenset(b"tT")
-_LAST_ADDRESS = 1 << 64
 # bpf_get_kallsym() (kernel/bpf/core.c): programs of all sizes share pages, so nothing is known after their first byte.
 BPF = "bpf"
 
@@ -74,7 +74,7 @@ def held_ranges(symbols: SymbolList, starts: Iterable[int] = (), *, one_byte: bo
     text = {address for address, letter in zip(symbols.addresses, symbols.letters) if letter in _TEXT}
     addresses = sorted(set(symbols.addresses))
     ranges: list[Held] = []
-    for address, following in zip(addresses, [*addresses[1:], _LAST_ADDRESS]):
+    for address, following in zip(addresses, [*addresses[1:], BEYOND_ADDRESSES]):
         is_text = address in text
         end = min(following, (address // _PAGE + 1) * _PAGE)
         if is_text and following in text:

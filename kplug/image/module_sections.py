@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.elf.sections import PERCPU_SECTION, Section
 
 
 def _within_64_bits(_: int, end: int) -> bool:
-    return end <= 1 << 64
+    return end <= BEYOND_ADDRESSES
 
 
 def section_addresses(

@@ -59,7 +59,9 @@ class PlacedImage:
         self.image = image
         self.warnings = tuple(warnings)
         self.disputed = disputed
-        self.placement = placement if image.elf.bits == 64 else replace(placement, mask=(1 << image.elf.bits) - 1)
+        mask = image.elf.word.mask
+        narrow = placement.mask != mask
+        self.placement = replace(placement, slide=placement.slide & mask, mask=mask) if narrow else placement
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
         self._pieces: dict[int, Piece | None] = {}

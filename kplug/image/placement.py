@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kplug.arch.types.word import WIDEST_MASK, signed
 from kplug.image.elf.sections import PERCPU_SECTION, Section
-
-ADDRESS_MASK = (1 << 64) - 1
 
 
 def zero_based_percpu(sections: Sequence[Section]) -> range | None:
@@ -25,7 +24,7 @@ def zero_based_percpu(sections: Sequence[Section]) -> range | None:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image is: `runtime = link + slide` (modulo 2**64), except for the `unmoved` link addresses.
+    """Where an image is: `runtime = link + slide` (modulo the machine's width), except for `unmoved` link addresses.
 
     `source` says how the slide is known, in words for the user; `known` is false if it is not known, and link addresses
     are used instead. `link_known` is false if the image was read from memory, or as it ran: its own addresses are
@@ -37,12 +36,17 @@ class Placement:
     unmoved: range | None = None
     known: bool = True
     link_known: bool = True
-    mask: int = ADDRESS_MASK
+    mask: int = WIDEST_MASK
+
+    @property
+    def signed_slide(self) -> int:
+        """The slide as a distance: negative for a kernel that runs below its link address."""
+        return signed(self.slide, self.mask)
 
     @property
     def slide_text(self) -> str:
-        """The slide as a signed number: a kernel that runs below its link address has a negative one."""
-        return hex(self.slide - (1 << 64)) if self.slide >> 63 else hex(self.slide)
+        """The signed slide in hex."""
+        return hex(self.signed_slide)
 
     def runtime(self, link_address: int) -> int:
         """The runtime address of a link address."""
@@ -73,4 +77,4 @@ def as_it_runs(sections: Sequence[Section], source: str) -> Placement:
 
 def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:
     """The placement of an image moved by `slide` bytes."""
-    return Placement(slide & ADDRESS_MASK, source, zero_based_percpu(sections))
+    return Placement(slide & WIDEST_MASK, source, zero_based_percpu(sections))

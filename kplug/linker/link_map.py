@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 
 LARGEST_MAP = 256 << 20  # bytes
-_ADDRESSES = 1 << 64
 
 _GNU_START = b"Linker script and memory map"
 _LLD_HEADERS = tuple(
@@ -71,7 +71,7 @@ class _Ranges:
         followers = [*order[1:], -1]
         kept = [index for index, after in zip(order, followers) if after < 0 or starts[index] < starts[after]]
         self.starts = array("Q", (starts[index] for index in kept))
-        limits = [*self.starts[1:], _ADDRESSES]
+        limits = [*self.starts[1:], BEYOND_ADDRESSES]
         self.ends = array("Q", (min(self.ends[index], limit) for index, limit in zip(kept, limits)))
         self.names = array("I", (self.names[index] for index in kept))
         self.files = array("I", (self.files[index] for index in kept))
@@ -103,7 +103,7 @@ class LinkMap:
         self._ranges = _Ranges()
         sections, files = _Words(), _Words()
         for _, section, start, size, file in rows:
-            if start + size >= _ADDRESSES:
+            if start + size >= BEYOND_ADDRESSES:
                 raise InputError(f"{path}: an input section ends beyond 64 bits")
             self._ranges.append(start, start + size, sections.add(section), files.add(file))
         self._ranges.settle()
@@ -146,7 +146,7 @@ class LinkMap:
         sections, files = _Words(), _Words()
         parts: dict[int, _Ranges] = {}
         for output, _, start, size, file in _rows(path, relocatable=True):
-            if start + size >= _ADDRESSES:
+            if start + size >= BEYOND_ADDRESSES:
                 raise InputError(f"{path}: an input section ends beyond 64 bits")
             key = sections.add(output)
             parts.setdefault(key, _Ranges()).append(start, start + size, key, files.add(file))

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.kernel_image import KernelImage
@@ -34,7 +35,7 @@ def running_build_id(root: str = "/") -> str | None:
     """The running kernel's build ID from /sys/kernel/notes, or None."""
     try:
         with open(os.path.join(root, "sys/kernel/notes"), "rb") as file:
-            return build_id_in(notes_in(file.read(1 << 20), little_endian=sys.byteorder == "little"))
+            return build_id_in(notes_in(file.read(1 << 20), little_endian=sys.byteorder == LITTLE))
     except OSError:
         return None
 

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from kplug.arch import registry
+from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms
 from kplug.live import running_build_id, vmlinux_places
@@ -161,7 +162,7 @@ class Machine:
             return None
         try:
             with open(self.path(f"/sys/module/{name}/notes/.note.gnu.build-id"), "rb") as file:
-                return build_id_in(notes_in(file.read(1 << 12), little_endian=sys.byteorder == "little"))
+                return build_id_in(notes_in(file.read(1 << 12), little_endian=sys.byteorder == LITTLE))
         except OSError:
             return None
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from kplug.arch import registry
+from kplug.arch.types.word import LITTLE, STRUCT_ORDERS, StructOrder, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 
@@ -114,7 +116,7 @@ def read_header(path: str) -> DumpHeader:
 def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     if len(head) < 64 or head[4] not in (1, 2) or head[5] not in (1, 2):
         raise InputError(f"{path}: its ELF header is broken or truncated")
-    order, wide = "<>"[head[5] - 1], head[4] == 2
+    order, wide = struct_order(head[5] == 1), head[4] == 2
     kind, number = struct.unpack_from(order + "HH", head, 16)
     if kind != _ET_CORE:
         what = _ELF_TYPES.get(kind, f"of ELF type {kind}")
@@ -122,10 +124,10 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
         raise InputError(f"{path}: not a dump but {what}{hint}")
     architecture = registry.by_elf(number, 64 if wide else 32)
     machine = f"ELF machine {number}" if architecture is None else architecture.name
-    offset, entry_size, count = _program_header_place(order, wide, head)
+    offset, entry_size, count = program_header_place(order, wide, head)
     # /proc/kcore is memory, and has neither size nor end.
     endless = os.path.realpath(path).startswith("/proc/")
-    size = 1 << 63 if endless else _size(file)
+    size = sys.maxsize if endless else _size(file)
     if count == _PN_XNUM:
         count = _many_program_headers(path, file, order, wide, head)
     expected = 56 if wide else 32
@@ -136,7 +138,7 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
         raise InputError(f"{path}: truncated: {size} bytes, but its program headers are at {offset:#x}")
     segments: list[CoreSegment] = []
     end, has_vmcoreinfo = 0, False
-    for kind, place in _program_headers(order, wide, table):
+    for kind, place in program_headers(order, wide, table):
         if kind == _PT_LOAD:
             segments.append(place)
         elif kind == _PT_NOTE:
@@ -157,7 +159,7 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing)
 
 
-def _program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int, int]:
+def program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int, int]:
     """e_phoff, e_phentsize, e_phnum."""
     offset = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
     entry_size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
@@ -173,7 +175,7 @@ def _many_program_headers(path: str, file: BinaryIO, order: str, wide: bool, hea
     return int(struct.unpack_from(order + "I", data, 44 if wide else 28)[0])
 
 
-def _program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int, CoreSegment]]:
+def program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int, CoreSegment]]:
     if wide:
         for kind, _, offset, virtual, physical, file_size, size, _ in struct.iter_unpack(order + "II6Q", table):
             yield kind, CoreSegment(offset, file_size, virtual, physical, size)
@@ -244,7 +246,7 @@ def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
         raise InputError(f"{path}: truncated: its header is truncated")
     machine, release = _text(head, _UTS_MACHINE), _text(head, _UTS_RELEASE)
     architecture = registry.by_uname(machine or "")
-    fields = _after_time(head)
+    fields = after_time(head)
     if fields is None:
         raise InputError(f"{path}: its kdump header is broken")
     order, status, block, sub_blocks, bitmap_blocks, pages = fields
@@ -276,10 +278,10 @@ def _parse_kdump(path: str, head: bytes, format: str) -> DumpHeader:
     )
 
 
-def _after_time(head: bytes) -> tuple[str, int, int, int, int, int] | None:
+def after_time(head: bytes) -> tuple[StructOrder, int, int, int, int, int] | None:
     """The byte order, and status, block_size, sub_hdr_size, bitmap_blocks and max_mapnr; None if none is plausible."""
     for offset in _AFTER_TIME.values():
-        for order in "<>":
+        for order in STRUCT_ORDERS:
             status, block, sub_blocks, bitmap_blocks, pages = struct.unpack_from(
                 order + _AFTER_TIME_FORMAT, head, offset
             )
@@ -296,7 +298,7 @@ def _text(head: bytes, offset: int) -> str | None:
 
 def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     """The header with the bytes missing at the file's end, from the last page descriptor or the descriptors' table."""
-    fields = _after_time(head)
+    fields = after_time(head)
     assert fields is not None  # it was parsed
     order, _, block, sub_blocks, bitmap_blocks, _ = fields
     bitmap, size = (1 + sub_blocks) * block, _size(file)
@@ -311,8 +313,7 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     if not 0 <= half <= size - bitmap - half:
         raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
     dumped = _bytes_at(file, bitmap + half, half)
-    count = int.from_bytes(dumped, "little")
-    pages = bin(count).count("1")
+    pages = bin(int.from_bytes(dumped, LITTLE)).count("1")
     table = bitmap + 2 * half
     end = table + pages * _PAGE_DESCRIPTOR
     if end > size:
@@ -332,7 +333,7 @@ def saved_ranges(header: DumpHeader) -> list[tuple[int, int]]:
     if header.format != KDUMP:
         return []
     with open_file(header.path) as file:
-        fields = _after_time(file.read(4096))
+        fields = after_time(file.read(4096))
         if fields is None:
             return []
         _, _, block, sub_blocks, bitmap_blocks, _ = fields

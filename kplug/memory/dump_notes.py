@@ -8,18 +8,21 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from kplug.arch.types.word import StructOrder, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
-from kplug.memory.dump_header import unflattened_head
+from kplug.memory.dump_header import after_time, program_header_place, program_headers, unflattened_head
 
 _MAX_NOTES_BYTES = 1 << 26
 _MAX_TEXT_BYTES = 1 << 16
+_PT_NOTE = 4
 # In struct kdump_sub_header: (offset, size) of VMCOREINFO since version 3 of the header, of the notes since 4.
 _VMCOREINFO_PLACE, _NOTES_PLACE = 32, 48
 
 
-def note_bytes(path: str, file: BinaryIO) -> bytes:
-    """The bytes of the notes of a 64-bit dump, ELF or kdump-compressed; empty for another file.
+def note_bytes(path: str, file: BinaryIO) -> tuple[bytes, bool]:
+    """The bytes of the notes of a dump, ELF or kdump-compressed, and whether they are little-endian; no bytes for
+    another file.
 
     OSError, or InputError naming `path`, if they cannot be read.
     """
@@ -27,14 +30,17 @@ def note_bytes(path: str, file: BinaryIO) -> bytes:
     flattened = head.startswith(b"makedumpfile\0")
     if flattened:
         head = unflattened_head(path, file)
-    if head.startswith(b"\x7fELF\x02\x01"):
-        table, count = struct.unpack_from("<Q", head, 32)[0], struct.unpack_from("<H", head, 56)[0]
-        headers = _at(head if flattened else file, table, 56 * count)
-        for place in range(0, len(headers) - 55, 56):
-            kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", headers, place)
-            if kind == 4:
-                return _at(head if flattened else file, offset, size)
-    return _from_sub_header(head, file if not flattened else head, 4, _NOTES_PLACE, _MAX_NOTES_BYTES)
+    if head.startswith(b"\x7fELF") and len(head) > 5 and head[4] in (1, 2) and head[5] in (1, 2):
+        wide, order = head[4] == 2, struct_order(head[5] == 1)
+        table, size, count = program_header_place(order, wide, head)
+        headers = _at(head if flattened else file, table, size * count)
+        whole = len(headers) - len(headers) % (56 if wide else 32)  # the flattened head may end in one
+        for kind, place in program_headers(order, wide, headers[:whole]):
+            if kind == _PT_NOTE:
+                return _at(head if flattened else file, place.offset, place.file_size), head[5] == 1
+    order = _kdump_order(head)
+    data = _from_sub_header(head, head if flattened else file, 4, _NOTES_PLACE, _MAX_NOTES_BYTES)
+    return data, order == struct_order(True)
 
 
 def vmcoreinfo_text(path: str) -> str | None:
@@ -54,13 +60,19 @@ def vmcoreinfo_text(path: str) -> str | None:
     return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") or None
 
 
+def _kdump_order(head: bytes) -> StructOrder:
+    fields = after_time(head) if len(head) >= 4096 else None
+    return fields[0] if fields is not None else struct_order(True)
+
+
 def _from_sub_header(head: bytes, file: BinaryIO | bytes, since: int, place: int, most: int) -> bytes:
     """The bytes at the (offset, size) at `place` of struct kdump_sub_header, from version `since` of the header on."""
     if head.startswith(b"KDUMP   ") and len(head) >= 4096:
         # The sub header is in the second block.
-        version, block = struct.unpack_from("<i", head, 8)[0], struct.unpack_from("<i", head, 428)[0]
+        order = _kdump_order(head)
+        version, block = struct.unpack_from(order + "i", head, 8)[0], struct.unpack_from(order + "i", head, 428)[0]
         if version >= since and 0 < block <= len(head) - 64:
-            offset, size = struct.unpack_from("<QQ", head, block + place)
+            offset, size = struct.unpack_from(order + "QQ", head, block + place)
             return _at(file, offset, size) if size <= most else b""
     return b""
 

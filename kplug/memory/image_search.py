@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kplug.arch import registry
+from kplug.arch.types.word import WordFormat
 from kplug.errors import InputError
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kallsyms.in_memory import find_in_memory
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.kernel_image import Build, KernelImage, release_of
-from kplug.image.placement import ADDRESS_MASK, Placement, as_it_runs, slid
+from kplug.image.placement import Placement, as_it_runs, slid
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.memory.kallsyms_image import banner_at, linked
 from kplug.memory.kaslr_offset import Checker, Proof, proofs
@@ -59,14 +60,14 @@ def tells_more(read: Read, running: RunningKernel) -> bool:
     )
 
 
-def image_around(read: Read, address: int) -> range | None:
+def image_around(read: Read, address: int, word: WordFormat) -> range | None:
     """The mapped addresses around one in the kernel's code, in steps of 2 MiB; None if nothing is mapped there.
 
     The range may have holes, and may reach beyond the image.
     """
 
     def mapped(start: int) -> bool:
-        return start >> 63 == 1 and start <= ADDRESS_MASK and try_read(read, start, 1) is not None
+        return word.is_kernel(start) and try_read(read, start, 1) is not None
 
     if not mapped(address):
         return None
@@ -74,7 +75,7 @@ def image_around(read: Read, address: int) -> range | None:
     while address - start < _MOST_BELOW and mapped(start - 1):
         start -= _STEP
     end, hole = (address // _STEP + 1) * _STEP, 0
-    for place in range(end, min(address + _MOST_ABOVE, ADDRESS_MASK), _STEP):
+    for place in range(end, min(address + _MOST_ABOVE, word.mask), _STEP):
         hole = 0 if mapped(place) else hole + 1
         if hole > _HOLE_STEPS:
             break
@@ -101,7 +102,7 @@ def find_kernel(
     for address in near:
         if any(address in each for each in searched):
             continue
-        around = image_around(read, address)
+        around = image_around(read, address, registry.named(machine).word())
         if around is None:
             why = "nothing is mapped where its code would be"
             continue
@@ -124,8 +125,9 @@ def _running(
     slide = given if given is not None else info.slide
     listed = linked(symbols, slide) if slide is not None else symbols
     banner = banner_at(read, symbols.address("linux_banner"))
-    build = Build(_build_id(read, symbols), banner, release_of(banner))
-    image = KernelImage(bare_elf(target, machine), name="vmlinux", listed=listed, on_disk=False, build=build)
+    elf = bare_elf(target, machine)
+    build = Build(_build_id(read, symbols, elf.little_endian), banner, release_of(banner))
+    image = KernelImage(elf, name="vmlinux", listed=listed, on_disk=False, build=build)
     if slide is None:
         placement = as_it_runs(image.extents, "read from the kernel's memory, which does not have the slide")
     else:
@@ -147,23 +149,22 @@ def _proofs(read: Read, image: KernelImage, placement: Placement) -> tuple[Proof
     return ()
 
 
-def _build_id(read: Read, symbols: SymbolList) -> str | None:
+def _build_id(read: Read, symbols: SymbolList, little_endian: bool) -> str | None:
     start, end = symbols.address("__start_notes"), symbols.address("__stop_notes")
     if start is None or end is None or not 0 < end - start <= _MOST_NOTES:
         return None
     data = try_read(read, start, end - start)
-    return build_id_in(notes_in(data, True)) if data is not None else None
+    return build_id_in(notes_in(data, little_endian)) if data is not None else None
 
 
 def _noted(read: Read, symbols: SymbolList, machine: str) -> VmcoreInfo:
     """The kernel's VMCOREINFO; empty if it has none, or not yet."""
-    architecture = registry.named(machine)
+    word = registry.named(machine).word()
     info = note_in_memory(
         read,
         symbols.address("vmcoreinfo_data"),
         symbols.address("vmcoreinfo_size"),
-        architecture.word_size,
-        architecture.little_endian,
+        word,
     )
     # It has the image's start as well, which proves that it is this kernel's.
     ours = info is not None and info.symbols.get("_stext") == symbols.address("_stext")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from kplug.arch import registry
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import Build, KernelImage, release_of
@@ -61,7 +62,7 @@ def linked(symbols: SymbolList, slide: int) -> SymbolList:
     starts = [address for name in ("_text", "_stext") if (address := symbols.address(name)) is not None]
     if not slide or not starts:
         return symbols
-    first, mask = min(starts), (1 << 64) - 1
+    first, mask = min(starts), WIDEST_MASK
     addresses = array("Q", [at if at < first else at - slide & mask for at in symbols.addresses])
     return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, symbols.source)
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from kplug.arch.types.word import signed
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.placement import ADDRESS_MASK, Placement, as_linked, slid
+from kplug.image.placement import Placement, as_linked, slid
 from kplug.memory.reading import Read, UnmappedError, try_read
 
 # The start of a kernel's banner (init/version.c: "Linux version " UTS_RELEASE " (" ...). Every kernel also has the same
@@ -90,6 +91,7 @@ class Checker:
 
     def __init__(self, image: KernelImage, known: Sequence[Proof] = ()) -> None:
         self.image = image
+        self._mask = image.elf.word.mask
         self.proofs = tuple(known) or proofs(image)
         if not self.proofs:
             raise InputError(f"{image.path}: has neither linux_banner nor a build ID to tell it from other kernels")
@@ -101,14 +103,14 @@ class Checker:
         """
         banner = next((proof for proof in self.proofs if proof.what == "banner"), None)
         if banner is not None and not self._holds(read, slide, banner):
-            other = self._other_banner(read, banner.address + slide & ADDRESS_MASK)
+            other = self._other_banner(read, banner.address + slide & self._mask)
             if other is not None:
                 raise self.mismatch(other)
             return False
         build_id = next((proof for proof in self.proofs if proof.what == "build ID"), None)
         if build_id is None:
             return True
-        data = try_read(read, build_id.address + slide & ADDRESS_MASK, len(build_id.data))
+        data = try_read(read, build_id.address + slide & self._mask, len(build_id.data))
         if data == build_id.data:
             return True
         if banner is None:
@@ -122,7 +124,7 @@ class Checker:
         return self._holds(read, slide, self.proofs[0])
 
     def _holds(self, read: Read, slide: int, proof: Proof) -> bool:
-        return try_read(read, proof.address + slide & ADDRESS_MASK, len(proof.data)) == proof.data
+        return try_read(read, proof.address + slide & self._mask, len(proof.data)) == proof.data
 
     def _other_banner(self, read: Read, address: int) -> bytes | None:
         data = try_read(read, address, _BANNER_LIMIT) or b""
@@ -150,24 +152,24 @@ def find_slide(
     """
     tried = list(trail)
     rejected: set[int] = set()
-    extents = checker.image.extents
+    extents, mask = checker.image.extents, checker.image.elf.word.mask
     for way in ways:
         count, failed = 0, None
         try:
             for slide in way.candidates():
-                slide &= ADDRESS_MASK
+                slide &= mask
                 count += 1
                 if slide in rejected:
                     continue
                 if not check and way.sure:
-                    tried.append(Attempt(way.name, f"{_signed(slide)}, not checked"))
+                    tried.append(Attempt(way.name, f"{_signed(slide, mask)}, not checked"))
                     placement = slid(extents, slide, f"{way.name}, not checked")
                     return Finding(placement, tuple(tried), warnings=unchecked(checker, read, slide))
                 if not _matches(checker, read, slide, check):
                     rejected.add(slide)
                     continue
                 kind = " and ".join(proof.what for proof in reversed(checker.proofs))
-                tried.append(Attempt(way.name, f"{_signed(slide)}: {kind} found there"))
+                tried.append(Attempt(way.name, f"{_signed(slide, mask)}: {kind} found there"))
                 return Finding(_placement(checker.image, slide, way.name), tuple(tried), checked=True)
         except UnmappedError as error:
             failed = str(error)
@@ -228,8 +230,8 @@ def _counted(count: int) -> str:
     return "1 candidate" if count == 1 else f"{count} candidates"
 
 
-def _signed(slide: int) -> str:
-    return f"{slide - (1 << 64):#x}" if slide >> 63 else f"+{slide:#x}"
+def _signed(slide: int, mask: int) -> str:
+    return f"{signed(slide, mask):+#x}"
 
 
 def _release(banner: bytes) -> str:

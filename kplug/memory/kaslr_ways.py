@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from kplug.arch.registry import named
 from kplug.arch.types.record import Architecture
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.image.elf.file import Note
 from kplug.image.kernel_image import KernelImage
-from kplug.image.placement import ADDRESS_MASK
 from kplug.memory.kaslr_offset import Checker, Way
 from kplug.memory.reading import Read, try_read
 
@@ -28,13 +28,13 @@ def not_moved() -> Way:
 
 
 def kernel_offset(notes: Iterable[Note]) -> int | None:
-    """KERNELOFFSET of a VMCOREINFO note (kernel/vmcore_info.c), or None; modulo 2**64."""
+    """KERNELOFFSET of a VMCOREINFO note (kernel/vmcore_info.c), or None; modulo the widest machine's width."""
     for note in notes:
         if note.owner == "VMCOREINFO":
             match = re.search(rb"^KERNELOFFSET=(-?)([0-9a-fA-F]{1,16})$", note.description, re.MULTILINE)
             if match:
                 offset = int(match.group(2), 16)
-                return (-offset if match.group(1) else offset) & ADDRESS_MASK
+                return (-offset if match.group(1) else offset) & WIDEST_MASK
     return None
 
 
@@ -59,7 +59,7 @@ def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable
             handler = first_handler(architecture, read, base) if links else None
             # Another kernel's handler is at a different place in its image.
             if handler is not None and (handler - links[0]) % min(architecture.kaslr_window.steps) == 0:
-                yield handler - links[0] & ADDRESS_MASK
+                yield handler - links[0] & image.elf.word.mask
 
     return Way(name, candidates, sure=True)
 
@@ -75,7 +75,7 @@ def search(image: KernelImage, program_counter: int | None) -> Way:
 
     def candidates() -> Iterator[int]:
         window = named(image.machine).kaslr_window
-        near = _bases_around(image, program_counter, window.steps, window.start or 1 << 63)
+        near = _bases_around(image, program_counter, window.steps, window.start or image.elf.word.kernel_start)
         start = _image_range(image)[0]
         for base in near:
             yield base - start
@@ -97,10 +97,10 @@ def identity(image: KernelImage, read: Read, program_counter: int | None, checke
     def candidates() -> Iterator[int]:
         start = _image_range(image)[0]
         window = named(image.machine).kaslr_window
-        if program_counter is None or program_counter >> 63:
+        if program_counter is None or image.elf.word.is_only_kernel(program_counter):
             return
         for base in _bases_around(image, program_counter, window.steps, 0):
-            slide = base - start & ADDRESS_MASK
+            slide = base - start & image.elf.word.mask
             if checker.still_matches(read, slide) and _runs_here(image, read, program_counter, slide):
                 yield slide
 
@@ -109,7 +109,7 @@ def identity(image: KernelImage, read: Read, program_counter: int | None, checke
 
 def _runs_here(image: KernelImage, read: Read, program_counter: int, slide: int) -> bool:
     """Whether the code at the program counter is the file's. Relocations only change single words of it."""
-    address = program_counter - slide & ADDRESS_MASK
+    address = program_counter - slide & image.elf.word.mask
     wanted = image.elf.read_address(address, 64)
     found = try_read(read, program_counter, len(wanted)) if wanted else None
     if not wanted or found is None:

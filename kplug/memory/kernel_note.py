@@ -21,15 +21,13 @@ def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
         symbols = placed.image.symbols.exact(name)
         return placed.symbol_address(symbols[0]) if symbols else None
 
-    elf = placed.image.elf
-    info = note_in_memory(
-        read, address("vmcoreinfo_data"), address("vmcoreinfo_size"), elf.bits // 8, elf.little_endian
-    )
+    word = placed.image.elf.word
+    info = note_in_memory(read, address("vmcoreinfo_data"), address("vmcoreinfo_size"), word)
     return None if info is None or _moved_otherwise(info, placed) else info
 
 
 def _moved_otherwise(info: VmcoreInfo, placed: PlacedImage) -> bool:
-    return bool((slide_of(info, placed.image) - placed.placement.slide) % (1 << 64))
+    return bool(slide_of(info, placed.image) - placed.placement.slide & placed.placement.mask)
 
 
 def slide_of(info: VmcoreInfo, image: KernelImage) -> int:

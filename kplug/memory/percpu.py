@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from kplug import model
-from kplug.arch.registry import named
+from kplug.arch.types.word import WordFormat
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import parse_number
 from kplug.image.elf.sections import PERCPU_SECTION
@@ -163,17 +163,15 @@ def read_areas(placed: PlacedImage, read: Read) -> Areas:
     mask = placed.image.symbols.exact("__cpu_possible_mask")
     if bounds is None or not array or not mask:
         raise NoAreasError("per-CPU areas: the vmlinux has no symbols of any")
-    word = placed.image.elf.bits // 8
-    order = "little" if placed.image.elf.little_endian else "big"
+    word = placed.image.elf.word
 
-    def words(address: int, count: int) -> list[int]:
-        data = read(address, count * word)
-        return [int.from_bytes(data[at : at + word], order) for at in range(0, len(data), word)]  # type: ignore[arg-type]
+    def words(address: int, count: int) -> Sequence[int]:
+        return word.numbers(read(address, count * word.size))
 
     try:
-        limit = _cpu_limit(placed, read, order, array[0].size // word or _MOST_CPUS)
-        bits = words(placed.symbol_address(mask[0]), -(-limit // (8 * word)))
-        cpus = [cpu for cpu in range(limit) if bits[cpu // (8 * word)] >> cpu % (8 * word) & 1]
+        limit = _cpu_limit(placed, read, word, array[0].size // word.size or _MOST_CPUS)
+        bits = words(placed.symbol_address(mask[0]), -(-limit // word.bits))
+        cpus = [cpu for cpu in range(limit) if bits[cpu // word.bits] >> cpu % word.bits & 1]
         distances = words(placed.symbol_address(array[0]), cpus[-1] + 1) if cpus else []
     except TargetError as error:
         raise TargetError(f"per-CPU areas: {error}") from None
@@ -182,13 +180,13 @@ def read_areas(placed: PlacedImage, read: Read) -> Areas:
     return areas
 
 
-def _cpu_limit(placed: PlacedImage, read: Read, order: str, most: int) -> int:
+def _cpu_limit(placed: PlacedImage, read: Read, word: WordFormat, most: int) -> int:
     """nr_cpu_ids; a kernel built with FORCE_NR_CPUS (6.1) has a constant in its place, the size of its arrays."""
     most = min(most, _MOST_CPUS)
     symbol = placed.image.symbols.exact("nr_cpu_ids")
     if not symbol:
         return most
-    limit = int.from_bytes(read(placed.symbol_address(symbol[0]), 4), order)  # type: ignore[arg-type]
+    limit = word.unsigned(read(placed.symbol_address(symbol[0]), 4), 0, 4)
     if not 0 < limit <= most:
         raise TargetError(f"nr_cpu_ids is {limit}, and at most {most} can be")
     return limit
@@ -280,9 +278,7 @@ class StaticPercpu:
 
 def may_be_instance(placed: PlacedImage, address: int) -> bool:
     """Whether memory must be read for that address: not for one in the image or in user space."""
-    if named(placed.image.machine).upper_half and not address >> 63:
-        return False
-    return placed.piece(address) is None
+    return placed.image.elf.word.is_kernel(address) and placed.piece(address) is None
 
 
 def shifted_symbols(placed: PlacedImage, address: int, distance: int) -> tuple[Layer, ...]:

@@ -84,7 +84,7 @@ def _kaslr_disabled(placed: PlacedImage, read: Read) -> bool | None:
 
 def _command_line(placed: PlacedImage, read: Read) -> bytes | None:
     """The kernel's command line, or its first 4 KiB."""
-    address = _variable(placed, read, "saved_command_line", 8)
+    address = _variable(placed, read, "saved_command_line", placed.image.elf.word.size)
     text = b""
     while address and b"\0" not in text and len(text) < _COMMAND_LINE_MAX:
         at = address + len(text)
@@ -99,7 +99,7 @@ def _variable(placed: PlacedImage, read: Read, name: str, size: int) -> int | No
     """The value of a variable of the image in memory, signed if `size` is negative; None if it cannot be read."""
     address = _address(placed, name)
     data = try_read(read, address, abs(size)) if address is not None else None
-    return None if data is None else int.from_bytes(data, "little", signed=size < 0)
+    return None if data is None else int.from_bytes(data, placed.image.elf.word.order, signed=size < 0)
 
 
 def _address(placed: PlacedImage, name: str) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kplug.arch.types.word import BEYOND_ADDRESSES, WordFormat
 from kplug.memory.reading import Read, try_read
 
 # The kernel reserves one page for it (VMCOREINFO_BYTES); a far longer text is something else.
@@ -79,12 +80,10 @@ def _number(text: str, base: int) -> int | None:
         value = int(text, base)
     except ValueError:
         return None
-    return value if -(1 << 63) <= value < 1 << 64 else None
+    return value if -BEYOND_ADDRESSES // 2 <= value < BEYOND_ADDRESSES else None
 
 
-def note_in_memory(
-    read: Read, pointer: int | None, size: int | None, word_bytes: int = 8, little_endian: bool = True
-) -> VmcoreInfo | None:
+def note_in_memory(read: Read, pointer: int | None, size: int | None, word: WordFormat) -> VmcoreInfo | None:
     """The text of VMCOREINFO in the kernel's memory, from the addresses of its variables `vmcoreinfo_data` and
     `vmcoreinfo_size`; None if either is None, or there is no such text.
 
@@ -93,11 +92,11 @@ def note_in_memory(
     """
 
     def variable(address: int | None) -> int:
-        data = None if address is None else try_read(read, address, word_bytes)
-        return 0 if data is None else int.from_bytes(data, "little" if little_endian else "big")
+        data = None if address is None else try_read(read, address, word.size)
+        return 0 if data is None else word.at(data, 0)
 
     start, length = variable(pointer), variable(size)
-    if not start >> 8 * word_bytes - 1 or not 0 < length <= MAX_BYTES:
+    if not start or not word.is_kernel(start) or not 0 < length <= MAX_BYTES:
         return None
     data = try_read(read, start, length)
     info = VmcoreInfo(data.decode("ascii", "replace")) if data is not None else None

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import drgn
-
 from kplug.arch.registers import canonical, is_register
 from kplug.errors import ExpressionError, TargetError
 from kplug.lifetimes import Memo
@@ -23,9 +21,7 @@ from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Frame, Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
 
-_MASK = (1 << 64) - 1
 Evaluator = Callable[[str], Any]
-_USUAL = drgn.PlatformFlags.IS_64_BIT | drgn.PlatformFlags.IS_LITTLE_ENDIAN
 _TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$?[A-Za-z_][\w.]*)|(?P<sign>[-+*()]))")
 
 
@@ -102,9 +98,9 @@ class DrgnTarget(Target):
             frames = self.selection.frames()
         except TargetError:
             return ()
-        callees = (None, *frames)
+        callees, size = (None, *frames), self.kernel.word.size
         return tuple(
-            FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted, _saved_at(f, callee))
+            FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted, _saved_at(f, callee, size))
             for f, callee in zip(frames, callees)
         )
 
@@ -139,9 +135,9 @@ class DrgnTarget(Target):
         """Registers of the selected frame with sums and `*` around them; what else there is, the evaluator knows."""
         tokens = _tokens(expression)
         if tokens is not None and all(self._is_known(token) for token in tokens):
-            return _Sum(tokens, expression, self._register, self._word).value()
+            return _Sum(tokens, expression, self._register, self.kernel).value()
         if self._evaluator is not None:
-            return address_of(self._evaluator(expression), expression)
+            return address_of(self._evaluator(expression), expression, self.kernel.word)
         unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
         raise ExpressionError(f"{unknown}: no such symbol, section or register")
 
@@ -163,13 +159,6 @@ class DrgnTarget(Target):
     def _why_not(self, name: str, number: int) -> str:
         innermost: Mapping[str, int] = self.selection.frames()[0].registers
         return f"was not saved in frame {number}" if name in innermost else "not among the registers that are known"
-
-    def _word(self, address: int) -> int:
-        platform = self.kernel.prog.platform
-        flags = platform.flags if platform is not None else _USUAL
-        size = 8 if flags & drgn.PlatformFlags.IS_64_BIT else 4
-        data = self.kernel.read(address, size)
-        return int.from_bytes(data, "little" if flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN else "big")
 
 
 def _tokens(expression: str) -> list[str] | None:
@@ -193,32 +182,33 @@ class _Sum:
         tokens: Sequence[str],
         text: str,
         register: Callable[[str], int],
-        word: Callable[[int], int],
+        kernel: Kernel,
     ) -> None:
         self._tokens = list(tokens)
         self._text = text
         self._register = register
-        self._word = word
+        self._read_word = kernel.read_word
+        self._bits, self._mask = kernel.word.bits, kernel.word.mask
 
     def value(self) -> int:
         value = self._sum(0)
         if self._tokens:
             raise self._wrong()
-        return value & _MASK
+        return value & self._mask
 
     def _sum(self, depth: int) -> int:
         value = self._operand(depth)
         while self._tokens and self._tokens[0] in "+-":
             sign = -1 if self._tokens.pop(0) == "-" else 1
             value += sign * self._operand(depth)
-        return value & _MASK
+        return value & self._mask
 
     def _operand(self, depth: int) -> int:
         if not self._tokens or depth > 50:
             raise self._wrong()
         token = self._tokens.pop(0)
         if token == "*":
-            return self._word(self._operand(depth + 1))
+            return self._read_word(self._operand(depth + 1))
         if token == "-":
             return -self._operand(depth + 1)
         if token == "(":
@@ -230,8 +220,8 @@ class _Sum:
             raise self._wrong()
         if token[0].isdigit():
             value = int(token, 0 if token[:2] in ("0x", "0X") else 10)
-            if value > _MASK:
-                raise ExpressionError(f"{self._text}: more than 64 bits")
+            if value > self._mask:
+                raise ExpressionError(f"{self._text}: more than {self._bits} bits")
             return value
         return self._register(token)
 
@@ -239,9 +229,9 @@ class _Sum:
         return ExpressionError(f"{self._text}: not an expression")
 
 
-def _saved_at(frame: Frame, callee: Frame | None) -> int | None:
+def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
     """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
     no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
     """
     pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
-    return pointer + 8 if pointer else None
+    return pointer + size if pointer else None

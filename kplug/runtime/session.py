@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kplug import assembly
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.assembly import Found, FrontEnd
 from kplug.errors import TargetError
 from kplug.expressions import Hints
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import ADDRESS_MASK, Placement, slid
+from kplug.image.placement import Placement, slid
 from kplug.lifetimes import Memo
 from kplug.memory.kernel_note import slide_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
@@ -66,7 +67,7 @@ def records_over(memory: Memory, memo: Memo, placed: PlacedImage, core: str | No
         opened = open_over(memory, placed, description)
     else:
         opened = open_kernel(Request(core=core, symbols=(placed.image.path,) if placed.image.on_disk else ()))
-        if (slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide) % (1 << 64):
+        if slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide & placed.placement.mask:
             raise TargetError(f"{core}: its VMCOREINFO says that the kernel was elsewhere")
     kernel = kernel_of(opened, placed, memo)
     if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
@@ -94,7 +95,7 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
 
 def _placement(info: VmcoreInfo) -> Placement | None:
     """Where a kernel without a vmlinux is, as far as it tells."""
-    return Placement(info.slide & ADDRESS_MASK, _KERNEL_OFFSET) if info.slide is not None else None
+    return Placement(info.slide & WIDEST_MASK, _KERNEL_OFFSET) if info.slide is not None else None
 
 
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:

@@ -9,6 +9,7 @@ from kplug.arch import registry
 from kplug.arch.types.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.special_values import Poison
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.space import errno_table, poison
 
 NULL = "null"
@@ -43,7 +44,7 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
     kind = None if space is None else space.area_at(address).kind
-    if kind == KERNEL and address < _ORDINARY_END and address not in _SIGN_EXTENDED:
+    if kind == KERNEL and address < architecture.address_mask + 1 - _LAST_VALUES and address not in _SIGN_EXTENDED:
         return ()
     found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture)]
     explained = bool(found) and not all(special.guess for special in found)
@@ -62,8 +63,8 @@ def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Sp
     return tuple(found)
 
 
-# Kernel addresses below it are not special values, except 32-bit fills that were sign extended.
-_ORDINARY_END = 0xFFFFFFFFFFFF0000
+# Kernel addresses below the last ones are not special values, except 32-bit fills that were sign extended.
+_LAST_VALUES = 0x10000
 _NULL_REACH = 0x1000  # a page: members of any usual structure
 _MMAP_MIN = 0x10000  # the usual vm.mmap_min_addr: nothing is mapped below
 
@@ -150,7 +151,7 @@ _CONTAINED = ("LIST_POISON1", "LIST_POISON2")  # container_of() is what one does
 _FILL_REACH = 0x4000
 _REPEAT_8 = 0x0101010101010101
 _REPEAT_4 = 0x01010101
-_SIGN = 0xFFFFFFFF00000000
+_SIGN = WIDEST_MASK & -(1 << 32)
 _SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS if row.value >> 7)
 
 
@@ -264,7 +265,7 @@ def _guesses(address: int, architecture: Architecture, space: AddressSpace, tagg
         whole = address | 0xFFFF << 48
         meaning = f"With the lost upper 16 bits restored it is {whole:#x}, {space.area_at(whole).name}."
         yield Special(NON_CANONICAL_VALUE, "upper bits lost", meaning, guess=True, meant=whole)
-    for bit in range(63, 46, -1):
+    for bit in range(architecture.bits - 1, 46, -1):
         flipped = address ^ 1 << bit
         if _plausible(flipped, space):
             meaning = f"With bit {bit} flipped it is {flipped:#x}, {space.area_at(flipped).name}."
@@ -273,7 +274,7 @@ def _guesses(address: int, architecture: Architecture, space: AddressSpace, tagg
 
 def _text(address: int, architecture: Architecture) -> str | None:
     """The value as text in memory order, if it is all text."""
-    characters = address.to_bytes(8, "little" if architecture.little_endian else "big").rstrip(b"\0")
+    characters = architecture.word().packed((address,)).rstrip(b"\0")
     if len(characters) < 6 or not all(0x20 <= byte < 0x7F for byte in characters):
         return None
     return characters.decode("ascii")

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from kplug.arch.types.page_tables import ReadEntry, Translation
 
+_ENTRY_BYTES = 8
 _VALID, _TABLE_OR_PAGE = 1 << 0, 1 << 1
 _READ_ONLY, _DIRTY_MANAGED = 1 << 7, 1 << 51  # AP[2], DBM: a clean, writable page
 _PRIVILEGED_NO_EXECUTE, _USER_NO_EXECUTE = 1 << 53, 1 << 54
@@ -31,6 +32,8 @@ class Tables:
     address_bits: int
     page_shift: int
     user: bool = False
+
+    entry_size = _ENTRY_BYTES
 
     @property
     def wide(self) -> bool:
@@ -58,7 +61,7 @@ class Tables:
         for level in range(self.levels - 1, -1, -1):
             shift = self.page_shift + per_level * level
             # The top table may be shorter than the others, if the address has fewer bits for it.
-            entry = read(table + (address >> shift & (1 << per_level) - 1) * 8)
+            entry = read(table + (address >> shift & (1 << per_level) - 1) * _ENTRY_BYTES)
             if not entry & _VALID:
                 return None
             if self._is_page(entry, level):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Protocol
 
 from kplug.arch.types.memory_map import AddressSpaceFacts
 
-# Reads the 8 bytes of an entry at a physical address, as a number.
+# Reads the entry at a physical address, as a number.
 ReadEntry = Callable[[int], int]
 
 
@@ -36,6 +37,10 @@ class Tables(Protocol):
     @property
     def levels(self) -> int:
         """The number of tables that a walk goes through."""
+
+    @property
+    def entry_size(self) -> int:
+        """The bytes of an entry."""
 
     @property
     def entries(self) -> int:
@@ -68,6 +73,16 @@ class Paging:
     tables: Callable[[int, bool], Tables]
     upper_half: int
 
+    @cached_property
+    def entry_size(self) -> int:
+        """The bytes of an entry of any table."""
+        return self.tables(0, False).entry_size
+
+    @property
+    def table_bits(self) -> int:
+        """How many bits of an address a whole page of entries translates."""
+        return self.page_shift - (self.entry_size.bit_length() - 1)
+
     @property
     def page_size(self) -> int:
         return 1 << self.page_shift
@@ -97,7 +112,7 @@ class PagingSources(Protocol):
         """Whether the image has that symbol."""
 
     def variable(self, name: str, image_offset: int | None = None) -> int | None:
-        """The value of an unsigned variable of 8 bytes; None if there is none or it cannot be read.
+        """The value of an unsigned long or pointer; None if there is none or it cannot be read.
 
         It is read at its physical address if the image's offset is given: that needs no page tables.
         """

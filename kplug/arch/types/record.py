@@ -15,8 +15,9 @@ from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
+from kplug.arch.types.word import BIG, LITTLE, ByteOrder, WordFormat, word_format
 
-LITTLE, BIG = "little", "big"
+__all__ = ("BIG", "LITTLE")  # for the declarations
 
 
 class ElfMachine(NamedTuple):
@@ -163,7 +164,7 @@ class Architecture:
     title: str  # for the user
     names: Names
     bits: int = 64
-    byte_orders: tuple[str, ...] = (LITTLE,)  # the usual one first
+    byte_orders: tuple[ByteOrder, ...] = (LITTLE,)  # the usual one first
 
     # -- files ---------------------------------------------------------------------------------------------------------
     elf: ElfWords = _NO_WORDS
@@ -254,6 +255,11 @@ class Architecture:
     @property
     def address_mask(self) -> int:
         return (1 << self.bits) - 1
+
+    def word(self, bits: int | None = None, little_endian: bool | None = None) -> WordFormat:
+        """How a target of this architecture has its words; the usual way, where nothing tells."""
+        little = self.little_endian if little_endian is None else little_endian
+        return word_format(bits or self.bits, little, self.upper_half)
 
     @property
     def little_endian(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kplug.arch.types.page_tables import ReadEntry, Translation
 
+_ENTRY_BYTES = 8
 _PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1 << 0, 1 << 1, 1 << 7, 1 << 63
 _ADDRESS = 0x000FFFFFFFFFF000
 
@@ -26,6 +27,7 @@ class Tables:
     encryption: int = 0
 
     entries = 512
+    entry_size = _ENTRY_BYTES
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
         """The translation of a virtual address, or None if it is not mapped."""
@@ -34,7 +36,7 @@ class Tables:
         writable = executable = True
         for level in range(self.levels - 1, -1, -1):
             shift = 12 + 9 * level
-            entry = read(table + (address >> shift & 0x1FF) * 8)
+            entry = read(table + (address >> shift & 0x1FF) * _ENTRY_BYTES)
             if not entry & _PRESENT:
                 return None
             writable = writable and bool(entry & _WRITABLE)

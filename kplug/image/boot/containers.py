@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.arch.types.record import Architecture
+from kplug.arch.types.word import byte_order
 from kplug.files.compression import FORMATS, recognise
 
 # The bytes that is_boot_image() needs: bzImage's header ends here.
@@ -80,7 +81,7 @@ def kind_of(data: bytes) -> tuple[str, str | None, str] | None:
 def _elf_machine(data: bytes) -> str | None:
     if len(data) < 20 or data[5] not in (1, 2):
         return None
-    number = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
+    number = int.from_bytes(data[18:20], byte_order(data[5] == 1))
     return _name(registry.by_elf(number, 32 if data[4] == 1 else 64))
 
 
@@ -92,7 +93,7 @@ def elf_type(head: bytes) -> int | None:
     """e_type of an ELF file; None if it is not one."""
     if len(head) < ELF_TYPE_END or not head.startswith(b"\x7fELF"):
         return None
-    return int.from_bytes(head[16:ELF_TYPE_END], "big" if head[5] == 2 else "little")
+    return int.from_bytes(head[16:ELF_TYPE_END], byte_order(head[5] != 2))
 
 
 def _image_machine(data: bytes) -> str | None:

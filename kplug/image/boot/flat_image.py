@@ -6,11 +6,11 @@ It takes the place of an ELF file: bytes are read at link addresses, and symbols
 from __future__ import annotations
 
 import io
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from kplug.arch.types.word import WordFormat
 from kplug.image.elf.file import ElfFile, Note, notes_in
 from kplug.image.elf.header_only import bare_header
 from kplug.image.symbols.symbol_list import SymbolList
@@ -29,9 +29,17 @@ class FlatImage(ElfFile):
     """The bytes of an Image linked at `base`; `symbols` gives the layout, when it is needed."""
 
     def __init__(
-        self, path: str, data: bytes, machine: str, base: int, symbols: Callable[[], SymbolList], *, memory_size: int
+        self,
+        path: str,
+        data: bytes,
+        machine: str,
+        word: WordFormat,
+        base: int,
+        symbols: Callable[[], SymbolList],
+        *,
+        memory_size: int,
     ) -> None:
-        super().__init__(path, io.BytesIO(bare_header(machine)))
+        super().__init__(path, io.BytesIO(bare_header(machine, word.bits, little_endian=word.little_endian)))
         self.base = base
         self.memory_size = memory_size
         self._data = data
@@ -48,17 +56,18 @@ class FlatImage(ElfFile):
         return tuple(notes_in(self.read_address(start, end - start) or b"", self.little_endian))
 
 
-def link_base(data: bytes, memory_size: int) -> int | None:
+def link_base(data: bytes, memory_size: int, word: WordFormat) -> int | None:
     """The link address of an Image, derived from the pointers in it; None if too few agree.
 
     The addresses that relocations write, or add to, point into the image: into the `memory_size` bytes from a multiple
     of `_LINK_ALIGNMENT`.
     """
     counts: Counter[int] = Counter()
+    shift = word.bits - 16
     for start in range(0, len(data) - _SAMPLE, _PIECE):
-        words = array("Q", data[start : start + _SAMPLE])
-        counts.update([word & -_LINK_ALIGNMENT for word in words if word >> 48 == 0xFFFF])
-    likely = [(number, base) for base, number in counts.items() if base + memory_size < 1 << 64]
+        numbers = word.numbers(data[start : start + _SAMPLE])
+        counts.update([number & -_LINK_ALIGNMENT for number in numbers if number >> shift == 0xFFFF])
+    likely = [(number, base) for base, number in counts.items() if base + memory_size <= word.mask]
     number, base = max(likely, default=(0, 0))
     # An image that is larger than the alignment has pointers to what follows.
     while base and counts.get(base - _LINK_ALIGNMENT, 0) * 4 > counts[base]:

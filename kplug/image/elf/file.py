@@ -10,9 +10,11 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 from kplug.arch import registry
+from kplug.arch.types.word import WordFormat, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.elf import type_names
@@ -110,7 +112,7 @@ class ElfFile:
         self.bits: int = 32 * identification[4]
         self.little_endian: bool = identification[5] == 1
         self._os_abi = identification[7]
-        form = struct.Struct(("<" if self.little_endian else ">") + _HEADER_FORMATS[self.bits])
+        form = struct.Struct(struct_order(self.little_endian) + _HEADER_FORMATS[self.bits])
         data = self.read(0, len(identification) + form.size, "the ELF header")
         self.header = ElfHeader(*form.unpack_from(data, len(identification)))
         kind = self.header.type
@@ -125,6 +127,11 @@ class ElfFile:
         if number == EM_NONE:
             return ""
         return type_names.MACHINES.get(number, str(number)).removeprefix("EM_").lower()
+
+    @cached_property
+    def word(self) -> WordFormat:
+        """How the machine that the file is for has its words."""
+        return registry.named(self.machine).word(self.bits, self.little_endian)
 
     @property
     def relocatable(self) -> bool:
@@ -147,7 +154,7 @@ class ElfFile:
 
     def _table(self, offset: int, count: int, entry_size: int, form: str, what: str) -> Iterator[tuple[int, ...]]:
         """The `count` entries of a header table, checked against the file's size before the first is read."""
-        structure = struct.Struct(("<" if self.little_endian else ">") + form)
+        structure = struct.Struct(struct_order(self.little_endian) + form)
         if not structure.size <= entry_size <= 4 * structure.size:
             raise InputError(f"{self.path}: {what} claims entries of {entry_size} bytes; they have {structure.size}")
         data = self.read(offset, count * entry_size, what)
@@ -277,7 +284,7 @@ def notes_at(data: bytes, little_endian: bool, alignment: int = 4) -> Iterator[t
     meaning depends on the owner, so the number is kept. `alignment` is the section's: its parts are aligned to
     4 bytes, or to 8 if the section is (gABI, "Note Section"; the kernel's own to 4).
     """
-    header = struct.Struct("<III" if little_endian else ">III")
+    header = struct.Struct(struct_order(little_endian) + "III")
     position = 0
     while position + header.size <= len(data):
         name_size, description_size, number = header.unpack_from(data, position)

@@ -6,6 +6,7 @@ import io
 import struct
 
 from kplug.arch import registry
+from kplug.arch.types.word import struct_order
 from kplug.image.elf.file import EM_NONE, ElfFile
 
 _ET_REL, _ET_EXEC = 1, 2
@@ -23,7 +24,7 @@ def bare_header(
     bits = bits or architecture.bits
     little_endian = architecture.little_endian if little_endian is None else little_endian
     number = next((each.number for each in architecture.names.elf), EM_NONE)
-    form = ("<" if little_endian else ">") + _HEADERS[bits]
+    form = struct_order(little_endian) + _HEADERS[bits]
     size = struct.calcsize(form)
     identification = b"\x7fELF" + bytes((bits // 32, 1 if little_endian else 2, 1))
     kind = _ET_REL if relocatable else _ET_EXEC

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from kplug.arch.note_registers import prstatus_pid, prstatus_registers, qemu_registers
 from kplug.arch.registers import registers_of
 from kplug.arch.registry import named
+from kplug.arch.types.word import WIDEST_BITS, byte_order, struct_order
 from kplug.errors import InputError
 from kplug.image.elf import note_names as kinds
 from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
@@ -70,7 +71,7 @@ class NoteFormat(NamedTuple):
 
     machine: str
     little_endian: bool
-    bits: int = 64
+    bits: int = WIDEST_BITS
 
 
 def notes_of(elf: ElfFile) -> Iterator[DecodedNote | BrokenNotes]:
@@ -137,11 +138,11 @@ def _unsigned(data: bytes, form: NoteFormat) -> int:
     """A number of 4 or 8 bytes; ValueError for another size."""
     if len(data) not in (4, 8):
         raise ValueError
-    return int.from_bytes(data, "little" if form.little_endian else "big")
+    return int.from_bytes(data, byte_order(form.little_endian))
 
 
 def _words(data: bytes, form: NoteFormat, size: int) -> Sequence[int]:
-    order = "<" if form.little_endian else ">"
+    order = struct_order(form.little_endian)
     return struct.unpack(f"{order}{len(data) // size}{'Q' if size == 8 else 'I'}", data)
 
 
@@ -163,7 +164,7 @@ def _pairs(data: bytes, form: NoteFormat) -> _Told:
 
 def _features(data: bytes, form: NoteFormat) -> _Told:
     bits = _unsigned(data, form)
-    named = [kinds.XEN_FEATURES.get(bit, f"bit {bit}") for bit in range(64) if bits >> bit & 1]
+    named = [kinds.XEN_FEATURES.get(bit, f"bit {bit}") for bit in range(bits.bit_length()) if bits >> bit & 1]
     return {"value": "|".join([f"{bits:#x}", *named])}
 
 
@@ -187,7 +188,7 @@ def _abi_tag(data: bytes, form: NoteFormat) -> _Told:
 
 def _properties(data: bytes, form: NoteFormat) -> _Told:
     """Each: number, size, data, aligned to a word of the class."""
-    order, alignment = "<" if form.little_endian else ">", form.bits // 8
+    order, alignment = struct_order(form.little_endian), form.bits // 8
     said: list[str] = []
     position = 0
     while position + 8 <= len(data):
@@ -222,9 +223,9 @@ def _version_code(data: bytes, form: NoteFormat) -> _Told:
 
 def _prstatus(data: bytes, form: NoteFormat) -> _Told:
     names = registers_of(form.machine).user_regs
-    if not names or form.bits != 64 or not form.little_endian:
+    if not names or form.bits != 64:
         return {}
-    registers, pid = prstatus_registers(data, names), prstatus_pid(data)
+    registers, pid = prstatus_registers(data, names, form.little_endian), prstatus_pid(data, form.little_endian)
     words = [
         f"pr_pid {pid}",
         *(f"{name} {registers[name]:#x}" for name in ("rip", "rsp", "pc", "sp") if name in registers),
@@ -236,7 +237,7 @@ def _prpsinfo(data: bytes, form: NoteFormat) -> _Told:
     """struct elf_prpsinfo of 64-bit machines (include/linux/elfcore.h): pr_fname of 16 bytes, pr_psargs of 80."""
     if form.bits != 64 or len(data) != 136:
         return {}
-    pid = struct.unpack_from("<i" if form.little_endian else ">i", data, 24)[0]
+    pid = struct.unpack_from(struct_order(form.little_endian) + "i", data, 24)[0]
     name, arguments = (part.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for part in (data[40:56], data[56:]))
     return {"value": f"pr_pid {pid}, {name}: {arguments}", "pid": pid}
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from kplug.arch.types.word import struct_order
 from kplug.image.elf.file import NT_GNU_BUILD_ID
 
 _OWNERS = (b"GNU", b"Linux", b"Xen")
@@ -28,10 +29,10 @@ class RawNotes(NamedTuple):
     data: bytes
 
 
-def find_notes(data: bytes, *, little_endian: bool = True) -> RawNotes | None:
+def find_notes(data: bytes, *, little_endian: bool) -> RawNotes | None:
     """The run of notes with the kernel's build ID; None if there is none or several, or if too much looks like
     notes."""
-    order = "<" if little_endian else ">"
+    order = struct_order(little_endian)
     inside = list(_elf_files(data, order))
     found: list[RawNotes] = []
     for start, end, has_build_id in _runs(data, order):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE
 
 PERCPU_SECTION = ".data..percpu"
@@ -33,7 +34,7 @@ class Section:
     @property
     def end(self) -> int:
         """Exclusive end address, at most the end of the 64-bit space."""
-        return min(self.address + self.size, 1 << 64)
+        return min(self.address + self.size, BEYOND_ADDRESSES)
 
     @property
     def allocated(self) -> bool:
@@ -98,7 +99,7 @@ class Segment:
     @property
     def end(self) -> int:
         """Exclusive end address in memory, at most the end of the 64-bit space."""
-        return min(self.address + self.memory_size, 1 << 64)
+        return min(self.address + self.memory_size, BEYOND_ADDRESSES)
 
 
 # Only these hold thread-local sections; TLS holds nothing else.

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kplug.arch.types.word import WordFormat, struct_order
 from kplug.image.elf.header_only import bare_header
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
@@ -14,6 +15,9 @@ PF_X, PF_W, PF_R = 1, 2, 4
 # The position of e_shoff in the file header, its format, and the position of e_shentsize, e_shnum and e_shstrndx.
 _HEADER_PLACES = {32: (0x20, "I", 0x2E), 64: (0x28, "Q", 0x3A)}
 _SECTION_FORMS = {32: "10I", 64: "2I4Q2I2Q"}
+# A program header, what e_entry and e_phoff are, where e_phentsize and e_phnum are, the order of the fields by those of
+# 64 bits.
+_SEGMENT_FORMS = {32: ("8I", "2I", 0x2A, (0, 2, 3, 4, 5, 6, 1, 7)), 64: ("2I6Q", "2Q", 0x36, tuple(range(8)))}
 _SYMBOL_FORMS = {32: "IIIBBH", 64: "IBBHQQ"}
 
 
@@ -48,10 +52,10 @@ class ProgramHeader(NamedTuple):
 class Form:
     """The structures of one class and byte order."""
 
-    def __init__(self, bits: int = 64, little_endian: bool = True) -> None:
+    def __init__(self, bits: int, little_endian: bool) -> None:
         self._bits = bits
         self.header_size = {32: 52, 64: 64}[bits]
-        self._order = "<" if little_endian else ">"
+        self._order = struct_order(little_endian)
         self.section = struct.Struct(self._order + _SECTION_FORMS[bits])
         self.symbol = struct.Struct(self._order + _SYMBOL_FORMS[bits])
 
@@ -59,13 +63,21 @@ class Form:
         """What `symbol` packs."""
         return (name, info, 0, section, value, size) if self._bits == 64 else (name, value, size, info, 0, section)
 
+    def symbols_in(self, table: bytes) -> list[tuple[int, int, int, int, int]]:
+        """Name, st_info, section index, value and size of each symbol of a table."""
+        entries = self.symbol.iter_unpack(table)
+        if self._bits == 64:
+            return [(name, info, section, value, size) for name, info, _, section, value, size in entries]
+        return [(name, info, section, value, size) for name, value, size, info, _, section in entries]
+
     def with_segments(self, header: bytes, entry: int, segments: Sequence[ProgramHeader]) -> bytes:
-        """A 64-bit file header followed by the program headers."""
+        """The file header followed by the program headers."""
+        form, pair, place, fields = _SEGMENT_FORMS[self._bits]
         changed = bytearray(header)
-        entry_form = struct.Struct(self._order + "2I6Q")
-        struct.pack_into(self._order + "2Q", changed, 0x18, entry, len(header))
-        struct.pack_into(self._order + "2H", changed, 0x36, entry_form.size, len(segments))
-        return bytes(changed) + b"".join(entry_form.pack(*segment) for segment in segments)
+        entry_form = struct.Struct(self._order + form)
+        struct.pack_into(self._order + pair, changed, 0x18, entry, len(header))
+        struct.pack_into(self._order + "2H", changed, place, entry_form.size, len(segments))
+        return bytes(changed) + b"".join(entry_form.pack(*(each[at] for at in fields)) for each in segments)
 
     def with_section_table(self, header: bytes, offset: int, count: int, names_index: int) -> bytes:
         """The file header, pointing at a section header table of `count` entries at `offset`."""
@@ -93,26 +105,29 @@ class StringTable:
 
 
 def relocatable(
-    machine: str, headers: Sequence[tuple[str, int, int, int]], symbols: Sequence[tuple[bytes, int, int, int, int]]
+    machine: str,
+    word: WordFormat,
+    headers: Sequence[tuple[str, int, int, int]],
+    symbols: Sequence[tuple[bytes, int, int, int, int]],
 ) -> bytes:
-    """The bytes of a relocatable ELF file, 64 bits, little-endian.
+    """The bytes of a relocatable ELF file of that class and byte order.
 
     `headers` are name, type, flags and size of sections that have no bytes in the file; `symbols` are name, st_info,
     section index, value and size.
     """
-    form = Form()
+    form = Form(word.bits, word.little_endian)
     strings, names = StringTable(), StringTable()
     table = bytearray(form.symbol.size)
     for name, info, section, value, size in symbols:
-        table += form.symbol.pack(strings.add(name), info, 0, section, value & (1 << 64) - 1, size)
-    nowhere = 1 << 62  # nothing of these sections can be read from the file
+        table += form.symbol.pack(*form.symbol_fields(strings.add(name), info, section, value & word.mask, size))
+    nowhere = 1 << word.bits - 2  # nothing of these sections can be read from the file
     entries = [SectionHeader(0, 0, alignment=0)]
     for text, kind, flags, size in headers:
         entries.append(
             SectionHeader(names.add(text.encode("utf-8", "surrogateescape")), kind, flags, 0, nowhere, size)
         )  # fmt: skip
     own = len(entries)
-    header = bare_header(machine, relocatable=True)
+    header = bare_header(machine, word.bits, little_endian=word.little_endian, relocatable=True)
     offset = len(header)
     for text, kind, content in (
         (".symtab", SHT_SYMTAB, table),
@@ -122,7 +137,7 @@ def relocatable(
         name_offset = names.add(text.encode())
         entry = SectionHeader(name_offset, kind, offset=offset, size=len(content))
         if kind == SHT_SYMTAB:
-            entry = entry._replace(link=own + 1, alignment=8, entry_size=form.symbol.size)
+            entry = entry._replace(link=own + 1, alignment=word.size, entry_size=form.symbol.size)
         entries.append(entry)
         offset += len(content)
     header = form.with_section_table(header, offset, len(entries), len(entries) - 1)

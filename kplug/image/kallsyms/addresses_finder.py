@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from operator import add, le
 
+from kplug.arch.types.word import BIG
 from kplug.image.kallsyms.names_finder import NamesTable, Read, words
 from kplug.image.kallsyms.tables import (
     MAX_PADDING,
@@ -133,5 +134,5 @@ def _is_sequence(position: int, number: int, read: Read) -> bool:
         return False
     wide = bytearray(4 * number)
     wide[1::4], wide[2::4], wide[3::4] = data[0::3], data[1::3], data[2::3]
-    numbers = set(words(wide, 4, "big"))
+    numbers = set(words(wide, 4, BIG))
     return len(numbers) == number and max(numbers) < number

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.kallsyms.addresses_finder import fits
 from kplug.image.kallsyms.finder import choose
@@ -47,8 +48,8 @@ def from_symbols(
     symbols: Mapping[str, int],
     read: ReadMemory,
     *,
-    word_size: int = 8,
-    byte_order: str = "little",
+    word_size: int,
+    byte_order: str,
     name: str = "memory",
 ) -> SymbolList:
     """The symbols of the kernel whose VMCOREINFO has `symbols` (SYMBOL(kallsyms_...), since 5fd8fea935a1, 6.0).
@@ -92,7 +93,7 @@ def _itself(address: int) -> int:
 class _Pieces:
     """Memory in `[start, end)`, read in pieces that are kept for a while."""
 
-    def __init__(self, read: ReadMemory, start: int = 0, end: int = 1 << 64) -> None:
+    def __init__(self, read: ReadMemory, start: int = 0, end: int = BEYOND_ADDRESSES) -> None:
         self.start, self.end = start, end
         self._read = read
         self._kept: OrderedDict[int, tuple[int, bytes]] = OrderedDict()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
+from kplug.arch.types.word import LITTLE, struct_order
 from kplug.image.kallsyms.tables import (
     MAX_NAME_CODES,
     MAX_NAMES_BYTES,
@@ -57,7 +58,7 @@ class NamesTable:
 def words(data: bytes | bytearray, width: int, byte_order: str, signed: bool = False) -> Sequence[int]:
     """The words in `data`, of 4 or 8 bytes."""
     letter = {4: "i", 8: "q"}[width]
-    form = ("<" if byte_order == "little" else ">") + f"{len(data) // width}{letter if signed else letter.upper()}"
+    form = struct_order(byte_order == LITTLE) + f"{len(data) // width}{letter if signed else letter.upper()}"
     return struct.unpack(form, data[: len(data) // width * width])
 
 
@@ -152,9 +153,9 @@ def name_tables(markers: Markers, token_table: TokenTable, read: Read) -> Iterat
 def _names_after(position: int, count: int, markers: Markers, order: str, read: Read) -> Iterator[NamesTable]:
     """The possible starts of the names after the 32 bits of their count, with the word size for each."""
     if markers.width == 8:  # up to 4.19, 64 bits: the count is a word
-        start = position if order == "little" else position - 4
-        if words(read(start, 8), 8, order) == (count,):
-            yield NamesTable(start, start + 8, 0, count, 8, markers)
+        start = position if order == LITTLE else position - 4
+        if words(read(start, markers.width), markers.width, order) == (count,):
+            yield NamesTable(start, start + markers.width, 0, count, markers.width, markers)
         return
     if read(position + 4, 4) == bytes(4):  # aligned to 8
         yield NamesTable(position, position + 8, 0, count, 8, markers)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
+from kplug.arch.types.word import BIG, LITTLE, struct_order
 from kplug.errors import InputError
 
 Bytes = Union[bytes, bytearray, memoryview, mmap.mmap]
@@ -147,7 +148,7 @@ def _token_table_around(data: Bytes, digits: int, position: int) -> TokenTable |
     end = digits + length
     after = bytes(data[end : end + MAX_PADDING + TOKEN_INDEX_BYTES])
     for padding in range(min(MAX_PADDING, len(after) - TOKEN_INDEX_BYTES) + 1):
-        for byte_order in ("little", "big"):
+        for byte_order in (LITTLE, BIG):
             index = _unpack_index(after[padding : padding + TOKEN_INDEX_BYTES], byte_order)
             start = digits - index[ord("0")]
             if index[0] == 0 and start >= 0 and start + index[-1] == end - len(rest[-2]) - 1:
@@ -160,7 +161,7 @@ def _token_table_around(data: Bytes, digits: int, position: int) -> TokenTable |
 
 
 def _unpack_index(raw: bytes, byte_order: str) -> tuple[int, ...]:
-    return struct.unpack(("<" if byte_order == "little" else ">") + f"{TOKENS}H", raw)
+    return struct.unpack(struct_order(byte_order == LITTLE) + f"{TOKENS}H", raw)
 
 
 def _tokens(data: bytes, index: Sequence[int]) -> tuple[bytes, ...] | None:

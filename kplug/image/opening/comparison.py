@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.errors import MismatchError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.placement import ADDRESS_MASK
 from kplug.image.symbols.symbol_list import SymbolList
 
 # The fraction of common symbols that must be at the same distance; with fewer, it is another kernel.
@@ -34,7 +34,7 @@ class Comparison:
 
     def turned(self) -> Comparison:
         """The comparison of the second list with the first."""
-        slide = None if self.slide is None else -self.slide & ADDRESS_MASK
+        slide = None if self.slide is None else -self.slide & WIDEST_MASK
         return Comparison(slide, self.common, {name: (other, one) for name, (one, other) in self.differing.items()})
 
 
@@ -54,7 +54,7 @@ def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
         for name, address, other in pairs
         if other - address != slide and not (other == address and address >> 32 == 0)
     }
-    return Comparison(slide & ADDRESS_MASK, len(pairs), differing)
+    return Comparison(slide & WIDEST_MASK, len(pairs), differing)
 
 
 def _unique(symbols: SymbolList) -> dict[bytes, int]:
@@ -83,6 +83,6 @@ def disputes(comparison: Comparison, other: str) -> dict[str, str]:
     slide = comparison.slide or 0
     return {
         name.decode("utf-8", "backslashreplace"): f"{other} has {name.decode('utf-8', 'backslashreplace')} elsewhere, "
-        f"at {theirs:#x} ({ours + slide & ADDRESS_MASK:#x} by the source used)"
+        f"at {theirs:#x} ({ours + slide & WIDEST_MASK:#x} by the source used)"
         for name, (ours, theirs) in comparison.differing.items()
     }

@@ -115,7 +115,7 @@ def open_module(specification: str) -> KernelImage:
         )
     bases.update(placed)
     for index, address in bases.items():
-        if address + elf.sections[index].size > 1 << 64:
+        if address + elf.sections[index].size > elf.word.mask + 1:
             raise UsageError(f"--module {specification}: {elf.sections[index].name} would reach beyond 64 bits")
     return KernelImage(elf, name=module_name(elf), symbols_from=symbols_file(elf), bases=bases)
 

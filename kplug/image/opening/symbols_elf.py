@@ -232,7 +232,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     held = held if held > 0 else len(boot.payload)
     limit = base + max(image.memory_size, held)
     ranges = list(_ranges(symbols, base, limit, base + held))
-    form = Form(64, image.little_endian)
+    form = Form(image.bits, image.little_endian)
     names = StringTable()
     headers = [SectionHeader(0, 0, alignment=0)]
     sections = [_section(0, _Range("", 0, 0, 0), headers[0])]
@@ -252,7 +252,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     headers.append(SectionHeader(names.add(b".shstrtab"), SHT_STRTAB))
     notes = [header for header in headers if header.type == SHT_NOTE]
     start = form.with_segments(
-        bare_header(boot.machine or "", little_endian=image.little_endian),
+        bare_header(boot.machine or "", image.bits, little_endian=image.little_endian),
         base,
         [
             ProgramHeader(PT_LOAD, PF_X | PF_W | PF_R, _PAGE, base, base, held, limit - base, _PAGE),

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kplug.arch.registry import named
+from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
@@ -69,9 +71,10 @@ def _from_flat(boot: BootImage) -> KernelImage:
     tables = find_tables(data, name=boot.path)
     symbols = decode(data, tables, name=boot.path)
     base = symbols.address("_text")
+    word = named(machine).word(little_endian=tables.byte_order == LITTLE)
     if tables.from_start:
-        base = link_base(data, memory_size)
+        base = link_base(data, memory_size, word)
         if base is not None:
             symbols = moved_to(symbols, base)
-    elf = FlatImage(boot.path, data, machine, base or 0, lambda: symbols, memory_size=memory_size)
+    elf = FlatImage(boot.path, data, machine, word, base or 0, lambda: symbols, memory_size=memory_size)
     return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False)

@@ -16,6 +16,7 @@ from itertools import accumulate
 from operator import add
 from typing import NamedTuple
 
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import Symbol
 from kplug.image.symbols.table import SymbolTable
@@ -66,9 +67,9 @@ _FEW_NEIGHBOURHOODS = 4
 _PATIENT_STEPS = 64
 # Addresses answered one by one, each from the symbols around it, before all are sorted.
 _FEW_WINDOWS = 64
-_EVERYWHERE = (0, 1 << 64)
+_EVERYWHERE = (0, BEYOND_ADDRESSES)
 _NOWHERE = (0, 0)
-_BEYOND = (1 << 64, 0)
+_BEYOND = (BEYOND_ADDRESSES, 0)
 
 
 class SymbolIndex:

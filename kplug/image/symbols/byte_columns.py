@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections.abc import Iterable
 
+from kplug.arch.types.word import LITTLE
 from kplug.image.symbols.masks import both, either
 
 # The cases that `in_blocks` distinguishes.
@@ -22,14 +23,14 @@ class ByteColumns:
         self._count = len(numbers)
 
     def _column(self, number: int) -> bytes:
-        return self._bytes[number if sys.byteorder == "little" else self._width - 1 - number :: self._width]
+        return self._bytes[number if sys.byteorder == LITTLE else self._width - 1 - number :: self._width]
 
     def nonzero(self, lowest: int = 0) -> bytes:
         """The entries of which a byte from `lowest` up is not 0."""
         bits = 0
         for number in range(lowest, self._width):
-            bits |= int.from_bytes(self._column(number), "little")
-        return bits.to_bytes(self._count, "little").translate(b"\0" + b"\1" * 255)
+            bits |= int.from_bytes(self._column(number), LITTLE)
+        return bits.to_bytes(self._count, LITTLE).translate(b"\0" + b"\1" * 255)
 
     def in_blocks(self, blocks: Iterable[int]) -> bytes:
         """The entries that lie in one of those blocks of 64 KiB."""

@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
 
+from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.symbols.proc_kallsyms import SymbolLines
@@ -250,7 +251,7 @@ def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> Symbo
         addresses = array("I" if 8 in widths else "Q", unhexlify(b"".join(hexes)))
     except HexError:
         return None
-    if sys.byteorder == "little":
+    if sys.byteorder == LITTLE:
         addresses.byteswap()
     offsets = array("I", accumulate(map(add, map(len, names), repeat(1)), initial=0))
     offsets.pop()

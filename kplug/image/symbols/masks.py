@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import compress
 
+from kplug.arch.types.word import LITTLE
+
 # Of a mask with fewer ones than one in so many entries each is searched for.
 _SPARSE = 16
 
@@ -22,14 +24,14 @@ def entries_of(mask: bytes | bytearray) -> list[int]:
 
 def both(mask: bytes | bytearray, other: bytes) -> bytes:
     """Where both masks are 1."""
-    ones = int.from_bytes(mask, "little") & int.from_bytes(other, "little")
-    return ones.to_bytes(len(mask), "little")
+    ones = int.from_bytes(mask, LITTLE) & int.from_bytes(other, LITTLE)
+    return ones.to_bytes(len(mask), LITTLE)
 
 
 def either(mask: bytes | bytearray, other: bytes) -> bytes:
     """Where one of the masks is 1."""
-    ones = int.from_bytes(mask, "little") | int.from_bytes(other, "little")
-    return ones.to_bytes(len(mask), "little")
+    ones = int.from_bytes(mask, LITTLE) | int.from_bytes(other, LITTLE)
+    return ones.to_bytes(len(mask), LITTLE)
 
 
 def without_mask(mask: bytes | bytearray, other: bytes) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import Literal
 
+from kplug.arch.types.word import byte_order
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
@@ -31,7 +31,7 @@ class SymbolColumns:
         self.sections = sections
         self._path = elf.path
         self._machine = elf.machine
-        self._byteorder: Literal["little", "big"] = "little" if elf.little_endian else "big"
+        self._byteorder = byte_order(elf.little_endian)
         self.source = "no symbol table"
         # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
         self._name_column = array("I")

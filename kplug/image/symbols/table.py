@@ -42,8 +42,6 @@ from kplug.image.symbols.symbol import (
 from kplug.image.symbols.symbol_columns import SymbolColumns
 from kplug.image.symbols.symbol_list import SymbolList
 
-_ADDRESS_MASK = (1 << 64) - 1
-
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
 # Positions of a name in the string table that are searched for one by one, before the whole column is scanned.
@@ -72,6 +70,7 @@ class SymbolTable(SymbolColumns):
         source: str | None = None,
     ) -> None:
         self._letter_by_region = letter_by_region
+        self._mask = elf.word.mask
         self._prepare(elf, sections)
         self._load(elf)
         self._places = self._place_mask(bases if elf.relocatable else None)
@@ -118,10 +117,10 @@ class SymbolTable(SymbolColumns):
 
         This is for all symbols in these sections: assembler labels hold no address, but are found by name.
         """
-        values = list(self.values)
+        values, mask = list(self.values), self._mask
         placed = self._section_mask(bases)
         for index in compress(range(len(values)), placed):
-            values[index] = values[index] + bases[self.section_index(index)] & _ADDRESS_MASK
+            values[index] = values[index] + bases[self.section_index(index)] & mask
         self.values, self._value_bytes = values, None
 
     def _nameless(self, typeless: bytes) -> list[int]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import compress, repeat
 
+from kplug.arch.types.word import BEYOND_ADDRESSES, LITTLE
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
@@ -137,7 +138,7 @@ class ListedSymbolTable(SymbolTable):
         column = array("H")
         if values == sorted(values):
             position = 0
-            for cut, owner in zip([*cuts[1:], 1 << 64], owners):
+            for cut, owner in zip([*cuts[1:], BEYOND_ADDRESSES], owners):
                 following = bisect_left(values, cut, position)
                 column.extend(array("H", [owner]) * (following - position))
                 position = following
@@ -147,7 +148,7 @@ class ListedSymbolTable(SymbolTable):
         if any(letter in letters for letter in _ABSOLUTE):
             for number in (number for number, letter in enumerate(letters) if letter in _ABSOLUTE):
                 column[number] = self._owner_of_absolute(column[number])
-        if sys.byteorder != "little":
+        if sys.byteorder != LITTLE:
             column.byteswap()
         data = column.tobytes()
         self._section_low, self._section_high = data[0::2], data[1::2]

@@ -14,7 +14,7 @@ from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, Memo, remembered
 from kplug.memory.reading import UnmappedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
-from kplug.runtime.kernel.platform import machine_of
+from kplug.runtime.kernel.platform import machine_of, word_of
 
 # What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as
 # one that does not exist.
@@ -76,11 +76,6 @@ def fault_words(error: drgn.FaultError) -> str:
     return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
 
 
-def word_in(data: bytes, offset: int) -> int:
-    """The 64-bit word at an offset in bytes of memory. Little-endian: no big-endian machine has tables here."""
-    return int.from_bytes(data[offset : offset + 8], "little")
-
-
 def _read_error(error: Exception, what: str) -> Exception:
     """What is raised where memory could not be read: `error` itself if it is none of memory."""
     if isinstance(error, drgn.FaultError):
@@ -100,7 +95,7 @@ class Kernel:
     of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
     debug files. `left_out` says of a physical address that it reads as zeros only because the dump has nothing there:
     it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux. A debugger
-    that holds the kernel gives its own `memo`.
+    that holds the kernel gives its own `memo`. `word` is how this kernel has its words.
     """
 
     def __init__(
@@ -117,6 +112,7 @@ class Kernel:
     ) -> None:
         self.prog = prog
         self.image = image
+        self.word = word_of(prog)
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.live = live
         self.left_out = left_out
@@ -148,8 +144,13 @@ class Kernel:
             raise _read_error(error, f"physical memory at {address:#x}") from None
 
     def read_word(self, address: int) -> int:
-        """The 64-bit word at a kernel virtual address, errors as `read`."""
-        return int.from_bytes(self.read(address, 8), "little")
+        """The word at a kernel virtual address, errors as `read`."""
+        word = self.word
+        return int.from_bytes(self.read(address, word.size), word.order)
+
+    def read_unsigned(self, address: int, size: int) -> int:
+        """The unsigned number of so many bytes at a kernel virtual address, errors as `read`."""
+        return int.from_bytes(self.read(address, size), self.word.order)
 
     @remembered(FOR_EVER)
     def symbol(self, name: str) -> int | None:

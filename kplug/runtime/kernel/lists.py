@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from kplug.errors import TargetError
 from kplug.runtime.kernel.kernel import Kernel
 
-# On 64-bit machines the kernel has the upper half of the addresses.
-KERNEL_HALF = 1 << 63
-
 
 def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
     """The addresses of the nodes on the list with its head at that address; each is read only after it was yielded.
@@ -17,13 +14,14 @@ def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
     TargetError, to be put behind the name of the list, where it cannot be followed: "it loops", "it goes on at ...".
     """
     seen: set[int] = set()
+    lowest = max(kernel.word.kernel_start, 1)
     node = kernel.read_word(head)
     while node != head:
         if node in seen:
             raise TargetError("it loops")
         if len(seen) >= limit:
             raise TargetError(f"it has more than {limit} entries")
-        if node < KERNEL_HALF:
+        if node < lowest:
             raise TargetError(f"it goes on at {node:#x}, which is no kernel address")
         seen.add(node)
         yield node

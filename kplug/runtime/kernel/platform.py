@@ -5,6 +5,7 @@ from __future__ import annotations
 import drgn
 
 from kplug.arch import registry
+from kplug.arch.types.word import WordFormat
 
 
 def machine_of(prog: drgn.Program) -> str:
@@ -14,6 +15,16 @@ def machine_of(prog: drgn.Program) -> str:
     name = prog.platform.arch.name
     architecture = registry.by_drgn(name)
     return name.lower() if architecture is None else architecture.name
+
+
+def word_of(prog: drgn.Program) -> WordFormat:
+    """How the target has its words, as drgn says; the usual way of the architecture where drgn does not know it yet."""
+    architecture = registry.named(machine_of(prog))
+    if prog.platform is None:
+        return architecture.word()
+    flags = prog.platform.flags
+    bits = 64 if flags & drgn.PlatformFlags.IS_64_BIT else 32
+    return architecture.word(bits, bool(flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN))
 
 
 def platform_of(machine: str) -> drgn.Platform | None:

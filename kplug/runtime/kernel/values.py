@@ -7,10 +7,10 @@ from typing import Any
 
 import drgn
 
+from kplug.arch.types.word import WordFormat
 from kplug.errors import ExpressionError
 from kplug.runtime.kernel.kernel import fault_words
 
-_MASK = (1 << 64) - 1
 _PLACES = (
     drgn.TypeKind.ARRAY,
     drgn.TypeKind.FUNCTION,
@@ -21,36 +21,37 @@ _PLACES = (
 )
 
 
-def address_of(value: Any, text: str) -> int:
+def address_of(value: Any, text: str, word: WordFormat) -> int:
     """The address that a value means: numbers and pointers are one; a struct, array or function in memory has one.
 
-    `text` is what was evaluated. ExpressionError for anything else, and for what cannot be read.
+    `text` is what was evaluated, `word` how the target has its words. ExpressionError for anything else, and
+    for what cannot be read.
     """
     if isinstance(value, drgn.Object):
-        return _object_address(value, text)
+        return _object_address(value, text, word)
     if isinstance(value, drgn.Symbol):
         return int(value.address)
     try:
         number = operator.index(value)
     except TypeError:
         raise ExpressionError(f"{text}: is a Python {type(value).__name__}, not an address") from None
-    return _unsigned(number, text)
+    return _unsigned(number, text, word)
 
 
-def _object_address(value: drgn.Object, text: str) -> int:
+def _object_address(value: drgn.Object, text: str, word: WordFormat) -> int:
     if value.type_.unaliased_kind() in _PLACES:
         if value.absent_ or value.address_ is None:
             raise ExpressionError(f"{text}: {value.type_.type_name()} is in no memory, so it has no address")
         return int(value.address_)
     try:
-        return _unsigned(operator.index(value), text)
+        return _unsigned(operator.index(value), text, word)
     except drgn.FaultError as error:
         raise ExpressionError(f"{text}: {fault_words(error)}") from None
     except (TypeError, drgn.ObjectAbsentError) as error:
         raise ExpressionError(f"{text}: {error}") from None
 
 
-def _unsigned(number: int, text: str) -> int:
-    if not -(1 << 63) <= number <= _MASK:
-        raise ExpressionError(f"{text}: more than 64 bits")
-    return number & _MASK
+def _unsigned(number: int, text: str, word: WordFormat) -> int:
+    if not -(1 << word.bits - 1) <= number <= word.mask:
+        raise ExpressionError(f"{text}: more than {word.bits} bits")
+    return number & word.mask

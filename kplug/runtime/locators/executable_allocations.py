@@ -20,7 +20,7 @@ from kplug.image import layer_kinds
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
@@ -98,16 +98,16 @@ def _bpf(kernel: Kernel) -> Iterator[Code]:
     head = kernel.symbol("bpf_kallsyms")
     if head is None:
         return
-    kind = kernel.prog.type("struct bpf_ksym")
+    kind, word = kernel.prog.type("struct bpf_ksym"), kernel.word
     link, start, end, name = (drgn.offsetof(kind, member) for member in ("lnode", "start", "end", "name"))
     for node in list_nodes(kernel, head, MAX_BPF):
         data = kernel.read(node - link, name + MAX_TEXT_BYTES)
         text = data[name:].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
         what = "BPF program" if text.startswith("bpf_prog_") else "made by the BPF compiler"
-        for word in ("trampoline", "dispatcher"):
-            if text.startswith(f"bpf_{word}_"):
-                what = f"BPF {word}"
-        yield Code("bpf", text, word_in(data, start), word_in(data, end), what, "bpf_kallsyms")
+        for made in ("trampoline", "dispatcher"):
+            if text.startswith(f"bpf_{made}_"):
+                what = f"BPF {made}"
+        yield Code("bpf", text, word.at(data, start), word.at(data, end), what, "bpf_kallsyms")
 
 
 def _trampolines(kernel: Kernel) -> Iterator[Code]:
@@ -115,22 +115,22 @@ def _trampolines(kernel: Kernel) -> Iterator[Code]:
     head = kernel.symbol("ftrace_ops_trampoline_list")
     if head is None:
         return
-    kind = kernel.prog.type("struct ftrace_ops")
+    kind, word = kernel.prog.type("struct ftrace_ops"), kernel.word
     link, start, size, function = (
         drgn.offsetof(kind, member) for member in ("list", "trampoline", "trampoline_size", "func")
     )
     for node in list_nodes(kernel, head, MAX_TRAMPOLINES):
         data = kernel.read(node - link, kind.size or 0)
-        address = word_in(data, start)
+        address = word.at(data, start)
         what = "ftrace trampoline"
-        called = symbol_at(kernel, word_in(data, function))
+        called = symbol_at(kernel, word.at(data, function))
         if called is not None:
             what += f" that calls {called}"
         yield Code(
             "__builtin__ftrace",
             "ftrace_trampoline",
             address,
-            address + word_in(data, size),
+            address + word.at(data, size),
             what,
             "ftrace_ops_trampoline_list",
         )
@@ -156,18 +156,18 @@ def probes(kernel: Kernel) -> dict[int, str]:
 
     def read() -> dict[int, str]:
         found: dict[int, str] = {}
-        table = kernel.prog["kprobe_table"]
+        table, word = kernel.prog["kprobe_table"], kernel.word
         kind = kernel.prog.type("struct kprobe")
         link, place, slot = (drgn.offsetof(kind, member) for member in ("hlist", "addr", "ainsn.insn"))
         for bucket in range(table.type_.length or 0):
-            node = kernel.read_word((table.address_ or 0) + 8 * bucket)
+            node = kernel.read_word((table.address_ or 0) + word.size * bucket)
             seen: set[int] = set()
             while node and node not in seen and len(found) < MAX_PROBES:
                 seen.add(node)
                 data = kernel.read(node - link, kind.size or 0)
-                probed = word_in(data, place)
-                found.setdefault(word_in(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
-                node = word_in(data, link)
+                probed = word.at(data, place)
+                found.setdefault(word.at(data, slot), symbol_at(kernel, probed) or f"{probed:#x}")
+                node = word.at(data, link)
         return found
 
     try:
@@ -202,7 +202,7 @@ class ExecutableAllocationLocator:
 
     def locate(self, address: int) -> Iterable[Layer]:
         kernel = self._kernel
-        if not address >> 63 or not kernel.has_types or kernel.image is None:
+        if not kernel.word.is_kernel(address) or not kernel.has_types or kernel.image is None:
             return
         space = space_of(kernel)
         area = space.area_at(address) if space is not None else None

@@ -135,8 +135,9 @@ class _Pool:
         symbol = self._kernel.symbol("kfence_metadata")
         if symbol is None:
             return None
-        pointer = try_read(self._kernel.read, symbol, 8)
-        for place in (int.from_bytes(pointer, "little") if pointer else 0, symbol):
+        word = self._kernel.word
+        pointer = try_read(self._kernel.read, symbol, word.size)
+        for place in (word.at(pointer, 0) if pointer else 0, symbol):
             data = try_read(self._kernel.read, place, self._size) if place else None
             if data is not None and self._metadata(data, 0) is not None:
                 return place

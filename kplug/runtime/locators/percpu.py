@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kplug import model
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import UNTIL_MOVED, remembered
@@ -98,7 +99,7 @@ class Percpu:
         chunk = _pointed(known, address)
         if chunk is not None:
             yield from self._pointer(address, chunk, known)
-        if known.problem is not None and address >> 63:
+        if known.problem is not None and self._kernel.word.is_kernel(address):
             raise TargetError(known.problem)
 
     def _in_chunk(self, address: int, span: _Span, chunk: Chunk, known: _Map) -> Iterator[Layer]:
@@ -192,12 +193,13 @@ class Percpu:
         return self._bits(chunk.alloc_map, size), self._bits(chunk.bound_map, size)
 
     def _bits(self, address: int, size: int) -> int:
-        """A kernel bitmap as one number. Little-endian: no big-endian machine has a table here."""
-        return int.from_bytes(self._kernel.read(address, size), "little")
+        """A kernel bitmap as one number."""
+        return self._kernel.word.bitmap(self._kernel.read(address, size))
 
     def _is_populated(self, chunk: Chunk, place: int) -> bool:
         page = (place - chunk.base) // self._page_size
-        return bool(self._kernel.read(chunk.populated + page // 8, 1)[0] >> page % 8 & 1)
+        word = self._kernel.word
+        return bool(self._kernel.read_word(chunk.populated + page // word.bits * word.size) >> page % word.bits & 1)
 
     @property
     @remembered(UNTIL_MOVED)
@@ -314,7 +316,7 @@ class _Spans:
     def _has_room(self, span: _Span) -> bool:
         position = bisect_right(self.starts, span.start)
         before = self.all[position - 1].end if position else 0
-        after = self.starts[position] if position < len(self.starts) else 1 << 64
+        after = self.starts[position] if position < len(self.starts) else BEYOND_ADDRESSES
         return before <= span.start < span.end <= after
 
 

@@ -10,13 +10,14 @@ import drgn
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
+from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import UnmappedError
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import online_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables import struct_page
@@ -100,6 +101,7 @@ class _Slabs:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self._word = kernel.word
         self.memo = kernel.memo
         prog = kernel.prog
         with reading("the slab allocator"):
@@ -125,6 +127,13 @@ class _Slabs:
                 member = "slab" if cpu_slab.has_member("slab") else "page"  # bb192ed9aa71 (5.17)
                 self.cpu_slab = drgn.offsetof(cpu_slab, member)
                 self.cpu_slab_size = cpu_slab.size or 0
+
+    def object_count(self, data: bytes) -> int:
+        """How many objects a slab has, of the bytes of its struct: `objects:15` behind `inuse:16`. The compiler counts
+        bits from the end that the byte order has first.
+        """
+        bits = self._word.unsigned(data, self.counters, 4)
+        return bits >> (16 if self._word.little_endian else 1) & 0x7FFF
 
     @remembered(UNTIL_MOVED)
     def cache(self, address: int) -> _Cache:
@@ -153,7 +162,7 @@ class SlabLocator:
         if base is None:
             return
         slabs = _slabs_of(kernel)
-        cache = slabs.cache(word_in(pages.raw(page.head), slabs.cache_offset))
+        cache = slabs.cache(kernel.word.at(pages.raw(page.head), slabs.cache_offset))
         size, shift = paging.page_size << page.order, address - place
         start = self._object_start(slabs, cache, page.head, base, size, place)
         details: dict[str, Any] = {
@@ -185,7 +194,7 @@ class SlabLocator:
             return found
         pages = pages_of(self._kernel)
         assert pages is not None
-        count = word_in(pages.raw(head), slabs.counters) >> 16 & 0x7FFF
+        count = slabs.object_count(pages.raw(head))
         number: int = (address - base - cache.left_pad) // cache.size
         if number < 0 or number >= min(count, size // cache.size):
             return None
@@ -199,16 +208,16 @@ class SlabLocator:
         pages = pages_of(self._kernel)
         assert pages is not None
         page_size = pages.size
-        slab = pages.base + head * page_size
+        slab, word = pages.base + head * page_size, self._kernel.word
         try:
             memory = self._kernel.read(base, min(size, _MAX_SLAB))
-            free = _free_objects(cache, memory, base, word_in(pages.raw(head), slabs.freelist))
+            free = _free_objects(word, cache, memory, base, word.at(pages.raw(head), slabs.freelist))
             if start in free:
                 return FREE
             for cpu_slab in cache.per_cpu:
                 data = self._kernel.read(cpu_slab, slabs.cpu_slab_size)
-                if word_in(data, slabs.cpu_slab) == slab:
-                    free = _free_objects(cache, memory, base, word_in(data, slabs.cpu_freelist))
+                if word.at(data, slabs.cpu_slab) == slab:
+                    free = _free_objects(word, cache, memory, base, word.at(data, slabs.cpu_freelist))
                     if start in free:
                         return CPU_FREE
         except UnmappedError as error:
@@ -240,7 +249,7 @@ def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     return {target: sorted(names) for target, names in found.items()}
 
 
-def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:
+def _free_objects(word: WordFormat, cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:
     """The objects on a list of free ones within one slab, whose bytes are `memory`.
 
     The link in each is scrambled with CONFIG_SLAB_FREELIST_HARDENED: with the cache's secret and the link's own
@@ -254,14 +263,14 @@ def _free_objects(cache: _Cache, memory: bytes, base: int, first: int) -> set[in
             raise _CorruptedError
         found.add(place)
         link = place + cache.next_offset
-        if link + 8 > base + len(memory):
+        if link + word.size > base + len(memory):
             raise _CorruptedError
-        stored = word_in(memory, link - base)
+        stored = word.at(memory, link - base)
         if cache.random is None:
             place = stored
             continue
         plain = stored ^ cache.random
-        mixed = plain ^ int.from_bytes(link.to_bytes(8, "little"), "big")
+        mixed = plain ^ word.swapped(link)
         if len(found) == 1:
             swapped = not mixed or start <= mixed < base + len(memory)
         place = mixed if swapped else plain ^ link

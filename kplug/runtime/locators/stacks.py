@@ -120,7 +120,7 @@ class Stacks:
                 if declared.type is not None:
                     size = self._kernel.prog.type(declared.type).size or 0
                 place = self._interrupt_pointer(declared.pointers, cpu)
-                start = place + 8 - size if place and declared.at_top else place
+                start = place + self._kernel.word.size - size if place and declared.at_top else place
             if start:
                 yield Stack(start, start + size, "irq", f"IRQ stack of CPU {cpu}", cpu, None, 0)
 

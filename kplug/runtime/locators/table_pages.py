@@ -101,7 +101,7 @@ class TablePageLocator:
         top = paging.tables(paging.root, False)
         # One table for both halves, or one of the kernel's alone.
         first = top.entries // 2 if named(self._kernel.machine).shared_top_table else 0
-        upper = (1 << 64) - (1 << paging.address_bits)
+        upper = self._kernel.word.mask + 1 - (1 << paging.address_bits)
         found: dict[int, _Table] = {}
         _collect(found, tables, paging.root, first, top.entries, upper, None)
         return found

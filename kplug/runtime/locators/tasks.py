@@ -14,13 +14,14 @@ from kplug.errors import TargetError
 from kplug.kinds import Kind, register
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.model import Layer
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.translation import page_tables
 
 _MAX_TASKS = 1 << 22
 _MAX_TASK_SIZE = 1 << 15
+_INT = 4  # the bytes of an int
 
 KIND = register(
     Kind(
@@ -55,6 +56,7 @@ class Tasks:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._word = kernel.word
         self.problem: str | None = None
         prog = kernel.prog
         with reading("the tasks"):
@@ -70,7 +72,8 @@ class Tasks:
                     break
                 except LookupError:
                     continue
-            self._room = max(self._pid + 4, self._comm + self._comm_size, self._stack + 8, self._mm + 8, self.size // 2)
+            pointers = max(self._stack, self._mm) + self._word.size
+            self._room = max(self._pid + _INT, self._comm + self._comm_size, pointers, self.size // 2)
             self.tasks = sorted(self._read(prog))
         self._starts = [task.address for task in self.tasks]
 
@@ -101,11 +104,11 @@ class Tasks:
             self.problem = str(error)
 
     def _task(self, address: int) -> Task:
-        data = self._kernel.prog.read(address, self._room)
+        data, word = self._kernel.prog.read(address, self._room), self._word
         comm = data[self._comm : self._comm + self._comm_size].partition(b"\0")[0].decode(errors="backslashreplace")
-        pid = int.from_bytes(data[self._pid : self._pid + 4], "little", signed=True)
-        cpu = None if self._cpu is None else int.from_bytes(data[self._cpu : self._cpu + 4], "little")
-        return Task(address, word_in(data, self._stack), pid, comm, cpu, word_in(data, self._mm))
+        pid = word.signed(data, self._pid, _INT)
+        cpu = None if self._cpu is None else word.unsigned(data, self._cpu, _INT)
+        return Task(address, word.at(data, self._stack), pid, comm, cpu, word.at(data, self._mm))
 
     def at(self, address: int) -> Task | None:
         """The task whose task_struct holds an address."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.modules.symbol_words import symbol_words
 from kplug.runtime.tables.struct_page import pages_of
@@ -25,7 +24,6 @@ from kplug.runtime.tables.translation import page_size_of, page_tables
 
 SOURCE = "vmap areas"
 
-_MASK = (1 << 64) - 1
 _MAX_AREAS = 1 << 20
 _MAX_NODES = 1 << 10
 _MAX_PAGES = 1 << 22  # of all areas together, in the table from page to area
@@ -101,6 +99,7 @@ class VmapAreas:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._word = kernel.word
         self.memo = kernel.memo
         self.problem: str | None = None
         found: dict[int, VmapArea] = {}
@@ -148,29 +147,29 @@ class VmapAreas:
         """One list. What cannot be followed ends it, and is told in `problem`."""
         place, seen = head, set()
         try:
-            place = self._kernel.prog.read_u64(head)
+            place = self._kernel.prog.read_word(head)
             while place != head:
                 if place in seen or len(found) >= _MAX_AREAS:
                     raise TargetError(f"the list of vmap areas loops at {place:#x}")
                 seen.add(place)
-                data = self._kernel.prog.read(place - self._list & _MASK, self._area_size)
+                data = self._kernel.prog.read(place - self._list & self._word.mask, self._area_size)
                 area = self._area(data, lazy)
                 if area.end <= area.start:
                     raise TargetError(f"the list of vmap areas makes no sense at {place:#x}")
                 found.setdefault(area.start, area)
-                place = word_in(data, self._list)
+                place = self._word.at(data, self._list)
         except drgn.FaultError as error:
             self.problem = f"the list of vmap areas could not be read at {place:#x}: {fault_words(error)}"
         except TargetError as error:
             self.problem = str(error)
 
     def _area(self, data: bytes, lazy: bool) -> VmapArea:
-        start, end, vm = (word_in(data, offset) for offset in self._in_area)
+        start, end, vm = (self._word.at(data, offset) for offset in self._in_area)
         if lazy or not vm:
             return VmapArea(start, end, 0, 0, 0, 0, 0, 0, lazy)
         data = self._kernel.prog.read(vm, self._vm_size)
-        flags, caller, page_list, physical = (word_in(data, offset) for offset in self._in_vm)
-        count = int.from_bytes(data[self._page_count : self._page_count + 4], "little")
+        flags, caller, page_list, physical = (self._word.at(data, offset) for offset in self._in_vm)
+        count = self._word.unsigned(data, self._page_count, 4)
         return VmapArea(start, end, vm, flags, caller, count, page_list, physical, False)
 
     def at(self, address: int) -> VmapArea | None:
@@ -228,8 +227,8 @@ class VmapAreas:
                 continue
             if len(found) + area.pages > _MAX_PAGES:
                 break
-            data = try_read(self._kernel.read, area.page_list, area.pages * 8)
-            for number, pointer in enumerate(array("Q", data or b"")):
+            data = try_read(self._kernel.read, area.page_list, area.pages * self._word.size)
+            for number, pointer in enumerate(self._word.numbers(data or b"")):
                 if pointer >= pages.base:
                     found[(pointer - pages.base) // pages.size] = area.start + number * page_size
         return found

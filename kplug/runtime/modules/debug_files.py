@@ -40,7 +40,9 @@ class DebugFiles:
             return False
         told = False
         for address in addresses:
-            if not address >> 63 or (kernel.image is not None and kernel.image.piece(address) is not None):
+            if not kernel.word.is_kernel(address) or (
+                kernel.image is not None and kernel.image.piece(address) is not None
+            ):
                 continue
             try:
                 held = modules_of(kernel).holding(address)

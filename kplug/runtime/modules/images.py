@@ -213,7 +213,7 @@ class LoadedImages(LazyImages):
     def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
         """As of any images. TargetError for an address of the modules area, if their list is not whole."""
         found = super().holding(address)
-        if found is not None or not address >> 63:
+        if found is not None or not self._kernel.word.is_kernel(address):
             return found
         if not self._kernel.has_types:
             if self._in_modules_area(address):

@@ -6,7 +6,6 @@ With that a module without a debug file is an image like any other. The file's s
 from __future__ import annotations
 
 import io
-import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from kplug.errors import TargetError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION
-from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, relocatable
+from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, Form, relocatable
 from kplug.image.module_sections import section_addresses
 from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
 from kplug.image.symbols.table import SymbolTable
@@ -31,7 +30,6 @@ MAX_NAMES_BYTES = 1 << 26
 # The kernel's own limit for names is 512 (KSYM_NAME_LEN).
 _MAX_NAME_BYTES = 4096
 
-_SYMBOL = struct.Struct("<IBBHQQ")
 _SHN_LORESERVE = 0xFF00
 # Stands for a section's name that could not be read.
 NAMELESS = "(name not in memory)"
@@ -76,7 +74,7 @@ def symbol_names(kernel: Kernel, module: Module) -> bytes:
     try:
         with reading(f"the symbols of module {module.name}"):
             offset = drgn.offsetof(kernel.prog.type("struct mod_kallsyms"), "strtab")
-            start = int.from_bytes(kernel.read(pointer + offset, 8), "little")
+            start = kernel.read_word(pointer + offset)
             part = module.part_at(start)
             return kernel.read(start, min(part.end - start, MAX_NAMES_BYTES)) if part is not None else b""
     except TargetError:
@@ -98,19 +96,20 @@ class ModuleKallsyms:
             kind = kernel.prog.type("struct mod_kallsyms")
             data = kernel.read(pointer, drgn.sizeof(kind))
             fields = {member.name: (member.offset, drgn.sizeof(member.type)) for member in kind.members or ()}
-        self._kernel, self._module = kernel, module
+        self._kernel, self._module, word = kernel, module, kernel.word
 
         def number(name: str) -> int:
             offset, size = fields[name]
-            return int.from_bytes(data[offset : offset + size], "little")
+            return word.unsigned(data, offset, size)
 
         count = number("num_symtab")
         if not count:
             return
         if count > MAX_SYMBOLS:
             raise TargetError(f"the symbols of module {module.name} could not be read: it claims {count} of them")
-        symbols = self._part("symbol table", number("symtab"), count * _SYMBOL.size)
-        raw = list(_SYMBOL.iter_unpack(kernel.read(*symbols)))
+        form = Form(word.bits, word.little_endian)
+        symbols = self._part("symbol table", number("symtab"), count * form.symbol.size)
+        raw = form.symbols_in(kernel.read(*symbols))
         strings = self._strings(number("strtab"), max(entry[0] for entry in raw))
         tables = [NamedRange("symbol table", symbols[0], sum(symbols)), strings[0]]
         letters = b""
@@ -143,7 +142,7 @@ class ModuleKallsyms:
 
     @staticmethod
     def _entries(raw: Sequence[tuple[int, ...]], strings: bytes, letters: bytes) -> Iterator[SymbolEntry]:
-        for index, (name, info, _, section, value, size) in enumerate(raw):
+        for index, (name, info, section, value, size) in enumerate(raw):
             # Undefined ones, absolute ones, and files are no places in the module.
             if section == 0 or section >= _SHN_LORESERVE:
                 continue
@@ -208,7 +207,7 @@ def memory_elf(
         (entry.name, entry.info, homes[entry.section] + 1, entry.value - starts[homes[entry.section]], entry.size)
         for entry in kallsyms.entries
     ]
-    data = relocatable(kernel.machine, headers, symbols)
+    data = relocatable(kernel.machine, kernel.word, headers, symbols)
     bases = dict(enumerate(starts, 1))
     return ElfFile(f"module {module.name}'s kallsyms in memory", io.BytesIO(data)), bases
 

@@ -12,7 +12,6 @@ from functools import cached_property
 
 from kplug.arch.types.memory_map import Area
 from kplug.errors import TargetError
-from kplug.image.placement import ADDRESS_MASK
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes
@@ -59,7 +58,7 @@ class Modules:
         found: list[Module] = []
         try:
             for node in list_nodes(kernel, head, MAX_MODULES):
-                found.append(layout.module(node - layout.offset("list") & ADDRESS_MASK))
+                found.append(layout.module(node - layout.offset("list") & self._kernel.word.mask))
         except TargetError as error:
             where = f"past {found[-1].name}" if found else "at all"
             self._problem = f"the module list could not be read {where}: {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -42,11 +41,9 @@ _MAX_NOTE_BYTES = 4096
 MAX_NAME_BYTES = 56
 # TAINT_FLAGS_COUNT is 20 (7.x); flags are bits of a word, and a table that claims more is not read on.
 _MOST_TAINTS = 32
-_NOTE_HEADER = struct.Struct("<III")
-
+_NOTE_HEADER_BYTES = 12  # Elf_Nhdr: three of 32 bits
 
 _STATES = {0: "live", 1: "coming", 2: "going", 3: "unformed"}  # enum module_state
-_MASK = (1 << 64) - 1
 
 
 class Module:
@@ -131,15 +128,16 @@ class Module:
 
     def _build_id_at(self, start: int, end: int) -> str | None:
         """The build ID in the note at `start`, of which nothing lies beyond `end`."""
-        header = try_read(self._kernel.read, start, _NOTE_HEADER.size)
+        word = self._kernel.word
+        header = try_read(self._kernel.read, start, _NOTE_HEADER_BYTES)
         if header is None:
             return None
-        name_size, description_size, _ = _NOTE_HEADER.unpack(header)
-        size = _NOTE_HEADER.size + (name_size + 3 & ~3) + description_size
+        name_size, description_size, _ = word.numbers(header, 4)
+        size = _NOTE_HEADER_BYTES + (name_size + 3 & ~3) + description_size
         if size > min(end - start, _MAX_NOTE_BYTES):
             return None
         note = try_read(self._kernel.read, start, size)
-        return build_id_in(notes_in(note, little_endian=True)) if note is not None else None
+        return build_id_in(notes_in(note, little_endian=word.little_endian)) if note is not None else None
 
     @cached_property
     def all_sections(self) -> tuple[ModuleSection, ...]:
@@ -161,6 +159,7 @@ class ModuleLayout:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self._word = kernel.word
         prog = kernel.prog
         self._type = prog.type("struct module")
         self._size = drgn.sizeof(self._type)
@@ -195,7 +194,7 @@ class ModuleLayout:
     def number(self, data: bytes, path: str) -> int | None:
         """An unsigned number among the bytes of a `struct module`; None if there is no such member."""
         extent = self._member(path)
-        return None if extent is None else int.from_bytes(data[extent[0] : sum(extent)], "little")
+        return None if extent is None else self._word.unsigned(data, *extent)
 
     def bytes_in(self, data: bytes, path: str) -> bytes | None:
         extent = self._member(path)
@@ -225,7 +224,7 @@ class ModuleLayout:
     def memory(self, data: bytes) -> Iterator[MemoryRange]:
         """The parts of a module's memory that are there."""
         for kind, start, size in self._memory(data):
-            if start and 0 < size <= MAX_MEMORY_BYTES and start + size <= _MASK:
+            if start and 0 < size <= MAX_MEMORY_BYTES and start + size <= self._word.mask:
                 yield MemoryRange(kind, start, start + size)
 
     def _memory_reader(self) -> Callable[[bytes], Iterator[tuple[str, int, int]]]:
@@ -242,6 +241,7 @@ class ModuleLayout:
         memory = prog.type("struct module_memory")
         step = drgn.sizeof(memory)
         base_at, size_at = drgn.offsetof(memory, "base"), drgn.offsetof(memory, "size")
+        bytes_of_size, word = drgn.sizeof(memory.member("size").type), self._word
         types: dict[int, str] = {}
         for name, kind in MEMORY_TYPES.items():
             try:
@@ -252,8 +252,7 @@ class ModuleLayout:
         def read(data: bytes) -> Iterator[tuple[str, int, int]]:
             for number in range(size // step):
                 at = offset + number * step
-                start = int.from_bytes(data[at + base_at : at + base_at + 8], "little")
-                length = int.from_bytes(data[at + size_at : at + size_at + 4], "little")
+                start, length = word.at(data, at + base_at), word.unsigned(data, at + size_at, bytes_of_size)
                 yield types.get(number, f"memory {number}"), start, length
 
         return read
@@ -316,10 +315,11 @@ class ModuleLayout:
 
     @cached_property
     def _section_reader(self) -> Callable[[int], Iterator[ModuleSection]]:
-        prog, pointer = self.kernel.prog, self.kernel.read_word
+        prog, pointer, word = self.kernel.prog, self.kernel.read_word, self._word
         attributes = prog.type("struct module_sect_attrs")
         try:
             count_at = drgn.offsetof(attributes, "nsections")
+            bytes_of_count = drgn.sizeof(attributes.member("nsections").type)
         except LookupError:  # d8959b947a8d (6.14): an attribute group's NULL-terminated array
             group_at = drgn.offsetof(attributes, "grp.bin_attrs")
             attribute = prog.type("struct bin_attribute")
@@ -328,7 +328,7 @@ class ModuleLayout:
             def read_group(address: int) -> Iterator[ModuleSection]:
                 array = pointer(address + group_at)
                 for number in range(MAX_SECTIONS):
-                    entry = pointer(array + 8 * number)
+                    entry = pointer(array + word.size * number)
                     if not entry:
                         return
                     name = self.text_at(pointer(entry + name_at)) or ""
@@ -345,13 +345,13 @@ class ModuleLayout:
             name_at = drgn.offsetof(entry, "name")
 
         def read_array(address: int) -> Iterator[ModuleSection]:
-            count = int.from_bytes(self.kernel.read(address + count_at, 4), "little")
+            count = self.kernel.read_unsigned(address + count_at, bytes_of_count)
             if count > MAX_SECTIONS:
                 raise TargetError(f"it claims {count} sections")
             data = self.kernel.read(address + first, count * size)
             for at in range(0, len(data), size):
-                name = self.text_at(struct.unpack_from("<Q", data, at + name_at)[0]) or ""
-                yield ModuleSection(name, struct.unpack_from("<Q", data, at + address_at)[0])
+                name = self.text_at(word.at(data, at + name_at)) or ""
+                yield ModuleSection(name, word.at(data, at + address_at))
 
         return read_array
 

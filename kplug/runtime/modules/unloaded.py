@@ -13,6 +13,8 @@ from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.modules.struct_module import MAX_MODULES, MAX_NAME_BYTES, ModuleLayout, text_of
 
+_COUNT_BYTES = 8  # of a u64
+
 
 class Unloaded(NamedTuple):
     """A module that is gone: its name, the taints it left, and how often it was unloaded (None: not kept)."""
@@ -61,11 +63,11 @@ def unloaded_tainted(kernel: Kernel) -> Iterator[Unloaded]:
         return
     kind = kernel.prog.type("struct mod_unload_taint")
     link, name, taints, count = (drgn.offsetof(kind, member) for member in ("list", "name", "taints", "count"))
-    layout = ModuleLayout(kernel)
+    layout, word = ModuleLayout(kernel), kernel.word
     try:
         for node in list_nodes(kernel, head, MAX_MODULES):
             entry = kernel.read(node - link, kind.size or 0)
-            letters = layout.taint_letters(int.from_bytes(entry[taints : taints + 8], "little"))
-            yield Unloaded(text_of(entry[name:][:MAX_NAME_BYTES]), letters, int.from_bytes(entry[count:][:8], "little"))
+            letters = layout.taint_letters(word.at(entry, taints))
+            yield Unloaded(text_of(entry[name:][:MAX_NAME_BYTES]), letters, word.unsigned(entry, count, _COUNT_BYTES))
     except TargetError as error:
         raise TargetError(f"the list of unloaded modules could not be read: {error}") from None

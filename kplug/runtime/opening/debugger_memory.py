@@ -7,6 +7,7 @@ from typing import Callable, Protocol
 import drgn
 
 from kplug.arch.registry import named
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.memory.kernel_note import kernels_note
@@ -18,8 +19,6 @@ from kplug.runtime.opening.drgn_calls import heard, switched
 from kplug.runtime.opening.opening import PLUGIN_SWITCH
 from kplug.runtime.opening.request import Opened
 from kplug.runtime.opening.vmlinux import try_file
-
-_KERNEL_HALF = 1 << 63
 
 
 class Memory(Protocol):
@@ -46,13 +45,14 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
     info = info if info is not None else _least_note(placed, memory.read)
     if info.build_id and image.build_id and info.build_id != image.build_id:
         raise TargetError(f"{image.path} has build ID {image.build_id}, the target's kernel {info.build_id}")
-    prog = drgn.Program(platform)
-    prog.add_memory_segment(0, (1 << 64) - 1, _served(memory.read_physical), True)
+    prog, start = drgn.Program(platform), image.elf.word.kernel_start
+    prog.add_memory_segment(0, BEYOND_ADDRESSES - 1, _served(memory.read_physical), True)
     # Plug-ins belong to a prompt of drgn's, or look for debug information elsewhere.
     with heard() as messages, switched(PLUGIN_SWITCH, "*"):
         prog.set_linux_kernel_custom(info.text, is_live=True)
-        prog.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, _served(memory.read), False)
-        prog.add_memory_segment(0, _KERNEL_HALF, _nothing, False)
+        prog.add_memory_segment(start, image.elf.word.mask + 1 - start, _served(memory.read), False)
+        if start:
+            prog.add_memory_segment(0, start, _nothing, False)
         main = next(iter(prog.loaded_modules()))[0]
         if image.on_disk:
             try_file(main, image.path)
@@ -102,8 +102,7 @@ def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:
     top = [symbol for name in least.top_tables for symbol in image.symbols.exact(name)]
     if facts.phys_base is None or not top:
         raise TargetError("the kernel has no VMCOREINFO in its memory, and its phys_base cannot be read")
-    slide = placed.placement.slide
-    slide -= 1 << 64 if slide >> 63 else 0
+    slide = placed.placement.signed_slide
     lines = (
         f"OSRELEASE={image.release or ''}",
         f"PAGESIZE={least.page_size}",

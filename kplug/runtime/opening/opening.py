@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import drgn
 
+from kplug.arch.note_registers import qemu_note_size
 from kplug.arch.registry import named
+from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import InputError, MismatchError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import notes_in
@@ -19,7 +21,7 @@ from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
-from kplug.runtime.kernel.platform import platform_of
+from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
@@ -146,11 +148,11 @@ def _check_notes(path: str, header: DumpHeader) -> None:
         return
     try:
         with open_file(path) as file:
-            notes = list(notes_in(note_bytes(path, file), little_endian=True))
+            notes = list(notes_in(*note_bytes(path, file)))
     except (InputError, OSError, struct.error):
         return  # whatever is broken there is the library's to refuse
     for note in notes:
-        claimed = int.from_bytes(note.description[4:8], "little")  # struct QEMUCPUState, target/i386/arch_dump.c
+        claimed = qemu_note_size(note.description)
         if note.owner == "QEMU" and claimed > len(note.description):
             raise InputError(f"{path}: broken: a note of QEMU's claims {claimed} bytes and has {len(note.description)}")
 
@@ -175,13 +177,14 @@ def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
     takes that for memory at NULL and above. The lower half of these machines is user space: the kernel has nothing
     there.
     """
-    if not named(header.machine).upper_half or all(s.virtual >> 63 for s in header.segments):
+    start = word_of(prog).kernel_start
+    if not start or all(segment.virtual >= start for segment in header.segments):
         return
 
     def unmapped(address: int, size: int, offset: int, physical: bool) -> bytes:
         raise drgn.FaultError("address is not mapped", address)
 
-    prog.add_memory_segment(0, 1 << 63, unmapped, False)
+    prog.add_memory_segment(0, start, unmapped, False)
 
 
 def _cannot_open(error: Exception) -> str:
@@ -314,7 +317,7 @@ def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
     def read(address: int, size: int, offset: int, physical: bool) -> bytes:
         return bytes(guest.read(address, size, True))
 
-    prog.add_memory_segment(0, (1 << 64) - 1, read, True)
+    prog.add_memory_segment(0, BEYOND_ADDRESSES - 1, read, True)
     try:
         prog.set_linux_kernel_custom(info.text, is_live=True)
     except Exception:

@@ -113,7 +113,7 @@ def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -
     """Whether there is memory where the image's banner should be."""
     for symbol in image.symbols.exact("linux_banner"):
         try:
-            prog.read(symbol.address + slide_of(info, image) & (1 << 64) - 1, 16)
+            prog.read(symbol.address + slide_of(info, image) & image.elf.word.mask, 16)
         except (drgn.FaultError, ValueError, OverflowError):
             return False
         return True
@@ -127,12 +127,12 @@ def _symbols_agree(target: OpenTarget, info: VmcoreInfo, image: KernelImage) -> 
     memory = symbols_in_memory(reader_of(target.prog), info, image.machine or machine_of(target.prog))
     if memory is not None:
         found = checked(compare(symbols_of(image), memory), image.path, target.name)
-        return found.slide == slide_of(info, image) & (1 << 64) - 1
+        return found.slide == slide_of(info, image) & image.elf.word.mask
     slide, told = slide_of(info, image), 0
     for name, address in info.symbols.items():
         symbols = image.symbols.exact(name)
         if len(symbols) == 1:
-            if symbols[0].address + slide & (1 << 64) - 1 != address:
+            if symbols[0].address + slide & image.elf.word.mask != address:
                 return False
             told += 1
     return told >= _LEAST_SYMBOLS

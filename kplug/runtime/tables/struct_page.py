@@ -14,7 +14,7 @@ from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import UnmappedError, try_read
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading, word_in
+from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 
 FREE, SLAB, ANON, FILE, PAGE_TABLE, RESERVED = "free", "slab", "anon", "file", "pagetable", "reserved"
@@ -24,6 +24,7 @@ KERNEL, VMALLOC = "kernel", "vmalloc"
 _TYPE_STATES = {"buddy": FREE, "slab": SLAB, "table": PAGE_TABLE}
 _MOST_ORDERS = 17  # MAX_PAGE_ORDER is 10 nearly everywhere; 13 with 64 KiB pages, and nowhere above 16
 _PER_CPU_ORDERS = 4  # PAGE_ALLOC_COSTLY_ORDER + 1
+_INT = 4  # the bytes of an int
 _MAX_PER_CPU_FREE = 1 << 20  # pages on the per-CPU lists that are looked at
 
 # mm.h, page-flags.h: the low bits of page->mapping.
@@ -96,6 +97,7 @@ class Pages:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.memo = kernel.memo
+        self._word = kernel.word
         with reading("struct page"):
             prog = kernel.prog
             page = prog.type("struct page")
@@ -134,9 +136,10 @@ class Pages:
 
     def _order_place(self, prog: drgn.Program, page: drgn.Type) -> int | None:
         """Where a compound page's order is, from the start of the head's struct page; None if not known."""
+        lowest = 0 if self._word.little_endian else self._word.size - 1
         places = [
             ("struct folio", "_folio_order", 0),  # 379708ffde1b (6.1)
-            ("struct folio", "_flags_1", 0),  # ebc1baf5c9b4 (6.6): the low byte of that word
+            ("struct folio", "_flags_1", lowest),  # ebc1baf5c9b4 (6.6): the low byte of that word
             ("struct page", "compound_order", self.size),
         ]
         for name, member, start in places:
@@ -188,7 +191,7 @@ class Pages:
 
     def is_reserved(self, pfn: int) -> bool:
         """Whether a page is kept from the page allocator: the image's, until it is freed."""
-        return bool(word_in(self.raw(pfn), self._flags) & self._reserved)
+        return bool(self._word.at(self.raw(pfn), self._flags) & self._reserved)
 
     def flag_text(self, flags: int) -> str:
         """The names of the flags that are set, as `enum pageflags` has them without PG_."""
@@ -196,22 +199,22 @@ class Pages:
 
     def page(self, pfn: int) -> Page:
         """What the struct page of a page frame says. TargetError if it cannot be read."""
-        data = self.raw(pfn)
-        flags, refcount = word_in(data, self._flags), _signed(data, self._refcount)
+        data, word = self.raw(pfn), self._word
+        flags, refcount = word.at(data, self._flags), word.signed(data, self._refcount, _INT)
         head, head_data, order = pfn, data, 0
-        if flags & self._head or (self._compound is None or word_in(data, self._compound) & 1):
+        if flags & self._head or (self._compound is None or word.at(data, self._compound) & 1):
             head = self._head_of(pfn, data, flags)
             if head != pfn:
                 head_data = self.raw(head)
-            if word_in(head_data, self._flags) & self._head:
+            if word.at(head_data, self._flags) & self._head:
                 order = self._compound_order(head)
-        field = _half(head_data, self._mapcount)
+        field = word.unsigned(head_data, self._mapcount, _INT)
         kind = self._types.of(field)
-        mapcount = None if kind is not None else _signed(data, self._mapcount) + 1
-        head_flags = word_in(head_data, self._flags)
-        mapping = word_in(head_data, self._mapping)
+        mapcount = None if kind is not None else word.signed(data, self._mapcount, _INT) + 1
+        head_flags = word.at(head_data, self._flags)
+        mapping = word.at(head_data, self._mapping)
         if head != pfn:
-            refcount = _signed(head_data, self._refcount)
+            refcount = word.signed(head_data, self._refcount, _INT)
         if flags & self._reserved:
             state: str | None = RESERVED
         elif self._slab and head_flags & self._slab:
@@ -230,7 +233,7 @@ class Pages:
         shown = flags if head == pfn else head_flags
         found = Page(pfn, self.base + pfn * self.size, shown, refcount, mapcount, state, head, order, mapping)
         if kind == "buddy":
-            return replace(found, order=min(word_in(data, self._private), _MOST_ORDERS), free_list="buddy")
+            return replace(found, order=min(word.at(data, self._private), _MOST_ORDERS), free_list="buddy")
         return found if state is not None else self._maybe_free(found)
 
     def _head_of(self, pfn: int, data: bytes, flags: int) -> int:
@@ -240,10 +243,10 @@ class Pages:
                 page = drgn.Object(self._kernel.prog, "struct page *", self.base + pfn * self.size)
                 address: int = compound_head(page).value_()
         else:
-            link = word_in(data, self._compound)
+            link = self._word.at(data, self._compound)
             if not link & 1:
                 # The head itself, or a page whose struct page is shared with the head's (e7d324850bfc, 5.18).
-                following = word_in(self.raw(pfn, 2), self.size + self._compound)
+                following = self._word.at(self.raw(pfn, 2), self.size + self._compound)
                 link = following if following & 1 else self.base + pfn * self.size | 1
             address = link - 1
         head, rest = divmod(address - self.base, self.size)
@@ -265,8 +268,8 @@ class Pages:
             if head == page.pfn or not self.exists(head):
                 continue
             data = self.raw(head)
-            if self._types.of(_half(data, self._mapcount)) == "buddy":
-                size = word_in(data, self._private)
+            if self._types.of(self._word.unsigned(data, self._mapcount, _INT)) == "buddy":
+                size = self._word.at(data, self._private)
                 if size < _MOST_ORDERS and page.pfn < head + (1 << size):
                     return replace(page, state=FREE, head=head, order=size, free_list="buddy", mapcount=None)
                 break
@@ -298,7 +301,8 @@ class Pages:
 
     @property
     def _huge_order(self) -> int:
-        return self._page_shift - 3
+        paging = page_tables(self._kernel).paging
+        return paging.table_bits if paging is not None else self._page_shift - (self._word.size.bit_length() - 1)
 
     def _walk_per_cpu(self, lists: drgn.Object, found: dict[int, int]) -> None:
         """Follow the lists of one CPU and zone; each ends where it comes back to its head, or makes no sense."""
@@ -308,7 +312,7 @@ class Pages:
         # MIGRATE_PCPTYPES: as many lists for each order (44042b449872, 5.14), and at the end one or two for huge pages.
         types = 3
         for number in range(count):
-            head = start + 16 * number
+            head = start + 2 * self._word.size * number  # struct list_head
             place = self._following(head, head)
             while place != head and len(found) < _MAX_PER_CPU_FREE:
                 pfn, rest = divmod(place - self._list - self.base, self.size)
@@ -320,19 +324,11 @@ class Pages:
 
     def _following(self, place: int, head: int) -> int:
         """What comes after a node of a list; its head where that cannot be read: the list ends there."""
-        data = try_read(self._kernel.read, place, 8)
-        return word_in(data, 0) if data is not None else head
+        data = try_read(self._kernel.read, place, self._word.size)
+        return self._word.at(data, 0) if data is not None else head
 
 
 @remembered(UNTIL_MOVED)
 def pages_of(kernel: Kernel) -> Pages | None:
     """The one Pages of a kernel; None without its types."""
     return Pages(kernel) if kernel.has_types else None
-
-
-def _half(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 4], "little")
-
-
-def _signed(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 4], "little", signed=True)

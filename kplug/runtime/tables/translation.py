@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from kplug.arch.registry import named
-from kplug.arch.types.page_tables import Paging, Translation
+from kplug.arch.types.page_tables import Paging, ReadEntry, Translation
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_MOVED, remembered
 from kplug.memory.reading import try_read
@@ -40,12 +41,18 @@ class PageTables:
             return None
         return paging.tables(top, root is not None).translate(self.entry, address)
 
-    def entry(self, physical: int) -> int:
-        """The entry of a page table at a physical address. TargetError if it cannot be read."""
-        try:
-            return int.from_bytes(self._kernel.read_physical(physical, 8), "little")
-        except TargetError as error:
-            raise TargetError(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
+    @cached_property
+    def entry(self) -> ReadEntry:
+        """What reads the entry of a page table at a physical address. TargetError if it cannot be read."""
+        size, order, read = self._own().entry_size, self._kernel.word.order, self._kernel.read_physical
+
+        def entry(physical: int) -> int:
+            try:
+                return int.from_bytes(read(physical, size), order)
+            except TargetError as error:
+                raise TargetError(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
+
+        return entry
 
     def physical(self, address: int) -> int | None:
         """The physical address of a kernel address: of the image and the direct map without a walk. None if unmapped.
@@ -101,17 +108,17 @@ class PageTables:
         """
         paging = self._own()
         tables = paging.tables(root, False)
-        per_level = paging.page_shift - 3
+        per_level, word = paging.table_bits, self._kernel.word
         top = tables.levels - 1
         yield root, top, 0
         waiting = [(root, top, 0)]
         while waiting:
             table, level, start = waiting.pop()
             count = tables.entries
-            data = try_read(self._kernel.read_physical, table, count * 8)
+            data = try_read(self._kernel.read_physical, table, count * paging.entry_size)
             if data is None:
                 continue
-            numbers = memoryview(data).cast("Q")
+            numbers = word.numbers(data, paging.entry_size)
             span = paging.page_shift + per_level * level
             for number in range(first, last) if level == top else range(count):
                 entry = numbers[number]
@@ -184,8 +191,9 @@ class _PagingSources:
         address = self._kernel.symbol(name)
         if address is None:
             return None
+        word = self._kernel.word
         if image_offset is None:
-            data = try_read(self._kernel.read, address, 8)
+            data = try_read(self._kernel.read, address, word.size)
         else:
-            data = try_read(self._kernel.read_physical, address - image_offset, 8)
-        return None if data is None else int.from_bytes(data, "little")
+            data = try_read(self._kernel.read_physical, address - image_offset, word.size)
+        return None if data is None else word.at(data, 0)

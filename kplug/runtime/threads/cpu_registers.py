@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from kplug.arch.note_registers import prstatus_registers, qemu_registers
 from kplug.arch.registers import monitor_names, registers_of
+from kplug.arch.registry import named
+from kplug.arch.types.word import WordFormat
 from kplug.errors import InputError, TargetError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import notes_in
@@ -63,9 +65,10 @@ class NoteRegisters:
         control: list[dict[str, int]] = []
         try:
             with open_file(self._path) as file:
-                for note in notes_in(note_bytes(self._path, file), little_endian=True):
+                data, little_endian = note_bytes(self._path, file)
+                for note in notes_in(data, little_endian):
                     if note.owner == "CORE" and note.type == _NT_PRSTATUS:
-                        general.append(prstatus_registers(note.description, self._names))
+                        general.append(prstatus_registers(note.description, self._names, little_endian))
                     elif note.owner == "QEMU":
                         control.append(qemu_registers(note.description))
         except (InputError, OSError, struct.error):
@@ -147,10 +150,14 @@ def _parse_cpu(text: str) -> dict[str, int]:
     return found
 
 
-def pt_regs_bytes(registers: Mapping[str, int], machine: str, size: int) -> bytes | None:
-    """The registers as the bytes of a struct pt_regs of that size; None for an architecture that is not known."""
+def pt_regs_bytes(
+    registers: Mapping[str, int], machine: str, size: int, word: WordFormat | None = None
+) -> bytes | None:
+    """The registers as the bytes of a struct pt_regs of that size; None for an architecture that is not known. Words
+    are as the machine usually has them, or as `word` says.
+    """
     order = registers_of(machine).pt_regs
     if not order or not registers:
         return None
-    data = b"".join(struct.pack("<Q", registers.get(name, 0)) for name in order)
+    data = (word or named(machine).word()).packed(registers.get(name, 0) for name in order)
     return data.ljust(size, b"\0")[:size] if size >= len(data) else None

@@ -287,7 +287,7 @@ class Selection:
         prog = self._kernel.prog
         with reading(f"the stack of {thread}"):
             kind = prog.type("struct pt_regs")
-            data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0)
+            data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0, self._kernel.word)
             if data is None:
                 raise TargetError(
                     f"{thread} is running: its registers are in the CPU, and no stack trace of it can be made "
@@ -311,11 +311,13 @@ class Selection:
             back = kernel.read_word(last.sp)
             machine, reach = kernel.machine, call_reach(kernel.machine)
             code = kernel.read(back - reach, reach)
-            if not back >> 63 or not any(calls_before(code, back, machine)):
+            if not kernel.word.is_kernel(back) or not any(calls_before(code, back, machine)):
                 return
             counter, pointer = canonical("pc", machine)[0], canonical("sp", machine)[0]
             # Unwound from the call itself: its line, and what is inlined there.
-            callers = self._unwind_from(thread, {**last.registers, counter: back - 1, pointer: last.sp + 8})
+            callers = self._unwind_from(
+                thread, {**last.registers, counter: back - 1, pointer: last.sp + kernel.word.size}
+            )
         except TargetError:
             return
         for number, frame in enumerate(callers, len(frames)):

@@ -245,7 +245,7 @@ def test_vmcoreinfo_that_lies_is_one_clear_line(change: dict[str, int | None], s
         else:
             names[name] += distance
     with pytest.raises(KallsymsNotFoundError, match=said) as error:
-        from_symbols(names, reader(data, text))
+        from_symbols(names, reader(data, text), word_size=8, byte_order="little")
     assert "\n" not in str(error.value)
 
 
