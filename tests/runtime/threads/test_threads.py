@@ -98,14 +98,16 @@ class TestRegisters:
         assert ("IF" in row["flags"]) == bool(int(row["value"]) & 0x200)
 
     def test_of_an_outer_frame_are_those_that_were_saved(self, session: Session, target: DrgnTarget) -> None:
-        # init sleeps. The functions that it is in saved what they had to; its system call's entry saved all.
-        target.selection.select_thread(1)
-        callers = [frame for frame in target.selection.frames() if frame.registers.get("rax") is None]
-        target.selection.select_frame(callers[-1].number)
-        found = {register.name: register.value for register in target.registers()}
-        assert found["rip"] == target.selection.frame.pc
-        assert found["rax"] is None
-        assert next(row for row in rows(session, "regs", "rax"))["summary"] == "not saved in this frame"
+        for thread in target.selection.threads():
+            target.selection.select_cpu(thread.cpu)
+            for frame in target.selection.frames():
+                target.selection.select_frame(frame.number)
+                found = {register.name: register.value for register in target.registers()}
+                assert found["rip"] == frame.pc
+                assert found["rax"] == frame.registers.get("rax")
+                if found["rax"] is None:
+                    (row,) = rows(session, "regs", "rax")
+                    assert row["summary"] == "not saved in this frame"
 
 
 @pytest.fixture(scope="module", params=["elf", "kdump-zlib", "makedumpfile-zlib-d31"])
