@@ -94,7 +94,7 @@ class Checker:
         self._mask = image.elf.word.mask
         self.proofs = tuple(known) or proofs(image)
         if not self.proofs:
-            raise InputError(f"{image.path}: has neither linux_banner nor a build ID to tell it from other kernels")
+            raise InputError(f"{image.path}: has neither linux_banner nor a build ID to identify the kernel")
 
     def matches(self, read: Read, slide: int) -> bool:
         """Whether the kernel is in memory at that slide.

@@ -1,1 +1,1 @@
-"""What drgn can tell. The only part of the core that imports it."""
+"""Answers through drgn. The only part of the core that imports it."""

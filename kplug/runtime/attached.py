@@ -1,4 +1,4 @@
-"""The session of a Program that somebody else opened: drgn's own prompt, a drgn script."""
+"""The session of a Program that was opened elsewhere: at drgn's own prompt, in a drgn script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kplug.runtime.session import session_of
 from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.session import Session
 
-#: What a person can do about what is missing, in the words of drgn's own command line.
+#: How to supply what is missing, in terms of drgn's own command line.
 HINTS = Hints(vmlinux="give one with drgn -s FILE", module="drgn -s FILE", slide="drgn --vmcoreinfo FILE")
 
 _REMEMBERED = "kplug.session"
@@ -63,9 +63,9 @@ class _Attached:
 
 @contextmanager
 def evaluating(session: Session, names: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, the session's expressions mean, where nothing else does, what they are in Python: `task.stack`.
+    """Inside, expressions of the session that mean nothing else are evaluated as Python: `task.stack`.
 
-    `names` are the globals of the prompt at which the person types.
+    `names` are the globals of the prompt.
     """
     target = session.target
     assert isinstance(target, DrgnTarget)
@@ -79,7 +79,7 @@ def _evaluator(names: Mapping[str, Any]) -> Callable[[str], Any]:
             return eval(expression, dict(names))
         except (NameError, SyntaxError):
             raise ExpressionError(f"{expression}: no such symbol, section, register or Python expression") from None
-        except Exception as error:  # whatever the expression does
+        except Exception as error:  # the expression may raise anything
             raise ExpressionError(f"{expression}: {type(error).__name__}: {' '.join(str(error).split())}") from None
 
     return evaluate
@@ -90,7 +90,7 @@ def _session(prog: drgn.Program) -> Session:
     opened = Opened(prog, _description(prog, live), live, _vmlinux(prog), _vmcoreinfo(prog))
     path = None if live else prog.core_dump_path
     if path is not None:
-        with suppress(InputError):  # drgn reads it all the same: only what its head tells is missing
+        with suppress(InputError):  # drgn reads it all the same: only the header's facts are missing
             header = read_header(path)
             opened = replace(opened, header=header, cpus=NoteRegisters(path, header.machine))
     return session_of(opened, HINTS)
@@ -105,7 +105,7 @@ def _description(prog: drgn.Program, live: bool) -> str:
 def _vmlinux(prog: drgn.Program) -> str | None:
     try:
         main = prog.main_module()
-    except LookupError:  # nobody asked drgn for debug information yet
+    except LookupError:  # drgn has not loaded debug information yet
         return None
     path: str | None = main.debug_file_path or main.loaded_file_path
     return path
@@ -119,7 +119,7 @@ def _vmcoreinfo(prog: drgn.Program) -> VmcoreInfo:
 
 
 def _debug_files(prog: drgn.Program) -> frozenset[tuple[str, str]]:
-    """The debug files that drgn has by now: what an answer may rest on."""
+    """The debug files that drgn has by now, which answers may depend on."""
     return frozenset((module.name, module.debug_file_path or "") for module in prog.modules() if module.debug_file_path)
 
 

@@ -1,4 +1,4 @@
-"""What drgn debugs, as the core sees it (`kplug.target.Target`)."""
+"""The program that drgn debugs, as a `kplug.target.Target`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _TOKEN = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+)|(?P<register>\$
 class DrgnTarget(Target):
     """A vmcore, a guest or the running kernel. `description` names it for the user.
 
-    `selection` is the thread and frame whose registers `$pc`, `rip`, ... are. What the registers' grammar does not
-    know may be given to an evaluator (a prompt's Python), which raises ExpressionError if it cannot.
+    `selection` is the thread and frame that the registers `$pc`, `rip`, ... belong to. Expressions that are not made of
+    registers may be passed to an evaluator (a prompt's Python), which raises ExpressionError if it fails.
     """
 
     def __init__(
         self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None, core_path: str | None = None
     ) -> None:
-        """`cpus` has registers of the CPUs beyond those that drgn gives; `core_path` is the vmcore's, if it is one."""
+        """`cpus` has registers of the CPUs that drgn does not give; `core_path` is the vmcore's path, if it is one."""
         self.kernel = kernel
         self.selection = Selection(kernel, cpus)
         self._evaluator: Evaluator | None = None
@@ -59,7 +59,7 @@ class DrgnTarget(Target):
         return types_source(self.kernel)
 
     def crash_facts(self) -> Mapping[str, str]:
-        """Which task crashed, and what the kernel said of it; nothing of a kernel that did not, or has no types."""
+        """Which task crashed, and what the kernel said about it; empty if it did not crash, or has no types."""
         if self.kernel.live or not self.kernel.has_types:
             return {}
         try:
@@ -84,7 +84,7 @@ class DrgnTarget(Target):
     def registers(self) -> Sequence[Register]:
         frame = self.selection.frame
         innermost = self.selection.frames()[0].registers
-        # What the innermost frame has and this one lacks was not saved on the way.
+        # A register that the innermost frame has and this one lacks was not saved in between.
         return tuple(Register(name, frame.registers.get(name)) for name in {**innermost, **frame.registers})
 
     def stack_pointer(self) -> int | None:
@@ -108,7 +108,7 @@ class DrgnTarget(Target):
         return stack_at(self.kernel, address) or self._first_stack(address)
 
     def _first_stack(self, address: int) -> StackBounds | None:
-        """CPU 0's first stack, which the image has: the one that is known without types."""
+        """CPU 0's first stack, which is in the image: the only one that is known without types."""
         image = self.kernel.image
         start = self.kernel.symbol("init_stack") or self.kernel.symbol("init_thread_union")
         size = thread_size(image) if image is not None else None
@@ -119,12 +119,12 @@ class DrgnTarget(Target):
     # -- expressions ---------------------------------------------------------------------------------------------------
 
     def evaluate_with(self, evaluator: Evaluator) -> None:
-        """Have what is no sum of registers evaluated by `evaluator` from now on."""
+        """From now on, evaluate with `evaluator` what is not a sum of registers."""
         self._evaluator = evaluator
 
     @contextmanager
     def evaluating(self, evaluator: Evaluator) -> Iterator[None]:
-        """Inside, what is no sum of registers is evaluated by `evaluator`."""
+        """Inside, `evaluator` evaluates what is not a sum of registers."""
         before, self._evaluator = self._evaluator, evaluator
         try:
             yield
@@ -132,7 +132,7 @@ class DrgnTarget(Target):
             self._evaluator = before
 
     def evaluate(self, expression: str) -> int:
-        """Registers of the selected frame with sums and `*` around them; what else there is, the evaluator knows."""
+        """Sums of registers of the selected frame, with `*`; anything else is left to the evaluator."""
         tokens = _tokens(expression)
         if tokens is not None and all(self._is_known(token) for token in tokens):
             return _Sum(tokens, expression, self._register, self.kernel).value()
@@ -142,7 +142,7 @@ class DrgnTarget(Target):
         raise ExpressionError(f"{unknown}: no such symbol, section or register")
 
     def _is_known(self, token: str) -> bool:
-        """Whether a token is a number, an operator or a register: what it is made of, not what it is worth."""
+        """Whether a token is a number, an operator or a register, without evaluating it."""
         return not re.match(r"[$A-Za-z_]", token) or is_register(token.lstrip("$"), self.kernel.machine)
 
     def _register(self, name: str) -> int:

@@ -1,7 +1,7 @@
-"""What drgn is told of a kernel without debug information: symbols from the image, types from BTF.
+"""Finders that give drgn a kernel's symbols and types without debug information: from the image, and from BTF.
 
-drgn 0.3 reads DWARF. It has a reader of kallsyms, for kernels since 6.0, and none of BTF; both come to it through the
-finders that it lets others register, which are asked when somebody asks it.
+drgn 0.3 reads DWARF. It can read kallsyms, for kernels since 6.0, but not BTF. Both are supplied by finders that are
+registered with drgn, which calls them for look-ups.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kplug.runtime.modules.images import images_of
 from kplug.runtime.types.btf import BtfTypes
 
 NAME = "kplug"
-NO_TYPES = "none: neither DWARF nor BTF is there"
+NO_TYPES = "none: there is neither DWARF nor BTF"
 _RUNNING = "/sys/kernel/btf/vmlinux"
 _BINDINGS = {
     "LOCAL": SymbolBinding.LOCAL,
@@ -36,25 +36,25 @@ _BINDINGS = {
 
 
 class Finders:
-    """The finders for a kernel's Program, as long as the kernel is there. BTF is read at the first question about a
-    type."""
+    """The finders for a kernel's Program, as long as the kernel object exists. BTF is read at the first question about
+    a type."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._types: BtfTypes | None = None
         self._sought = False
         self._addresses: dict[str, int | None] = {}
-        #: Where the types are from, for the user; None before they were asked for, and where there are none.
+        #: The source of the types, for the user; None before they were asked for, and if there are none.
         self.types_source: str | None = None
         #: Why there are none.
         self.problem: str | None = None
 
     def register(self) -> None:
-        """Let drgn ask here for what it finds nowhere else."""
+        """Register with drgn, for what it finds nowhere else."""
         prog = self._kernel.prog
-        # Other sessions with this Program may have theirs, and may have ended.
+        # Other sessions with this Program may have registered theirs, and may have ended.
         name = f"{NAME} {len(prog.registered_type_finders())}"
-        # Weakly: what a Program is given it keeps for ever, and with it would keep itself, its dump and its guest.
+        # Weakly: a Program keeps what it is given for ever, and so would keep itself, its dump and its guest alive.
         find_type, find_object = WeakMethod(self._find_type), WeakMethod(self._find_object)
         find_symbols = WeakMethod(self._find_symbols)
 
@@ -76,8 +76,8 @@ class Finders:
         self._tell_extent()
 
     def _tell_extent(self) -> None:
-        """Tell drgn where the kernel is: then it finds the ORC tables in memory (CONFIG_UNWINDER_ORC), by which stacks
-        of x86_64 are unwound. A file would tell it.
+        """Give drgn the kernel's place, which it otherwise knows from a file: then it finds the ORC tables in memory
+        (CONFIG_UNWINDER_ORC), with which it unwinds stacks of x86_64.
         """
         kernel = self._kernel
         start, end = kernel.symbol("_text") or kernel.symbol("_stext"), kernel.symbol("_end")
@@ -92,7 +92,7 @@ class Finders:
 
     @property
     def types(self) -> BtfTypes | None:
-        """The types, None where there is no BTF."""
+        """The types; None if there is no BTF."""
         if not self._sought:
             self._sought = True
             kernel = self._kernel
@@ -128,7 +128,7 @@ class Finders:
     def _find_symbols(
         self, prog: drgn.Program, name: str | None, address: int | None, one: bool
     ) -> Sequence[drgn.Symbol]:
-        """drgn's question: symbols of that name, of that address, or of both. All there are is not answered."""
+        """drgn's look-up: symbols of that name, that address, or both. A request for all symbols is not answered."""
         if address is not None:
             return [found for found in self._symbols_at(address) if name is None or found.name == name]
         placed = self._kernel.image
@@ -161,7 +161,7 @@ def _drgn_symbol(placed: PlacedImage, symbol: Symbol, size: int) -> drgn.Symbol:
 def kernel_btf(kernel: Kernel) -> Btf | None:
     """The kernel's BTF: in its memory, in the file of its image, or as the running kernel shows it; None if nowhere.
 
-    InputError or TargetError where it is, and cannot be had.
+    InputError or TargetError if it is there but cannot be read.
     """
     ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_memory, _in_the_image, _of_the_running_kernel)
     return next((found for way in ways if (found := way(kernel)) is not None), None)
@@ -205,7 +205,7 @@ def finders_of(kernel: Kernel) -> Finders:
 
 
 def types_source(kernel: Kernel) -> str:
-    """Where the kernel's types are from, or why there are none, for the user."""
+    """The source of the kernel's types, or why there are none, for the user."""
     if kernel.has_dwarf:
         return "DWARF" if kernel.has_types else NO_TYPES
     finders = finders_of(kernel)

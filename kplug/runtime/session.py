@@ -31,15 +31,15 @@ HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide=
 
 
 def open_session(request: Request, *, lines: bool = False) -> Session:
-    """Open what the user named and make a session of it; say why there are no source `lines` if they are wanted.
+    """Open what the user named and make its session; a warning says why there are no source `lines` if wanted.
 
-    KplugError, worded for the user, if that cannot be.
+    KplugError, worded for the user, if it cannot be opened.
     """
     return session_of(open_kernel(request), lines=lines)
 
 
 def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> Session:
-    """The session of a kernel that is open. `hints` are the front end's words for what a person can do."""
+    """The session of an open kernel. `hints` are the front end's words for how to supply what is missing."""
     kernel = kernel_of(opened)
     core_path = opened.header.path if opened.header is not None else None
     target = DrgnTarget(kernel, opened.description, opened.cpus, core_path)

@@ -1,4 +1,4 @@
-"""The kernel's CPUs, by its masks of them."""
+"""The kernel's CPUs, from its CPU masks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kplug.runtime.kernel.kernel import Kernel, reading
 
 @remembered(UNTIL_MOVED)
 def possible_cpus(kernel: Kernel) -> Sequence[int]:
-    """Those that may ever be there. TargetError if that cannot be read."""
+    """The possible CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_possible_mask)
 
 
 @remembered(UNTIL_MOVED)
 def present_cpus(kernel: Kernel) -> Sequence[int]:
-    """Those that are plugged in. TargetError if that cannot be read."""
+    """The present CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_present_mask)
 
 
 @remembered(UNTIL_MOVED)
 def online_cpus(kernel: Kernel) -> Sequence[int]:
-    """Those that run tasks. TargetError if that cannot be read."""
+    """The online CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_online_mask)
 
 

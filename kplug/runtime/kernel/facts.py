@@ -1,4 +1,4 @@
-"""What a kernel's memory, its VMCOREINFO and its debug information tell of its address space."""
+"""Facts about a kernel's address space, from its memory, its VMCOREINFO and its debug information."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MAX_SLOT = 1 << 16
 
 @remembered(UNTIL_MOVED)
 def facts_of(kernel: Kernel) -> AddressSpaceFacts:
-    """All that is known of the kernel's address space. Reads memory: some tens of small reads.
+    """All that is known about the kernel's address space. Takes some tens of small reads of memory.
 
-    What cannot be read, and what two sources tell differently, is named in the facts' `refused`.
+    Facts that cannot be read, or on which two sources differ, are named in `refused`.
     """
     facts = AddressSpaceFacts()
     refused: list[str] = []
@@ -54,12 +54,12 @@ def facts_of(kernel: Kernel) -> AddressSpaceFacts:
 
 @remembered(UNTIL_MOVED)
 def space_of(kernel: Kernel) -> AddressSpace | None:
-    """The kernel's address space; None where kplug has no table of the architecture."""
+    """The kernel's address space; None if kplug has no table of the architecture."""
     return address_space(kernel.machine, facts_of(kernel))
 
 
 def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
-    """The names of the fixmap's slots, and their numbers; none without that type."""
+    """The names of the fixmap's slots, and their numbers; empty without that type."""
     try:
         enumerators: Sequence[drgn.TypeEnumerator] = prog.type("enum fixed_addresses").enumerators or ()
     except LookupError:
@@ -70,7 +70,7 @@ def fixed_addresses(prog: drgn.Program) -> Iterator[tuple[str, int]]:
 
 
 def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
-    """Where each possible CPU has its struct cpu_entry_area. TargetError if that cannot be read."""
+    """The address of each possible CPU's struct cpu_entry_area. TargetError if that cannot be read."""
     prog = kernel.prog
     try:
         area = prog.type("struct cpu_entry_area")

@@ -1,4 +1,4 @@
-"""A running or crashed kernel, through a drgn Program: what the locators of `kplug.runtime` share."""
+"""A running or crashed kernel, through a drgn Program, as shared by the locators of `kplug.runtime`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of, word_of
 
-# What drgn 0.3 and libkdumpfile 0.5 say of memory, and what it means. makedumpfile marks a page that it leaves out as
-# one that does not exist.
+# Messages of drgn 0.3 and libkdumpfile 0.5 about memory, and their meaning. makedumpfile marks a page that it leaves
+# out like one that does not exist.
 _FAULTS = (
     (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
     (re.compile("Wrong page size|Decompres+ion failed|text search failed"), "the dump is truncated or broken there"),
@@ -29,13 +29,13 @@ _FAULTS = (
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """What drgn raises inside becomes a TargetError that says what could not be had: `what`, in the user's words."""
+    """Exceptions of drgn inside become a TargetError that says what could not be read: `what`, worded for the user."""
     try:
         yield
     except drgn.FaultError as error:
         raise TargetError(f"{what}: {fault_words(error)}") from None
     except (drgn.MissingDebugInfoError, drgn.ObjectAbsentError, LookupError, AttributeError) as error:
-        # A type, variable or member that the debug information does not have.
+        # A type, variable or member is not in the debug information.
         said = str(error.args[0] if error.args else error)
         raise TargetError(f"{what}: {said}") from None
     except (
@@ -54,13 +54,13 @@ def reading(what: str) -> Iterator[None]:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the target itself is gone: what the operating system says of a guest's process or of a file, and what
-    drgn says as a bare Exception of a connection."""
+    """Whether the target itself is gone: an error of the operating system for a guest's process or a file, or drgn's
+    bare Exception for a connection."""
     return isinstance(error, OSError) or type(error) is Exception
 
 
 def lost_words(error: Exception) -> str:
-    """Why the target cannot be asked any more, on one line."""
+    """Why the target cannot be read any more, on one line."""
     if isinstance(error, (ProcessLookupError, BrokenPipeError, ConnectionError)):
         return "the guest has gone away"
     if isinstance(error, BlockingIOError):  # the time limit of the connection
@@ -71,13 +71,13 @@ def lost_words(error: Exception) -> str:
 
 
 def fault_words(error: drgn.FaultError) -> str:
-    """Why memory could not be read, and the address that could not, on one line."""
+    """Why memory could not be read, and at which address, on one line."""
     text = " ".join(str(error).split())
     return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
 
 
 def _read_error(error: Exception, what: str) -> Exception:
-    """What is raised where memory could not be read: `error` itself if it is none of memory."""
+    """The exception to raise if memory could not be read: `error` itself if it is about something else."""
     if isinstance(error, drgn.FaultError):
         return UnmappedError(fault_words(error))
     if isinstance(error, (OverflowError, ValueError)):
@@ -88,7 +88,7 @@ def _read_error(error: Exception, what: str) -> Exception:
 
 
 class Kernel:
-    """The Program, the vmlinux in its place where there is one, and what was read, as long as it holds.
+    """The Program, the vmlinux in its place if there is one, and what was read, as long as it holds.
 
     `image` is None where there is neither a vmlinux nor kallsyms; then only what needs no symbols and types can be
     asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
@@ -122,22 +122,22 @@ class Kernel:
 
     @property
     def machine(self) -> str:
-        """The architecture as the core names it: x86_64, aarch64, ..."""
+        """The architecture by the core's name: x86_64, aarch64, ..."""
         return machine_of(self.prog)
 
     def moved(self) -> None:
-        """Forget what was read: the kernel ran on since."""
+        """Forget what was read: the kernel has run since."""
         self.memo.forget(UNTIL_MOVED)
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes at a kernel virtual address. UnmappedError where nothing is mapped, or the dump lacks the page."""
+        """Bytes at a kernel virtual address. UnmappedError if nothing is mapped, or the dump lacks the page."""
         try:
             return bytes(self.prog.read(address, size))
         except Exception as error:
             raise _read_error(error, f"memory at {address:#x}") from None
 
     def read_physical(self, address: int, size: int) -> bytes:
-        """Bytes at a physical address, errors as `read`."""
+        """Bytes at a physical address; errors as for `read`."""
         try:
             return bytes(self.prog.read(address, size, True))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The kernel's doubly linked lists, followed with care: memory may be corrupted, or gone."""
+"""The kernel's doubly linked lists, followed with care: memory may be corrupted or missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kplug.runtime.kernel.kernel import Kernel
 def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
     """The addresses of the nodes on the list with its head at that address; each is read only after it was yielded.
 
-    TargetError, to be put behind the name of the list, where it cannot be followed: "it loops", "it goes on at ...".
+    If it cannot be followed, TargetError with text to append to the list's name: "it loops", "it goes on at ...".
     """
     seen: set[int] = set()
     lowest = max(kernel.word.kernel_start, 1)

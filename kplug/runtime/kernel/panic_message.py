@@ -1,4 +1,4 @@
-"""What a kernel that crashed said of it, from its log."""
+"""What a crashed kernel said about the crash, from its log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drgn.helpers.linux.printk import get_printk_records
 from kplug.errors import TargetError
 from kplug.runtime.kernel.kernel import Kernel, reading
 
-# panic(); what die() and its callers begin with: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.
+# Starts of the messages of panic(), die() and its callers: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.
 _PANIC = "Kernel panic - not syncing: "
 _REASONS = (
     "BUG: ",
@@ -25,16 +25,16 @@ _MAX_RECORDS = 1 << 20
 
 
 class LastWords(NamedTuple):
-    """The message of the panic, and what the kernel found wrong before; None for what it did not say."""
+    """The message of the panic, and the error that the kernel reported before it; None if there is none."""
 
     panic: str | None
     reason: str | None
 
 
 def last_words(kernel: Kernel) -> LastWords:
-    """Those of a kernel that has types. TargetError if its log cannot be read."""
+    """The messages of a kernel with types. TargetError if its log cannot be read."""
     panic = reason = None
-    told = False  # the first of a report's lines says it best; it ends with an end trace
+    reported = False  # the first line of a report says the most; the report ends with an end trace
     with reading("the kernel's log"):
         for number, record in enumerate(get_printk_records(kernel.prog)):
             if number > _MAX_RECORDS:
@@ -42,9 +42,9 @@ def last_words(kernel: Kernel) -> LastWords:
             text = record.text.decode("utf-8", "backslashreplace")
             if text.startswith(_PANIC):
                 panic = text[len(_PANIC) :]
-                break  # what comes after is of the panic itself
+                break  # the rest belongs to the panic itself
             if text.startswith(_END):
-                told = False
-            elif text.startswith(_REASONS) and not told:
-                reason, told = text, True
+                reported = False
+            elif text.startswith(_REASONS) and not reported:
+                reason, reported = text, True
     return LastWords(panic, reason if panic is not None else None)

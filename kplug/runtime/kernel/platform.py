@@ -1,4 +1,4 @@
-"""The architecture of a drgn Program, by kplug's name, and the other way round."""
+"""The architecture of a drgn Program by kplug's name, and vice versa."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kplug.arch.types.word import WordFormat
 
 
 def machine_of(prog: drgn.Program) -> str:
-    """The architecture of the program; empty where drgn does not know it yet."""
+    """The architecture of the program; empty if drgn does not know it yet."""
     if prog.platform is None:
         return ""
     name = prog.platform.arch.name
@@ -28,6 +28,6 @@ def word_of(prog: drgn.Program) -> WordFormat:
 
 
 def platform_of(machine: str) -> drgn.Platform | None:
-    """The architecture as drgn takes it; None if this drgn does not know it."""
+    """The architecture as drgn's enumerator; None if this drgn does not know it."""
     name = registry.named(machine).names.drgn
     return drgn.Platform(drgn.Architecture[name]) if name in drgn.Architecture.__members__ else None

@@ -1,4 +1,4 @@
-"""What a value of Python's or drgn's means as an address."""
+"""The address that a value of Python or drgn means."""
 
 from __future__ import annotations
 

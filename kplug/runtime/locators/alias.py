@@ -1,4 +1,4 @@
-"""Second addresses of one memory: the image's and vmalloc's pages in the direct map, and the other way round."""
+"""Second addresses of the same memory: the image's and vmalloc's pages in the direct map, and vice versa."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ KIND = register(
         600,
         {"of": "(the other virtual address)", "why": "(direct map, ...)", "region": "of the image there"},
         words=_words,
-        needs_extent=True,  # else it is a second address of what is named already
+        needs_extent=True,  # otherwise it is a second address of what is already named
         phrase=lambda layer, offset: f"alias of {layer.name}+{offset:#x}",
     )
 )
 
 
 class AliasLocator:
-    """Where else the memory at an address is mapped."""
+    """The other addresses at which the memory at an address is mapped."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -69,7 +69,7 @@ class AliasLocator:
             yield self._layer("direct map", None, None, other, DIRECT_MAP)
 
     def _of_image(self, address: int, image_address: int) -> Layer:
-        """The direct map's address of image memory: named by what the image has there, or had before it was freed."""
+        """The image's address for one in the direct map, named by what the image has, or had before it was freed."""
         image = self._kernel.image
         assert image is not None
         freed = is_freed(self._kernel, image_address)
@@ -86,7 +86,7 @@ class AliasLocator:
         symbols = [layer for layer in named if layer.kind == model.SYMBOL]
         narrowest = symbols[-1] if symbols else named[-1] if named else None
         name = narrowest.name if narrowest is not None else "kernel image"
-        if freed:  # whoever has the memory now, it is not that
+        if freed:  # the memory has another owner now
             return self._layer(name, None, None, image_address, why, region=regions)
         if narrowest is None or narrowest.start is None or narrowest.end is None:
             page_size = page_size_of(self._kernel)
@@ -96,7 +96,7 @@ class AliasLocator:
         return self._layer(name, start, end, image_address, why, region=regions)
 
     def _of_vmap(self, address: int, pfn: int) -> Iterable[Layer]:
-        """The direct map's address of a page that a vmap area, or a stack in one, has."""
+        """The address in a vmap area, or in a stack there, for a page of the direct map."""
         pages = pages_of(self._kernel)
         if pages is None or not pages.exists(pfn) or pages.page(pfn).state != "kernel":
             return

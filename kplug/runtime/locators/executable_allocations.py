@@ -1,8 +1,8 @@
-"""What is code in the modules' space and of no module: BPF programs, ftrace's trampolines, kprobes' copies of
-instructions. And what is there of nothing: the gaps between modules.
+"""Code in the modules' space that does not belong to a module: BPF programs, ftrace's trampolines, kprobes' copies of
+instructions; and the gaps between modules.
 
 The kernel asks in that order whether an address is text (kernel_text_address() in kernel/extable.c): image, modules,
-ftrace trampolines, kprobe slots, BPF. In /proc/kallsyms these have names in brackets where a module's would be.
+ftrace trampolines, kprobe slots, BPF. In /proc/kallsyms these have names in brackets in place of a module's.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _STATES = {0: "free", 1: "to be freed", 2: "used"}  # enum kprobe_slot_state
 
 
 class Code(NamedTuple):
-    """Some code: whose it is (as /proc/kallsyms has it, in brackets there), its name, and `[start, end)`.
+    """A piece of code: its owner (as in brackets in /proc/kallsyms), its name, and `[start, end)`.
 
-    `what` says in words what it is, `source` where that is known from.
+    `what` describes it, `source` says how it is known.
     """
 
     owner: str
@@ -53,7 +53,7 @@ class Code(NamedTuple):
 
 
 class ExecutableAllocations:
-    """All of it at one moment, sorted by address. `problems` are what could not be read, in sentences."""
+    """All such code at one moment, sorted by address. `problems` are sentences on what could not be read."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.problems: list[str] = []
@@ -81,7 +81,7 @@ class ExecutableAllocations:
         return code if code is not None and address < code.end else None
 
     def neighbours(self, address: int) -> tuple[Code | None, Code | None]:
-        """Those before and after an address that none holds."""
+        """The code before and after an address that none holds."""
         position = bisect_right(self._starts, address)
         before = self.codes[position - 1] if position else None
         return before, self.codes[position] if position < len(self.codes) else None
@@ -89,12 +89,12 @@ class ExecutableAllocations:
 
 @remembered(UNTIL_MOVED)
 def executable_allocations(kernel: Kernel) -> ExecutableAllocations:
-    """The code of no module, of a kernel that has types; read once as long as it stands still."""
+    """The code outside modules, of a kernel with types; read once while it stands still."""
     return ExecutableAllocations(kernel)
 
 
 def _bpf(kernel: Kernel) -> Iterator[Code]:
-    """What the BPF compiler made: programs, trampolines, dispatchers (`struct bpf_ksym`, bfea9a8574f3, 5.8)."""
+    """Code made by the BPF compiler: programs, trampolines, dispatchers (`struct bpf_ksym`, bfea9a8574f3, 5.8)."""
     head = kernel.symbol("bpf_kallsyms")
     if head is None:
         return
@@ -137,7 +137,7 @@ def _trampolines(kernel: Kernel) -> Iterator[Code]:
 
 
 def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
-    """The pages in which kprobes keep copies of the instructions that they replaced."""
+    """The pages with kprobes' copies of the instructions that they replaced."""
     for variable in ("kprobe_insn_slots", "kprobe_optinsn_slots"):
         cache = kernel.symbol(variable)
         if cache is None:
@@ -152,7 +152,7 @@ def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
 
 @remembered(UNTIL_MOVED)
 def probes(kernel: Kernel) -> dict[int, str]:
-    """What each slot of `kprobe_insn_slots` in use is the copy of: `do_sys_openat2+0x0`, by the slot's address."""
+    """The origin of the copy in each used slot of `kprobe_insn_slots`: `do_sys_openat2+0x0`, by the slot's address."""
 
     def read() -> dict[int, str]:
         found: dict[int, str] = {}
@@ -178,7 +178,7 @@ def probes(kernel: Kernel) -> dict[int, str]:
 
 
 def symbol_at(kernel: Kernel, address: int) -> str | None:
-    """The symbol and offset of an address of code, `[module]` behind it; None where none is known."""
+    """The symbol and offset of an address of code, followed by `[module]`; None if none is known."""
     try:
         found = images_of(kernel).holding(address)
     except TargetError:
@@ -195,7 +195,7 @@ def symbol_at(kernel: Kernel, address: int) -> str | None:
 
 
 class ExecutableAllocationLocator:
-    """Code of no module, and the gaps between modules. Asked after the vmap areas: it names what these do not."""
+    """Code outside modules, and the gaps between modules. Comes after the vmap areas, and names what these do not."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -206,7 +206,7 @@ class ExecutableAllocationLocator:
             return
         space = space_of(kernel)
         area = space.area_at(address) if space is not None else None
-        # Where there is no modules' area of its own, such code is in vmalloc's, and so is much else.
+        # Without a modules area of its own, such code is in the vmalloc area, like much else.
         if area is None or area.name not in (MODULES, VMALLOC, "BPF JIT"):
             return
         if modules_of(kernel).holding(address) is not None:
@@ -220,7 +220,7 @@ class ExecutableAllocationLocator:
             yield from self._gap(known, address, area)
 
     def _is_guard_of_module(self, address: int) -> bool:
-        """Whether an address is in the guard page behind memory of a module, wherever modules are."""
+        """Whether an address is in the guard page after memory of a module, wherever modules are."""
         areas = vmap_areas(self._kernel)
         vmap = areas.at(address)
         return (
@@ -230,7 +230,7 @@ class ExecutableAllocationLocator:
         )
 
     def _slot(self, code: Code, address: int) -> Iterator[Layer]:
-        """Which probe's instruction an address among kprobe slots is, as a narrower symbol."""
+        """The probe whose instruction is at an address in the kprobe slots, as a narrower symbol."""
         if code.source != "kprobe_insn_slots":
             return
         kernel = self._kernel
@@ -244,13 +244,13 @@ class ExecutableAllocationLocator:
             yield Layer(model.SYMBOL, "kprobe_insn_slot", start, start + size, "kprobe_table", details)
 
     def _gap(self, known: ExecutableAllocations, address: int, area: Area) -> Iterator[Layer]:
-        """Between which two things of the area with the modules an address lies that nothing holds."""
+        """The gap that holds an address in the modules area, with its two neighbours."""
         kernel = self._kernel
         areas = vmap_areas(kernel)
         vmap = areas.at(address)
         before, after = self._around(known, address)
         if vmap is not None and not vmap.lazy and not areas.is_guard(vmap, address):
-            # The area is somebody's, and it is named; what of it is code is known if that is in it.
+            # The area has an owner and is named; which part of it is code is known if there is code in it.
             before = before if before is not None and before.start >= vmap.start else None
             after = after if after is not None and after.end <= vmap.end else None
             if before is None and after is None:
@@ -268,7 +268,7 @@ class ExecutableAllocationLocator:
         yield Layer(model.GAP, "between modules", before.end, after.start, "the kernel's lists", details)
 
     def _unloaded_words(self) -> str:
-        """Modules that are gone may have been here: the kernel does not keep where each was."""
+        """The unloaded modules, which may have been here: the kernel does not record where each was."""
         try:
             gone = modules_of(self._kernel).unloaded
         except TargetError:
@@ -292,7 +292,7 @@ class ExecutableAllocationLocator:
 
 
 class _Neighbour(NamedTuple):
-    """What an address in a gap lies between: its name and `[start, end)`."""
+    """A neighbour of a gap: its name and `[start, end)`."""
 
     name: str
     start: int

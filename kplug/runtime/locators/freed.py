@@ -1,7 +1,7 @@
 """Freed memory of the image: init sections, and x86's padding between text, rodata and data.
 
 The kernel gives these pages to the page allocator once it has booted (free_initmem(), mark_rodata_ro()); their struct
-pages are reserved up to then. An address there is answered as linked and as what has the page now.
+pages are reserved until then. The answer for an address there has both the linked symbol and the page's current owner.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kplug.runtime.tables.translation import page_tables
 
 
 def is_freed(kernel: Kernel, address: int) -> bool | None:
-    """Whether the kernel freed the image's page at an address. None where that is not known, or it is no image's.
+    """Whether the kernel freed the image's page at an address. None if that is not known, or it is not in an image.
 
     TargetError if the struct page cannot be read.
     """
@@ -38,16 +38,16 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
 
 @remembered(UNTIL_MOVED)
 def _has_booted(kernel: Kernel) -> bool:
-    """Whether the kernel came so far that its memory is set up: to SYSTEM_SCHEDULING at least, or nothing tells."""
+    """Whether the kernel has set up its memory: it reached SYSTEM_SCHEDULING, or that is not known."""
     place = kernel.symbol("system_state")
     state = try_read(kernel.read, place, 4) if place is not None else None
     return state is None or any(state)
 
 
 def owned_address(kernel: Kernel, address: int) -> int | None:
-    """The direct map's address under which the owner of the memory at an address is to be sought.
+    """The direct map's address for finding the owner of the memory at an address.
 
-    That is the address itself in the direct map, and the other one of freed memory of the image; None for the rest.
+    That is the address itself in the direct map, or the alias of freed image memory; None for the rest.
     """
     tables = page_tables(kernel)
     if tables.in_direct_map(address):

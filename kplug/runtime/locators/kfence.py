@@ -1,8 +1,8 @@
-"""KFENCE, the sampling memory error detector: its objects, whose they are, and its guard pages.
+"""KFENCE, the sampling memory error detector: its objects, their owners, and its guard pages.
 
-mm/kfence/core.c: the pool is pairs of pages. The first pair is guards; of each one behind it the first page has an
-object, anywhere in that page, and the second is a guard. `kfence_metadata` has a record for each object. For the slab
-allocator the object is one of the cache that it was taken for, and it is in none of its slabs.
+mm/kfence/core.c: the pool is pairs of pages. The first pair is guards; in each later pair the first page has an object,
+anywhere in that page, and the second is a guard. `kfence_metadata` has a record for each object. For the slab allocator
+the object belongs to the cache that it was allocated from, but it is in none of its slabs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SOURCE = "kfence_metadata"
 UNUSED, ALLOCATED = "unused", "allocated"
 _DESTROYED = "destroyed cache"
 
-# CONFIG_KFENCE_NUM_OBJECTS is 255 unless told, and 65535 at most (lib/Kconfig.kfence). It is in no symbol and no type;
-# what is a record is seen from what it says of its page.
+# CONFIG_KFENCE_NUM_OBJECTS is 255 by default, and 65535 at most (lib/Kconfig.kfence). No symbol or type has it; a
+# record is recognised by the page in it.
 _MOST_OBJECTS = 65535
 _MAX_NAME = 256
 
-# Functions of the allocators, by the beginnings of their names: who called them is who allocated or freed.
+# Functions of the allocators, by the starts of their names: their caller is the one that allocated or freed.
 _ALLOCATORS = (
     "kfence_", "__kfence_", "kmem_cache_alloc", "kmem_cache_free", "__kmem_cache_free", "__kmalloc", "kfree",
     "kmalloc_noprof", "kmalloc_trace", "kmalloc_large", "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free",
@@ -114,7 +114,7 @@ class _Record(NamedTuple):
 
 
 class _Pool:
-    """The pool of a kernel that has one, with its records; each is read when it is asked for."""
+    """The pool of a kernel that has one, with its records, which are read on demand."""
 
     def __init__(self, kernel: Kernel, start: int) -> None:
         self._kernel = kernel
@@ -131,7 +131,7 @@ class _Pool:
         self._records: int | None = self._find_records()
 
     def _find_records(self) -> int | None:
-        """Where the records are: an array, or what a pointer points to ("allocate kfence_metadata at runtime", 6.6)."""
+        """The address of the records: an array, or a pointer's target ("allocate kfence_metadata at runtime", 6.6)."""
         symbol = self._kernel.symbol("kfence_metadata")
         if symbol is None:
             return None
@@ -144,7 +144,7 @@ class _Pool:
         return None
 
     def _metadata(self, data: bytes, number: int) -> drgn.Object | None:
-        """A record; None for what is none: a record's address is from the first on one in the page of its object."""
+        """A record; None if it is not one: the address in each record lies in the page of its object."""
         found = drgn.Object.from_bytes_(self._kernel.prog, self._type, data)
         first = self.start + 2 * self.page_size * (number + 1)
         return found if first <= int(found.addr) < first + self.page_size else None
@@ -174,7 +174,7 @@ class _Pool:
 
 
 class KfenceLocator:
-    """The object or the guard page of KFENCE's that holds an address."""
+    """KFENCE's object or guard page that holds an address."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -192,7 +192,7 @@ class KfenceLocator:
             return
         below, above = pool.record(page // 2 - 1), pool.record(page // 2)
         if page > 1 and below is None:
-            return  # behind the pool
+            return  # after the pool
         name = "KFENCE guard page"
         sides = [side.words if side is not None else None for side in (below, above if page else None)]
         if any(sides):
@@ -229,7 +229,7 @@ class KfenceLocator:
         return Layer(KIND.name, name, end, page_end, SOURCE, details)
 
     def _track(self, track: drgn.Object) -> dict[str, Any] | None:
-        """Who allocated or freed an object; None if nobody did."""
+        """The task that allocated or freed an object; None if none did."""
         count = min(int(track.num_stack_entries), track.stack_entries.type_.length or 0)
         entries = [int(track.stack_entries[number]) for number in range(count)]
         if not entries:
@@ -257,7 +257,7 @@ def _pool_of(kernel: Kernel, start: int) -> _Pool:
 
 @remembered(UNTIL_MOVED)
 def _pool_start(kernel: Kernel) -> int:
-    """Where the pool begins; 0 if there is none: KFENCE is not built in, or was not switched on."""
+    """The start of the pool; 0 if there is none: KFENCE is not built in, or was not switched on."""
     symbol = kernel.symbol("__kfence_pool")
     if symbol is None:
         return 0

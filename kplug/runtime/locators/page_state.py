@@ -1,4 +1,4 @@
-"""What the page tables say of an address: mapped or not, with which rights, and whether the kernel freed it."""
+"""The state of an address: mapped or not, with which permissions, and whether the kernel freed it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kplug.runtime.threads.user_space import UserSpace
 class MemoryState:
     """The state of an address (`kplug.resolver.StateSource`).
 
-    `user` is the program whose own addresses are meant, None if nothing is known of those.
+    `user` is the program that user addresses belong to, None if it is not known.
     """
 
     def __init__(self, kernel: Kernel, user: UserSpace | None = None) -> None:
@@ -22,7 +22,7 @@ class MemoryState:
         self._user = user
 
     def state(self, address: int) -> State:
-        """Raises StateError, with what is known all the same."""
+        """Raises StateError with the part that is known."""
         tables = page_tables(self._kernel)
         paging = tables.paging
         if paging is None:

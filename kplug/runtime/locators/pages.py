@@ -1,4 +1,4 @@
-"""The page of an address: what the kernel's struct page says of it, or of the page that a struct page describes."""
+"""The page of an address, from the kernel's struct page; or the page that a struct page describes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _phrase(layer: Layer, offset: int) -> str:
     describes = layer.details.get("describes")
     if not describes:
         return name_and_offset(layer, offset)
-    # A pointer to a member is one thing, one that no compiler makes another.
+    # A pointer to a member is fine; one between members is not from a compiler.
     misaligned = ", misaligned" if offset % 4 else ""
     return f"{layer.name}+{offset:#x} ({describes}{misaligned})"
 
@@ -97,7 +97,7 @@ KIND = register(
             "device": "",
             "path": "(of a file's page)",
             "in_dump": "(`false`: left out when the dump was written; `null`: left out, or a page of zeros, which such"
-            " dumps do not tell apart)",
+            " dumps do not distinguish)",
             "describes": "(the layer is a struct page: what the page is that it describes)",
         },
         words=_words,
@@ -110,7 +110,7 @@ KIND = register(
 class PageLocator:
     """The page of an address, whatever maps it; the page that a struct page in vmemmap describes.
 
-    `user` is the program whose own addresses are meant, None if nothing is known of those.
+    `user` is the program that user addresses belong to, None if it is not known.
     """
 
     def __init__(self, kernel: Kernel, user: UserSpace | None = None) -> None:
@@ -184,10 +184,10 @@ class PageLocator:
         return True
 
     def _file(self, mapping: int) -> dict[str, Any]:
-        """The inode that a page-cache page holds a part of, its file system's name, and its path in that, if any."""
+        """The inode that a page-cache page belongs to, its file system's name, and its path there, if any."""
         details: dict[str, Any] = {"inode": None, "device": None, "path": None}
         prog = self._kernel.prog
-        # What was read before an error stands.
+        # What was read before an error is kept.
         with suppress(TargetError), reading("the file of a page"):
             inode = drgn.Object(prog, "struct address_space *", mapping & ~MAPPING_BITS).host
             details["inode"] = inode.i_ino.value_()

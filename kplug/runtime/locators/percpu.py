@@ -1,9 +1,9 @@
-"""Per-CPU memory with its allocator's own records: static variables, modules' and what alloc_percpu() gave out.
+"""Per-CPU memory from its allocator's own records: static variables, modules' variables, and allocations.
 
-mm/percpu.c: memory is in chunks; a chunk has one unit for each CPU, and whatever lies in it lies at the same offset in
-each unit. The first units begin with the static variables; behind them are the part reserved for modules (where the
-architecture keeps one) and the first dynamic part, each described by a chunk of its own. Further chunks are in vmalloc
-space. A __percpu pointer is an address in the chunk's base unit, less the distance that static variables have from it.
+mm/percpu.c: memory is in chunks; a chunk has one unit for each CPU, and everything in it is at the same offset in each
+unit. The first units begin with the static variables, followed by the part reserved for modules (if the architecture
+has one) and the first dynamic part, each described by a chunk of its own. Further chunks are in vmalloc space. A
+__percpu pointer is an address in the chunk's base unit, minus the distance of the static variables from it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
 
 
 class _Span(NamedTuple):
-    """What one CPU has of a chunk (runtime addresses), `distance` behind the chunk's base unit; no chunk if static."""
+    """One CPU's part of a chunk (runtime addresses), `distance` after the chunk's base unit; no chunk if static."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class _Span(NamedTuple):
 
 
 class _Map(NamedTuple):
-    """All that is known of the per-CPU memory: one sorted list of spans, and one of the ranges of __percpu pointers."""
+    """All that is known about per-CPU memory: sorted lists of the spans, and of the ranges of __percpu pointers."""
 
     spans: list[_Span]
     starts: list[int]
@@ -53,7 +53,7 @@ class _Map(NamedTuple):
 
 
 class Allocation(NamedTuple):
-    """A run of a chunk's bytes, as addresses in the base unit: given out as one piece, or free."""
+    """A run of a chunk's bytes, as addresses in the base unit: one allocation, or free."""
 
     start: int
     end: int
@@ -69,7 +69,7 @@ class _ModuleArea(NamedTuple):
 
 
 class Percpu:
-    """Locator and `Instances` for all per-CPU memory of a kernel that drgn holds."""
+    """Locator and `Instances` for all per-CPU memory of a kernel that drgn has open."""
 
     def __init__(self, kernel: Kernel, image: PlacedImage) -> None:
         self._kernel = kernel
@@ -83,7 +83,7 @@ class Percpu:
     def locate(self, address: int) -> Iterator[Layer]:
         """The layers of an address in a CPU's memory, or of a __percpu pointer."""
         if self._image.piece(address) is not None:
-            return  # static variables' own addresses are the image's to answer
+            return  # the image answers for static variables' own addresses
         try:
             known = self._map
         except NoAreasError:
@@ -122,7 +122,7 @@ class Percpu:
             raise problem
 
     def _pointer(self, pointer: int, chunk: Chunk, known: _Map) -> Iterator[Layer]:
-        """A __percpu pointer: what is at that offset of each CPU's unit."""
+        """A __percpu pointer: what is at that offset in each CPU's unit."""
         place = _place_of(pointer, known, self._mask)
         facts, run = self._facts(chunk, place, pointer)
         module, problem = self._module_or_problem(chunk, pointer)
@@ -147,13 +147,13 @@ class Percpu:
             raise problem
 
     def _facts(self, chunk: Chunk, place: int, pointer: int) -> tuple[dict[str, Any], Allocation | None]:
-        """What a chunk's own records say of an address in its base unit; what cannot be read stays None."""
+        """The facts about an address in a chunk's base unit, from the chunk's records; unreadable ones stay None."""
         populated = run = None
         try:
             populated = self._is_populated(chunk, place)
             run = self._run(chunk, place)
         except TargetError:
-            pass  # a page that the dump lacks: the place in the chunk is known all the same
+            pass  # the dump does not contain the page, but the place in the chunk is known
         facts = {
             "offset": hex(place - chunk.base),
             "chunk": hex(chunk.descriptor),
@@ -168,8 +168,8 @@ class Percpu:
     def _run(self, chunk: Chunk, place: int) -> Allocation:
         """The allocation, or the free bytes, that hold an address of the base unit.
 
-        alloc_map has a bit set for each grain given out. bound_map has one where an allocation begins and one past its
-        end; what was freed keeps its own, so free bytes are those between two grains that are given out.
+        alloc_map has a bit set for each allocated grain. bound_map has one at the start of an allocation and one after
+        its end; freed ones keep theirs, so free bytes are those between two allocated grains.
         """
         size = chunk.pages * self._page_size
         allocated, bounds = self._maps(chunk)
@@ -228,7 +228,7 @@ class Percpu:
                     if spans.add(self._spans_of(chunk, units)):
                         chunks.append(chunk)
                     else:
-                        problems.append(f"{CHUNKS}: what is at {chunk.descriptor:#x} lies over something else")
+                        problems.append(f"{CHUNKS}: what is at {chunk.descriptor:#x} overlaps something else")
             except TargetError as error:
                 problems.append(str(error))
         pointers = sorted((_pointer_of(chunk.start, base, areas, self._mask), chunk) for chunk in chunks)
@@ -248,7 +248,7 @@ class Percpu:
     # -- modules -------------------------------------------------------------------------------------------------------
 
     def _module_or_problem(self, chunk: Chunk, pointer: int) -> tuple[_ModuleArea | None, TargetError | None]:
-        """The module that has a place in the reserved chunk; and why it may not be known."""
+        """The module with a place in the reserved chunk; and why it may not be known."""
         if chunk.kind != MODULE:
             return None, None
         try:
@@ -297,14 +297,14 @@ class Percpu:
 
 
 class _Spans:
-    """Spans in the order of their addresses, none over another: a broken record must not hide what is known."""
+    """Spans sorted by address, without overlaps: a broken record must not hide what is known."""
 
     def __init__(self) -> None:
         self.all: list[_Span] = []
         self.starts: list[int] = []
 
     def add(self, spans: Sequence[_Span]) -> bool:
-        """Add them, if there is room for all of them."""
+        """Add them, if none of them overlaps another span."""
         if not all(self._has_room(span) for span in spans):
             return False
         for span in spans:
@@ -340,7 +340,7 @@ def _pointed(known: _Map, pointer: int) -> Chunk | None:
 
 
 def _lowest_bit(bits: int, otherwise: int) -> int:
-    """The number of the lowest bit that is set; `otherwise` if none is."""
+    """The number of the lowest set bit; `otherwise` if there is none."""
     return (bits & -bits).bit_length() - 1 if bits else otherwise
 
 

@@ -1,6 +1,6 @@
-"""The locators of a kernel that drgn holds: each file of this folder declares its own.
+"""The locators of a kernel that drgn has open: each file in this folder declares its own.
 
-Whoever makes a session asks for all of them here, so a new kind of address is one more file.
+Sessions get all of them here, so a new kind of address is one more file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kplug.resolver import Locator
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.user_space import UserSpace
 
-# Makes the locator for a kernel, and for the program whose own addresses are meant; None if it has nothing to say.
+# Makes the locator for a kernel, and for the program that user addresses belong to; None if there is nothing to locate.
 Maker = Callable[[Kernel, UserSpace], Optional[Locator]]
 
 
@@ -28,8 +28,8 @@ class _Declared(NamedTuple):
 
 
 class _Unless:
-    """A locator that is not asked where a kind that replaces its own answers: it would take the memory for what it only
-    looks like, or complain of it."""
+    """A locator that is skipped if a kind that replaces its own has a layer: it would mistake the memory for what it
+    only looks like, or warn about it."""
 
     def __init__(self, locator: Locator, others: Sequence[Locator]) -> None:
         self._locator = locator
@@ -42,7 +42,7 @@ class _Unless:
 def _answers(locator: Locator, address: int) -> bool:
     try:
         return any(True for _ in locator.locate(address))
-    except TargetError:  # it says so itself, when it is asked
+    except TargetError:  # it reports that itself, when it is asked
         return False
 
 
@@ -55,7 +55,7 @@ def locates(kind: Kind, make: Maker) -> None:
 
 
 def locators(kernel: Kernel, user: UserSpace | None = None) -> tuple[Locator, ...]:
-    """What is asked of an address after the images, from the widest kind of thing to the narrowest."""
+    """The locators that come after the images, from the widest kind to the narrowest."""
     load()
     user = user or UserSpace(kernel, None)
     made: list[tuple[Kind, Locator]] = []
@@ -71,6 +71,6 @@ def locators(kernel: Kernel, user: UserSpace | None = None) -> tuple[Locator, ..
 
 
 def load() -> None:
-    """Import every file of this folder: each declares its kind, and its locator if it has one."""
+    """Import every file in this folder: each declares its kind, and its locator if it has one."""
     for found in iter_modules([os.path.dirname(__file__)]):
         import_module(f"{__package__}.{found.name}")

@@ -65,11 +65,11 @@ KIND = register(
 
 
 class _CorruptedError(Exception):
-    """A list of free objects that leads out of its slab, or loops."""
+    """A freelist that leads out of its slab, or loops."""
 
 
 class _Cache:
-    """One kmem_cache, and what is the same for all of its objects."""
+    """One kmem_cache, with the facts that all of its objects share."""
 
     def __init__(self, slabs: _Slabs, address: int) -> None:
         prog = slabs.kernel.prog
@@ -97,7 +97,7 @@ class _Cache:
 
 
 class _Slabs:
-    """Where things are in the allocator's structures."""
+    """The layout of the allocator's structures."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -187,7 +187,7 @@ class SlabLocator:
             raise problem
 
     def _object_start(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, address: int) -> int | None:
-        """Where the object around an address begins; None before the first and behind the last."""
+        """The start of the object around an address; None before the first and after the last."""
         if not slabs.is_slub:
             info = self._drgn_info(address)
             found: int | None = info.address if info is not None and info.address else None
@@ -241,7 +241,7 @@ def _slabs_of(kernel: Kernel) -> _Slabs:
 
 @remembered(UNTIL_MOVED)
 def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
-    """The names that were merged into each cache; what sysfs's tree in memory does not say is left out."""
+    """The names that were merged into each cache, as far as sysfs's tree in memory has them."""
     found: dict[str, list[str]] = {}
     with suppress(TargetError), reading("the names of merged slab caches"):
         for name, target in get_slab_cache_aliases(kernel.prog).items():
@@ -252,8 +252,8 @@ def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
 def _free_objects(word: WordFormat, cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:
     """The objects on a list of free ones within one slab, whose bytes are `memory`.
 
-    The link in each is scrambled with CONFIG_SLAB_FREELIST_HARDENED: with the cache's secret and the link's own
-    address, since 1ad53d9fa3f6 (5.7) with its bytes swapped. Which of the two is seen from where the link leads.
+    With CONFIG_SLAB_FREELIST_HARDENED each link is scrambled with the cache's secret and the link's own address, since
+    1ad53d9fa3f6 (5.7) byte-swapped. Which of the two it is follows from where the link leads.
     """
     found: set[int] = set()
     place, swapped = first, True

@@ -1,4 +1,4 @@
-"""Stacks: whose stack an address is in, and the guard page below it."""
+"""Stacks: the stack that holds an address, its owner, and the guard page below it."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ KIND = register(
         },
         words=_words,
         phrase=lambda layer, offset: layer.name if layer.details["guard"] else name_and_offset(layer, offset),
-        fills_gaps=True,  # its guard page is nobody's memory
+        fills_gaps=True,  # its guard page is not memory of the owner
     )
 )
 
 
 class Stack(NamedTuple):
-    """A stack, `[start, end)`, and the length of the guard page below it (0: there is none)."""
+    """A stack, `[start, end)`, and the size of the guard page below it (0: there is none)."""
 
     start: int
     end: int
@@ -66,7 +66,7 @@ class Stack(NamedTuple):
 
 
 class Stacks:
-    """All stacks at one moment, sorted. `problem` says what could not be read, None if all was."""
+    """All stacks at one moment, sorted. `problem` says what could not be read, None if everything was."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -97,7 +97,7 @@ class Stacks:
                 yield Stack(task.stack, task.stack + size, "task", name, task.cpu, task, guard)
 
     def _cached(self) -> Iterator[Stack]:
-        """The stacks of ended tasks that each CPU keeps for the next."""
+        """The stacks of ended tasks that each CPU keeps for new ones."""
         prog, size = self._kernel.prog, self._task_stack_size
         try:
             cached = prog["cached_stacks"]
@@ -145,7 +145,7 @@ class Stacks:
             yield from self._in_variables(architecture.variable_stacks)
 
     def _in_variables(self, declared: Sequence[VariableStack]) -> Iterator[Stack]:
-        """Those that are per-CPU variables, or that one points to; a kernel may be built without."""
+        """The stacks that are per-CPU variables, or that one points to; a kernel may be built without."""
         with reading("the exception stacks"):
             for cpu in possible_cpus(self._kernel):
                 for each in declared:
@@ -160,15 +160,15 @@ class Stacks:
                             yield Stack(start, start + size, each.owner, words, cpu, None, 0)
 
     def _of_the_kernel(self, name: str) -> drgn.Object:
-        """The variable of that name, where its symbol is: KVM's code for EL2 may have another one in the vmlinux, whose
-        symbol has a prefix, and whose name in DWARF has none (arch/arm64/kvm/hyp/nvhe, since 6.0). KeyError.
+        """The variable of that name at its symbol's address. KVM's code for EL2 may have another one in the vmlinux,
+        with a prefix in its symbol but not in DWARF (arch/arm64/kvm/hyp/nvhe, since 6.0). KeyError.
         """
         found, address = self._kernel.prog[name], self._kernel.symbol(name)
         return found if address is None else drgn.Object(self._kernel.prog, found.type_, address=address)
 
     def _in_entry_areas(self, names: Mapping[str, str]) -> Iterator[Stack]:
-        """The stacks in the CPU entry areas, called by `names`; each has the guard page below it that its structure
-        gives it."""
+        """The stacks in the CPU entry areas, with these `names`, each with the guard page that its structure has below
+        it."""
         prog = self._kernel.prog
         with reading("the exception stacks"):
             members = prog.type("struct cea_exception_stacks").members or ()
@@ -199,14 +199,14 @@ class Stacks:
         return stack if stack is not None and address < stack.end else None
 
     def guarded(self, address: int) -> Stack | None:
-        """The stack whose guard page holds an address: what has run off its end."""
+        """The stack whose guard page holds an address, which means that it overflowed."""
         number = bisect_right(self._starts, address)
         stack = self.stacks[number] if number < len(self.stacks) else None
         return stack if stack is not None and address >= stack.start - stack.guard else None
 
 
 class StackLocator:
-    """The stack that an address is in, or that it has run off the end of."""
+    """The stack that holds an address, or whose guard page does."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -248,25 +248,25 @@ class StackLocator:
         yield Layer(KIND.name, name, start + shift, end + shift, "tasks and per-CPU stacks", details)
 
     def _is_anothers(self, address: int) -> bool:
-        """Whether a page below a stack is no guard: another vmap area has memory there."""
+        """Whether a page below a stack is not a guard page: another vmap area has memory there."""
         areas = vmap_areas(self._kernel)
         area = areas.at(address)
         return area is not None and not areas.is_guard(area, address)
 
     def _may_be_stack(self, address: int) -> bool:
-        """Whether an address is in memory that was taken in the size of a stack."""
+        """Whether an address is in an allocation of the size of a stack."""
         area = vmap_areas(self._kernel).at(address)
         return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
 
 
 @remembered(UNTIL_MOVED)
 def stacks_of(kernel: Kernel) -> Stacks:
-    """The stacks of a kernel that has types. TargetError if they cannot be read at all."""
+    """The stacks of a kernel with types. TargetError if they cannot be read at all."""
     return Stacks(kernel)
 
 
 def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
-    """The stack that holds an address, by the kernel's own record of it; None if that cannot be read."""
+    """The stack that holds an address, from the kernel's own record of it; None if that cannot be read."""
     try:
         stack = stacks_of(kernel).at(address) if kernel.has_types else None
     except TargetError:
@@ -276,13 +276,13 @@ def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
 
 @remembered(UNTIL_MOVED)
 def first_stack(kernel: Kernel) -> range | None:
-    """The one stack that is in the image, the first task's."""
+    """The only stack in the image, the first task's."""
     start = kernel.symbol("init_stack")
     return range(start, start + stack_size(kernel)) if start is not None else None
 
 
 def stack_size(kernel: Kernel) -> int:
-    """THREAD_SIZE. TargetError if nothing tells it."""
+    """THREAD_SIZE. TargetError if it is not known."""
     size = thread_size(kernel.image) if kernel.image is not None else None
     if size is not None:
         return size

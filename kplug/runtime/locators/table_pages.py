@@ -1,4 +1,4 @@
-"""Pages that are page tables: of which level, and whose."""
+"""Pages that are page tables: their level and owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kplug.runtime.tables import struct_page
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import PageTables, page_tables
 
-# So many tables are looked for among the kernel's, and among all programs'. Those beyond stay without an owner.
+# The limit on the kernel's tables, and on those of all programs. Tables beyond it stay without an owner.
 _MAX_TABLES = 1 << 14
 
 # Levels by the kernel's names, from the lowest; the top one is always the pgd.
@@ -44,7 +44,7 @@ KIND = register(
 
 
 class _Table(NamedTuple):
-    """A page table: its level, the first address it maps, and its mm_struct (None: the kernel's own) with a task."""
+    """A page table: its level, the first address it maps, and its mm_struct (None: the kernel's own) and task."""
 
     level: int
     first: int
@@ -63,12 +63,12 @@ class TablePageLocator:
         pages, paging = pages_of(kernel), tables.paging
         place = owned_address(kernel, address)
         if place is None and tables.in_image(address):
-            place = address  # swapper_pg_dir and the tables that the image brings along
+            place = address  # swapper_pg_dir and the other tables in the image
         physical = tables.linear_physical(place) if place is not None else None
         if pages is None or paging is None or physical is None or not pages.exists(physical >> paging.page_shift):
             return
         page = pages.page(physical >> paging.page_shift)
-        # The kernel's own tables are not marked as such; what is, may be anybody's.
+        # The kernel's own tables are not marked as page tables; a marked page may belong to any program.
         if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL):
             return
         start = physical & -paging.page_size
@@ -99,7 +99,7 @@ class TablePageLocator:
         if paging is None or paging.root is None:
             return {}
         top = paging.tables(paging.root, False)
-        # One table for both halves, or one of the kernel's alone.
+        # One table for both halves, or a separate one for the kernel.
         first = top.entries // 2 if named(self._kernel.machine).shared_top_table else 0
         upper = self._kernel.word.mask + 1 - (1 << paging.address_bits)
         found: dict[int, _Table] = {}
@@ -108,7 +108,7 @@ class TablePageLocator:
 
     @remembered(UNTIL_MOVED)
     def _programs(self) -> dict[int, _Table]:
-        """The tables of programs' own halves by physical address, of each mm one task's."""
+        """The tables of programs' halves by physical address, with one task for each mm."""
         tables = page_tables(self._kernel)
         paging = tables.paging
         found: dict[int, _Table] = {}

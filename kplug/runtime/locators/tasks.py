@@ -1,4 +1,4 @@
-"""Tasks: whose task_struct an address is in."""
+"""Tasks: the task whose task_struct holds an address."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ KIND = register(
 
 
 class Task(NamedTuple):
-    """A task: where its task_struct and its stack are, its thread ID and name, its CPU and memory (0: a kernel thread).
+    """A task: its task_struct and stack, its thread ID and name, its CPU and mm (0: a kernel thread).
 
-    `cpu` is the one that it runs or ran on last, None if that is not known.
+    `cpu` is the one that it runs on or last ran on, None if that is not known.
     """
 
     address: int
@@ -52,7 +52,7 @@ class Task(NamedTuple):
 
 
 class Tasks:
-    """All tasks at one moment. `problem` says what could not be read, None if all was."""
+    """All tasks at one moment. `problem` says what could not be read, None if everything was."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -78,7 +78,7 @@ class Tasks:
         self._starts = [task.address for task in self.tasks]
 
     def _struct_size(self, kind: drgn.Type) -> int:
-        """The bytes of a task_struct: fewer than the type has where its end is as long as the CPU needs (x86)."""
+        """The size of a task_struct: less than the type's if the size of its end depends on the CPU (x86)."""
         size = kind.size or 0
         try:
             return min(size, int(self._kernel.prog["arch_task_struct_size"].value_()) or size)
@@ -147,12 +147,12 @@ class TaskLocator:
 
 @remembered(UNTIL_MOVED)
 def tasks_of(kernel: Kernel) -> Tasks:
-    """The tasks of a kernel that has types. TargetError if they cannot be read at all."""
+    """The tasks of a kernel with types. TargetError if they cannot be read at all."""
     return Tasks(kernel)
 
 
 def is_data(kernel: Kernel, address: int) -> bool:
-    """Whether an address of the image is of its data."""
+    """Whether an address of the image is in its data."""
     piece = kernel.image.piece(address) if kernel.image is not None else None
     return piece is not None and piece.region_class == model.DATA
 

@@ -1,4 +1,4 @@
-"""The mappings of a user program: what file or memory is at an address of the selected task."""
+"""The mappings of a user program: the file or memory at an address of the selected task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
 
-# include/linux/mm.h; the rights as /proc/PID/maps writes them.
+# include/linux/mm.h; permissions are written as in /proc/PID/maps.
 _READ, _WRITE, _EXECUTE, _SHARED = 1, 2, 4, 8
 
 
@@ -78,7 +78,7 @@ class VmaLocator:
             raise problem
 
     def _special_name(self, vma: drgn.Object) -> bytes:
-        """The name of what the kernel itself mapped, arm64's [vdso] and [vvar] say; empty for other memory."""
+        """The name of a mapping that the kernel itself made, such as arm64's [vdso] and [vvar]; empty for others."""
         operations = self._kernel.symbol("special_mapping_vmops")
         if operations is None or vma.vm_ops.value_() != operations:
             return b""

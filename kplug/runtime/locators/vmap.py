@@ -1,4 +1,4 @@
-"""The vmap areas of vmalloc's and the modules' space: who asked for them, their pages, and the holes between them."""
+"""The vmap areas of vmalloc's and the modules' space: their callers, their pages, and the holes between them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ KIND = register(
         words=_words,
         role=Role.MAPPING,
         phrase=lambda layer, offset: (
-            f"guard page behind {layer.name}" if layer.details["guard"] else name_and_offset(layer, offset)
+            f"guard page after {layer.name}" if layer.details["guard"] else name_and_offset(layer, offset)
         ),
     )
 )
@@ -80,7 +80,7 @@ KIND = register(
 class VmapArea(NamedTuple):
     """One area, `[start, end)`. `vm` is the address of its vm_struct, 0 without one (vm_map_ram, or lazily freed).
 
-    `pages` counts those that it has of its own, listed as pointers at `page_list`; `physical` is what an ioremap maps.
+    `pages` counts its own pages, whose pointers are listed at `page_list`; `physical` is what an ioremap maps.
     """
 
     start: int
@@ -95,7 +95,7 @@ class VmapArea(NamedTuple):
 
 
 class VmapAreas:
-    """All areas at one moment, sorted. `problem` says what could not be read, None if all was."""
+    """All areas at one moment, sorted. `problem` says what could not be read, None if everything was."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -119,7 +119,7 @@ class VmapAreas:
         self._page_count = drgn.offsetof(vm, "nr_pages")
 
     def _heads(self, kernel: Kernel) -> Iterator[tuple[int, bool]]:
-        """The heads of the lists of areas, and whether each has lazily freed ones."""
+        """The heads of the lists of areas, and whether each list has lazily freed areas."""
         prog = kernel.prog
         try:
             nodes = prog["vmap_nodes"]  # d093602919ad (6.9)
@@ -144,7 +144,7 @@ class VmapAreas:
             yield first + number * (node.size or 0) + lazy_list, True
 
     def _walk(self, head: int, lazy: bool, found: dict[int, VmapArea]) -> None:
-        """One list. What cannot be followed ends it, and is told in `problem`."""
+        """One list. If it cannot be followed, it ends there and `problem` says so."""
         place, seen = head, set()
         try:
             place = self._kernel.prog.read_word(head)
@@ -155,7 +155,7 @@ class VmapAreas:
                 data = self._kernel.prog.read(place - self._list & self._word.mask, self._area_size)
                 area = self._area(data, lazy)
                 if area.end <= area.start:
-                    raise TargetError(f"the list of vmap areas makes no sense at {place:#x}")
+                    raise TargetError(f"the list of vmap areas is invalid at {place:#x}")
                 found.setdefault(area.start, area)
                 place = self._word.at(data, self._list)
         except drgn.FaultError as error:
@@ -185,7 +185,7 @@ class VmapAreas:
         return self.areas[number - 1] if number else None, above
 
     def name(self, area: VmapArea) -> str:
-        """An area in words: what it was made with, and by whom."""
+        """An area in words: how it was made, and by which caller."""
         if area.lazy:
             return "lazily freed area"
         if not area.vm:
@@ -196,11 +196,11 @@ class VmapAreas:
 
     @remembered(UNTIL_MOVED)
     def caller(self, area: VmapArea) -> str | None:
-        """Who asked for it, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
+        """Its caller, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
         return symbol_words(self._kernel, area.caller)
 
     def is_guard(self, area: VmapArea, address: int) -> bool:
-        """Whether an address is in the page that most areas have at their end, mapped to nothing.
+        """Whether an address is in the unmapped page that most areas have at their end.
 
         The areas of the per-CPU allocator have none, and no flag that says so (pcpu_get_vm_areas()).
         """
@@ -209,7 +209,7 @@ class VmapAreas:
         return address >= area.end - page_size_of(self._kernel)
 
     def mapping(self, pfn: int) -> tuple[VmapArea, int] | None:
-        """The area that has a page frame among its own pages, and the address that it has it at."""
+        """The area that has a page frame among its own pages, and the address where it maps it."""
         starts = self._page_owners()
         address = starts.get(pfn)
         area = self.at(address) if address is not None else None
@@ -287,12 +287,12 @@ def flag_words(flags: int) -> str:
 
 @remembered(UNTIL_MOVED)
 def vmap_areas(kernel: Kernel) -> VmapAreas:
-    """The vmap areas of a kernel that has types. TargetError if nothing of them can be read."""
+    """The vmap areas of a kernel with types. TargetError if none of them can be read."""
     return VmapAreas(kernel)
 
 
 def backs_vmalloc(kernel: Kernel, pfn: int, address: int | None) -> bool:
-    """Whether a vmap area has the page frame: at `address`, or where that is None, anywhere."""
+    """Whether a vmap area has the page frame: at `address`, or if that is None, anywhere."""
     areas = vmap_areas(kernel)
     return areas.at(address) is not None if address is not None else areas.mapping(pfn) is not None
 

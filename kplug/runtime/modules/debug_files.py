@@ -1,8 +1,7 @@
-"""drgn's own view of the modules: told of one when an address in it needs unwinding or a source line, not before.
+"""drgn's own view of the modules: one is registered when an address in it needs unwinding or a source line.
 
-drgn unwinds through a module that it knows of, with the module's debug file or by the ORC tables that the kernel keeps
-(CONFIG_UNWINDER_ORC); it knows of none that it was not told of, and reading all of them with all of their debug
-information takes seconds.
+drgn unwinds through a registered module, with the module's debug file or the ORC tables in memory
+(CONFIG_UNWINDER_ORC). Registering all modules would take seconds, since all of their debug information is read.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from kplug.runtime.types.lines import SOURCE, line_layer
 
 
 class DebugFiles:
-    """Gives drgn the modules that addresses are in."""
+    """Registers with drgn the modules that hold addresses."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._given: set[object] = set()
 
     def give(self, addresses: Iterable[int]) -> bool:
-        """Tell drgn of the modules that hold these addresses, with their debug files where there are any.
+        """Register the modules that hold these addresses with drgn, with their debug files if there are any.
 
-        Returns whether it was told of one that it did not know.
+        Returns whether any of them was new to drgn.
         """
         kernel = self._kernel
         if not kernel.has_types:
             return False
-        told = False
+        added = False
         for address in addresses:
             if not kernel.word.is_kernel(address) or (
                 kernel.image is not None and kernel.image.piece(address) is not None
@@ -48,13 +47,13 @@ class DebugFiles:
                 held = modules_of(kernel).holding(address)
                 identity = held[0].identity if held is not None else None
             except TargetError:
-                return told
+                return added
             if identity is not None and held is not None and identity not in self._given:
                 self._given.add(identity)
-                told = self._tell(held[0]) or told
-        return told
+                added = self._register(held[0]) or added
+        return added
 
-    def _tell(self, module: Module) -> bool:
+    def _register(self, module: Module) -> bool:
         kernel = self._kernel
         try:
             known = kernel.prog.linux_kernel_loadable_module(
@@ -82,7 +81,7 @@ class ProgramLines:
         self.memo = kernel.memo
 
     def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
-        """The source line of a code address; nothing where there is no debug information for it."""
+        """The source line of a code address; nothing without debug information for it."""
         piece = image.piece(address)
         if piece is None or piece.region_class not in (model.TEXT, model.INIT):
             return ()
@@ -95,7 +94,7 @@ class ProgramLines:
             self._files.give((address,))
         try:
             chain = [(place.name(), place.filename, place.line) for place in self._kernel.prog.source_location(address)]
-        except Exception:  # no line there; or what libdw rejects, as a bare Exception
+        except Exception:  # no line there; or a bare Exception for what libdw rejects
             return None
         # A broken line table gives places without a file.
         return line_layer(chain, SOURCE) if chain and chain[0][1] and chain[0][2] else None
@@ -103,5 +102,5 @@ class ProgramLines:
 
 @remembered(FOR_EVER)
 def debug_files_of(kernel: Kernel) -> DebugFiles:
-    """What tells drgn of a kernel's modules."""
+    """What registers a kernel's modules with drgn."""
     return DebugFiles(kernel)

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 FROM_FILE, FROM_MEMORY = "debug file", "kallsyms in memory"
 _LIST = "the kernel's list of modules"
-# The class of memory where no section says more (bss): as the sections of a vmlinux that are of the same use have it.
+# The class of memory without a more specific section (bss): as for sections of a vmlinux with the same use.
 _CLASSES = {"text": model.TEXT, "rodata": model.RODATA}
 
 
 class ModuleImage(KernelImage):
-    """A loaded module: the sections and symbols of its debug file, or those that the kernel keeps, in their places."""
+    """A loaded module: the sections and symbols of its debug file, or those in the kernel's memory, in their places."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ def _in_memory(sections: Sequence[Section]) -> Sequence[Section]:
 
 
 def _as_loaded(sections: Sequence[Section]) -> Sequence[Section]:
-    """A debug file that was split off has no bytes of what is loaded, and says NOBITS for all of it."""
+    """A separate debug file has no bytes of loaded sections, and has all of them as NOBITS."""
     if not any(section.executable and section.type == "NOBITS" for section in sections):
         return sections
     return [
@@ -94,7 +94,7 @@ def _as_loaded(sections: Sequence[Section]) -> Sequence[Section]:
 
 
 class PlacedModule(PlacedImage):
-    """A loaded module in its memory. What lies in it and in no section is told as what it is."""
+    """A loaded module in its memory. Parts of it outside sections are explained, too."""
 
     image: ModuleImage
 
@@ -119,7 +119,7 @@ class PlacedModule(PlacedImage):
         return sorted(bounds)
 
     def _held_sections_extents(self) -> Iterator[NamedRange]:
-        """The sections in its memory; those of per-CPU variables are offsets, and lie elsewhere."""
+        """The sections in its memory; the per-CPU section is elsewhere, and its addresses are offsets."""
         for section in self._held_sections:
             if self.module.part_at(section.address) is not None:
                 yield NamedRange(section.name, section.address, section.end)
@@ -155,7 +155,7 @@ class PlacedModule(PlacedImage):
         return Layer(model.MODULE, module.name, part.start, part.end, _LIST, details)
 
     def _gap(self, address: int, part: MemoryRange) -> Layer:
-        """What an address in no section of its memory is: a table of symbols, or alignment, or the rest of a page."""
+        """What an address outside sections is: a table of symbols, alignment, or the rest of a page."""
         sections = sorted(
             (s for s in self._held_sections_extents() if part.start <= s.start < part.end), key=lambda s: s.start
         )
@@ -182,7 +182,7 @@ class PlacedModule(PlacedImage):
 
 
 class LoadedImages(LazyImages):
-    """The vmlinux, where there is one, and then the modules in the order of the kernel's list."""
+    """The vmlinux, if there is one, and then the modules in the order of the kernel's list."""
 
     def __init__(self, kernel: Kernel, module_directories: Sequence[str] = ()) -> None:
         super().__init__([kernel.image] if kernel.image is not None else [])
@@ -205,19 +205,21 @@ class LoadedImages(LazyImages):
         return bool(self._images) or len(self) > 0
 
     def _modules(self) -> Sequence[Module]:
-        """The modules; none where the debug information does not tell how to read them."""
+        """The modules; none if the debug information does not have the types to read them."""
         return modules_of(self._kernel).all if self._kernel.has_types else ()
 
     # -- one by one ----------------------------------------------------------------------------------------------------
 
     def holding(self, address: int) -> tuple[PlacedImage, Piece] | None:
-        """As of any images. TargetError for an address of the modules area, if their list is not whole."""
+        """As for any images. TargetError for an address in the modules area if the list is incomplete."""
         found = super().holding(address)
         if found is not None or not self._kernel.word.is_kernel(address):
             return found
         if not self._kernel.has_types:
             if self._in_modules_area(address):
-                raise TargetError("whether a module is here cannot be told: it takes the kernel's types (DWARF or BTF)")
+                raise TargetError(
+                    "it is not known whether a module is here: that needs the kernel's types (DWARF or BTF)"
+                )
             return None
         held = modules_of(self._kernel).holding(address)
         if held is not None:
@@ -246,7 +248,7 @@ class LoadedImages(LazyImages):
         return (*self._images, *(self.placed(module) for module in self._modules() if ending in self._names(module)))
 
     def _names(self, module: Module) -> bytes:
-        """The names of a module's symbols in memory, each with a NUL behind it. Little work to read."""
+        """The names of a module's symbols in memory, each followed by a NUL. Cheap to read."""
         return _symbol_names(self._kernel, module)
 
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
@@ -259,7 +261,7 @@ class LoadedImages(LazyImages):
         return (*self._images, *map(self.placed, wanted.values()))
 
     def placed(self, module: Module) -> PlacedModule:
-        """The image of a module. Where its symbols cannot be had, its warnings say why."""
+        """The image of a module. If its symbols cannot be read, its warnings say why."""
         key = module.identity
         made = self._made.get(key) or self._lacking().get(key)
         if made is None:
@@ -270,7 +272,7 @@ class LoadedImages(LazyImages):
 
     @remembered(UNTIL_MOVED)
     def _lacking(self) -> dict[object, PlacedModule]:
-        """Those of which not all could be read: once the kernel ran on, it may be there."""
+        """Modules that could only be read in part: after the kernel ran, the rest may be there."""
         return {}
 
     def _place(self, module: Module) -> PlacedModule:

@@ -1,6 +1,6 @@
-"""A loaded module as an ELF file made of what the kernel keeps of it: section addresses and the symbols for kallsyms.
+"""A loaded module as an ELF file made from the kernel's memory: section addresses and the symbols for kallsyms.
 
-With that a module without a debug file is an image like any other. The file's sections have no bytes.
+With it, a module without a debug file is an image like any other. The file's sections have no bytes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ MAX_NAMES_BYTES = 1 << 26
 _MAX_NAME_BYTES = 4096
 
 _SHN_LORESERVE = 0xFF00
-# Stands for a section's name that could not be read.
+# Placeholder for a section's name that could not be read.
 NAMELESS = "(name not in memory)"
-# What the loader leaves out although the file has it as allocated (setup_load_info(), layout_and_allocate()).
+# Allocated sections of the file that the loader leaves out (setup_load_info(), layout_and_allocate()).
 _NOT_LOADED = frozenset((".modinfo", "__versions", PERCPU_SECTION))
 # "?", the first of the letters; a real st_info is less than that.
 _SMALLEST_LETTER = 0x3F
-# The letters that the kernel keeps for symbols (elf_type() in kernel/module/kallsyms.c), and what each says of the
-# section. Weak symbols and those of the per-CPU section have others.
+# The letters that the kernel keeps for symbols (elf_type() in kernel/module/kallsyms.c), and what each says about the
+# section. Weak symbols and those of the per-CPU section have other letters.
 _LETTERS = {
     "t": (SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR),
     "r": (SHT_PROGBITS, SHF_ALLOC),
@@ -56,7 +56,7 @@ class NamedRange(NamedTuple):
 
 
 class SymbolEntry(NamedTuple):
-    """A symbol as the kernel keeps it: the ELF fields (`value` is its runtime address), name, and the nm letter."""
+    """A symbol in the kernel's memory: the ELF fields (`value` is its runtime address), name, and the nm letter."""
 
     name: bytes
     info: int
@@ -67,7 +67,7 @@ class SymbolEntry(NamedTuple):
 
 
 def symbol_names(kernel: Kernel, module: Module) -> bytes:
-    """The string table of a module's symbols, with whatever follows it in memory; empty if it cannot be read."""
+    """The string table of a module's symbols, with the memory that follows; empty if it cannot be read."""
     pointer = module.number("kallsyms")
     if not pointer:
         return b""
@@ -82,7 +82,7 @@ def symbol_names(kernel: Kernel, module: Module) -> bytes:
 
 
 class ModuleKallsyms:
-    """The symbols of a module in memory, `entries`, and where their tables lie. Read when made; TargetError."""
+    """The symbols of a module in memory, `entries`, and the places of their tables. Read when made; TargetError."""
 
     def __init__(self, kernel: Kernel, module: Module | None = None) -> None:
         self.entries: tuple[SymbolEntry, ...] = ()
@@ -131,7 +131,7 @@ class ModuleKallsyms:
         return start, size
 
     def _strings(self, start: int, last: int) -> tuple[NamedRange, bytes]:
-        """The string table, of which only the start of the last string is known: at its NUL it ends."""
+        """The string table, of which only the start of the last string is known: it ends at that string's NUL."""
         part = self._module.part_at(start)
         self._part("string table", start, last + 1)
         size = min(last + _MAX_NAME_BYTES, (part.end if part else start) - start)
@@ -161,7 +161,7 @@ class ModuleKallsyms:
 def sections_in_memory(module: Module, tables: Iterable[NamedRange] = ()) -> tuple[tuple[NamedRange, MemoryRange], ...]:
     """The module's sections and the memory that each lies in, sorted by address.
 
-    The kernel keeps their starts: one ends where the next, or a table of symbols, begins, else where its memory does.
+    The kernel keeps their starts: one ends where the next, or a table of symbols, begins, else at its memory's end.
     """
     starts = sorted(module.sections, key=lambda section: section.start)
     bounds = sorted({section.start for section in starts} | {table.start for table in tables})
@@ -179,7 +179,7 @@ def memory_elf(
 ) -> tuple[ElfFile, dict[int, int]]:
     """The module as a relocatable ELF file with those sections, and the address of each."""
     placed = list(sections)
-    if not placed:  # no sysfs, or it cannot be read: the kinds of memory have to do
+    if not placed:  # no sysfs, or it cannot be read: use the types of memory
         placed = [(NamedRange(part.type, part.start, part.end), part) for part in module.memory]
     groups = _groups(kallsyms.entries)
     homes = _homes([extent for extent, _ in placed], groups)
@@ -199,7 +199,7 @@ def memory_elf(
         if percpu is not None and percpu.base <= group.lowest < percpu.base + percpu.size:
             homes[section] = len(placed)
         else:
-            # The kernel keeps no address of an empty section; its symbols stand where it would.
+            # The kernel keeps no address of an empty section; its symbols are at the place.
             homes[section] = len(headers)
             headers.append((f"empty section {section}", *_LETTERS.get(group.letter, _LETTERS["d"]), 0))
             starts.append(group.lowest)
@@ -213,14 +213,14 @@ def memory_elf(
 
 
 class _Group(NamedTuple):
-    """The symbols of one section of the module's file: their lowest address, and the letter that says its nature."""
+    """The symbols of one section of the module's file: their lowest address, and the letter that gives its type."""
 
     lowest: int
     letter: str
 
 
 def _groups(entries: Iterable[SymbolEntry]) -> dict[int, _Group]:
-    """The groups by the section's number in the module's file, which the kernel does not keep otherwise."""
+    """The groups by section number in the module's file, which the kernel keeps nowhere else."""
     lowest: dict[int, int] = {}
     letters: dict[int, str] = {}
     for entry in entries:
@@ -234,8 +234,8 @@ def _groups(entries: Iterable[SymbolEntry]) -> dict[int, _Group]:
 def _homes(extents: Sequence[NamedRange], groups: Mapping[int, _Group]) -> dict[int, int]:
     """Which of the extents (by position) the sections of the groups are.
 
-    Told by the lowest address: the highest may be a label at the section's very end. Where two sections claim one
-    extent, the later one is empty, and the kernel keeps no address of it.
+    The lowest address decides: the highest may be a label at the section's end. If two sections claim one extent, the
+    later one is empty, and the kernel keeps no address of it.
     """
     starts = [extent.start for extent in extents]
     homes: dict[int, int] = {}
@@ -249,7 +249,7 @@ def _homes(extents: Sequence[NamedRange], groups: Mapping[int, _Group]) -> dict[
 
 
 def _nature(name: str, part: MemoryRange, letter: str) -> tuple[int, int]:
-    """ELF type and flags of a section: as its symbols' letters say, else as its memory is used (layout_sections())."""
+    """ELF type and flags of a section: from its symbols' letters, else its memory's type (layout_sections())."""
     if letter:
         return _LETTERS[letter]
     if part.type in (TEXT, INIT_TEXT):
@@ -277,7 +277,7 @@ def section_bases(elf: ElfFile, module: Module, kallsyms: ModuleKallsyms) -> Map
 
 
 def _names(elf: ElfFile, module: Module) -> list[str]:
-    """The names of all sections that the kernel keeps; of those it cannot tell, the file's, if all others agree."""
+    """The names of all sections that the kernel keeps. For unreadable ones, the file's, if all others agree."""
     names = [section.name for section in module.all_sections]
     if all(names):
         return names
@@ -288,7 +288,7 @@ def _names(elf: ElfFile, module: Module) -> list[str]:
 
 
 def _empty_section_bases(elf: ElfFile, kallsyms: ModuleKallsyms) -> dict[int, int]:
-    """Where the empty sections would be: their symbols in memory tell, if they have any (`struct lock_class_key`)."""
+    """The places of empty sections, from their symbols in memory, if they have any (`struct lock_class_key`)."""
     empty = {section.index: 0 for section in elf.sections if section.allocated and not section.size}
     if not empty or not kallsyms.entries:
         return {}

@@ -56,7 +56,7 @@ class RuntimeModules:
 
     def _list(self) -> Modules:
         if not self._kernel.has_types:
-            raise TargetError("the module list cannot be read: it takes the kernel's types (DWARF or BTF)")
+            raise TargetError("the module list cannot be read: that needs the kernel's types (DWARF or BTF)")
         return modules_of(self._kernel)
 
     def _placed(self, module: Module) -> PlacedModule:
@@ -68,7 +68,7 @@ class RuntimeModules:
         placed = self._placed(module)
         problems = list(placed.warnings)
 
-        def told(make: Callable[[], T], otherwise: T) -> T:
+        def if_readable(make: Callable[[], T], otherwise: T) -> T:
             try:
                 return make()
             except TargetError as error:
@@ -83,8 +83,8 @@ class RuntimeModules:
             memory=tuple(ModuleMemory(*part) for part in module.memory),
             percpu=module.percpu,
             refcount=module.refcount,
-            users=told(lambda: module.users, ()),
-            taints=told(lambda: module.taints, ""),
+            users=if_readable(lambda: module.users, ()),
+            taints=if_readable(lambda: module.taints, ""),
             version=module.version,
             source_version=module.source_version,
             build_id=module.build_id,

@@ -1,7 +1,7 @@
-"""The loaded modules as the kernel's own list has them: name, state, memory, sections, build ID.
+"""The loaded modules from the kernel's own list: name, state, memory, sections, build ID.
 
-`struct module` is read as bytes, once a module, with member offsets from the debug information that are looked up once
-a kernel. What lies behind its pointers is read at the first question about it.
+`struct module` is read as bytes, once for each module, with member offsets from the debug information that are looked
+up once for each kernel. Data behind its pointers is read at the first question about it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kplug.runtime.modules.unloaded import Unloaded, last_unloaded, unloaded_tai
 class Modules:
     """The kernel's list of modules, the last loaded first. The list is read at the first question.
 
-    Where it could not be read to its end, `problem` says so, and what was read stands.
+    If it could not be read to its end, `problem` says so, and what was read is kept.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -38,13 +38,13 @@ class Modules:
 
     @property
     def problem(self) -> str | None:
-        """Why the list is not whole, in a sentence for the user; None if it is."""
+        """Why the list is incomplete, in a sentence for the user; None if it is complete."""
         _ = self.all
         return self._problem
 
     @cached_property
     def all(self) -> tuple[Module, ...]:
-        """The modules. TargetError if the kernel's debug information does not tell how to read them."""
+        """The modules. TargetError if the kernel's debug information does not have the types to read them."""
         kernel = self._kernel
         head = kernel.symbol("modules")
         if head is None and not _has_modules(kernel):
@@ -66,9 +66,9 @@ class Modules:
 
     @property
     def unloaded(self) -> tuple[Unloaded, ...]:
-        """The modules that are gone, as far as the kernel remembers: the last one, and those that tainted it.
+        """The unloaded modules that the kernel remembers: the last one, and those that tainted it.
 
-        TargetError if what it remembers cannot be read.
+        TargetError if they cannot be read.
         """
         return self._unloaded
 
@@ -103,7 +103,7 @@ class Modules:
         return [part.start for part, _ in self._parts]
 
     def neighbours(self, address: int) -> tuple[tuple[MemoryRange, Module] | None, tuple[MemoryRange, Module] | None]:
-        """Of an address that no module holds: the module memory before it and the one after it, None where none is."""
+        """For an address that no module holds: the module memory before and after it, or None."""
         position = bisect_right(self._starts, address)
         before = self._parts[position - 1] if position else None
         after = self._parts[position] if position < len(self._parts) else None

@@ -7,8 +7,8 @@ from typing import NamedTuple
 TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
 INIT, INIT_TEXT, INIT_DATA, INIT_RODATA = "init", "init_text", "init_data", "init_rodata"
 
-# enum mod_mem_type (include/linux/module.h): what the kernel calls the parts of a module's memory, in our words. Before
-# 6.4 init memory was one range, of text, read-only and other data together: "init" where its parts are not told apart.
+# enum mod_mem_type (include/linux/module.h): the types of a module's memory, with our names. Before 6.4 init memory was
+# one range of text, read-only and other data: "init" where its parts cannot be distinguished.
 MEMORY_TYPES = {
     "MOD_TEXT": TEXT,
     "MOD_DATA": DATA,
@@ -21,7 +21,7 @@ MEMORY_TYPES = {
 
 
 class MemoryRange(NamedTuple):
-    """A part of a module's memory that it has now: its type ("text", "rodata", ...), and `[start, end)`."""
+    """A part of a module's current memory: its type ("text", "rodata", ...), and `[start, end)`."""
 
     type: str
     start: int
@@ -29,9 +29,9 @@ class MemoryRange(NamedTuple):
 
 
 class ModuleSection(NamedTuple):
-    """A section of a loaded module: its name and where it starts. The kernel does not keep its size.
+    """A section of a loaded module: its name and start. The kernel does not keep its size.
 
-    The name is empty where it could not be read: it is a string on its own, and its page may not be in the dump.
+    The name is empty if it could not be read: it is a separate string, and its page may not be in the dump.
     """
 
     name: str

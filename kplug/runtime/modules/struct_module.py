@@ -1,4 +1,4 @@
-"""How this kernel lays out `struct module`, and what is read of one: memory, sections, per-CPU area."""
+"""The layout of `struct module` in this kernel, and what is read from one: memory, sections, per-CPU area."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from kplug.runtime.modules.parts import (
     PerCpu,
 )
 
-# A kernel of a distribution loads some hundreds; each takes a page at least, and the largest modules area is 2 GiB.
+# A distribution's kernel loads some hundreds; each takes at least a page, and the largest modules area is 2 GiB.
 MAX_MODULES = 20_000
 # A module has 20 to 60 sections; one built with -ffunction-sections some thousands.
 MAX_SECTIONS = 20_000
-# Modules that one is used by; as many as there may be modules.
+# The users of a module; as many as there may be modules.
 MAX_USERS = MAX_MODULES
 # A module's memory is counted in an unsigned int, and the modules area of any architecture ends before 2 GiB.
 MAX_MEMORY_BYTES = 1 << 31
 # Names of sections and the text of MODULE_VERSION, in bytes.
 MAX_TEXT_BYTES = 512
-# A build ID has 20 bytes as a rule, 64 at most; its note a header and the owner besides.
+# A build ID usually has 20 bytes, at most 64; its note also has a header and the owner.
 _MAX_NOTE_BYTES = 4096
 # MODULE_NAME_LEN: 64 less a pointer.
 MAX_NAME_BYTES = 56
-# TAINT_FLAGS_COUNT is 20 (7.x); flags are bits of a word, and a table that claims more is not read on.
+# TAINT_FLAGS_COUNT is 20 (7.x); flags are bits of a word, and a table that claims more is not read further.
 _MOST_TAINTS = 32
 _NOTE_HEADER_BYTES = 12  # Elf_Nhdr: three of 32 bits
 
@@ -47,7 +47,7 @@ _STATES = {0: "live", 1: "coming", 2: "going", 3: "unformed"}  # enum module_sta
 
 
 class Module:
-    """One loaded module. TargetError from a property whose memory cannot be read; None for what is not there."""
+    """One loaded module. A property raises TargetError if its memory cannot be read, and is None if there is none."""
 
     def __init__(self, layout: ModuleLayout, address: int, data: bytes) -> None:
         self._layout = layout
@@ -57,10 +57,10 @@ class Module:
         self.address = address
         #: The name, from memory: not safe to print as it is.
         self.name = layout.text_in(data, "name", layout.name_bytes)
-        #: "live", "coming", "going" or "unformed"; a number that the kernel does not have as it is.
+        #: "live", "coming", "going" or "unformed"; an unknown number as it is.
         state = layout.number(data, "state") or 0
         self.state = _STATES.get(state, f"state {state}")
-        #: The memory that it has now, sorted by address. That of its init code is gone once it ran.
+        #: Its current memory, sorted by address. Init memory is freed once the init code has run.
         self.memory = tuple(sorted(layout.memory(data), key=lambda part: part.start))
 
     def number(self, member: str) -> int | None:
@@ -69,12 +69,12 @@ class Module:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What tells it from others, and from another build that comes to its place while the kernel runs."""
+        """What identifies it, also against another build that is loaded to its place while the kernel runs."""
         return self.address, self.name, self.state, self.memory, self.build_id
 
     @property
     def size(self) -> int:
-        """The bytes of all its memory, without per-CPU memory."""
+        """The size of all its memory, without per-CPU memory."""
         return sum(part.end - part.start for part in self.memory)
 
     @property
@@ -85,9 +85,9 @@ class Module:
 
     @property
     def refcount(self) -> int | None:
-        """How many hold it, as lsmod counts. None where modules cannot be unloaded."""
+        """Its reference count, as in lsmod. None if modules cannot be unloaded."""
         count = self.number("refcnt.counter")
-        # MODULE_REF_BASE: the module itself holds one (e513cc1c07e2, 3.19); a module that goes has none.
+        # MODULE_REF_BASE: the module itself holds one (e513cc1c07e2, 3.19); a module that is going has none.
         return None if count is None else max(signed(count) - 1, 0)
 
     @cached_property
@@ -97,7 +97,7 @@ class Module:
 
     @cached_property
     def taints(self) -> str:
-        """The letters of the taints it gave the kernel, "" for none (Documentation/admin-guide/tainted-kernels.rst)."""
+        """The letters of its taints, "" for none (Documentation/admin-guide/tainted-kernels.rst)."""
         return self._layout.taint_letters(self.number("taints") or 0)
 
     @cached_property
@@ -141,12 +141,12 @@ class Module:
 
     @cached_property
     def all_sections(self) -> tuple[ModuleSection, ...]:
-        """Every section that the kernel keeps an address of, in the file's order; those of freed memory as well."""
+        """Every section whose address the kernel keeps, in the file's order, including those in freed memory."""
         return tuple(self._layout.sections(self))
 
     @property
     def sections(self) -> tuple[ModuleSection, ...]:
-        """The sections that lie in memory that it still has, in the file's order."""
+        """The sections in memory that it still has, in the file's order."""
         return tuple(section for section in self.all_sections if self.part_at(section.start) is not None)
 
     def part_at(self, address: int) -> MemoryRange | None:
@@ -155,7 +155,7 @@ class Module:
 
 
 class ModuleLayout:
-    """How this kernel lays out `struct module` and what hangs on it. LookupError from `__init__` without its types."""
+    """The layout of `struct module` and related structures. `__init__` raises LookupError without the types."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -188,7 +188,7 @@ class ModuleLayout:
         return found
 
     def offset(self, path: str) -> int:
-        """Where a member is in `struct module`."""
+        """The offset of a member in `struct module`."""
         return self._extent(path)[0]
 
     def number(self, data: bytes, path: str) -> int | None:
@@ -207,7 +207,7 @@ class ModuleLayout:
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def text_at(self, address: int | None) -> str | None:
-        """The string at that address; None for a NULL pointer, or where none can be read. TargetError as of `read`."""
+        """The string at that address; None for NULL, or if it cannot be read. TargetError as for `read`."""
         if not address:
             return None
         with reading(f"the string at {address:#x}"):
@@ -228,7 +228,7 @@ class ModuleLayout:
                 yield MemoryRange(kind, start, start + size)
 
     def _memory_reader(self) -> Callable[[bytes], Iterator[tuple[str, int, int]]]:
-        """What reads type, start and size of each part of a module's memory."""
+        """The function that reads type, start and size of each part of a module's memory."""
         if self._member("mem") is not None:  # ac3b43283923 (6.4): one allocation for each type
             return self._typed_memory()
         if self._member("core_layout") is not None:  # 7523e4dc5057 (4.5)
@@ -258,7 +258,7 @@ class ModuleLayout:
         return read
 
     def _layouts(self, core: str, init: str) -> Callable[[bytes], Iterator[tuple[str, int, int]]]:
-        """One range for what stays and one for init, each cut where its kinds begin: text, rodata, and so on."""
+        """One range for core memory and one for init, each divided where its types begin: text, rodata, and so on."""
         base = "base" if "." in core else None
 
         def member(form: str, name: str) -> str:
@@ -294,7 +294,7 @@ class ModuleLayout:
         return read
 
     def _init_parts(self, start: int | None, size: int | None, text: int | None) -> Iterator[tuple[str, int, int]]:
-        """Init memory of kernels before 6.4: its text, then read-only and other data that need no telling apart."""
+        """Init memory of kernels before 6.4: its text, then read-only and other data, which are not distinguished."""
         if not start or not size:
             return
         text = text if text is not None and text <= size else 0
@@ -378,7 +378,7 @@ class ModuleLayout:
     def _taint_table(self) -> str:
         with reading("the letters of taints"):
             flags = self.kernel.prog["taint_flags"]  # 7fd8329ba502 (4.10)
-            # BTF does not tell how many there are; of what is behind the last no module has the bit.
+            # BTF does not have the number of entries; no module has the bits after the last one.
             count = flags.type_.length or _MOST_TAINTS
             return "".join(chr(flags[bit].c_true.value_() & 0x7F) for bit in range(count))
 

@@ -8,15 +8,15 @@ from kplug.runtime.modules.images import images_of
 
 
 def symbol_words(kernel: Kernel, address: int) -> str | None:
-    """`function+0x9a/0x440` as the kernel prints it (%pS), with the module's name behind it; None if no symbol is known
-    to hold the address."""
+    """`function+0x9a/0x440` as the kernel prints it (%pS), followed by the module's name; None if no symbol is known to
+    hold the address."""
     if not address:
         return None
-    # A call of what never returns may be a function's last instruction: the return address is behind it then.
+    # A call that never returns may be a function's last instruction: then the return address is after the function.
     for place in (address, address - 1):
         try:
             found = images_of(kernel).holding(place)
-        except TargetError:  # the modules cannot be read: what the address is of is known all the same
+        except TargetError:  # the modules cannot be read; the answer does without the symbol
             return None
         chain = found[0].image.index.chain(found[0].placement.link(place)) if found is not None else ()
         if found is not None and chain:

@@ -1,4 +1,4 @@
-"""Modules that are gone: what the kernel still says of them."""
+"""Unloaded modules: what the kernel still knows about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNT_BYTES = 8  # of a u64
 
 
 class Unloaded(NamedTuple):
-    """A module that is gone: its name, the taints it left, and how often it was unloaded (None: not kept)."""
+    """An unloaded module: its name, the taints it left, and how often it was unloaded (None: not recorded)."""
 
     name: str
     taints: str
@@ -40,8 +40,8 @@ def last_unloaded(kernel: Kernel) -> Iterator[Unloaded]:
 
 
 def last_unloaded_untyped(kernel: Kernel) -> Iterator[Unloaded]:
-    """The same where nothing tells which of the two forms it has: BTF has no types of variables. Both begin with the
-    name; behind its MODULE_NAME_LEN bytes the older one has no more than a NUL, and the newer one the taints.
+    """The same if it is not known which of the two forms it has: BTF has no types of variables. Both begin with the
+    name; after its MODULE_NAME_LEN bytes the older one has at most a NUL, and the newer one the taints.
     """
     place = kernel.symbol("last_unloaded_module")
     if place is None:

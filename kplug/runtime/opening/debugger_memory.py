@@ -1,4 +1,4 @@
-"""A Program over memory that somebody else reads: a debugger that has the kernel stopped."""
+"""A Program over memory that is read by a debugger, which has the kernel stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kplug.runtime.opening.vmlinux import try_file
 
 
 class Memory(Protocol):
-    """What reads the kernel's memory. UnmappedError for what is not there, or cannot be had."""
+    """Reads the kernel's memory. UnmappedError if it is not mapped, or cannot be read."""
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a kernel virtual address."""
@@ -32,9 +32,9 @@ class Memory(Protocol):
 
 
 def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
-    """The kernel that `placed` is, as its memory is now. Its types are taken from its vmlinux, if that has any.
+    """The kernel of `placed`, with its current memory. Its types come from its vmlinux, if that has any.
 
-    TargetError, worded for the user, if memory does not tell what drgn must know.
+    TargetError, worded for the user, if memory does not have what drgn needs.
     """
     image = placed.image
     platform = platform_of(image.machine)
@@ -65,7 +65,7 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
 
 
 def _has_types(prog: drgn.Program) -> bool:
-    """Whether there is debug information. Read now, all of it, and not in the middle of a question."""
+    """Whether there is debug information. All of it is read now, so that later questions need not wait."""
     try:
         prog.type("struct page")
     except LookupError:
@@ -74,7 +74,7 @@ def _has_types(prog: drgn.Program) -> bool:
 
 
 def _served(read: Read) -> Callable[[int, int, int, bool], bytes]:
-    """The reader as drgn calls it. Errors other than unmapped memory pass through drgn to who asked."""
+    """The reader as drgn calls it. Errors other than unmapped memory pass through drgn to its caller."""
 
     def serve(address: int, size: int, offset: int, physical: bool) -> bytes:
         try:
@@ -93,7 +93,7 @@ def _nothing(address: int, size: int, offset: int, physical: bool) -> bytes:
 
 
 def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:
-    """What drgn must know, from the vmlinux and the kernel's variables. TargetError if these do not tell."""
+    """What drgn needs, from the vmlinux and the kernel's variables. TargetError if these do not have it."""
     image = placed.image
     least = named(image.machine).least_vmcoreinfo
     if least is None:

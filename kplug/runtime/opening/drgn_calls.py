@@ -1,4 +1,4 @@
-"""Calling drgn: what it writes to its log meanwhile, and the environment variables that it looks at."""
+"""Calling drgn: its log messages, and the environment variables that it uses."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import drgn
 from kplug.errors import TargetError
 from kplug.memory.reading import UnmappedError
 
-# drgn says it of every flattened file; reading one is as fast as reading another once it is open.
+# drgn logs it for every flattened file; once open, such a file is as fast to read as others.
 _NOISE = ("makedumpfile flattened format",)
 
 
 def error_words(error: BaseException) -> str:
-    """What a library said, on one line; the file's name is said elsewhere."""
+    """A library's error message on one line, without the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
@@ -36,7 +36,7 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """What drgn logs inside is put into the list, without what says nothing, instead of on standard error."""
+    """Collects what drgn logs inside in the list, without useless messages, instead of on standard error."""
     messages: list[str] = []
     logger, listener = logging.getLogger("drgn"), _Listener(messages)
     propagate = logger.propagate
@@ -51,7 +51,7 @@ def heard() -> Iterator[list[str]]:
 
 @contextmanager
 def switched(name: str, value: str) -> Iterator[None]:
-    """One of drgn's switches, set inside, unless the user has set it."""
+    """Sets one of drgn's environment variables inside, unless the user has set it."""
     if name in os.environ:
         yield
         return

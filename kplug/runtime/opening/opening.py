@@ -1,4 +1,4 @@
-"""Opening what a user names, with drgn: a vmcore, the running kernel, a QEMU guest."""
+"""Opening a vmcore, the running kernel or a QEMU guest with drgn."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from kplug.runtime.threads.cpu_registers import MonitorRegisters, NoteRegisters
 # import than a dump to open. Those of others, which may find debug information, are loaded.
 _UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
 PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
-# Makes drgn look through the page tables itself, where libkdumpfile would.
+# Makes drgn walk the page tables itself, instead of libkdumpfile.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
 _PAGE_BYTES = 4096
 
 
 def open_kernel(request: Request) -> Opened:
-    """Open it, with its debug information. InputError, worded for the user, if that cannot be."""
+    """Open it, with its debug information. InputError, worded for the user, if it cannot be opened."""
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_image(request.symbols[0]) if request.symbols else None
     if request.joined is not None:
@@ -91,7 +91,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
         raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
 
     def opened(vmcoreinfo: str | None) -> drgn.Program:
-        # An ELF file says all that drgn wants to know; of the other formats drgn asks a library that may not know.
+        # An ELF file states everything that drgn needs; for the other formats drgn asks a library that may not know.
         platform = platform_of(machine or "") if header.format != dump_header.ELF else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
         if not header.cut:
@@ -111,7 +111,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
     if given is not None or header.has_vmcoreinfo is not False:
         try:
             prog = opened(given)
-        except Exception as error:  # drgn raises bare Exception for what its libraries reject
+        except Exception as error:  # drgn raises a bare Exception for what its libraries reject
             if given is not None or not _is_about_vmcoreinfo(error):
                 raise InputError(f"{path}: {_cannot_open(error)}") from None
     if prog is None or not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
@@ -131,8 +131,8 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
 
 
 def _leave_out_cut_pages(prog: drgn.Program, header: DumpHeader) -> None:
-    """Keep libkdumpfile from the pages that are half in the file: it dies of them. For that drgn must look through the
-    page tables itself, and it is told that these pages cannot be read.
+    """Keep libkdumpfile from reading truncated pages, which crash it. For that drgn must walk the page tables itself,
+    and gets an error for these pages.
     """
 
     def cut(address: int, size: int, offset: int, physical: bool) -> bytes:
@@ -143,14 +143,14 @@ def _leave_out_cut_pages(prog: drgn.Program, header: DumpHeader) -> None:
 
 
 def _check_notes(path: str, header: DumpHeader) -> None:
-    """InputError if a note of QEMU's claims more than it has: libkdumpfile 0.5 refuses it, and may die of that."""
+    """InputError if a QEMU note claims more than it has: libkdumpfile 0.5 refuses it, and may crash then."""
     if not named(header.machine or "").qemu_note:
         return
     try:
         with open_file(path) as file:
             notes = list(notes_in(*note_bytes(path, file)))
     except (InputError, OSError, struct.error):
-        return  # whatever is broken there is the library's to refuse
+        return  # the library refuses whatever else is broken there
     for note in notes:
         claimed = qemu_note_size(note.description)
         if note.owner == "QEMU" and claimed > len(note.description):
@@ -158,7 +158,7 @@ def _check_notes(path: str, header: DumpHeader) -> None:
 
 
 def _check_in_a_child(path: str, opened: Callable[[], drgn.Program]) -> None:
-    """Open a broken dump in another process first. What libkdumpfile reads for itself cannot be kept from it."""
+    """Open a broken dump in another process first, since libkdumpfile's own reads cannot be prevented."""
     child = os.fork()
     if child == 0:
         try:
@@ -169,13 +169,12 @@ def _check_in_a_child(path: str, opened: Callable[[], drgn.Program]) -> None:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        raise InputError(f"{path}: truncated or broken: what is needed to read any of it is not all there")
+        raise InputError(f"{path}: truncated or broken: data that is needed to read any of it is missing")
 
 
 def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
-    """QEMU and makedumpfile write 0, or the physical address, for a segment's virtual one where they know none; drgn
-    takes that for memory at NULL and above. The lower half of these machines is user space: the kernel has nothing
-    there.
+    """Hide the lower half from drgn. QEMU and makedumpfile write 0, or the physical address, for a segment's unknown
+    virtual address, which drgn takes for memory at NULL and above. On these machines the lower half is user space.
     """
     start = word_of(prog).kernel_start
     if not start or all(segment.virtual >= start for segment in header.segments):
@@ -188,7 +187,7 @@ def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
 
 
 def _cannot_open(error: Exception) -> str:
-    """Why drgn or its libraries do not take a dump, as a person who has the file would say it."""
+    """Why drgn or its libraries cannot open a dump, in terms of the file."""
     text = error_words(error)
     if "flattened segment" in text:
         return "truncated or broken: the flattened stream ends within a record (no part of it can be read)"
@@ -212,7 +211,7 @@ def _with_found_note(
         raise InputError(f"{path}: {_cannot_open(error)}") from None
     ranges = dump_header.saved_ranges(header) or [(0, header.pages_end or 1 << 46)]
     if header.segments:
-        # What a segment claims beyond the bytes that the file can have of it is not there to be searched.
+        # A segment's bytes beyond the end of the file cannot be searched.
         whole = os.path.getsize(path) or 1 << 56  # a block device says 0
         ranges = [
             (s.physical, s.physical + min(s.size, s.file_size, whole))
@@ -241,7 +240,7 @@ def _candidates(
     image: KernelImage | None,
     release: str | None,
 ) -> Iterator[VmcoreInfo]:
-    """What may be the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first found is it."""
+    """Candidates for the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first is used."""
     build_id = image.build_id if image is not None else None
     later: list[VmcoreInfo] = []
     for info in vmcoreinfo_search.find_notes(prog, ranges, scattered=scattered):
@@ -257,7 +256,7 @@ def _not_found(rejected: Sequence[VmcoreInfo], likely: str = "not a Linux kernel
         return f"no VMCOREINFO in it, nor in its memory: {likely}, or give it with --vmcoreinfo FILE"
     releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))
     return (
-        f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel stands where it says: "
+        f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel is where it says: "
         "give it with --vmcoreinfo FILE"
     )
 
@@ -285,7 +284,7 @@ def _open_guest(address: str, given: str | None, image: KernelImage | None) -> O
         connection = connection_for_drgn(address)
         prog.set_qemu_qmp(connection)
         if given is not None:
-            # drgn 0.3 takes the text, but sets up page tables only for one that it got from QEMU.
+            # drgn 0.3 takes the text, but only sets up page tables for one that it got from QEMU.
             prog.set_linux_kernel_custom(given, is_live=True)
             how.append("VMCOREINFO: as given (--vmcoreinfo)")
         elif not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
@@ -302,7 +301,7 @@ def _give_found_note(prog: drgn.Program, name: str, guest: Guest, image: KernelI
     """Give the guest's Program the VMCOREINFO that is found in the guest's memory."""
     rejected: list[VmcoreInfo] = []
     for info in _candidates(prog, guest.ranges, False, image, None):
-        # A kernel that does not stand where it should leaves the Program as it is: it can be set only once.
+        # If the kernel is not where it should be, the Program is left as it is: it can be set only once.
         if _stands_in(prog, info):
             prog.set_linux_kernel_custom(info.text, is_live=True)
             return

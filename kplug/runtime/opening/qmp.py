@@ -1,4 +1,4 @@
-"""A QEMU guest's monitor (QMP), as much of it as is needed to hand the guest to drgn without waiting for ever."""
+"""A QEMU guest's monitor (QMP), as far as needed to hand the guest to drgn without waiting forever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINE_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Guest:
-    """What the monitor says: `machine` as kplug names it, whether it runs, and where its memory is, physically."""
+    """Facts from the monitor: `machine` by kplug's name, whether the guest runs, and its physical memory ranges."""
 
     machine: str | None
     running: bool
@@ -31,7 +31,7 @@ class Guest:
 
 
 def is_tcp(address: str) -> bool:
-    """Whether it is HOST:PORT, as drgn tells it from the path of a socket."""
+    """Whether it is HOST:PORT, by drgn's rule, and not the path of a socket."""
     _, colon, port = address.rpartition(":")
     return not address.startswith(("/", ".")) and bool(colon) and port.isdigit() and 0 < int(port) < 65536
 
@@ -56,7 +56,7 @@ def connect(address: str) -> socket.socket:
 
 
 def ask(address: str) -> Guest:
-    """Ask the guest what drgn needs to be told. The connection is closed again: a monitor serves one at a time."""
+    """Query what drgn needs about the guest. The connection is closed again: a monitor serves one client at a time."""
     with connect(address) as connection:
         monitor = _Monitor(address, connection)
         status = monitor.execute("query-status")
@@ -72,9 +72,9 @@ def ask(address: str) -> Guest:
 
 
 def connection_for_drgn(address: str) -> int:
-    """A file descriptor on which drgn can speak QMP; no read of it waits for ever. The receiver closes it.
+    """A file descriptor for drgn's QMP connection; no read from it waits forever. The receiver closes it.
 
-    drgn waits without letting Python run, so Ctrl-C is not heard then: that the server greets is waited for here.
+    drgn waits without letting Python run, so Ctrl-C does not work then: the server's greeting is awaited here.
     """
     with connect(address) as connection:
         try:
@@ -101,7 +101,7 @@ class _Monitor:
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        """What the command returns; None if QEMU does not know it."""
+        """The result of the command; None if QEMU does not know it."""
         request: dict[str, Any] = {"execute": command}
         if arguments:
             request["arguments"] = arguments
@@ -138,7 +138,7 @@ class _Monitor:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise InputError(f"{self._address}: not a QMP server: what it says is no JSON object")
+            raise InputError(f"{self._address}: not a QMP server: its line is not a JSON object")
         return message
 
 

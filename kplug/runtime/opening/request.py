@@ -1,4 +1,4 @@
-"""What to open, and what was opened."""
+"""The request to open a kernel, and the opened kernel."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Request:
     """What to open, as the user gave it.
 
     `core` is a vmcore (or /proc/kcore), `qemu` a QMP socket; with neither it is the running kernel. `symbols` are files
-    with debug information (vmlinux first, if one is given), `module_directories` folders that hold modules', and
-    `vmcoreinfo` a file with the text of VMCOREINFO. `joined` is what the user has in place of a vmlinux, or besides it:
-    the kernel out of a vmlinuz, or one whose symbols are those of a System.map.
+    with debug information (vmlinux first, if one is given), `module_directories` folders with the modules' files, and
+    `vmcoreinfo` a file with the text of VMCOREINFO. `joined` is what the user has instead of a vmlinux, or in addition:
+    the kernel in a vmlinuz, or one with the symbols of a System.map.
     """
 
     core: str | None = None
@@ -34,13 +34,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Opened:
-    """A Program that stands on a kernel. `vmlinux` is the file with its symbols, `image` what is in it, or what was
-    made of the kallsyms in memory; None if there is none.
+    """A Program with a kernel open. `vmlinux` is the file with its symbols, `image` the image in it, or the one made
+    from the kallsyms in memory; None if there is none.
 
-    `has_dwarf` says whether drgn has its debug information, `disputed` what another source says of single symbols.
-    `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state
-    and where it was found; `warnings` go with every answer. `header` is that of a vmcore, `cpus` has registers of the
-    CPUs that drgn does not give.
+    `has_dwarf` says whether drgn has its debug information, `disputed` what another source says about single symbols.
+    `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state and
+    where it was found; `warnings` go with every answer. `header` is a vmcore's, `cpus` has registers of the CPUs that
+    drgn does not give.
     """
 
     prog: drgn.Program

@@ -1,8 +1,8 @@
-"""Finding VMCOREINFO in the memory of a kernel, where a dump or guest does not hand it over.
+"""Finding VMCOREINFO in the memory of a kernel, if a dump or guest does not provide it.
 
 The kernel keeps the text at the start of a page of its own (vmcoreinfo_data, from get_zeroed_page), and after a crash
-once more as an ELF note. Memory may also hold other copies: of a kernel that ran before (kexec), of a capture kernel,
-in user programs. So what is found counts only if the kernel that it describes stands in memory where it says.
+once more as an ELF note. Memory may contain other copies, too: of a kernel that ran before (kexec), of a capture
+kernel, in user programs. So a text counts only if the kernel that it describes is in memory where it says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kplug.space.address_space import AddressSpaceFacts
 
 _START = b"OSRELEASE="
 _PAGE = 4096
-# Python looks for Ctrl-C in between.
+# Python handles Ctrl-C in between.
 _STEP = 1 << 26
 _HOLE = 1 << 20
 _MAX_FAULTS = 1 << 20
@@ -28,9 +28,9 @@ _NAME_BYTES = 65  # a field of struct new_utsname
 
 
 def bootstrap(release: str | None = None) -> str:
-    """The least VMCOREINFO with which drgn opens a dump, good for physical memory only.
+    """The smallest VMCOREINFO with which drgn opens a dump, for physical memory only.
 
-    Without a word on the levels of x86's page tables libkdumpfile reads not even physical memory.
+    Without the level of x86's page tables libkdumpfile does not even read physical memory.
     """
     return (
         f"OSRELEASE={release or '6.0.0'}\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1000\n"
@@ -39,9 +39,9 @@ def bootstrap(release: str | None = None) -> str:
 
 
 def find_notes(prog: drgn.Program, ranges: Sequence[tuple[int, int]], *, scattered: bool) -> Iterator[VmcoreInfo]:
-    """The plausible VMCOREINFO texts in ranges (start, end) of physical memory, each once, as they come.
+    """The plausible VMCOREINFO texts in ranges (start, end) of physical memory, each once, as they are found.
 
-    `scattered`: any single page may be missing, so none is passed over; else holes come in megabytes.
+    `scattered`: any single page may be missing, so every page is tried; else holes are skipped by the megabyte.
     """
     seen: set[str] = set()
     total = sum(end - start for start, end in ranges) or 1
@@ -61,8 +61,8 @@ def find_notes(prog: drgn.Program, ranges: Sequence[tuple[int, int]], *, scatter
 def _hits(
     prog: drgn.Program, start: int, end: int, scattered: bool, progress: Progress, done: tuple[int, int]
 ) -> Iterator[int]:
-    """The addresses in a range where the text may begin. What cannot be read is passed over. `done` are the bytes that
-    were searched before, and all there are.
+    """The addresses in a range where the text may begin. Unreadable memory is skipped. `done` are the bytes searched
+    before, and the total.
     """
     position, hole, faults = start, 0, 0
     while position < end and faults < _MAX_FAULTS:
@@ -106,8 +106,8 @@ def stands_in_memory(prog: drgn.Program, info: VmcoreInfo) -> bool:
 
 
 def _kernel_memory(prog: drgn.Program, info: VmcoreInfo, address: int, size: int) -> bytes | None:
-    """What the kernel has at an address of its image, through its page tables, or where drgn has no walk of these
-    (riscv64, in 0.3) at the physical address that `info` leads to. None if that cannot be read.
+    """The bytes at an address of the kernel's image, through its page tables, or if drgn cannot walk these (riscv64, in
+    0.3), at the physical address that follows from `info`. None if they cannot be read.
     """
     try:
         return bytes(prog.read(address, size))
@@ -124,7 +124,7 @@ def _kernel_memory(prog: drgn.Program, info: VmcoreInfo, address: int, size: int
 
 
 def best_first(candidates: Iterable[VmcoreInfo], build_id: str | None, release: str | None) -> list[VmcoreInfo]:
-    """The candidates with those first that have the build ID, then those with the release, that are looked for."""
+    """The candidates, sorted: first those with the wanted build ID, then those with the wanted release."""
     return sorted(
         candidates,
         key=lambda info: (

@@ -1,4 +1,4 @@
-"""The vmlinux of an open kernel: given to drgn, or made of the kallsyms in memory, and checked against memory."""
+"""The vmlinux of an open kernel: given to drgn, or made from the kallsyms in memory, and checked against memory."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from kplug.runtime.kernel.platform import machine_of
 from kplug.runtime.opening.drgn_calls import error_words, reader_of
 from kplug.runtime.opening.request import OpenTarget
 
-# A list of symbols is believed to be of a kernel if so many that VMCOREINFO tells are where it says: kernels tell 15.
+# A list of symbols counts as the kernel's if this many symbols agree with VMCOREINFO, which has about 15.
 _LEAST_SYMBOLS = 6
 
 
 def load_vmlinux(target: OpenTarget, info: VmcoreInfo, image: KernelImage | None) -> tuple[KernelImage | None, bool]:
-    """Give drgn the vmlinux: the one that was given, if it is right, or the one that drgn finds. Without any, the image
-    is made of the kallsyms in memory. Returns it, and whether drgn has the kernel's DWARF.
+    """Give drgn the vmlinux: the user's, if it is right, or the one that drgn finds. Without any, the image is made
+    from the kallsyms in memory. Returns it, and whether drgn has the kernel's DWARF.
     """
     prog = target.prog
-    # The first of a kernel's modules is the kernel; the others are not read before somebody wants them.
+    # The first of a kernel's modules is the kernel; the others are not read before they are needed.
     main = next(iter(prog.loaded_modules()))[0]
     if image is not None:
         _check(target, info, image, main.build_id.hex() if main.build_id else None)
         if not main.build_id and image.build_id:
             main.build_id = bytes.fromhex(image.build_id)
-        # A System.map is no file of drgn's, nor is a boot image: there is no DWARF in either.
+        # drgn cannot use a System.map or a boot image: neither has DWARF.
         paths = (image.path, image.symbols_path) if image.on_disk and image.elf.sections else ()
         for path in dict.fromkeys(paths):
             if path == image.path or main.wants_debug_file():
                 try_file(main, path)
     if main.wants_debug_file():
-        # By build ID, beside the installed kernels, and from debuginfod, which may take its time.
+        # By build ID, next to the installed kernels, and from debuginfod, which may take some time.
         try:
             waiting("looking for the kernel's debug information", lambda: prog.load_module_debug_info(main))
         except drgn.MissingDebugInfoError:
@@ -58,7 +58,7 @@ def load_vmlinux(target: OpenTarget, info: VmcoreInfo, image: KernelImage | None
 
 
 def _image_from_memory(target: OpenTarget, info: VmcoreInfo) -> KernelImage | None:
-    """What stands for the vmlinux that was not found; None, and a warning, where memory does not tell its symbols."""
+    """The replacement for a missing vmlinux; None, with a warning, if memory does not have the symbols."""
     machine, image = machine_of(target.prog), None
     if machine:
         image = image_from_memory(reader_of(target.prog), info, machine, target.name)
@@ -71,9 +71,9 @@ def _image_from_memory(target: OpenTarget, info: VmcoreInfo) -> KernelImage | No
 
 
 def try_file(main: drgn.Module, path: str) -> None:
-    """Let drgn use a file that was found to be right."""
+    """Have drgn use a file that was verified."""
     try:
-        # drgn asks of the file no more than its DWARF; one without it still has symbols.
+        # drgn only needs the file's DWARF; a file without it still has symbols.
         main.loaded_file_status = drgn.ModuleFileStatus.WANT
         main.try_file(path, force=True)
         if main.loaded_file_status == drgn.ModuleFileStatus.WANT:
@@ -83,16 +83,16 @@ def try_file(main: drgn.Module, path: str) -> None:
 
 
 def _check(target: OpenTarget, info: VmcoreInfo, image: KernelImage, build_id: str | None) -> None:
-    """MismatchError unless the image is the target's kernel. `build_id` is that which the target states, if it does."""
+    """MismatchError unless the image is the target's kernel. `build_id` is the one that the target states, if any."""
     if build_id is not None and image.build_id == build_id:
         return
-    # VMCOREINFO has no build ID before 5.9, and a wrong one in some releases: then memory has the last word.
+    # VMCOREINFO has no build ID before 5.9, and a wrong one in some releases: then memory decides.
     try:
         if Checker(image).matches(reader_of(target.prog), slide_of(info, image)):
             return
     except MismatchError:
         if build_id is None:
-            raise  # it has what memory says
+            raise  # it has the banner that is in memory
     except InputError:
         if image.listed is not None and _symbols_agree(target, info, image):
             return
@@ -110,7 +110,7 @@ def _check(target: OpenTarget, info: VmcoreInfo, image: KernelImage, build_id: s
 
 
 def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -> bool:
-    """Whether there is memory where the image's banner should be."""
+    """Whether there is memory at the image's banner."""
     for symbol in image.symbols.exact("linux_banner"):
         try:
             prog.read(symbol.address + slide_of(info, image) & image.elf.word.mask, 16)
@@ -122,7 +122,7 @@ def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -
 
 def _symbols_agree(target: OpenTarget, info: VmcoreInfo, image: KernelImage) -> bool:
     """Whether a list of symbols, which has neither build ID nor banner, is of the target's kernel: by the kallsyms in
-    its memory, or else by the addresses that VMCOREINFO tells.
+    its memory, or else by the addresses in VMCOREINFO.
     """
     memory = symbols_in_memory(reader_of(target.prog), info, image.machine or machine_of(target.prog))
     if memory is not None:
@@ -134,8 +134,8 @@ def _symbols_agree(target: OpenTarget, info: VmcoreInfo, image: KernelImage) -> 
         if len(symbols) == 1:
             if symbols[0].address + slide & image.elf.word.mask != address:
                 return False
-            told += 1
-    return told >= _LEAST_SYMBOLS
+            agreeing += 1
+    return agreeing >= _LEAST_SYMBOLS
 
 
 def _kernel_words(release: str | None, build_id: str | None) -> str:
@@ -143,7 +143,7 @@ def _kernel_words(release: str | None, build_id: str | None) -> str:
 
 
 def set_debug_directories(prog: drgn.Program, directories: Sequence[str]) -> None:
-    """Let drgn look for modules, and for files by build ID, in the user's folders before its own."""
+    """Have drgn look for modules, and for files by build ID, in the user's folders before its own."""
     for directory in directories:
         if not os.path.isdir(directory):
             raise InputError(f"--module-dir {directory}: no such directory")

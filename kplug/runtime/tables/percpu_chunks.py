@@ -1,4 +1,4 @@
-"""The chunks of the per-CPU allocator, as mm/percpu.c keeps them: on lists by how much room they have."""
+"""The chunks of the per-CPU allocator, which mm/percpu.c keeps on lists by their free space."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kplug.errors import TargetError
 from kplug.memory.percpu import DYNAMIC, MODULE, Areas
 from kplug.runtime.kernel.kernel import Kernel, reading
 
-# Far more than there are: some hundreds of chunks on some 20 lists, with some hundred pages a unit.
+# Far more than usual: some hundreds of chunks on some 20 lists, with some hundred pages per unit.
 _MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 14
 CHUNKS = "per-CPU chunks"
 
 
 class Chunk(NamedTuple):
-    """A chunk: where its descriptor and its base unit are, and the part of a unit that it gives out.
+    """A chunk: the addresses of its descriptor and its base unit, and the part of a unit that it allocates from.
 
     `start` and `end` are the runtime addresses of that part in the base unit, `pages` counts from `base`.
     """
@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
 
 
 class ChunkReader:
-    """Reads the chunks of a kernel that has types. `mask` keeps addresses within the machine's width."""
+    """Reads the chunks of a kernel with types. `mask` keeps addresses within the machine's width."""
 
     def __init__(self, kernel: Kernel, mask: int) -> None:
         self._kernel = kernel
@@ -50,7 +50,7 @@ class ChunkReader:
             return base, {cpu: offsets[cpu].value_() for cpu in areas.offsets}
 
     def chunks(self, problems: list[str]) -> Iterator[Chunk]:
-        """The chunks of modules and of allocations. What could not be read is added to `problems`, the rest stands."""
+        """The chunks of modules and of allocations. What could not be read is added to `problems`, the rest is kept."""
         prog = self._kernel.prog
         with _noted(problems):
             with reading(f"{CHUNKS}: pcpu_reserved_chunk could not be read"):
@@ -82,7 +82,7 @@ class ChunkReader:
         return [lists[number] for number in range(slots * types)]
 
     def _on_list(self, head: drgn.Object, seen: set[int]) -> Iterator[drgn.Object]:
-        """The chunks on one list, as pointers. TargetError where the list leads nowhere, or back into itself."""
+        """The chunks on one list, as pointers. TargetError if the list leads nowhere, or loops."""
         prog = self._kernel.prog
         with reading(f"{CHUNKS}: a list could not be read"):
             start = head.address_
@@ -107,15 +107,15 @@ class ChunkReader:
             page_size = int(self._kernel.prog["PAGE_SIZE"])
             descriptor, base, pages = chunk.value_(), read.base_addr.value_(), read.nr_pages.value_()
             size = pages * page_size
-            before, behind = read.start_offset.value_(), read.end_offset.value_()
-            if not (0 < pages <= _MOST_UNIT_PAGES and min(before, behind) >= 0 and before + behind <= size):
-                raise TargetError(f"{CHUNKS}: what is at {descriptor:#x} is no chunk")
+            before, after = read.start_offset.value_(), read.end_offset.value_()
+            if not (0 < pages <= _MOST_UNIT_PAGES and min(before, after) >= 0 and before + after <= size):
+                raise TargetError(f"{CHUNKS}: what is at {descriptor:#x} is not a chunk")
             return Chunk(
                 descriptor,
                 kind,
                 base,
                 base + before,
-                base + size - behind,
+                base + size - after,
                 pages,
                 read.alloc_map.value_(),
                 read.bound_map.value_(),

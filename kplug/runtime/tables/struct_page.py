@@ -1,4 +1,4 @@
-"""Page frames: what the kernel's struct page says of each."""
+"""Page frames, from the kernel's struct pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kplug.runtime.tables.translation import page_tables
 FREE, SLAB, ANON, FILE, PAGE_TABLE, RESERVED = "free", "slab", "anon", "file", "pagetable", "reserved"
 KERNEL, VMALLOC = "kernel", "vmalloc"
 
-# What page types are called in an answer; others go by the kernel's own word.
+# Names of page types in answers; others have the kernel's own name.
 _TYPE_STATES = {"buddy": FREE, "slab": SLAB, "table": PAGE_TABLE}
 _MOST_ORDERS = 17  # MAX_PAGE_ORDER is 10 nearly everywhere; 13 with 64 KiB pages, and nowhere above 16
 _PER_CPU_ORDERS = 4  # PAGE_ALLOC_COSTLY_ORDER + 1
@@ -34,11 +34,11 @@ _MAPPING_ANON, _MAPPING_MOVABLE = 1, 2
 
 @dataclass(frozen=True)
 class Page:
-    """What one struct page says. `state` is None where it is not certain.
+    """The facts in one struct page. `state` is None if it is not certain.
 
     `head` is the page frame number of the first page of the compound page or free block that this one belongs to (its
-    own where it belongs to none), of 2**`order` pages. `mapping` is page->mapping of the head. `mapcount` is None where
-    the field holds a type instead.
+    own if it belongs to none), of 2**`order` pages. `mapping` is page->mapping of the head. `mapcount` is None if the
+    field holds a type instead.
     """
 
     pfn: int
@@ -87,7 +87,7 @@ class _Types:
     def of(self, field: int) -> str | None:
         top = field >> 24
         known = self.by_top_byte.get(top) or self.by_value.get(field)
-        # page_type_has_type(): what is below PGTY_mapcount_underflow is no count, whatever it is.
+        # page_type_has_type(): anything below PGTY_mapcount_underflow is not a count.
         return known or (f"type {top:#x}" if self.by_top_byte and 0x80 <= top < 0xFF else None)
 
 
@@ -172,7 +172,7 @@ class Pages:
         return paging.direct_map.stop - paging.direct_offset >> paging.page_shift
 
     def described(self, address: int) -> int | None:
-        """The page frame that the struct page at (or around) an address describes; None if there is none there."""
+        """The page frame that the struct page at (or around) an address describes; None if there is none."""
         pfn = (address - self.base) // self.size
         limit = self._max_pfn
         if pfn < 0 or limit is None or pfn >= limit or not self.exists(pfn):
@@ -194,7 +194,7 @@ class Pages:
         return bool(self._word.at(self.raw(pfn), self._flags) & self._reserved)
 
     def flag_text(self, flags: int) -> str:
-        """The names of the flags that are set, as `enum pageflags` has them without PG_."""
+        """The names of the set flags, as in `enum pageflags` without PG_."""
         return "|".join(name for bit, name in self._flag_names.items() if flags >> bit & 1)
 
     def page(self, pfn: int) -> Page:
@@ -262,7 +262,7 @@ class Pages:
         return min(self.raw(head, 2)[self._order], 48) if self._order < 2 * self.size else 0
 
     def _maybe_free(self, page: Page) -> Page:
-        """A page that nobody holds: in a block of the buddy allocator, on a per-CPU list, or neither is certain."""
+        """A page without references: in a block of the buddy allocator, on a per-CPU list, or neither is certain."""
         for order in range(1, _MOST_ORDERS):
             head = page.pfn & -(1 << order)
             if head == page.pfn or not self.exists(head):
@@ -305,7 +305,7 @@ class Pages:
         return paging.table_bits if paging is not None else self._page_shift - (self._word.size.bit_length() - 1)
 
     def _walk_per_cpu(self, lists: drgn.Object, found: dict[int, int]) -> None:
-        """Follow the lists of one CPU and zone; each ends where it comes back to its head, or makes no sense."""
+        """Follow the lists of one CPU and zone; each ends when it comes back to its head, or is invalid."""
         start, count = lists.address_, lists.type_.length or 0
         if start is None:
             return

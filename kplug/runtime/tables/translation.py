@@ -15,7 +15,7 @@ from kplug.runtime.kernel.kernel import Kernel
 
 
 class PageTables:
-    """The kernel's mappings. What was found is kept as long as the kernel stands still."""
+    """The kernel's mappings. Results are kept while the kernel stands still."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -24,19 +24,19 @@ class PageTables:
     @property
     @remembered(UNTIL_MOVED)
     def paging(self) -> Paging | None:
-        """How the kernel maps its memory; None on an architecture that kplug has no tables of."""
+        """How the kernel maps its memory; None for an architecture without page tables in kplug."""
         make = named(self._kernel.machine).paging
         return make(_PagingSources(self._kernel)) if make is not None else None
 
     def translate(self, address: int, root: int | None = None) -> Translation | None:
-        """Where the kernel's page tables lead an address, or those at `root` (physical, a user program's).
+        """The translation of an address by the kernel's page tables, or those at `root` (physical, a user program's).
 
-        None where they map nothing. TargetError where they cannot be walked.
+        None if it is not mapped. TargetError if the tables cannot be walked.
         """
         paging = self._own()
         top = paging.root if root is None else root
         if top is None:
-            raise TargetError("the page tables cannot be walked: nothing tells where the kernel's own are")
+            raise TargetError("the page tables cannot be walked: the place of the kernel's own is not known")
         if not paging.is_canonical(address):
             return None
         return paging.tables(top, root is not None).translate(self.entry, address)
@@ -55,9 +55,9 @@ class PageTables:
         return entry
 
     def physical(self, address: int) -> int | None:
-        """The physical address of a kernel address: of the image and the direct map without a walk. None if unmapped.
+        """The physical address of a kernel address: for the image and the direct map without a walk. None if unmapped.
 
-        An image address has one even where the kernel took the mapping away. TargetError as of `translate`.
+        An image address has one even if the kernel removed the mapping. TargetError as for `translate`.
         """
         linear = self.linear_physical(address)
         if linear is not None:
@@ -66,7 +66,7 @@ class PageTables:
         return found.physical if found is not None else None
 
     def linear_physical(self, address: int) -> int | None:
-        """The physical address of an address of the image or the direct map; None of any other."""
+        """The physical address of an address in the image or the direct map; None for any other."""
         paging = self.paging
         if paging is None:
             return None
@@ -77,7 +77,7 @@ class PageTables:
         return None
 
     def direct_address(self, physical: int) -> int | None:
-        """Where the direct map has a physical address; None if it does not."""
+        """The direct map's address of a physical address; None if it has none."""
         paging = self.paging
         if paging is None or paging.direct_map is None or paging.direct_offset is None:
             return None
@@ -85,7 +85,7 @@ class PageTables:
         return address if address in paging.direct_map else None
 
     def image_address(self, physical: int) -> int | None:
-        """Where the image has a physical address; None if it is none of the image's."""
+        """The image's address of a physical address; None if it is not in the image."""
         paging = self.paging
         if paging is None or paging.image is None or paging.image_offset is None:
             return None
@@ -93,18 +93,18 @@ class PageTables:
         return address if address in paging.image else None
 
     def in_image(self, address: int) -> bool:
-        """Whether an address is the image's."""
+        """Whether an address is in the image."""
         paging = self.paging
         return paging is not None and paging.image is not None and address in paging.image
 
     def in_direct_map(self, address: int) -> bool:
-        """Whether an address is the direct map's, up to the last page of RAM."""
+        """Whether an address is in the direct map, up to the last page of RAM."""
         paging = self.paging
         return paging is not None and paging.direct_map is not None and address in paging.direct_map
 
     def tables_from(self, root: int, first: int, last: int) -> Iterator[tuple[int, int, int]]:
         """(physical address, level, first address it maps) of each table below the entries `first` to `last` (not
-        included) of the top table at `root`, and of that one. Tables that cannot be read are passed over.
+        included) of the top table at `root`, and of that one. Unreadable tables are skipped.
         """
         paging = self._own()
         tables = paging.tables(root, False)
@@ -143,7 +143,7 @@ def page_tables(kernel: Kernel) -> PageTables:
 
 
 def is_left_out(kernel: Kernel, address: int) -> bool:
-    """Whether a virtual address reads as zeros because the dump has nothing of the page: it was excluded, or had only
+    """Whether a virtual address reads as zeros because the dump does not contain the page: it was excluded, or had only
     zeros."""
     tables = page_tables(kernel)
     try:
@@ -155,7 +155,7 @@ def is_left_out(kernel: Kernel, address: int) -> bool:
 
 
 def page_size_of(kernel: Kernel) -> int:
-    """The bytes of its pages; 4 KiB on an architecture that kplug has no tables of."""
+    """The size of its pages; 4 KiB for an architecture without page tables in kplug."""
     paging = page_tables(kernel).paging
     return paging.page_size if paging is not None else 4096
 
@@ -169,7 +169,7 @@ def _image_range(kernel: Kernel) -> range | None:
 
 
 class _PagingSources:
-    """What `Architecture.paging` asks of a kernel (`PagingSources`)."""
+    """What `Architecture.paging` needs from a kernel (`PagingSources`)."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

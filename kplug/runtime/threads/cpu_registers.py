@@ -29,10 +29,10 @@ _ANSWER_SECONDS = 10.0
 
 
 class CpuRegisters(Protocol):
-    """Registers of each CPU by canonical name, as they are now, or were when the dump was made."""
+    """Registers of each CPU by canonical name, current or from the time of the dump."""
 
     def of(self, cpu: int) -> Mapping[str, int]:
-        """Those of a CPU; empty if nothing is known of it. TargetError if they cannot be had any more."""
+        """The registers of a CPU; empty if none are known. TargetError if they cannot be read any more."""
 
 
 # -- notes of a dump ---------------------------------------------------------------------------------------------------
@@ -43,8 +43,8 @@ _NT_PRSTATUS = 1
 class NoteRegisters:
     """The registers in a dump's notes: each CPU's PRSTATUS, and the control registers that QEMU adds.
 
-    CPUs are counted as their notes come. makedumpfile keeps both. `machine` is the kernel's own name of it; of one that
-    is not known here there are no registers.
+    CPUs are counted in the order of their notes. makedumpfile keeps both. `machine` is the kernel's own name; an
+    unknown one has no registers.
     """
 
     def __init__(self, path: str, machine: str | None) -> None:
@@ -58,7 +58,7 @@ class NoteRegisters:
         return self._cpus[cpu] if 0 <= cpu < len(self._cpus) else {}
 
     def _read(self) -> Sequence[Mapping[str, int]]:
-        """None where the file has no such notes, or they are broken: nothing hangs on them."""
+        """Empty if the file has no such notes, or they are broken: they are optional."""
         if not self._names:
             return ()
         general: list[dict[str, int]] = []
@@ -81,10 +81,10 @@ class NoteRegisters:
 
 
 class MonitorRegisters:
-    """All registers of a guest's CPUs, by QEMU's monitor.
+    """All registers of a guest's CPUs, through QEMU's monitor.
 
-    `descriptor` is a QMP connection in command mode, drgn's own: QEMU serves one client at a time. Both ask and then
-    wait for the answer, so their words do not mix; what is no answer to a question is passed over.
+    `descriptor` is drgn's own QMP connection in command mode: QEMU serves one client at a time. Both send a command and
+    wait for its answer, so they do not interfere; other messages are skipped.
     """
 
     def __init__(self, descriptor: int) -> None:

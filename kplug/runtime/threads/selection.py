@@ -23,7 +23,7 @@ from kplug.runtime.modules.images import images_of
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.cpu_registers import CpuRegisters, pt_regs_bytes
 
-# How often the stack of a CPU that runs is tried to be read without a change meanwhile.
+# Attempts to read the stack of a running CPU without a change in between.
 _ATTEMPTS = 10
 _MAX_CPUS = 1 << 13
 # How many modules a stack may go through.
@@ -35,8 +35,8 @@ class Frame(NamedTuple):
 
     `function` is the name in the debug information, else the symbol's, None if neither is known. `registers` are those
     known in the frame, by name, in the architecture's usual order. `interrupted`: the frame made no call, an interrupt
-    or exception came; its pc is then the instruction itself, no return address. `drgn_frame` is drgn's own. `alone`:
-    its callers are not known, as the CPU ran on while the stack was read.
+    or exception came; its pc is then the instruction itself, not a return address. `drgn_frame` is drgn's own. `alone`:
+    its callers are not known, because the CPU kept running while the stack was read.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 class Thread(NamedTuple):
     """A task. `cpu` is the CPU on which it runs, None if it does not run; `task` drgn's `struct task_struct *`.
 
-    Without debug information, or without the memory that tells, nobody knows which task a CPU runs: then `tid` is -1,
+    Without debug information, or if memory cannot be read, it is not known which task a CPU runs: then `tid` is -1,
     `comm` empty and `task` None. `problem` says what could not be read.
     """
 
@@ -73,13 +73,13 @@ class Thread(NamedTuple):
 
 
 class Selection:
-    """The thread and the frame that a person works with; both are chosen at the first question about them.
+    """The selected thread and frame; the defaults are chosen at the first question about them.
 
-    All methods raise TargetError, worded for the user, if memory or debug information does not tell.
+    All methods raise TargetError, worded for the user, if memory or debug information is missing.
     """
 
     def __init__(self, kernel: Kernel, cpus: CpuRegisters | None = None) -> None:
-        """`cpus` has registers of the CPUs beyond those that drgn gives."""
+        """`cpus` has registers of the CPUs that drgn does not give."""
         self._kernel = kernel
         self._cpus = cpus
         self.memo = kernel.memo
@@ -95,20 +95,22 @@ class Selection:
 
     @property
     def thread(self) -> Thread:
-        """The selected thread: at first the crashed one, of a dump without one CPU 0's task, of a live kernel init."""
+        """The selected thread: at first the crashed one, else CPU 0's task in a dump, or init on a live kernel."""
         if self._thread is None:
             return self._select(self._first())
-        if self._generation != self.memo.generation:  # it ran on: the task may be on another CPU now, or have ended
+        if (
+            self._generation != self.memo.generation
+        ):  # the kernel ran: the task may be on another CPU now, or have ended
             self._select(self._again(self._thread))
         return self._thread
 
     def select_thread(self, tid: int) -> Thread:
-        """Select a task by its ID, as the init namespace has it, and its innermost frame. UsageError if none has it."""
+        """Select a task by its ID in the init namespace, and its innermost frame. UsageError if there is none."""
         for thread in self.threads():
             if thread.tid == tid:
                 return self._select(thread)
         if not self._kernel.has_types:
-            raise TargetError(f"task {tid}: tasks are found by the kernel's types, and neither DWARF nor BTF is there")
+            raise TargetError(f"task {tid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
         with reading(f"task {tid}"):
             task = find_task(self._kernel.prog, tid)
             if not task:
@@ -129,7 +131,7 @@ class Selection:
         return self.thread, self._frame
 
     def select(self, selected: tuple[Thread, int]) -> None:
-        """Select what was selected before."""
+        """Restore an earlier selection."""
         self._select(selected[0])
         self._frame = selected[1]
 
@@ -143,7 +145,7 @@ class Selection:
         return thread
 
     def _again(self, thread: Thread) -> Thread:
-        """A thread that was selected before the kernel ran on."""
+        """A thread that was selected before the kernel ran."""
         if thread.tid <= 0:
             return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
         with reading(str(thread)):
@@ -167,13 +169,13 @@ class Selection:
             return self._nameless()
         with reading("the tasks on the CPUs"):
             crashed = self._crashed_cpu()
-            # A panic takes the other CPUs offline where they are.
+            # A panic takes the other CPUs offline as they are.
             cpus = online_cpus(self._kernel) if crashed is None else present_cpus(self._kernel)
             threads = [self._thread_on(cpu, cpu == crashed) for cpu in cpus]
         return tuple(sorted(threads, key=lambda thread: not thread.crashed))
 
     def _thread_on(self, cpu: int, crashed: bool) -> Thread:
-        """What a CPU runs. Its registers are in a dump's notes even where the memory of its task is not."""
+        """The task on a CPU. A dump's notes have its registers even if the dump does not contain its task's memory."""
         try:
             return self._thread_of(cpu_curr(self._kernel.prog, cpu), cpu=cpu, crashed=crashed)
         except drgn.FaultError as error:
@@ -182,12 +184,12 @@ class Selection:
             return Thread(-1, "", cpu, crashed, None, f"its task_struct cannot be read: {fault_words(error)}")
 
     def _nameless(self) -> Sequence[Thread]:
-        """One for each CPU whose registers are known, where there is no debug information to tell the tasks."""
+        """A thread for each CPU whose registers are known, if there is no debug information to find the tasks."""
         cpus = takewhile(self._cpus.of, range(_MAX_CPUS)) if self._cpus is not None else ()
         threads = tuple(Thread(-1, "", cpu, False, None) for cpu in cpus)
         if not threads:
             raise TargetError(
-                "tasks and their registers are found by the kernel's types, and neither DWARF nor BTF is there"
+                "finding tasks and their registers needs the kernel's types, and there is neither DWARF nor BTF"
             )
         return threads
 
@@ -222,7 +224,7 @@ class Selection:
 
     @remembered(UNTIL_MOVED)
     def _frames(self, task: int | None, cpu: int | None) -> Sequence[Frame]:
-        """Those of the selected thread, which is named by its task_struct's address and its CPU."""
+        """The frames of the selected thread, keyed by its task_struct's address and its CPU."""
         return self._unwind(self.thread)
 
     @property
@@ -262,7 +264,7 @@ class Selection:
         return frames
 
     def _innermost(self, thread: Thread) -> Sequence[Frame]:
-        """The one frame that registers alone tell."""
+        """The one frame that follows from registers alone."""
         registers = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
         machine = self._kernel.machine
         pc, sp = (registers.get(canonical(name, machine)[0]) for name in ("pc", "sp"))
@@ -271,7 +273,7 @@ class Selection:
         return (Frame(0, pc, sp, self._symbol_name(pc), ordered(registers, machine), False, True),)
 
     def _unwind_running(self, thread: Thread, cpu: int) -> Sequence[Frame]:
-        """The frames of a CPU that may run on as its stack is read: those count only if it was the same stack after."""
+        """The frames of a CPU that may run while its stack is read: they count only if the stack did not change."""
         before = self._cpus.of(cpu) if self._cpus is not None else {}
         for _ in range(_ATTEMPTS):
             registers = before
@@ -279,7 +281,7 @@ class Selection:
             before = self._cpus.of(cpu) if self._cpus is not None else {}
             if all(before.get(name) == registers.get(name) for name in ("rsp", "sp", "gs_base")):
                 return frames
-        # The function that it was in, with what was inlined there.
+        # The function that it was in, with the functions inlined there.
         own = list(takewhile(lambda frame: frame.is_inline, frames))
         return (*own, *(frame._replace(alone=True) for frame in frames[len(own) : len(own) + 1]))
 
@@ -290,16 +292,16 @@ class Selection:
             data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0, self._kernel.word)
             if data is None:
                 raise TargetError(
-                    f"{thread} is running: its registers are in the CPU, and no stack trace of it can be made "
-                    "(tasks that sleep have one)"
+                    f"{thread} is running: its registers are in the CPU, so there is no stack trace of it "
+                    "(sleeping tasks have one)"
                 )
             trace = self._traced(drgn.Object.from_bytes_(prog, kind, data))
         return self._frames_of(thread, trace, registers)
 
     def _callers_astray(self, thread: Thread, frames: Sequence[Frame]) -> Iterator[Frame]:
-        """Who called, or jumped, into data: drgn stops there, but the call has pushed where it came from.
+        """The caller after a call or jump into data: drgn stops there, but the call has pushed the return address.
 
-        It goes on where nothing is mapped (a call of NULL) by itself. Nothing where the word is not behind a call.
+        drgn itself continues if nothing is mapped (a call of NULL). Nothing if the word does not follow a call.
         """
         kernel, last = self._kernel, frames[-1] if frames else None
         if last is None or not last.interrupted or not named(kernel.machine).calls_push or self._is_user(last):
@@ -326,7 +328,7 @@ class Selection:
             yield frame._replace(number=number)
 
     def _traced(self, of: Any) -> Any:
-        """drgn's stack trace, which ends where it comes to a module that drgn was not told of: then once more."""
+        """drgn's stack trace. If it ends at a module that is not registered with drgn, it is made again."""
         trace = self._kernel.prog.stack_trace(of)
         for _ in range(_MAX_MODULES):
             if not debug_files_of(self._kernel).give(_counters(trace)):
@@ -335,11 +337,11 @@ class Selection:
         return trace
 
     def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
-        """drgn's frames. Of `more` registers the innermost has all, its callers those that no call changes."""
+        """drgn's frames. The innermost has all of the `more` registers, its callers those that no call changes."""
         with reading(f"the stack of {thread}"):
             frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
         entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
-        del frames[entered + 1 :]  # the program's own callers: there is no debug information of it
+        del frames[entered + 1 :]  # the program's own callers: there is no debug information for it
         kept = {name: value for name, value in more.items() if name in registers_of(self._kernel.machine).system}
         machine = self._kernel.machine
         return tuple(
@@ -348,7 +350,7 @@ class Selection:
         )
 
     def _is_user(self, frame: Frame) -> bool:
-        """Whether a frame is of the program that entered the kernel: a jump astray stays on the kernel's stack."""
+        """Whether a frame belongs to the program that entered the kernel: a wild jump stays on the kernel's stack."""
         paging = page_tables(self._kernel).paging
         return paging is not None and paging.is_user(frame.pc) and paging.is_user(frame.sp)
 
@@ -356,7 +358,7 @@ class Selection:
         registers, machine = ordered(frame.registers(), self._kernel.machine), self._kernel.machine
         try:
             pc = frame.pc
-            # drgn has none of arm64's among the registers.
+            # drgn does not have arm64's among the registers.
             registers = ordered({canonical("pc", machine)[0]: pc, **registers}, machine)
         except LookupError:
             pc = 0
@@ -368,7 +370,7 @@ class Selection:
         return Frame(number, pc, sp, name, registers, frame.is_inline, frame.interrupted, frame)
 
     def _symbol_name(self, address: int) -> str | None:
-        """The image's symbol at an address: what debug information of assembly does not have."""
+        """The image's symbol at an address, for assembly, which has no function names in debug information."""
         try:
             found = images_of(self._kernel).holding(address)
         except TargetError:

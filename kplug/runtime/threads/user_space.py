@@ -1,4 +1,4 @@
-"""A user program's half of the address space, as the selected task has it: its page tables."""
+"""The user half of the address space of the selected task: its page tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kplug.runtime.threads.selection import Selection
 
 
 class _Program(NamedTuple):
-    """The task whose addresses are meant, its mm_struct, and the physical address of its top page table."""
+    """The task that user addresses belong to, its mm_struct, and the physical address of its top page table."""
 
     tid: int
     comm: str
@@ -34,7 +34,7 @@ def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | No
 
 
 class UserSpace:
-    """The user addresses of the task that is selected; they mean nothing without one, or if it is a kernel thread."""
+    """The user addresses of the selected task; they mean nothing without one, or if it is a kernel thread."""
 
     def __init__(self, kernel: Kernel, selection: Selection | None) -> None:
         self._kernel = kernel
@@ -50,7 +50,7 @@ class UserSpace:
         return _program_of(self._kernel, thread.tid, thread.comm, thread.task.value_())
 
     def root(self, address: int) -> int | None:
-        """The physical address of the page tables through which the program itself reaches an address of its own."""
+        """The physical address of the page tables that the program itself uses for one of its addresses."""
         program, tables = self.program(), page_tables(self._kernel)
         paging = tables.paging
         if program is None or paging is None:

@@ -1,9 +1,8 @@
-"""The kernel's types from its BTF, for drgn, which has no way to it itself (up to 0.3).
+"""The kernel's types from its BTF, for drgn, which cannot read BTF itself (up to 0.3).
 
-drgn asks a finder of types for a name, and makes the members of a structure only when somebody looks at them; so a
-question costs as many types as it touches. What BTF does not say is not made up: there are no files and lines, no
-macros, no variables but those of each CPU (`types.variables` has the types of others), and `[]` is an
-array without elements.
+drgn asks a type finder for a name, and makes the members of a structure only when they are needed, so a question only
+makes the types that it touches. Nothing is invented beyond BTF: there are no files and lines, no macros, no variables
+except per-CPU ones (`types.variables` has the types of others), and `[]` is an array without elements.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ _KINDS = {
     TypeKind.ENUM: (btf.ENUM, btf.ENUM64),
     TypeKind.TYPEDEF: (btf.TYPEDEF,),
 }
-# No number of C's has more bytes (__int128).
+# No number in C has more bytes (__int128).
 _NUMBERS = (btf.INT, btf.FLOAT, btf.ENUM, btf.ENUM64)
 _MAX_NUMBER_BYTES = 16
-# What C calls the integers, by size and sign.
+# C's names of the integers, by size and sign.
 _INTEGER_NAMES = {1: "char", 2: "short", 4: "int", 8: "long", 16: "__int128"}
 
 AddressOf = Callable[[str], "int | None"]
@@ -47,7 +46,7 @@ AddressOf = Callable[[str], "int | None"]
 class BtfTypes:
     """Makes the types, constants, functions and variables of a kernel for drgn.
 
-    `address_of` is asked for the address of a variable or function by its name; None if there is none, or several.
+    `address_of` gives the address of a variable or function by its name; None if there is none, or several.
     """
 
     def __init__(self, prog: drgn.Program, types: Btf, address_of: AddressOf, machine: str) -> None:
@@ -60,10 +59,10 @@ class BtfTypes:
         self._depth = 0
         self._found: dict[tuple[str, tuple[TypeKind, ...]], drgn.Type | None] = {}
 
-    # -- drgn's questions ----------------------------------------------------------------------------------------------
+    # -- drgn's look-ups -----------------------------------------------------------------------------------------------
 
     def find_type(self, prog: drgn.Program, kinds: Any, name: str, filename: str | None) -> drgn.Type | None:
-        """A type by its name; None if there is none. BTF knows of no files."""
+        """A type by its name; None if there is none. BTF has no files."""
         if filename is not None:
             return None
         wanted = tuple(kind for kind in _KINDS if kind in kinds)
@@ -86,7 +85,7 @@ class BtfTypes:
             if kind in (TypeKind.INT, TypeKind.BOOL):
                 numbers = [n for n in numbers if self.btf.integer(self.btf.type(n)).boolean == (kind == TypeKind.BOOL)]
             if numbers:
-                # Several parts of the kernel may have different types of one name. Which is meant is not known then.
+                # Several parts of the kernel may have different types of one name. Then it is not known which is meant.
                 return self.type(numbers[0]) if self.btf.alike(numbers) else None
         return None
 
@@ -124,7 +123,7 @@ class BtfTypes:
         return drgn.Object(self._prog, self.type(self.btf.type(numbers[0]).number), address=address)
 
     def _constant(self, name: str) -> drgn.Object | None:
-        """An enumerator; None where several enums have one of that name, with different values."""
+        """An enumerator; None if several enums have one of that name with different values."""
         numbers = self.btf.enums_with(name)
         values = {dict(self.btf.enumerators(self.btf.type(number)))[name] for number in numbers}
         if len(values) != 1:
@@ -134,7 +133,7 @@ class BtfTypes:
     # -- making types --------------------------------------------------------------------------------------------------
 
     def type(self, number: int) -> drgn.Type:
-        """The type of that number. InputError where it cannot be made."""
+        """The type of that number. InputError if it cannot be made."""
         made = self._made.get(number)
         if made is not None:
             return made
@@ -143,7 +142,7 @@ class BtfTypes:
         self._depth += 1
         try:
             made = self._made[number] = self._make(self.btf.type(number))
-        except (ValueError, OverflowError, TypeError) as error:  # drgn rejects what C has not
+        except (ValueError, OverflowError, TypeError) as error:  # drgn rejects what C does not have
             raise InputError(f"{self.btf.where}: type {number} of the BTF: {error}") from None
         finally:
             self._depth -= 1
@@ -199,8 +198,8 @@ class BtfTypes:
         return self._prog.int_type(entry.name, entry.number, self._is_signed(entry.name, how.signed))
 
     def _is_signed(self, name: str, said: bool) -> bool:
-        """Whether an integer is signed. Older paholes (those of 5.10's time) lost it of the types of one byte: where
-        `signed char` is not, `char` is what the architecture's ABI says (the kernel's own flag came with 6.2).
+        """Whether an integer is signed. Older paholes (of the time of 5.10) lost this for types of one byte: if
+        `signed char` is not signed, `char` is as in the architecture's ABI (the kernel's own flag came with 6.2).
         """
         if said or name not in ("char", "signed char"):
             return said
@@ -220,7 +219,7 @@ class BtfTypes:
         return self._prog.enum_type(entry.name or None, compatible, [TypeEnumerator(*pair) for pair in enumerators])
 
     def _forward(self, entry: BtfType) -> drgn.Type:
-        """A structure that is only declared where it is used: the one that has its name, if there is only one."""
+        """A structure that is only declared where it is used: the one with its name, if there is only one."""
         kind = btf.UNION if entry.flag else btf.STRUCT
         complete = self.btf.named(entry.name, (kind,))
         if len(complete) == 1:
@@ -244,7 +243,7 @@ _ABSENT = drgn.AbsenceReason.OTHER
 
 
 def _alive(types: ref[BtfTypes]) -> BtfTypes:
-    """Those that a type's members are made by: the Program keeps the type, and must not keep itself through it."""
+    """The finders object for making a type's members. The Program keeps the type, which must not keep the Program."""
     found = types()
     if found is None:
         raise InputError("the session that this type is from has ended")
@@ -252,7 +251,7 @@ def _alive(types: ref[BtfTypes]) -> BtfTypes:
 
 
 def _or_lookup_error(make: Callable[[], Any]) -> Any:
-    """What `make` returns. LookupError, as of what is not there, where the BTF is broken, or drgn takes it for no C."""
+    """What `make` returns. LookupError, as for a missing type, if the BTF is broken, or not C for drgn."""
     try:
         return make()
     except (InputError, ValueError, OverflowError, TypeError) as error:

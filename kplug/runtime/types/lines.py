@@ -19,10 +19,10 @@ SOURCE = "DWARF, read by drgn"
 
 
 class DrgnLines:
-    """Source lines of images, asked by link address (of a module: by runtime address). Implements `LineSource`.
+    """Source lines of images, by link address (in a module: by runtime address). Implements `LineSource`.
 
-    `images` are those whose lack of DWARF is told in `warnings`; others may be asked about as well. Each image's DWARF
-    is opened at the first question about it. Raises UsageError if drgn is not there, or too old.
+    `warnings` report which of the `images` have no DWARF; others may be asked about as well. Each image's DWARF is
+    opened at the first question about it. Raises UsageError if drgn is not installed, or too old.
     """
 
     def __init__(self, images: Sequence[PlacedImage]) -> None:
@@ -38,7 +38,7 @@ class DrgnLines:
         self._dwarf: dict[int, tuple[PlacedImage, ElfFile | None]] = {}
         self._programs: dict[int, drgn.Program] = {}
         self._layers: dict[tuple[int, int], Layer | None] = {}
-        # What to tell the user: images that have no DWARF, neither themselves nor in a separate debug file.
+        # Warnings for images without DWARF, both in themselves and in a separate debug file.
         self.warnings = [
             f"no source lines: {placed.image.path} has no debug information (DWARF)"
             for placed in images
@@ -46,7 +46,7 @@ class DrgnLines:
         ]
 
     def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
-        """The source line of a code address; nothing where the DWARF has none (data, assembly without it)."""
+        """The source line of a code address; nothing if the DWARF has none (data, assembly without it)."""
         key = id(placed.image), link_address
         if key not in self._layers:
             self._layers[key] = self._layer(link_address, placed)
@@ -74,7 +74,7 @@ class DrgnLines:
         return line_layer(chain, SOURCE) if chain and chain[0][1] and chain[0][2] else None
 
     def _program(self, elf: ElfFile, placed: PlacedImage) -> drgn.Program:
-        """A drgn program that holds the image's DWARF at its link addresses."""
+        """A drgn program with the image's DWARF at its link addresses."""
         image = placed.image
         if id(image) in self._programs:
             return self._programs[id(image)]
@@ -102,7 +102,7 @@ class DrgnLines:
 
 
 def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
-    """The file that has the image's DWARF: its own, or its separate debug file."""
+    """The file with the image's DWARF: its own, or its separate debug file."""
     if not placed.image.on_disk:
         return None
     elf = placed.image.elf
@@ -115,7 +115,7 @@ def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
 def line_layer(chain: Sequence[tuple[str, str, int]], source: str) -> Layer:
     """The `line` layer for the functions at an address, innermost first: (function, file, line) each.
 
-    With one entry nothing is inlined; with more, all but the last are, and the last is the function that holds them.
+    With one entry nothing is inlined; with more, all but the last are inlined, into the last one.
     """
     _, file, line = chain[0]
     inlined = [{"function": f, "file": p, "line": n} for f, p, n in chain] if len(chain) > 1 else []

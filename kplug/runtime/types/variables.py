@@ -1,8 +1,8 @@
-"""The C types of the kernel's variables, where neither DWARF nor BTF tells them.
+"""The C types of the kernel's variables, for kernels without DWARF whose BTF does not have them.
 
 BTF has the types of per-CPU variables and of functions, not of other variables. Here are those that `kplug.runtime` and
-the helpers of drgn that it calls ask for, and what else is asked for at a prompt, as far as their declarations have
-stayed the same from 5.2, the first kernel with BTF, to 7.x. An array whose length a configuration decides has none.
+the drgn helpers that it calls need, and others that users ask for, as far as their declarations are the same from 5.2,
+the first kernel with BTF, to 7.x. An array whose length depends on the configuration has no length here.
 """
 
 from __future__ import annotations
@@ -102,6 +102,6 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
 
 
 def variable_types(machine: str) -> dict[str, str]:
-    """The declared type of each variable that is known, by its name, for that architecture."""
+    """The declared type of each known variable, by its name, for that architecture."""
     declared = (*_DECLARED, *named(machine).typed_variables)
     return {name: kind for kind, _, names in declared for name in names.split()}

@@ -55,8 +55,8 @@ def test_a_broken_list_keeps_what_was_read(session: Session, kernel: Kernel) -> 
     node = _member(kernel, loop, "list")
     for pointer, said in (
         (node, "it loops"),
-        (0x1234, "it goes on at 0x1234, which is no kernel address"),
-        (0, "it goes on at 0x0, which is no kernel address"),
+        (0x1234, "it goes on at 0x1234, which is not a kernel address"),
+        (0, "it goes on at 0x0, which is not a kernel address"),
         (0xFFFFFFFFFF000000, "address is not mapped"),
     ):
         patch(kernel, node, struct.pack("<Q", pointer))

@@ -447,7 +447,7 @@ def test_a_kernel_without_btf_has_symbols(tmp_path: Path) -> None:
     bare.write_bytes(data)
     kernel = kernel_of(open_kernel(Request(str(found.paths["elf"]), symbols=(str(bare),))))
     assert not kernel.has_types
-    assert types_source(kernel) == "none: neither DWARF nor BTF is there"
+    assert types_source(kernel) == "none: there is neither DWARF nor BTF"
     assert kernel.symbol("schedule") == found.truth.address("schedule")
 
 

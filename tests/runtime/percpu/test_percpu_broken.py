@@ -137,7 +137,7 @@ def test_a_chunk_that_is_none(kernel: Kernel, member: str, value: int) -> None:
     chunk = vmalloc_chunk(kernel)
     address = dynamic_of(chunk)
     patch(kernel, getattr(chunk, member).address_, struct.pack("<i", value))
-    assert where(kernel, address).warnings == (f"per-CPU chunks: what is at {chunk.value_():#x} is no chunk",)
+    assert where(kernel, address).warnings == (f"per-CPU chunks: what is at {chunk.value_():#x} is not a chunk",)
     stands(kernel)
 
 
@@ -146,7 +146,7 @@ def test_a_chunk_over_static_variables_does_not_hide_them(kernel: Kernel) -> Non
     address = dynamic_of(chunk)
     patch(kernel, chunk.base_addr.address_, number(kernel.prog["pcpu_base_addr"].value_()))
     assert where(kernel, address).warnings == (
-        f"per-CPU chunks: what is at {chunk.value_():#x} lies over something else",
+        f"per-CPU chunks: what is at {chunk.value_():#x} overlaps something else",
     )
     stands(kernel)
 

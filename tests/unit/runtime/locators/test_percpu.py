@@ -206,7 +206,7 @@ def test_a_record_that_is_no_chunk(members: dict[str, int]) -> None:
     fake.put("pcpu_chunk", place, members)
     percpu.chunk(X86_64.vmalloc, 1)
     assert shapes(fake, X86_64.vmalloc)[0][1] == "CPU 0"
-    with pytest.raises(TargetError, match=f"per-CPU chunks: what is at {place:#x} is no chunk"):
+    with pytest.raises(TargetError, match=f"per-CPU chunks: what is at {place:#x} is not a chunk"):
         found(fake, percpu.base + FIRST)
 
 
@@ -216,7 +216,7 @@ def test_a_chunk_over_another_is_not_believed() -> None:
     place = percpu.chunk(fake.cpu_area(0), 1)
     offset = fake.percpu("counters", "unsigned long")
     assert shapes(fake, fake.cpu_area(0) + offset)[1][1] == "counters"
-    with pytest.raises(TargetError, match=f"what is at {place:#x} lies over something else"):
+    with pytest.raises(TargetError, match=f"what is at {place:#x} overlaps something else"):
         found(fake, X86_64.vmalloc)
 
 

@@ -184,7 +184,7 @@ def test_a_list_that_cannot_be_read() -> None:
 def test_an_area_that_ends_before_it_starts() -> None:
     fake = FakeKernel()
     FakeVmap(fake).bare(X86_64.vmalloc, X86_64.vmalloc)
-    with pytest.raises(TargetError, match="the list of vmap areas makes no sense"):
+    with pytest.raises(TargetError, match="the list of vmap areas is invalid"):
         told(fake, X86_64.vmalloc)
 
 
