@@ -61,8 +61,8 @@ class WhereCommand(KCommand):
         if not arguments.expressions and not has_process():
             raise UsageError("kwhere: no address given, and without a target there is no $pc")
         session = HOST.session()
-        asked = with_expressions(arguments, line, words.parser_of(self.command), session.places)
-        return self.command.run(session, asked)
+        parsed = with_expressions(arguments, line, words.parser_of(self.command), session.places)
+        return self.command.run(session, parsed)
 
 
 class KaslrCommand(KCommand):

@@ -54,9 +54,9 @@ class SymbolNames:
         if not stem:
             return []
         self.load()
-        found = dict.fromkeys(self._having("\n" + stem, limit))
+        found = dict.fromkeys(self._containing("\n" + stem, limit))
         if len(found) < limit:
-            found.update(dict.fromkeys(self._having(stem, limit)))
+            found.update(dict.fromkeys(self._containing(stem, limit)))
         if len(found) < limit and len(stem) > 2:
             found.update(dict.fromkeys(self._fuzzy(stem, limit)))
         return list(found)[:limit]
@@ -67,7 +67,7 @@ class SymbolNames:
             names = (name for name in self._names() if not name.startswith(_BOOKKEEPING))
             self._text = "\n" + "\n".join(names) + "\n"
 
-    def _having(self, part: str, limit: int) -> Iterator[str]:
+    def _containing(self, part: str, limit: int) -> Iterator[str]:
         """The names around the first places where `part` is, shortest first."""
         text, names = self._text or "", dict[str, None]()
         position = text.find(part)

@@ -22,11 +22,11 @@ from kplug.runtime.threads.user_space import UserSpace
 
 def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
     """What the kernel's records answer. `user` is the program whose own addresses are meant, None if that is none."""
-    asked = locators(kernel, user)
+    of_kernel = locators(kernel, user)
     return Records(
         images_of(kernel),
-        asked,
-        next((locator for locator in asked if isinstance(locator, Percpu)), None),
+        of_kernel,
+        next((locator for locator in of_kernel if isinstance(locator, Percpu)), None),
         MemoryState(kernel, user),
         RuntimeModules(kernel),
         partial(module_areas, kernel),

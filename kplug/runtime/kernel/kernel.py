@@ -67,7 +67,7 @@ def lost_words(error: Exception) -> str:
         return "the guest does not answer"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or "the target cannot be asked"
+    return " ".join(str(error).split()) or "the target cannot be read"
 
 
 def fault_words(error: drgn.FaultError) -> str:
