@@ -21,7 +21,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-l",
         "--lines",
         action="store_true",
-        help="source lines and inlined callers (of files alone only with this, and drgn); with --brief FILE:LINE",
+        help="source lines and inlined callers (for files alone only with this, and drgn); with --brief FILE:LINE",
     )
     add_json_argument(parser)
 

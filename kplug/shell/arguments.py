@@ -107,7 +107,7 @@ def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "-s", "--vmlinux", metavar="FILE", action=_Once, help="the vmlinux (default: the running kernel's)"
     )
-    which.add_argument("--vmlinuz", metavar="FILE", action=_Once, help="the boot image, where there is no vmlinux")
+    which.add_argument("--vmlinuz", metavar="FILE", action=_Once, help="the boot image, if there is no vmlinux")
     which.add_argument("--system-map", metavar="FILE", action=_Once, help="the build's System.map")
     which.add_argument(
         "--kallsyms", metavar="FILE", action=_Once, help="/proc/kallsyms as saved on the machine in question"
@@ -116,7 +116,7 @@ def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
     which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
     which.add_argument(
-        "--module-dir", metavar="DIR", action="append", default=[], help="where the modules' debug files are"
+        "--module-dir", metavar="DIR", action="append", default=[], help="a folder with the modules' debug files"
     )
 
 
