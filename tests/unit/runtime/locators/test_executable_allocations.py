@@ -180,7 +180,7 @@ def test_a_list_that_leads_astray(lead: str) -> None:
     words = {
         "loops": "it loops",
         "is lost": "address is not mapped: 0xffff1234567",
-        "is a user's": "0x1000, which is no kernel address",
+        "is a user's": "0x1000, which is not a kernel address",
     }
     assert "the list of BPF programs could not be read to its end" in gap.details["why"]
     assert words[lead] in gap.details["why"]
