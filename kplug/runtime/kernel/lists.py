@@ -22,7 +22,7 @@ def list_nodes(kernel: Kernel, head: int, limit: int) -> Iterator[int]:
         if len(seen) >= limit:
             raise TargetError(f"it has more than {limit} entries")
         if node < lowest:
-            raise TargetError(f"it goes on at {node:#x}, which is no kernel address")
+            raise TargetError(f"it goes on at {node:#x}, which is not a kernel address")
         seen.add(node)
         yield node
         node = kernel.read_word(node)

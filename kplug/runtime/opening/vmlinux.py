@@ -128,7 +128,7 @@ def _symbols_agree(target: OpenTarget, info: VmcoreInfo, image: KernelImage) -> 
     if memory is not None:
         found = checked(compare(symbols_of(image), memory), image.path, target.name)
         return found.slide == slide_of(info, image) & image.elf.word.mask
-    slide, told = slide_of(info, image), 0
+    slide, agreeing = slide_of(info, image), 0
     for name, address in info.symbols.items():
         symbols = image.symbols.exact(name)
         if len(symbols) == 1:

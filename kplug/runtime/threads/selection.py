@@ -98,9 +98,8 @@ class Selection:
         """The selected thread: at first the crashed one, else CPU 0's task in a dump, or init on a live kernel."""
         if self._thread is None:
             return self._select(self._first())
-        if (
-            self._generation != self.memo.generation
-        ):  # the kernel ran: the task may be on another CPU now, or have ended
+        # If the kernel ran, the task may be on another CPU now, or have ended.
+        if self._generation != self.memo.generation:
             self._select(self._again(self._thread))
         return self._thread
 
