@@ -88,7 +88,7 @@ def test_a_list_is_followed(machine: Machine) -> None:
 @pytest.mark.parametrize("machine", MACHINES, ids=name_of)
 def test_a_list_that_leads_to_no_kernel_address(machine: Machine) -> None:
     kernel = kernel_of(machine, [0, machine.start])
-    with pytest.raises(TargetError, match="it goes on at 0x0, which is no kernel address"):
+    with pytest.raises(TargetError, match="it goes on at 0x0, which is not a kernel address"):
         list(list_nodes(kernel, machine.start, 10))
 
 
