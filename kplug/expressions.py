@@ -50,7 +50,7 @@ class Hints(NamedTuple):
 
     vmlinux: str = ""
     module: str = ""
-    slide: str = ""
+    kaslr_offset: str = ""
     memory: str = ""
 
 

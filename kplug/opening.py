@@ -12,8 +12,8 @@ from kplug.expressions import NO_HINTS, Hints
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import Placement, as_linked, slid
-from kplug.live import running_slide, running_vmlinux
+from kplug.image.placement import Placement, as_linked, moved_by
+from kplug.live import running_kaslr_offset, running_vmlinux
 from kplug.session import Session
 from kplug.source import Source
 
@@ -163,15 +163,15 @@ def _refined_vmlinux(source: Source) -> PlacedImage:
 
 def _placement(image: KernelImage, kaslr_offset: int | None) -> Placement:
     if kaslr_offset is None:
-        slide = running_slide(image)
-        if slide is not None:
-            return slid(image.extents, slide, "running kernel, /proc/kallsyms")
+        kaslr_offset = running_kaslr_offset(image)
+        if kaslr_offset is not None:
+            return moved_by(image.extents, kaslr_offset, "running kernel, /proc/kallsyms")
         return as_linked(image.extents, "as linked; no KASLR offset is known", known=False)
     if not kaslr_offset:
         return as_linked(image.extents)
     if kaslr_offset % _SMALLEST_PAGE:
         raise UsageError(f"--kaslr {kaslr_offset:#x}: not a multiple of the page size")
-    return slid(image.extents, kaslr_offset, "--kaslr")
+    return moved_by(image.extents, kaslr_offset, "--kaslr")
 
 
 def _check_apart(images: Sequence[PlacedImage]) -> None:

@@ -41,10 +41,11 @@ class Session:
     `images`: the vmlinux first, then modules. `target`: the debugger's side, None for files alone. `facts`: those of
     the address space, where more is known than the vmlinux shows, or a function that reads them at the first question.
     `machine`: the architecture, where no image gives it. `contents` finds what the kernel has put into the areas of the
-    address space, for `kmap -v`. `warnings` go with every answer. `ways` are those in which the slide was sought,
-    `host_facts` what the front end reports about itself, `missing` what it lacks. `percpu` finds each CPU's variables,
-    `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place, and `hints`
-    are words for how to supply what is missing. `is_running`: it is the running kernel, and no image of it is known.
+    address space, for `kmap -v`. `warnings` go with every answer. `ways` are those in which the KASLR offset was
+    sought, `host_facts` what the front end reports about itself, `missing` what it lacks. `percpu` finds each CPU's
+    variables, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
+    and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
+    is known.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class Session:
         return self.space.warnings if self.space is not None and not _is_in_image(annotation) else ()
 
     def _link_address_warning(self, annotation: Annotation) -> tuple[str, ...]:
-        """A hint where slide and address do not fit: a link address for a kernel that was moved, or the reverse."""
+        """A hint where offset and address do not fit: a link address for a kernel that was moved, or the reverse."""
         main = self.main
         if main is None or _is_in_image(annotation):
             return ()
@@ -211,10 +212,10 @@ class Session:
             root = main.image.regions.root
             is_end = root is not None and annotation.address == main.placement.runtime(root.end)
             if area is not None and area.name == IMAGE_MAPPING and not is_end:
-                moved = "outside the kernel as linked, which may have been moved (KASLR): its slide is not known"
-                return (with_hint(moved, self.hints.slide),)
+                moved = "outside the kernel as linked, which may have been moved (KASLR): its KASLR offset is not known"
+                return (with_hint(moved, self.hints.kaslr_offset),)
         # On arm64, once the image was moved, vmalloc areas such as stacks lie where it was linked.
-        if not main.placement.slide or annotation.state.mapped:
+        if not main.placement.kaslr_offset or annotation.state.mapped:
             return ()
         runtime = main.placement.runtime(annotation.address)
         if runtime == annotation.address or main.piece(runtime) is None:

@@ -77,10 +77,10 @@ def _echoed(step: str) -> str:
     return step.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def ask_shell(vm: vmimages.VM, slide: int, address: int) -> None:
+def ask_shell(vm: vmimages.VM, kaslr_offset: int, address: int) -> None:
     kplug = str(Path(sys.executable).with_name("kplug"))
     vmlinux = str(vm.files.vmlinux)
-    run([kplug, "where", "-l", "-s", vmlinux, "--kaslr", hex(slide), hex(address)])
+    run([kplug, "where", "-l", "-s", vmlinux, "--kaslr", hex(kaslr_offset), hex(address)])
 
 
 # Lines for kplug's prompt on the dump: k-commands and Python, as a user would type them.
@@ -126,7 +126,7 @@ def main() -> int:
     with vmimages.boot(arguments.kernel, cpus=1) as vm:
         print(f"{vm.files.release}, ready after {vm.boot_seconds:.0f} s")
         truth = vm.truth()
-        schedule, slide = truth.address("schedule"), truth.slide(vm.files)
+        schedule, kaslr_offset = truth.address("schedule"), truth.kaslr_offset(vm.files)
         vm.stop()
         title("kwhere in gdb, on the guest's gdb stub")
         ask_gdb(vm)
@@ -138,7 +138,7 @@ def main() -> int:
         title("kplug in drgn, on the same dump")
         ask_drgn(vm, dump)
         title(f"The shell, for schedule as the guest's own /proc/kallsyms has it: {schedule:#x}")
-        ask_shell(vm, slide, schedule + 4)
+        ask_shell(vm, kaslr_offset, schedule + 4)
         title("Without debug information: the dump alone, the boot image with the guest's /proc/kallsyms")
         ask_without_vmlinux(vm, dump, truth.root / "kallsyms", schedule + 4)
     print(f"\nTo try it yourself:\n  vm-images/vm.py boot {arguments.kernel} -- {TRY_IT}")

@@ -18,10 +18,10 @@ def apply() -> str:
     """
     session = HOST.session()
     main = session.main
-    applied = linked.applied_slide(main.image) if main is not None else None
+    applied = linked.applied_offset(main.image) if main is not None else None
     if main is None or not (has_process() or applied):
         raise UsageError("kaslr --apply: there is no target whose kernel could have moved")
-    if session.warnings and has_process() and not main.placement.slide:
+    if session.warnings and has_process() and not main.placement.kaslr_offset:
         raise UsageError(f"kaslr --apply: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
     if not main.image.on_disk:
@@ -29,11 +29,11 @@ def apply() -> str:
             "kaslr --apply: gdb has no vmlinux whose symbols could be moved (`kplug extract VMLINUZ --symbols` at a "
             "shell makes one of a boot image)"
         )
-    if applied == placement.slide:
-        message = f"gdb's symbols are at {placement.slide_text} already"
+    if applied == placement.kaslr_offset:
+        message = f"gdb's symbols are at {placement.kaslr_offset_text} already"
         return "\n".join((message, *(f"warning: {warning}" for warning in session.warnings)))
     quoted = path.replace("\\", "\\\\").replace('"', '\\"')
-    command = f'add-symbol-file "{quoted}" -o {placement.slide:#x}'
+    command = f'add-symbol-file "{quoted}" -o {placement.kaslr_offset:#x}'
     if placement.unmoved is not None:
         command += f" -s {PERCPU_SECTION} {placement.unmoved.start:#x}"
     confirm = gdb.parameter("confirm")
@@ -45,9 +45,9 @@ def apply() -> str:
         raise InputError(f"kaslr --apply: gdb does not take {path}: {error}") from None
     finally:
         gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
-    if linked.applied_slide(main.image) != placement.slide:
+    if linked.applied_offset(main.image) != placement.kaslr_offset:
         raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
-    message = f"gdb's symbols of {path} moved by {placement.slide_text}"
+    message = f"gdb's symbols of {path} moved by {placement.kaslr_offset_text}"
     return "\n".join((message, *(f"warning: {warning}" for warning in session.warnings)))
 
 

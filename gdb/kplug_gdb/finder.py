@@ -11,7 +11,7 @@ from kplug.arch.registry import named
 from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.image_search import RunningKernel, tells_more
@@ -21,7 +21,7 @@ from kplug.memory.kaslr_offset import (
     Finding,
     Way,
     find_banners,
-    find_slide,
+    find_kaslr_offset,
     link_placement,
     with_warning,
 )
@@ -103,7 +103,7 @@ class Finder:
     def _begin(self, image: KernelImage | None) -> None:
         """Forget what was found for another kernel or target, or with other settings."""
         inferior = gdb.selected_inferior()
-        key = (image, inferior.num, inferior.connection, SETTINGS.slide, SETTINGS.check, SETTINGS.kallsyms)
+        key = (image, inferior.num, inferior.connection, SETTINGS.kaslr_offset, SETTINGS.check, SETTINGS.kallsyms)
         if self.memo.notice(UNTIL_FILES_CHANGE, key):
             self.memo.forget(UNTIL_MOVED)
             self._found = self._unnamed = None
@@ -140,8 +140,8 @@ class Finder:
         if found is not None:
             self._found = found
             return found
-        if not SETTINGS.check and SETTINGS.slide is not None:
-            placement = slid(image.extents, SETTINGS.slide, "given by the user, not checked")
+        if not SETTINGS.check and SETTINGS.kaslr_offset is not None:
+            placement = moved_by(image.extents, SETTINGS.kaslr_offset, "given by the user, not checked")
             return FoundKernel(Finding(placement, ()), next(_views()))
         try:
             running, found = self._search()
@@ -152,14 +152,14 @@ class Finder:
             ) from None
         compared = checked(compare(symbols_of(image), symbols_of(running.image)), image.path, "the kernel in memory")
         mask = image.elf.word.mask
-        slide = (compared.slide or 0) + running.placement.slide & mask
-        moved_back = running.placement.slide - slide
+        kaslr_offset = (compared.kaslr_offset or 0) + running.placement.kaslr_offset & mask
+        moved_back = running.placement.kaslr_offset - kaslr_offset
         known = [replace(proof, address=proof.address + moved_back & mask) for proof in running.checker.proofs]
         self._checker = Checker(image, known)
         agreeing = compared.common - len(compared.differing)
-        outcome = f"{linked.signed(slide, image)}: {agreeing:,} of {compared.common:,} common symbols agree"
+        outcome = f"{linked.signed(kaslr_offset, image)}: {agreeing:,} of {compared.common:,} common symbols agree"
         trail = (*found.finding.trail, Attempt("compared with those", outcome))
-        placement = slid(image.extents, slide, "compared with the kallsyms in memory")
+        placement = moved_by(image.extents, kaslr_offset, "compared with the kallsyms in memory")
         finding = replace(found.finding, placement=placement, trail=trail)
         self._found = FoundKernel(finding, found.view, disputes(compared, "the kernel in memory"))
         if not compared.differing:  # they are of one build, according to memory
@@ -178,7 +178,7 @@ class Finder:
         if not has_process() or checker is None:
             return None
         for view in _views() if not isinstance(before.view, (CoreView, PhysicalCoreView)) else (before.view,):
-            if checker.still_matches(view.read, placement.slide):
+            if checker.still_matches(view.read, placement.kaslr_offset):
                 return before if type(view) is type(before.view) else replace(before, view=view)
         # It moved: a reset that gdb does not know of. Then its registers are outdated too.
         registers.forget()
@@ -187,10 +187,10 @@ class Finder:
 
     def _look(self, image: KernelImage, checker: Checker | None) -> FoundKernel:
         if checker is None:  # there is no process
-            if SETTINGS.slide is not None:
-                way_name = ways.given(SETTINGS.slide).name
-                placement = slid(image.extents, SETTINGS.slide, f"{way_name}, not checked")
-                trail = (Attempt(way_name, f"{linked.signed(SETTINGS.slide, image)}, not checked"),)
+            if SETTINGS.kaslr_offset is not None:
+                way_name = ways.given(SETTINGS.kaslr_offset).name
+                placement = moved_by(image.extents, SETTINGS.kaslr_offset, f"{way_name}, not checked")
+                trail = (Attempt(way_name, f"{linked.signed(SETTINGS.kaslr_offset, image)}, not checked"),)
                 return FoundKernel(Finding(placement, trail), None)
             return FoundKernel(link_placement(image, "there is no target", trail=[_NO_TARGET]), None)
         core = current_core()
@@ -235,9 +235,11 @@ def _in_core(image: KernelImage, checker: Checker, core: CoreFile) -> FoundKerne
 
 def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
     """The offset in the core's note, if its memory shows nothing and the note's build ID is the vmlinux's."""
-    if SETTINGS.slide is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
+    if SETTINGS.kaslr_offset is not None or core.offset is None or not core.build_id or core.build_id != image.build_id:
         return finding
-    placement = slid(image.extents, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same")
+    placement = moved_by(
+        image.extents, core.offset, "KERNELOFFSET of the core's VMCOREINFO, whose BUILD-ID is the same"
+    )
     attempt = Attempt("VMCOREINFO, not checked", f"{linked.signed(core.offset, image)}: its BUILD-ID is the vmlinux's")
     return Finding(placement, (*finding.trail, attempt), warnings=(HARDLY_ANY,))
 
@@ -277,15 +279,16 @@ def _search(
     trail: Iterable[Attempt] = (),
     label: str = "",
 ) -> Finding:
-    """The user's slide alone if there is one, else the given ways."""
-    if SETTINGS.slide is None:
+    """The user's KASLR offset alone if there is one, else the given ways."""
+    if SETTINGS.kaslr_offset is None:
         chosen = [replace(way, name=f"{way.name}{label}") for way in chosen]
-        return find_slide(checker, read, chosen, check=SETTINGS.check, trail=tuple(trail))
-    given = ways.given(SETTINGS.slide)
-    finding = find_slide(checker, read, [given], check=SETTINGS.check)
+        return find_kaslr_offset(checker, read, chosen, check=SETTINGS.check, trail=tuple(trail))
+    given = ways.given(SETTINGS.kaslr_offset)
+    finding = find_kaslr_offset(checker, read, [given], check=SETTINGS.check)
     if finding.placement is None:
         raise MismatchError(
-            f"{image.path}: the kernel is not at slide {SETTINGS.slide:#x} (`set kplug slide auto` looks for it; "
+            f"{image.path}: the kernel is not at the KASLR offset {SETTINGS.kaslr_offset:#x} "
+            "(`set kplug slide auto` looks for it; "
             "with `set kplug check off` it is not checked)"
         )
     return finding
@@ -312,8 +315,8 @@ def _scan(image: KernelImage) -> Way:
 
 
 def _applied(image: KernelImage) -> int | None:
-    """The slide of gdb's own symbols; None if they are not moved."""
-    return linked.applied_slide(image) or None
+    """The KASLR offset of gdb's own symbols; None if they are not moved."""
+    return linked.applied_offset(image) or None
 
 
 def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:

@@ -36,7 +36,7 @@ _REMEDIES = (
 _HINTS = Hints(
     vmlinux="file VMLINUX",
     module="add-symbol-file FILE.ko ADDR -s SECTION ADDR",
-    slide="set kplug slide OFFSET",
+    kaslr_offset="set kplug slide OFFSET",
     memory="`target remote ...`, or `core VMCORE`",
 )
 

@@ -33,8 +33,8 @@ def _gdb_address(address: int, link_address: int, image: PlacedImage) -> int | N
         return None
     if image.image.is_module:
         return address
-    slide = objfiles.applied_slide(image.image.path, section.name, section.address, image.placement.mask)
-    return None if slide is None else link_address + slide & image.placement.mask
+    kaslr_offset = objfiles.applied_offset(image.image.path, section.name, section.address, image.placement.mask)
+    return None if kaslr_offset is None else link_address + kaslr_offset & image.placement.mask
 
 
 def _layers(place: int) -> Iterator[Layer]:

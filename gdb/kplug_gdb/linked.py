@@ -1,6 +1,6 @@
 """gdb's expressions under KASLR: as long as gdb's own symbols are not moved, their addresses are link addresses.
 
-Then `&init_task.comm` has the right value except for the slide, and `init_task.stack` reads the wrong memory.
+Then `&init_task.comm` has the right value except for the KASLR offset, and `init_task.stack` reads the wrong memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?<![\w$.])(?<!->)[A-Za-z_]\w*")
 
 
 class ValuePlace(enum.Enum):
-    """Where a gdb value really is: at the same place, at the slide from there, or not known."""
+    """Where a gdb value really is: at the same place, at the KASLR offset from there, or not known."""
 
     SAME = "same"
     MOVED = "moved"
@@ -43,13 +43,13 @@ def place_of(expression: str, kernel: PlacedImage) -> ValuePlace:
 
 
 def _is_elsewhere(kernel: PlacedImage) -> bool:
-    applied = applied_slide(kernel.image)
-    return applied is not None and applied != kernel.placement.slide
+    applied = applied_offset(kernel.image)
+    return applied is not None and applied != kernel.placement.kaslr_offset
 
 
 def in_place(kernel: PlacedImage) -> bool:
     """Whether gdb has the kernel's symbols, and where the kernel is."""
-    return applied_slide(kernel.image) == kernel.placement.slide
+    return applied_offset(kernel.image) == kernel.placement.kaslr_offset
 
 
 def moved(address: int, kernel: PlacedImage) -> int:
@@ -57,7 +57,7 @@ def moved(address: int, kernel: PlacedImage) -> int:
     placement = kernel.placement
     if placement.unmoved is not None and address in placement.unmoved:
         return address
-    return placement.runtime(address - (applied_slide(kernel.image) or 0) & kernel.placement.mask)
+    return placement.runtime(address - (applied_offset(kernel.image) or 0) & kernel.placement.mask)
 
 
 def misplaced(address: int, kernel: PlacedImage) -> bool:
@@ -65,16 +65,16 @@ def misplaced(address: int, kernel: PlacedImage) -> bool:
     root = kernel.image.regions.root
     if root is None or not _is_elsewhere(kernel):
         return False
-    link = address - (applied_slide(kernel.image) or 0) & kernel.placement.mask
+    link = address - (applied_offset(kernel.image) or 0) & kernel.placement.mask
     unmoved = kernel.placement.unmoved
     return root.start <= link < root.end or (unmoved is not None and link in unmoved and link != address)
 
 
 def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
     """The error for something that gdb would read, or took the address of, in the wrong place."""
-    applied, slide = applied_slide(kernel.image), kernel.placement.slide
+    applied, kaslr_offset = applied_offset(kernel.image), kernel.placement.kaslr_offset
     where = (
-        f"gdb's symbols are at {signed(applied, kernel.image)}, the kernel is at {signed(slide, kernel.image)}"
+        f"gdb's symbols are at {signed(applied, kernel.image)}, the kernel is at {signed(kaslr_offset, kernel.image)}"
         if applied
         else "gdb would read it where the kernel was linked, not where it is"
     )
@@ -88,11 +88,11 @@ def too_long(expression: str) -> bool:
 
 def description(kernel: PlacedImage) -> str:
     """The place of gdb's own symbols, for `kaslr`."""
-    applied = applied_slide(kernel.image)
+    applied = applied_offset(kernel.image)
     if applied is None:
         return "has no symbols of this file"
     words = f"symbols moved by {signed(applied, kernel.image)}" if applied else "symbols as linked"
-    return f"{words} (kaslr --apply moves them)" if applied != kernel.placement.slide else words
+    return f"{words} (kaslr --apply moves them)" if applied != kernel.placement.kaslr_offset else words
 
 
 def may_read_memory(expression: str) -> bool:
@@ -102,9 +102,9 @@ def may_read_memory(expression: str) -> bool:
     return re.search(r"\*|->|\[", _CAST.sub(" ", _STRING.sub(" ", expression))) is not None
 
 
-def signed(slide: int, image: KernelImage) -> str:
-    """A slide with its sign."""
-    return f"{word.signed(slide, image.elf.word.mask):+#x}"
+def signed(kaslr_offset: int, image: KernelImage) -> str:
+    """A KASLR offset with its sign."""
+    return f"{word.signed(kaslr_offset, image.elf.word.mask):+#x}"
 
 
 def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
@@ -112,11 +112,11 @@ def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
     return any(kernel.image.symbols.indexes_of(name) for name in set(_NAME.findall(text)))
 
 
-def applied_slide(image: KernelImage) -> int | None:
+def applied_offset(image: KernelImage) -> int | None:
     """How far gdb itself has moved the kernel's symbols (modulo the machine's width); None if gdb has none of them."""
     section = next((s for s in image.sections if s.occupies_addresses and s.executable and s.address), None)
     return (
         None
         if section is None
-        else objfiles.applied_slide(image.path, section.name, section.address, image.elf.word.mask)
+        else objfiles.applied_offset(image.path, section.name, section.address, image.elf.word.mask)
     )

@@ -96,7 +96,7 @@ def sections(*names: str) -> Iterator[tuple[str, str, int]]:
             yield path, section.group("name"), int(section.group("start"), 16)
 
 
-def applied_slide(path: str, section: str, link_address: int, mask: int) -> int | None:
+def applied_offset(path: str, section: str, link_address: int, mask: int) -> int | None:
     """How far gdb itself has moved the symbols of that file (modulo the machine's width), known from one section.
 
     None if gdb has no symbols of it; 0 if they are where they were linked.

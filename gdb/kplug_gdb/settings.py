@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass
 class Settings:
-    """The settings. `slide` is None for auto, else the number of bytes (0 for none)."""
+    """The settings. `kaslr_offset` is None for auto, else the number of bytes (0 for none)."""
 
     vmlinux: str | None = None
     vmlinuz: str | None = None
     system_map: str | None = None
     kallsyms: str = "auto"
-    slide: int | None = None
+    kaslr_offset: int | None = None
     check: bool = True
     lines: bool = True
     color: str = "auto"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kplug.errors import KplugError, TargetError
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
-from kplug.image.placement import as_it_runs, slid
+from kplug.image.placement import as_it_runs, moved_by
 from kplug.memory.image_search import RunningKernel, find_kernel
 from kplug.memory.kallsyms_image import image_from_memory
 from kplug.memory.kaslr_offset import Checker
@@ -90,11 +90,11 @@ def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
     info = VmcoreInfo(core.vmcoreinfo)
     image = image_from_memory(read, info, core.machine, core.path) if info else None
     if image is not None:
-        slide = SETTINGS.slide if SETTINGS.slide is not None else info.slide
-        if slide is None:
-            placement = as_it_runs(image.extents, "the core's VMCOREINFO does not have the slide")
+        kaslr_offset = SETTINGS.kaslr_offset if SETTINGS.kaslr_offset is not None else info.kaslr_offset
+        if kaslr_offset is None:
+            placement = as_it_runs(image.extents, "the core's VMCOREINFO does not have the KASLR offset")
         else:
-            placement = slid(image.extents, slide, "KERNELOFFSET of the core's VMCOREINFO")
+            placement = moved_by(image.extents, kaslr_offset, "KERNELOFFSET of the core's VMCOREINFO")
         return RunningKernel(image, placement, Checker(image)), view
     try:
         return _found(core.machine, read, core.path), view
@@ -125,7 +125,7 @@ def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
 
 
 def _found(kind: str, read: Read, place: str, pc: int | None = None) -> RunningKernel:
-    return find_kernel(read, kind, entries.kernel_code(kind, read, pc), place, slide=SETTINGS.slide)
+    return find_kernel(read, kind, entries.kernel_code(kind, read, pc), place, kaslr_offset=SETTINGS.kaslr_offset)
 
 
 def _views() -> Iterator[View]:

@@ -362,7 +362,7 @@ def _dump_facts(file: Inspected, release: str | None) -> dict[str, Any]:
         "release": info.release or release,
         "build_id": info.build_id,
         "page_size": info.page_size,
-        "slide": None if info.slide is None else Hex(info.slide),
+        "slide": None if info.kaslr_offset is None else Hex(info.kaslr_offset),
         "crash_time": info.others.get("CRASHTIME") or None,
         "cpus": sum(note.owner == "CORE" and note.name == "PRSTATUS" for note in notes),
         "vmcoreinfo": f"{len(info.text.splitlines())} lines" if info else None,

@@ -25,7 +25,7 @@ def _kaslr(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         yield NamedFacts("kplug.kaslr/1", _without_vmlinux(session))
         return
     placement, root = main.placement, main.image.regions.root
-    facts: dict[str, Any] = {"slide": placement.slide_text if placement.known else None, "how": placement.source}
+    facts: dict[str, Any] = {"slide": placement.kaslr_offset_text if placement.known else None, "how": placement.source}
     if root is not None:
         facts["link"] = Range(root.start, root.end) if placement.link_known else None
         facts["runtime"] = Range(placement.runtime(root.start), placement.runtime(root.end))
@@ -40,7 +40,7 @@ def _without_vmlinux(session: Session) -> dict[str, Any]:
     placement = session.placement
     if placement is None:
         raise UsageError(with_hint("no vmlinux is loaded", session.hints.vmlinux))
-    return {"slide": placement.slide_text, "how": placement.source, "ways": list(session.ways)}
+    return {"slide": placement.kaslr_offset_text, "how": placement.source, "ways": list(session.ways)}
 
 
 def _kplug(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -92,7 +92,7 @@ def _image_facts(placed: PlacedImage) -> dict[str, Any]:
     if not image.is_module:
         facts["release"] = image.release
         facts["regions"] = len(image.regions.regions)
-        facts["slide"] = placement.slide_text if placement.known else None
+        facts["slide"] = placement.kaslr_offset_text if placement.known else None
         facts["how"] = placement.source
     return facts
 
@@ -100,15 +100,15 @@ def _image_facts(placed: PlacedImage) -> dict[str, Any]:
 KASLR = Command(
     name="kaslr",
     summary="where the kernel is, and how that is known",
-    description="Show the slide between link and runtime addresses, and which way it was found.",
-    examples=(("", "the slide and the ways tried"),),
+    description="Show the KASLR offset, from link to runtime addresses, and which way it was found.",
+    examples=(("", "the KASLR offset and the ways tried"),),
     add_arguments=add_json_argument,
     run=_kaslr,
 )
 KPLUG = Command(
     name="kplug",
     summary="kplug's version, what is loaded, and what is missing",
-    description="Show kplug's version, what is loaded, how the slide was found, and what is missing and how to get it.",
+    description="Show kplug's version, what is loaded, how the KASLR offset was found, and how to get what is missing.",
     examples=(("", "the current state"),),
     add_arguments=add_json_argument,
     run=_kplug,

@@ -9,16 +9,16 @@ from kplug.kinds import NAME_WIDTH, Kind, Role, before_range, range_words, regis
 from kplug.model import Layer
 
 
-def _slide_words(layer: Layer) -> str:
-    slide = layer.details.get("slide")
-    if slide is None:
+def _kaslr_offset_words(layer: Layer) -> str:
+    kaslr_offset = layer.details.get("slide")
+    if kaslr_offset is None:
         return ""
-    sign = "" if slide.startswith("-") else "+"
-    return f"  KASLR {sign}{slide}" if slide != "0x0" else f"  not moved ({layer.source})"
+    sign = "" if kaslr_offset.startswith("-") else "+"
+    return f"  KASLR {sign}{kaslr_offset}" if kaslr_offset != "0x0" else f"  not moved ({layer.source})"
 
 
 def _image_words(layer: Layer) -> tuple[str, bool]:
-    words = (layer.name, layer.details.get("release") or "", _slide_words(layer) or f"  {layer.source}")
+    words = (layer.name, layer.details.get("release") or "", _kaslr_offset_words(layer) or f"  {layer.source}")
     return " ".join(filter(None, words)), False
 
 

@@ -61,7 +61,9 @@ class PlacedImage:
         self.disputed = disputed
         mask = image.elf.word.mask
         narrow = placement.mask != mask
-        self.placement = replace(placement, slide=placement.slide & mask, mask=mask) if narrow else placement
+        self.placement = (
+            replace(placement, kaslr_offset=placement.kaslr_offset & mask, mask=mask) if narrow else placement
+        )
         self._held_sections = sorted((s for s in image.sections if s.occupies_addresses), key=_by_width)
         self._held_segments = sorted((s for s in image.segments if s.memory_size), key=_by_width)
         self._pieces: dict[int, Piece | None] = {}
@@ -87,13 +89,15 @@ class PlacedImage:
     def links(self, addresses: Sequence[int]) -> Sequence[int]:
         """The link addresses of many runtime addresses: `Placement.link` without a call for each."""
         placement = self.placement
-        slide, mask, unmoved = placement.slide, placement.mask, placement.unmoved
-        if not slide:
+        kaslr_offset, mask, unmoved = placement.kaslr_offset, placement.mask, placement.unmoved
+        if not kaslr_offset:
             return addresses
         if unmoved is None:
-            return [address - slide & mask for address in addresses]
+            return [address - kaslr_offset & mask for address in addresses]
         end = unmoved.stop  # it starts at 0
-        return [address if address < end or (link := address - slide & mask) < end else link for address in addresses]
+        return [
+            address if address < end or (link := address - kaslr_offset & mask) < end else link for address in addresses
+        ]
 
     def pieces(self, link_addresses: Sequence[int]) -> list[Piece | None]:
         """The piece of each link address, None where the image holds nothing."""
@@ -268,7 +272,7 @@ class PlacedImage:
         details: dict[str, Any] = {
             "release": image.release,
             "build_id": image.build_id,
-            "slide": self.placement.slide_text if self.placement.known and not image.is_module else None,
+            "slide": self.placement.kaslr_offset_text if self.placement.known and not image.is_module else None,
             "path": image.path,
         }
         if root is not None and in_root:

@@ -1,7 +1,7 @@
 """How an image is placed in memory: from link addresses to runtime addresses and back.
 
-KASLR moves the whole image by one slide, with one exception: x86_64 up to 6.14 links the per-CPU section at address 0
-(a variable's address is its offset in a CPU's area), and offsets do not move. 6.15 gave it ordinary addresses inside
+KASLR moves the whole image by one offset, with one exception: x86_64 up to 6.14 links the per-CPU section at address 0
+(a variable's address is its offset in a CPU's area), and these do not move. 6.15 gave it ordinary addresses inside
 init. The section's own address shows which it is; the version is not checked.
 """
 
@@ -24,14 +24,14 @@ def zero_based_percpu(sections: Sequence[Section]) -> range | None:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image is: `runtime = link + slide` (modulo the machine's width), except for `unmoved` link addresses.
+    """Where an image is: `runtime = link + kaslr_offset` (modulo the machine's width), but for `unmoved` addresses.
 
-    `source` says how the slide is known, in words for the user; `known` is false if it is not known, and link addresses
-    are used instead. `link_known` is false if the image was read from memory, or as it ran: its own addresses are
-    runtime addresses, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
+    `source` says how the KASLR offset is known, in words for the user; `known` is false if it is not known, and link
+    addresses are used instead. `link_known` is false if the image was read from memory, or as it ran: its own addresses
+    are runtime addresses, and those in the ELF file are not known. `mask` keeps addresses within the machine's width.
     """
 
-    slide: int
+    kaslr_offset: int
     source: str
     unmoved: range | None = None
     known: bool = True
@@ -39,34 +39,34 @@ class Placement:
     mask: int = WIDEST_MASK
 
     @property
-    def signed_slide(self) -> int:
-        """The slide as a distance: negative for a kernel that runs below its link address."""
-        return signed(self.slide, self.mask)
+    def signed_kaslr_offset(self) -> int:
+        """The KASLR offset as a distance: negative for a kernel that runs below its link address."""
+        return signed(self.kaslr_offset, self.mask)
 
     @property
-    def slide_text(self) -> str:
-        """The signed slide in hex."""
-        return hex(self.signed_slide)
+    def kaslr_offset_text(self) -> str:
+        """The signed KASLR offset in hex."""
+        return hex(self.signed_kaslr_offset)
 
     def runtime(self, link_address: int) -> int:
         """The runtime address of a link address."""
         if self.unmoved is not None and link_address in self.unmoved:
             return link_address
-        return link_address + self.slide & self.mask
+        return link_address + self.kaslr_offset & self.mask
 
     def link(self, address: int) -> int:
         """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
 
         The addresses they would have if they moved hold nothing of the image, and are returned unchanged.
         """
-        link_address = address - self.slide & self.mask
+        link_address = address - self.kaslr_offset & self.mask
         if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
             return address
         return link_address
 
 
 def as_linked(sections: Sequence[Section], source: str = "as linked", known: bool = True) -> Placement:
-    """The placement of an image that has not been moved; or, if not `known`, of one whose slide is not known."""
+    """The placement of an image that has not been moved; or, if not `known`, of one whose KASLR offset is not known."""
     return Placement(0, source, zero_based_percpu(sections), known)
 
 
@@ -75,6 +75,6 @@ def as_it_runs(sections: Sequence[Section], source: str) -> Placement:
     return Placement(0, source, zero_based_percpu(sections), known=False, link_known=False)
 
 
-def slid(sections: Sequence[Section], slide: int, source: str) -> Placement:
-    """The placement of an image moved by `slide` bytes."""
-    return Placement(slide & WIDEST_MASK, source, zero_based_percpu(sections))
+def moved_by(sections: Sequence[Section], kaslr_offset: int, source: str) -> Placement:
+    """The placement of an image moved by `kaslr_offset` bytes."""
+    return Placement(kaslr_offset & WIDEST_MASK, source, zero_based_percpu(sections))

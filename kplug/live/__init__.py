@@ -40,8 +40,8 @@ def running_build_id(root: str = "/") -> str | None:
         return None
 
 
-def running_slide(image: KernelImage, root: str = "/") -> int | None:
-    """The running kernel's KASLR slide if `image` is that kernel and its addresses can be read; else None.
+def running_kaslr_offset(image: KernelImage, root: str = "/") -> int | None:
+    """The running kernel's KASLR offset if `image` is that kernel and its addresses can be read; else None.
 
     It is the distance of _stext in /proc/kallsyms (0 without CAP_SYSLOG or under kptr_restrict) from that in the file.
     """

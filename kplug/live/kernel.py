@@ -15,9 +15,9 @@ from kplug.errors import InputError
 from kplug.image.images import Images
 from kplug.image.kernel_image import Build, KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import Placement, as_it_runs, as_linked, slid
+from kplug.image.placement import Placement, as_it_runs, as_linked, moved_by
 from kplug.image.symbols.listings import KallsymsListing, hidden_words
-from kplug.live import running_slide
+from kplug.live import running_kaslr_offset
 from kplug.live.machine import Machine
 
 _RUNNING = "running kernel, /proc/kallsyms"
@@ -90,15 +90,15 @@ def _from_vmlinux(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.opening.kernel_files import open_kernel
 
     for image in _of_this_kernel(machine, machine.vmlinux_files, open_kernel, found):
-        slide = running_slide(image, machine.root + "/")
+        kaslr_offset = running_kaslr_offset(image, machine.root + "/")
         found.used.append(f"sections, segments, symbols: {image.path}")
-        if slide is None and shown_listing(machine) is not None:
+        if kaslr_offset is None and shown_listing(machine) is not None:
             # If one side has no build ID, the symbols themselves must agree.
-            slide = _checked_slide(image, machine, found)
-            if slide is None:
+            kaslr_offset = _checked_kaslr_offset(image, machine, found)
+            if kaslr_offset is None:
                 found.used.pop()
                 continue
-        return _placed(image, slide, machine, found)
+        return _placed(image, kaslr_offset, machine, found)
     return None
 
 
@@ -121,25 +121,25 @@ def _of_this_kernel(
         yield image
 
 
-def _placed(image: KernelImage, slide: int | None, machine: Machine, found: _Notes) -> PlacedImage:
+def _placed(image: KernelImage, kaslr_offset: int | None, machine: Machine, found: _Notes) -> PlacedImage:
     """The image where it runs; as linked, with a warning, if that is not known."""
-    if slide is not None:
+    if kaslr_offset is not None:
         found.used.append(f"place in memory: {machine.path('/proc/kallsyms')}")
-        return PlacedImage(image, slid(image.extents, slide, _RUNNING))
+        return PlacedImage(image, moved_by(image.extents, kaslr_offset, _RUNNING))
     found.warnings.append(f"where the kernel is in memory is not known: {why_hidden(machine)}; addresses are as linked")
     if image.build_id is None or machine.build_id is None:
         found.warnings.append(f"{image.path} is assumed to be the running kernel's by its name only")
     return PlacedImage(image, as_linked(image.extents, "as linked; no KASLR offset is known", known=False))
 
 
-def _checked_slide(image: KernelImage, machine: Machine, found: _Notes) -> int | None:
-    """The running kernel's slide, if nearly all symbols of the image agree with it."""
+def _checked_kaslr_offset(image: KernelImage, machine: Machine, found: _Notes) -> int | None:
+    """The running kernel's KASLR offset, if nearly all symbols of the image agree with it."""
     from kplug.image.opening.comparison import checked, compare, symbols_of
 
     listing = shown_listing(machine)
     assert listing is not None
     try:
-        return checked(compare(symbols_of(image), listing.kernel), image.path, listing.path).slide
+        return checked(compare(symbols_of(image), listing.kernel), image.path, listing.path).kaslr_offset
     except InputError as error:
         found.unused.append(str(error))
         return None
@@ -184,13 +184,13 @@ def _from_system_map(machine: Machine, found: _Notes) -> PlacedImage | None:
 
 def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: _Notes) -> PlacedImage | None:
     """The image in its place by /proc/kallsyms, as far as that shows addresses; None if they do not fit the image."""
-    slide = None
+    kaslr_offset = None
     if shown_listing(machine) is not None:
-        slide = _checked_slide(image, machine, found)
-        if slide is None:
+        kaslr_offset = _checked_kaslr_offset(image, machine, found)
+        if kaslr_offset is None:
             return None
     found.used.append(used)
-    return _placed(image, slide, machine, found)
+    return _placed(image, kaslr_offset, machine, found)
 
 
 # -- /proc/kallsyms alone ----------------------------------------------------------------------------------------------

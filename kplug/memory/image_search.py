@@ -1,4 +1,4 @@
-"""A kernel in memory without a file or note: finds its image, its symbols, its slide.
+"""A kernel in memory without a file or note: finds its image, its symbols, its KASLR offset.
 
 The search starts at one address of its code, from a register or table of the processor. drgn is not needed.
 """
@@ -16,7 +16,7 @@ from kplug.image.elf.header_only import bare_elf
 from kplug.image.kallsyms.in_memory import find_in_memory
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.kernel_image import Build, KernelImage, release_of
-from kplug.image.placement import Placement, as_it_runs, slid
+from kplug.image.placement import Placement, as_it_runs, moved_by
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.memory.kallsyms_image import banner_at, linked
 from kplug.memory.kaslr_offset import Checker, Proof, proofs
@@ -41,8 +41,8 @@ _UNPATCHED, _UNPATCHED_BYTES = ("kallsyms_lookup_name", 16), 32
 class RunningKernel:
     """A kernel that was found in memory: its image, its place, and what identifies it.
 
-    The addresses of `image` are link addresses if the kernel has recorded its slide (`placement.link_known`), else
-    runtime addresses.
+    The addresses of `image` are link addresses if the kernel has recorded its KASLR offset (`placement.link_known`),
+    else runtime addresses.
     """
 
     image: KernelImage
@@ -51,12 +51,12 @@ class RunningKernel:
 
 
 def tells_more(read: Read, running: RunningKernel) -> bool:
-    """Whether a kernel that was found before it recorded its slide has done so by now."""
+    """Whether a kernel that was found before it recorded its KASLR offset has done so by now."""
     symbols = running.image.listed
     return (
         not running.placement.link_known
         and symbols is not None
-        and _noted(read, symbols, running.image.machine).slide is not None
+        and _noted(read, symbols, running.image.machine).kaslr_offset is not None
     )
 
 
@@ -89,13 +89,13 @@ def find_kernel(
     near: Iterable[int],
     target: str,
     *,
-    slide: int | None = None,
+    kaslr_offset: int | None = None,
     progress: Progress | None = None,
 ) -> RunningKernel:
     """The kernel whose code is at one of the addresses in `near`, by the kallsyms in its memory.
 
-    `slide` is the one that the user gave; `target` names the memory for errors and answers. `progress` may raise to end
-    the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
+    `kaslr_offset` is the one that the user gave; `target` names the memory for errors and answers. `progress` may raise
+    to end the search. KallsymsNotFoundError says why there is none; TargetError if memory cannot be read at all.
     """
     why = problem = ""
     searched: list[range] = []
@@ -109,7 +109,7 @@ def find_kernel(
         searched.append(around)
         try:
             symbols = find_in_memory(read, around.start, around.stop, progress=progress, name=target)
-            return _running(read, machine, symbols, around, target, slide)
+            return _running(read, machine, symbols, around, target, kaslr_offset)
         except InputError as error:
             problem = problem or str(error)
     raise KallsymsNotFoundError(problem or why or "the address of its code is not known")
@@ -122,17 +122,17 @@ def _running(
     if start is None or start not in around:
         raise KallsymsNotFoundError(f"{target}: the kallsyms there are not those of the running kernel")
     info = _noted(read, symbols, machine)
-    slide = given if given is not None else info.slide
-    listed = linked(symbols, slide) if slide is not None else symbols
+    kaslr_offset = given if given is not None else info.kaslr_offset
+    listed = linked(symbols, kaslr_offset) if kaslr_offset is not None else symbols
     banner = banner_at(read, symbols.address("linux_banner"))
     elf = bare_elf(target, machine)
     build = Build(_build_id(read, symbols, elf.little_endian), banner, release_of(banner))
     image = KernelImage(elf, name="vmlinux", listed=listed, on_disk=False, build=build)
-    if slide is None:
-        placement = as_it_runs(image.extents, "read from the kernel's memory, which does not have the slide")
+    if kaslr_offset is None:
+        placement = as_it_runs(image.extents, "read from the kernel's memory, which does not have the KASLR offset")
     else:
         how = "given by the user" if given is not None else "KERNELOFFSET of the VMCOREINFO in its memory"
-        placement = slid(image.extents, slide, how)
+        placement = moved_by(image.extents, kaslr_offset, how)
     return RunningKernel(image, placement, Checker(image, _proofs(read, image, placement)))
 
 

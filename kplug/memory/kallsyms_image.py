@@ -29,11 +29,11 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
     symbols = symbols_in_memory(read, info, machine)
     if symbols is None or not len(symbols):
         return None
-    slide = info.slide or 0
+    kaslr_offset = info.kaslr_offset or 0
     elf = bare_elf(f"memory of {target}", machine)
     banner = banner_at(read, symbols.address("linux_banner"))
     build = Build(info.build_id, banner, release_of(banner))
-    return KernelImage(elf, name="vmlinux", listed=linked(symbols, slide), on_disk=False, build=build)
+    return KernelImage(elf, name="vmlinux", listed=linked(symbols, kaslr_offset), on_disk=False, build=build)
 
 
 def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList | None:
@@ -56,14 +56,14 @@ def symbols_in_memory(read: Read, info: VmcoreInfo, machine: str) -> SymbolList 
         return None
 
 
-def linked(symbols: SymbolList, slide: int) -> SymbolList:
+def linked(symbols: SymbolList, kaslr_offset: int) -> SymbolList:
     """The symbols at their link addresses: moved back, except numbers below the image (x86's per-CPU variables up to
     6.14 are linked at 0, and do not move)."""
     starts = [address for name in ("_text", "_stext") if (address := symbols.address(name)) is not None]
-    if not slide or not starts:
+    if not kaslr_offset or not starts:
         return symbols
     first, mask = min(starts), WIDEST_MASK
-    addresses = array("Q", [at if at < first else at - slide & mask for at in symbols.addresses])
+    addresses = array("Q", [at if at < first else at - kaslr_offset & mask for at in symbols.addresses])
     return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, symbols.source)
 
 

@@ -1,7 +1,7 @@
 """Finds how far KASLR moved a kernel, from the memory of the target that runs it, and verifies it.
 
-A *way* gives candidate slides; cheap and reliable ways come first. A candidate counts only if the kernel's own banner
-(and its build-ID note) are in memory where that slide puts them: a slide is right, or there is none. The ways are in
+A *way* gives candidates; cheap and reliable ways come first. A candidate counts only if the kernel's own banner (and
+its build-ID note) are in memory where that offset puts them: a KASLR offset is right, or there is none. The ways are in
 `kplug.memory.kaslr_ways`; this module checks the candidates.
 """
 
@@ -15,7 +15,7 @@ from typing import Callable
 from kplug.arch.types.word import signed
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
-from kplug.image.placement import Placement, as_linked, slid
+from kplug.image.placement import Placement, as_linked, moved_by
 from kplug.memory.reading import Read, UnmappedError, try_read
 
 # The start of a kernel's banner (init/version.c: "Linux version " UTS_RELEASE " (" ...). Every kernel also has the same
@@ -45,7 +45,7 @@ class Attempt:
 class Way:
     """One way to candidates. `candidates` reads as little as it can, lazily.
 
-    `sure`: it gives one slide that may be used without a check (`check off`).
+    `sure`: it gives one KASLR offset that may be used without a check (`check off`).
     """
 
     name: str
@@ -96,21 +96,21 @@ class Checker:
         if not self.proofs:
             raise InputError(f"{image.path}: has neither linux_banner nor a build ID to identify the kernel")
 
-    def matches(self, read: Read, slide: int) -> bool:
-        """Whether the kernel is in memory at that slide.
+    def matches(self, read: Read, kaslr_offset: int) -> bool:
+        """Whether the kernel is in memory at that KASLR offset.
 
         False also if nothing can be read. MismatchError if another build of it is there.
         """
         banner = next((proof for proof in self.proofs if proof.what == "banner"), None)
-        if banner is not None and not self._holds(read, slide, banner):
-            other = self._other_banner(read, banner.address + slide & self._mask)
+        if banner is not None and not self._holds(read, kaslr_offset, banner):
+            other = self._other_banner(read, banner.address + kaslr_offset & self._mask)
             if other is not None:
                 raise self.mismatch(other)
             return False
         build_id = next((proof for proof in self.proofs if proof.what == "build ID"), None)
         if build_id is None:
             return True
-        data = try_read(read, build_id.address + slide & self._mask, len(build_id.data))
+        data = try_read(read, build_id.address + kaslr_offset & self._mask, len(build_id.data))
         if data == build_id.data:
             return True
         if banner is None:
@@ -119,12 +119,12 @@ class Checker:
             return True  # the banner is right; the notes cannot be read
         raise self.mismatch(banner.data, data.hex())
 
-    def still_matches(self, read: Read, slide: int) -> bool:
-        """`matches` with one read: for a slide that was right before the target ran."""
-        return self._holds(read, slide, self.proofs[0])
+    def still_matches(self, read: Read, kaslr_offset: int) -> bool:
+        """`matches` with one read: for a KASLR offset that was right before the target ran."""
+        return self._holds(read, kaslr_offset, self.proofs[0])
 
-    def _holds(self, read: Read, slide: int, proof: Proof) -> bool:
-        return try_read(read, proof.address + slide & self._mask, len(proof.data)) == proof.data
+    def _holds(self, read: Read, kaslr_offset: int, proof: Proof) -> bool:
+        return try_read(read, proof.address + kaslr_offset & self._mask, len(proof.data)) == proof.data
 
     def _other_banner(self, read: Read, address: int) -> bytes | None:
         data = try_read(read, address, _BANNER_LIMIT) or b""
@@ -142,7 +142,7 @@ class Checker:
         return MismatchError(f"{image.path} is {ours}, but the target runs {theirs}: give the vmlinux of that kernel")
 
 
-def find_slide(
+def find_kaslr_offset(
     checker: Checker, read: Read, ways: Sequence[Way], *, check: bool = True, trail: Sequence[Attempt] = ()
 ) -> Finding:
     """Try the ways in order until one leads to the kernel. With `check` false, the first sure way is used unchecked.
@@ -156,21 +156,21 @@ def find_slide(
     for way in ways:
         count, failed = 0, None
         try:
-            for slide in way.candidates():
-                slide &= mask
+            for kaslr_offset in way.candidates():
+                kaslr_offset &= mask
                 count += 1
-                if slide in rejected:
+                if kaslr_offset in rejected:
                     continue
                 if not check and way.sure:
-                    tried.append(Attempt(way.name, f"{_signed(slide, mask)}, not checked"))
-                    placement = slid(extents, slide, f"{way.name}, not checked")
-                    return Finding(placement, tuple(tried), warnings=unchecked(checker, read, slide))
-                if not _matches(checker, read, slide, check):
-                    rejected.add(slide)
+                    tried.append(Attempt(way.name, f"{_signed(kaslr_offset, mask)}, not checked"))
+                    placement = moved_by(extents, kaslr_offset, f"{way.name}, not checked")
+                    return Finding(placement, tuple(tried), warnings=unchecked(checker, read, kaslr_offset))
+                if not _matches(checker, read, kaslr_offset, check):
+                    rejected.add(kaslr_offset)
                     continue
                 kind = " and ".join(proof.what for proof in reversed(checker.proofs))
-                tried.append(Attempt(way.name, f"{_signed(slide, mask)}: {kind} found there"))
-                return Finding(_placement(checker.image, slide, way.name), tuple(tried), checked=True)
+                tried.append(Attempt(way.name, f"{_signed(kaslr_offset, mask)}: {kind} found there"))
+                return Finding(_placement(checker.image, kaslr_offset, way.name), tuple(tried), checked=True)
         except UnmappedError as error:
             failed = str(error)
         outcome = failed or ("no candidate" if not count else f"not there ({_counted(count)} tried)")
@@ -178,12 +178,12 @@ def find_slide(
     return Finding(None, tuple(tried))
 
 
-def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
-    """Warnings about a slide that was used without a check: none if it is right or there is no memory to compare."""
+def unchecked(checker: Checker, read: Read, kaslr_offset: int) -> tuple[str, ...]:
+    """Warnings about an offset that was used without a check: none if it is right or there is no memory to compare."""
     try:
-        if checker.matches(read, slide):
+        if checker.matches(read, kaslr_offset):
             return ()
-        theirs = "the kernel was not found in memory where this slide puts it"
+        theirs = "the kernel was not found in memory where this KASLR offset puts it"
     except MismatchError as error:
         theirs = str(error)
     except TargetError:
@@ -191,10 +191,10 @@ def unchecked(checker: Checker, read: Read, slide: int) -> tuple[str, ...]:
     return (f"not checked, and likely to be wrong: {theirs}",)
 
 
-def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
+def _matches(checker: Checker, read: Read, kaslr_offset: int, check: bool) -> bool:
     """`Checker.matches`, without an error for another kernel: the user turned the check off."""
     try:
-        return checker.matches(read, slide)
+        return checker.matches(read, kaslr_offset)
     except MismatchError:
         if check:
             raise
@@ -204,7 +204,7 @@ def _matches(checker: Checker, read: Read, slide: int, check: bool) -> bool:
 def link_placement(
     image: KernelImage, why: str, warning: str | None = None, trail: Sequence[Attempt] = (), *, lasting: bool = True
 ) -> Finding:
-    """The finding for a kernel whose slide is not known (there is no memory, or it is not in it yet): as linked."""
+    """The finding for a kernel whose offset is not known (there is no memory, or it is not in it yet): as linked."""
     placement = as_linked(image.extents, f"as linked; {why}", known=False)
     return Finding(placement, tuple(trail), lasting=lasting, warnings=(warning,) if warning else ())
 
@@ -222,16 +222,16 @@ def find_banners(read: Read, starts: Iterable[int], size: int) -> Iterator[bytes
             yield from (match.group() for match in BANNER_PATTERN.finditer(data))
 
 
-def _placement(image: KernelImage, slide: int, way: str) -> Placement:
-    return slid(image.extents, slide, way)
+def _placement(image: KernelImage, kaslr_offset: int, way: str) -> Placement:
+    return moved_by(image.extents, kaslr_offset, way)
 
 
 def _counted(count: int) -> str:
     return "1 candidate" if count == 1 else f"{count} candidates"
 
 
-def _signed(slide: int, mask: int) -> str:
-    return f"{signed(slide, mask):+#x}"
+def _signed(kaslr_offset: int, mask: int) -> str:
+    return f"{signed(kaslr_offset, mask):+#x}"
 
 
 def _release(banner: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The ways to a KASLR slide, from a target's registers, tables and notes.
+"""The ways to a KASLR offset, from a target's registers, tables and notes.
 
 Each function makes one `kaslr_offset.Way`. `kaslr_offset` checks every candidate.
 """
@@ -17,9 +17,9 @@ from kplug.memory.kaslr_offset import Checker, Way
 from kplug.memory.reading import Read, try_read
 
 
-def given(slide: int) -> Way:
-    """The slide that the user gave."""
-    return Way("given by the user", lambda: (slide,), sure=True)
+def given(kaslr_offset: int) -> Way:
+    """The KASLR offset that the user gave."""
+    return Way("given by the user", lambda: (kaslr_offset,), sure=True)
 
 
 def not_moved() -> Way:
@@ -39,13 +39,13 @@ def kernel_offset(notes: Iterable[Note]) -> int | None:
 
 
 def vmcoreinfo(offset: int | None) -> Way:
-    """The slide that the dumped kernel recorded."""
+    """The KASLR offset that the dumped kernel recorded."""
     return Way("KERNELOFFSET of the core's VMCOREINFO", lambda: () if offset is None else (offset,), sure=True)
 
 
-def already_moved(slide: int | None) -> Way:
+def already_moved(kaslr_offset: int | None) -> Way:
     """The debugger's own symbols have been moved, by the user or by `kaslr --apply`."""
-    return Way("gdb's own symbols", lambda: () if slide is None else (slide,), sure=True)
+    return Way("gdb's own symbols", lambda: () if kaslr_offset is None else (kaslr_offset,), sure=True)
 
 
 def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
@@ -100,16 +100,16 @@ def identity(image: KernelImage, read: Read, program_counter: int | None, checke
         if program_counter is None or image.elf.word.is_only_kernel(program_counter):
             return
         for base in _bases_around(image, program_counter, window.steps, 0):
-            slide = base - start & image.elf.word.mask
-            if checker.still_matches(read, slide) and _runs_here(image, read, program_counter, slide):
-                yield slide
+            kaslr_offset = base - start & image.elf.word.mask
+            if checker.still_matches(read, kaslr_offset) and _runs_here(image, read, program_counter, kaslr_offset):
+                yield kaslr_offset
 
     return Way("identity-mapped startup code", candidates)
 
 
-def _runs_here(image: KernelImage, read: Read, program_counter: int, slide: int) -> bool:
+def _runs_here(image: KernelImage, read: Read, program_counter: int, kaslr_offset: int) -> bool:
     """Whether the code at the program counter is the file's. Relocations only change single words of it."""
-    address = program_counter - slide & image.elf.word.mask
+    address = program_counter - kaslr_offset & image.elf.word.mask
     wanted = image.elf.read_address(address, 64)
     found = try_read(read, program_counter, len(wanted)) if wanted else None
     if not wanted or found is None:

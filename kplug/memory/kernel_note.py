@@ -27,13 +27,13 @@ def kernels_note(placed: PlacedImage, read: Read) -> VmcoreInfo | None:
 
 
 def _moved_otherwise(info: VmcoreInfo, placed: PlacedImage) -> bool:
-    return bool(slide_of(info, placed.image) - placed.placement.slide & placed.placement.mask)
+    return bool(kaslr_offset_of(info, placed.image) - placed.placement.kaslr_offset & placed.placement.mask)
 
 
-def slide_of(info: VmcoreInfo, image: KernelImage) -> int:
+def kaslr_offset_of(info: VmcoreInfo, image: KernelImage) -> int:
     """The distance of the kernel that `info` describes from the link address of `image`, in bytes."""
-    if info.slide is not None:
-        return info.slide
+    if info.kaslr_offset is not None:
+        return info.kaslr_offset
     for symbol in image.symbols.exact("_stext"):
         if "_stext" in info.symbols:
             return info.symbols["_stext"] - symbol.address
@@ -84,9 +84,9 @@ def _second_source(facts: AddressSpaceFacts, known: dict[str, Any], field: str, 
 
 def _image_place(info: VmcoreInfo, machine: str) -> dict[str, int]:
     """The place of an image without a vmlinux."""
-    start, slide = info.symbols.get("_stext"), info.slide
-    if start is None or slide is None:
+    start, kaslr_offset = info.symbols.get("_stext"), info.kaslr_offset
+    if start is None or kaslr_offset is None:
         return {}
     image_start = named(machine).image_start
-    linked = image_start(start - slide, info.numbers) if image_start is not None else None
-    return {} if linked is None else {"image_start": linked, "runtime_image_start": linked + slide}
+    linked = image_start(start - kaslr_offset, info.numbers) if image_start is not None else None
+    return {} if linked is None else {"image_start": linked, "runtime_image_start": linked + kaslr_offset}

@@ -268,7 +268,7 @@ class StaticPercpu:
         return (Layer(model.PERCPU, f"CPU {cpu}", begin, begin + len(self.areas.template), SOURCE, details), *found)
 
     def instances(self, address: int, cpu: int | None) -> Sequence[int]:
-        """See `Instances`; `address` is a variable's own, as the symbol table has it (moved by the slide)."""
+        """See `Instances`; `address` is a variable's own, as the symbol table has it (moved by the KASLR offset)."""
         areas = self.areas
         if address not in areas.template:
             return ()

@@ -67,7 +67,7 @@ class VmcoreInfo:
         return _number(self.others.get("PAGESIZE", ""), 0)
 
     @property
-    def slide(self) -> int | None:
+    def kaslr_offset(self) -> int | None:
         """How far KASLR moved the image, in bytes, negative if down. None if the architecture does not provide it."""
         return _number(self.others.get("KERNELOFFSET", ""), 16)
 

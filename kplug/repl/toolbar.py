@@ -33,7 +33,7 @@ class Toolbar:
 
     @property
     def text(self) -> str:
-        """Target, release, slide, CPU, task and frame. What is not known, or not yet, is left out."""
+        """Target, release, KASLR offset, CPU, task and frame. What is not known, or not yet, is left out."""
         return safe("  ".join([*self._kernel, *self._selected]))
 
     def refresh(self) -> None:
@@ -64,7 +64,7 @@ def _kernel(session: Session, target: DrgnTarget) -> list[str]:
         return [target.description()]
     parts = [target.description(), main.image.release or main.image.name]
     if main.placement.known:
-        parts.append(f"KASLR {main.placement.slide:+#x}" if main.placement.slide else "no KASLR")
+        parts.append(f"KASLR {main.placement.kaslr_offset:+#x}" if main.placement.kaslr_offset else "no KASLR")
     return parts
 
 

@@ -21,7 +21,7 @@ from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.session import Session
 
 #: How to supply what is missing, in terms of drgn's own command line.
-HINTS = Hints(vmlinux="give one with drgn -s FILE", module="drgn -s FILE", slide="drgn --vmcoreinfo FILE")
+HINTS = Hints(vmlinux="give one with drgn -s FILE", module="drgn -s FILE", kaslr_offset="drgn --vmcoreinfo FILE")
 
 _REMEMBERED = "kplug.session"
 

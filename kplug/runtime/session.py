@@ -11,9 +11,9 @@ from kplug.errors import TargetError
 from kplug.expressions import Hints
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import Placement, slid
+from kplug.image.placement import Placement, moved_by
 from kplug.lifetimes import Memo
-from kplug.memory.kernel_note import slide_of
+from kplug.memory.kernel_note import kaslr_offset_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.records import Records
 from kplug.runtime.drgn_target import DrgnTarget
@@ -27,7 +27,7 @@ from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 
 _KERNEL_OFFSET = "KERNELOFFSET in VMCOREINFO"
-HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", slide="--vmcoreinfo FILE")
+HINTS = Hints(vmlinux="give one with -s FILE", module="--module-dir DIR", kaslr_offset="--vmcoreinfo FILE")
 
 
 def open_session(request: Request, *, lines: bool = False) -> Session:
@@ -67,7 +67,7 @@ def records_over(memory: Memory, memo: Memo, placed: PlacedImage, core: str | No
         opened = open_over(memory, placed, description)
     else:
         opened = open_kernel(Request(core=core, symbols=(placed.image.path,) if placed.image.on_disk else ()))
-        if slide_of(opened.vmcoreinfo, placed.image) - placed.placement.slide & placed.placement.mask:
+        if kaslr_offset_of(opened.vmcoreinfo, placed.image) - placed.placement.kaslr_offset & placed.placement.mask:
             raise TargetError(f"{core}: its VMCOREINFO says that the kernel was elsewhere")
     kernel = kernel_of(opened, placed, memo)
     if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
@@ -95,7 +95,7 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
 
 def _placement(info: VmcoreInfo) -> Placement | None:
     """Where a kernel without a vmlinux is, as far as it tells."""
-    return Placement(info.slide & WIDEST_MASK, _KERNEL_OFFSET) if info.slide is not None else None
+    return Placement(info.kaslr_offset & WIDEST_MASK, _KERNEL_OFFSET) if info.kaslr_offset is not None else None
 
 
 def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
@@ -104,5 +104,5 @@ def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
         image = open_vmlinux(opened.vmlinux)
     if image is None:
         return None
-    source = _KERNEL_OFFSET if info.slide is not None else "SYMBOL(_stext) in VMCOREINFO"
-    return PlacedImage(image, slid(image.extents, slide_of(info, image), source), disputed=opened.disputed)
+    source = _KERNEL_OFFSET if info.kaslr_offset is not None else "SYMBOL(_stext) in VMCOREINFO"
+    return PlacedImage(image, moved_by(image.extents, kaslr_offset_of(info, image), source), disputed=opened.disputed)

@@ -132,7 +132,7 @@ def test_kwhere_takes_python(prompt: Prompt) -> None:
 @pytest.mark.kernel
 def test_the_other_commands(prompt: Prompt, dumped: DumpSet) -> None:
     assert prompt.type("%ksym schedule").splitlines()[1].split()[0] == f"{dumped.truth.address('schedule'):#x}"
-    assert f"{dumped.truth.slide(dumped.files):#x}" in prompt.type("%kaslr")
+    assert f"{dumped.truth.kaslr_offset(dumped.files):#x}" in prompt.type("%kaslr")
     assert prompt.type("%kregions | head -n 1").split()[0] == "ADDRESS" or "init" in prompt.type("%kregions")
     assert str(dumped.files.vmlinux) in prompt.type("%kplug")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from support.oracle_comparison import SLIDE, Subject, claims
+from support.oracle_comparison import KASLR_OFFSET, Subject, claims
 from support.sampling import Sampling
 
 pytestmark = pytest.mark.kernel
@@ -25,27 +25,27 @@ def test_enough_is_asked(subject: Subject) -> None:
     assert len(subject.oracle.regions) > 70
 
 
-@pytest.mark.parametrize("slide", [0, SLIDE], ids=["as linked", "moved"])
-def test_bulk_answers_as_the_oracle(subject: Subject, slide: int) -> None:
-    subject.compare_bulk(slide).check()
+@pytest.mark.parametrize("kaslr_offset", [0, KASLR_OFFSET], ids=["as linked", "moved"])
+def test_bulk_answers_as_the_oracle(subject: Subject, kaslr_offset: int) -> None:
+    subject.compare_bulk(kaslr_offset).check()
 
 
-@pytest.mark.parametrize("slide", [0, SLIDE], ids=["as linked", "moved"])
-def test_where_answers_as_the_oracle(subject: Subject, slide: int, sampling: Sampling) -> None:
-    subject.compare_where(slide, sampling).check()
+@pytest.mark.parametrize("kaslr_offset", [0, KASLR_OFFSET], ids=["as linked", "moved"])
+def test_where_answers_as_the_oracle(subject: Subject, kaslr_offset: int, sampling: Sampling) -> None:
+    subject.compare_where(kaslr_offset, sampling).check()
 
 
 def test_what_is_an_offset_does_not_move(subject: Subject) -> None:
     """The place the per-CPU section would have, had it moved, is nobody's."""
-    move, resolver = subject.moved(SLIDE)
-    addresses = [SLIDE + offset for offset in range(0, subject.percpu_end + 8, 64)]
+    move, resolver = subject.moved(KASLR_OFFSET)
+    addresses = [KASLR_OFFSET + offset for offset in range(0, subject.percpu_end + 8, 64)]
     columns = resolver.bulk(addresses)
     assert {*columns.image, *columns.section, *columns.segment, *columns.region, *columns.symbol} == {None}
     assert set(columns.region_class) == {"none"}
     assert not [
         layer for address in addresses[::16] for layer in resolver.where(address).layers if layer.kind == "image"
     ]
-    assert move.runtime(subject.oracle.image[0]) == subject.oracle.image[0] + SLIDE
+    assert move.runtime(subject.oracle.image[0]) == subject.oracle.image[0] + KASLR_OFFSET
 
 
 def test_regions_have_the_values_of_their_symbols(subject: Subject) -> None:

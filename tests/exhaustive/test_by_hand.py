@@ -9,11 +9,11 @@ from typing import Optional
 
 import pytest
 from support.oracle.elf_writer import Kind, RawSection, RawSegment, RawSymbol, write_elf
-from support.oracle_comparison import SLIDE, Subject
+from support.oracle_comparison import KASLR_OFFSET, Subject
 from support.sampling import Sampling
 
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.resolver import Resolver
 
 TEXT, RODATA, DATA, BSS = 0xFFFFFFFF81000000, 0xFFFFFFFF81001000, 0xFFFFFFFF81002000, 0xFFFFFFFF81002100
@@ -139,12 +139,12 @@ def test_the_oracle(subject: Subject, address: int) -> None:
     assert got == EXPECTED[address]
 
 
-@pytest.mark.parametrize("slide", [0, SLIDE, -0x200000], ids=["as linked", "moved up", "moved down"])
+@pytest.mark.parametrize("kaslr_offset", [0, KASLR_OFFSET, -0x200000], ids=["as linked", "moved up", "moved down"])
 @pytest.mark.parametrize("address", EXPECTED, ids=hex)
-def test_kplug(subject: Subject, address: int, slide: int) -> None:
+def test_kplug(subject: Subject, address: int, kaslr_offset: int) -> None:
     image = subject.image
-    resolver = Resolver([PlacedImage(image, slid(image.sections, slide, "test"))])
-    runtime = address if address < 0x80 else address + slide & 0xFFFFFFFFFFFFFFFF
+    resolver = Resolver([PlacedImage(image, moved_by(image.sections, kaslr_offset, "test"))])
+    runtime = address if address < 0x80 else address + kaslr_offset & 0xFFFFFFFFFFFFFFFF
     columns = resolver.bulk([runtime])
     got = (
         columns.segment[0],
@@ -187,6 +187,6 @@ def test_aliases_and_gaps(subject: Subject) -> None:
 
 
 def test_all_of_it(subject: Subject) -> None:
-    for slide in (0, SLIDE):
-        subject.compare_bulk(slide).check()
-        subject.compare_where(slide, Sampling(0, whole=True)).check()  # it is small
+    for kaslr_offset in (0, KASLR_OFFSET):
+        subject.compare_bulk(kaslr_offset).check()
+        subject.compare_where(kaslr_offset, Sampling(0, whole=True)).check()  # it is small

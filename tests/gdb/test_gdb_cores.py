@@ -21,20 +21,20 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
 def test_virtual_addresses(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped.truth), 150), dumped.truth.slide(dumped.files)
-    assert slide
+    symbols, kaslr_offset = sample(listed(dumped.truth), 150), dumped.truth.kaslr_offset(dumped.files)
+    assert kaslr_offset
     by_address, by_name = addresses_command(symbols), names_command(symbols)
     session = run(
         ["set kplug lines off", by_address, by_name, "kaslr", "kplug", "kwhere --json $pc", "kwhere --json 0x1000000"],
         tmp_path, vmlinux=bare_61, before=[f"core-file {dumped.paths['elf-paging']}"],
     )  # fmt: skip
-    check_symbols(session[by_address].json, symbols, slide)
-    check_symbols(session[by_name].json, symbols, slide)
+    check_symbols(session[by_address].json, symbols, kaslr_offset)
+    check_symbols(session[by_name].json, symbols, kaslr_offset)
     # What was freed after boot may or may not be in the dump; of what was not there is all.
     kept = [answer for answer in session[by_address].json if answer["class"] in ("text", "data")]
     assert kept
     assert all(answer["state"]["mapped"] for answer in kept)
-    assert "KERNELOFFSET of the core's VMCOREINFO: +" + hex(slide) in session["kaslr"].text
+    assert "KERNELOFFSET of the core's VMCOREINFO: +" + hex(kaslr_offset) in session["kaslr"].text
     assert str(dumped.paths["elf-paging"]) in session["kplug"].text
     assert (
         int(session["kwhere --json $pc"].json[0]["address"], 16)
@@ -60,7 +60,7 @@ def test_applied(dumped: DumpSet, tmp_path: Path) -> None:
 
 
 def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped.truth), 40), dumped.truth.slide(dumped.files)
+    symbols, kaslr_offset = sample(listed(dumped.truth), 40), dumped.truth.kaslr_offset(dumped.files)
     command = addresses_command(symbols)
     address = dumped.truth.address
     reading = ["kwhere *(void **)$sp", "kwhere init_task.stack", "p $kwhere(*(void **)$sp)", "kwhere *(long *)$sp + 8"]
@@ -80,7 +80,7 @@ def test_physical_only(dumped: DumpSet, tmp_path: Path) -> None:
         assert "drgn" in warning
         assert answer["state"]["mapped"] is not False  # by the page tables, where drgn is asked
         answer["warnings"] = []
-    check_symbols(answers, symbols, slide)
+    check_symbols(answers, symbols, kaslr_offset)
     assert "physical addresses only" in session["kplug"].text
 
 
@@ -101,13 +101,13 @@ def without_vmcoreinfo(source: Path, target: Path) -> None:
 
 
 def test_without_vmcoreinfo(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> None:
-    slide = dumped.truth.slide(dumped.files)
+    kaslr_offset = dumped.truth.kaslr_offset(dumped.files)
     for name in ("elf-paging", "elf"):
         without_vmcoreinfo(dumped.paths[name], tmp_path / name)
         session = run(["kaslr --json", "kwhere schedule", "kplug"], tmp_path, vmlinux=bare_61,
                       before=[f"core-file {tmp_path / name}"])  # fmt: skip
         if name == "elf-paging":
-            assert session["kaslr --json"].json[0]["slide"] == hex(slide)
+            assert session["kaslr --json"].json[0]["slide"] == hex(kaslr_offset)
         else:
             assert "where the kernel was is not known" in session["kwhere schedule"].complaint
             assert "where the kernel was is not known" in session["kplug"].text
@@ -157,7 +157,7 @@ def test_without_the_kernels_memory(dumped: DumpSet, bare_61: Path, bare_612: Pa
     data = (bytes(header) + note + load).ljust(4096, b"\0") + notes.ljust(8192, b"\0")
     (tmp_path / "hardly").write_bytes(data + bytes(4096))
     assert len(notes) <= 8192
-    symbols, slide = sample(listed(dumped.truth), 40), dumped.truth.slide(dumped.files)
+    symbols, kaslr_offset = sample(listed(dumped.truth), 40), dumped.truth.kaslr_offset(dumped.files)
     command = addresses_command(symbols)
     session = run([command, "kaslr"], tmp_path, vmlinux=bare_61, before=[f"core-file {tmp_path / 'hardly'}"])
     answers = session[command].json
@@ -165,7 +165,7 @@ def test_without_the_kernels_memory(dumped: DumpSet, bare_61: Path, bare_612: Pa
         (warning,) = answer["warnings"]
         assert "does not hold the kernel's memory" in warning
         answer["warnings"] = []
-    check_symbols(answers, symbols, slide)
+    check_symbols(answers, symbols, kaslr_offset)
     assert "BUILD-ID" in session["kaslr"].text
     (tmp_path / "silent").write_bytes(data.replace(b"KERNELOFFSET=", b"NOTHINGATALL=") + bytes(4096))
     session = run(["kaslr"], tmp_path, vmlinux=bare_61, before=[f"core-file {tmp_path / 'silent'}"])

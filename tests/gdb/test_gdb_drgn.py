@@ -326,7 +326,7 @@ def test_cores(dumped: DumpSet, tmp_path: Path, kind: str) -> None:
     command = [sys.executable, "-m", "kplug", "where", "--json", "-c", str(core), "-s", str(vmlinux), *words]
     done = subprocess.run(command, cwd=SCRIPT.parents[1], capture_output=True, text=True, check=True)
     by_drgn = [json.loads(line) for line in done.stdout.splitlines()]
-    told_apart = ("area", "image")  # with facts of VMCOREINFO, and with how the slide is known
+    told_apart = ("area", "image")  # with facts of VMCOREINFO, and with how the KASLR offset is known
     for here, there in zip(others_answers, by_drgn):
         for answer in (here, there):
             answer["layers"] = [each for each in answer["layers"] if each["kind"] not in told_apart]

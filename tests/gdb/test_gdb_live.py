@@ -22,15 +22,15 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 class TestMoved:
     def test_symbols(self, moved: VM, moved_truth: GroundTruth, bare_61: Path, tmp_path: Path) -> None:
-        symbols, slide = sample(listed(moved_truth), 200), moved_truth.slide(moved.files)
-        assert slide
+        symbols, kaslr_offset = sample(listed(moved_truth), 200), moved_truth.kaslr_offset(moved.files)
+        assert kaslr_offset
         by_address, by_name = addresses_command(symbols), names_command(symbols)
         session = run(
             [by_address, by_name, "kaslr --json", "kplug"], tmp_path, vmlinux=bare_61, before=[connect(moved)]
         )
-        check_symbols(session[by_address].json, symbols, slide)
-        check_symbols(session[by_name].json, symbols, slide)
-        assert session["kaslr --json"].json[0]["slide"] == hex(slide)
+        check_symbols(session[by_address].json, symbols, kaslr_offset)
+        check_symbols(session[by_name].json, symbols, kaslr_offset)
+        assert session["kaslr --json"].json[0]["slide"] == hex(kaslr_offset)
         assert moved.files.build_id in session["kplug"].text
 
     def test_pc_on_each_cpu(self, moved: VM, moved_truth: GroundTruth, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ class TestMoved:
         assert '"text"' in session["p $kclass(schedule)"].text
         assert "init_stack" in session["kwhere --brief init_task.stack "].text
         assert hex(moved_truth.address("init_task")) in session["p/x (unsigned long)&init_task"].text
-        assert session["kaslr --json"].json[0]["slide"] == hex(moved_truth.slide(moved.files))
+        assert session["kaslr --json"].json[0]["slide"] == hex(moved_truth.kaslr_offset(moved.files))
 
     def test_of_another_kernel(self, moved: VM, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
         session = run(
@@ -139,7 +139,7 @@ class TestMoved:
         """gdb then answers for .rodata from the file: the banner would be found where it is not."""
         session = run(["set trust-readonly-sections on", "kaslr --json", "show trust-readonly-sections"], tmp_path,
                       vmlinux=bare_61, before=[connect(moved)])  # fmt: skip
-        assert session["kaslr --json"].json[0]["slide"] == hex(moved_truth.slide(moved.files))
+        assert session["kaslr --json"].json[0]["slide"] == hex(moved_truth.kaslr_offset(moved.files))
         assert "is on" in session["show trust-readonly-sections"].text
 
     def test_physical_mode_left_on(self, moved: VM, bare_61: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ class TestIsolated:
     def test_kernel_through_physical_memory(
         self, isolated: VM, isolated_truth: GroundTruth, bare_612: Path, tmp_path: Path
     ) -> None:
-        symbols, slide = sample(listed(isolated_truth), 100), isolated_truth.slide(isolated.files)
+        symbols, kaslr_offset = sample(listed(isolated_truth), 100), isolated_truth.kaslr_offset(isolated.files)
         command = addresses_command(symbols)
         idt = "x/2gx 0xfffffe0000000000"
         session = run(
@@ -193,7 +193,7 @@ class TestIsolated:
             tmp_path, vmlinux=bare_612, before=[connect(isolated)],
         )  # fmt: skip
         assert session["p/x $cs"].text.strip().endswith("0x33")
-        check_symbols(session[command].json, symbols, slide)
+        check_symbols(session[command].json, symbols, kaslr_offset)
         # Put back, and gdb reads what it read before.
         assert 'received: "0"' in session["maintenance packet qqemu.PhyMemMode"].text
         assert session[idt].text == session[idt + " "].text
@@ -285,7 +285,7 @@ def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> 
         assert int(session["kwhere --json schedule "].json[0]["address"], 16) == linked["schedule"]
         machine.wait_ready()
         truth = machine.truth()
-        assert truth.slide(kernel_612) == 0
+        assert truth.kaslr_offset(kernel_612) == 0
         symbols = sample(listed(truth), 100)
         command = addresses_command(symbols)
         session = run([command, "kaslr"], tmp_path, vmlinux=kernel_612.vmlinux, before=[connect(machine)])
@@ -294,11 +294,11 @@ def test_from_the_first_instruction(kernel_612: KernelFiles, tmp_path: Path) -> 
 
 
 def test_reset(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
-    """`monitor system_reset` behind gdb's back, and the next boot with another slide."""
+    """`monitor system_reset` behind gdb's back, and the next boot with another KASLR offset."""
     from vmimages import boot
 
     with boot("amd64-6.1", cpus=1, quiet=True, devices=("-action", "reboot=reset")) as machine:
-        before = machine.truth(tmp_path / "before").slide(kernel_61)
+        before = machine.truth(tmp_path / "before").kaslr_offset(kernel_61)
         session = run(
             ["kaslr --json", "monitor system_reset", "kaslr --json ", "kwhere --json schedule"],
             tmp_path, vmlinux=bare_61, before=[connect(machine)],

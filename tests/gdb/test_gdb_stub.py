@@ -26,7 +26,7 @@ def registers(dumped: DumpSet, cpu: int = 0) -> dict[str, int]:
 
 
 def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped.truth), 100), dumped.truth.slide(dumped.files)
+    symbols, kaslr_offset = sample(listed(dumped.truth), 100), dumped.truth.kaslr_offset(dumped.files)
     command = addresses_command(symbols)
     with Stub(memory, registers(dumped)) as stub:
         session = run(
@@ -35,7 +35,7 @@ def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_p
             tmp_path, vmlinux=bare_61, before=[stub.command],
         )  # fmt: skip
         packets = list(stub.packets)
-    check_symbols(session[command].json, symbols, slide)
+    check_symbols(session[command].json, symbols, kaslr_offset)
     (answer,) = session["kwhere --json $pc"].json
     assert int(answer["address"], 16) == registers(dumped)["rip"]
     assert answer["state"]["mapped"] is True
@@ -77,32 +77,33 @@ def test_without_an_interrupt_table(dumped: DumpSet, memory: ElfMemory, bare_61:
         assert "search for the banner" in session["kaslr"].text
 
 
-def test_slide_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
-    slide = dumped.truth.slide(dumped.files)
+def test_kaslr_offset_told(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    kaslr_offset = dumped.truth.kaslr_offset(dumped.files)
     with Stub(memory, registers(dumped)) as stub:
         session = run(
-            [f"set kplug slide {slide:#x}", "kwhere --json schedule", "kaslr", f"set kplug slide {slide + 0x200000:#x}",
+            [f"set kplug slide {kaslr_offset:#x}", "kwhere --json schedule", "kaslr",
+             f"set kplug slide {kaslr_offset + 0x200000:#x}",
              "kwhere --json schedule ", "set kplug check off", "kaslr --json", "set kplug slide none", "kaslr --json "],
             tmp_path, vmlinux=bare_61, before=[stub.command],
         )  # fmt: skip
     assert int(session["kwhere --json schedule"].json[0]["address"], 16) == dumped.truth.address("schedule")
     assert "given by the user" in session["kaslr"].text
-    assert "not at slide" in session["kwhere --json schedule "].complaint
-    assert session["kaslr --json"].json[0]["slide"] == hex(slide + 0x200000)
+    assert "not at the KASLR offset" in session["kwhere --json schedule "].complaint
+    assert session["kaslr --json"].json[0]["slide"] == hex(kaslr_offset + 0x200000)
     assert "not checked" in session["kaslr --json"].json[0]["how"]
     assert session["kaslr --json "].json[0]["slide"] == "0x0"
 
 
 def test_applied_twice(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
     """gdb's symbols may be in a wrong place already: of the boot before, or by the user's own doing."""
-    slide = dumped.truth.slide(dumped.files)
+    kaslr_offset = dumped.truth.kaslr_offset(dumped.files)
     where = "p/x (unsigned long)&init_task"
     wrong = [f"symbol-file -o 0x2000000 {bare_61}", f"add-symbol-file {bare_61} -o 0x2000000"]
     for name, commands in (("-o", wrong[:1]), ("add", ["symbol-file", *wrong[1:]]), ("both", wrong[1:])):
         with Stub(memory, registers(dumped)) as stub:
             session = run(
                 [*commands, "kwhere --json init_task", "kaslr --apply", where, "kwhere --json init_task ",
-                 "set kplug check off", f"set kplug slide {slide + 0x400000:#x}", "kaslr --apply ", where + " ",
+                 "set kplug check off", f"set kplug slide {kaslr_offset + 0x400000:#x}", "kaslr --apply ", where + " ",
                  "set kplug slide auto", "set kplug check on", "kaslr --apply  ", where + "  ",
                  "kwhere --json schedule"],
                 tmp_path, vmlinux=bare_61, before=["set confirm off", stub.command],
@@ -147,7 +148,7 @@ def test_another_kernel(
             assert kernel_612.release in complaint
             assert dumped.files.release in complaint
         assert dumped.files.release in session["kplug"].text
-        # Their first handler less ours is no slide that a kernel can have: no candidate is left.
+        # Their first handler less ours is no KASLR offset that a kernel can have: no candidate is left.
         assert dumped.files.release in session["kaslr --json"].complaint
         (warning,) = session["kwhere --json schedule"].json[0]["warnings"]
         assert warning.startswith("not checked, and likely to be wrong")
@@ -212,9 +213,9 @@ def test_disconnect_and_connect(dumped: DumpSet, memory: ElfMemory, bare_61: Pat
             ["kaslr --json", "disconnect", "kaslr --json ", stub.command, "kaslr --json  "],
             tmp_path, vmlinux=bare_61, before=[stub.command],
         )  # fmt: skip
-    slide = hex(dumped.truth.slide(dumped.files))
+    kaslr_offset = hex(dumped.truth.kaslr_offset(dumped.files))
     found = [session[f"kaslr --json{' ' * number}"].json[0]["slide"] for number in range(3)]
-    assert found == [slide, None, slide]
+    assert found == [kaslr_offset, None, kaslr_offset]
 
 
 def test_values_before_apply(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
@@ -251,13 +252,13 @@ def test_values_before_apply(dumped: DumpSet, memory: ElfMemory, tmp_path: Path)
     assert int(session["kwhere --json $x"].json[0]["address"], 16) == address("init_task")
     assert "gdb's own symbols: no candidate" in session["kaslr"].text
     assert re.search(r"^gdb +symbols as linked \(kaslr --apply moves them\)$", session["kaslr"].text, re.MULTILINE)
-    slide = dumped.truth.slide(dumped.files)
-    assert re.search(rf"^gdb +symbols moved by \+{slide:#x}$", session["kaslr "].text, re.MULTILINE)
+    kaslr_offset = dumped.truth.kaslr_offset(dumped.files)
+    assert re.search(rf"^gdb +symbols moved by \+{kaslr_offset:#x}$", session["kaslr "].text, re.MULTILINE)
 
 
 def test_symbols_still_moved(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
-    """gdb's symbols stay at the slide of the target before, or at another one: they are not taken for the kernel's."""
-    slide, place = dumped.truth.slide(dumped.files), dumped.truth.address("init_task")
+    """gdb's symbols stay at the KASLR offset of the last target, or at another: they are not taken for the kernel's."""
+    kaslr_offset, place = dumped.truth.kaslr_offset(dumped.files), dumped.truth.address("init_task")
     asked = ["kwhere --json (unsigned long)&init_task", "p $kwhere(schedule)", "kwhere init_task.stack",
              "p $kwhere(&init_task)"]  # fmt: skip
     with Stub(memory, registers(dumped)) as stub:
@@ -266,15 +267,15 @@ def test_symbols_still_moved(dumped: DumpSet, memory: ElfMemory, tmp_path: Path)
              *(f"{command} " for command in asked), "kaslr --apply ", "p/x (unsigned long)&init_task"],
             tmp_path, vmlinux=dumped.files.vmlinux, before=["set confirm off", stub.command],
         )  # fmt: skip
-    for end, expected in (("", place), (" ", place - slide)):
+    for end, expected in (("", place), (" ", place - kaslr_offset)):
         assert int(session[asked[0] + end].json[0]["address"], 16) == expected
         assert '"schedule+0x0 ' in session[asked[1] + end].text
         for command in asked[2:]:
             complaint = session[command + end].complaint
             assert "kaslr --apply" in complaint
-            at, kernel = ("+0x2000000", f"+{slide:#x}") if not end else (f"+{slide:#x}", "+0x0")
+            at, kernel = ("+0x2000000", f"+{kaslr_offset:#x}") if not end else (f"+{kaslr_offset:#x}", "+0x0")
             assert f"gdb's symbols are at {at}, the kernel is at {kernel}" in complaint
-    assert hex(place - slide) in session["p/x (unsigned long)&init_task"].text
+    assert hex(place - kaslr_offset) in session["p/x (unsigned long)&init_task"].text
 
 
 def test_another_inferior(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:

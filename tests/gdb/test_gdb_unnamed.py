@@ -36,17 +36,17 @@ class TestMoved:
     """A guest with KASLR, which gdb knows nothing of."""
 
     def test_symbols(self, moved: VM, moved_truth: GroundTruth, tmp_path: Path) -> None:
-        symbols, slide = sample(listed(moved_truth), 300), moved_truth.slide(moved.files)
+        symbols, kaslr_offset = sample(listed(moved_truth), 300), moved_truth.kaslr_offset(moved.files)
         by_address, by_name = addresses_command(symbols), names_command(symbols)
         session = run(
             [OFF, by_address, by_name, "kaslr --json", "kplug --json", "complete kwhere init_tas", "p $kclass(0)"],
             tmp_path, before=[connect(moved)],
         )  # fmt: skip
-        check_symbols(session[by_address].json, symbols, slide)
-        check_symbols(session[by_name].json, symbols, slide)
+        check_symbols(session[by_address].json, symbols, kaslr_offset)
+        check_symbols(session[by_name].json, symbols, kaslr_offset)
         # The kernel notes its own slide for dumps, and that is in memory too.
         found = facts(session, "kaslr --json")
-        assert found["slide"] == hex(slide)
+        assert found["slide"] == hex(kaslr_offset)
         assert "VMCOREINFO" in str(found["how"])
         (image,) = session["kplug --json"].json[0]["images"]
         assert image["build_id"] == moved.files.build_id
@@ -112,28 +112,28 @@ class TestMoved:
 
 class TestOtherFiles:
     def test_vmlinuz(self, moved: VM, moved_truth: GroundTruth, tmp_path: Path) -> None:
-        symbols, slide = sample(listed(moved_truth), 100), moved_truth.slide(moved.files)
+        symbols, kaslr_offset = sample(listed(moved_truth), 100), moved_truth.kaslr_offset(moved.files)
         command = addresses_command(symbols)
         session = run(
             [f"set kplug vmlinuz {moved.files.vmlinuz}", "set kplug kallsyms off", OFF, command, "kaslr --json",
              "kwhere --json schedule"],
             tmp_path, before=[connect(moved)],
         )  # fmt: skip
-        check_symbols(session[command].json, symbols, slide)
+        check_symbols(session[command].json, symbols, kaslr_offset)
         assert "build ID found there" in str(facts(session, "kaslr --json")["ways"])
         assert layer(session["kwhere --json schedule"].json[0], "section")["name"] == ".text"
 
     def test_system_map(self, moved: VM, moved_truth: GroundTruth, tmp_path: Path) -> None:
         """What makes sure of it are the symbols in memory: there is nothing else in it."""
-        symbols, slide = sample(listed(moved_truth), 100), moved_truth.slide(moved.files)
+        symbols, kaslr_offset = sample(listed(moved_truth), 100), moved_truth.kaslr_offset(moved.files)
         command = addresses_command(symbols)
         session = run(
             [OFF, f"set kplug system-map {moved.files.system_map}", command, "kaslr --json", "kwhere --brief schedule",
              "set kplug kallsyms off", "kwhere schedule"],
             tmp_path, before=[connect(moved)],
         )  # fmt: skip
-        check_symbols(session[command].json, symbols, slide)
-        assert facts(session, "kaslr --json")["slide"] == hex(slide)
+        check_symbols(session[command].json, symbols, kaslr_offset)
+        assert facts(session, "kaslr --json")["slide"] == hex(kaslr_offset)
 
     def test_of_another_kernel(self, moved: VM, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
         session = run(
@@ -167,7 +167,7 @@ class TestIsolated:
         isolated.cont()
 
     def test_from_user_mode(self, isolated: VM, isolated_truth: GroundTruth, tmp_path: Path) -> None:
-        symbols, slide = sample(listed(isolated_truth), 200), isolated_truth.slide(isolated.files)
+        symbols, kaslr_offset = sample(listed(isolated_truth), 200), isolated_truth.kaslr_offset(isolated.files)
         command = addresses_command(symbols)
         session = run(
             [OFF, "thread 2", "kwhere --json $pc", command, "maintenance packet qqemu.PhyMemMode", "kplug",
@@ -175,8 +175,8 @@ class TestIsolated:
             tmp_path, before=[connect(isolated)],
         )  # fmt: skip
         assert layer(session["kwhere --json $pc"].json[0], "area")["name"] == "user"
-        check_symbols(session[command].json, symbols, slide)
-        check_symbols(session[command + " "].json, symbols, slide)
+        check_symbols(session[command].json, symbols, kaslr_offset)
+        check_symbols(session[command + " "].json, symbols, kaslr_offset)
         assert 'received: "0"' in session["maintenance packet qqemu.PhyMemMode"].text
         assert "physical, through" in session["kplug"].text
         assert "as the CPU sees it" in session["kplug "].text
@@ -192,15 +192,15 @@ def test_other_kernels(name: str, tmp_path: Path) -> None:
         pytest.skip("no gdb-multiarch")
     with boot(name, quiet=True) as machine:
         truth = machine.truth()
-        symbols, slide = sample(listed(truth), 200), truth.slide(machine.files)
+        symbols, kaslr_offset = sample(listed(truth), 200), truth.kaslr_offset(machine.files)
         command = addresses_command(symbols)
         session = run(
             [OFF, "kwhere --json $pc", command, "kaslr --json", "kplug --json", "kwhere --json runqueues@1",
              "kstack --json"], tmp_path,
             before=[connect(machine)], program=GDB_OF_ALL,
         )  # fmt: skip
-    check_symbols(session[command].json, symbols, slide)
-    assert facts(session, "kaslr --json")["slide"] == hex(slide)
+    check_symbols(session[command].json, symbols, kaslr_offset)
+    assert facts(session, "kaslr --json")["slide"] == hex(kaslr_offset)
     (image,) = session["kplug --json"].json[0]["images"]
     assert (image["release"], image["build_id"]) == (machine.files.release, machine.files.build_id)
     assert session["kwhere --json $pc"].json[0]["class"] == "text"
@@ -294,18 +294,18 @@ class _Changed(ElfMemory):
 
 
 def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped.truth), 100), dumped.truth.slide(dumped.files)
+    symbols, kaslr_offset = sample(listed(dumped.truth), 100), dumped.truth.kaslr_offset(dumped.files)
     command = addresses_command(symbols)
     with Stub(memory, registers(dumped)) as stub:
         session = run(["kwhere --json $pc", command], tmp_path, before=[X86_64, stub.command])
         packets = list(stub.packets)
-    check_symbols(session[command].json, symbols, slide)
+    check_symbols(session[command].json, symbols, kaslr_offset)
     assert int(session["kwhere --json $pc"].json[0]["address"], 16) == registers(dumped)["rip"]
     assert not [packet for packet in packets if packet.startswith(("qRcmd", "Qqemu"))]
 
 
 def test_another_kernel_behind_gdbs_back(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
-    """Memory is of another boot all at once: with another slide, and here of another release too."""
+    """Memory is of another boot all at once: with another KASLR offset, and here of another release too."""
     from vmimages import dumps
 
     other = dumps("amd64-6.12", ("elf-paging",), quiet=True)
@@ -358,8 +358,8 @@ def test_a_program_is_no_kernel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", ["kallsyms_markers", "kallsyms_token_index"])
 def test_broken_tables(table: str, dumped: DumpSet, kernel_61: KernelFiles, tmp_path: Path) -> None:
     """One line, and no symbol of it."""
-    slide = dumped.truth.slide(dumped.files)
-    linked = {symbol.name: symbol.address + slide for symbol in nm(kernel_61.vmlinux)}
+    kaslr_offset = dumped.truth.kaslr_offset(dumped.files)
+    linked = {symbol.name: symbol.address + kaslr_offset for symbol in nm(kernel_61.vmlinux)}
     rodata = range(linked["__start_rodata"], linked["__end_rodata"])
     entry = linked["asm_exc_divide_error"] & -(2 << 20)
     changed = _Changed(dumped.paths["elf-paging"], linked[table] + 8, b"\xa5" * 64, rodata, entry)
@@ -383,13 +383,13 @@ def test_connection_drops(when: int, dumped: DumpSet, memory: ElfMemory, tmp_pat
 
 @pytest.mark.parametrize("form", ["elf-paging", "elf"])
 def test_cores(form: str, dumped: DumpSet, tmp_path: Path) -> None:
-    symbols, slide = sample(listed(dumped.truth), 100), dumped.truth.slide(dumped.files)
+    symbols, kaslr_offset = sample(listed(dumped.truth), 100), dumped.truth.kaslr_offset(dumped.files)
     command = names_command(symbols)
     session = run([command, "kaslr --json", "kplug"], tmp_path, before=[f"core-file {dumped.paths[form]}"])
     answers = session[command].json
     for answer in answers:  # of those by physical address it is said that gdb cannot show their data
         assert all("physical addresses only" in warning for warning in answer["warnings"])
         answer["warnings"] = []
-    check_symbols(answers, symbols, slide)
-    assert facts(session, "kaslr --json")["slide"] == hex(slide)
+    check_symbols(answers, symbols, kaslr_offset)
+    assert facts(session, "kaslr --json")["slide"] == hex(kaslr_offset)
     assert re.search(dumped.files.release, session["kplug"].text)

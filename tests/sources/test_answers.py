@@ -23,7 +23,7 @@ from support.source_rules import (
 from kplug.image.opening.kernel_files import open_kernel
 from kplug.image.opening.sources import Given, join
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
+from kplug.image.placement import as_linked, moved_by
 from kplug.resolver import Resolver
 
 pytestmark = pytest.mark.kernel
@@ -90,15 +90,15 @@ def test_sections_and_segments_of_a_vmlinuz(full: Full) -> None:
 @pytest.mark.boot
 @pytest.mark.parametrize("full", GUESTS, indirect=True)
 def test_answers_of_a_running_kernel(full: Full) -> None:
-    """/proc/kallsyms of a guest, alone and with what else there is: the slide, and the answers, are the guest's."""
+    """/proc/kallsyms of a guest, alone and with what else there is: KASLR offset and answers are the guest's."""
     from vmimages import dumps
 
     truth = dumps(full.name, quiet=True).truth
     kallsyms = truth.root / "kallsyms"
-    slide = truth.slide(full.files)
+    kaslr_offset = truth.kaslr_offset(full.files)
     links = [address for address in full.addresses[::4] if full.start <= address < full.end]
-    asked = [address + slide & MASK for address in links]
-    columns = full.moved(slide).bulk(asked)
+    asked = [address + kaslr_offset & MASK for address in links]
+    columns = full.moved(kaslr_offset).bulk(asked)
     for kinds in ((), ("vmlinuz",), ("system_map",), ("vmlinux",)):
         joined = join(given(full, *kinds, kallsyms=kallsyms))
         assert joined.placement is not None
@@ -107,16 +107,16 @@ def test_answers_of_a_running_kernel(full: Full) -> None:
         got = Resolver([PlacedImage(joined.image, joined.placement)]).bulk(asked)
         assert got.region == columns.region
         if kinds:
-            assert joined.placement.slide == slide
+            assert joined.placement.kaslr_offset == kaslr_offset
             # The same that its files alone say, moved.
             alone = join(given(full, *kinds)).image
-            moved = Resolver([PlacedImage(alone, slid(alone.extents, slide, ""))]).bulk(asked)
+            moved = Resolver([PlacedImage(alone, moved_by(alone.extents, kaslr_offset, ""))]).bulk(asked)
             assert (got.link_address, got.symbol, got.offset) == (moved.link_address, moved.symbol, moved.offset)
             assert (got.section, got.region_class) == (moved.section, moved.region_class)
         else:
             assert set(got.link_address) == {None}  # nothing tells where it was linked
             assert joined.image.listed is not None
-            running = Listed.of(joined.image.listed, slide)
+            running = Listed.of(joined.image.listed, kaslr_offset)
             compare_symbols(full, links, columns, got, running).check()
 
 

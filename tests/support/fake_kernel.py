@@ -17,7 +17,7 @@ import drgn
 from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.kernel.kernel import Kernel
 from support.elf_builder import FUNC, NOTYPE, OBJECT, SHT_NOBITS, A, Elf, Sec, Seg, Sym, W, X
@@ -143,13 +143,13 @@ class FakeKernel:
         """The kernel as locators have it."""
         machine = self.machine
         image = machine.image - self.image_physical  # virtual less physical
-        notes = [*machine.notes, "PAGESIZE=4096", f"KERNELOFFSET={machine.slide:x}"]
+        notes = [*machine.notes, "PAGESIZE=4096", f"KERNELOFFSET={machine.kaslr_offset:x}"]
         notes.append(f"NUMBER(kimage_voffset)={image:#x}")
         notes.append(f"NUMBER(phys_base)={0xFFFFFFFF80000000 - image}")
         notes += [f"NUMBER(SECTION_SIZE_BITS)={RAM.bit_length() - 1}"] if self._sparse else []
         notes.append(f"SYMBOL(swapper_pg_dir)={machine.image + TOP_TABLE:x}")
         elf = KernelImage(ElfFile("vmlinux", io.BytesIO(bytes(self._elf()))))
-        placed = PlacedImage(elf, slid(elf.extents, machine.slide, "a test"))
+        placed = PlacedImage(elf, moved_by(elf.extents, machine.kaslr_offset, "a test"))
         return Kernel(self.prog, placed, vmcoreinfo=VmcoreInfo("\n".join(notes)))
 
     def _elf(self) -> Elf:
@@ -375,7 +375,7 @@ class FakeKernel:
             self._objects[name] = drgn.Object(self.prog, self.prog.type(kind), address=address)
         if size is not None:
             kept = [symbol for symbol in self._symbols if symbol.name != name]
-            made = Sym(name, address - self.machine.slide, size, ".data", OBJECT if size else NOTYPE)
+            made = Sym(name, address - self.machine.kaslr_offset, size, ".data", OBJECT if size else NOTYPE)
             self._symbols = [*kept, made]
 
     def function(self, name: str, address: int) -> None:
@@ -391,7 +391,7 @@ class FakeKernel:
         assert self._next_percpu <= INIT_END
         address = self.machine.image + place
         self._objects[name] = drgn.Object(self.prog, self.prog.type(kind), address=address)
-        self._symbols.append(Sym(name, address - self.machine.slide, size, ".data..percpu", OBJECT))
+        self._symbols.append(Sym(name, address - self.machine.kaslr_offset, size, ".data..percpu", OBJECT))
         return place - PERCPU
 
     def typedef(self, name: str, kind: str) -> None:

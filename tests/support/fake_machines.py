@@ -23,8 +23,8 @@ PageEntry = Callable[[int, str, bool], int]
 
 @dataclass(frozen=True)
 class Machine:
-    """One architecture. `linked` is where the image is linked, `slide` how far it was moved, `vmalloc` a place in
-    vmalloc's area, `modules` one in the modules' area."""
+    """One architecture. `linked` is where the image is linked, `kaslr_offset` how far it was moved, `vmalloc` a place
+    in vmalloc's area, `modules` one in the modules' area."""
 
     name: str
     architecture: drgn.Architecture
@@ -33,7 +33,7 @@ class Machine:
     direct_map: int
     vmemmap: int  # of the first page of RAM
     linked: int
-    slide: int
+    kaslr_offset: int
     vmalloc: int
     vmalloc_start: int
     modules: int
@@ -44,7 +44,7 @@ class Machine:
     @property
     def image(self) -> int:
         """Where the image is."""
-        return self.linked + self.slide
+        return self.linked + self.kaslr_offset
 
     def top_entry(self, address: int) -> int:
         """The number of the top table's entry for an address."""
@@ -69,7 +69,7 @@ X86_64 = Machine(
     direct_map=0xFFFF888000000000,
     vmemmap=0xFFFFEA0000000000,
     linked=0xFFFFFFFF81000000,
-    slide=0x2000000,
+    kaslr_offset=0x2000000,
     vmalloc=0xFFFFC90000100000,
     vmalloc_start=0xFFFFC90000000000,
     modules=0xFFFFFFFFC0100000,
@@ -85,7 +85,7 @@ AARCH64 = Machine(
     direct_map=0xFFFF000000000000,
     vmemmap=0xFFFFFDFFC0000000,
     linked=0xFFFF800080000000,
-    slide=0x600000,
+    kaslr_offset=0x600000,
     vmalloc=0xFFFF800100100000,
     vmalloc_start=0xFFFF800080000000,
     modules=0xFFFF800010000000,

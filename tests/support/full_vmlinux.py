@@ -11,7 +11,7 @@ from kplug.image.columns import Columns
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
+from kplug.image.placement import as_linked, moved_by
 from kplug.resolver import Resolver
 from support.oracle import binutils, kernels
 
@@ -88,9 +88,9 @@ class Full:
         """The full vmlinux's answers, as linked."""
         return self.resolver.bulk(self.addresses)
 
-    def moved(self, slide: int) -> Resolver:
+    def moved(self, kaslr_offset: int) -> Resolver:
         """The full vmlinux in another place."""
-        return Resolver([PlacedImage(self.image, slid(self.image.extents, slide, "the guest's truth"))])
+        return Resolver([PlacedImage(self.image, moved_by(self.image.extents, kaslr_offset, "the guest's truth"))])
 
     @cached_property
     def absolute(self) -> set[int]:

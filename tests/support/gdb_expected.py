@@ -81,12 +81,12 @@ def layer(answer: dict[str, Any], kind: str) -> dict[str, Any]:
     return dict(found[-1])
 
 
-def check_symbols(answers: Sequence[dict[str, Any]], symbols: Sequence[Named], slide: int) -> None:
+def check_symbols(answers: Sequence[dict[str, Any]], symbols: Sequence[Named], kaslr_offset: int) -> None:
     """Each answer is for its symbol: the name, the address at which kallsyms has it, and the link address."""
     assert len(answers) == len(symbols)
     for answer, symbol in zip(answers, symbols):
         assert int(answer["address"], 16) == symbol.address, symbol
-        assert int(answer["link_address"], 16) == symbol.address - slide, symbol
+        assert int(answer["link_address"], 16) == symbol.address - kaslr_offset, symbol
         assert symbol.name in symbol_names(answer), (symbol, answer["summary"])
         assert answer["warnings"] == []
 

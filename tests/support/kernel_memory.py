@@ -9,7 +9,7 @@ from kplug.errors import TargetError
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.session import Session
 from kplug.target import Target
@@ -34,4 +34,4 @@ def kernel_without_a_file(bounds: Sequence[int], memory: Memory) -> Session:
     names = [b"__start_notes", b"__stop_notes"]
     symbols = SymbolList(b"\0".join(names) + b"\0", array("I", [0, 14]), bounds, b"RR", "test")
     image = KernelImage(bare_elf("memory", "x86_64"), listed=symbols)
-    return Session([PlacedImage(image, slid((), 0x1000000, "test"))], target=memory)  # type: ignore[arg-type]
+    return Session([PlacedImage(image, moved_by((), 0x1000000, "test"))], target=memory)  # type: ignore[arg-type]

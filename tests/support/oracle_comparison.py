@@ -12,7 +12,7 @@ from kplug import model
 from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import Placement, as_linked, slid
+from kplug.image.placement import Placement, as_linked, moved_by
 from kplug.model import Annotation, Layer
 from kplug.resolver import Resolver
 from support.oracle.rules import MASK, Answer, Group, Oracle, Piece
@@ -20,19 +20,19 @@ from support.sampling import Sampling
 
 RANDOM_ADDRESSES = 100_000
 SEED = 20_24
-SLIDE = 0x8A00000
+KASLR_OFFSET = 0x8A00000
 
 
 class Move(NamedTuple):
-    """How the kernel was moved: by `slide`, but for the link addresses below `unmoved`."""
+    """How the kernel was moved: by `kaslr_offset`, but for the link addresses below `unmoved`."""
 
-    slide: int
+    kaslr_offset: int
     unmoved: int
 
     def runtime(self, link_address: int) -> int:
         if link_address < self.unmoved:
             return link_address
-        return link_address + self.slide & MASK
+        return link_address + self.kaslr_offset & MASK
 
 
 class Differences:
@@ -94,11 +94,11 @@ class Subject:
 
     # -- placement -----------------------------------------------------------------------------------------------------
 
-    def moved(self, slide: int) -> tuple[Move, Resolver]:
+    def moved(self, kaslr_offset: int) -> tuple[Move, Resolver]:
         """The kernel in its place, for both."""
         sections = self.image.sections
-        placement: Placement = slid(sections, slide, "test") if slide else as_linked(sections)
-        return Move(slide, self.percpu_end), Resolver([PlacedImage(self.image, placement)])
+        placement: Placement = moved_by(sections, kaslr_offset, "test") if kaslr_offset else as_linked(sections)
+        return Move(kaslr_offset, self.percpu_end), Resolver([PlacedImage(self.image, placement)])
 
     def asked(self, move: Move, links: Sequence[int]) -> list[int]:
         """The link addresses whose runtime address means them alone: none that is moved into the per-CPU area."""
@@ -106,9 +106,9 @@ class Subject:
 
     # -- bulk ----------------------------------------------------------------------------------------------------------
 
-    def compare_bulk(self, slide: int) -> Differences:
+    def compare_bulk(self, kaslr_offset: int) -> Differences:
         """All addresses through `Resolver.bulk`."""
-        move, resolver = self.moved(slide)
+        move, resolver = self.moved(kaslr_offset)
         links = self.asked(move, self.addresses)
         runtime = [move.runtime(link) for link in links]
         columns = resolver.bulk(runtime)
@@ -144,9 +144,9 @@ class Subject:
 
     # -- where ---------------------------------------------------------------------------------------------------------
 
-    def compare_where(self, slide: int, sampling: Sampling) -> Differences:
+    def compare_where(self, kaslr_offset: int, sampling: Sampling) -> Differences:
         """All bounds and a sample of the other addresses through `Resolver.where`."""
-        move, resolver = self.moved(slide)
+        move, resolver = self.moved(kaslr_offset)
         links = self.asked(move, sorted({*self.near_bounds, *sampling.of(self.addresses)}))
         differences = Differences()
         self._wide.clear()
@@ -166,7 +166,7 @@ class Subject:
             by_kind.setdefault(layer.kind, []).append(layer)
         yield "class", piece.region_class, annotation.region_class
         yield "link address", link if claims(piece) else None, annotation.link_address
-        key = (id(piece), move.slide)
+        key = (id(piece), move.kaslr_offset)
         wide = self._wide.get(key)
         if wide is None:
             wide = self._wide[key] = tuple(self._expected_wide(piece, move))

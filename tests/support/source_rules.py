@@ -54,11 +54,11 @@ class Listed(NamedTuple):
     names: dict[int, set[str]]
 
     @classmethod
-    def of(cls, symbols: SymbolList, slide: int = 0) -> Listed:
-        """By link addresses, of a list of a kernel that was moved by `slide`."""
+    def of(cls, symbols: SymbolList, kaslr_offset: int = 0) -> Listed:
+        """By link addresses, of a list of a kernel that was moved by `kaslr_offset`."""
         names: dict[int, set[str]] = {}
         for address, name in zip(symbols.addresses, symbols.names):
-            names.setdefault(address - slide & MASK if address >> 32 else address, set()).add(name.decode())
+            names.setdefault(address - kaslr_offset & MASK if address >> 32 else address, set()).add(name.decode())
         return cls(sorted(names), names)
 
 

@@ -17,17 +17,17 @@ from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
+from kplug.image.placement import as_linked, moved_by
 from kplug.image.symbols.symbol_list import SymbolList
 
-SLIDE = 0x8A00000
+KASLR_OFFSET = 0x8A00000
 
 
-def placed(folder: Path, elf: Elf | None = None, slide: int = 0) -> PlacedImage:
+def placed(folder: Path, elf: Elf | None = None, kaslr_offset: int = 0) -> PlacedImage:
     path = folder / "vmlinux"
     path.write_bytes(bytes(elf or small_vmlinux()))
     image = open_vmlinux(str(path))
-    return PlacedImage(image, slid(image.sections, slide, "") if slide else as_linked(image.sections))
+    return PlacedImage(image, moved_by(image.sections, kaslr_offset, "") if kaslr_offset else as_linked(image.sections))
 
 
 @pytest.fixture(scope="module")
@@ -283,20 +283,20 @@ def test_a_symbol_with_a_sign_in_its_name_is_found(tmp_path: Path) -> None:
 
 
 def test_names_have_runtime_addresses(tmp_path: Path) -> None:
-    images = [placed(tmp_path, slide=SLIDE)]
-    assert addresses("start_kernel+1", images) == [BASE_64 + SLIDE + 0x11]
-    assert addresses(".data", images) == [BASE_64 + SLIDE + 0x2000]
+    images = [placed(tmp_path, kaslr_offset=KASLR_OFFSET)]
+    assert addresses("start_kernel+1", images) == [BASE_64 + KASLR_OFFSET + 0x11]
+    assert addresses(".data", images) == [BASE_64 + KASLR_OFFSET + 0x2000]
 
 
-def test_numbers_are_what_they_are_whatever_the_slide(tmp_path: Path) -> None:
-    assert addresses("0xffffffff81000010", [placed(tmp_path, slide=SLIDE)]) == [BASE_64 + 0x10]
+def test_numbers_are_what_they_are_whatever_the_kaslr_offset(tmp_path: Path) -> None:
+    assert addresses("0xffffffff81000010", [placed(tmp_path, kaslr_offset=KASLR_OFFSET)]) == [BASE_64 + 0x10]
 
 
 def test_absolute_numbers_do_not_move(tmp_path: Path) -> None:
     elf = small_vmlinux()
     assert elf.symbols is not None
     elf.symbols += [Sym("a_constant", 0x1234, 0, SHN_ABS, OBJECT), Sym("f.c", 0, 0, SHN_ABS, FILE, LOCAL)]
-    assert addresses("a_constant", [placed(tmp_path, elf, SLIDE)]) == [0x1234]
+    assert addresses("a_constant", [placed(tmp_path, elf, KASLR_OFFSET)]) == [0x1234]
 
 
 def test_addresses_wrap_at_64_bits(kernel: list[PlacedImage]) -> None:

@@ -13,7 +13,7 @@ from support.elf_builder import BASE_64, ET_REL, FUNC, GLOBAL, LOCAL, NOTYPE, WE
 from kplug import model
 from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
+from kplug.image.placement import as_linked, moved_by
 from kplug.resolver import Resolver
 
 MODULE = 0xFFFFFFFFC0000000
@@ -56,16 +56,19 @@ def assert_same(resolver: Resolver, addresses: Sequence[int]) -> None:
         assert row == answer_of_where(resolver, address), hex(address)
 
 
-@pytest.mark.parametrize("slide", [0, 0x8A00000])
-def test_every_address_of_a_kernel_and_a_module(tmp_path: Path, slide: int) -> None:
+@pytest.mark.parametrize("kaslr_offset", [0, 0x8A00000])
+def test_every_address_of_a_kernel_and_a_module(tmp_path: Path, kaslr_offset: int) -> None:
     image = open_vmlinux(put(tmp_path / "vmlinux", bytes(small_vmlinux())))
     elf = small_vmlinux(type=ET_REL, segments=[])
     for section in elf.sections:
         section.address = 0
     elf.symbols = [Sym("mod_open", 0x8, 0x20, ".text", FUNC, LOCAL)]
     module = open_module(f"{put(tmp_path / 'm.ko', bytes(elf))}@{MODULE:#x}")
-    placed = [PlacedImage(image, slid(image.sections, slide, "")), PlacedImage(module, as_linked(module.sections))]
-    addresses = [BASE_64 + slide + offset for offset in range(-4, 0x4008, 3)]
+    placed = [
+        PlacedImage(image, moved_by(image.sections, kaslr_offset, "")),
+        PlacedImage(module, as_linked(module.sections)),
+    ]
+    addresses = [BASE_64 + kaslr_offset + offset for offset in range(-4, 0x4008, 3)]
     addresses += [MODULE + offset for offset in range(-4, 0x210)]
     addresses += [0, 1, 0x10, (1 << 64) - 1, 1 << 63]
     assert_same(Resolver(placed), addresses)

@@ -31,14 +31,14 @@ def dumps(request: pytest.FixtureRequest) -> DumpSet:
 
 def test_truth(vm: VM) -> None:
     truth = vm.truth()
-    slide = truth.slide(vm.files)
+    kaslr_offset = truth.kaslr_offset(vm.files)
     # KASLR: the image moved, by whole 2 MiB.
-    if slide == 0:  # chance has it so once in some 500 boots
+    if kaslr_offset == 0:  # chance has it so once in some 500 boots
         with vmimages.boot(vm.files.name, quiet=True) as other:
-            assert other.truth().slide(vm.files) != 0
-    assert slide % (2 << 20) == 0
+            assert other.truth().kaslr_offset(vm.files) != 0
+    assert kaslr_offset % (2 << 20) == 0
     if vm.files.arch == "amd64":  # and stayed in the area of 1 GiB that the kernel has for it
-        assert truth.address("_text") == LINK_TEXT + slide < LINK_TEXT + (1 << 30)
+        assert truth.address("_text") == LINK_TEXT + kaslr_offset < LINK_TEXT + (1 << 30)
     assert truth.build_id == vm.files.build_id
     assert vm.files.release in truth.text("version")
     assert len(truth.symbols) > 50_000
@@ -101,7 +101,7 @@ def test_files_and_process_go_away() -> None:
 def test_user_mode_under_page_table_isolation(name: str) -> None:
     with vmimages.boot(name, quiet=True, pti=True, spin=1, kaslr=False) as machine:
         truth = machine.truth()
-        assert truth.slide(machine.files) == 0
+        assert truth.kaslr_offset(machine.files) == 0
         assert "pti" in machine.run("grep -m1 flags /proc/cpuinfo").split()
         machine.stop_in_user_mode(1)
         assert machine.privileges() == [0, 3]
@@ -122,7 +122,7 @@ def test_paused_at_reset() -> None:
 
 def test_another_architecture_stops_in_user_mode_too() -> None:
     with vmimages.boot("arm64-6.12", quiet=True, pti=True, spin=1, kaslr=False, cpu="cortex-a72") as machine:
-        assert machine.truth().slide(machine.files) == 0
+        assert machine.truth().kaslr_offset(machine.files) == 0
         assert "0xd08" in machine.truth().text("cpuinfo")  # Cortex-A72's part number
         machine.stop_in_user_mode(1)
         assert machine.privileges() == [0, 3]
@@ -183,7 +183,7 @@ def test_vmcoreinfo_is_in_the_dump(dumps: DumpSet, name: str) -> None:
     with dumps.paths[name].open("rb") as file:
         head = file.read(1 << 20)
     assert b"OSRELEASE=" + dumps.files.release.encode() + b"\n" in head
-    assert b"KERNELOFFSET=%x\n" % dumps.truth.slide(dumps.files) in head
+    assert b"KERNELOFFSET=%x\n" % dumps.truth.kaslr_offset(dumps.files) in head
 
 
 def test_compressed_dumps(dumps: DumpSet) -> None:

@@ -182,7 +182,7 @@ def test_truth(tmp_path: Path) -> None:
     assert found.module_build_ids == {"loop": "00ff"}
     assert found.text("iomem") == ""
     (tmp_path / "System.map").write_text("ffffffff81000000 T _text\n")
-    assert found.slide(files(tmp_path)) == 0x1B000000
+    assert found.kaslr_offset(files(tmp_path)) == 0x1B000000
     for ask in (lambda: found.address("no"), lambda: found.build_id, lambda: GroundTruth(tmp_path / "no").symbols):
         with pytest.raises(VMError):
             ask()

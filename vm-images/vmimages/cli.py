@@ -244,8 +244,8 @@ def _truth(arguments: argparse.Namespace) -> int:
             vm.cont()
             vm.wait_ready(arguments.timeout)
         found = vm.truth(into)
-        slide = found.slide(vm.files)
-        print(f"{into}  release {vm.files.release}  slide {slide:#x}  symbols {len(found.symbols)}"
+        kaslr_offset = found.kaslr_offset(vm.files)
+        print(f"{into}  release {vm.files.release}  slide {kaslr_offset:#x}  symbols {len(found.symbols)}"
               f"  modules {len(found.modules)}")  # fmt: skip
     return 0
 

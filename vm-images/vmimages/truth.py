@@ -92,7 +92,7 @@ class GroundTruth:
         except KeyError:
             raise VMError(f"the guest's kallsyms has no {name}") from None
 
-    def slide(self, files: KernelFiles) -> int:
+    def kaslr_offset(self, files: KernelFiles) -> int:
         """By how much KASLR moved the image."""
         if files.system_map is None:
             raise VMError(f"{files.name} has no System.map")

@@ -40,9 +40,9 @@ class AddressSpaceFacts:
     # Any architecture.
     image_start: int | None = None  # link address of _text
     image_end: int | None = None  # link address of _end
-    runtime_image_start: int | None = None  # image_start + slide
+    runtime_image_start: int | None = None  # image_start + the KASLR offset
     runtime_image_end: int | None = None  # if that is known although the link addresses are not
-    has_randomize_base: bool | None = None  # CONFIG_RANDOMIZE_BASE; a slide that is not 0 is proof too
+    has_randomize_base: bool | None = None  # CONFIG_RANDOMIZE_BASE; a KASLR offset that is not 0 is proof too
     kaslr_disabled: bool | None = None  # "nokaslr" on the command line (variable saved_command_line)
     kasan_shadow: bool | None = None  # KASAN with shadow memory: symbol kasan_early_shadow_page
     page_size: int | None = None  # vmcoreinfo PAGESIZE; arm64: swapper_pg_dir - reserved_pg_dir

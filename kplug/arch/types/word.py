@@ -41,7 +41,7 @@ def struct_order(little_endian: bool) -> StructOrder:
 
 
 def signed(number: int, mask: int = WIDEST_MASK) -> int:
-    """The number of that width as a signed one: a slide, a difference of addresses."""
+    """The number of that width as a signed one: a KASLR offset, a difference of addresses."""
     number &= mask
     return number - mask - 1 if number > mask >> 1 else number
 

@@ -205,7 +205,7 @@ def _image_size(facts: AddressSpaceFacts) -> tuple[int | None, str]:
     if facts.has_randomize_memory:
         return _IMAGE_SIZE_KASLR, "KERNEL_IMAGE_SIZE from CONFIG_RANDOMIZE_MEMORY, which needs CONFIG_RANDOMIZE_BASE"
     if facts.runtime_image_start is not None and facts.image_start not in (None, facts.runtime_image_start):
-        return _IMAGE_SIZE_KASLR, "KERNEL_IMAGE_SIZE from the image's slide"
+        return _IMAGE_SIZE_KASLR, "KERNEL_IMAGE_SIZE from the image's KASLR offset"
     return None, "KERNEL_IMAGE_SIZE not known"
 
 

@@ -23,19 +23,21 @@ def symbols_of(image: KernelImage) -> SymbolList:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two lists of one kernel's symbols: the second one's slide, and the symbols that are elsewhere.
+    """Two lists of one kernel's symbols: the second one's KASLR offset, and the symbols that are elsewhere.
 
-    `slide` is modulo 2**64, None if they have too few names in common. `differing` has the addresses in both.
+    `kaslr_offset` is modulo 2**64, None if they have too few names in common. `differing` has the addresses in both.
     """
 
-    slide: int | None
+    kaslr_offset: int | None
     common: int
     differing: Mapping[bytes, tuple[int, int]]
 
     def turned(self) -> Comparison:
         """The comparison of the second list with the first."""
-        slide = None if self.slide is None else -self.slide & WIDEST_MASK
-        return Comparison(slide, self.common, {name: (other, one) for name, (one, other) in self.differing.items()})
+        kaslr_offset = None if self.kaslr_offset is None else -self.kaslr_offset & WIDEST_MASK
+        return Comparison(
+            kaslr_offset, self.common, {name: (other, one) for name, (one, other) in self.differing.items()}
+        )
 
 
 def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
@@ -48,13 +50,13 @@ def compare(symbols: SymbolList, others: SymbolList) -> Comparison:
     if len(pairs) < _LEAST_COMMON:
         return Comparison(None, len(pairs), {})
     moves = Counter([other - address for _, address, other in pairs])
-    slide = moves.most_common(1)[0][0]
+    kaslr_offset = moves.most_common(1)[0][0]
     differing = {
         name: (address, other)
         for name, address, other in pairs
-        if other - address != slide and not (other == address and address >> 32 == 0)
+        if other - address != kaslr_offset and not (other == address and address >> 32 == 0)
     }
-    return Comparison(slide & WIDEST_MASK, len(pairs), differing)
+    return Comparison(kaslr_offset & WIDEST_MASK, len(pairs), differing)
 
 
 def _unique(symbols: SymbolList) -> dict[bytes, int]:
@@ -67,7 +69,7 @@ def _unique(symbols: SymbolList) -> dict[bytes, int]:
 
 def checked(comparison: Comparison, one: str, other: str) -> Comparison:
     """The comparison, if both can be of one kernel. MismatchError names both sources."""
-    if comparison.slide is None:
+    if comparison.kaslr_offset is None:
         raise MismatchError(f"{one} and {other} have hardly any symbol in common: they are of different kernels")
     agreeing = comparison.common - len(comparison.differing)
     if agreeing < _LEAST_AGREEMENT * comparison.common:
@@ -80,9 +82,9 @@ def checked(comparison: Comparison, one: str, other: str) -> Comparison:
 
 def disputes(comparison: Comparison, other: str) -> dict[str, str]:
     """For the symbols on which the two differ, what `other` has, by name, worded for the answers."""
-    slide = comparison.slide or 0
+    kaslr_offset = comparison.kaslr_offset or 0
     return {
         name.decode("utf-8", "backslashreplace"): f"{other} has {name.decode('utf-8', 'backslashreplace')} elsewhere, "
-        f"at {theirs:#x} ({ours + slide & WIDEST_MASK:#x} by the source used)"
+        f"at {theirs:#x} ({ours + kaslr_offset & WIDEST_MASK:#x} by the source used)"
         for name, (ours, theirs) in comparison.differing.items()
     }

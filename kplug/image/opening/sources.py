@@ -18,7 +18,7 @@ from kplug.image.opening.comparison import Comparison, checked, compare, dispute
 from kplug.image.opening.kernel_files import open_kernel
 from kplug.image.opening.listed import listed_image
 from kplug.image.opening.vmlinuz import open_vmlinuz
-from kplug.image.placement import Placement, as_it_runs, slid
+from kplug.image.placement import Placement, as_it_runs, moved_by
 from kplug.image.symbols.symbol_list import SymbolList
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
         placement = as_it_runs(image.extents, f"addresses as {given.kallsyms} has them")
         return Joined(image, placement, listing.modules, {}, (f"symbols: {given.kallsyms}",))
     found = checked(compare(symbols_of(image), running), image.path, given.kallsyms)
-    placement = slid(image.extents, found.slide or 0, f"by the addresses in {given.kallsyms}")
+    placement = moved_by(image.extents, found.kaslr_offset or 0, f"by the addresses in {given.kallsyms}")
     used.append(f"place in memory, modules: {given.kallsyms}")
     return Joined(image, placement, listing.modules, {**disputed, **disputes(found, given.kallsyms)}, tuple(used))
 
@@ -129,7 +129,7 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
 def _checked_as_linked(image: KernelImage, listed: SymbolList, path: str) -> Comparison:
     """The comparison of an image with the list at `path`, by link addresses. MismatchError for different kernels."""
     found = checked(compare(symbols_of(image), listed), image.path, path)
-    if found.slide:
+    if found.kaslr_offset:
         raise MismatchError(f"{image.path} and {path} are linked at different addresses")
     return found
 

@@ -102,13 +102,13 @@ def _least_note(placed: PlacedImage, read: Read) -> VmcoreInfo:
     top = [symbol for name in least.top_tables for symbol in image.symbols.exact(name)]
     if facts.phys_base is None or not top:
         raise TargetError("the kernel has no VMCOREINFO in its memory, and its phys_base cannot be read")
-    slide = placed.placement.signed_slide
+    kaslr_offset = placed.placement.signed_kaslr_offset
     lines = (
         f"OSRELEASE={image.release or ''}",
         f"PAGESIZE={least.page_size}",
         f"SYMBOL(swapper_pg_dir)={placed.symbol_address(top[0]):x}",
         f"NUMBER(phys_base)={facts.phys_base}",
         f"NUMBER(pgtable_l5_enabled)={int(bool(facts.pgtable_l5_enabled))}",
-        f"KERNELOFFSET={'-' if slide < 0 else ''}{abs(slide):x}",
+        f"KERNELOFFSET={'-' if kaslr_offset < 0 else ''}{abs(kaslr_offset):x}",
     )
     return VmcoreInfo("\n".join(lines) + "\n")

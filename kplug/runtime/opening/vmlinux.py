@@ -13,7 +13,7 @@ from kplug.image.opening.comparison import checked, compare, symbols_of
 from kplug.image.opening.files import open_vmlinux
 from kplug.memory.kallsyms_image import image_from_memory, symbols_in_memory
 from kplug.memory.kaslr_offset import Checker
-from kplug.memory.kernel_note import slide_of
+from kplug.memory.kernel_note import kaslr_offset_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of
@@ -88,7 +88,7 @@ def _check(target: OpenTarget, info: VmcoreInfo, image: KernelImage, build_id: s
         return
     # VMCOREINFO has no build ID before 5.9, and a wrong one in some releases: then memory decides.
     try:
-        if Checker(image).matches(reader_of(target.prog), slide_of(info, image)):
+        if Checker(image).matches(reader_of(target.prog), kaslr_offset_of(info, image)):
             return
     except MismatchError:
         if build_id is None:
@@ -113,7 +113,7 @@ def _banner_is_there(prog: drgn.Program, info: VmcoreInfo, image: KernelImage) -
     """Whether there is memory at the image's banner."""
     for symbol in image.symbols.exact("linux_banner"):
         try:
-            prog.read(symbol.address + slide_of(info, image) & image.elf.word.mask, 16)
+            prog.read(symbol.address + kaslr_offset_of(info, image) & image.elf.word.mask, 16)
         except (drgn.FaultError, ValueError, OverflowError):
             return False
         return True
@@ -127,12 +127,12 @@ def _symbols_agree(target: OpenTarget, info: VmcoreInfo, image: KernelImage) -> 
     memory = symbols_in_memory(reader_of(target.prog), info, image.machine or machine_of(target.prog))
     if memory is not None:
         found = checked(compare(symbols_of(image), memory), image.path, target.name)
-        return found.slide == slide_of(info, image) & image.elf.word.mask
-    slide, agreeing = slide_of(info, image), 0
+        return found.kaslr_offset == kaslr_offset_of(info, image) & image.elf.word.mask
+    kaslr_offset, agreeing = kaslr_offset_of(info, image), 0
     for name, address in info.symbols.items():
         symbols = image.symbols.exact(name)
         if len(symbols) == 1:
-            if symbols[0].address + slide & image.elf.word.mask != address:
+            if symbols[0].address + kaslr_offset & image.elf.word.mask != address:
                 return False
             agreeing += 1
     return agreeing >= _LEAST_SYMBOLS

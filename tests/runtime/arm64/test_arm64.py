@@ -28,13 +28,13 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 # -- the image and the modules -----------------------------------------------------------------------------------------
 
 
-def test_the_slide_is_the_guests(machine: Machine) -> None:
+def test_the_kaslr_offset_is_the_guests(machine: Machine) -> None:
     main = machine.session.main
     assert main is not None
-    slide = machine.dumps.truth.slide(machine.dumps.files)
-    assert slide != 0
+    kaslr_offset = machine.dumps.truth.kaslr_offset(machine.dumps.files)
+    assert kaslr_offset != 0
     for name in ("_text", "schedule", "init_task", "swapper_pg_dir", "_end"):
-        link = machine.symbol(name) - slide
+        link = machine.symbol(name) - kaslr_offset
         assert main.placement.runtime(link) == machine.symbol(name)
 
 
@@ -46,12 +46,12 @@ def test_a_compressed_dump_of_qemus_is_refused_with_what_to_do(machine: Machine)
 
 def test_a_link_address_is_pointed_out_unless_something_is_there(machine: Machine) -> None:
     """The image is linked where vmalloc begins, and so do the first stacks, once it was moved."""
-    slide = machine.dumps.truth.slide(machine.dumps.files)
-    (found,) = machine.session.where(hex(machine.symbol("schedule") - slide))
+    kaslr_offset = machine.dumps.truth.kaslr_offset(machine.dumps.files)
+    (found,) = machine.session.where(hex(machine.symbol("schedule") - kaslr_offset))
     assert found.state.mapped is False
     assert any(hex(machine.symbol("schedule")) in warning for warning in found.warnings)
     stack = per_cpu(machine.prog["irq_stack_ptr"], 0).value_()
-    assert machine.symbol("_text") - slide <= stack < machine.symbol("_end") - slide
+    assert machine.symbol("_text") - kaslr_offset <= stack < machine.symbol("_end") - kaslr_offset
     (found,) = machine.session.where(hex(stack))
     assert found.warnings == ()
 

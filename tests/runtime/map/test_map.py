@@ -292,7 +292,7 @@ def test_moved_bases_are_told_from_those_as_compiled(machine: Machine) -> None:
     assert [rows[name]["start"] - by for name, by in moved.items()] == list(compiled)  # type: ignore[operator]
     assert all(moved.values()) if machine.kaslr else not any(moved.values())
     image = next(row for row in listed(machine) if str(row["name"]).startswith("vmlinux "))
-    assert image["moved"] == machine.dumps.truth.slide(machine.dumps.files)
+    assert image["moved"] == machine.dumps.truth.kaslr_offset(machine.dumps.files)
 
 
 # Every address.

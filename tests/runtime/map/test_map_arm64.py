@@ -14,7 +14,7 @@ import pytest
 
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import static_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
@@ -23,7 +23,7 @@ from kplug.space.address_space import AddressSpace, address_space
 
 pytestmark = pytest.mark.kernel
 
-SLIDE = 0x52B200000000
+KASLR_OFFSET = 0x52B200000000
 FIXADDR_TOP = (1 << 64) - (8 << 20)  # -UL(SZ_8M)
 
 
@@ -56,9 +56,9 @@ NUMBER(kimage_voffset)=0xffffd2b23fe00000
 NUMBER(PHYS_OFFSET)=0x40000000
 NUMBER(TCR_EL1_T1SZ)={64 - va_bits:#x}
 NUMBER(KERNELPACMASK)=0x0
-KERNELOFFSET={SLIDE:x}
+KERNELOFFSET={KASLR_OFFSET:x}
 """
-    facts = static_facts(PlacedImage(image, slid(image.sections, SLIDE, "test")))
+    facts = static_facts(PlacedImage(image, moved_by(image.sections, KASLR_OFFSET, "test")))
     facts = with_vmcoreinfo(facts, VmcoreInfo(lines), "aarch64")
     prog = types_of(vmlinux)
     found = address_space("aarch64", replace(facts, fixed_addresses=tuple(fixed_addresses(prog))))

@@ -59,13 +59,15 @@ class PercpuDump(Dumped):
     @cached_property
     def sizes(self) -> Sizes:
         """nm's: (name, address) of each variable of the per-CPU section to its size, where it has one."""
-        slide = self.dumps.truth.slide(self.dumps.files) if self.start else 0  # a section at 0 does not move
+        kaslr_offset = (
+            self.dumps.truth.kaslr_offset(self.dumps.files) if self.start else 0
+        )  # a section at 0 does not move
         found = {}
         output = subprocess.run(["nm", "-S", str(self.dumps.files.vmlinux)], capture_output=True, text=True, check=True)
         for line in output.stdout.splitlines():
             fields = line.split()
-            if len(fields) == 4 and fields[2] in "dDbBvV" and self.is_static(int(fields[0], 16) + slide):
-                found[fields[3], int(fields[0], 16) + slide] = int(fields[1], 16)
+            if len(fields) == 4 and fields[2] in "dDbBvV" and self.is_static(int(fields[0], 16) + kaslr_offset):
+                found[fields[3], int(fields[0], 16) + kaslr_offset] = int(fields[1], 16)
         return found
 
 

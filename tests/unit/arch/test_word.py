@@ -16,7 +16,7 @@ from kplug.image.elf.header_only import bare_elf
 from kplug.image.elf.writer import SHT_PROGBITS, Form, relocatable
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 
 FORMATS = [WordFormat(bits, little, True) for bits in (32, 64) for little in (True, False)]
 
@@ -80,8 +80,8 @@ def test_an_elf_file_tells_its_own(machine: str, bits: int) -> None:
 
 
 def test_a_narrow_kernel_that_runs_below_its_link_address() -> None:
-    placed = PlacedImage(KernelImage(bare_elf("x", "arm")), slid((), -0x10000000, ""))
-    assert placed.placement.slide_text == "-0x10000000"
+    placed = PlacedImage(KernelImage(bare_elf("x", "arm")), moved_by((), -0x10000000, ""))
+    assert placed.placement.kaslr_offset_text == "-0x10000000"
     assert placed.placement.runtime(0xC0000000) == 0xB0000000
     assert placed.placement.link(0xB0000000) == 0xC0000000
     assert signed(0xFFFFFFFF, placed.placement.mask) == -1

@@ -16,14 +16,14 @@ from kplug import model
 from kplug.errors import ExpressionError, TargetError
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import slid
+from kplug.image.placement import moved_by
 from kplug.lifetimes import UNTIL_MOVED, Memo
 from kplug.memory.percpu import StaticPercpu, Wanted, cpus_words, wanted_instance
 from kplug.memory.reading import UnmappedError
 from kplug.model import Annotation
 from kplug.session import Session
 
-SLIDE = 0x8A00000
+KASLR_OFFSET = 0x8A00000
 SIZE = 0x200
 # CPU number to where its static area begins; CPU 1 is not there, and the areas are in no order.
 AREAS = {0: 0xFFFF888000400000, 2: 0xFFFF888000300000, 3: 0xFFFF888000500000}
@@ -53,13 +53,13 @@ class Memory:
     """A target whose memory holds what the variables say; it counts its reads."""
 
     def __init__(self, percpu: int, areas: Mapping[int, int] = AREAS) -> None:
-        template = percpu + SLIDE if percpu else 0
+        template = percpu + KASLR_OFFSET if percpu else 0
         mask = sum(1 << cpu for cpu in areas)
         offsets = [areas.get(cpu, template) - template & MASK for cpu in range(4)]
         self.words = {
-            BASE_64 + SLIDE + 0x3100: struct.pack("<Q", mask),
-            BASE_64 + SLIDE + 0x3110: struct.pack("<I", 4),
-            BASE_64 + SLIDE + 0x3140: struct.pack("<4Q", *offsets),
+            BASE_64 + KASLR_OFFSET + 0x3100: struct.pack("<Q", mask),
+            BASE_64 + KASLR_OFFSET + 0x3110: struct.pack("<I", 4),
+            BASE_64 + KASLR_OFFSET + 0x3140: struct.pack("<4Q", *offsets),
         }
         self.reads: list[tuple[int, int]] = []
         self.memo = Memo()
@@ -89,7 +89,7 @@ def make(tmp_path: Path) -> Callable[..., Made]:
         path = tmp_path / "vmlinux"
         path.write_bytes(bytes(vmlinux(percpu, machine, without)))
         image = open_vmlinux(str(path))
-        placed = PlacedImage(image, slid(image.sections, SLIDE, "a test"))
+        placed = PlacedImage(image, moved_by(image.sections, KASLR_OFFSET, "a test"))
         memory = Memory(percpu, areas)
         static = StaticPercpu(placed, memory.read, memory.memo)
         return Session([placed], target=memory, locators=(static,), percpu=static), memory
@@ -206,7 +206,7 @@ def test_memory_that_cannot_be_read_is_a_warning(make: Callable[..., Made]) -> N
     memory.words.clear()
     found = answer(session, hex(AREAS[0]))
     assert found.first(model.PERCPU) is None
-    assert found.warnings == (f"per-CPU areas: nothing at {BASE_64 + SLIDE + 0x3110:#x}",)
+    assert found.warnings == (f"per-CPU areas: nothing at {BASE_64 + KASLR_OFFSET + 0x3110:#x}",)
     with pytest.raises(TargetError, match="nothing at"):
         session.places("runqueues@0")
 
@@ -216,7 +216,7 @@ def test_memory_that_cannot_be_read_is_a_warning(make: Callable[..., Made]) -> N
 )
 def test_a_number_of_cpus_that_cannot_be_is_refused(make: Callable[..., Made], place: int, data: bytes) -> None:
     session, memory = make()
-    memory.words[BASE_64 + SLIDE + place] = data
+    memory.words[BASE_64 + KASLR_OFFSET + place] = data
     (warning,) = answer(session, hex(AREAS[0])).warnings
     assert warning.startswith("per-CPU areas: nr_cpu_ids is ")
     assert max(size for _, size in memory.reads) == 4
@@ -228,7 +228,7 @@ def test_a_number_of_cpus_that_cannot_be_is_refused(make: Callable[..., Made], p
         {},  # no CPU is possible yet
         {0: AREAS[0], 1: AREAS[0]},  # x86: all at BOOT_PERCPU_OFFSET
         {0: AREAS[0], 1: AREAS[0] + SIZE - 1},
-        {0: BASE_64 + SLIDE + 0x3000},  # in the image: the boot CPU's, until it has its own
+        {0: BASE_64 + KASLR_OFFSET + 0x3000},  # in the image: the boot CPU's, until it has its own
     ],
 )
 def test_before_they_are_set_up_nothing_is_per_cpu(make: Callable[..., Made], areas: Mapping[int, int]) -> None:

@@ -19,7 +19,7 @@ from support.elf_builder import BANNER, BASE_32, BASE_64, BUILD_ID, FUNC, Elf, S
 from kplug import model
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import as_linked, slid
+from kplug.image.placement import as_linked, moved_by
 from kplug.model import Annotation, Layer, State
 from kplug.outputs import Column, Hex, NamedFacts, Problem, Table
 from kplug.render.json_lines import JsonLines
@@ -42,11 +42,11 @@ DETAILS: dict[str, dict[str, type]] = {
 ORDER = ["area", "special", "image", "segment", "section", "region", "symbol", "line"]
 
 
-def session_of(folder: Path, elf: Elf | None = None, slide: int = 0) -> Session:
+def session_of(folder: Path, elf: Elf | None = None, kaslr_offset: int = 0) -> Session:
     path = folder / "vmlinux"
     path.write_bytes(bytes(elf or small_vmlinux()))
     image = open_vmlinux(str(path))
-    placement = slid(image.sections, slide, "--kaslr") if slide else as_linked(image.sections)
+    placement = moved_by(image.sections, kaslr_offset, "--kaslr") if kaslr_offset else as_linked(image.sections)
     return Session([PlacedImage(image, placement)])
 
 
@@ -129,14 +129,16 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("bits", [64, 32])
-@pytest.mark.parametrize("slide", [0, 0x8A00000, -0x200000])
-def test_every_answer_keeps_the_contract_and_is_what_json_dumps_writes(tmp_path: Path, bits: int, slide: int) -> None:
-    session = session_of(tmp_path, small_vmlinux(bits), slide)
+@pytest.mark.parametrize("kaslr_offset", [0, 0x8A00000, -0x200000])
+def test_every_answer_keeps_the_contract_and_is_what_json_dumps_writes(
+    tmp_path: Path, bits: int, kaslr_offset: int
+) -> None:
+    session = session_of(tmp_path, small_vmlinux(bits), kaslr_offset)
     renderer = JsonLines()
     for address in [
         *ADDRESSES,
         *(a - BASE_64 + BASE_32 for a in ADDRESSES if a >= BASE_64),
-        *(a + slide for a in ADDRESSES),
+        *(a + kaslr_offset for a in ADDRESSES),
     ]:
         if not 0 <= address < 1 << 64:
             continue
@@ -149,7 +151,7 @@ def test_every_answer_keeps_the_contract_and_is_what_json_dumps_writes(tmp_path:
 
 def test_the_layers_of_an_address_in_a_function(tmp_path: Path) -> None:
     """All figures are those that small_vmlinux was made with."""
-    (annotation,) = session_of(tmp_path, slide=0x8A00000).where("start_kernel+0x4")
+    (annotation,) = session_of(tmp_path, kaslr_offset=0x8A00000).where("start_kernel+0x4")
     answer = json.loads(JsonLines().annotation(annotation))
     moved = BASE_64 + 0x8A00000
     assert (answer["input"], answer["address"], answer["link_address"]) == (
@@ -336,7 +338,7 @@ def test_names_from_a_file_are_made_safe_wherever_they_are_shown(tmp_path: Path)
 
 def test_the_lines_of_an_answer(tmp_path: Path) -> None:
     """The form that design.md shows: the one-line answer, then a line for each layer, labelled with its kind."""
-    (annotation,) = session_of(tmp_path, slide=0x8A00000).where("start_kernel+4")
+    (annotation,) = session_of(tmp_path, kaslr_offset=0x8A00000).where("start_kernel+4")
     first, *others = TextRenderer(PLAIN).annotation(annotation).split("\n")
     assert first == "0xffffffff89a00014  start_kernel+0x4  .text  [text]"
     assert [line.split()[0] for line in others] == ["area", "image", "segment", "section", "region", "symbol"]

@@ -1,4 +1,4 @@
-"""What the shell tells of a vmlinux and of modules: tables, slides, and where a module's sections are.
+"""What the shell tells of a vmlinux and of modules: tables, KASLR offsets, and where a module's sections are.
 
 The files are made by elf_builder: what they were made with is what must be told.
 """
@@ -96,11 +96,11 @@ def test_symbols_are_found_by_name_pattern_prefix_and_address(
     assert {json.loads(line)["name"] for line in answer.out.splitlines()} == names
 
 
-# -- slides ------------------------------------------------------------------------------------------------------------
+# -- KASLR offsets ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kaslr", "slide"),
+    ("kaslr", "kaslr_offset"),
     [
         ("none", 0),
         ("0", 0),
@@ -112,16 +112,16 @@ def test_symbols_are_found_by_name_pattern_prefix_and_address(
         ("-0x200000", -0x200000),
     ],
 )
-def test_the_slide_may_be_given(kplug: BoundedKplug, vmlinux: str, kaslr: str, slide: int) -> None:
+def test_the_kaslr_offset_may_be_given(kplug: BoundedKplug, vmlinux: str, kaslr: str, kaslr_offset: int) -> None:
     answer = kplug.run("where", "--json", "-s", vmlinux, f"--kaslr={kaslr}", "start_kernel")
     assert answer.status == 0
     given = json.loads(answer.out)
-    assert given["address"] == hex(BASE_64 + 0x10 + slide)
+    assert given["address"] == hex(BASE_64 + 0x10 + kaslr_offset)
     assert given["link_address"] == hex(BASE_64 + 0x10)
 
 
 @pytest.mark.parametrize("kaslr", ["", "x", "0x", "1.5", "--0x200000", "0x200000 ", "0x1" + "0" * 16, "yes", "\n"])
-def test_a_slide_that_is_none_is_refused(kplug: BoundedKplug, vmlinux: str, kaslr: str) -> None:
+def test_a_kaslr_offset_that_is_none_is_refused(kplug: BoundedKplug, vmlinux: str, kaslr: str) -> None:
     answer = kplug.run("where", "-s", vmlinux, f"--kaslr={kaslr}", "start_kernel")
     assert (answer.status, answer.out, answer.crash) == (2, "", None)
     assert "--kaslr" in answer.err

@@ -109,7 +109,7 @@ def test_vmcoreinfo_tells_the_size_of_the_image_mapping() -> None:
     assert space.area_at(0xFFFFFFFFA0000000).name == "modules"
 
 
-def test_a_slide_proves_randomize_base() -> None:
+def test_a_kaslr_offset_proves_randomize_base() -> None:
     space = space_of(image_start=0xFFFFFFFF81000000, runtime_image_start=0xFFFFFFFF89A00000)
     assert space.area_at(0xFFFFFFFFA0000000).name == "kernel image mapping"
 

@@ -279,7 +279,7 @@ def image(tmp_path: Path) -> KernelImage:
 
 
 @pytest.mark.parametrize(
-    ("kallsyms", "slide"),
+    ("kallsyms", "kaslr_offset"),
     [
         (b"ffffffff8a000000 T _text\nffffffff8a000000 T _stext\n", 0x9000000),
         (b"ffffffff81000000 T startup_64\nffffffff81000000 T _stext\n", 0),
@@ -293,22 +293,22 @@ def image(tmp_path: Path) -> KernelImage:
         (b"\xff\xfe\x00\n", None),
     ],
 )
-def test_the_running_kernels_slide_is_the_distance_of_its_text(
-    tmp_path: Path, image: KernelImage, kallsyms: bytes, slide: int | None
+def test_the_running_kernels_kaslr_offset_is_the_distance_of_its_text(
+    tmp_path: Path, image: KernelImage, kallsyms: bytes, kaslr_offset: int | None
 ) -> None:
-    assert live.running_slide(image, root_of(tmp_path, kallsyms)) == slide
+    assert live.running_kaslr_offset(image, root_of(tmp_path, kallsyms)) == kaslr_offset
 
 
-def test_a_slide_is_told_only_by_the_kernel_that_the_image_is(tmp_path: Path, image: KernelImage) -> None:
+def test_a_kaslr_offset_is_told_only_by_the_kernel_that_the_image_is(tmp_path: Path, image: KernelImage) -> None:
     root = root_of(tmp_path, b"ffffffff8a000000 T _stext\n", b"\xee" * 20)
     assert live.running_build_id(root) == "ee" * 20
-    assert live.running_slide(image, root) is None
+    assert live.running_kaslr_offset(image, root) is None
 
 
 def test_nothing_is_told_without_proc_and_sys(tmp_path: Path, image: KernelImage) -> None:
     root = root_of(tmp_path, None, None)
     assert live.running_build_id(root) is None
-    assert live.running_slide(image, root) is None
+    assert live.running_kaslr_offset(image, root) is None
 
 
 def test_an_image_without_a_build_id_is_never_the_running_one(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_an_image_without_a_build_id_is_never_the_running_one(tmp_path: Path) ->
     elf.segments.pop()
     image = open_vmlinux(put(tmp_path / "v" / "vmlinux", elf))
     assert image.build_id is None
-    assert live.running_slide(image, root_of(tmp_path, b"ffffffff8a000000 T _stext\n", None)) is None
+    assert live.running_kaslr_offset(image, root_of(tmp_path, b"ffffffff8a000000 T _stext\n", None)) is None
 
 
 def test_the_running_kernels_vmlinux_is_where_distributions_put_it(

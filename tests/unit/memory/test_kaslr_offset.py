@@ -1,4 +1,4 @@
-"""The search for the slide, in made-up memory. The truth is the slide that the memory was made with."""
+"""The search for the KASLR offset, in made-up memory. The truth is the KASLR offset that the memory was made with."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from kplug.image.elf.file import Note
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_vmlinux
 from kplug.memory import kaslr_ways as ways
-from kplug.memory.kaslr_offset import Checker, find_slide
+from kplug.memory.kaslr_offset import Checker, find_kaslr_offset
 from kplug.memory.reading import UnmappedError
 
 MASK = (1 << 64) - 1
-SLIDE = 0x2A4F_2E00_0000
+KASLR_OFFSET = 0x2A4F_2E00_0000
 
 
 class Memory:
-    """A kernel's file, at a slide from its link addresses."""
+    """A kernel's file, at a KASLR offset from its link addresses."""
 
-    def __init__(self, image: KernelImage, slide: int) -> None:
-        self.image, self.slide = image, slide
+    def __init__(self, image: KernelImage, kaslr_offset: int) -> None:
+        self.image, self.kaslr_offset = image, kaslr_offset
         self.reads: list[int] = []
         self.changed: dict[int, bytes] = {}
 
@@ -30,7 +30,7 @@ class Memory:
         self.reads.append(address)
         if address in self.changed:
             return self.changed[address].ljust(size, b"\0")[:size]
-        data = self.image.elf.read_address(address - self.slide & MASK, size)
+        data = self.image.elf.read_address(address - self.kaslr_offset & MASK, size)
         if data is None or len(data) < size:
             raise UnmappedError(f"nothing at {address:#x}")
         return data
@@ -52,11 +52,11 @@ def linked(image: KernelImage, name: str) -> int:
 @pytest.mark.kernel
 class TestArm64:
     def test_vector_table(self, arm64: KernelImage) -> None:
-        memory = Memory(arm64, SLIDE)
-        way = ways.exception_handler(arm64, memory.read, "VBAR_EL1", [linked(arm64, "vectors") + SLIDE & MASK])
-        found = find_slide(Checker(arm64), memory.read, [ways.not_moved(), way])
+        memory = Memory(arm64, KASLR_OFFSET)
+        way = ways.exception_handler(arm64, memory.read, "VBAR_EL1", [linked(arm64, "vectors") + KASLR_OFFSET & MASK])
+        found = find_kaslr_offset(Checker(arm64), memory.read, [ways.not_moved(), way])
         assert found.placement is not None
-        assert found.placement.slide == SLIDE
+        assert found.placement.kaslr_offset == KASLR_OFFSET
         assert found.placement.source == "VBAR_EL1"
         assert found.checked
         assert [attempt.way for attempt in found.trail] == ["not moved", "VBAR_EL1"]
@@ -64,28 +64,28 @@ class TestArm64:
 
     def test_wrong_vector_table(self, arm64: KernelImage) -> None:
         """The trampoline's vectors, in user mode with page-table isolation, lead nowhere: then the code's own place."""
-        memory = Memory(arm64, SLIDE)
-        pc = linked(arm64, "schedule") + SLIDE & MASK
-        found = find_slide(
+        memory = Memory(arm64, KASLR_OFFSET)
+        pc = linked(arm64, "schedule") + KASLR_OFFSET & MASK
+        found = find_kaslr_offset(
             Checker(arm64), memory.read,
             [ways.exception_handler(arm64, memory.read, "VBAR_EL1", [0xFFFFFBFFFDE00800]), ways.search(arm64, pc)],
         )  # fmt: skip
         assert found.placement is not None
-        assert found.placement.slide == SLIDE
+        assert found.placement.kaslr_offset == KASLR_OFFSET
 
     def test_nothing_there(self, arm64: KernelImage) -> None:
-        memory = Memory(arm64, SLIDE)
-        found = find_slide(
+        memory = Memory(arm64, KASLR_OFFSET)
+        found = find_kaslr_offset(
             Checker(arm64), memory.read, [ways.not_moved(), ways.given(0x200000), ways.search(arm64, None)]
         )
         assert found.placement is None
         assert [attempt.outcome for attempt in found.trail][-1] == "no candidate"
 
     def test_unchecked(self, arm64: KernelImage) -> None:
-        memory = Memory(arm64, SLIDE)
-        found = find_slide(Checker(arm64), memory.read, [ways.not_moved(), ways.given(0x200000)], check=False)
+        memory = Memory(arm64, KASLR_OFFSET)
+        found = find_kaslr_offset(Checker(arm64), memory.read, [ways.not_moved(), ways.given(0x200000)], check=False)
         assert found.placement is not None
-        assert (found.placement.slide, found.checked) == (0x200000, False)
+        assert (found.placement.kaslr_offset, found.checked) == (0x200000, False)
         assert "not checked" in found.placement.source
 
     def test_other_builds(self, arm64: KernelImage) -> None:
@@ -93,25 +93,25 @@ class TestArm64:
         by_name = {proof.what: proof for proof in checker.proofs}
         banner, build_id = by_name["banner"], by_name["build ID"]
         other = b"Linux version 6.99.1-other (gcc) #1 SMP"
-        memory = Memory(arm64, SLIDE)
-        memory.changed[banner.address + SLIDE & MASK] = other
+        memory = Memory(arm64, KASLR_OFFSET)
+        memory.changed[banner.address + KASLR_OFFSET & MASK] = other
         with pytest.raises(MismatchError, match=r"6\.99\.1-other"):
-            find_slide(checker, memory.read, [ways.given(SLIDE)])
+            find_kaslr_offset(checker, memory.read, [ways.given(KASLR_OFFSET)])
         # The same banner, and yet another build: the build ID tells.
-        memory = Memory(arm64, SLIDE)
-        memory.changed[build_id.address + SLIDE & MASK] = bytes(20)
+        memory = Memory(arm64, KASLR_OFFSET)
+        memory.changed[build_id.address + KASLR_OFFSET & MASK] = bytes(20)
         with pytest.raises(MismatchError, match="0" * 40):
-            find_slide(checker, memory.read, [ways.given(SLIDE)])
-        assert not checker.still_matches(memory.read, SLIDE)
+            find_kaslr_offset(checker, memory.read, [ways.given(KASLR_OFFSET)])
+        assert not checker.still_matches(memory.read, KASLR_OFFSET)
 
     def test_identity(self, arm64: KernelImage) -> None:
         start = linked(arm64, "_text")
-        slide = 0x4020_0000 - start & MASK
-        memory = Memory(arm64, slide)
+        kaslr_offset = 0x4020_0000 - start & MASK
+        memory = Memory(arm64, kaslr_offset)
         checker = Checker(arm64)
-        entry = linked(arm64, "primary_entry") + slide & MASK
+        entry = linked(arm64, "primary_entry") + kaslr_offset & MASK
         (found,) = ways.identity(arm64, memory.read, entry, checker).candidates()
-        assert found == slide
+        assert found == kaslr_offset
         # A kernel that a reset left in memory: its banner is there, but other code runs.
         memory.changed[entry] = bytes(64)
         assert list(ways.identity(arm64, memory.read, entry, checker).candidates()) == []
@@ -121,7 +121,7 @@ class TestArm64:
             raise TargetError("the connection to the target was closed")
 
         with pytest.raises(TargetError, match="closed"):
-            find_slide(Checker(arm64), read, [ways.not_moved()])
+            find_kaslr_offset(Checker(arm64), read, [ways.not_moved()])
 
 
 def test_kernel_offset() -> None:
