@@ -27,10 +27,11 @@ class _Prefix(gdb.Command):
 
 
 class _KParameter(gdb.Parameter):
-    """A setting whose value, once checked, goes to `SETTINGS`. `initial` is gdb's form of the default, `former` the
-    value from before the script was sourced again."""
+    """A setting whose value, once checked, goes to `SETTINGS`, there named `field` if not as here. `initial` is gdb's
+    form of the default, `former` the value from before the script was sourced again."""
 
     name = ""
+    field = ""
     kind = gdb.PARAM_STRING
     initial: Any = None
     choices: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class _KParameter(gdb.Parameter):
         return f"{self.show_doc.rstrip('.')}: {value or 'auto'}."
 
     def _take(self, value: Any) -> None:
-        SETTINGS.change(self.name.replace("-", "_"), self.meant(value))
+        SETTINGS.change(self.field or self.name.replace("-", "_"), self.meant(value))
 
     def meant(self, value: Any) -> object:
         """A gdb value as it is stored in SETTINGS. GdbError if it is invalid."""
@@ -134,6 +135,7 @@ class Slide(_KParameter):
     """How far the kernel was moved: auto finds it in the target, none means not at all, or a number of bytes."""
 
     name = "slide"
+    field = "kaslr_offset"
     initial = "auto"
     set_doc = "Set how far the kernel was moved: auto, none, or a number of bytes"
     show_doc = "How far the kernel was moved"

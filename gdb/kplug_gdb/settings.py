@@ -20,7 +20,8 @@ class Settings:
     drgn: str = "auto"
 
     def change(self, name: str, value: object) -> None:
-        """What the user set."""
+        """What the user set. AttributeError if there is no such setting."""
+        getattr(self, name)
         setattr(self, name, value)
 
 
