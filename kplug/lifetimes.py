@@ -1,6 +1,6 @@
 """Remembered values and their lifetimes. A function whose value is expensive declares the lifetime itself:
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def modules_of(kernel: Kernel) -> Modules: ...
 
 makes one value for each kernel (and for each set of further arguments, which must be hashable). The first argument has
@@ -20,11 +20,11 @@ class Lifetime(Enum):
     """Until when a remembered value holds."""
 
     FOR_EVER = "for ever"
-    UNTIL_MOVED = "until the target runs, or its memory is changed"
+    UNTIL_RESUMED = "until the target runs, or its memory is changed"
     UNTIL_FILES_CHANGE = "until other files are loaded, or a file changes"
 
 
-FOR_EVER, UNTIL_MOVED, UNTIL_FILES_CHANGE = Lifetime
+FOR_EVER, UNTIL_RESUMED, UNTIL_FILES_CHANGE = Lifetime
 
 
 class Memo:

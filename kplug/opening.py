@@ -136,7 +136,7 @@ def _listed_modules(joined: Joined, machine: str, path: str) -> list[PlacedImage
     """The modules of a saved kallsyms in their places."""
     if not joined.modules:
         return []
-    from kplug.image.listed_modules import PlacedListing, listed_module
+    from kplug.image.kallsyms_modules import PlacedListing, listed_module
 
     return [
         PlacedListing(listed_module(name, symbols, machine, path), Placement(0, path))

@@ -35,8 +35,8 @@ class Records:
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
     those of the address space. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack
-    that holds an address, and `left_out` says whether the dump lacks the page. `live`: the kernel runs, so the debugger
-    sees what is mapped.
+    that holds an address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the
+    page. `live`: the kernel runs, so the debugger sees what is mapped.
     """
 
     images: Images
@@ -49,7 +49,7 @@ class Records:
     lines: LineSource | None = None
     freed: Callable[[int], bool | None] = lambda address: None
     stack_at: Callable[[int], StackBounds | None] = lambda address: None
-    left_out: Callable[[int], bool] = lambda address: False
+    is_zero_filled: Callable[[int], bool] = lambda address: False
     live: bool = False
 
 

@@ -82,7 +82,7 @@ class Target(Protocol):
         """The path of the vmcore or core file; None if the target is not one."""
         return None
 
-    def left_out(self, address: int) -> bool:
+    def is_zero_filled(self, address: int) -> bool:
         """Whether `read` gives zeros at a kernel virtual address because the dump does not contain the page: it was
         excluded, or had only zeros."""
         return False

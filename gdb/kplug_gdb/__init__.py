@@ -12,7 +12,7 @@ import gdb
 def load(root: str) -> None:
     """Register everything with gdb. `root` is the folder that holds the core's package."""
     from kplug_gdb import dependencies
-    from kplug_gdb.register import register
+    from kplug_gdb.registration import register
 
     if int(gdb.VERSION.split(".")[0]) < 12:
         raise gdb.GdbError(f"kplug needs gdb 12 or newer; this is {gdb.VERSION}")
@@ -23,7 +23,7 @@ def load(root: str) -> None:
 def unload() -> None:
     """Remove gdb's hooks before the modules are reloaded. Commands stay until they are defined again."""
     from kplug_gdb import dependencies
-    from kplug_gdb.register import unregister
+    from kplug_gdb.registration import unregister
 
     unregister()
     dependencies.uninstall()

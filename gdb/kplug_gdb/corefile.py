@@ -16,7 +16,7 @@ from kplug.arch.registry import named
 from kplug.errors import InputError, TargetError
 from kplug.image.elf.file import ElfFile
 from kplug.memory.kaslr_ways import kernel_offset
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 from kplug.model import State
 from kplug.space.address_space import AddressSpaceFacts
 from kplug_gdb.reading import read_plainly
@@ -65,9 +65,9 @@ class CoreFile:
         return False
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes at a virtual address; UnmappedError if the core does not contain them."""
+        """Bytes at a virtual address; FaultError if the core does not contain them."""
         if not self.holds(address, size):
-            raise UnmappedError(f"the core has no memory at {address:#x}")
+            raise FaultError(f"the core has no memory at {address:#x}")
         return read_plainly(address, size)
 
     def read_image(self, address: int, size: int) -> bytes:
@@ -77,13 +77,13 @@ class CoreFile:
         image_physical = named(self.machine).image_physical
         physical = image_physical(address, self._facts) if image_physical is not None else None
         if physical is None:
-            raise UnmappedError(f"nothing tells where the kernel's {address:#x} is in physical memory")
+            raise FaultError(f"nothing tells where the kernel's {address:#x} is in physical memory")
         physical &= self._elf.word.mask
         for load in self._loads:
             offset = physical - load.physical_address
             if offset >= 0 and offset + size <= load.file_size:
                 return self._elf.read(load.offset + offset, size, "memory")
-        raise UnmappedError(f"the core has no memory at physical address {physical:#x}")
+        raise FaultError(f"the core has no memory at physical address {physical:#x}")
 
     def state(self, address: int) -> State:
         """The state that a dump proves: an address in it was mapped; a missing one may just have been left out."""

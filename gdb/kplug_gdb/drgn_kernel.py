@@ -12,15 +12,15 @@ import gdb
 from kplug.errors import KplugError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
-from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, is_remembered, remembered
+from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, is_remembered, remembered
 from kplug.memory.variables import begins_to_boot
 from kplug.records import Records, first_line
 from kplug.session import Missing
 from kplug_gdb import dependencies, physical, registers
+from kplug_gdb.current_view import CurrentView
 from kplug_gdb.gdb_target import description
 from kplug_gdb.kernel_memory import KernelMemory
 from kplug_gdb.settings import SETTINGS
-from kplug_gdb.sight import Sight
 from kplug_gdb.views import CORES, View
 
 COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-CPU memory"
@@ -36,13 +36,18 @@ class DrgnRecords:
     own_errors: tuple[type[Exception], ...] = (gdb.error,)
 
     def __init__(
-        self, placed: PlacedImage, core: str | None, sight: Sight, memo: Memo, direct_map: Callable[[], int | None]
+        self,
+        placed: PlacedImage,
+        core: str | None,
+        current: CurrentView,
+        memo: Memo,
+        direct_map: Callable[[], int | None],
     ) -> None:
         self.memo = memo
         self._placed = placed
         self._core = core
-        self._sight = sight
-        self._memory = KernelMemory(sight, memo, self._reads_blocks, direct_map)
+        self._current = current
+        self._memory = KernelMemory(current, memo, self._reads_blocks, direct_map)
 
     def records(self) -> Records | None:
         return self._outcome()[0]
@@ -65,10 +70,10 @@ class DrgnRecords:
         is_started = is_remembered(self._started, self)
         return dependencies.import_drgn() if is_started else "not started: no question needed it yet"
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _outcome(self) -> tuple[Records | None, str | None]:
         """The records, or why there are none. A failure is retried after the target ran."""
-        if self._core is None and begins_to_boot(self._placed, self._sight.read):
+        if self._core is None and begins_to_boot(self._placed, self._current.read):
             return None, "the kernel has only begun to boot: its records are not set up"
         try:
             with dependencies.gdbs_signals_held_back():
@@ -87,7 +92,7 @@ class DrgnRecords:
         progress.without_threads()  # gdb can only be used from its own thread
         return records_over(self._memory, self.memo, self._placed, self._core, description())
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _reads_blocks(self) -> bool:
         return is_fast()
 

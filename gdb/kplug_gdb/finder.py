@@ -12,7 +12,7 @@ from kplug.errors import MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
 from kplug.image.placement import moved_by
-from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
+from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.image_search import RunningKernel, tells_more
 from kplug.memory.kaslr_offset import (
@@ -26,7 +26,7 @@ from kplug.memory.kaslr_offset import (
     with_warning,
 )
 from kplug.memory.reading import Read
-from kplug_gdb import entries, linked, physical, registers, unnamed, watch
+from kplug_gdb import events, linked, physical, registers, unnamed, vector_tables
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.reading import has_process
 from kplug_gdb.settings import SETTINGS
@@ -93,7 +93,7 @@ class Finder:
         found = self._remembered(running.checker if running is not None else None)
         view = found.view if found is not None else None
         if running is not None and view is not None and tells_more(view.read, running):
-            self.memo.forget(UNTIL_MOVED)
+            self.memo.forget(UNTIL_RESUMED)
             found = None
         if running is None or found is None:
             running, found = self._search()
@@ -105,9 +105,9 @@ class Finder:
         inferior = gdb.selected_inferior()
         key = (image, inferior.num, inferior.connection, SETTINGS.kaslr_offset, SETTINGS.check, SETTINGS.kallsyms)
         if self.memo.notice(UNTIL_FILES_CHANGE, key):
-            self.memo.forget(UNTIL_MOVED)
+            self.memo.forget(UNTIL_RESUMED)
             self._found = self._unnamed = None
-        self.memo.notice(UNTIL_MOVED, watch.generation())
+        self.memo.notice(UNTIL_RESUMED, events.generation())
 
     def _remembered(self, checker: Checker | None) -> FoundKernel | None:
         """What was found, if it still holds."""
@@ -126,7 +126,7 @@ class Finder:
         finding = Finding(running.placement, tried, checked=True)
         return running, FoundKernel(_noting_physical(finding, view), view)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _outcome(self) -> tuple[RunningKernel, View] | TargetError:
         """The result of the search, which is not repeated while the target stands still."""
         try:
@@ -182,7 +182,7 @@ class Finder:
                 return before if type(view) is type(before.view) else replace(before, view=view)
         # It moved: a reset that gdb does not know of. Then its registers are outdated too.
         registers.forget()
-        self.memo.forget(UNTIL_MOVED)
+        self.memo.forget(UNTIL_RESUMED)
         return None
 
     def _look(self, image: KernelImage, checker: Checker | None) -> FoundKernel:
@@ -297,16 +297,16 @@ def _search(
 def _quick_ways(image: KernelImage, read: Read) -> list[Way]:
     """The ways that take a read or two."""
     chosen = [ways.already_moved(_applied(image))]
-    table = named(image.machine).entry_table
+    table = named(image.machine).vector_table
     if table is None:
         return chosen
     if table.fixed is not None:
-        chosen.append(ways.exception_handler(image, read, f"{table.name} at its fixed address", (table.fixed,)))
+        chosen.append(ways.by_vector_table(image, read, f"{table.name} at its fixed address", (table.fixed,)))
     if table.registers:
-        chosen.append(ways.exception_handler(image, read, table.name, entries.register_bases(table)))
+        chosen.append(ways.by_vector_table(image, read, table.name, vector_tables.register_bases(table)))
     if table.monitor is not None:
         name = f"{table.name}, its base from QEMU's monitor"
-        chosen.append(ways.exception_handler(image, read, name, entries.monitor_bases(table)))
+        chosen.append(ways.by_vector_table(image, read, name, vector_tables.monitor_bases(table)))
     return chosen
 
 
@@ -349,7 +349,7 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     deadline = time.monotonic() + _LOOK_SECONDS
     pc = registers.program_counter()
     running = () if pc is None or not image.elf.word.is_kernel(pc) else (pc,)
-    for start in (*entries.handlers(named(image.machine), read), *running):
+    for start in (*vector_tables.handlers(named(image.machine), read), *running):
         for number in range((64 << 20) // _CHUNK):
             if time.monotonic() > deadline:
                 return

@@ -17,8 +17,8 @@ from kplug.records import Records, Supply
 from kplug.target import FramePlace, Register, StackBounds, Target
 from kplug_gdb import linked, registers
 from kplug_gdb.corefile import core_path
+from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import has_process
-from kplug_gdb.sight import Sight
 from kplug_gdb.values import as_address, is_place, symbol_address
 from kplug_gdb.views import CORES, PhysicalCoreView
 
@@ -31,16 +31,16 @@ NO_READING = "this core has physical addresses only: gdb would read the vmlinux,
 
 
 class GdbTarget(Target):
-    """The selected inferior, with its memory read through `sight`.
+    """The selected inferior, with its memory read through `current`.
 
     `images` are the vmlinux in its place, then modules; empty while they are not known. `memo` has the kernel's
     remembered values, `supply` its own records, if they can be read.
     """
 
     def __init__(
-        self, sight: Sight, memo: Memo, images: Sequence[PlacedImage] = (), supply: Supply | None = None
+        self, current: CurrentView, memo: Memo, images: Sequence[PlacedImage] = (), supply: Supply | None = None
     ) -> None:
-        self._sight = sight
+        self._current = current
         self._memo = memo
         self._images = images
         self._kernel = images[0] if images else None
@@ -61,10 +61,10 @@ class GdbTarget(Target):
         return has_process()
 
     def read(self, address: int, size: int) -> bytes:
-        return self._sight.read(address, size)
+        return self._current.read(address, size)
 
     def state(self, address: int) -> State:
-        return self._sight.view.state(address) if self._sight.view is not None else UNKNOWN_STATE
+        return self._current.view.state(address) if self._current.view is not None else UNKNOWN_STATE
 
     def evaluate(self, expression: str) -> int:
         """The value of a gdb expression, as an address. Kernel symbols in it are taken at their runtime addresses."""
@@ -74,7 +74,7 @@ class GdbTarget(Target):
         place = linked.place_of(expression, kernel) if kernel is not None else linked.ValuePlace.SAME
         if kernel is not None and (place is linked.ValuePlace.UNKNOWN or _holds_misplaced(expression, kernel)):
             raise linked.refusal(expression, kernel)
-        if isinstance(self._sight.view, PhysicalCoreView) and linked.may_read_memory(expression):
+        if isinstance(self._current.view, PhysicalCoreView) and linked.may_read_memory(expression):
             raise ExpressionError(f"{expression}: {NO_READING}")
         try:
             value = gdb.parse_and_eval(expression)
@@ -98,7 +98,7 @@ class GdbTarget(Target):
         return linked.moved(as_address(value, text), kernel)
 
     def _refuse_reading(self, value: gdb.Value, text: str) -> None:
-        if isinstance(self._sight.view, PhysicalCoreView) and value.address is not None and not is_place(value):
+        if isinstance(self._current.view, PhysicalCoreView) and value.address is not None and not is_place(value):
             raise ExpressionError(f"{text}: {NO_READING}")
 
     def registers(self) -> Sequence[Register]:
@@ -132,9 +132,9 @@ class GdbTarget(Target):
             found.append(FramePlace(number, pc, sp, frame.name(), frame.type() == gdb.INLINE_FRAME, interrupted))
         return tuple(found)
 
-    def left_out(self, address: int) -> bool:
-        records = self._records() if isinstance(self._sight.view, CORES) else None
-        return records is not None and records.left_out(address)
+    def is_zero_filled(self, address: int) -> bool:
+        records = self._records() if isinstance(self._current.view, CORES) else None
+        return records is not None and records.is_zero_filled(address)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         """From the kernel's records, else guessed: a task's stack is aligned to its size (fork.c, THREAD_ALIGN)."""

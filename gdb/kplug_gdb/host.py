@@ -12,21 +12,21 @@ from kplug.expressions import Hints
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
-from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
 from kplug.memory.kaslr_offset import Finding
 from kplug.memory.kernel_note import noted_facts
 from kplug.memory.variables import static_facts
 from kplug.records import on_demand
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpaceFacts
-from kplug_gdb import drgn_kernel, watch
+from kplug_gdb import drgn_kernel, events
+from kplug_gdb.current_view import CurrentView
 from kplug_gdb.drgn_kernel import COST, DrgnRecords
 from kplug_gdb.finder import Finder, FoundKernel
 from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
-from kplug_gdb.sight import Sight
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 
 _REMEDIES = (
@@ -41,23 +41,23 @@ _HINTS = Hints(
 )
 
 
-class Known:
+class PlacedKernel:
     """A kernel, valid while its files, its place and its target are the same."""
 
-    def __init__(self, images: Sequence[PlacedImage], sight: Sight, asks_drgn: bool) -> None:
+    def __init__(self, images: Sequence[PlacedImage], current: CurrentView, asks_drgn: bool) -> None:
         self.memo = Memo()
         self.images = images
-        self._sight = sight
-        core = drgn_kernel.core_path_of(sight.view)
-        self.drgn = DrgnRecords(images[0], core, sight, self.memo, self._direct_map) if asks_drgn else None
-        self.target = GdbTarget(sight, self.memo, images, self.drgn)
+        self._current = current
+        core = drgn_kernel.core_path_of(current.view)
+        self.drgn = DrgnRecords(images[0], core, current, self.memo, self._direct_map) if asks_drgn else None
+        self.target = GdbTarget(current, self.memo, images, self.drgn)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def facts(self, lasting: bool) -> AddressSpaceFacts:
         """What is known about the address space; memory is read again after the target ran."""
-        if self._sight.view is None or not lasting:
+        if self._current.view is None or not lasting:
             return static_facts(self.images[0])
-        return noted_facts(self.images[0], self._sight.view.read)
+        return noted_facts(self.images[0], self._current.view.read)
 
     def _direct_map(self) -> int | None:
         return self.facts(True).page_offset_base
@@ -98,7 +98,7 @@ class Host:
         self.memo = Memo()
         self.images = OpenedImages()
         self.finder = Finder()
-        self._sight = Sight()
+        self._current = CurrentView()
 
     def session(self) -> Session:
         """The session for a question, with the kernel's place verified now. KplugError, worded for the user."""
@@ -107,16 +107,16 @@ class Host:
             return known.session_as(found.finding, SETTINGS.lines, FrontEnd(_HINTS))
         return known.session(found.finding, SETTINGS.lines)
 
-    def _known(self) -> tuple[Known, FoundKernel]:
+    def _known(self) -> tuple[PlacedKernel, FoundKernel]:
         """The kernel, verified now, and how it was found."""
         # If this fails, what is known about another inferior, or from earlier, must not be used.
-        self._sight.look(None)
+        self._current.look(None)
         image, found = self._kernel()
-        self._sight.look(found.view)
+        self._current.look(found.view)
         place = self._place(image, found)
         self.memo.notice(UNTIL_FILES_CHANGE, place)
         known = self._known_at(place)
-        known.memo.notice(UNTIL_MOVED, watch.generation())
+        known.memo.notice(UNTIL_RESUMED, events.generation())
         known.facts(found.finding.lasting)
         if found.view is not None and not has_process():
             raise TargetError(CLOSED)  # just now: what could not be read for this reason may still exist
@@ -134,11 +134,11 @@ class Host:
         )
 
     @remembered(UNTIL_FILES_CHANGE)
-    def _known_at(self, place: _Place) -> Known:
+    def _known_at(self, place: _Place) -> PlacedKernel:
         disputed = {**self.images.disputed, **(self.finder.found.disputed if self.finder.found is not None else {})}
         placed = [PlacedImage(place.image, place.placement, disputed=disputed)]
         placed += [PlacedImage(module, as_linked(module.sections, "add-symbol-file")) for module in place.modules]
-        return Known(placed, self._sight, place.asks_drgn)
+        return PlacedKernel(placed, self._current, place.asks_drgn)
 
     def _kernel(self) -> tuple[KernelImage, FoundKernel]:
         """The kernel from its file and its place in memory; without a file, from memory."""
@@ -170,7 +170,7 @@ class Host:
             facts, path = self._facts(None), self.images.path()
             if path is not None:
                 facts["vmlinux"] = path
-            target = GdbTarget(self._sight, Memo())
+            target = GdbTarget(self._current, Memo())
             return session_of(
                 Found(warnings=[str(error)]), target, front_end=FrontEnd(facts=facts, missing=drgn_kernel.absent())
             )
@@ -178,15 +178,15 @@ class Host:
     def _facts(self, drgn: DrgnRecords | None) -> dict[str, str]:
         """What `kplug` reports about gdb."""
         facts = {"gdb": gdb.VERSION}
-        if self._sight.view is not None:
-            facts["memory"] = self._sight.view.description
+        if self._current.view is not None:
+            facts["memory"] = self._current.view.description
         description = drgn.description() if drgn is not None else None
         if SETTINGS.drgn == "off":
             description = "off (set kplug drgn auto)"
         return facts if description is None else {**facts, "drgn": description}
 
 
-def _missing(known: Known, found: FoundKernel) -> list[Missing]:
+def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:
     """What is missing for full answers."""
     image = known.images[0].image
     lacking = []

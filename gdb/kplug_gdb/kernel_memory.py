@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, Memo, remembered
-from kplug.memory.reading import Read, UnmappedError
+from kplug.lifetimes import UNTIL_RESUMED, Memo, remembered
+from kplug.memory.reading import FaultError, Read
 from kplug_gdb import machine, physical
+from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import read_plainly
-from kplug_gdb.sight import Sight
 from kplug_gdb.views import KernelTablesView
 
 _PAGE = 4096
@@ -27,9 +27,9 @@ class KernelMemory:
     """
 
     def __init__(
-        self, sight: Sight, memo: Memo, reads_blocks: Callable[[], bool], direct_map: Callable[[], int | None]
+        self, current: CurrentView, memo: Memo, reads_blocks: Callable[[], bool], direct_map: Callable[[], int | None]
     ) -> None:
-        self._sight = sight
+        self._current = current
         self.memo = memo
         self._reads_blocks = reads_blocks
         self._direct_map = direct_map
@@ -40,7 +40,7 @@ class KernelMemory:
     def read_physical(self, address: int, size: int) -> bytes:
         return self._assembled(address, size, PHYSICAL, self._read_physical)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _blocks(self, space: str, view: type) -> dict[int, bytes | None]:
         """What was read, by address. If another CPU is selected, it has another view and may see other memory."""
         return {}
@@ -48,7 +48,7 @@ class KernelMemory:
     def _assembled(self, address: int, size: int, space: str, read: Read) -> bytes:
         if not self._reads_blocks():
             return read(address, size)
-        known = self._blocks(space, type(self._sight.view))
+        known = self._blocks(space, type(self._current.view))
         first, end = address & -_BLOCK, address + size
         starts = range(first, end, _BLOCK)
         if any(start not in known for start in starts):
@@ -56,11 +56,11 @@ class KernelMemory:
         blocks = [known[start] for start in starts]
         for start, block in zip(starts, blocks):
             if block is None:
-                raise UnmappedError(f"nothing is mapped at {max(start, address):#x}")
+                raise FaultError(f"nothing is mapped at {max(start, address):#x}")
         return b"".join(filter(None, blocks))[address - first : end - first]
 
     def _read_virtual(self, address: int, size: int) -> bytes:
-        view = self._sight.view
+        view = self._current.view
         if view is None:
             raise TargetError("no target to read memory from")
         if not isinstance(view, KernelTablesView):
@@ -73,21 +73,21 @@ class KernelMemory:
             place = address + len(data) & mask
             found = tables.translate(entry, place) if tables is not None and entry is not None else None
             if found is None:
-                raise UnmappedError(f"nothing is mapped at {place:#x}")
+                raise FaultError(f"nothing is mapped at {place:#x}")
             data += self.read_physical(found.physical, min(found.room, size - len(data)))
         return data
 
     def _read_physical(self, address: int, size: int) -> bytes:
         """Read through the direct map, which needs no change of QEMU's mode; other addresses need that mode."""
-        view, base = self._sight.view, self._direct_map()
+        view, base = self._current.view, self._direct_map()
         if view is not None and base is not None and not isinstance(view, KernelTablesView):
             try:
                 return view.read(base + address & machine.mask(), size)
-            except UnmappedError:
+            except FaultError:
                 if not physical.stub_has_it():
                     raise
         if not physical.stub_has_it():
-            raise UnmappedError(f"no memory at physical address {address:#x}: this stub cannot read by those")
+            raise FaultError(f"no memory at physical address {address:#x}: this stub cannot read by those")
         with physical.physical_memory():
             return read_plainly(address, size)
 
@@ -98,7 +98,7 @@ def _fetch(starts: range, known: dict[int, bytes | None], read: Read) -> None:
         data = read(starts.start, len(starts) * _BLOCK)
         known.update({start: data[start - starts.start : start - starts.start + _BLOCK] for start in starts})
         return
-    except UnmappedError:
+    except FaultError:
         if len(starts) == 1:
             known[starts.start] = None
             return

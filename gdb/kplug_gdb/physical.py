@@ -16,7 +16,7 @@ import gdb
 from kplug.arch.registry import declared
 from kplug.arch.types.page_tables import ReadEntry, Tables, Translation
 from kplug.errors import TargetError
-from kplug.memory.reading import Read, UnmappedError
+from kplug.memory.reading import FaultError, Read
 from kplug_gdb import machine, registers
 from kplug_gdb.reading import NO_ANSWER, read_plainly, timed_out
 
@@ -112,21 +112,21 @@ def translation(tables: Tables, address: int) -> Translation | None:
     with physical_memory():
         try:
             return tables.translate(entry_reader(tables, read_plainly), address)
-        except UnmappedError:
+        except FaultError:
             return None  # a table outside of memory
 
 
 def read_through(tables: Tables, address: int, size: int) -> bytes:
-    """`size` bytes at a virtual address of these tables. UnmappedError if it is not mapped."""
+    """`size` bytes at a virtual address of these tables. FaultError if it is not mapped."""
     data, mask, entry = b"", machine.mask(), entry_reader(tables, read_plainly)
     with physical_memory():
         while len(data) < size:
             place = address + len(data) & mask
             try:
                 found = tables.translate(entry, place)
-            except UnmappedError:
+            except FaultError:
                 found = None
             if found is None:
-                raise UnmappedError(f"nothing is mapped at {place:#x}")
+                raise FaultError(f"nothing is mapped at {place:#x}")
             data += read_plainly(found.physical, min(found.room, size - len(data)))
     return data

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import gdb
 from kplug.errors import TargetError
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 
 _MAJOR = int(gdb.VERSION.split(".")[0])
 
@@ -26,7 +26,7 @@ def has_process() -> bool:
 def read_plainly(address: int, size: int) -> bytes:
     """`size` bytes at an address, as the selected CPU sees it.
 
-    UnmappedError if nothing is mapped; TargetError if nothing can be read at all.
+    FaultError if nothing is mapped; TargetError if nothing can be read at all.
     """
     if not has_process():
         # gdb would read the vmlinux.
@@ -40,7 +40,7 @@ def read_plainly(address: int, size: int) -> bytes:
             raise TargetError(NO_ANSWER) from None
         # A dropped connection is a memory error too; then the process is gone.
         if has_process():
-            raise UnmappedError(f"nothing is mapped at {address:#x}") from None
+            raise FaultError(f"nothing is mapped at {address:#x}") from None
         raise TargetError(CLOSED) from None
     except UnicodeDecodeError:
         raise TargetError(NO_ANSWER) from None

@@ -11,10 +11,10 @@ from kplug.image.placement import as_it_runs, moved_by
 from kplug.memory.image_search import RunningKernel, find_kernel
 from kplug.memory.kallsyms_image import image_from_memory
 from kplug.memory.kaslr_offset import Checker
-from kplug.memory.reading import Read, UnmappedError
+from kplug.memory.reading import FaultError, Read
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import Progress
-from kplug_gdb import entries, machine, registers
+from kplug_gdb import machine, registers, vector_tables
 from kplug_gdb.corefile import CoreFile, current_core
 from kplug_gdb.output import StandardError
 from kplug_gdb.settings import SETTINGS
@@ -46,7 +46,7 @@ class _Reader:
         while len(data) < size:
             try:
                 data += self._view.read(address + len(data), min(_PIECE, size - len(data)))
-            except UnmappedError:
+            except FaultError:
                 raise
             except TargetError as error:
                 raise _StoppedError(str(error)) from None
@@ -125,7 +125,7 @@ def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
 
 
 def _found(kind: str, read: Read, place: str, pc: int | None = None) -> RunningKernel:
-    return find_kernel(read, kind, entries.kernel_code(kind, read, pc), place, kaslr_offset=SETTINGS.kaslr_offset)
+    return find_kernel(read, kind, vector_tables.kernel_code(kind, read, pc), place, kaslr_offset=SETTINGS.kaslr_offset)
 
 
 def _views() -> Iterator[View]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 from kplug.model import UNKNOWN_STATE, State
 from kplug_gdb import machine, physical, registers
 from kplug_gdb.corefile import CoreFile
@@ -24,7 +24,7 @@ class View(Protocol):
         """What is appended to the name of a way that was tried with this view."""
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes at a kernel virtual address. UnmappedError, or another TargetError."""
+        """Bytes at a kernel virtual address. FaultError, or another TargetError."""
 
     def state(self, address: int) -> State:
         """The state of an address in memory."""
@@ -48,7 +48,7 @@ class LiveView:
             return found
         try:
             read_plainly(address, 1)
-        except UnmappedError:
+        except FaultError:
             return State(mapped=False)
         return State(mapped=True)
 
@@ -62,7 +62,7 @@ class KernelTablesView:
     def read(self, address: int, size: int) -> bytes:
         tables = physical.current_tables(kernel=True)
         if tables is None:
-            raise UnmappedError(f"nothing is mapped at {address:#x}")
+            raise FaultError(f"nothing is mapped at {address:#x}")
         return physical.read_through(tables, address, size)
 
     def state(self, address: int) -> State:

@@ -108,7 +108,7 @@ class _Words:
                 if unreadable is not None:
                     yield self._not_readable(*unreadable, here)
                     unreadable = None
-                if not any(data) and self._target.left_out(here):
+                if not any(data) and self._target.is_zero_filled(here):
                     unsure.append(Problem(f"{here:#x}-{here + step:#x}: {_NOT_THERE}"))
                 for place in range(0, step, self._size):
                     rows += self._rows(start, here + place, data[place : place + self._size])

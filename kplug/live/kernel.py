@@ -167,7 +167,7 @@ def _from_boot_image(machine: Machine, found: _Notes) -> PlacedImage | None:
 
 
 def _from_system_map(machine: Machine, found: _Notes) -> PlacedImage | None:
-    from kplug.image.opening.listed import listed_image
+    from kplug.image.opening.symbol_list_kernel import listed_image
     from kplug.image.symbols.listings import read_system_map
 
     for path in machine.system_maps:
@@ -198,7 +198,7 @@ def _placed_by_listing(image: KernelImage, used: str, machine: Machine, found: _
 
 def _from_kallsyms(machine: Machine, found: _Notes) -> PlacedImage | None:
     from kplug.image.elf.header_only import bare_elf
-    from kplug.image.opening.listed import machine_of
+    from kplug.image.opening.symbol_list_kernel import machine_of
 
     listing = shown_listing(machine)
     if listing is None:

@@ -15,8 +15,8 @@ from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.images import LazyImages
+from kplug.image.kallsyms_modules import PlacedListing, listed_module
 from kplug.image.kernel_image import KernelImage
-from kplug.image.listed_modules import PlacedListing, listed_module
 from kplug.image.module_sections import section_addresses
 from kplug.image.opening.files import symbols_file
 from kplug.image.opening.module_files import ModuleFiles

@@ -85,7 +85,7 @@ class DumpHeader:
     incomplete: bool = False
     cut: tuple[int, ...] = ()
 
-    def is_left_out(self, physical: int) -> bool:
+    def is_zero_filled(self, physical: int) -> bool:
         """Whether drgn reads zeros at a physical address because the dump does not contain the page.
 
         makedumpfile's ELF files do not distinguish pages of zeros from excluded ones.

@@ -16,7 +16,7 @@ from kplug.arch.types.word import signed
 from kplug.errors import InputError, MismatchError, TargetError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement, as_linked, moved_by
-from kplug.memory.reading import Read, UnmappedError, try_read
+from kplug.memory.reading import FaultError, Read, try_read
 
 # The start of a kernel's banner (init/version.c: "Linux version " UTS_RELEASE " (" ...). Every kernel also has the same
 # text as a format string, with a % there.
@@ -171,7 +171,7 @@ def find_kaslr_offset(
                 kind = " and ".join(proof.what for proof in reversed(checker.proofs))
                 tried.append(Attempt(way.name, f"{_signed(kaslr_offset, mask)}: {kind} found there"))
                 return Finding(_placement(checker.image, kaslr_offset, way.name), tuple(tried), checked=True)
-        except UnmappedError as error:
+        except FaultError as error:
             failed = str(error)
         outcome = failed or ("no candidate" if not count else f"not there ({_counted(count)} tried)")
         tried.append(Attempt(way.name, outcome))

@@ -48,12 +48,12 @@ def already_moved(kaslr_offset: int | None) -> Way:
     return Way("gdb's own symbols", lambda: () if kaslr_offset is None else (kaslr_offset,), sure=True)
 
 
-def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
+def by_vector_table(image: KernelImage, read: Read, name: str, bases: Iterable[int]) -> Way:
     """The code in the architecture's table of exception handlers. `bases` may query the host, and are read lazily."""
 
     def candidates() -> Iterator[int]:
         architecture = named(image.machine)
-        table = architecture.entry_table
+        table = architecture.vector_table
         links = [s.address for name in table.symbols for s in image.symbols.exact(name)] if table is not None else []
         for base in bases:
             handler = first_handler(architecture, read, base) if links else None
@@ -66,7 +66,7 @@ def exception_handler(image: KernelImage, read: Read, name: str, bases: Iterable
 
 def first_handler(architecture: Architecture, read: Read, base: int) -> int | None:
     """The handler in the table at `base`; None if there is no table, or the architecture has none."""
-    table = architecture.entry_table
+    table = architecture.vector_table
     return None if table is None else table.handler(base, lambda address, size: try_read(read, address, size))
 
 

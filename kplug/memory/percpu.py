@@ -20,7 +20,7 @@ from kplug.expressions import parse_number
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
 from kplug.kinds import Kind, Role, before_range, register
-from kplug.lifetimes import UNTIL_MOVED, Memo, remembered
+from kplug.lifetimes import UNTIL_RESUMED, Memo, remembered
 from kplug.memory.reading import Read
 from kplug.model import Layer
 
@@ -220,14 +220,14 @@ class StaticPercpu:
             raise type(known)(str(known))
         return known
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _outcome(self) -> Areas | TargetError:
         try:
             return read_areas(self.placed, self._read)
         except TargetError as error:
             return error
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _sorted(self) -> tuple[list[int], list[int]]:
         """The starts of the areas, sorted, and the CPU of each."""
         areas, mask = self.areas, self.placed.placement.mask

@@ -10,7 +10,7 @@ _BOUNDS = (("__start_init_stack", "__end_init_stack"), ("__start_init_task", "__
 
 
 def thread_size(kernel: PlacedImage) -> int | None:
-    """The size of a task's stack in bytes; None if the vmlinux does not have the symbols."""
+    """The size of a task's stack in bytes; None if the vmlinux lacks the symbols, or they make no power of two."""
     table = kernel.image.symbols
     for names in _BOUNDS:
         found = [table.exact(name) for name in names]

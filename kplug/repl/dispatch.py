@@ -97,7 +97,7 @@ class Prompt:
     def run(self, text: str) -> Status:
         """Run one command, or Python statements. Raises Leave, and KeyboardInterrupt if the user interrupts."""
         if self.target.kernel.live:
-            self.target.kernel.moved()
+            self.target.kernel.resumed()
         try:
             if not self.is_command(text):
                 return self._python(text)

@@ -53,7 +53,7 @@ class _Attached:
         self.memo.notice(UNTIL_FILES_CHANGE, _debug_files(self._prog))
         session = self._made()
         if isinstance(session.target, DrgnTarget) and session.target.kernel.live:
-            session.target.kernel.moved()
+            session.target.kernel.resumed()
         return session
 
     @remembered(UNTIL_FILES_CHANGE)

@@ -16,7 +16,7 @@ from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.panic_message import last_words
 from kplug.runtime.kernel.values import address_of
 from kplug.runtime.locators.stacks import stack_at
-from kplug.runtime.tables.translation import is_left_out
+from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Frame, Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
@@ -72,8 +72,8 @@ class DrgnTarget(Target):
         found = {"crashed": str(crashed._replace(crashed=False)), "panic": words.panic, "reason": words.reason}
         return {name: text for name, text in found.items() if text is not None}
 
-    def left_out(self, address: int) -> bool:
-        return is_left_out(self.kernel, address)
+    def is_zero_filled(self, address: int) -> bool:
+        return is_zero_filled(self.kernel, address)
 
     @property
     def memo(self) -> Memo:

@@ -7,16 +7,16 @@ from functools import partial
 from kplug.records import Records
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.freed import is_freed
-from kplug.runtime.locators.page_state import MemoryState
 from kplug.runtime.locators.percpu import Percpu
 from kplug.runtime.locators.registry import locators
 from kplug.runtime.locators.stacks import stack_at
 from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
 from kplug.runtime.modules.images import images_of
-from kplug.runtime.modules.listing import RuntimeModules
 from kplug.runtime.modules.module_list import module_areas
-from kplug.runtime.tables.translation import is_left_out
+from kplug.runtime.modules.module_source import RuntimeModules
+from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.user_space import UserSpace
 
 
@@ -34,6 +34,6 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         ProgramLines(kernel, debug_files_of(kernel)),
         partial(is_freed, kernel),
         partial(stack_at, kernel),
-        partial(is_left_out, kernel),
+        partial(is_zero_filled, kernel),
         kernel.live,
     )

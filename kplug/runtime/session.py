@@ -85,7 +85,7 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
         vmcoreinfo=opened.vmcoreinfo,
         has_dwarf=opened.has_dwarf,
         module_directories=opened.module_directories,
-        left_out=opened.header.is_left_out if opened.header is not None else lambda physical: False,
+        is_zero_filled=opened.header.is_zero_filled if opened.header is not None else lambda physical: False,
         memo=memo,
     )
     if not opened.has_dwarf:

@@ -49,11 +49,11 @@ def test_until_the_kernel_moves(kernel: Kernel, read: Callable[[Kernel], object]
     first = read(kernel)
     assert first is not None
     assert read(kernel) is first
-    kernel.moved()
+    kernel.resumed()
     assert read(kernel) is not first
 
 
 def test_the_images_stay(kernel: Kernel) -> None:
     first = images_of(kernel)
-    kernel.moved()
+    kernel.resumed()
     assert images_of(kernel) is first

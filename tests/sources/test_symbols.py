@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.full_vmlinux import Full
 
-from kplug.image.opening.listed import open_system_map
+from kplug.image.opening.symbol_list_kernel import open_system_map
 from kplug.image.opening.vmlinuz import open_vmlinuz
 from kplug.image.symbols.symbol_list import SymbolList
 

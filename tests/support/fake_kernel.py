@@ -70,7 +70,7 @@ class FakeKernel:
         self._sparse = sparse
         self.ram = bytearray(RAM)
         self.pages = bytearray(RAM // PAGE * STRUCT_PAGE)
-        self.lost: dict[int, int] = {}  # physical ranges that cannot be read, as start and end
+        self.lost: dict[int, tuple[int, str]] = {}  # physical ranges that cannot be read: start, end, drgn's words
         self._mapped: dict[int, int] = {}
         self._free = _FIRST_FREE
         self._types: dict[str, drgn.Type] = {}
@@ -212,9 +212,9 @@ class FakeKernel:
         self.poke(place, text.encode() + b"\0")
         return place
 
-    def lose(self, address: int, size: int) -> None:
-        """Take memory of the direct map away: reads of it fail."""
-        self.lost[self.physical(address)] = self.physical(address) + size
+    def lose(self, address: int, size: int, why: str = "not present") -> None:
+        """Take memory of the direct map away: reads of it fail, with these words of drgn."""
+        self.lost[self.physical(address)] = self.physical(address) + size, why
 
     def map(self, address: int, physical: int, rights: str = "rw-", root: int | None = None) -> None:
         """Map a page: in the kernel's own tables, or those with the top one at `root` (in the direct map)."""
@@ -307,9 +307,9 @@ class FakeKernel:
         physical = place + self.machine.ram
         if place < 0 or place + count > RAM:
             raise drgn.FaultError("not present", address)
-        for start, end in self.lost.items():
+        for start, (end, why) in self.lost.items():
             if physical < end and start < physical + count:
-                raise drgn.FaultError("not present", address)
+                raise drgn.FaultError(why, address)
         return bytes(self.ram[place : place + count])
 
     # -- types and variables -------------------------------------------------------------------------------------------

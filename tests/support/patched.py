@@ -19,13 +19,13 @@ def patch(kernel: Kernel, address: int, data: bytes) -> None:
         first, last = max(start, address), min(start + _PAGE, address + len(data))
         physical = follow_phys(kernel.prog["init_mm"].address_of_(), first).value_()
         _replace(kernel.prog, physical, data[first - address : last - address])
-    kernel.moved()
+    kernel.resumed()
 
 
 def patch_physical(kernel: Kernel, address: int, data: bytes) -> None:
     """Replace the bytes at a physical address, as `patch` does."""
     _replace(kernel.prog, address, data)
-    kernel.moved()
+    kernel.resumed()
 
 
 def unmap(kernel: Kernel, address: int, size: int) -> None:
@@ -37,7 +37,7 @@ def unmap(kernel: Kernel, address: int, size: int) -> None:
     for start in range(address, address + size, _PAGE):
         physical = follow_phys(kernel.prog["init_mm"].address_of_(), start).value_()
         kernel.prog.add_memory_segment(physical, _PAGE, absent, True)
-    kernel.moved()
+    kernel.resumed()
 
 
 def _replace(prog: drgn.Program, physical: int, data: bytes) -> None:

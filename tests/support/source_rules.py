@@ -201,7 +201,7 @@ def _symbol_rule(
     """The rule by which a symbol may differ; None if there is none."""
     start = None if offset is None else address - offset
     if got is None or got_offset is None:
-        if start is not None and is_left_out(full, listed, start):
+        if start is not None and is_zero_filled(full, listed, start):
             return LEFT_OUT
         return BEYOND if not sections and address >= full.end else None
     got_start = address - got_offset
@@ -213,10 +213,10 @@ def _symbol_rule(
         return TO_THE_NEXT
     if start < got_start:
         return INNER
-    return LEFT_OUT if is_left_out(full, listed, start) else None
+    return LEFT_OUT if is_zero_filled(full, listed, start) else None
 
 
-def is_left_out(full: Full, listed: Listed, start: int) -> bool:
+def is_zero_filled(full: Full, listed: Listed, start: int) -> bool:
     """Whether the list has none of the names of that address, as is known of such names."""
     names = full.names_at[start]
     there = listed.names.get(start, set())

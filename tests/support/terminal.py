@@ -130,8 +130,8 @@ def terminal(
 
 def environment_of(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """An environment without what the person who runs the tests has set."""
-    left_out = ("NO_COLOR", "PAGER", "LESS", "KPLUG_PAGER", "KPLUG_TRACEBACK", "DEBUGINFOD_URLS")
-    found = {name: value for name, value in os.environ.items() if name not in left_out}
+    is_zero_filled = ("NO_COLOR", "PAGER", "LESS", "KPLUG_PAGER", "KPLUG_TRACEBACK", "DEBUGINFOD_URLS")
+    found = {name: value for name, value in os.environ.items() if name not in is_zero_filled}
     found.update(TERM="xterm-256color", LC_ALL="C.UTF-8", SHELL="/bin/sh", HOME=str(folder))
     found.update(XDG_STATE_HOME=str(folder / "state"), PYTHONPATH=str(ROOT))
     return {**found, **(more or {})}

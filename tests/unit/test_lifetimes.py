@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_MOVED, Memo, is_remembered, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, is_remembered, remembered
 
 
 class Owner:
@@ -12,7 +12,7 @@ class Owner:
         self.memo = Memo()
         self.made: list[object] = []
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def value(self, key: int) -> list[int]:
         self.made.append(key)
         return [key]
@@ -23,7 +23,7 @@ class Owner:
         self.made.append("name")
         return object()
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def failing(self) -> None:
         self.made.append("failing")
         raise KeyError("nothing there")
@@ -50,12 +50,12 @@ def test_values_go_with_their_lifetime() -> None:
     owner = Owner()
     kept, files, moved = owner.name, files_of(owner), owner.value(1)
     before = owner.memo.generation
-    owner.memo.forget(UNTIL_MOVED)
+    owner.memo.forget(UNTIL_RESUMED)
     assert owner.memo.generation > before
     assert owner.name is kept
     assert files_of(owner) is files
     assert owner.value(1) is not moved
-    owner.memo.forget(UNTIL_MOVED, UNTIL_FILES_CHANGE)
+    owner.memo.forget(UNTIL_RESUMED, UNTIL_FILES_CHANGE)
     assert owner.name is kept
     assert files_of(owner) is not files
 
@@ -72,7 +72,7 @@ def test_nothing_made_is_remembered_too() -> None:
     """None is a value: asked again, it is not sought again."""
     owner, asked = Owner(), []
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def nothing(owner: Owner) -> None:
         asked.append(owner)
 
@@ -90,7 +90,7 @@ def test_what_is_noticed_to_be_another_is_forgotten() -> None:
     assert owner.memo.notice(UNTIL_FILES_CHANGE, ("vmlinux", 2))
     assert files_of(owner) is not files
     assert owner.value(1) is kept
-    assert owner.memo.notice(UNTIL_MOVED, None)
+    assert owner.memo.notice(UNTIL_RESUMED, None)
     assert owner.value(1) is not kept
 
 

@@ -13,13 +13,13 @@ from kplug.arch.types.record import (
     Architecture,
     ElfMachine,
     ElfWords,
-    EntryTable,
     InterruptStacks,
     KaslrWindow,
     Names,
     Resource,
     TypedVariables,
     VariableStack,
+    VectorTable,
 )
 from kplug.arch.types.registers import Calls, FlagNames, Registers
 
@@ -138,7 +138,7 @@ ARCHITECTURE = Architecture(
     # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any
     # multiple of 64 KiB, which then also shows in the virtual address (Documentation/arch/arm64/booting.rst; kaslr.c).
     kaslr_window=KaslrWindow(None, None, (2 << 20, 64 << 10)),
-    entry_table=EntryTable(
+    vector_table=VectorTable(
         "VBAR_EL1", symbols=("vectors",), handler=lambda base, _: base or None, registers=("VBAR_EL1", "VBAR")
     ),
     variables=(

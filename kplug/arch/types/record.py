@@ -130,7 +130,7 @@ class InterruptStacks(NamedTuple):
     type: str | None = None
 
 
-class EntryTable(NamedTuple):
+class VectorTable(NamedTuple):
     """The table of a CPU's exception handlers, and how to get from it to a handler with a known name.
 
     `name` is the architecture's name for the table. Its base is the address `fixed`, or in the register that debuggers
@@ -222,7 +222,7 @@ class Architecture:
 
     # -- where the kernel is, from registers, variables and VMCOREINFO -------------------------------------------------
     kaslr_window: KaslrWindow = ANY_WINDOW
-    entry_table: EntryTable | None = None
+    vector_table: VectorTable | None = None
     # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
     variables: tuple[tuple[str, str, int], ...] = ()
     # Whether this boot moved the kernel, as recorded by its decompressor: from a symbol and a read of memory.

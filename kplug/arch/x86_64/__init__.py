@@ -12,7 +12,6 @@ from kplug.arch.types.record import (
     Architecture,
     ElfMachine,
     ElfWords,
-    EntryTable,
     Freed,
     InterruptStacks,
     KaslrWindow,
@@ -21,6 +20,7 @@ from kplug.arch.types.record import (
     Resource,
     SecondSource,
     TypedVariables,
+    VectorTable,
 )
 from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
@@ -193,7 +193,7 @@ ARCHITECTURE = Architecture(
     # CONFIG_PHYSICAL_ALIGN is 2 MiB at least, and KASLR moves within KERNEL_IMAGE_SIZE (1 GiB) from __START_KERNEL_map
     # (arch/x86/boot/compressed/kaslr.c, find_random_virt_addr).
     kaslr_window=KaslrWindow(_START_KERNEL_MAP, _START_KERNEL_MAP + (1 << 30), (2 << 20,)),
-    entry_table=EntryTable(
+    vector_table=VectorTable(
         "IDT",
         symbols=("asm_exc_divide_error", "divide_error"),  # the shorter name up to 5.7
         handler=_first_handler,

@@ -10,7 +10,7 @@ from kplug.files.opening import open_file
 from kplug.image.elf.file import ELF_MAGIC
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import PACKED_ENDINGS, open_vmlinux
-from kplug.image.opening.listed import open_system_map
+from kplug.image.opening.symbol_list_kernel import open_system_map
 from kplug.image.opening.vmlinuz import open_vmlinuz, refuse_program
 
 if TYPE_CHECKING:

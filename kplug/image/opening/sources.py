@@ -16,7 +16,7 @@ from kplug.errors import InputError, MismatchError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import Comparison, checked, compare, disputes, symbols_of
 from kplug.image.opening.kernel_files import open_kernel
-from kplug.image.opening.listed import listed_image
+from kplug.image.opening.symbol_list_kernel import listed_image
 from kplug.image.opening.vmlinuz import open_vmlinuz
 from kplug.image.placement import Placement, as_it_runs, moved_by
 from kplug.image.symbols.symbol_list import SymbolList

@@ -9,23 +9,23 @@ from drgn.helpers.linux.bitops import for_each_set_bit
 from drgn.helpers.linux.cpumask import cpu_online_mask, cpu_possible_mask, cpu_present_mask
 
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def possible_cpus(kernel: Kernel) -> Sequence[int]:
     """The possible CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_possible_mask)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def present_cpus(kernel: Kernel) -> Sequence[int]:
     """The present CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_present_mask)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def online_cpus(kernel: Kernel) -> Sequence[int]:
     """The online CPUs. TargetError if the mask cannot be read."""
     return _cpus(kernel, cpu_online_mask)

@@ -11,7 +11,7 @@ from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
 from kplug.runtime.kernel.cpus import possible_cpus
@@ -22,7 +22,7 @@ _MAX_ENUMERATORS = 4096
 _MAX_SLOT = 1 << 16
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def facts_of(kernel: Kernel) -> AddressSpaceFacts:
     """All that is known about the kernel's address space. Takes some tens of small reads of memory.
 
@@ -52,7 +52,7 @@ def facts_of(kernel: Kernel) -> AddressSpaceFacts:
     return replace(facts, refused=(*facts.refused, *refused))
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def space_of(kernel: Kernel) -> AddressSpace | None:
     """The kernel's address space; None if kplug has no table of the architecture."""
     return address_space(kernel.machine, facts_of(kernel))

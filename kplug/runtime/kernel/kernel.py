@@ -10,20 +10,36 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
-from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, Memo, remembered
-from kplug.memory.reading import UnmappedError
+from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, Memo, remembered
+from kplug.memory.reading import FaultError, TruncatedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of, word_of
 
-# Messages of drgn 0.3 and libkdumpfile 0.5 about memory, and their meaning. makedumpfile marks a page that it leaves
-# out like one that does not exist.
-_FAULTS = (
-    (re.compile("Excluded page"), "the page is not in the dump: excluded when it was written, or no memory"),
-    (re.compile("Wrong page size|Decompres+ion failed|text search failed"), "the dump is truncated or broken there"),
-    (re.compile("not present|No way to translate"), "address is not mapped"),
-    (re.compile("Out-of-bounds PFN|could not find physical memory segment"), "no memory at this physical address"),
-    (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory"),
+# What kplug makes drgn say of a page that a truncated dump has only a part of.
+TRUNCATED_PAGE = "the dump is truncated in this page"
+
+# Messages of drgn 0.3 and libkdumpfile 0.5 about memory, and their meaning. In a kdump file an excluded page cannot be
+# distinguished from one that has no memory.
+_FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
+    (
+        re.compile("Excluded page"),
+        "the page is not in the dump: excluded when it was written, or no memory",
+        FaultError,
+    ),
+    (
+        re.compile("Wrong page size|Decompres+ion failed|text search failed"),
+        "the dump is truncated or broken there",
+        TruncatedError,
+    ),
+    (re.compile("not present|No way to translate"), "address is not mapped", FaultError),
+    (
+        re.compile("Out-of-bounds PFN|could not find physical memory segment"),
+        "no memory at this physical address",
+        FaultError,
+    ),
+    (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory", TruncatedError),
+    (re.compile(TRUNCATED_PAGE), TRUNCATED_PAGE, TruncatedError),
 )
 
 
@@ -73,13 +89,14 @@ def lost_words(error: Exception) -> str:
 def fault_words(error: drgn.FaultError) -> str:
     """Why memory could not be read, and at which address, on one line."""
     text = " ".join(str(error).split())
-    return next((f"{words}: {error.address:#x}" for said, words in _FAULTS if said.search(text)), text)
+    return next((f"{words}: {error.address:#x}" for said, words, _ in _FAULTS if said.search(text)), text)
 
 
 def _read_error(error: Exception, what: str) -> Exception:
     """The exception to raise if memory could not be read: `error` itself if it is about something else."""
     if isinstance(error, drgn.FaultError):
-        return UnmappedError(fault_words(error))
+        kind = next((kind for said, _, kind in _FAULTS if said.search(str(error))), FaultError)
+        return kind(fault_words(error))
     if isinstance(error, (OverflowError, ValueError)):
         return TargetError(f"{what} cannot be read: {error}")
     if is_lost(error):
@@ -93,9 +110,9 @@ class Kernel:
     `image` is None where there is neither a vmlinux nor kallsyms; then only what needs no symbols and types can be
     asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
     of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
-    debug files. `left_out` says of a physical address that it reads as zeros only because the dump has nothing there:
-    it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux. A debugger
-    that holds the kernel gives its own `memo`. `word` is how this kernel has its words.
+    debug files. `is_zero_filled` says of a physical address that it reads as zeros only because the dump has nothing
+    there: it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux. A
+    debugger that holds the kernel gives its own `memo`. `word` is how this kernel has its words.
     """
 
     def __init__(
@@ -106,7 +123,7 @@ class Kernel:
         live: bool = False,
         vmcoreinfo: VmcoreInfo | None = None,
         module_directories: Sequence[str] = (),
-        left_out: Callable[[int], bool] = lambda physical: False,
+        is_zero_filled: Callable[[int], bool] = lambda physical: False,
         has_dwarf: bool = True,
         memo: Memo | None = None,
     ) -> None:
@@ -115,7 +132,7 @@ class Kernel:
         self.word = word_of(prog)
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.live = live
-        self.left_out = left_out
+        self.is_zero_filled = is_zero_filled
         self.has_dwarf = has_dwarf
         self.module_directories = tuple(module_directories)
         self.memo = memo if memo is not None else Memo()
@@ -125,12 +142,12 @@ class Kernel:
         """The architecture by the core's name: x86_64, aarch64, ..."""
         return machine_of(self.prog)
 
-    def moved(self) -> None:
+    def resumed(self) -> None:
         """Forget what was read: the kernel has run since."""
-        self.memo.forget(UNTIL_MOVED)
+        self.memo.forget(UNTIL_RESUMED)
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes at a kernel virtual address. UnmappedError if nothing is mapped, or the dump lacks the page."""
+        """Bytes at a kernel virtual address. FaultError if nothing is mapped, or the dump lacks the page."""
         try:
             return bytes(self.prog.read(address, size))
         except Exception as error:
@@ -159,7 +176,7 @@ class Kernel:
         return self.image.symbol_address(symbols[0]) if self.image is not None and symbols else None
 
     @property
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def has_types(self) -> bool:
         """Whether drgn knows the kernel's types."""
         try:

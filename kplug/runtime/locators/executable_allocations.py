@@ -17,7 +17,7 @@ from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC, Area
 from kplug.errors import TargetError
 from kplug.image import layer_kinds
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
@@ -87,7 +87,7 @@ class ExecutableAllocations:
         return before, self.codes[position] if position < len(self.codes) else None
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def executable_allocations(kernel: Kernel) -> ExecutableAllocations:
     """The code outside modules, of a kernel with types; read once while it stands still."""
     return ExecutableAllocations(kernel)
@@ -150,7 +150,7 @@ def _kprobe_pages(kernel: Kernel) -> Iterator[Code]:
             yield Code("__builtin__kprobes", name, start, start + _PAGE, "kprobe instruction slots", variable)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def probes(kernel: Kernel) -> dict[int, str]:
     """The origin of the copy in each used slot of `kprobe_insn_slots`: `do_sys_openat2+0x0`, by the slot's address."""
 

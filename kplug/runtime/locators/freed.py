@@ -6,7 +6,7 @@ pages are reserved until then. The answer for an address there has both the link
 
 from __future__ import annotations
 
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.tables.struct_page import pages_of
@@ -36,7 +36,7 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
     return True if _has_booted(kernel) else None
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _has_booted(kernel: Kernel) -> bool:
     """Whether the kernel has set up its memory: it reached SYSTEM_SCHEDULING, or that is not known."""
     place = kernel.symbol("system_state")

@@ -14,8 +14,8 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
-from kplug.memory.reading import UnmappedError, try_read
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import FaultError, try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
@@ -156,7 +156,7 @@ class _Pool:
         place = self._records + number * self._size
         try:
             metadata = self._metadata(self._kernel.read(place, self._size), number)
-        except UnmappedError as error:
+        except FaultError as error:
             raise TargetError(f"KFENCE's record at {place:#x} cannot be read: {error}") from None
         if metadata is None:
             return None
@@ -250,12 +250,12 @@ def _no_object() -> dict[str, Any]:
     return {key: None if key != "guard" else False for key in KIND.details}
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _pool_of(kernel: Kernel, start: int) -> _Pool:
     return _Pool(kernel, start)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _pool_start(kernel: Kernel) -> int:
     """The start of the pool; 0 if there is none: KFENCE is not built in, or was not switched on."""
     symbol = kernel.symbol("__kfence_pool")
@@ -263,7 +263,7 @@ def _pool_start(kernel: Kernel) -> int:
         return 0
     try:
         return kernel.read_word(symbol)
-    except UnmappedError as error:
+    except FaultError as error:
         raise TargetError(f"where KFENCE's pool is cannot be read: {error}") from None
 
 

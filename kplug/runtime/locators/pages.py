@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from drgn.helpers.linux.fs import inode_path
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, name_and_offset, range_words, register
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError, TruncatedError
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
@@ -61,11 +61,15 @@ def _words(layer: Layer) -> tuple[str, bool]:
     if details.get("free_list") not in (None, "buddy"):
         words.append(f"on a {details['free_list']}")
     if "in_dump" in details:
-        words.append(
-            "excluded from the dump" if details["in_dump"] is False else "all zeros, or excluded from the dump"
-        )
+        words.append(_absence_words(details))
     words += [details.get("flags") or "", details.get("path") or "", range_words(layer) if describes else ""]
     return "  ".join(filter(None, words)), bool(describes)
+
+
+def _absence_words(details: Mapping[str, Any]) -> str:
+    if details["in_dump"] is None:
+        return "all zeros, or excluded from the dump"
+    return "the dump is truncated there" if details.get("truncated") else "excluded from the dump"
 
 
 def _phrase(layer: Layer, offset: int) -> str:
@@ -96,8 +100,9 @@ KIND = register(
             "inode": "",
             "device": "",
             "path": "(of a file's page)",
-            "in_dump": "(`false`: left out when the dump was written; `null`: left out, or a page of zeros, which such"
-            " dumps do not distinguish)",
+            "in_dump": "(`false`: the dump does not contain the page; `null`: it was excluded, or is a page of zeros:"
+            " such dumps do not distinguish these)",
+            "truncated": "(the dump is truncated where it would have the page)",
             "describes": "(the layer is a struct page: what the page is that it describes)",
         },
         words=_words,
@@ -168,20 +173,20 @@ class PageLocator:
             details["free_list"] = page.free_list
         if page.state == FILE:
             details.update(self._file(page.mapping))
-        if not self._in_dump(physical):
-            details["in_dump"] = False
-        elif self._kernel.left_out(physical):
-            details["in_dump"] = None
+        details.update(self._absence(physical))
         return Layer(KIND.name, name, start, end, SOURCE, details)
 
-    def _in_dump(self, physical: int) -> bool:
+    def _absence(self, physical: int) -> dict[str, Any]:
+        """What the details say of a page that the dump does not contain; nothing of one that it has."""
         if self._kernel.live:
-            return True
+            return {}
         try:
             self._kernel.read_physical(physical, 1)
-        except UnmappedError:
-            return False
-        return True
+        except TruncatedError:
+            return {"in_dump": False, "truncated": True}
+        except FaultError:
+            return {"in_dump": False}
+        return {"in_dump": None} if self._kernel.is_zero_filled(physical) else {}
 
     def _file(self, mapping: int) -> dict[str, Any]:
         """The inode that a page-cache page belongs to, its file system's name, and its path there, if any."""

@@ -16,7 +16,7 @@ from kplug import model
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
@@ -187,7 +187,7 @@ class Percpu:
             max(chunk.base + max(start, 0) * _GRAIN, lowest), min(chunk.base + end * _GRAIN, highest), given
         )
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _maps(self, chunk: Chunk) -> tuple[int, int]:
         size = chunk.pages * self._page_size // _GRAIN // 8
         return self._bits(chunk.alloc_map, size), self._bits(chunk.bound_map, size)
@@ -202,14 +202,14 @@ class Percpu:
         return bool(self._kernel.read_word(chunk.populated + page // word.bits * word.size) >> page % word.bits & 1)
 
     @property
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _page_size(self) -> int:
         return int(self._kernel.prog["PAGE_SIZE"])
 
     # -- all chunks ----------------------------------------------------------------------------------------------------
 
     @property
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _map(self) -> _Map:
         areas = self._static.areas
         first, size = areas.template.start, len(areas.template)
@@ -262,7 +262,7 @@ class Percpu:
         areas = self._module_areas()
         return next((area for area in areas if area.pointer <= pointer < area.pointer + area.size), None)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _module_areas(self) -> list[_ModuleArea]:
         found = ((module.name, module.percpu) for module in modules_of(self._kernel))
         return [_ModuleArea(name, percpu.base, percpu.size) for name, percpu in found if percpu is not None]

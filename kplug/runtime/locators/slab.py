@@ -13,8 +13,8 @@ from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
-from kplug.memory.reading import UnmappedError
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import FaultError
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
@@ -135,7 +135,7 @@ class _Slabs:
         bits = self._word.unsigned(data, self.counters, 4)
         return bits >> (16 if self._word.little_endian else 1) & 0x7FFF
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def cache(self, address: int) -> _Cache:
         return _Cache(self, address)
 
@@ -220,7 +220,7 @@ class SlabLocator:
                     free = _free_objects(word, cache, memory, base, word.at(data, slabs.cpu_freelist))
                     if start in free:
                         return CPU_FREE
-        except UnmappedError as error:
+        except FaultError as error:
             raise TargetError(f"whether the slab object at {start:#x} is allocated: {error}") from None
         except _CorruptedError:
             return CORRUPTED
@@ -234,12 +234,12 @@ class SlabLocator:
             return slab_object_info(self._kernel.prog, address)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _slabs_of(kernel: Kernel) -> _Slabs:
     return _Slabs(kernel)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     """The names that were merged into each cache, as far as sysfs's tree in memory has them."""
     found: dict[str, list[str]] = {}

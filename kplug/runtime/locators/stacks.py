@@ -14,7 +14,7 @@ from kplug.arch.registry import named
 from kplug.arch.types.record import VariableStack
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.thread_size import thread_size
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import possible_cpus
@@ -85,7 +85,7 @@ class Stacks:
 
     @property
     def _task_stack_size(self) -> int:
-        return stack_size(self._kernel)
+        return thread_size_of(self._kernel)
 
     def _of_tasks(self) -> Iterator[Stack]:
         size, page_size = self._task_stack_size, page_size_of(self._kernel)
@@ -256,10 +256,10 @@ class StackLocator:
     def _may_be_stack(self, address: int) -> bool:
         """Whether an address is in an allocation of the size of a stack."""
         area = vmap_areas(self._kernel).at(address)
-        return area is not None and area.end - area.start - page_size_of(self._kernel) == stack_size(self._kernel)
+        return area is not None and area.end - area.start - page_size_of(self._kernel) == thread_size_of(self._kernel)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def stacks_of(kernel: Kernel) -> Stacks:
     """The stacks of a kernel with types. TargetError if they cannot be read at all."""
     return Stacks(kernel)
@@ -274,20 +274,22 @@ def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
     return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it") if stack else None
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def first_stack(kernel: Kernel) -> range | None:
     """The only stack in the image, the first task's."""
     start = kernel.symbol("init_stack")
-    return range(start, start + stack_size(kernel)) if start is not None else None
+    return range(start, start + thread_size_of(kernel)) if start is not None else None
 
 
-def stack_size(kernel: Kernel) -> int:
-    """THREAD_SIZE. TargetError if it is not known."""
+def thread_size_of(kernel: Kernel) -> int:
+    """THREAD_SIZE, from the vmlinux's symbols, else its types. TargetError if it is not known."""
     size = thread_size(kernel.image) if kernel.image is not None else None
-    if size is not None:
-        return size
-    with reading("the size of a stack"):
-        return kernel.prog.type("union thread_union").size or 0
+    if size is None:
+        with reading("the size of a stack"):
+            size = kernel.prog.type("union thread_union").size
+    if not size:
+        raise TargetError("the size of a stack is not known")
+    return size
 
 
 locates(KIND, lambda kernel, user: StackLocator(kernel))

@@ -10,7 +10,7 @@ import drgn
 from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.kinds import Kind, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
@@ -91,7 +91,7 @@ class TablePageLocator:
         first = address & -paging.page_size
         yield Layer(KIND.name, name, first, first + paging.page_size, "page tables", details)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _kernels_own(self) -> dict[int, _Table]:
         """The kernel's tables by physical address."""
         tables = page_tables(self._kernel)
@@ -106,7 +106,7 @@ class TablePageLocator:
         _collect(found, tables, paging.root, first, top.entries, upper, None)
         return found
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _programs(self) -> dict[int, _Table]:
         """The tables of programs' halves by physical address, with one task for each mm."""
         tables = page_tables(self._kernel)

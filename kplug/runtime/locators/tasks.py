@@ -12,7 +12,7 @@ from drgn.helpers.linux.pid import for_each_task
 from kplug import model
 from kplug.errors import TargetError
 from kplug.kinds import Kind, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.freed import owned_address
@@ -145,7 +145,7 @@ class TaskLocator:
         yield Layer(KIND.name, task.name, start, end, "tasks", details)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def tasks_of(kernel: Kernel) -> Tasks:
     """The tasks of a kernel with types. TargetError if they cannot be read at all."""
     return Tasks(kernel)

@@ -12,7 +12,7 @@ from kplug import model
 from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, before_range, name_and_offset, register
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
@@ -194,7 +194,7 @@ class VmapAreas:
         caller = self.caller(area)
         return f"{kind} of {caller.partition('+')[0]}" if caller else f"{kind} area"
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def caller(self, area: VmapArea) -> str | None:
         """Its caller, as the kernel prints it: `kernel_clone+0x9a/0x440`."""
         return symbol_words(self._kernel, area.caller)
@@ -215,7 +215,7 @@ class VmapAreas:
         area = self.at(address) if address is not None else None
         return (area, address) if area is not None and address is not None else None
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _page_owners(self) -> dict[int, int]:
         pages = pages_of(self._kernel)
         found: dict[int, int] = {}
@@ -285,7 +285,7 @@ def flag_words(flags: int) -> str:
     return "|".join(words + ([hex(rest)] if rest else []))
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def vmap_areas(kernel: Kernel) -> VmapAreas:
     """The vmap areas of a kernel with types. TargetError if none of them can be read."""
     return VmapAreas(kernel)

@@ -13,7 +13,7 @@ import drgn
 from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
-from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import images_of
@@ -88,7 +88,7 @@ class ProgramLines:
         layer = self._layer(address, image)
         return () if layer is None else (layer,)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _layer(self, address: int, image: PlacedImage) -> Layer | None:
         if image.image.is_module:
             self._files.give((address,))

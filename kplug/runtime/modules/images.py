@@ -20,7 +20,7 @@ from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
 from kplug.image.symbols.table import SymbolTable
-from kplug.lifetimes import FOR_EVER, UNTIL_MOVED, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.modules.kallsyms import (
@@ -270,7 +270,7 @@ class LoadedImages(LazyImages):
             kept[key] = made
         return made
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _lacking(self) -> dict[object, PlacedModule]:
         """Modules that could only be read in part: after the kernel ran, the rest may be there."""
         return {}
@@ -313,6 +313,6 @@ def images_of(kernel: Kernel) -> LoadedImages:
     return LoadedImages(kernel, kernel.module_directories)
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _symbol_names(kernel: Kernel, module: Module) -> bytes:
     return symbol_names(kernel, module)

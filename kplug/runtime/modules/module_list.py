@@ -12,7 +12,7 @@ from functools import cached_property
 
 from kplug.arch.types.memory_map import Area
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.modules.parts import MemoryRange
@@ -121,7 +121,7 @@ def _has_modules(kernel: Kernel) -> bool:
     return True
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def modules_of(kernel: Kernel) -> Modules:
     """The loaded modules of a kernel; their list is read at the first question about it."""
     return Modules(kernel)

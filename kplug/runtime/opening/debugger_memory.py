@@ -11,7 +11,7 @@ from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.memory.kernel_note import kernels_note
-from kplug.memory.reading import Read, UnmappedError
+from kplug.memory.reading import FaultError, Read
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.kernel.platform import platform_of
@@ -22,7 +22,7 @@ from kplug.runtime.opening.vmlinux import try_file
 
 
 class Memory(Protocol):
-    """Reads the kernel's memory. UnmappedError if it is not mapped, or cannot be read."""
+    """Reads the kernel's memory. FaultError if it is not mapped, or cannot be read."""
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a kernel virtual address."""
@@ -79,7 +79,7 @@ def _served(read: Read) -> Callable[[int, int, int, bool], bytes]:
     def serve(address: int, size: int, offset: int, physical: bool) -> bytes:
         try:
             return read(address, size)
-        except UnmappedError as error:
+        except FaultError as error:
             raise drgn.FaultError(str(error), address) from None
 
     return serve

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import drgn
 
 from kplug.errors import TargetError
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 
 # drgn logs it for every flattened file; once open, such a file is as fast to read as others.
 _NOISE = ("makedumpfile flattened format",)
@@ -67,7 +67,7 @@ def reader_of(prog: drgn.Program) -> Callable[[int, int], bytes]:
         try:
             return bytes(prog.read(address, size))
         except (drgn.FaultError, ValueError, OverflowError) as error:
-            raise UnmappedError(error_words(error)) from None
+            raise FaultError(error_words(error)) from None
         except Exception as error:
             raise TargetError(error_words(error)) from None
 

@@ -21,6 +21,7 @@ from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
+from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
@@ -99,7 +100,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
             return prog
         with switched(_PAGE_TABLE_SWITCH, "1"):
             prog.set_core_dump(path)
-        _leave_out_cut_pages(prog, header)
+        _hide_truncated_pages(prog, header)
         return prog
 
     _check_notes(path, header)
@@ -119,7 +120,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
         how.append("VMCOREINFO: not in the dump's notes; found in its memory")
     elif given is not None:
         how.append("VMCOREINFO: as given (--vmcoreinfo)")
-    _leave_out_user_half(prog, header)
+    _hide_user_half(prog, header)
     target = OpenTarget(path, prog, f"vmcore {path}", how, header=header)
     if any(segment.file_size < segment.size for segment in header.segments):
         how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
@@ -130,13 +131,13 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
     return target
 
 
-def _leave_out_cut_pages(prog: drgn.Program, header: DumpHeader) -> None:
+def _hide_truncated_pages(prog: drgn.Program, header: DumpHeader) -> None:
     """Keep libkdumpfile from reading truncated pages, which crash it. For that drgn must walk the page tables itself,
     and gets an error for these pages.
     """
 
     def cut(address: int, size: int, offset: int, physical: bool) -> bytes:
-        raise drgn.FaultError("the dump is truncated in this page", address)
+        raise drgn.FaultError(TRUNCATED_PAGE, address)
 
     for address in header.cut:
         prog.add_memory_segment(address, _PAGE_BYTES, cut, True)
@@ -172,7 +173,7 @@ def _check_in_a_child(path: str, opened: Callable[[], drgn.Program]) -> None:
         raise InputError(f"{path}: truncated or broken: data that is needed to read any of it is missing")
 
 
-def _leave_out_user_half(prog: drgn.Program, header: DumpHeader) -> None:
+def _hide_user_half(prog: drgn.Program, header: DumpHeader) -> None:
     """Hide the lower half from drgn. QEMU and makedumpfile write 0, or the physical address, for a segment's unknown
     virtual address, which drgn takes for memory at NULL and above. On these machines the lower half is user space.
     """

@@ -11,8 +11,8 @@ from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
 from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, remembered
-from kplug.memory.reading import UnmappedError, try_read
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import FaultError, try_read
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
@@ -159,7 +159,7 @@ class Pages:
         section = pfn >> self._section_shift
         return self._is_section(section)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _is_section(self, number: int) -> bool:
         with reading("the memory sections"):
             return bool(valid_section_nr(self._kernel.prog, number))
@@ -184,7 +184,7 @@ class Pages:
         address = self.base + pfn * self.size
         try:
             return self._kernel.read(address, self.size * count)
-        except UnmappedError as error:
+        except FaultError as error:
             raise TargetError(
                 f"the struct page of page frame {pfn:#x} at {address:#x} cannot be read: {error}"
             ) from None
@@ -280,7 +280,7 @@ class Pages:
                 return replace(page, state=FREE, head=head, order=order_of[head], free_list="per-CPU list")
         return page
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _per_cpu_free(self) -> Mapping[int, int]:
         """The pages on the per-CPU lists of free ones: page frame number, order of the block."""
         found: dict[int, int] = {}
@@ -328,7 +328,7 @@ class Pages:
         return self._word.at(data, 0) if data is not None else head
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def pages_of(kernel: Kernel) -> Pages | None:
     """The one Pages of a kernel; None without its types."""
     return Pages(kernel) if kernel.has_types else None

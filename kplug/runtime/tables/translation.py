@@ -8,7 +8,7 @@ from functools import cached_property
 from kplug.arch.registry import named
 from kplug.arch.types.page_tables import Paging, ReadEntry, Translation
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
@@ -22,7 +22,7 @@ class PageTables:
         self.memo = kernel.memo
 
     @property
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def paging(self) -> Paging | None:
         """How the kernel maps its memory; None for an architecture without page tables in kplug."""
         make = named(self._kernel.machine).paging
@@ -136,13 +136,13 @@ class PageTables:
         return paging
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def page_tables(kernel: Kernel) -> PageTables:
     """The one PageTables of a kernel."""
     return PageTables(kernel)
 
 
-def is_left_out(kernel: Kernel, address: int) -> bool:
+def is_zero_filled(kernel: Kernel, address: int) -> bool:
     """Whether a virtual address reads as zeros because the dump does not contain the page: it was excluded, or had only
     zeros."""
     tables = page_tables(kernel)
@@ -151,7 +151,7 @@ def is_left_out(kernel: Kernel, address: int) -> bool:
         physical = linear if linear is not None else tables.physical(address)
     except TargetError:
         return False
-    return physical is not None and kernel.left_out(physical)
+    return physical is not None and kernel.is_zero_filled(physical)
 
 
 def page_size_of(kernel: Kernel) -> int:

@@ -15,7 +15,7 @@ from kplug.arch.calls import call_reach, calls_before
 from kplug.arch.registers import canonical, ordered, registers_of
 from kplug.arch.registry import named
 from kplug.errors import TargetError, UsageError
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.modules.debug_files import debug_files_of
@@ -162,7 +162,7 @@ class Selection:
         with reading("the tasks"):
             return self._thread_of(find_task(self._kernel.prog, 1))
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _find_threads(self) -> Sequence[Thread]:
         if not self._kernel.has_types:
             return self._nameless()
@@ -221,7 +221,7 @@ class Selection:
         thread = self.thread
         return self._frames(thread.task.value_() if thread.task is not None else None, thread.cpu)
 
-    @remembered(UNTIL_MOVED)
+    @remembered(UNTIL_RESUMED)
     def _frames(self, task: int | None, cpu: int | None) -> Sequence[Frame]:
         """The frames of the selected thread, keyed by its task_struct's address and its CPU."""
         return self._unwind(self.thread)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import drgn
 
 from kplug.arch.registry import named
-from kplug.lifetimes import UNTIL_MOVED, remembered
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.selection import Selection
@@ -22,7 +22,7 @@ class _Program(NamedTuple):
     root: int
 
 
-@remembered(UNTIL_MOVED)
+@remembered(UNTIL_RESUMED)
 def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | None:
     """The program of a task, by the address of its task_struct. TargetError if it cannot be read."""
     with reading(f"the memory of {tid} ({comm})"):

@@ -23,7 +23,7 @@ from kplug.render.text import TextRenderer
 from kplug.resolver import Resolver
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.registry import locators
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.images import images_of

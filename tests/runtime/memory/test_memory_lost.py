@@ -77,7 +77,7 @@ def test_a_target_that_is_lost(lost: tuple[Memory, Session], reads: int, error: 
         target.registers,
     )
     for question in asked:
-        target.kernel.moved()
+        target.kernel.resumed()
         memory.reads, memory.error = reads, error
         with suppress(KplugError):
             question()

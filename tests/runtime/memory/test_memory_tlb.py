@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.open_dumps import open_files
 
-from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.session import kernel_of
 from kplug.runtime.tables.translation import page_tables
 

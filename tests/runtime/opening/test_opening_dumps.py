@@ -17,7 +17,7 @@ from support.changed_dumps import SNAPPY, ZSTD, compressor, first_bytes, moved_n
 from support.kept_dumps import dump, dumped, vmlinux
 
 from kplug.errors import InputError, MismatchError
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 from kplug.runtime.finders import types_source
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
@@ -124,7 +124,7 @@ class TestMemory:
     def test_what_is_not_mapped(self, format: str) -> None:
         kernel = kernel_of(open_kernel(Request(str(dump("amd64-6.1", format)))))
         for address in (0x1000, 0x7FFF_0000_0000, 0xFFFF_FFFF_7000_0000):
-            with pytest.raises(UnmappedError, match=f"^address is not mapped: {address:#x}$"):
+            with pytest.raises(FaultError, match=f"^address is not mapped: {address:#x}$"):
                 kernel.read(address, 8)
 
     def test_a_page_that_makedumpfile_left_out(self) -> None:
@@ -133,7 +133,7 @@ class TestMemory:
         for address in range(0x100000, 0x1000000, 0x1000):
             try:
                 kernel.read_physical(address, 8)
-            except UnmappedError as error:
+            except FaultError as error:
                 said.add(str(error).partition(": 0x")[0])
         assert said == {"the page is not in the dump: excluded when it was written, or no memory"}
 
@@ -143,12 +143,12 @@ class TestMemory:
         assert part.header is not None
         for address in range(0x100000, 0x8000000, 0x10000):
             data, truth = (kernel_of(opened).read_physical(address, 4096) for opened in (part, whole))
-            assert data == (bytes(4096) if part.header.is_left_out(address) else truth)
+            assert data == (bytes(4096) if part.header.is_zero_filled(address) else truth)
 
     @pytest.mark.parametrize("format", ["elf", "kdump-zlib"])
     def test_no_such_physical_address(self, format: str) -> None:
         kernel = kernel_of(open_kernel(Request(str(dump("amd64-6.1", format)))))
-        with pytest.raises(UnmappedError, match=r"^no memory at this physical address: 0x4000000000000$"):
+        with pytest.raises(FaultError, match=r"^no memory at this physical address: 0x4000000000000$"):
             kernel.read_physical(1 << 50, 8)
 
 
@@ -270,7 +270,7 @@ class TestTruncated:
         kernel = kernel_of(opened)
         schedule = truth("amd64-6.1", "schedule")
         assert kernel.symbol("schedule") == schedule
-        with pytest.raises(UnmappedError, match=r"^the dump is truncated (before this memory|or broken)"):
+        with pytest.raises(FaultError, match=r"^the dump is truncated (before this memory|or broken)"):
             kernel.read(schedule, 8)
         if format == "makedumpfile-elf":  # of others libkdumpfile reads nothing without the page tables
             assert kernel.read_physical(0x1000, 8)

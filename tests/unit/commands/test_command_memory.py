@@ -25,7 +25,7 @@ from kplug.expressions import Hints
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 from kplug.outputs import Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.style import COLOURED, PLAIN
@@ -64,7 +64,7 @@ class FakeTarget(Target):
         for start, data in self.memory.items():
             if start <= address and address + size <= start + len(data):
                 return data[address - start : address - start + size]
-        raise UnmappedError(f"nothing is mapped at {address:#x}")
+        raise FaultError(f"nothing is mapped at {address:#x}")
 
     def evaluate(self, expression: str) -> int:
         raise ExpressionError(f"{expression}: not known")

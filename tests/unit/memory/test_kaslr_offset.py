@@ -12,7 +12,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_vmlinux
 from kplug.memory import kaslr_ways as ways
 from kplug.memory.kaslr_offset import Checker, find_kaslr_offset
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 
 MASK = (1 << 64) - 1
 KASLR_OFFSET = 0x2A4F_2E00_0000
@@ -32,7 +32,7 @@ class Memory:
             return self.changed[address].ljust(size, b"\0")[:size]
         data = self.image.elf.read_address(address - self.kaslr_offset & MASK, size)
         if data is None or len(data) < size:
-            raise UnmappedError(f"nothing at {address:#x}")
+            raise FaultError(f"nothing at {address:#x}")
         return data
 
 
@@ -53,7 +53,7 @@ def linked(image: KernelImage, name: str) -> int:
 class TestArm64:
     def test_vector_table(self, arm64: KernelImage) -> None:
         memory = Memory(arm64, KASLR_OFFSET)
-        way = ways.exception_handler(arm64, memory.read, "VBAR_EL1", [linked(arm64, "vectors") + KASLR_OFFSET & MASK])
+        way = ways.by_vector_table(arm64, memory.read, "VBAR_EL1", [linked(arm64, "vectors") + KASLR_OFFSET & MASK])
         found = find_kaslr_offset(Checker(arm64), memory.read, [ways.not_moved(), way])
         assert found.placement is not None
         assert found.placement.kaslr_offset == KASLR_OFFSET
@@ -68,7 +68,7 @@ class TestArm64:
         pc = linked(arm64, "schedule") + KASLR_OFFSET & MASK
         found = find_kaslr_offset(
             Checker(arm64), memory.read,
-            [ways.exception_handler(arm64, memory.read, "VBAR_EL1", [0xFFFFFBFFFDE00800]), ways.search(arm64, pc)],
+            [ways.by_vector_table(arm64, memory.read, "VBAR_EL1", [0xFFFFFBFFFDE00800]), ways.search(arm64, pc)],
         )  # fmt: skip
         assert found.placement is not None
         assert found.placement.kaslr_offset == KASLR_OFFSET

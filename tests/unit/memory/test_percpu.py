@@ -17,9 +17,9 @@ from kplug.errors import ExpressionError, TargetError
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import moved_by
-from kplug.lifetimes import UNTIL_MOVED, Memo
+from kplug.lifetimes import UNTIL_RESUMED, Memo
 from kplug.memory.percpu import StaticPercpu, Wanted, cpus_words, wanted_instance
-from kplug.memory.reading import UnmappedError
+from kplug.memory.reading import FaultError
 from kplug.model import Annotation
 from kplug.session import Session
 
@@ -73,7 +73,7 @@ class Memory:
     def read(self, address: int, size: int) -> bytes:
         self.reads.append((address, size))
         if address not in self.words or len(self.words[address]) < size:
-            raise UnmappedError(f"nothing at {address:#x}")
+            raise FaultError(f"nothing at {address:#x}")
         return self.words[address][:size]
 
     def evaluate(self, expression: str) -> int:
@@ -196,7 +196,7 @@ def test_memory_is_read_when_it_must_be_and_once_as_long_as_it_stands(make: Call
         answer(session, hex(start))
         answer(session, "runqueues@0")
     assert [size for _, size in memory.reads] == [4, 8, 4 * 8]
-    memory.memo.forget(UNTIL_MOVED)
+    memory.memo.forget(UNTIL_RESUMED)
     answer(session, hex(AREAS[0]))
     assert len(memory.reads) == 6
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kplug.errors import InputError
-from kplug.image.listed_modules import held_ranges
+from kplug.image.kallsyms_modules import held_ranges
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms, read_system_map
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.shell.cli import main

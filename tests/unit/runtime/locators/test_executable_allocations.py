@@ -111,7 +111,7 @@ def test_memory_for_code_of_which_not_all_is_used() -> None:
     vmap.area(start, 4)
     assert found(fake, start) == []  # nothing of it is known to be code
     code.bpf_program("bpf_prog_1", start + 0x40, start + 0x80)
-    fake.kernel.moved()
+    fake.kernel.resumed()
     (gap,) = found(fake, start + 0x80)
     assert (gap.start, gap.end) == (start + 0x80, start + 5 * PAGE)
     assert gap.details["before"] == "end of this memory"
@@ -149,7 +149,7 @@ def test_the_guard_page_of_a_module_in_vmalloc() -> None:
     vmap.area(start, 2)
     assert found(fake, start + 2 * PAGE) == []
     code.module("mod", start, 2 * PAGE)
-    fake.kernel.moved()
+    fake.kernel.resumed()
     (gap,) = found(fake, start + 2 * PAGE)
     assert (gap.kind, gap.details["after"]) == ("gap", "mod (text)")
 
@@ -199,7 +199,7 @@ def test_kprobes_that_cannot_be_read_leave_the_page() -> None:
     fake.words(code.table, 0xFFFF123456789000)
     assert len(found(fake, X86_64.modules)) == 2
     fake.words(code.table, code.table + 0)  # a probe whose next is itself
-    fake.kernel.moved()
+    fake.kernel.resumed()
     assert len(found(fake, X86_64.modules)) == 2
 
 

@@ -27,7 +27,8 @@ from support.fake_zones import FakeZones
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.pages import PageLocator
+from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
+from kplug.runtime.locators.pages import KIND, PageLocator
 from kplug.runtime.threads.user_space import UserSpace
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
@@ -279,8 +280,18 @@ def test_a_page_that_the_dump_lacks() -> None:
     fake.lose(X86_64.direct_map + 0x30000, PAGE)
     assert told(fake, X86_64.direct_map + 0x30000).details["in_dump"] is False
     assert "in_dump" not in told(fake, X86_64.direct_map + 0x31000).details
-    fake.kernel.left_out = lambda physical: physical == 0x31000
+    fake.kernel.is_zero_filled = lambda physical: physical == 0x31000
     assert told(fake, X86_64.direct_map + 0x31000).details["in_dump"] is None
+
+
+def test_a_page_where_the_dump_is_truncated_was_not_excluded() -> None:
+    fake = made()
+    fake.lose(X86_64.direct_map + 0x30000, PAGE, why=TRUNCATED_PAGE)
+    layer = told(fake, X86_64.direct_map + 0x30000)
+    assert (layer.details["in_dump"], layer.details["truncated"]) == (False, True)
+    words, _ = KIND.words(layer)
+    assert "the dump is truncated there" in words
+    assert "excluded" not in words
 
 
 def test_a_struct_page_that_cannot_be_read() -> None:

@@ -23,7 +23,7 @@ from support.fake_user import FakeProgram
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.page_state import MemoryState
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.registry import locators
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
@@ -110,7 +110,7 @@ def test_an_object_of_kfences_is_none_of_a_slab(machine: Machine) -> None:
     assert "kfence" in kinds
     assert "slab" not in kinds
     fake.put("kfence_metadata", every.kfence.records, {"addr": 0})
-    fake.kernel.moved()
+    fake.kernel.resumed()
     kinds = [layer.kind for asked in locators(fake.kernel) for layer in asked.locate(every.kfenced)]
     assert "kfence" not in kinds
     assert "slab" in kinds

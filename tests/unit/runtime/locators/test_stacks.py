@@ -20,7 +20,7 @@ from support.fake_tasks import FakeTasks
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.stacks import StackLocator, first_stack, stack_size, stacks_of
+from kplug.runtime.locators.stacks import StackLocator, first_stack, stacks_of, thread_size_of
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -104,10 +104,10 @@ def test_the_first_stack_is_in_the_image(machine: Machine) -> None:
 @each_machine
 def test_the_size_of_a_stack_by_the_type_where_no_symbol_tells(machine: Machine) -> None:
     fake, _, _ = made(machine)
-    assert stack_size(fake.kernel) == THREAD_SIZE
+    assert thread_size_of(fake.kernel) == THREAD_SIZE
     image, fake.kernel.image = fake.kernel.image, None
     with pytest.raises(TargetError, match="the size of a stack: could not find 'union thread_union'"):
-        stack_size(fake.kernel)
+        thread_size_of(fake.kernel)
     fake.kernel.image = image
 
 

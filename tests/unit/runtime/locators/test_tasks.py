@@ -101,7 +101,7 @@ def test_the_members_as_before_5_16() -> None:
     fake.struct("task_struct", TASK_SIZE, pid_links=links, **members)  # type: ignore[arg-type]
     assert found(fake, place)[0].details["cpu"] is None
     fake.struct("task_struct", TASK_SIZE, cpu=("unsigned int", 16), pid_links=links, **members)  # type: ignore[arg-type]
-    fake.kernel.moved()
+    fake.kernel.resumed()
     assert found(fake, place)[0].details["cpu"] == 1
 
 

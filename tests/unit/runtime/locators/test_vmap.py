@@ -156,7 +156,7 @@ def test_an_area_that_claims_more_pages_than_it_has_room_for_owns_none() -> None
     (frame,) = vmap.area(X86_64.vmalloc, 1)
     vm = vmap_areas(fake.kernel).areas[0].vm
     fake.put("vm_struct", vm, {"nr_pages": 0xFFFFFFFF})
-    fake.kernel.moved()
+    fake.kernel.resumed()
     assert vmap_areas(fake.kernel).mapping(frame) is None
 
 

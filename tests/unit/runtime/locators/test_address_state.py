@@ -1,4 +1,4 @@
-"""Page tables (kplug/runtime/tables/translation.py) and what they say of an address (locators/page_state.py), and
+"""Page tables (kplug/runtime/tables/translation.py) and what they say of an address (locators/address_state.py), and
 whether the kernel freed memory of its image (locators/freed.py).
 
 The fake kernel's page tables, and the PG_reserved of its struct pages, are what is expected.
@@ -31,8 +31,8 @@ from kplug.arch.types.page_tables import Translation
 from kplug.errors import TargetError
 from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.freed import is_freed, owned_address
-from kplug.runtime.locators.page_state import MemoryState
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -199,7 +199,7 @@ def test_memory_that_is_freed_after_boot_only_is_not_known_to_be_before() -> Non
     fake.poke(fake.system_state, bytes(4))  # SYSTEM_BOOTING
     assert is_freed(fake.kernel, X86_64.image + INIT_TEXT) is None
     fake.poke(fake.system_state, b"\x01\0\0\0")  # SYSTEM_SCHEDULING
-    fake.kernel.moved()
+    fake.kernel.resumed()
     assert is_freed(fake.kernel, X86_64.image + INIT_TEXT) is True
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import gdb
 from kplug.arch.registry import named
-from kplug.arch.types.record import Architecture, EntryTable
+from kplug.arch.types.record import Architecture, VectorTable
 from kplug.errors import TargetError
 from kplug.memory.kaslr_ways import first_handler
 from kplug.memory.reading import Read
@@ -16,14 +16,14 @@ from kplug_gdb import physical, registers
 from kplug_gdb.reading import NO_ANSWER, timed_out
 
 
-def register_bases(table: EntryTable) -> Iterator[int]:
+def register_bases(table: VectorTable) -> Iterator[int]:
     """The table's base, if gdb has the register that holds it."""
     base = registers.register(*table.registers) if table.registers else None
     if base is not None:
         yield base
 
 
-def monitor_bases(table: EntryTable) -> Iterator[int]:
+def monitor_bases(table: VectorTable) -> Iterator[int]:
     """The table's base from QEMU's `info registers`; not used with other stubs."""
     if table.monitor is None or not physical.stub_has_it():
         return
@@ -42,7 +42,7 @@ def monitor_bases(table: EntryTable) -> Iterator[int]:
 
 def handlers(architecture: Architecture, read: Read) -> Iterator[int]:
     """Addresses of the kernel's exception handlers, from its tables."""
-    table = architecture.entry_table
+    table = architecture.vector_table
     if table is None:
         return
     fixed = () if table.fixed is None else (table.fixed,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kplug_gdb import watch
+from kplug_gdb import events
 
 
 def register() -> None:
@@ -15,9 +15,9 @@ def register() -> None:
         commands.define(command)
     for function in functions.FUNCTIONS:
         function()
-    watch.start()
+    events.start()
 
 
 def unregister() -> None:
     """Stop listening."""
-    watch.stop()
+    events.stop()

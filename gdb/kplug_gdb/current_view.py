@@ -7,7 +7,7 @@ from kplug_gdb.reading import has_process, read_plainly
 from kplug_gdb.views import View
 
 
-class Sight:
+class CurrentView:
     """The current view; the host chooses one before each question. None if there is no memory, or nothing is known of
     the kernel yet."""
 
