@@ -149,4 +149,4 @@ def corrupt(every: Everything, chance: random.Random) -> None:
         fake.pages[place : place + 8] = chance.getrandbits(64).to_bytes(8, "little")
     for _ in range(chance.choice((0, 3))):
         start = every.fake.machine.ram + chance.randrange(RAM // PAGE) * PAGE
-        fake.lost[start] = start + PAGE
+        fake.lost[start] = start + PAGE, "not present"
