@@ -67,7 +67,7 @@ def test_standard_output_and_a_size_that_lies(bzimage: tuple[bytes, BootImage, s
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
         f"kplug: {image}: says that it unpacks to {len(opened.payload) + 1} bytes, "
-        f"and its lz4 data unpacks to {len(opened.payload)}\n"
+        f"but its lz4 data unpacks to {len(opened.payload)}\n"
     )
 
 

@@ -188,5 +188,5 @@ def test_aliases_and_gaps(subject: Subject) -> None:
 
 def test_all_of_it(subject: Subject) -> None:
     for kaslr_offset in (0, KASLR_OFFSET):
-        subject.compare_bulk(kaslr_offset).check()
+        subject.compare_bulk(kaslr_offset, Sampling(0, whole=True)).check()
         subject.compare_where(kaslr_offset, Sampling(0, whole=True)).check()  # it is small

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+from support.sampling import Sampling
 
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
@@ -57,9 +58,9 @@ def addresses(image: KernelImage, seed: int, count: int) -> list[int]:
     return sorted((address for address in near if 0 <= address <= _LAST), key=lambda _: chance.random())
 
 
-def assert_alike(whole: KernelImage, *others: KernelImage, count: int = 1000) -> None:
-    asked = addresses(whole, count, count)
-    chance = random.Random(count)
+def assert_alike(whole: KernelImage, *others: KernelImage, count: int, seed: int = 0) -> None:
+    asked = addresses(whole, seed, count)
+    chance = random.Random(seed)
     entries = [chance.randrange(len(whole.symbols.values)) for _ in range(count)]
     names = {whole.symbols.name(entry) for entry in entries} | {"", "nope", "text", "schedul", "a b", "\n", "x\0y"}
     for image in others:
@@ -102,8 +103,8 @@ def listing(request: pytest.FixtureRequest) -> tuple[bytes, str]:
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("patient")
-def test_single_questions_have_the_answers_of_the_whole_list(listing: tuple[bytes, str]) -> None:
-    assert_alike(*images(*listing))
+def test_single_questions_have_the_answers_of_the_whole_list(listing: tuple[bytes, str], sampling: Sampling) -> None:
+    assert_alike(*images(*listing), count=sampling.count(1000), seed=sampling.seed)
 
 
 @pytest.mark.kernel
@@ -116,16 +117,21 @@ def test_after_many_questions_the_whole_list_answers_with_the_same_numbers(listi
 @pytest.mark.kernel
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_system_map_is_the_same(kernel: str) -> None:
+def test_a_system_map_is_the_same(kernel: str, sampling: Sampling) -> None:
     from vmimages import fetch
 
     symbols = read_system_map(str(fetch(kernel, quiet=True).system_map))
     machine = "aarch64" if "arm64" in kernel else "x86_64"
-    assert_alike(image_of(symbols, machine, whole=True), image_of(symbols, machine))
+    assert_alike(
+        image_of(symbols, machine, whole=True),
+        image_of(symbols, machine),
+        count=sampling.count(1000),
+        seed=sampling.seed,
+    )
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_kernel_that_runs_here() -> None:
+def test_the_kernel_that_runs_here(sampling: Sampling) -> None:
     try:
         text = Path("/proc/kallsyms").read_bytes()
     except OSError:
@@ -133,7 +139,7 @@ def test_the_kernel_that_runs_here() -> None:
     if KallsymsListing(text, "kallsyms").hidden:
         pytest.skip("/proc/kallsyms tells no address")
     found = images(text, "x86_64")
-    assert_alike(*found)
+    assert_alike(*found, count=sampling.count(1000), seed=sampling.seed)
     listing = read_kallsyms()
     assert listing.kernel.source == "/proc/kallsyms"
     assert len(listing.kernel) == len(found[0].symbols.values)

@@ -14,6 +14,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked, moved_by
 from kplug.resolver import Resolver
 from support.oracle import binutils, kernels
+from support.sampling import Sampling
 
 MASK = (1 << 64) - 1
 RANDOM_ADDRESSES = 20_000
@@ -78,10 +79,9 @@ class Full:
         found.update(choose.randrange(self.start - (1 << 20), self.end + (1 << 20)) for _ in range(RANDOM_ADDRESSES))
         return sorted(found)
 
-    @cached_property
-    def few_addresses(self) -> list[int]:
-        """Those for which whole answers are compared: all bounds, and one of 40 of the others."""
-        return sorted({*self.bounds, *self.addresses[::40]})
+    def few_addresses(self, sampling: Sampling) -> list[int]:
+        """Those for which whole answers are compared: all bounds, and one of 40 of the others, or a sample of these."""
+        return sorted({*self.bounds, *sampling.of(self.addresses[::40])})
 
     @cached_property
     def columns(self) -> Columns:

@@ -104,12 +104,15 @@ class Subject:
         """The link addresses whose runtime address means them alone: none that is moved into the per-CPU area."""
         return [link for link in links if link < move.unmoved or move.runtime(link) >= move.unmoved]
 
+    def _sampled(self, sampling: Sampling) -> list[int]:
+        return sorted({*self.near_bounds, *sampling.of(self.addresses)})
+
     # -- bulk ----------------------------------------------------------------------------------------------------------
 
-    def compare_bulk(self, kaslr_offset: int) -> Differences:
-        """All addresses through `Resolver.bulk`."""
+    def compare_bulk(self, kaslr_offset: int, sampling: Sampling) -> Differences:
+        """All bounds and a sample of the other addresses through `Resolver.bulk`."""
         move, resolver = self.moved(kaslr_offset)
-        links = self.asked(move, self.addresses)
+        links = self.asked(move, self._sampled(sampling))
         runtime = [move.runtime(link) for link in links]
         columns = resolver.bulk(runtime)
         assert columns.address == runtime
@@ -147,7 +150,7 @@ class Subject:
     def compare_where(self, kaslr_offset: int, sampling: Sampling) -> Differences:
         """All bounds and a sample of the other addresses through `Resolver.where`."""
         move, resolver = self.moved(kaslr_offset)
-        links = self.asked(move, sorted({*self.near_bounds, *sampling.of(self.addresses)}))
+        links = self.asked(move, self._sampled(sampling))
         differences = Differences()
         self._wide.clear()
         for link, answer in zip(links, self.oracle.answers(links)):

@@ -24,6 +24,10 @@ class Sampling:
         chosen = random.Random(self.seed).sample(range(len(items)), len(items) // SHARE)
         return [items[number] for number in sorted(chosen)]
 
+    def count(self, whole: int) -> int:
+        """How many of something that can be asked without end, where a whole run asks so many."""
+        return whole if self.whole else whole // SHARE
+
     def words(self) -> str:
         """For the person who reads the run's output."""
         if self.whole:

@@ -107,11 +107,13 @@ def compare_symbols(
     return differences
 
 
-def compare_where(full: Full, expected: Resolver, resolver: Resolver, *, sections: bool) -> Differences:
+def compare_where(
+    full: Full, addresses: Sequence[int], expected: Resolver, resolver: Resolver, *, sections: bool
+) -> Differences:
     """Whole answers, as linked. Which symbol it is `compare_columns` tells; here it is what is said of it."""
     differences = Differences()
-    columns = resolver.bulk(full.few_addresses)
-    for address, symbol, offset in zip(full.few_addresses, columns.symbol, columns.offset):
+    columns = resolver.bulk(addresses)
+    for address, symbol, offset in zip(addresses, columns.symbol, columns.offset):
         answer, full_answer = resolver.where(address), expected.where(address)
         layer = answer.last(model.SYMBOL)
         if (symbol, offset) != ((layer.name, layer.offset(address)) if layer is not None else (None, None)):

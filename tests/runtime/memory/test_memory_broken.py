@@ -16,6 +16,7 @@ from support.open_dumps import kernel_in
 from support.patched import patch, unmap
 
 from kplug import model
+from kplug.arch.registry import named
 from kplug.lifetimes import Memo
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.model import Annotation, Layer
@@ -298,6 +299,7 @@ def test_the_state_of_a_kernel_on_arm64() -> None:
 
         def __init__(self) -> None:
             self.memo = Memo()
+            self.word = named("aarch64").word()
 
         def symbol(self, name: str) -> int | None:
             return None

@@ -49,7 +49,7 @@ class TestNoDump:
     def test_empty(self, tmp_path: Path) -> None:
         path = tmp_path / "vmcore"
         path.touch()
-        assert refused("-c", path) == f"{path}: not a dump: the file is empty"
+        assert refused("-c", path) == f"{path}: not a dump: it is empty"
 
     def test_a_directory(self, tmp_path: Path) -> None:
         assert refused("-c", tmp_path) == f"{tmp_path}: a directory, not a file"
