@@ -38,6 +38,8 @@ _FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
         "no memory at this physical address",
         FaultError,
     ),
+    # Where drgn does not walk the architecture's page tables (riscv64), or was given no memory there.
+    (re.compile("could not find memory segment"), "drgn has no way to translate this address", FaultError),
     (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory", TruncatedError),
     (re.compile(TRUNCATED_PAGE), TRUNCATED_PAGE, TruncatedError),
 )
