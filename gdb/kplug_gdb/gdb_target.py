@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 import gdb
-from kplug.arch.types.word import WIDEST_BITS
+from kplug.arch.types.word import WIDEST_BITS, WordFormat
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
 from kplug.image.placed import PlacedImage
@@ -15,7 +15,7 @@ from kplug.memory.thread_size import thread_size
 from kplug.model import UNKNOWN_STATE, State
 from kplug.records import Records, Supply
 from kplug.target import FramePlace, Register, StackBounds, Target
-from kplug_gdb import linked, registers
+from kplug_gdb import linked, machine, registers
 from kplug_gdb.corefile import core_path
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import has_process
@@ -79,7 +79,7 @@ class GdbTarget(Target):
         try:
             value = gdb.parse_and_eval(expression)
             self._refuse_reading(value, expression)
-            address = as_address(value, expression)
+            address = as_address(value, expression, self._word)
         except gdb.error as error:
             unknown = str(error).startswith(_UNKNOWN_TO_GDB) and _NAME.fullmatch(expression)
             if unknown or _KERNELS_OWN.fullmatch(expression):
@@ -90,12 +90,12 @@ class GdbTarget(Target):
     def address_of(self, value: gdb.Value, text: str) -> int:
         """The address that a gdb value means. Only its type shows where the value is from."""
         self._refuse_reading(value, text)
-        symbol, kernel = symbol_address(value), self._kernel
+        symbol, kernel = symbol_address(value, self._word.mask), self._kernel
         if symbol is None or kernel is None or not linked.misplaced(symbol, kernel):
-            return as_address(value, text)
+            return as_address(value, text, self._word)
         if not is_place(value):
             raise linked.refusal(text, kernel)
-        return linked.moved(as_address(value, text), kernel)
+        return linked.moved(as_address(value, text, self._word), kernel)
 
     def _refuse_reading(self, value: gdb.Value, text: str) -> None:
         if isinstance(self._current.view, PhysicalCoreView) and value.address is not None and not is_place(value):
@@ -148,6 +148,10 @@ class GdbTarget(Target):
         start = address & -size
         return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")
 
+    @property
+    def _word(self) -> WordFormat:
+        return self._kernel.image.elf.word if self._kernel is not None else machine.word()
+
     def _records(self) -> Records | None:
         return self._supply.records() if self._supply is not None else None
 
@@ -166,7 +170,7 @@ def _holds_misplaced(expression: str, kernel: PlacedImage) -> bool:
     """Whether it uses a gdb value ($x, $1) that was computed from symbols which are not where the kernel is."""
     for name in set(re.findall(r"\$[\w$]*", expression)):
         try:
-            address = symbol_address(gdb.parse_and_eval(name))
+            address = symbol_address(gdb.parse_and_eval(name), kernel.image.elf.word.mask)
         except gdb.error:
             continue
         if address is not None and linked.misplaced(address, kernel):

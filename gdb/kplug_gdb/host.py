@@ -128,7 +128,7 @@ class Host:
         return _Place(
             image,
             placement,
-            tuple(self.images.modules()),
+            tuple(self.images.modules(image.elf.word)),
             (inferior.num, inferior.connection, drgn_kernel.core_path_of(found.view)),
             drgn_kernel.is_wanted(image, found.view, found.finding.lasting),
         )

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kplug.arch.types.word import WordFormat
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.module_sections import section_addresses
 from kplug.image.opening.files import module_name, open_elf, open_vmlinux
 from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
-from kplug_gdb import machine, objfiles
+from kplug_gdb import objfiles
 from kplug_gdb.objfiles import FileId
 from kplug_gdb.settings import SETTINGS
 
@@ -64,15 +65,16 @@ class OpenedImages:
         """The kernel's file, whether it can be read or not; None if gdb has none."""
         return SETTINGS.vmlinux or objfiles.find_vmlinux()
 
-    def modules(self) -> list[KernelImage]:
-        """The modules that the user gave to `add-symbol-file`, where gdb has put their sections."""
+    def modules(self, word: WordFormat) -> list[KernelImage]:
+        """The modules that the user gave to `add-symbol-file`, where gdb has put their sections; `word` is the
+        kernel's."""
         paths = objfiles.module_paths()
         if not paths:
             return []
         named: dict[str, list[tuple[str, int]]] = {path: [] for path in paths}
         for path, name, address in objfiles.sections():
             # A section without an address in add-symbol-file lies near 0: nothing is claimed for it.
-            if path in named and machine.is_kernel(address):
+            if path in named and word.is_kernel(address):
                 named[path].append((name, address))
         placed = ((path, tuple(addresses)) for path, addresses in named.items() if addresses)
         return [self._module(objfiles.file_id(path), addresses) for path, addresses in placed]

@@ -43,6 +43,23 @@ def test_other_kernels(kernel_612: KernelFiles, kernel_arm64: KernelFiles, tmp_p
         check_symbols(session[command].json, symbols, 0)
 
 
+def test_a_file_for_kplug_alone(kernel_61: KernelFiles, tmp_path: Path) -> None:
+    """Without a file of its own and a target, gdb's machine is an i386; the kernel's is the vmlinux's."""
+    path, text = next(kernel_61.debug_modules.rglob("loop.ko")), 0xFFFFFFFFC0400000
+    (schedule,) = [symbol.address for symbol in nm(kernel_61.vmlinux) if symbol.name == "schedule"]
+    by_value, by_variable = f"p $ksection({schedule:#x})", "kwhere -b $place + 8"
+    session = run(
+        ["show architecture", f"set kplug vmlinux {kernel_61.vmlinux}", f"add-symbol-file {path} {text:#x}",
+         f"set $place = {schedule:#x}", by_value, by_variable, f"kwhere --json {text + 0x10:#x}"],
+        tmp_path,
+    )  # fmt: skip
+    assert "i386" in session["show architecture"].text
+    assert session[by_value].text.endswith('= ".text"\n')
+    assert "schedule+0x8" in session[by_variable].text
+    (answer,) = session[f"kwhere --json {text + 0x10:#x}"].json
+    assert layer(answer, "module")["name"] == "loop"
+
+
 def test_tables(kernel_61: KernelFiles, tmp_path: Path) -> None:
     session = run(["ksections --json", "ksegments --json", "kregions --json", "ksections"], tmp_path,
                   vmlinux=kernel_61.vmlinux)  # fmt: skip
