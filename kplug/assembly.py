@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Callable, Union  # collections.abc.Callable in a Union is an error before Python 3.9.2
 
 from kplug.expressions import NO_HINTS, Hints
 from kplug.image.images import as_images
