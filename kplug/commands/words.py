@@ -100,8 +100,16 @@ def long_options(command: Command, parser: argparse.ArgumentParser | None = None
 
 def whole_expression(text: str, parser: argparse.ArgumentParser) -> str:
     """The text without the parser's flags, as one expression."""
-    options = "|".join(map(re.escape, flags(parser)))
-    return re.sub(rf"(?:(?<=\s)|^)(?:{options})(?=\s|$)", "", text).strip()
+    known = flags(parser)
+    letters = "".join(option[1:] for option in known if not option.startswith("--"))
+
+    def is_flag(word: str) -> bool:
+        """As argparse takes them: several letters in one word, a long one shortened."""
+        if word.startswith("--"):
+            return any(option.startswith(word) for option in known)
+        return set(word[1:]) <= set(letters)
+
+    return re.sub(r"(?<!\S)--?[A-Za-z][\w-]*(?!\S)", lambda m: "" if is_flag(m.group()) else m.group(), text).strip()
 
 
 def with_expressions(

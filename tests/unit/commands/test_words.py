@@ -62,6 +62,8 @@ def test_a_line_that_is_wrong(line: str) -> None:
     [
         ("a b", ["a", "b"]),
         ("-b a b", ["a", "b"]),
+        ("-bl a + 4", ["a + 4"]),
+        ("a + 4 -l --br", ["a + 4"]),
         ("a + 4", ["a + 4"]),
         ("(long) a", ["(long) a"]),
         ("? a", ["? a"]),
