@@ -129,7 +129,7 @@ class Host:
             image,
             placement,
             tuple(self.images.modules(image.elf.word)),
-            (inferior.num, inferior.connection, drgn_kernel.core_path_of(found.view)),
+            (inferior.num, inferior.connection, found.view is None, drgn_kernel.core_path_of(found.view)),
             drgn_kernel.is_wanted(image, found.view, found.finding.lasting),
         )
 
