@@ -35,12 +35,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Which tests stay in one process (--dist loadgroup): those of a file, or of a folder whose files share a guest or
-    a dump that is open. tests/gdb has two guests for twelve files: each process boots them for its files.
+    """Which tests stay in one process (--dist loadgroup): those of a file; of a folder whose files share a guest or a
+    dump that is open; and those that ask the two guests of tests/gdb, which would be booted in each process.
     """
     folder = item.path.parent
-    shared = (folder / "conftest.py").exists() and folder.name not in ("gdb", "exhaustive")
-    item.add_marker(pytest.mark.xdist_group(str((folder if shared else item.path).relative_to(TESTS))))
+    if {"moved", "isolated"}.intersection(getattr(item, "fixturenames", ())):
+        group = "gdb, guests"
+    else:
+        shared = (folder / "conftest.py").exists() and folder.name not in ("gdb", "exhaustive")
+        group = str((folder if shared else item.path).relative_to(TESTS))
+    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(trylast=True)
