@@ -50,7 +50,9 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
     # Plug-ins belong to a prompt of drgn's, or look for debug information elsewhere.
     with heard() as messages, switched(PLUGIN_SWITCH, "*"):
         prog.set_linux_kernel_custom(info.text, is_live=True)
-        prog.add_memory_segment(start, image.elf.word.mask + 1 - start, _served(memory.read), False)
+        # drgn takes a size of 64 bits, which is not enough for all addresses where the kernel has no half of its own.
+        size = min(image.elf.word.mask + 1 - start, BEYOND_ADDRESSES - 1)
+        prog.add_memory_segment(start, size, _served(memory.read), False)
         if start:
             prog.add_memory_segment(0, start, _nothing, False)
         main = next(iter(prog.loaded_modules()))[0]
