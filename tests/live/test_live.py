@@ -71,8 +71,10 @@ def seen(guest: Guest, sampling: Sampling) -> Seen:
     truth = guest.vm.truth()
     # Zeros on x86_64 before 6.15 are per-CPU variables' offsets; .LC0 and the like are the assembler's, not symbols.
     symbols = [each for each in truth.symbols if each.address >> 63 and not each.name.startswith(".L")]
-    text = [each for each in symbols if each.module is None and each.kind in "tT"]
-    data = [each for each in symbols if each.module is None and each.kind in "dDbBrR"]
+    of_image = [each for each in symbols if each.module is None]
+    end = max(each.address for each in of_image)  # __init_scratch_end, say: the first address that is not the image's
+    text = [each for each in of_image if each.kind in "tT"]
+    data = [each for each in of_image if each.kind in "dDbBrR" and each.address != end]
     of_modules = [each for each in symbols if each.module in truth.modules and each.kind in "tTdDbBrR"]
     percpu, in_drgn = of_drgn(guest)
     vmalloc = lasting_mappings(guest, truth)
