@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Callable
 
+from kplug.arch.types.page_tables import ReadEntry
+from kplug.arch.types.word import ByteOrder
 from kplug.errors import TargetError
 
 # Reads bytes at an address. FaultError if there is nothing; another TargetError if nothing can be read at all.
@@ -16,6 +18,18 @@ class FaultError(TargetError):
 
 class TruncatedError(FaultError):
     """The dump is truncated or broken where it would have the address."""
+
+
+def entry_reader(read_physical: Read, size: int, order: ByteOrder) -> ReadEntry:
+    """What reads the entry of a page table at a physical address, as a number. TargetError if it cannot be read."""
+
+    def entry(physical: int) -> int:
+        try:
+            return int.from_bytes(read_physical(physical, size), order)
+        except TargetError as error:
+            raise TargetError(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
+
+    return entry
 
 
 def try_read(read: Read, address: int, size: int) -> bytes | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from kplug.arch.types.word import byte_order
 from kplug.errors import InputError
@@ -95,9 +95,13 @@ class SymbolColumns:
             numbers.byteswap()
         return numbers
 
-    def _info_mask(self, wanted: Callable[[int, int], bool]) -> bytes:
-        """The entries with one of the wanted (type, binding) pairs."""
-        return self._info.translate(bytes(wanted(info & 0xF, info >> 4) for info in range(256)))
+    def _type_mask(self, wanted: Container[int]) -> bytes:
+        """The entries of one of the wanted types (STT_*)."""
+        return self._info.translate(bytes(info & 0xF in wanted for info in range(256)))
+
+    def _binding_mask(self, wanted: int) -> bytes:
+        """The entries of that binding (STB_*)."""
+        return self._info.translate(bytes(info >> 4 == wanted for info in range(256)))
 
     def _section_mask(self, wanted: Container[int]) -> bytes:
         """The entries with one of the wanted section indexes."""

@@ -98,17 +98,13 @@ class SymbolTable(SymbolColumns):
     def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
         """The entries that can hold an address (see the module's docstring)."""
         held = self._held if bases is None else self._held.intersection(bases)
-        mask = bytearray(
-            both(
-                self._section_mask(held), self._info_mask(lambda kind, _: kind not in (STT_SECTION, STT_FILE, STT_TLS))
-            )
-        )
+        mask = bytearray(without_mask(self._section_mask(held), self._type_mask((STT_SECTION, STT_FILE, STT_TLS))))
         # A broken table: a symbol without a name answers nothing.
         if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
                 mask[index] = self._name_column[index] < len(self._strings)
         mask = bytearray(without_mask(mask, self._unnamed_mask()))
-        for index in self._nameless(both(mask, self._info_mask(lambda kind, _: kind == STT_NOTYPE))):
+        for index in self._nameless(both(mask, self._type_mask((STT_NOTYPE,)))):
             mask[index] = 0
         return bytes(mask)
 
@@ -181,9 +177,9 @@ class SymbolTable(SymbolColumns):
         """(name, entry) of the sizeless symbols without a type, which come from assignments in the linker script and
         from assembler labels. Export tables' own labels are left out: there are tens of thousands of them.
         """
-        typeless = self._info_mask(lambda kind, _: kind == STT_NOTYPE)
+        typeless = self._type_mask((STT_NOTYPE,))
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
-        bookkeeping = both(self._section_mask(exports), self._info_mask(lambda _, binding: binding == STB_LOCAL))
+        bookkeeping = both(self._section_mask(exports), self._binding_mask(STB_LOCAL))
         wanted = without_mask(without_mask(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
         found = self._sizeless(wanted)
         return list(zip(self._all_names(found), found))
@@ -203,7 +199,7 @@ class SymbolTable(SymbolColumns):
 
     def empty_objects(self) -> list[int]:
         """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
-        objects = both(self._places, self._info_mask(lambda kind, _: kind == STT_OBJECT))
+        objects = both(self._places, self._type_mask((STT_OBJECT,)))
         return self._sizeless(objects)
 
     def boundary_candidates(self) -> dict[str, int]:
@@ -268,7 +264,7 @@ class SymbolTable(SymbolColumns):
         if self._info[index] >> 4 != STB_LOCAL:
             return None
         if self._file_entries is None:
-            files = self._info_mask(lambda kind, _: kind == STT_FILE)
+            files = self._type_mask((STT_FILE,))
             self._file_entries = list(compress(range(len(files)), files))
         position = bisect_right(self._file_entries, index) - 1
         return self.name(self._file_entries[position]) or None if position >= 0 else None

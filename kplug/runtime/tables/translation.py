@@ -9,7 +9,7 @@ from kplug.arch.registry import named
 from kplug.arch.types.page_tables import Paging, ReadEntry, Translation
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
-from kplug.memory.reading import try_read
+from kplug.memory.reading import entry_reader, try_read
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 
@@ -44,15 +44,7 @@ class PageTables:
     @cached_property
     def entry(self) -> ReadEntry:
         """What reads the entry of a page table at a physical address. TargetError if it cannot be read."""
-        size, order, read = self._own().entry_size, self._kernel.word.order, self._kernel.read_physical
-
-        def entry(physical: int) -> int:
-            try:
-                return int.from_bytes(read(physical, size), order)
-            except TargetError as error:
-                raise TargetError(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
-
-        return entry
+        return entry_reader(self._kernel.read_physical, self._own().entry_size, self._kernel.word.order)
 
     def physical(self, address: int) -> int | None:
         """The physical address of a kernel address: for the image and the direct map without a walk. None if unmapped.
