@@ -40,6 +40,11 @@ class Piece(NamedTuple):
     region: str | None
     freed_after_boot: bool | None
 
+    @property
+    def may_be_code(self) -> bool:
+        """Whether there can be code: not in a data section, not even in one of the init region's."""
+        return self.region_class in (model.TEXT, model.INIT) and (self.section is None or self.section.executable)
+
 
 class PlacedImage:
     """A `KernelImage` with its `Placement`. All answers are for runtime addresses.

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import drgn
 
-from kplug import model
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, remembered
@@ -83,7 +82,7 @@ class ProgramLines:
     def line_layers(self, address: int, link_address: int, image: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing without debug information for it."""
         piece = image.piece(address)
-        if piece is None or piece.region_class not in (model.TEXT, model.INIT):
+        if piece is None or not piece.may_be_code:
             return ()
         layer = self._layer(address, image)
         return () if layer is None else (layer,)
