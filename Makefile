@@ -4,8 +4,8 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv/bin
 export PYTHON
 
-# Tests run on both cores; --no-loadscope-reorder keeps the slowest first (tests/conftest.py).
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests run on both cores; tests/support/groups.py has which of them stay together.
+SIDE_BY_SIDE := -n 2
 
 .PHONY: help setup test test-all unit check demo bench matrix format clean
 

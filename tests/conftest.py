@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.paths import TESTS
 from support.sampling import Sampling
 
 # An open kernel takes some 200 MB, and is held by circles of references.
@@ -34,17 +33,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(_sampling(terminalreporter.config).words())
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Which tests stay in one process (--dist loadgroup): those of a file; of a folder whose files share a guest or a
-    dump that is open; and those that ask the two guests of tests/gdb, which would be booted in each process.
-    """
-    folder = item.path.parent
-    if {"moved", "isolated"}.intersection(getattr(item, "fixturenames", ())):
-        group = "gdb, guests"
-    else:
-        shared = (folder / "conftest.py").exists() and folder.name not in ("gdb", "exhaustive")
-        group = str((folder if shared else item.path).relative_to(TESTS))
-    item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from support.groups import InGroups
+
+    return InGroups(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -72,8 +72,10 @@ def test_what_a_locator_says_of_the_inside_stays_behind_what_holds_it() -> None:
     assert [each.name for each in in_order(groups)] == ["it", "CPU", "inside", "other"]
 
 
+@pytest.mark.usefixtures("known")
 def test_a_kind_that_nobody_declared_comes_last_and_is_no_answer() -> None:
-    ordered = in_order(([layer("odd")], [layer("page", "free page")]))
+    register_some()
+    ordered = in_order(([layer("odd")], [layer("narrow")]))
     assert kinds_of(ordered)[-1] == "odd"
     answer = Annotation("", 0x1004, None, "none", (layer("odd", "thing"),))
     assert summarize(answer).head == "unknown"
