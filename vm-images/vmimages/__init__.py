@@ -5,6 +5,7 @@ from __future__ import annotations
 from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
 from .fetching import KernelFiles, cached, fetch
+from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
@@ -30,5 +31,6 @@ __all__ = [
     "dumps",
     "fetch",
     "find",
+    "kexec_dumps",
     "names",
 ]

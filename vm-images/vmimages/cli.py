@@ -17,6 +17,7 @@ from . import dumping, initramfs, manifest, paths
 from .command import run_beside
 from .errors import VMError
 from .fetching import KernelFiles, cached, fetch, verify
+from .kexec import kexec_dumps
 from .machine import READY_SECONDS, VM, boot
 from .options import Options
 from .progress import size_text
@@ -30,6 +31,7 @@ examples:
                                        boot, run gdb on it, end it when gdb ends
   vm.py dump amd64-6.1                 dumps in all formats, into the cache
   vm.py dump amd64-6.1 -f kdump-zlib -o core.kdump
+  vm.py dump amd64-6.1 --kexec         what a machine with kdump leaves when it crashes
   vm.py truth amd64-6.12 -o truth/     the guest's kallsyms, modules, sections, ...
 
 All files lie below $KPLUG_CACHE, else ~/.cache/kplug; nothing else is changed.
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument("-o", "--output", type=Path, help="a file for a dump of one format; the cache isn't used then")
     sub.add_argument("--refresh", action="store_true", help="make them again")
+    sub.add_argument("--kexec", action="store_true", help="crash it, and copy the capture kernel's /proc/vmcore")
     sub.add_argument("--memory", type=int, default=256, metavar="MB")
     sub.add_argument("--cpus", type=int, default=2, metavar="N")
     sub.add_argument("--pti", action="store_true", help="page-table isolation on")
@@ -223,12 +226,19 @@ def _boot(arguments: argparse.Namespace) -> int:
 def _dump(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in ("memory", "cpus", "pti", "cpu")}
     if arguments.output is not None:
-        if len(arguments.format) != 1:
+        if len(arguments.format) != 1 or arguments.kexec:
             raise VMError("-o is for a dump of one --format")
         with boot(arguments.name, **options) as vm:
             dumping.dump(vm, arguments.output, arguments.format[0])
         return 0
-    found = dumping.dumps(arguments.name, arguments.format, refresh=arguments.refresh, **options)
+    if arguments.kexec:
+        if arguments.format or options != {
+            name: default for name, default in dumping.DEFAULTS.items() if name in options
+        }:
+            raise VMError("--kexec has a machine and formats of its own")
+        found = kexec_dumps(arguments.name, refresh=arguments.refresh)
+    else:
+        found = dumping.dumps(arguments.name, arguments.format, refresh=arguments.refresh, **options)
     for name, path in found.paths.items():
         if not arguments.format or name in arguments.format:
             size, used = path.stat().st_size, path.stat().st_blocks * 512
@@ -257,6 +267,7 @@ def _clean(arguments: argparse.Namespace) -> int:
         "dumps",
         "dumps-lock",
         "initramfs",
+        "kexec-tools",
         "run",
         "truth",
         *(("kernels", "lock") if arguments.all else ()),

@@ -55,6 +55,15 @@ class Control:
             if line is not None:
                 self._ready = line == _HELLO
 
+    def send_last(self, command: str) -> None:
+        """A command that the guest will not answer, since it ends this kernel; the next one greets anew."""
+        try:
+            self._socket.sendall(command.encode() + b"\n")
+        except OSError as error:
+            raise VMError(f"the guest is gone ({error})") from None
+        self._ready = False
+        self._buffer.clear()
+
     def run(self, command: str, timeout: float = 120.0) -> tuple[int, bytes]:
         """The exit status and the output (of both kinds) of a shell command in the guest."""
         if "\n" in command:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .truth import GroundTruth
 LAYOUT = 1
 _BOOTS = 3
 # The machine whose dumps lie under the kernel's plain name.
-_DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "cpu": None, "kaslr": True, "append": ()}
+DEFAULTS = {"memory": 256, "cpus": 2, "pti": False, "la57": False, "cpu": None, "kaslr": True, "append": ()}
 
 # What QEMU writes itself: its own name of the format, and whether addresses are virtual ones.
 QEMU_FORMATS: dict[str, tuple[str, bool]] = {
@@ -81,7 +82,7 @@ def dump(
                 vm.qmp.dump(elf, timeout=timeout, update=lambda at: progress.update(f"dumping  {at:4.0%}"))
             progress.update("makedumpfile")
             makedumpfile.convert(format, elf, part)
-        _dig_holes(part)
+        dig_holes(part)
         part.replace(path)
     used = path.stat().st_blocks * 512
     progress.done(f"{size_text(path.stat().st_size)} ({size_text(used)} on disk) in {progress.elapsed:.1f} s")
@@ -108,7 +109,7 @@ def dumps(
     """
     files = fetch(name, quiet=quiet)
     options = {"memory": memory, "cpus": cpus, "pti": pti, "la57": la57, "cpu": cpu, "kaslr": kaslr, "append": append}
-    changed = (f"{key}{value}" for key, value in options.items() if value != _DEFAULTS[key] and key != "append")
+    changed = (f"{key}{value}" for key, value in options.items() if value != DEFAULTS[key] and key != "append")
     label = "-".join((name, *changed, *append))
     place = paths.cache_root() / "dumps" / label
     for wanted in formats:
@@ -116,26 +117,22 @@ def dumps(
             raise VMError(f"no format {wanted!r}; there are: {', '.join(FORMATS)}")
     # Two that want the same dumps at one time: the second takes what the first made.
     with paths.locked("dumps-lock"):
-        found = None if refresh else _cached(files, place)
+        found = None if refresh else cached_set(files, place)
         if found is not None and (set(formats) <= found.paths.keys() if formats else found.complete):
             return found
         present = tuple(found.paths) if found is not None else ()
         # Of the usual machine all are made at once: another format would be of another boot, and take the place of the
         # dumps that somebody may be reading.
-        made = (*present, *formats) if formats and options != _DEFAULTS else ()
+        made = (*present, *formats) if formats and options != DEFAULTS else ()
         _make(files, place, made, options, quiet=quiet)
-    found = _cached(files, place)
+    found = cached_set(files, place)
     if found is None:
         raise VMError(f"{place} isn't whole right after it was made")
     return found
 
 
 def _make(files: KernelFiles, place: Path, formats: Sequence[str], options: dict[str, Any], *, quiet: bool) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left in place.parent.glob(f".{place.name}.*"):  # what a killed run left; the lock says nobody uses it
-        paths.remove_tree(left)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    try:
+    with made_at(place) as temporary:
         spin = options["cpus"] - 1 if options["cpus"] > 1 else None
         with _boot_moved(files, temporary / "truth", options, spin, quiet) as vm:
             names = tuple(dict.fromkeys(formats)) or available(vm)
@@ -149,14 +146,30 @@ def _make(files: KernelFiles, place: Path, formats: Sequence[str], options: dict
             for format in sorted(names, key=FORMATS.index):
                 elf = temporary / "elf" if (temporary / "elf").exists() else None
                 dump(vm, temporary / format, format, quiet=quiet, elf=elf)
-        sizes = {format: (temporary / format).stat().st_size for format in names}
-        info = {"layout": LAYOUT, "build_id": files.build_id, "complete": not formats, "formats": sizes}
-        (temporary / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+        stamp(temporary, files, names, complete=not formats)
+
+
+@contextlib.contextmanager
+def made_at(place: Path) -> Iterator[Path]:
+    """A new folder to make dumps in. It takes the place of what is at `place` once all is done."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f".{place.name}.*"):  # what a killed run left; the lock says nobody uses it
+        paths.remove_tree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        yield temporary
         os.chmod(temporary, 0o755)
         paths.remove_tree(place)
         temporary.rename(place)
     finally:
         paths.remove_tree(temporary)
+
+
+def stamp(folder: Path, files: KernelFiles, names: Sequence[str], *, complete: bool) -> None:
+    """Write down what the folder has, for `cached_set`."""
+    sizes = {format: (folder / format).stat().st_size for format in names}
+    info = {"layout": LAYOUT, "build_id": files.build_id, "complete": complete, "formats": sizes}
+    (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
 
 
 def _boot_moved(files: KernelFiles, truth: Path, options: dict[str, Any], spin: int | None, quiet: bool) -> VM:
@@ -177,7 +190,8 @@ def _boot_moved(files: KernelFiles, truth: Path, options: dict[str, Any], spin: 
     return vm
 
 
-def _cached(files: KernelFiles, place: Path) -> DumpSet | None:
+def cached_set(files: KernelFiles, place: Path) -> DumpSet | None:
+    """The dumps in a folder of the cache, if they are whole and of these files."""
     try:
         info = json.loads((place / "info.json").read_text())
         if info["layout"] != LAYOUT or info["build_id"] != files.build_id:
@@ -191,7 +205,7 @@ def _cached(files: KernelFiles, place: Path) -> DumpSet | None:
         return None
 
 
-def _dig_holes(path: Path) -> None:
+def dig_holes(path: Path) -> None:
     """Give the zeros back to the disk; most of a small guest's memory is unused."""
     tool = shutil.which("fallocate")
     if tool is not None:

@@ -131,6 +131,13 @@ class VM:
             raise VMError("the machine has ended")
         return self._control.run(command, timeout)
 
+    def restart_by(self, command: str, timeout: float = READY_SECONDS) -> None:
+        """Wait until the kernel that `command` starts instead of this one (kexec, a crash) is ready."""
+        if self._control is None or self._closed:
+            raise VMError("the machine has ended")
+        self._control.send_last(command)
+        self.wait_ready(timeout)
+
     def read_file(self, path: str) -> bytes:
         """A file of the guest."""
         status, data = self.run_bytes(f"cat '{path}'")

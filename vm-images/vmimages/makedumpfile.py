@@ -17,6 +17,11 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "makedumpfile-zlib-d31": ("-c", "-d", "31"),
     "makedumpfile-flat-d31": ("-F", "-c", "-d", "31"),
 }
+# What is made of a /proc/vmcore: the file, makedumpfile's options, and how many parts of it there are.
+ZLIB, FLAT, SPLIT, INCOMPLETE = "zlib-d31", "flat-d31", "split-d31", "incomplete-d31"
+_USUAL = ("-c", "-d", "31")
+_PARTS = 3
+_SPLIT_BLOCK = "16"  # MB; of 1 GB, the default, a small machine has only one
 _SECONDS = 600
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR_SIZE = 56
@@ -44,6 +49,41 @@ def convert(format: str, elf: Path, out: Path) -> None:
         raise VMError(f"{format}: {error.strerror}: {error.filename}") from None
     finally:
         source.unlink(missing_ok=True)
+
+
+def of_vmcore(vmcore: Path) -> list[str]:
+    """Write to the folder of a dump what its machine might have left instead; the names of the files.
+
+    The incomplete one is of a disk that was full. It is left out where a small filesystem cannot be mounted.
+    """
+    if shutil.which("makedumpfile") is None:
+        return []
+    folder, parts = vmcore.parent, [f"{SPLIT}-{number}" for number in range(1, _PARTS + 1)]
+    _run([*_USUAL, str(vmcore), str(folder / ZLIB)], None)
+    _run([*_USUAL, "-F", str(vmcore)], folder / FLAT)
+    _run(
+        [*_USUAL, "--splitblock-size", _SPLIT_BLOCK, "--split", str(vmcore), *(str(folder / part) for part in parts)],
+        None,
+    )
+    whole = _on_full_disk(vmcore, folder / INCOMPLETE, (folder / ZLIB).stat().st_size // 2)
+    return [ZLIB, FLAT, *parts, *([INCOMPLETE] if whole else [])]
+
+
+def _on_full_disk(vmcore: Path, out: Path, size: int) -> bool:
+    """Let makedumpfile write to a filesystem of so many bytes, in a mount namespace of its own."""
+    script = """
+        mkdir "$1.disk" && mount -t tmpfs -o size=$2 kplug "$1.disk" || exit 1
+        makedumpfile -c -d 31 "$3" "$1.disk/dump" && exit 1
+        cp "$1.disk/dump" "$1"
+    """
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(out), str(size), str(vmcore)]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        shutil.rmtree(f"{out}.disk", ignore_errors=True)
+    return result.returncode == 0 and out.exists()
 
 
 def _plain_copy(elf: Path, copy: Path) -> None:

@@ -75,6 +75,7 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("unsigned char *", "kernel/crash_core.c, now vmcore_info.c", "vmcoreinfo_data"),
     ("size_t", "kernel/crash_core.c, now vmcore_info.c", "vmcoreinfo_size"),
     ("u32 *", "kernel/crash_core.c, now vmcore_info.c", "vmcoreinfo_note"),
+    ("note_buf_t *", "kernel/kexec_core.c, now crash_core.c", "crash_notes"),
     ("struct task_group", "kernel/sched/core.c", "root_task_group"),
     ("struct list_head", "kernel/sched/core.c", "task_groups"),
     ("unsigned long [3]", "kernel/sched/loadavg.c", "avenrun"),

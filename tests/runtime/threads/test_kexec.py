@@ -1,0 +1,75 @@
+"""A real crash dump, with a vmlinux and without: registers and frames of the CPUs that the kernel saved them of.
+
+Truth: the trace and the registers that the kernel itself wrote to its console, and the files that the notes are in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from support.answers import rows
+from support.open_dumps import session_in
+from support.threads import target_of
+
+from kplug import model
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.session import Session
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+
+@pytest.fixture(scope="module")
+def crashed() -> DumpSet:
+    from vmimages import kexec_dumps
+
+    return kexec_dumps("amd64-6.1", quiet=True)
+
+
+OPENED = {"vmlinux": ("vmcore", True), "no vmlinux": ("vmcore", False), "makedumpfile, no vmlinux": ("zlib-d31", False)}
+
+
+@pytest.fixture(scope="module", params=OPENED.values(), ids=OPENED.keys())
+def session(request: pytest.FixtureRequest, crashed: DumpSet) -> Session:
+    form, vmlinux = request.param
+    return session_in(crashed, form, vmlinux=vmlinux)
+
+
+@pytest.fixture
+def target(session: Session) -> DrgnTarget:
+    target = target_of(session)
+    target.selection.select_cpu(2)
+    return target
+
+
+def test_frames_are_the_kernels_own_trace(crashed: DumpSet, target: DrgnTarget) -> None:
+    trace = crashed.truth.text("console").partition("<TASK>\n")[2].partition("RIP:")[0]
+    said = re.findall(r"\] +([a-z_]\w+)(?:\.cold)?\+0x", trace)
+    # From where the kernel saved the registers; it printed its trace a little earlier, in panic().
+    shared = said[said.index("sysrq_handle_crash") :]
+    selection = target.selection
+    frames = [(frame.function or "").removesuffix(".cold") for frame in selection.frames() if not frame.is_inline]
+    assert str(selection.thread) == f"{session_pid(crashed)} (sh) on CPU 2, crashed"
+    assert frames[0] == "__crash_kexec"
+    assert frames[frames.index("sysrq_handle_crash") :][: len(shared)] == shared
+
+
+def session_pid(crashed: DumpSet) -> str:
+    (pid,) = re.findall(r"CPU: 2 PID: (\d+) Comm: sh", crashed.truth.text("console"))
+    return str(pid)
+
+
+def test_registers_of_the_program_that_entered(crashed: DumpSet, target: DrgnTarget) -> None:
+    (said,) = re.findall(r"RIP: 0033:0x([0-9a-f]+)", crashed.truth.text("console"))
+    assert target.selection.frames()[-1].pc == int(said, 16)
+
+
+def test_kwhere_and_kregs_without_arguments(session: Session, target: DrgnTarget) -> None:
+    assert rows(session, "regs", "rip")[0]["value"] == target.evaluate("$pc")
+    symbol = session.resolver.where(target.evaluate("$pc")).last(model.SYMBOL)
+    assert symbol is not None
+    assert symbol.name == "__crash_kexec"

@@ -1,0 +1,177 @@
+"""A real crash dump: a kernel crashes, and the capture kernel that kexec starts copies /proc/vmcore to a disk.
+
+It differs from what QEMU dumps: the kernel itself wrote the notes, only those of the CPUs that were online, and its log
+has its last words.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import initramfs, makedumpfile, manifest, paths
+from .apt import PrivateApt
+from .aptparse import Package
+from .architectures import architecture
+from .dumping import DumpSet, cached_set, dig_holes, made_at, stamp
+from .errors import VMError
+from .fetching import KernelFiles, fetch
+from .machine import boot
+from .progress import Progress, size_text
+
+# A CPU's place among the notes is not its number: CPU 1 has none.
+CPUS, OFFLINE, CRASHED, IN_USER_MODE = 4, 1, 2, 3
+# Wherever KASLR puts the kernel in so much memory, the capture kernel's fits below or above it.
+_MEMORY, _CRASH_KERNEL = 640, 256
+_DISK = "/dev/vda"
+# Only as many CPUs as the copy needs, and devices that the crashed kernel has left in any state.
+_CAPTURE_WORDS = ("nr_cpus=1", "reset_devices", "panic=-1", "loglevel=4", "cryptomgr.notests")
+_COPY_SECONDS = 600.0
+
+VMCORE = "vmcore"
+
+
+def kexec_dumps(name: str, *, refresh: bool = False, quiet: bool = False) -> DumpSet:
+    """The kernel's /proc/vmcore after a crash, and what makedumpfile makes of it; from the cache if they are there.
+
+    CPU 1 was offline, CPU 2 crashed (by sysrq), CPU 3 was in user mode. The truth is of the moment before.
+    """
+    files = fetch(name, quiet=quiet)
+    place = paths.cache_root() / "dumps" / f"{name}-kexec"
+    with paths.locked("dumps-lock"):
+        found = None if refresh else cached_set(files, place)
+        if found is None:
+            _make(files, place, quiet)
+            found = cached_set(files, place)
+    if found is None:
+        raise VMError(f"{place} isn't whole right after it was made")
+    return found
+
+
+def _make(files: KernelFiles, place: Path, quiet: bool) -> None:
+    tools = _tools(files, quiet)
+    progress = Progress(f"{files.name} kexec", quiet=quiet)
+    with made_at(place) as folder:
+        vmcore, disk = folder / VMCORE, folder / ".disk"
+        _write_disk(files, tools, disk)
+        _crash(files, disk, vmcore, folder / "truth", progress, quiet)
+        dig_holes(vmcore)
+        names = [VMCORE]
+        if architecture(files.arch).is_the_hosts:
+            progress.update("makedumpfile")
+            names += makedumpfile.of_vmcore(vmcore)
+        stamp(folder, files, names, complete=True)
+    progress.done(f"{size_text((place / VMCORE).stat().st_size)} in {progress.elapsed:.0f} s")
+
+
+def _crash(files: KernelFiles, disk: Path, vmcore: Path, truth: Path, progress: Progress, quiet: bool) -> None:
+    drive = f"file={str(disk).replace(',', ',,')},format=raw,if=none,id=disk"
+    with boot(
+        files.name,
+        cpus=CPUS,
+        memory=_MEMORY,
+        append=(f"crashkernel={_CRASH_KERNEL}M",),
+        modules=(*manifest.EXTRA_MODULES, "virtio_blk"),
+        devices=("-drive", drive, "-device", "virtio-blk-pci,drive=disk"),
+        quiet=quiet,
+    ) as vm:
+        progress.update("loading the capture kernel")
+        words = " ".join((*architecture(files.arch).words, *_CAPTURE_WORDS))
+        vm.run(f"tar -xf {_DISK} -C /")
+        vm.run(f"/sbin/kexec -p /kexec/vmlinuz --initrd=/kexec/initrd --append='{words}'")
+        vm.run("rm -r /kexec")
+        vm.run(f"echo 0 >/sys/devices/system/cpu/cpu{OFFLINE}/online")
+        vm.run(f"spin {IN_USER_MODE} >/dev/null 2>&1 &")
+        vm.truth(truth)
+        (truth / "online").write_text(vm.run("cat /sys/devices/system/cpu/online"))
+        progress.update("crashing")
+        vm.restart_by(f"taskset {1 << CRASHED:x} sh -c 'echo c >/proc/sysrq-trigger'")
+        shutil.copyfile(vm.console, truth / "console")
+        progress.update("copying /proc/vmcore")
+        size = int(vm.run("stat -c %s /proc/vmcore"))
+        vm.run(f"dd if=/proc/vmcore of={_DISK} bs=1M && sync", timeout=_COPY_SECONDS)
+    with disk.open("r+b") as file:
+        file.truncate(size)
+    disk.replace(vmcore)
+
+
+def _write_disk(files: KernelFiles, tools: Path, disk: Path) -> None:
+    """A disk that starts with an archive: kexec with its libraries, and what it starts. The dump will overwrite it."""
+    shutil.copyfile(tools, disk)
+    with tempfile.TemporaryDirectory(prefix=".kexec.", dir=disk.parent) as folder:
+        image = initramfs.build(files, Path(folder) / "initrd", ("virtio_blk",))
+        with tarfile.open(disk, "a") as archive:
+            archive.add(files.vmlinuz, "kexec/vmlinuz")
+            archive.add(image, "kexec/initrd")
+    with disk.open("r+b") as file:
+        file.truncate((_MEMORY + 64) << 20)
+
+
+# -- kexec-tools -------------------------------------------------------------------------------------------------------
+
+
+def _tools(files: KernelFiles, quiet: bool) -> Path:
+    """An archive of kexec and the libraries that it needs, from the suites that the kernel's own packages are from."""
+    suites = manifest.find(files.name).sources[0].suites
+    place = paths.cache_root() / "kexec-tools" / f"{suites[0]}-{files.arch}.tar"
+    if place.exists():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    progress = Progress("kexec-tools", quiet=quiet)
+    with paths.locked("lock"), tempfile.TemporaryDirectory(prefix=".kexec-tools.", dir=place.parent) as folder:
+        apt = PrivateApt(suites, files.arch)
+        progress.update(f"reading the package lists of {suites[0]}")
+        apt.update(progress.note)
+        debs = []
+        for package in _with_all_needed(apt, "kexec-tools"):
+            progress.update(f"downloading {package.name}")
+            debs.append(apt.download(package, lambda _: None))
+        for deb in debs:
+            _extract(deb, Path(folder) / "root")
+        apt.forget(debs)
+        part = Path(folder) / "tar"
+        _pack(Path(folder) / "root", part)
+        part.replace(place)
+    progress.done(size_text(place.stat().st_size))
+    return place
+
+
+def _with_all_needed(apt: PrivateApt, name: str) -> Iterator[Package]:
+    """The newest package of that name, and those that it and they depend on; debconf is for installing only."""
+    wanted, seen = [name], {"debconf"}
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        found = apt.show(name)
+        if not found:
+            raise VMError(f"{name} isn't in {', '.join(apt.suites)}")
+        yield found[0]
+        wanted += [needed for needed, _ in found[0].depends]
+
+
+def _extract(deb: Path, into: Path) -> None:
+    try:
+        subprocess.run(
+            ["dpkg-deb", "--extract", str(deb), str(into)], stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+    except FileNotFoundError:
+        raise VMError("dpkg-deb isn't installed") from None
+    except subprocess.CalledProcessError as error:
+        raise VMError(f"{deb.name}: dpkg-deb can't unpack it (status {error.returncode})") from None
+
+
+def _pack(root: Path, tar: Path) -> None:
+    """An archive of kexec and all libraries in a tree. What is in usr/ goes where it is looked for, links as well."""
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(root.rglob("*")):
+            inside = str(path.relative_to(root))
+            is_library = ".so" in path.name and "gconv" not in inside
+            if path.is_dir() or not (is_library or inside.endswith("sbin/kexec")):
+                continue
+            archive.add(path, inside.removeprefix("usr/"), recursive=False)
