@@ -56,6 +56,9 @@ class Tables:
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
         """The translation of a virtual address, or None if it is not mapped."""
         per_level = self.page_shift - 3
+        # The bits above choose between the program's tables and the kernel's.
+        if address >> self.address_bits != (0 if self.user else (1 << 64 - self.address_bits) - 1):
+            return None
         address &= (1 << self.address_bits) - 1
         table, writable, executable = self.root, True, True
         for level in range(self.levels - 1, -1, -1):

@@ -31,6 +31,9 @@ class Tables:
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
         """The translation of a virtual address, or None if it is not mapped."""
+        above = address >> 11 + 9 * self.levels  # the highest bit that is translated, and those above, which repeat it
+        if above and above != (1 << 64 - 11 - 9 * self.levels) - 1:
+            return None
         in_address = _ADDRESS & ~self.encryption
         table = self.root & in_address
         writable = executable = True

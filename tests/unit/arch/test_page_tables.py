@@ -50,6 +50,38 @@ def test_x86_64(levels: int) -> None:
     assert walk(39, LARGE | PRESENT) is None  # no such large page: walked on, into nothing
 
 
+@pytest.mark.parametrize("levels", [4, 5])
+def test_x86_64_not_canonical(levels: int) -> None:
+    """The bits above those that are translated repeat the highest one, or nothing is mapped: every access faults."""
+    tables = x86_64.Tables(0x1000, levels)
+    entry = 0x1000 | PRESENT  # each table is the table below itself
+    asked: list[int] = []
+
+    def read(place: int) -> int:
+        asked.append(place)
+        return entry
+
+    bits = 12 + 9 * levels
+    for address in (0x1000, (1 << bits - 1) - 1, (1 << 64) - (1 << bits - 1), 0xFFFFFFFFC03BF000):
+        assert tables.translate(read, address) is not None, hex(address)
+    asked.clear()
+    for address in (1 << bits - 1, (1 << 64) - (1 << bits - 1) - 1, 0xFFFFFFFFC03BF000 ^ 1 << 58, 1 << 63):
+        assert tables.translate(read, address) is None, hex(address)
+    assert not asked
+
+
+@pytest.mark.parametrize("address_bits", [39, 48, 52])
+def test_arm64_of_the_other_half(address_bits: int) -> None:
+    """The bits above choose the tables; an address whose bits above are mixed has none."""
+    leaf, above = 0x7654000 | VALID | TABLE, (1 << 64) - (1 << address_bits)
+    for user in (False, True):
+        tables = aarch64.Tables(0x100000, address_bits, 12, user)
+        own, other = (0, above) if user else (above, 0)
+        assert tables.translate(lambda slot: leaf, own | 0x1234) is not None
+        for wrong in (other, 1 << 63, 1 << address_bits, above ^ 1 << 58):
+            assert tables.translate(lambda slot: leaf, wrong | 0x1234) is None, hex(wrong)
+
+
 VALID, TABLE, PXN, UXN, READ_ONLY, DBM = 1, 2, 1 << 53, 1 << 54, 1 << 7, 1 << 51
 ADDRESS_64 = 0xFFFF_8000_8123_4567
 
@@ -57,7 +89,7 @@ ADDRESS_64 = 0xFFFF_8000_8123_4567
 def walk_arm64(
     page_shift: int, address_bits: int, leaf_level: int, leaf: int, *, upper: int = 0, user: bool = False
 ) -> Translation | None:
-    """A walk for an address of the upper half through tables that lead to one leaf entry."""
+    """A walk for an address of the kernel's or the user's half through tables that lead to one leaf entry."""
     tables = aarch64.Tables(0x100000, address_bits, page_shift, user)
     address, per_level = ADDRESS_64 & (1 << address_bits) - 1, page_shift - 3
     entries, table = {}, 0x100000
@@ -68,7 +100,8 @@ def walk_arm64(
             break
         table += 1 << page_shift
         entries[slot] = table | VALID | TABLE | upper
-    return tables.translate(lambda slot: entries.get(slot, 0), ADDRESS_64)
+    half = 0 if user else (1 << 64) - (1 << address_bits)
+    return tables.translate(lambda slot: entries.get(slot, 0), address | half)
 
 
 @pytest.mark.parametrize(
