@@ -8,34 +8,7 @@ from pathlib import Path
 
 import pytest
 import vmimages
-from vmimages import DumpSet, VMError, kexec
-from vmimages.aptparse import Package
-
-
-class FakeApt:
-    """Packages that depend on one another."""
-
-    suites = ("bookworm",)
-
-    def __init__(self, needs: dict[str, tuple[str, ...]]) -> None:
-        self._needs = needs
-
-    def show(self, name: str) -> list[Package]:
-        if name not in self._needs:
-            return []
-        depends = tuple((needed, None) for needed in self._needs[name])
-        return [Package(name, version, depends, "", 1) for version in ("2", "1")]
-
-
-def needed(needs: dict[str, tuple[str, ...]]) -> list[str]:
-    return sorted(package.name for package in kexec._with_all_needed(FakeApt(needs), "kexec-tools"))  # type: ignore[arg-type]
-
-
-def test_packages_are_taken_with_all_that_they_depend_on() -> None:
-    needs = {"kexec-tools": ("libc6", "libx", "debconf"), "libx": ("libc6", "liby"), "liby": ("libx",), "libc6": ()}
-    assert needed(needs) == ["kexec-tools", "libc6", "libx", "liby"]
-    with pytest.raises(VMError, match=r"^libx isn't in bookworm$"):
-        needed({"kexec-tools": ("libx",)})
+from vmimages import DumpSet, kexec
 
 
 def test_archive_has_kexec_and_libraries_where_they_are_looked_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
+from .planted import Specimen, planted_dump, specimens, user_specimens
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
 
@@ -23,6 +24,7 @@ __all__ = [
     "Options",
     "QMPClient",
     "QMPError",
+    "Specimen",
     "Symbol",
     "VMError",
     "boot",
@@ -33,4 +35,7 @@ __all__ = [
     "find",
     "kexec_dumps",
     "names",
+    "planted_dump",
+    "specimens",
+    "user_specimens",
 ]

@@ -264,8 +264,12 @@ def _clean(arguments: argparse.Namespace) -> int:
     names = (
         "apt",
         "archives",
+        "built",
+        "built-lock",
         "dumps",
         "dumps-lock",
+        "headers",
+        "headers-lock",
         "initramfs",
         "kexec-tools",
         "run",

@@ -24,8 +24,14 @@ def module_order(files: KernelFiles, wanted: Sequence[str]) -> list[Path]:
     return [files.modules / paths[name] for name in modules.load_order(names, needs) if name in paths]
 
 
-def build(files: KernelFiles, out: Path, extra: Sequence[str] = manifest.EXTRA_MODULES) -> Path:
-    """Write the initramfs of a kernel to `out`; `extra` are modules to load besides those that booting needs.
+def build(
+    files: KernelFiles,
+    out: Path,
+    extra: Sequence[str] = manifest.EXTRA_MODULES,
+    more: Sequence[tuple[str, Path]] = (),
+) -> Path:
+    """Write the initramfs of a kernel to `out`; `extra` are modules to load besides those that booting needs, `more`
+    are executable files: (place in the guest, the host's file).
 
     Not compressed: QEMU hands it over at once, and the guest, slow as it is, needn't unpack it.
     """
@@ -38,6 +44,8 @@ def build(files: KernelFiles, out: Path, extra: Sequence[str] = manifest.EXTRA_M
             archive.device("dev/null", 1, 3, mode=0o666)
             archive.file("init", (_GUEST / "init").read_bytes(), mode=0o755)
             archive.file("bin/spin", (_GUEST / "spin").read_bytes(), mode=0o755)
+            for name, path in more:
+                archive.file(name, path.read_bytes(), mode=0o755)
             for path in module_order(files, (*manifest.BOOT_MODULES, *extra)):
                 name = f"{modules.module_name(path.name)}.ko"
                 archive.file(f"modules/{name}", modules.read_module(path))

@@ -7,20 +7,18 @@ has its last words.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import initramfs, makedumpfile, manifest, paths
 from .apt import PrivateApt
-from .aptparse import Package
 from .architectures import architecture
 from .dumping import DumpSet, cached_set, dig_holes, made_at, stamp
 from .errors import VMError
 from .fetching import KernelFiles, fetch
 from .machine import boot
+from .package_tree import unpack_with_needed
 from .progress import Progress, size_text
 
 # A CPU's place among the notes is not its number: CPU 1 has none.
@@ -126,44 +124,13 @@ def _tools(files: KernelFiles, quiet: bool) -> Path:
         apt = PrivateApt(suites, files.arch)
         progress.update(f"reading the package lists of {suites[0]}")
         apt.update(progress.note)
-        debs = []
-        for package in _with_all_needed(apt, "kexec-tools"):
-            progress.update(f"downloading {package.name}")
-            debs.append(apt.download(package, lambda _: None))
-        for deb in debs:
-            _extract(deb, Path(folder) / "root")
-        apt.forget(debs)
+        # debconf is for installing only.
+        unpack_with_needed(apt, "kexec-tools", lambda name: name != "debconf", Path(folder) / "root", progress)
         part = Path(folder) / "tar"
         _pack(Path(folder) / "root", part)
         part.replace(place)
     progress.done(size_text(place.stat().st_size))
     return place
-
-
-def _with_all_needed(apt: PrivateApt, name: str) -> Iterator[Package]:
-    """The newest package of that name, and those that it and they depend on; debconf is for installing only."""
-    wanted, seen = [name], {"debconf"}
-    while wanted:
-        name = wanted.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        found = apt.show(name)
-        if not found:
-            raise VMError(f"{name} isn't in {', '.join(apt.suites)}")
-        yield found[0]
-        wanted += [needed for needed, _ in found[0].depends]
-
-
-def _extract(deb: Path, into: Path) -> None:
-    try:
-        subprocess.run(
-            ["dpkg-deb", "--extract", str(deb), str(into)], stdin=subprocess.DEVNULL, capture_output=True, check=True
-        )
-    except FileNotFoundError:
-        raise VMError("dpkg-deb isn't installed") from None
-    except subprocess.CalledProcessError as error:
-        raise VMError(f"{deb.name}: dpkg-deb can't unpack it (status {error.returncode})") from None
 
 
 def _pack(root: Path, tar: Path) -> None:

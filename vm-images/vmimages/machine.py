@@ -45,7 +45,7 @@ class VM:
         self.run_dir = paths.make_run_dir()
         try:
             (self.run_dir / "owner").write_text(f"{os.getpid()}\n")
-            image = initramfs.build(files, self.run_dir / "initramfs.cpio", chosen.modules)
+            image = initramfs.build(files, self.run_dir / "initramfs.cpio", chosen.modules, chosen.files)
             command = options.command(chosen, files, image, self.run_dir)
             with (self.run_dir / "qemu.log").open("wb") as log:
                 self._process = process.start(command, log)
@@ -289,6 +289,7 @@ def boot(
     append: tuple[str, ...] = (),
     modules: tuple[str, ...] = manifest.EXTRA_MODULES,
     devices: tuple[str, ...] = (),
+    files: tuple[tuple[str, Path], ...] = (),
     timeout: float = READY_SECONDS,
     quiet: bool = False,
 ) -> VM:
@@ -299,16 +300,16 @@ def boot(
     """
     chosen = Options(
         cpus=cpus, memory=memory, kaslr=kaslr, pti=pti, la57=la57, cpu=cpu, paused=paused, gdb=gdb, spin=spin,
-        threads=threads, append=tuple(append), modules=tuple(modules), devices=tuple(devices),
+        threads=threads, append=tuple(append), modules=tuple(modules), devices=tuple(devices), files=tuple(files),
     )  # fmt: skip
     chosen.check(manifest.find(name).arch)
-    files = fetch(name, quiet=quiet)
+    kernel = fetch(name, quiet=quiet)
     for _ in range(_BOOTS - 1):
         try:
-            return _boot_once(files, chosen, timeout, quiet)
+            return _boot_once(kernel, chosen, timeout, quiet)
         except QEMUCrashed as error:
             print(f"{error}; it is started again", file=sys.stderr)
-    return _boot_once(files, chosen, timeout, quiet)
+    return _boot_once(kernel, chosen, timeout, quiet)
 
 
 def _boot_once(files: KernelFiles, chosen: Options, timeout: float, quiet: bool) -> VM:

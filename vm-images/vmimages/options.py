@@ -28,6 +28,7 @@ class Options:
     append: tuple[str, ...] = ()  # more words for the kernel's command line
     modules: tuple[str, ...] = manifest.EXTRA_MODULES
     devices: tuple[str, ...] = ()  # more arguments for QEMU
+    files: tuple[tuple[str, Path], ...] = ()  # (place in the guest, the host's file): more that it has, executable
 
     def check(self, arch: str) -> None:
         """Say what makes no sense before QEMU does in its own words."""

@@ -1,0 +1,113 @@
+"""Modules and programs for a guest, built on the host: against the kernel's own header packages, with its compiler.
+
+What was built is kept in the cache under the digest of its sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from . import manifest, paths
+from .apt import PrivateApt
+from .errors import VMError
+from .fetching import KernelFiles
+from .package_tree import unpack_with_needed
+from .progress import Progress
+
+_SECONDS = 300
+
+
+def module(files: KernelFiles, source: Path, quiet: bool = False) -> Path:
+    """The module NAME.ko of the folder NAME, which has its Makefile, for that kernel; without debug information."""
+    name = source.name
+    tree = _headers(files, quiet)
+
+    def build(folder: Path) -> None:
+        place = folder / "source"
+        shutil.copytree(source, place)
+        _run(["make", "-C", str(tree / "usr/src" / f"linux-headers-{files.release}"), f"M={place}", "modules"])
+        _run(["strip", "--strip-debug", str(place / f"{name}.ko"), "-o", str(folder / f"{name}.ko")])
+        shutil.rmtree(place)
+
+    return _built(sorted(source.iterdir()), f"{files.release}-{name}", build) / f"{name}.ko"
+
+
+def program(source: Path) -> Path:
+    """The program of one C file, for this machine's own architecture; it needs no library."""
+
+    def build(folder: Path) -> None:
+        _run(["gcc", "-static", "-O1", "-o", str(folder / source.stem), str(source)])
+
+    return _built([source], source.stem, build) / source.stem
+
+
+def _built(sources: list[Path], label: str, build: Callable[[Path], None]) -> Path:
+    """The folder that `build` filled from these sources."""
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    place = paths.cache_root() / "built" / f"{label}-{digest}"
+    with paths.locked("built-lock"):
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{label}.", dir=place.parent) as temporary:
+                folder = Path(temporary) / "made"
+                folder.mkdir()
+                build(folder)
+                folder.replace(place)
+    return place
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_SECONDS
+        )
+    except FileNotFoundError:
+        raise VMError(f"{command[0]} isn't installed (apt-get install {command[0]})") from None
+    except subprocess.TimeoutExpired:
+        raise VMError(f"{command[0]} took longer than {_SECONDS} s") from None
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
+        raise VMError(f"{command[0]} failed: {lines[0] if lines else f'status {done.returncode}'}")
+
+
+def _headers(files: KernelFiles, quiet: bool) -> Path:
+    """The unpacked header packages of a kernel. Their Makefiles find each other there."""
+    place = paths.cache_root() / "headers" / f"{files.name}-{files.release}"
+    with paths.locked("headers-lock"):
+        if place.exists():
+            return place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        progress = Progress(f"{files.name} headers", quiet=quiet)
+        with tempfile.TemporaryDirectory(prefix=f".{files.name}.", dir=place.parent) as temporary:
+            root = Path(temporary) / "root"
+            apt = _apt_with(f"linux-headers-{files.release}", files, progress)
+            unpack_with_needed(apt, f"linux-headers-{files.release}", _is_header_package, root, progress)
+            for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
+                makefile.write_text(makefile.read_text().replace("/usr/src/", f"{place}/usr/src/"))
+            # Type information for a module needs pahole; the guest needs none.
+            for vmlinux in root.glob("usr/src/linux-headers-*/vmlinux"):
+                vmlinux.unlink()
+            root.replace(place)
+        progress.done(f"in {progress.elapsed:.0f} s")
+    return place
+
+
+def _apt_with(package: str, files: KernelFiles, progress: Progress) -> PrivateApt:
+    """The suites that have a package, of those the kernel may be from."""
+    for source in manifest.find(files.name).sources:
+        apt = PrivateApt(source.suites, files.arch)
+        progress.update(f"reading the package lists of {source.suites[0]}")
+        apt.update(progress.note)
+        if apt.show(package):
+            return apt
+    raise VMError(f"{package} is gone from the mirror: take the newer kernel (vm.py fetch {files.name} --refresh)")
+
+
+def _is_header_package(name: str) -> bool:
+    """Whether a dependency of header packages is another one. The rest is the compiler: it is the host's."""
+    return name.startswith(("linux-headers-", "linux-kbuild-"))

@@ -1,0 +1,111 @@
+"""A guest with known addresses planted in it, and its dump: one of every kind that kwhere tells apart.
+
+The module `specimens/planted` plants and lists them, with a program whose own addresses are more of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import building, dumping, paths
+from .dumping import DumpSet
+from .errors import VMError
+from .fetching import KernelFiles, fetch
+from .machine import VM, boot
+
+_SPECIMENS = Path(__file__).resolve().parent.parent / "specimens"
+# Room for what is planted; of 256 MiB the module would find too little.
+_MEMORY = 512
+_LINE = re.compile(r"(?:PLANT|USER)\|(\w+)\|(?:0x)?([0-9a-f]+)\|(.*)")
+_SECONDS = 300.0
+
+
+class Specimen(NamedTuple):
+    """An address that was planted, and what is there in the words of who planted it."""
+
+    key: str
+    address: int
+    truth: str
+
+
+def planted_dump(
+    name: str,
+    *,
+    append: Sequence[str] = (),
+    la57: bool = False,
+    pti: bool = False,
+    refresh: bool = False,
+    quiet: bool = False,
+) -> DumpSet:
+    """An ELF dump of the kernel `name` with all specimens, out of the cache or made in one boot."""
+    files = fetch(name, quiet=quiet)
+    label = "-".join((name, "planted", *(["la57"] if la57 else []), *(["pti"] if pti else []), *append))
+    place = paths.cache_root() / "dumps" / label
+    module = building.module(files, _SPECIMENS / "planted", quiet)
+    program = building.program(_SPECIMENS / "planted_user.c")
+    # A dump of other specimens than these is made again.
+    wanted = f"{module.parent.name} {program.parent.name}"
+    with paths.locked("dumps-lock"):
+        found = None if refresh else dumping.cached_set(files, place)
+        if found is not None and _built_from(place) == wanted:
+            return found
+        with dumping.made_at(place) as folder:
+            options = {"append": tuple(append), "la57": la57, "pti": pti}
+            _make(files, folder, module, program, options, quiet)
+            (folder / "built-from").write_text(wanted)
+        found = dumping.cached_set(files, place)
+    if found is None:
+        raise VMError(f"{place} isn't whole right after it was made")
+    return found
+
+
+def specimens(dump: DumpSet) -> list[Specimen]:
+    """What the module planted."""
+    return _listed(dump.truth.text("planted"))
+
+
+def user_specimens(dump: DumpSet) -> list[Specimen]:
+    """The addresses of the user program, whose process is the last of them: its number is given for an address."""
+    return _listed(dump.truth.text("planted-user"))
+
+
+def _listed(text: str) -> list[Specimen]:
+    return [Specimen(key, int(number, 16), truth.strip()) for key, number, truth in _LINE.findall(text)]
+
+
+def _built_from(place: Path) -> str | None:
+    try:
+        return (place / "built-from").read_text()
+    except OSError:
+        return None
+
+
+def _make(files: KernelFiles, folder: Path, module: Path, program: Path, options: dict[str, Any], quiet: bool) -> None:
+    inside = (("planted/planted.ko", module), ("planted/planted_user", program))
+    with boot(files.name, memory=_MEMORY, files=inside, quiet=quiet, **options) as vm:
+        user = _start_program(vm)
+        anonymous = next(each.address for each in _listed(user) if each.key == "anon")
+        said = vm.run(f"insmod /planted/planted.ko uva={anonymous:#x} && echo planted", timeout=_SECONDS)
+        if "planted" not in said:
+            raise VMError(f"the module cannot be loaded: {said.strip()}")
+        vm.run("echo 1 >/sys/module/planted/parameters/reuse", timeout=_SECONDS)
+        # Programs take page tables, some of them of the image's freed pages.
+        vm.run("for n in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo 2 >/sys/module/planted/parameters/reuse")
+        vm.truth(folder / "truth")
+        (folder / "truth" / "planted").write_text(vm.run("dmesg | grep 'PLANT|'"))
+        (folder / "truth" / "planted-user").write_text(user)
+        vm.stop()
+        (folder / "truth" / "registers").write_text(vm.monitor("info registers -a"))
+        dumping.dump(vm, folder / "elf", "elf", quiet=quiet)
+    dumping.stamp(folder, files, ["elf"], complete=True)
+
+
+def _start_program(vm: VM) -> str:
+    """Start the user program; what it says of itself."""
+    vm.run("dd if=/dev/zero of=/planted/data bs=4096 count=8")
+    vm.run("(setsid /planted/planted_user /planted/data >/planted/user 2>&1 </dev/null &)")
+    vm.run("until grep -q pid /planted/user; do sleep 0.1; done")
+    return vm.run("cat /planted/user")
