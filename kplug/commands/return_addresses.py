@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kplug import model
 from kplug.arch.calls import call_reach, calls_before
-from kplug.arch.registry import named
 from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
+from kplug.space.signed_pointers import without_signature
 
 if TYPE_CHECKING:
     from kplug.model import Annotation
@@ -34,17 +34,9 @@ class ReturnAddresses:
         self._known: dict[int, bool | None] = {}
 
     def plain(self, word: int) -> int:
-        """The address in a saved program counter: arm64 kernels put a signature in the bits above it.
-
-        (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac)
-        """
+        """The address in a saved program counter, without a signature."""
         space = self._session.space
-        if not named(self._session.machine).signed_pointers or space is None or not word >> 55 & 1:
-            return word
-        facts = space.facts
-        if facts.kernel_pac_mask is not None:
-            return word | facts.kernel_pac_mask
-        return word | self._word.mask & -(1 << facts.vabits_actual) if facts.vabits_actual is not None else word
+        return without_signature(word, self._session.machine, space.facts, self._word) if space is not None else word
 
     def follows_call(self, value: int) -> bool | None:
         """Whether the instruction before an address is a call; None if the address is not in code."""

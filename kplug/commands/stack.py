@@ -56,6 +56,8 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
         yield Problem(str(error))
         return
     bounds = target.stack_bounds(start)
+    if bounds is not None and arguments.words is None:
+        start = max(start, bounds.start)  # it has overflowed
     end = _end(start, bounds, arguments.words, size)
     data, problem = _read(target, start, end - start)
     order = session.word.order

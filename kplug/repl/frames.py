@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import add_json_argument
+from kplug.commands.stacks_entered import stacks_entered
 from kplug.errors import TargetError, UsageError
 from kplug.outputs import Column, Hex, Output, Table
 from kplug.repl.builtin import PromptCommand
 
 if TYPE_CHECKING:
-    from kplug.runtime.threads.selection import Frame, Selection, Thread
+    from kplug.runtime.threads.frame import Frame
+    from kplug.runtime.threads.selection import Selection, Thread
     from kplug.session import Session
 
 _FRAMES = (
     Column("#", "number", right=True),
     Column("PC", "pc"),
     Column("FUNCTION", "function"),
+    Column("STACK", "stack"),
     Column("LINE", "line"),
 )
 _THREADS = (
@@ -47,7 +50,10 @@ def _bt(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     try:
         thread, frames = selection.thread, selection.frames()
         # While the thread is selected: a user address is in its address space.
-        rows = [_frame_row(session, frame) for frame in frames[: arguments.limit]]
+        shown = frames[: arguments.limit]
+        stacks = stacks_entered(shown, session.target.stack_bounds) if session.target is not None else {}
+        borders = {number: bounds.owner for number, bounds in stacks.items()} if len(stacks) > 1 else {}
+        rows = [_frame_row(session, frame, borders.get(frame.number)) for frame in shown]
     finally:
         selection.select(before)
     yield Table("kplug.frames/1", _FRAMES, rows, title=_title(thread, frames))
@@ -57,11 +63,12 @@ def _title(thread: Thread, frames: Sequence[Frame] = ()) -> str:
     name = f"PID {thread}" if thread.task is not None else str(thread)
     if thread.problem is not None:
         name += f" ({thread.problem})"
-    ran_on = ": it kept running, so its callers are not known (stop the guest to see them)"
-    return name + ran_on if frames and frames[-1].alone else name
+    if frames and frames[-1].alone:
+        return f"{name}: it kept running, so its callers are not known (stop the guest to see them)"
+    return f"{name}: what called #{frames[-1].number} is not known" if frames and frames[-1].lost else name
 
 
-def _frame_row(session: Session, frame: Frame) -> dict[str, Any]:
+def _frame_row(session: Session, frame: Frame, stack: str | None = None) -> dict[str, Any]:
     line = None
     if frame.drgn_frame is not None:
         try:
@@ -69,14 +76,23 @@ def _frame_row(session: Session, frame: Frame) -> dict[str, Any]:
             line = f"{file}:{number}"
         except LookupError:
             pass
-    name = f"{frame.function} (inlined)" if frame.is_inline else frame.function
-    return {"number": frame.number, "pc": Hex(frame.pc), "function": name or _symbol(session, frame), "line": line}
+    name = f"{frame.function} (inlined)" if frame.is_inline else frame.function or _symbol(session, frame)
+    return {
+        "number": frame.number,
+        "pc": Hex(frame.pc),
+        "function": f"? {name}" if frame.guessed else name,
+        "stack": stack,
+        "line": line,
+        "guessed": frame.guessed,
+    }
 
 
 def _symbol(session: Session, frame: Frame) -> str | None:
+    """What is at the program counter: it is an address, so a small one is no per-CPU variable's offset."""
+    from kplug.commands.annotated import Annotator
     from kplug.summary import summarize
 
-    return summarize(session.resolver.where(frame.pc))[0]
+    return summarize(Annotator(session).place(frame.pc))[0]
 
 
 def _frame(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
@@ -169,7 +185,10 @@ FRAME_COMMANDS = (
     PromptCommand(
         name="bt",
         summary="the stack trace of the selected thread, or of a task",
-        description="Show the frames of the selected thread (at first the one that crashed), innermost first.",
+        description="""Show the frames of the selected thread (at first the one that crashed), innermost first.
+
+Where the walk comes to another stack (an interrupt's, the task's), the first frame there names it. A frame with "?"
+is a guess: nothing says how its callee is unwound, and a word on the stack looks like the return address.""",
         examples=(("", "of the selected thread"), ("1", "of the task with the PID 1")),
         add_arguments=_bt_arguments,
         run=_bt,

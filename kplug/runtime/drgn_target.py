@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from kplug.arch.registers import canonical, is_register
@@ -18,7 +19,8 @@ from kplug.runtime.kernel.values import address_of
 from kplug.runtime.locators.stacks import stack_at
 from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.cpu_registers import CpuRegisters
-from kplug.runtime.threads.selection import Frame, Selection
+from kplug.runtime.threads.frame import Frame
+from kplug.runtime.threads.selection import Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
 
 Evaluator = Callable[[str], Any]
@@ -37,7 +39,7 @@ class DrgnTarget(Target):
     ) -> None:
         """`cpus` has registers of the CPUs that drgn does not give; `core_path` is the vmcore's path, if it is one."""
         self.kernel = kernel
-        self.selection = Selection(kernel, cpus)
+        self.selection = Selection(kernel, cpus, partial(stack_at, kernel))
         self._evaluator: Evaluator | None = None
         self._description = description
         self._core_path = core_path

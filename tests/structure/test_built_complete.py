@@ -66,6 +66,7 @@ EXCEPTIONS = {
     },
     "kplug/repl/python.py": {"builtins._", "builtins.input", "self._compiler.flags"},  # Python's own prompt; codeop
     "kplug/runtime/finders.py": {"main.address_range"},  # drgn's modules, here and below
+    "kplug/runtime/modules/debug_files.py": {"known.address_ranges"},
     "kplug/runtime/opening/drgn_calls.py": {"logger.propagate"},  # the logging module
     "kplug/runtime/opening/vmlinux.py": {
         "main.build_id",

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from kplug.arch.types.registers import Call, Calls
 
 _MASK = (1 << 64) - 1
+_FAR_RETURN = b"\x48\xcb"
 
 
 def _before(code: bytes, address: int) -> Iterator[Call]:
-    """CALL rel32 and CALL r/m64 (Intel SDM vol. 2, "CALL"); prefixes before them do not matter here."""
+    """CALL rel32 and CALL r/m64 (Intel SDM vol. 2, "CALL"); prefixes before them do not matter here.
+
+    A CPU's first code pushes the address after a far return to C, for unwinders to find (head_64.S, up to 6.6).
+    """
+    if code.endswith(_FAR_RETURN):
+        yield Call(len(_FAR_RETURN), None)
     if len(code) >= 5 and code[-5] == 0xE8:
         relative = int.from_bytes(code[-4:], "little", signed=True)
         yield Call(5, address + relative & _MASK)

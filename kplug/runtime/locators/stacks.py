@@ -266,9 +266,11 @@ def stacks_of(kernel: Kernel) -> Stacks:
 
 
 def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
-    """The stack that holds an address, from the kernel's own record of it; None if that cannot be read."""
+    """The stack that holds an address, or has overflowed to it, from the kernel's own record of it; None if that
+    cannot be read."""
     try:
-        stack = stacks_of(kernel).at(address) if kernel.has_types else None
+        stacks = stacks_of(kernel) if kernel.has_types else None
+        stack = (stacks.at(address) or stacks.guarded(address)) if stacks is not None else None
     except TargetError:
         return None
     return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it") if stack else None

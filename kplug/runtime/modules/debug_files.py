@@ -7,6 +7,7 @@ drgn unwinds through a registered module, with the module's debug file or the OR
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import drgn
 
@@ -61,6 +62,9 @@ class DebugFiles:
             known = known[0] if isinstance(known, tuple) else known  # a tuple up to 0.2
         except Exception:  # broken memory, or a drgn without it (before 0.0.31): then its frames end the trace
             return False
+        # drgn knows where a module's code is that lasts. Its ORC tables have the init code too, while that is there.
+        with suppress(AttributeError, ValueError):  # a drgn that has one range alone (before 0.0.32)
+            known.address_ranges = [(part.start, part.end) for part in module.memory]
         image = images_of(kernel).placed(module)
         for path in dict.fromkeys((image.image.path, image.image.symbols_path) if image is not None else ()):
             if path and image is not None and image.image.on_disk and known.wants_debug_file():

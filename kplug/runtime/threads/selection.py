@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -11,43 +11,18 @@ import drgn
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
-from kplug.arch.calls import call_reach, calls_before
-from kplug.arch.registers import canonical, ordered, registers_of
-from kplug.arch.registry import named
+from kplug.arch.registers import canonical, ordered
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
-from kplug.runtime.modules.debug_files import debug_files_of
-from kplug.runtime.modules.images import images_of
-from kplug.runtime.tables.translation import page_tables
-from kplug.runtime.threads.cpu_registers import CpuRegisters, pt_regs_bytes
+from kplug.runtime.threads.cpu_registers import CpuRegisters
+from kplug.runtime.threads.frame import Frame
+from kplug.runtime.threads.unwinder import StackAt, Unwinder, symbol_name
 
 # Attempts to read the stack of a running CPU without a change in between.
 _ATTEMPTS = 10
 _MAX_CPUS = 1 << 13
-# How many modules a stack may go through.
-_MAX_MODULES = 64
-
-
-class Frame(NamedTuple):
-    """A frame of a stack, innermost 0; an inlined function is a frame too and shares its caller's registers.
-
-    `function` is the name in the debug information, else the symbol's, None if neither is known. `registers` are those
-    known in the frame, by name, in the architecture's usual order. `interrupted`: the frame made no call, an interrupt
-    or exception came; its pc is then the instruction itself, not a return address. `drgn_frame` is drgn's own. `alone`:
-    its callers are not known, because the CPU kept running while the stack was read.
-    """
-
-    number: int
-    pc: int
-    sp: int
-    function: str | None
-    registers: dict[str, int]
-    is_inline: bool
-    interrupted: bool
-    drgn_frame: Any = None
-    alone: bool = False
 
 
 class Thread(NamedTuple):
@@ -78,8 +53,9 @@ class Selection:
     All methods raise TargetError, worded for the user, if memory or debug information is missing.
     """
 
-    def __init__(self, kernel: Kernel, cpus: CpuRegisters | None = None) -> None:
-        """`cpus` has registers of the CPUs that drgn does not give."""
+    def __init__(self, kernel: Kernel, cpus: CpuRegisters | None = None, stack_at: StackAt | None = None) -> None:
+        """`cpus` has registers of the CPUs that drgn does not give, `stack_at` the stack that holds an address."""
+        self._stack_at = stack_at
         self._kernel = kernel
         self._cpus = cpus
         self.memo = kernel.memo
@@ -251,16 +227,20 @@ class Selection:
                     return frames
             return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
-            with reading(f"the stack of {thread}"):
-                trace = self._traced(thread.task)
+            self._check_stack(thread)
             more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
-            frames = self._frames_of(thread, trace, more)
-            frames = (*frames, *self._callers_astray(thread, frames))
+            frames = Unwinder(self._kernel, self._stack_at).of_task(thread.task, f"the stack of {thread}", more)
         else:
             frames = self._unwind_running(thread, thread.cpu)
         if not frames:
             raise TargetError(f"the stack of {thread} has no frame that can be found")
         return frames
+
+    def _check_stack(self, thread: Thread) -> None:
+        """TargetError for a task that has ended: its stack is freed before its parent asks for its status."""
+        with reading(f"the stack of {thread}"):
+            if not thread.task.stack.value_():
+                raise TargetError(f"{thread} has ended: it is a zombie, whose stack is freed")
 
     def _innermost(self, thread: Thread) -> Sequence[Frame]:
         """The one frame that follows from registers alone."""
@@ -269,7 +249,7 @@ class Selection:
         pc, sp = (registers.get(canonical(name, machine)[0]) for name in ("pc", "sp"))
         if pc is None or sp is None:
             raise TargetError(f"the registers of {thread} are not known")
-        return (Frame(0, pc, sp, self._symbol_name(pc), ordered(registers, machine), False, True),)
+        return (Frame(0, pc, sp, symbol_name(self._kernel, pc), ordered(registers, machine), False, True),)
 
     def _unwind_running(self, thread: Thread, cpu: int) -> Sequence[Frame]:
         """The frames of a CPU that may run while its stack is read: they count only if the stack did not change."""
@@ -285,103 +265,10 @@ class Selection:
         return (*own, *(frame._replace(alone=True) for frame in frames[len(own) : len(own) + 1]))
 
     def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
-        prog = self._kernel.prog
-        with reading(f"the stack of {thread}"):
-            kind = prog.type("struct pt_regs")
-            data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0, self._kernel.word)
-            if data is None:
-                raise TargetError(
-                    f"{thread} is running: its registers are in the CPU, so there is no stack trace of it "
-                    "(sleeping tasks have one)"
-                )
-            trace = self._traced(drgn.Object.from_bytes_(prog, kind, data))
-        return self._frames_of(thread, trace, registers)
-
-    def _callers_astray(self, thread: Thread, frames: Sequence[Frame]) -> Iterator[Frame]:
-        """The caller after a call or jump into data: drgn stops there, but the call has pushed the return address.
-
-        drgn itself continues if nothing is mapped (a call of NULL). Nothing if the word does not follow a call.
-        """
-        kernel, last = self._kernel, frames[-1] if frames else None
-        if last is None or not last.interrupted or not named(kernel.machine).calls_push or self._is_user(last):
-            return
-        try:
-            held = page_tables(kernel).translate(last.pc)
-            if held is None or held.permissions is None or "x" in held.permissions:
-                return
-            back = kernel.read_word(last.sp)
-            machine, reach = kernel.machine, call_reach(kernel.machine)
-            code = kernel.read(back - reach, reach)
-            if not kernel.word.is_kernel(back) or not any(calls_before(code, back, machine)):
-                return
-            counter, pointer = canonical("pc", machine)[0], canonical("sp", machine)[0]
-            # Unwound from the call itself: its line, and what is inlined there.
-            callers = self._unwind_from(
-                thread, {**last.registers, counter: back - 1, pointer: last.sp + kernel.word.size}
+        frames = Unwinder(self._kernel, self._stack_at).of_registers(registers, f"the stack of {thread}")
+        if frames is None:
+            raise TargetError(
+                f"{thread} is running: its registers are in the CPU, so there is no stack trace of it "
+                "(sleeping tasks have one)"
             )
-        except TargetError:
-            return
-        for number, frame in enumerate(callers, len(frames)):
-            if frame.pc == back - 1:
-                frame = frame._replace(pc=back, registers={**frame.registers, counter: back}, interrupted=False)
-            yield frame._replace(number=number)
-
-    def _traced(self, of: Any) -> Any:
-        """drgn's stack trace. If it ends at a module that is not registered with drgn, it is made again."""
-        trace = self._kernel.prog.stack_trace(of)
-        for _ in range(_MAX_MODULES):
-            if not debug_files_of(self._kernel).give(_counters(trace)):
-                break
-            trace = self._kernel.prog.stack_trace(of)
-        return trace
-
-    def _frames_of(self, thread: Thread, trace: Any, more: Mapping[str, int]) -> Sequence[Frame]:
-        """drgn's frames. The innermost has all of the `more` registers, its callers those that no call changes."""
-        with reading(f"the stack of {thread}"):
-            frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
-        entered = next((frame.number for frame in frames if self._is_user(frame)), len(frames))
-        del frames[entered + 1 :]  # the program's own callers: there is no debug information for it
-        kept = {name: value for name, value in more.items() if name in registers_of(self._kernel.machine).system}
-        machine = self._kernel.machine
-        return tuple(
-            frame._replace(registers=ordered({**(kept if frame.number else more), **frame.registers}, machine))
-            for frame in frames
-        )
-
-    def _is_user(self, frame: Frame) -> bool:
-        """Whether a frame belongs to the program that entered the kernel: a wild jump stays on the kernel's stack."""
-        paging = page_tables(self._kernel).paging
-        return paging is not None and paging.is_user(frame.pc) and paging.is_user(frame.sp)
-
-    def _frame_of(self, number: int, frame: Any) -> Frame:
-        registers, machine = ordered(frame.registers(), self._kernel.machine), self._kernel.machine
-        try:
-            pc = frame.pc
-            # drgn does not have arm64's among the registers.
-            registers = ordered({canonical("pc", machine)[0]: pc, **registers}, machine)
-        except LookupError:
-            pc = 0
-        try:
-            sp = frame.sp
-        except LookupError:
-            sp = registers.get("rsp", registers.get("sp", 0))
-        name = frame.function_name or self._symbol_name(pc if frame.interrupted else pc - 1)
-        return Frame(number, pc, sp, name, registers, frame.is_inline, frame.interrupted, frame)
-
-    def _symbol_name(self, address: int) -> str | None:
-        """The image's symbol at an address, for assembly, which has no function names in debug information."""
-        try:
-            found = images_of(self._kernel).holding(address)
-        except TargetError:
-            return None
-        if found is None:
-            return None
-        extent = found[0].image.index.innermost(found[0].placement.link(address))
-        return extent.symbol.name if extent is not None else None
-
-
-def _counters(trace: Any) -> Iterator[int]:
-    """The program counters of a stack trace's frames."""
-    for frame in trace:
-        with suppress(LookupError):
-            yield frame.pc
+        return frames

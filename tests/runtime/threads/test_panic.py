@@ -22,7 +22,8 @@ from kplug.outputs import Output, Table
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
-from kplug.runtime.threads.selection import Frame, Selection
+from kplug.runtime.threads.frame import Frame
+from kplug.runtime.threads.selection import Selection
 from kplug.session import Session
 from kplug.summary import summarize
 
