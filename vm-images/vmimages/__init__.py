@@ -9,7 +9,7 @@ from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
-from .planted import Specimen, planted_dump, specimens, user_specimens
+from .planted import Planted, Specimen, planted_dump, planted_guest, specimens, user_specimens
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
 
@@ -22,6 +22,7 @@ __all__ = [
     "Kernel",
     "KernelFiles",
     "Options",
+    "Planted",
     "QMPClient",
     "QMPError",
     "Specimen",
@@ -36,6 +37,7 @@ __all__ = [
     "kexec_dumps",
     "names",
     "planted_dump",
+    "planted_guest",
     "specimens",
     "user_specimens",
 ]

@@ -5,8 +5,9 @@ The module `specimens/planted` plants and lists them, with a program whose own a
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,22 @@ class Specimen(NamedTuple):
     key: str
     address: int
     truth: str
+
+
+class Planted(NamedTuple):
+    """A guest with the specimens: what the module and the program said of them."""
+
+    vm: VM
+    said: str
+    user_said: str
+
+    @property
+    def specimens(self) -> list[Specimen]:
+        return _listed(self.said)
+
+    @property
+    def user_specimens(self) -> list[Specimen]:
+        return _listed(self.user_said)
 
 
 def planted_dump(
@@ -54,7 +71,7 @@ def planted_dump(
             return found
         with dumping.made_at(place) as folder:
             options = {"append": tuple(append), "la57": la57, "pti": pti}
-            _make(files, folder, module, program, options, quiet)
+            _make(files, folder, options, quiet)
             (folder / "built-from").write_text(wanted)
         found = dumping.cached_set(files, place)
     if found is None:
@@ -83,9 +100,14 @@ def _built_from(place: Path) -> str | None:
         return None
 
 
-def _make(files: KernelFiles, folder: Path, module: Path, program: Path, options: dict[str, Any], quiet: bool) -> None:
+@contextlib.contextmanager
+def planted_guest(name: str, *, memory: int = _MEMORY, quiet: bool = False, **options: Any) -> Iterator[Planted]:
+    """The kernel `name`, booted as `boot` does with those options, with all specimens in it."""
+    files = fetch(name, quiet=quiet)
+    module = building.module(files, _SPECIMENS / "planted", quiet)
+    program = building.program(_SPECIMENS / "planted_user.c")
     inside = (("planted/planted.ko", module), ("planted/planted_user", program))
-    with boot(files.name, memory=_MEMORY, files=inside, quiet=quiet, **options) as vm:
+    with boot(name, memory=memory, files=inside, quiet=quiet, **options) as vm:
         user = _start_program(vm)
         anonymous = next(each.address for each in _listed(user) if each.key == "anon")
         said = vm.run(f"insmod /planted/planted.ko uva={anonymous:#x} && echo planted", timeout=_SECONDS)
@@ -94,12 +116,17 @@ def _make(files: KernelFiles, folder: Path, module: Path, program: Path, options
         vm.run("echo 1 >/sys/module/planted/parameters/reuse", timeout=_SECONDS)
         # Programs take page tables, some of them of the image's freed pages.
         vm.run("for n in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo 2 >/sys/module/planted/parameters/reuse")
-        vm.truth(folder / "truth")
-        (folder / "truth" / "planted").write_text(vm.run("dmesg | grep 'PLANT|'"))
-        (folder / "truth" / "planted-user").write_text(user)
-        vm.stop()
-        (folder / "truth" / "registers").write_text(vm.monitor("info registers -a"))
-        dumping.dump(vm, folder / "elf", "elf", quiet=quiet)
+        yield Planted(vm, vm.run("dmesg | grep 'PLANT|'"), user)
+
+
+def _make(files: KernelFiles, folder: Path, options: dict[str, Any], quiet: bool) -> None:
+    with planted_guest(files.name, quiet=quiet, **options) as guest:
+        guest.vm.truth(folder / "truth")
+        (folder / "truth" / "planted").write_text(guest.said)
+        (folder / "truth" / "planted-user").write_text(guest.user_said)
+        guest.vm.stop()
+        (folder / "truth" / "registers").write_text(guest.vm.monitor("info registers -a"))
+        dumping.dump(guest.vm, folder / "elf", "elf", quiet=quiet)
     dumping.stamp(folder, files, ["elf"], complete=True)
 
 
