@@ -7,7 +7,7 @@ export PYTHON
 # Tests run on both cores; tests/support/groups.py has which of them stay together.
 SIDE_BY_SIDE := -n 2
 
-.PHONY: help setup test test-all unit check demo bench matrix format clean
+.PHONY: help setup test test-all unit check demo bench matrix questions format clean
 
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
@@ -16,6 +16,7 @@ help:
 	@echo "make unit    the fast tests alone"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
+	@echo "make questions  docs/questions.md's table: every front end, asked about every kind of address"
 	@echo "make matrix  the fast tests on every Python from 3.9 that is installed, and the gdb tests on newer gdbs"
 
 setup:
@@ -49,6 +50,9 @@ bench:
 	@.ci/setup test bench
 	$(VENV)/python vm-images/vm.py fetch
 	$(VENV)/python tests/bench/run.py
+
+questions: setup
+	$(VENV)/python tests/questions/run.py
 
 matrix: setup
 	.ci/matrix
