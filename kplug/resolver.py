@@ -19,6 +19,7 @@ from kplug.kinds import in_order, kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.address_space import AddressSpace
 from kplug.space.locators import PERCPU_OFFSET, PERCPU_TEMPLATE, AreaLocator, SpecialLocator
+from kplug.stretches import Stretches
 
 
 class Locator(Protocol):
@@ -90,9 +91,17 @@ class Resolver:
         self._locators = tuple(locators)
         self.lines = lines
         self.states = states
+        self.stretches = None
+        if self.images.main is not None and not self._locators and lines is None and states is None:
+            self.stretches = Stretches(self.images.main, space, self._area)
 
     def where(self, address: int, text: str | None = None) -> Annotation:
         """The whole answer for one runtime address. `text` is what the user typed, kept in the answer."""
+        known = self.stretches.at(address) if self.stretches is not None else None
+        if known is not None:
+            link_address = None if known.moved is None else address - known.moved
+            text = f"{address:#x}" if text is None else text
+            return Annotation(text, address, link_address, known.region_class, known.layers)
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()

@@ -20,7 +20,7 @@ from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement
 from kplug.image.symbols.bulk_lookup import SymbolIntervals
-from kplug.image.symbols.by_address import Extent
+from kplug.image.symbols.extents import Extent
 from kplug.image.symbols.symbol import SHN_ABS, Symbol
 from kplug.model import Annotation, Layer
 
@@ -44,6 +44,17 @@ class Piece(NamedTuple):
     def may_be_code(self) -> bool:
         """Whether there can be code: not in a data section, not even in one of the init region's."""
         return self.region_class in (model.TEXT, model.INIT) and (self.section is None or self.section.executable)
+
+
+class PlacedStretch(NamedTuple):
+    """Runtime addresses up to `end` with the same layers, of which `symbols` come after their piece's. They are `moved`
+    by that many bytes from their link addresses.
+    """
+
+    start: int
+    end: int
+    moved: int
+    symbols: tuple[Layer, ...]
 
 
 class PlacedImage:
@@ -140,6 +151,20 @@ class PlacedImage:
                 + self.symbol_layers(link_address, piece.section)
             )
         return piece.layers + self.symbol_layers(link_address, piece.section)
+
+    def stretch(self, address: int, piece: Piece) -> PlacedStretch | None:
+        """The addresses around one of `piece` that have the same layers; None where that is not seen at once."""
+        link_address = self.placement.link(address)
+        found = self.image.index.stretch(link_address) if self.image.link_map is None else None
+        if found is None:
+            return None
+        layer, moved = None, address - link_address
+        if found.extent is not None:
+            layer = self._symbol_layers.get(found.extent.start) or self._symbol_layer(found.extent)
+        elif piece.section is not None:
+            layer = self._padding_layer(link_address, piece.section)
+        start, end = max(found.start, piece.start) + moved, min(found.end, piece.end) + moved
+        return PlacedStretch(start, end, moved, () if layer is None else (layer,))
 
     def symbol_layers(self, link_address: int, section: Section | None) -> tuple[Layer, ...]:
         """The symbols that hold a link address, widest first, or the gap between two of them in its section."""

@@ -9,7 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import repeat
 
-from kplug.image.symbols.by_address import Extent, SymbolIndex
+from kplug.image.symbols.by_address import SymbolIndex
+from kplug.image.symbols.extents import Extent
 
 _NOTHING = -1
 

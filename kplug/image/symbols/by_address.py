@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from itertools import accumulate
 from operator import add
-from typing import NamedTuple
 
 from kplug.arch.types.word import BEYOND_ADDRESSES
+from kplug.image.symbols.extents import Extent, Padding, Stretch
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import Symbol
 from kplug.image.symbols.table import SymbolTable
@@ -34,29 +34,6 @@ _SECONDARY_PREFIXES = (
     "__ia32_",  # an entry of the 32-bit system calls that is the same code as the 64-bit one
     ".L",
 )
-
-
-class Extent(NamedTuple):
-    """The symbols at one address of the symbol table: the chosen symbol, the others, and the range.
-
-    `end` is exclusive. A sizeless symbol reaches to the next symbol, boundary marker or section end (`sizeless` true).
-    A boundary marker alone at its address holds nothing: `end == start`, and it answers for that address only.
-    """
-
-    start: int
-    end: int
-    symbol: Symbol
-    aliases: tuple[str, ...]
-    sizeless: bool
-
-
-class Padding(NamedTuple):
-    """Bytes that no symbol holds, between two that do. None at the edge of a section."""
-
-    start: int
-    end: int
-    after: str | None
-    before: str | None
 
 
 # Bytes around a requested address whose symbols are sorted for it.
@@ -173,6 +150,24 @@ class SymbolIndex:
         found = list(self._inside_out(address))
         found.reverse()
         return tuple(found)
+
+    def stretch(self, address: int) -> Stretch | None:
+        """The addresses around one that the same single symbol holds, or none; None where that is not seen at once."""
+        self._cover(address)
+        starts, reach = self._starts, self._reach_column()
+        position = bisect_right(starts, address) - 1
+        if position <= 0 or position + 1 == len(starts) or reach[position - 1] > address:
+            return None
+        extent = self._extents.get(starts[position]) or self._extent(position)
+        start, end = max(extent.start, reach[position - 1], self._known_from), starts[position + 1]
+        if address < extent.end:
+            return Stretch(start, min(end, extent.end), extent)
+        # Nothing holds it, unless a marker does.
+        markers, marker = self._marker_starts, bisect_right(self._marker_starts, address)
+        if marker and markers[marker - 1] == address:
+            return None
+        start = max(start, extent.end, markers[marker - 1] + 1 if marker else 0)
+        return Stretch(start, min(end, markers[marker]) if marker < len(markers) else end, None)
 
     def innermost(self, address: int) -> Extent | None:
         """The narrowest extent that holds `address`, or None: the last one of `chain(address)`."""
@@ -341,8 +336,9 @@ class SymbolIndex:
         extent = self._extents.get(start)
         if extent is not None:
             return extent
-        first = bisect_left(self._starts, start, 0, position)
-        last = bisect_right(self._starts, start, position)
+        starts, first, last = self._starts, position, position + 1
+        if (first and starts[first - 1] == start) or (last < len(starts) and starts[last] == start):
+            first, last = bisect_left(starts, start, 0, position), bisect_right(starts, start, position)
         if last - first == 1:
             best = self.table.symbol(self._order[position])
             sizeless = not best.size
@@ -355,7 +351,7 @@ class SymbolIndex:
             end = self._sizeless_end(first)
         else:
             self._reach_column()
-            end = max(self._ends[first:last])
+            end = self._ends[position] if last - first == 1 else max(self._ends[first:last])
         markers = self._marker_addresses.get(start)
         if markers:
             aliases += tuple(map(self.table.name, markers))

@@ -86,7 +86,7 @@ class SymbolTable(SymbolColumns):
 
     def listed_letter(self, entry: int) -> str:
         """The letter that nm prints for table entry `entry`, or that the symbols' list has for it."""
-        return symbol_letter(self._info[entry], self.section_index(entry), self.sections)
+        return self._words_of(self._info[entry], self.section_index(entry))[2]
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
@@ -239,15 +239,19 @@ class SymbolTable(SymbolColumns):
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
         info, section = self._info[index], self.section_index(index)
+        kind, binding, letter = self._words_of(info, section)
+        if self._letter_by_region is not None:
+            letter = self._true_letter(letter, index, section)
+        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+
+    def _words_of(self, info: int, section: int) -> tuple[str, str, str]:
+        """Type, binding and nm's letter of the entries with these numbers."""
         words = self._words.get((info, section))
         if words is None:
             kind = TYPE_NAMES.get(info & 0xF, f"<type {info & 0xF}>")
             binding = BINDING_NAMES.get(info >> 4, f"<binding {info >> 4}>")
             words = self._words[info, section] = kind, binding, symbol_letter(info, section, self.sections)
-        kind, binding, letter = words
-        if self._letter_by_region is not None:
-            letter = self._true_letter(letter, index, section)
-        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+        return words
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         """The letter by the symbol's region, if the letter says text because the section has both code and data."""

@@ -1,0 +1,78 @@
+"""Answers for whole stretches of an image: in a long log, most addresses lie where another one did."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from kplug import model
+from kplug.kinds import in_order
+
+if TYPE_CHECKING:
+    from kplug.image.placed import Piece, PlacedImage
+    from kplug.model import Layer
+    from kplug.space.address_space import AddressSpace
+    from kplug.space.locators import AreaLocator
+
+
+class Known(NamedTuple):
+    """What the addresses up to `end` have in common: their layers, and the distance from their link addresses, if these
+    are known.
+    """
+
+    end: int
+    moved: int | None
+    region_class: str
+    layers: tuple[Layer, ...]
+
+
+class Stretches:
+    """The stretches of one image of which nothing else says anything: its layers and the area are the whole answer."""
+
+    def __init__(self, placed: PlacedImage, space: AddressSpace | None, area: AreaLocator | None) -> None:
+        self._placed = placed
+        self._space = space
+        self._area = area
+        self._starts: list[int] = []  # sorted
+        self._known: dict[int, Known] = {}
+        self._outer: dict[int, tuple[Layer, ...] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def at(self, address: int) -> Known | None:
+        """What is known of the stretch around an address; None where the answer needs more than that."""
+        position = bisect_right(self._starts, address)
+        if position:
+            known = self._known[self._starts[position - 1]]
+            if address < known.end:
+                return known
+        piece = self._placed.piece(address)
+        outer = self._outer_layers(address, piece) if piece is not None else None
+        stretch = self._placed.stretch(address, piece) if piece is not None and outer is not None else None
+        if piece is None or outer is None or stretch is None:
+            return None
+        moved = stretch.moved if self._placed.placement.link_known else None
+        known = Known(stretch.end, moved, piece.region_class, outer + stretch.symbols)
+        self._starts.insert(position, stretch.start)
+        self._known[stretch.start] = known
+        return known
+
+    def _outer_layers(self, address: int, piece: Piece) -> tuple[Layer, ...] | None:
+        """The layers around the symbols of a piece; None if they are not the same everywhere in it."""
+        if piece.start not in self._outer:
+            self._outer[piece.start] = self._make_outer_layers(address, piece)
+        return self._outer[piece.start]
+
+    def _make_outer_layers(self, address: int, piece: Piece) -> tuple[Layer, ...] | None:
+        placement = self._placed.placement
+        start, end = placement.runtime(piece.start), placement.runtime(piece.end - 1)
+        if piece.region_class == model.PERCPU_CLASS or (placement.unmoved is not None and address in placement.unmoved):
+            return None  # these have other readings as well
+        if self._space is None or self._area is None:
+            return piece.layers
+        area = self._space.area_at(address)
+        if area.parts or not area.start <= start <= end < area.end:
+            return None
+        area_layers = tuple(self._area.locate(address))
+        return area_layers + piece.layers if in_order((area_layers, piece.layers))[:1] == [*area_layers] else None
