@@ -9,7 +9,7 @@ from support.kplug_tree import PACKAGES, kplug_tree
 from support.live_guest import Guest
 
 
-@pytest.fixture(scope="session", params=["amd64-6.1", "amd64-6.12"])
+@pytest.fixture(scope="package", params=["amd64-6.1", "amd64-6.12"])
 def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     from vmimages import boot, disk, fetch, manifest
 

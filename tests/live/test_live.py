@@ -68,7 +68,7 @@ def names(answer: dict[str, Any]) -> set[str]:
 @pytest.fixture(scope="module")
 def seen(guest: Guest, sampling: Sampling) -> Seen:
     """All questions about addresses, asked in one go: a guest takes ten seconds to start kplug."""
-    truth = guest.vm.truth()
+    truth = guest.truth
     # Zeros on x86_64 before 6.15 are per-CPU variables' offsets; .LC0 and the like are the assembler's, not symbols.
     symbols = [each for each in truth.symbols if each.address >> 63 and not each.name.startswith(".L")]
     of_image = [each for each in symbols if each.module is None]
@@ -114,7 +114,7 @@ def of_drgn(guest: Guest) -> tuple[list[tuple[str, int, int]], str]:
         "print(json.dumps(rows))",
         'run_command(prog, "kwhere -b schedule+4")',
     ]
-    status, output = guest.python(f"-m drgn -q -e {shlex.quote('; '.join(code))}")
+    status, output = guest.module("drgn", f"-q -e {shlex.quote('; '.join(code))}")
     assert status == 0, output
     rows, in_drgn = output.splitlines()
     return [(name, cpu, address) for name, cpu, address in json.loads(rows)], in_drgn
@@ -145,7 +145,7 @@ def lasting_mappings(guest: Guest, truth: GroundTruth) -> list[Mapping]:
 
 def test_kplug_without_a_file(guest: Guest, seen: Seen) -> None:
     # As `sudo kplug`: the running kernel is asked, and its vmlinux found where Debian puts it.
-    status, output = guest.kplug(
+    status, output = guest.kplug_from_the_start(
         "-e 'kwhere schedule+4' -e 'kwhere -b &runqueues@1' -e 'hex(prog[\"init_task\"].address_)'"
     )
     assert status == 0, output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ WITHOUT_VMLINUX = (
 
 def without_vmlinux(guest: Guest, *words: str, **options: Any) -> tuple[int, str]:
     """kplug as it is on a machine that has no vmlinux."""
-    return guest.python(f"-c {shlex.quote(WITHOUT_VMLINUX.format(list(words)))}", **options)
+    return guest.python(WITHOUT_VMLINUX.format(list(words)), **options)
 
 
 def layers(output: str, kind: str) -> list[dict[str, Any]]:
@@ -36,13 +35,13 @@ def layers(output: str, kind: str) -> list[dict[str, Any]]:
 def test_root_has_everything_of_the_vmlinux(guest: Guest) -> None:
     status, output = guest.kplug("where --json schedule")
     assert status == 0, output
-    assert int(json.loads(output)["address"], 16) == guest.vm.truth().address("schedule")
+    assert int(json.loads(output)["address"], 16) == guest.truth.address("schedule")
     assert [each["name"] for each in layers(output, "section")] == [".text"]
     assert [each["name"] for each in layers(output, "symbol")] == ["schedule"]
 
 
 def test_root_without_a_vmlinux_has_the_kernels_own_symbols_and_its_modules(guest: Guest) -> None:
-    truth = guest.vm.truth()
+    truth = guest.truth
     bridge = next(each for each in truth.symbols if each.name == "br_fdb_update" and each.module == "bridge")
     asked = ["schedule", hex(truth.address("schedule") + 4), hex(bridge.address + 4), "br_fdb_update"]
     status, output = without_vmlinux(guest, "where", "--json", *asked)
