@@ -10,10 +10,12 @@ from typing import Any
 import drgn
 from drgn.helpers.linux.fs import inode_path
 
+from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
 from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, name_and_offset, range_words, register
 from kplug.memory.reading import FaultError, TruncatedError
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import backs_vmalloc
@@ -28,9 +30,11 @@ from kplug.runtime.tables.struct_page import (
     SLAB,
     VMALLOC,
     Page,
+    Pages,
     pages_of,
 )
 from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.tables.zones import zone_of
 from kplug.runtime.threads.user_space import UserSpace
 
 SOURCE = "struct page"
@@ -54,7 +58,9 @@ def _words(layer: Layer) -> tuple[str, bool]:
     if describes:
         words[0] += f" ({describes})"
     if details.get("pfn") is not None:
-        words += [f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
+        words += [_block_words(details), f"pfn {details['pfn']:#x}", f"physical {details['physical']}"]
+    if details.get("zone") is not None:
+        words.append(f"node {details['node']} zone {details['zone']}")
     if details.get("refcount") is not None:
         mapcount = "" if details.get("mapcount") is None else f", mapcount {details['mapcount']}"
         words.append(f"refcount {details['refcount']}{mapcount}")
@@ -62,8 +68,19 @@ def _words(layer: Layer) -> tuple[str, bool]:
         words.append(f"on a {details['free_list']}")
     if "in_dump" in details:
         words.append(_absence_words(details))
-    words += [details.get("flags") or "", details.get("path") or "", range_words(layer) if describes else ""]
+    flags = details.get("flags") or ""
+    words.append(f"the block's flags {flags}" if flags and details.get("tail") else flags)
+    words += [details.get("path") or "", range_words(layer) if describes else ""]
     return "  ".join(filter(None, words)), bool(describes)
+
+
+def _block_words(details: Mapping[str, Any]) -> str:
+    """Which part of its block a page is; nothing of the first, and of one that is in no block."""
+    if not details.get("tail"):
+        return ""
+    if details["state"] == FREE:
+        return f"page {details['tail']} of the free block at pfn {details['head']:#x}"
+    return f"tail {details['tail']} of the block at pfn {details['head']:#x}"
 
 
 def _absence_words(details: Mapping[str, Any]) -> str:
@@ -73,12 +90,15 @@ def _absence_words(details: Mapping[str, Any]) -> str:
 
 
 def _phrase(layer: Layer, offset: int) -> str:
-    describes = layer.details.get("describes")
-    if not describes:
-        return name_and_offset(layer, offset)
-    # A pointer to a member is fine; one between members is not from a compiler.
-    misaligned = ", misaligned" if offset % 4 else ""
-    return f"{layer.name}+{offset:#x} ({describes}{misaligned})"
+    details = layer.details
+    describes, block = details.get("describes"), _block_words(details)
+    if describes:
+        # A pointer to a member is fine; one between members is not from a compiler.
+        words = [describes, block, "misaligned" if offset % 4 else ""]
+        return f"{layer.name}+{offset:#x} ({', '.join(filter(None, words))})"
+    if details.get("in_ram") is False:
+        return f"pfn {details['pfn']:#x}+{offset:#x} ({layer.name})"
+    return f"{name_and_offset(layer, offset)}{f' ({block})' if block else ''}"
 
 
 KIND = register(
@@ -88,14 +108,17 @@ KIND = register(
         {
             "pfn": "",
             "physical": "",
+            "node": "",
+            "zone": "(`Normal`, ...; both `null` where not certain)",
             "struct_page": "",
-            "flags": "",
+            "flags": "(of the block's first page, if this is a tail)",
             "refcount": "",
             "mapcount": "",
             "state": "(`free`, `slab`, `anon`, `file`, `pagetable`, `vmalloc`, `reserved`, `kernel`, ...; `null` where"
             " not certain)",
             "order": "",
             "head": "(of a block)",
+            "tail": "(which page of the block it is; absent of the first)",
             "free_list": "(`buddy`, `per-CPU list`)",
             "inode": "",
             "device": "",
@@ -104,6 +127,7 @@ KIND = register(
             " such dumps do not distinguish these)",
             "truncated": "(the dump is truncated where it would have the page)",
             "describes": "(the layer is a struct page: what the page is that it describes)",
+            "in_ram": "(`false`: no RAM has this page frame, so there is no struct page)",
         },
         words=_words,
         role=Role.PAGE,
@@ -135,6 +159,7 @@ class PageLocator:
                 start = address & -paging.page_size
                 yield self._layer(page, start, start + paging.page_size, page_name(page))
             return
+        area = _area_name(self._kernel, address)
         described = pages.described(address)
         if described is not None:
             page = pages.page(described)
@@ -142,9 +167,23 @@ class PageLocator:
             layer = self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x}")
             yield replace(layer, details={**layer.details, "describes": page_name(page)})
             return
+        if area == VMEMMAP and address >= pages.base:
+            pfn = (address - pages.base) // pages.size
+            start = pages.base + pfn * pages.size
+            layer = self._absent(pages, pfn, start, start + pages.size)
+            yield replace(
+                layer, name=f"struct page of pfn {pfn:#x}", details={**layer.details, "describes": layer.name}
+            )
+            return
         linear = tables.linear_physical(address)
         physical = linear if linear is not None else tables.physical(address)
-        if physical is None or not pages.exists(physical >> paging.page_shift):
+        if physical is None and area == DIRECT_MAP and paging.direct_offset is not None:
+            physical = address - paging.direct_offset  # beyond RAM, where nothing need be mapped
+        if physical is None or physical < 0:
+            return
+        if not pages.exists(physical >> paging.page_shift):
+            start = address & -paging.page_size
+            yield self._absent(pages, physical >> paging.page_shift, start, start + paging.page_size)
             return
         page = pages.page(physical >> paging.page_shift)
         if page.state == KERNEL and backs_vmalloc(self._kernel, page.pfn, address if linear is None else None):
@@ -157,23 +196,35 @@ class PageLocator:
         pages = pages_of(self._kernel)
         assert paging is not None
         assert pages is not None
-        physical = page.pfn << paging.page_shift
+        physical, zone = page.pfn << paging.page_shift, zone_of(self._kernel, page.pfn)
         details: dict[str, Any] = {
             "pfn": page.pfn,
             "physical": hex(physical),
+            "node": zone.node if zone is not None else None,
+            "zone": zone.name if zone is not None else None,
             "flags": pages.flag_text(page.flags),
             "refcount": page.refcount,
             "mapcount": page.mapcount,
             "state": page.state,
             "struct_page": hex(page.address),
         }
-        if page.order:
-            details["order"], details["head"] = page.order, page.head
+        if page.order or page.head != page.pfn:
+            details["order"], details["head"] = page.order or None, page.head
+        if page.head != page.pfn:
+            details["tail"] = page.pfn - page.head
         if page.free_list is not None:
             details["free_list"] = page.free_list
         if page.state == FILE:
             details.update(self._file(page.mapping))
         details.update(self._absence(physical))
+        return Layer(KIND.name, name, start, end, SOURCE, details)
+
+    def _absent(self, pages: Pages, pfn: int, start: int, end: int) -> Layer:
+        """What a page frame without a struct page is."""
+        paging, limit = page_tables(self._kernel).paging, pages.max_pfn
+        assert paging is not None
+        name = "no RAM" if limit is None or pfn < limit else f"beyond RAM, which ends at pfn {limit:#x}"
+        details = {"pfn": pfn, "physical": hex(pfn << paging.page_shift), "state": None, "in_ram": False}
         return Layer(KIND.name, name, start, end, SOURCE, details)
 
     def _absence(self, physical: int) -> dict[str, Any]:
@@ -200,6 +251,11 @@ class PageLocator:
             path = inode_path(inode)
             details["path"] = f"/{path.decode(errors='backslashreplace').lstrip('/')}" if path is not None else None
         return details
+
+
+def _area_name(kernel: Kernel, address: int) -> str | None:
+    space = space_of(kernel)
+    return space.area_at(address).name if space is not None else None
 
 
 def page_name(page: Page) -> str:

@@ -155,7 +155,7 @@ class Pages:
     def exists(self, pfn: int) -> bool:
         """Whether the page frame has a struct page."""
         if self._section_shift is None:  # no sparse memory: one array up to the last page
-            return pfn < (self._max_pfn or 0)
+            return pfn < (self.max_pfn or 0)
         section = pfn >> self._section_shift
         return self._is_section(section)
 
@@ -165,7 +165,8 @@ class Pages:
             return bool(valid_section_nr(self._kernel.prog, number))
 
     @property
-    def _max_pfn(self) -> int | None:
+    def max_pfn(self) -> int | None:
+        """One past the last page frame of RAM; None if that is not known."""
         paging = page_tables(self._kernel).paging
         if paging is None or paging.direct_map is None or paging.direct_offset is None:
             return None
@@ -174,7 +175,7 @@ class Pages:
     def described(self, address: int) -> int | None:
         """The page frame that the struct page at (or around) an address describes; None if there is none."""
         pfn = (address - self.base) // self.size
-        limit = self._max_pfn
+        limit = self.max_pfn
         if pfn < 0 or limit is None or pfn >= limit or not self.exists(pfn):
             return None
         return pfn

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("drgn")
 
 from support.fake_kernel import (
+    IMAGE,
     PG_HEAD,
     PG_RESERVED,
     PGTY_BUDDY,
@@ -76,8 +77,52 @@ def test_the_first_and_the_last_page_of_ram(machine: Machine, sparse: bool) -> N
     FakeVmap(fake)
     assert told(fake, machine.direct_map).details["pfn"] == fake.first_pfn
     assert told(fake, fake.ram_end - 1).details["pfn"] == fake.first_pfn + RAM // PAGE - 1
-    for place in (machine.direct_map - 1, fake.ram_end, machine.vmalloc):
+    for place in (machine.direct_map - 1, machine.vmalloc):
         assert list(PageLocator(fake.kernel).locate(place)) == []
+
+
+@each_machine
+def test_beyond_ram(machine: Machine) -> None:
+    """In the direct map and in vmemmap: its number, and that no RAM has it."""
+    fake = made(machine)
+    end = fake.first_pfn + RAM // PAGE
+    for pfn, direct in ((end, fake.ram_end), (end + 0x1000, fake.ram_end + 0x1000 * PAGE)):
+        layer = told(fake, direct + 0x10)
+        assert (layer.start, layer.end) == (direct, direct + PAGE)
+        assert layer.details == {"pfn": pfn, "physical": hex(pfn * PAGE), "state": None, "in_ram": False}
+        assert KIND.phrase(layer, 0x10) == f"pfn {pfn:#x}+0x10 (beyond RAM, which ends at pfn {end:#x})"
+    layer = told(fake, fake.struct_page(end + 2) + 8)
+    assert (layer.name, layer.start) == (f"struct page of pfn {end + 2:#x}", fake.struct_page(end + 2))
+    assert (layer.details["pfn"], layer.details["in_ram"]) == (end + 2, False)
+    assert layer.details["describes"] == f"beyond RAM, which ends at pfn {end:#x}"
+
+
+@each_machine
+def test_memory_of_a_device(machine: Machine) -> None:
+    fake = made(machine)
+    fake.map(machine.vmalloc, 0xFEE00000)
+    layer = told(fake, machine.vmalloc + 0x20)
+    assert (layer.details["pfn"], layer.details["physical"], layer.details["in_ram"]) == (0xFEE00, "0xfee00000", False)
+
+
+def test_the_zone_of_a_page() -> None:
+    """Where zones overlap it is not certain; where none is, or they cannot be read, not known."""
+    fake = made()
+    zones = FakeZones(fake)
+    zones.span(0x10, 0x20, "Normal")
+    expected = {0x0F: (None, None), 0x10: (0, "Normal"), 0x2F: (0, "Normal"), 0x30: (None, None)}
+    found = {pfn: told(fake, X86_64.direct_map + pfn * PAGE).details for pfn in expected}
+    assert {pfn: (details["node"], details["zone"]) for pfn, details in found.items()} == expected
+    assert "  node 0 zone Normal  " in KIND.words(told(fake, X86_64.direct_map + 0x10000))[0]
+    overlapping = made()
+    FakeZones(overlapping, zones=2)
+    details = told(overlapping, X86_64.direct_map).details
+    assert (details["node"], details["zone"]) == (None, None)
+    unread = made()
+    zones = FakeZones(unread)
+    zones.span(0, 0x200, "Normal")
+    unread.lose(X86_64.direct_map + IMAGE + zones.node - X86_64.image, 0x100)
+    assert told(unread, X86_64.direct_map).details["zone"] is None
 
 
 def test_the_counts_and_flags_of_a_page() -> None:
@@ -104,6 +149,12 @@ def test_the_pages_of_a_compound_page(machine: Machine) -> None:
         details = told(fake, machine.direct_map + 0x40000 + number * PAGE).details
         assert (details["head"], details["order"], details["state"], details["refcount"]) == (head, 2, "anon", 7)
         assert details["flags"] == "head"
+        assert details.get("tail", 0) == number
+    layer = told(fake, machine.direct_map + 0x43000)
+    assert KIND.phrase(layer, 8) == f"anonymous page+0x8 (tail 3 of the block at pfn {head:#x})"
+    assert "  the block's flags head" in KIND.words(layer)[0]
+    described = told(fake, fake.struct_page(head + 3))
+    assert KIND.phrase(described, 0x13).endswith(f"(anonymous page, tail 3 of the block at pfn {head:#x}, misaligned)")
     assert "head" not in told(fake, machine.direct_map + 0x44000).details
     assert "head" not in told(fake, machine.direct_map + 0x3FFFF).details
 
@@ -119,6 +170,8 @@ def test_the_pages_of_a_free_block(machine: Machine) -> None:
         details = told(fake, machine.direct_map + 0x40000 + number * PAGE).details
         assert (details["head"], details["order"], details["free_list"]) == (head, 2, "buddy")
         assert (details["state"], details["mapcount"]) == ("free", None)
+    layer = told(fake, machine.direct_map + 0x43000)
+    assert KIND.phrase(layer, 0) == f"free page+0x0 (page 3 of the free block at pfn {head:#x})"
 
 
 @each_machine
@@ -180,8 +233,8 @@ def test_the_page_that_a_struct_page_describes(machine: Machine) -> None:
         assert (layer.name, layer.start, layer.end) == (f"struct page of pfn {pfn:#x}", start, start + STRUCT_PAGE)
         assert (layer.details["describes"], layer.details["pfn"]) == ("slab page", pfn)
     assert told(fake, start + STRUCT_PAGE).details["pfn"] == pfn + 1
-    for outside in (-1, RAM // PAGE):
-        assert list(PageLocator(fake.kernel).locate(fake.struct_page(fake.first_pfn + outside))) == []
+    assert list(PageLocator(fake.kernel).locate(fake.struct_page(fake.first_pfn - 1))) == []
+    assert told(fake, fake.struct_page(fake.first_pfn + RAM // PAGE)).details["in_ram"] is False
 
 
 @each_machine
