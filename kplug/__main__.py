@@ -12,7 +12,10 @@ def main() -> int:
         from kplug.shell.cli import main as run
     except KeyboardInterrupt:
         return 130
-    return run()
+    try:
+        return run()
+    finally:
+        gc.freeze()  # the collection at exit would walk all that there is, for nothing
 
 
 if __name__ == "__main__":
