@@ -186,6 +186,7 @@ def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote
     """The notes of the session's kernel, and their source."""
     from kplug.commands.inspection import inspect
     from kplug.image.elf.notes import notes_of
+    from kplug.memory.crash_notes import with_cpus
 
     of_kernel = False
     for placed in session.images.given:
@@ -202,9 +203,11 @@ def _session_notes(session: Session) -> Iterator[tuple[str, Iterable[DecodedNote
             yield "memory", in_memory
         elif _is_running(session) and os.path.isfile(_RUNNING_NOTES):
             yield _RUNNING_NOTES, inspect(_RUNNING_NOTES).notes
-    core = session.target.core_path() if session.target is not None else None
-    if core is not None:
-        yield core, inspect(core).notes
+    target, main = session.target, session.main
+    core = target.core_path() if target is not None else None
+    if target is not None and core is not None:
+        notes = inspect(core).notes
+        yield core, notes if main is None else with_cpus(notes, main, target.read)
 
 
 def _is_running(session: Session) -> bool:
@@ -329,12 +332,13 @@ def _note_details(note: DecodedNote, path: str) -> Iterator[Output]:
 
     name = f"{note.owner} {note.name or hex(note.type)}"
     if note.registers:
+        whose = f"CPU {note.cpu}" if note.cpu is not None else f"PID {note.pid}"
         columns = (Column("REGISTER", "register"), Column("VALUE", "register_value"))
         rows = [
             {"register": register, "register_value": Address(value), "owner": note.owner, "cpu": note.cpu, "path": path}
             for register, value in note.registers.items()
         ]
-        yield Table("kplug.note_registers/1", columns, rows, f"{name}: CPU {note.cpu}")
+        yield Table("kplug.note_registers/1", columns, rows, f"{name}: {whose}")
     if note.text is not None:
         rows = [{"line": line, "owner": note.owner, "path": path} for line in note.text.splitlines()]
         yield Table("kplug.note_text/1", _LINE, rows, f"{name}:")

@@ -17,7 +17,6 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.opening.request import Opened
 from kplug.runtime.session import session_of
-from kplug.runtime.threads.cpu_registers import NoteRegisters
 from kplug.session import Session
 
 #: How to supply what is missing, in terms of drgn's own command line.
@@ -91,8 +90,7 @@ def _session(prog: drgn.Program) -> Session:
     path = None if live else prog.core_dump_path
     if path is not None:
         with suppress(InputError):  # drgn reads it all the same: only the header's facts are missing
-            header = read_header(path)
-            opened = replace(opened, header=header, cpus=NoteRegisters(path, header.machine))
+            opened = replace(opened, header=read_header(path))
     return session_of(opened, HINTS)
 
 

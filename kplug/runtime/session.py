@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kplug import assembly
 from kplug.arch.types.word import WIDEST_MASK
@@ -13,6 +13,7 @@ from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, moved_by
 from kplug.lifetimes import Memo
+from kplug.memory.crash_notes import saved_notes
 from kplug.memory.kernel_note import kaslr_offset_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.records import Records
@@ -23,6 +24,7 @@ from kplug.runtime.opening.debugger_memory import Memory, open_over
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.records import records_of
+from kplug.runtime.threads.cpu_registers import CpuRegisters, NoteRegisters
 from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 
@@ -42,7 +44,7 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     """The session of an open kernel. `hints` are the front end's words for how to supply what is missing."""
     kernel = kernel_of(opened)
     core_path = opened.header.path if opened.header is not None else None
-    target = DrgnTarget(kernel, opened.description, opened.cpus, core_path)
+    target = DrgnTarget(kernel, opened.description, _cpu_registers(opened, kernel), core_path)
     given = [kernel.image] if kernel.image is not None else []
     missing: Sequence[str] = ()
     if lines:
@@ -91,6 +93,19 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
     if not opened.has_dwarf:
         finders_of(kernel)
     return kernel
+
+
+def _cpu_registers(opened: Opened, kernel: Kernel) -> CpuRegisters | None:
+    """The registers that drgn does not give: a guest's, or those in a dump's notes."""
+    if opened.header is None:
+        return opened.cpus
+
+    def saved() -> Mapping[int, bytes]:
+        if kernel.image is None:
+            raise TargetError("crash_notes in memory says so, and where that is needs symbols (give a vmlinux with -s)")
+        return saved_notes(kernel.image, kernel.read)
+
+    return NoteRegisters(opened.header.path, opened.header.machine, saved)
 
 
 def _placement(info: VmcoreInfo) -> Placement | None:

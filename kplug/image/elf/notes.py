@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from kplug.arch.note_registers import prstatus_pid, prstatus_registers, qemu_registers
@@ -34,7 +34,8 @@ class DecodedNote:
 
     `value` is its content in one line, None if only bytes are known. `text` is its content if that has many lines,
     `registers` are those in it, by canonical name. `place` names the section or segment, `offset` is its position in
-    the file (None: not in a file). For notes that each CPU has, `cpu` is the number of notes of that kind before it.
+    the file (None: not in a file). For notes that each CPU has, `cpu` is the number of notes of that kind before it;
+    None if they are the kernel's own, which do not tell (kplug/memory/crash_notes.py).
     """
 
     owner: str
@@ -93,6 +94,7 @@ def decoded_notes(
 ) -> Iterator[DecodedNote | BrokenNotes]:
     """The notes in a range of bytes at `offset` in a file; an invalid note ends them."""
     counts: dict[tuple[str, int], int] = {}
+    in_order = not are_the_kernels_own(data)
     for number, (position, note) in enumerate(notes_at(data, form.little_endian, alignment)):
         at = None if offset is None else offset + position
         if number >= _MOST_NOTES:
@@ -101,7 +103,7 @@ def decoded_notes(
             yield BrokenNotes(place, position if at is None else at, note)
             return
         cpu = counts[note.owner, note.type] = counts.get((note.owner, note.type), -1) + 1
-        yield decode(note, form, place, at, cpu)
+        yield decode(note, form, place, at, cpu if in_order else None)
 
 
 def decode(
@@ -115,9 +117,22 @@ def decode(
         decoded = {}
     if kind not in (kinds.PRSTATUS, kinds.QEMU_CPU):
         cpu = None
-    if cpu is not None and "value" in decoded:
-        decoded["value"] = f"CPU {cpu}: {decoded['value']}"
-    return DecodedNote(note.owner, note.type, name, note.description, cpu=cpu, place=place, offset=offset, **decoded)
+    found = DecodedNote(note.owner, note.type, name, note.description, place=place, offset=offset, **decoded)
+    return found if cpu is None else of_cpu(found, cpu)
+
+
+def are_the_kernels_own(notes: bytes) -> bool:
+    """Whether the kernel that crashed wrote the notes of a dump: only of CPUs that were online and answered, so that a
+    note's place among the others is not its CPU. A hypervisor writes those of all CPUs in their order.
+
+    crash_save_vmcoreinfo() adds CRASHTIME; QEMU adds notes of its own to those that it makes.
+    """
+    return b"\nCRASHTIME=" in notes and b"QEMU\0" not in notes
+
+
+def of_cpu(note: DecodedNote, cpu: int) -> DecodedNote:
+    """A note that is known to be of a CPU."""
+    return replace(note, cpu=cpu, value=None if note.value is None else f"CPU {cpu}: {note.value}")
 
 
 # -- the decoders of each kind: they return keyword arguments of DecodedNote -------------------------------------------

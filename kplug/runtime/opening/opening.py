@@ -28,7 +28,7 @@ from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
-from kplug.runtime.threads.cpu_registers import MonitorRegisters, NoteRegisters
+from kplug.runtime.threads.cpu_registers import MonitorRegisters
 
 # drgn imports its plug-ins when the first target is set. Its own add commands to its prompt, and take longer to
 # import than a dump to open. Those of others, which may find debug information, are loaded.
@@ -70,8 +70,7 @@ def open_kernel(request: Request) -> Opened:
         request.module_directories,
         image=image,
         header=target.header,
-        cpus=target.cpus
-        or (NoteRegisters(target.header.path, target.header.machine) if target.header is not None else None),
+        cpus=target.cpus,
         has_dwarf=has_dwarf,
         disputed=request.joined.disputed if request.joined is not None else {},
     )

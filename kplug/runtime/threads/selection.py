@@ -22,7 +22,6 @@ from kplug.runtime.threads.unwinder import StackAt, Unwinder, symbol_name
 
 # Attempts to read the stack of a running CPU without a change in between.
 _ATTEMPTS = 10
-_MAX_CPUS = 1 << 13
 
 
 class Thread(NamedTuple):
@@ -160,7 +159,7 @@ class Selection:
 
     def _nameless(self) -> Sequence[Thread]:
         """A thread for each CPU whose registers are known, if there is no debug information to find the tasks."""
-        cpus = takewhile(self._cpus.of, range(_MAX_CPUS)) if self._cpus is not None else ()
+        cpus = self._cpus.numbers() if self._cpus is not None else ()
         threads = tuple(Thread(-1, "", cpu, False, None) for cpu in cpus)
         if not threads:
             raise TargetError(

@@ -6,6 +6,8 @@ Truth: the trace and the registers that the kernel itself wrote to its console, 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from support.open_dumps import session_in
 from support.threads import target_of
 
 from kplug import model
+from kplug.errors import TargetError
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.session import Session
 
@@ -73,3 +76,43 @@ def test_kwhere_and_kregs_without_arguments(session: Session, target: DrgnTarget
     symbol = session.resolver.where(target.evaluate("$pc")).last(model.SYMBOL)
     assert symbol is not None
     assert symbol.name == "__crash_kexec"
+
+
+def test_cpus_are_those_that_the_notes_are_of(crashed: DumpSet, session: Session, target: DrgnTarget) -> None:
+    """The file has three notes, CPU 1 was offline. Truth: the PIDs in the notes, and what QEMU's CPUs ran."""
+    shown = [row for row in rows(session, "notes") if row["name"] == "PRSTATUS"]
+    assert [row["cpu"] for row in shown] == [0, 2, 3]
+    assert shown[1]["pr_pid"] == int(session_pid(crashed))
+    for row in shown:
+        target.selection.select_cpu(row["cpu"])
+        innermost = target.selection.frames()[0].registers
+        assert {name: innermost[name] for name in row["registers"] if name in innermost} == {
+            name: value for name, value in row["registers"].items() if name in innermost
+        }
+        assert target.selection.thread.tid == row["pr_pid"]
+    target.selection.select_cpu(1)
+    with pytest.raises(TargetError, match=r"on CPU 1: registers for CPU 1 were not saved$"):
+        target.selection.frames()
+
+
+def test_a_file_alone_does_not_tell_the_cpus(crashed: DumpSet, session: Session) -> None:
+    shown = [row for row in rows(session, "notes", str(crashed.paths["vmcore"])) if row["name"] == "PRSTATUS"]
+    assert [row["cpu"] for row in shown] == [None] * 3
+    assert shown[1]["says"].startswith(f"pr_pid {session_pid(crashed)}, rip 0x")
+
+
+def test_without_symbols_it_is_said_that_the_cpus_are_not_known(crashed: DumpSet) -> None:
+    """The dump whose disk was full has neither the kernel's types nor its symbols."""
+    if "incomplete-d31" not in crashed.paths:
+        pytest.skip("no small filesystem could be mounted")
+    target = target_of(session_in(crashed, "incomplete-d31", vmlinux=False))
+    with pytest.raises(TargetError, match=r"^which CPUs the registers of the dump's 3 notes are of is not known: "):
+        target.selection.threads()
+
+
+def test_the_shell_answers_about_the_crashed_frame(crashed: DumpSet) -> None:
+    command = ["where", "-c", str(crashed.paths["zlib-d31"]), "--brief", "$pc", "$rsp"]
+    result = subprocess.run([sys.executable, "-m", "kplug", *command], capture_output=True, text=True, check=True)
+    counter, stack = result.stdout.splitlines()
+    assert "  __crash_kexec+0x" in counter
+    assert f"stack of {session_pid(crashed)} (sh)+0x" in stack

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("drgn")
 
+from support.elf_notes import note, prstatus
+
 from kplug.errors import TargetError
 from kplug.runtime.threads.cpu_registers import MonitorRegisters, NoteRegisters, parse_registers, pt_regs_bytes
 
@@ -112,6 +114,33 @@ def test_notes_that_end_too_soon(tmp_path: Path) -> None:
     path.write_bytes(bytes(header) + segment + note)
     assert NoteRegisters(str(path), "x86_64").of(0) == {}
     assert NoteRegisters(str(tmp_path / "none"), "x86_64").of(0) == {}
+
+
+def dump_with(notes: bytes) -> bytes:
+    """An ELF core file of nothing but notes."""
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<II6Q", 4, 4, 120, 0, 0, len(notes), len(notes), 4) + notes
+
+
+def test_notes_of_the_kernels_own_are_of_the_cpus_that_memory_tells(tmp_path: Path) -> None:
+    first, second = prstatus(0, range(27)), prstatus(212, range(100, 127))
+    path = tmp_path / "dump"
+    notes = note(b"CORE", 1, first) + note(b"CORE", 1, second)
+    path.write_bytes(dump_with(notes + note(b"VMCOREINFO", 0, b"OSRELEASE=6.1.0\nCRASHTIME=1796037712\n")))
+    other = prstatus(1, range(27))
+    registers = NoteRegisters(str(path), "x86_64", lambda: {0: first, 2: second, 3: other})
+    assert registers.numbers() == [0, 2]
+    assert [registers.of(cpu).get("rip") for cpu in range(4)] == [16, None, 116, None]
+
+    def unknown() -> dict[int, bytes]:
+        raise TargetError("there are no symbols")
+
+    registers = NoteRegisters(str(path), "x86_64", unknown)
+    assert registers.of(0) == {}
+    with pytest.raises(TargetError, match=r"dump's 2 notes are of is not known: there are no symbols$"):
+        registers.numbers()
+    path.write_bytes(dump_with(notes))
+    assert NoteRegisters(str(path), "x86_64", unknown).numbers() == [0, 1]
 
 
 class Monitor:
