@@ -13,6 +13,7 @@ from kplug.image.placement import Placement
 from kplug.records import Records, static_records
 from kplug.resolver import LineSource
 from kplug.session import Missing, Session
+from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import Target
 
@@ -55,10 +56,11 @@ def session_of(
     records: Records | None = None,
     *,
     lines: LineSource | None = None,
+    types: Sequence[Shapes] = (),
     front_end: FrontEnd = FrontEnd(),
 ) -> Session:
     """The session of a kernel: without a `target` of its files alone, without `records` of what symbols lead to in the
-    target's memory. `lines` replaces the records' source lines."""
+    target's memory. `lines` replaces the records' source lines; `types` are asked before the records'."""
     if records is None and target is not None:
         records = static_records(found.images, target, found.lasting)
     answers = records if records is not None else Records(as_images(found.images))
@@ -69,6 +71,7 @@ def session_of(
         machine=found.machine,
         contents=answers.areas,
         lines=lines if lines is not None else answers.lines,
+        types=(*types, *answers.types),
         states=answers.states,
         locators=answers.locators,
         percpu=answers.percpu,

@@ -4,6 +4,7 @@
     schedule   schedule+0x10   schedule+16   schedule-8   &init_task   inode.c:init_once
     schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
     .rodata   .rodata+0x10
+    0x18 as struct task_struct   $rdi+8 as struct foo at $rdi
 
 `NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is read by `kplug.memory.percpu`.
 What this grammar does not know (registers, C expressions) is left to the host's evaluation.
@@ -57,9 +58,49 @@ class Hints(NamedTuple):
 NO_HINTS = Hints()
 
 
+class TypeHint(NamedTuple):
+    """`ADDRESS as TYPE at START`, taken apart: the expression of the address, the type, and where the structure begins
+    (empty where the question does not say)."""
+
+    expression: str
+    type: str
+    start: str = ""
+
+
+_HINTED = re.compile(r"(?P<expression>.+?)\s+as\s+(?P<type>.+?)(?:\s+at\s+(?P<start>.+))?", re.DOTALL)
+
+
+def type_hint(text: str) -> TypeHint | None:
+    """The expression and the type of `ADDRESS as TYPE`; None if the text names no type."""
+    if " as " not in text:  # nearly always, and for each line of a long log
+        return None
+    match = _HINTED.fullmatch(text.strip())
+    if match is None:
+        return None
+    return TypeHint(match.group("expression"), match.group("type").strip("'\""), match.group("start") or "")
+
+
 def with_hint(message: str, hint: str) -> str:
     """The message, followed by the remedy if there is one."""
     return f"{message} ({hint})" if hint else message
+
+
+_TWO_WORDS = frozenset(("struct", "union", "class", "enum"))
+
+
+def join_hints(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with `ADDRESS as struct TYPE at START` in one."""
+    joined: list[str] = []
+    position = 0
+    while position < len(words):
+        word, count = words[position], 1
+        if joined and position + 1 < len(words) and (word == "as" or (word == "at" and " as " in joined[-1])):
+            count = 3 if word == "as" and words[position + 1] in _TWO_WORDS else 2
+            joined[-1] = " ".join((joined[-1], *words[position : position + count]))
+        else:
+            joined.append(word)
+        position += count
+    return joined
 
 
 class Place(NamedTuple):

@@ -31,6 +31,7 @@ class Role(Enum):
     OWNER = "who has the memory; the narrowest one is the answer where no image has a place"
     PAGE = "what the memory is, where no owner is known"
     INSTANCE = "the CPU whose copy it is"
+    MEMBER = "the member of a structure, after the rest of the answer"
 
 
 def range_words(layer: Layer) -> str:
@@ -87,6 +88,9 @@ class Kind:
     uses it, and `value` has more for Role.VALUE. With `needs_extent`, a layer without an extent is not named there.
     With `fills_gaps`, it is the answer in a gap of an image, too. `implies` is the class of an address in no image.
 
+    `object_type` is for a layer that is a single object, which begins where the layer does: its type ("struct page"),
+    "" where that is not known; None for other layers.
+
     `among` chooses the layers to keep when there are several of the kind. `replaces` names kinds whose layers are
     dropped where this one has a layer: the memory only looks like theirs.
     """
@@ -106,6 +110,7 @@ class Kind:
     needs_extent: bool = False
     fills_gaps: bool = False
     implies: str | None = None
+    object_type: Callable[[Layer], str | None] = lambda layer: None
     among: Callable[[Sequence[Layer]], Sequence[Layer]] | None = None
     replaces: frozenset[str] = frozenset()
 
@@ -181,3 +186,9 @@ def details_text(kind: Kind) -> str:
     """The details of a kind as docs/json.md has them."""
     words = ", ".join(f"`{key}` {meaning}".rstrip() for key, meaning in kind.details.items())
     return "; ".join(filter(None, (words, kind.remark)))
+
+
+def as_pointer(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """What the layers of a small number say of it as a pointer near NULL: nothing of a per-CPU variable's offset."""
+    standing = (layer for layer in layers if kind_of(layer).role in (Role.AREA, Role.VALUE))
+    return tuple(layer for layer in standing if layer.details.get("what") != "percpu-offset")

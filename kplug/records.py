@@ -17,6 +17,7 @@ from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order
 from kplug.model import Layer, State
 from kplug.resolver import LineSource, Locator, StateError, StateSource
+from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpaceFacts, Area
 from kplug.target import StackBounds, Target
 
@@ -34,9 +35,9 @@ class Records:
     """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
-    those of the address space. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack
-    that holds an address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the
-    page. `live`: the kernel runs, so the debugger sees what is mapped.
+    those of the address space, `types` are sources of the kernel's types. `freed` says whether the kernel freed a page
+    of its image, `stack_at` gives the stack that holds an address, and `is_zero_filled` says whether it reads as zeros
+    because the dump does not contain the page. `live`: the kernel runs, so the debugger sees what is mapped.
     """
 
     images: Images
@@ -47,6 +48,7 @@ class Records:
     areas: Callable[[], Iterable[Area]] | None = None
     facts: Callable[[], AddressSpaceFacts] | None = None
     lines: LineSource | None = None
+    types: Sequence[Shapes] = ()
     freed: Callable[[int], bool | None] = lambda address: None
     stack_at: Callable[[int], StackBounds | None] = lambda address: None
     is_zero_filled: Callable[[int], bool] = lambda address: False

@@ -11,7 +11,7 @@ from kplug import model
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
-from kplug.expressions import NO_HINTS, Hints, Place, places, with_hint
+from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, places, type_hint, with_hint
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
@@ -19,6 +19,7 @@ from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
+from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
 
@@ -43,9 +44,9 @@ class Session:
     `machine`: the architecture, where no image gives it. `contents` finds what the kernel has put into the areas of the
     address space, for `kmap -v`. `warnings` go with every answer. `ways` are those in which the KASLR offset was
     sought, `host_facts` what the front end reports about itself, `missing` what it lacks. `percpu` finds each CPU's
-    variables, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
-    and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
-    is known.
+    variables, `types` are sources of types in the order to ask them, `modules` knows the loaded modules, `placement` is
+    where the kernel is if there is no vmlinux to place, and `hints` are words for how to supply what is missing.
+    `is_running`: it is the running kernel, of which no image is known.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Session:
         machine: str = "",
         contents: Callable[[], Iterable[Area]] | None = None,
         lines: LineSource | None = None,
+        types: Sequence[Shapes] = (),
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
         percpu: Instances | None = None,
@@ -83,6 +85,7 @@ class Session:
         #: How the kernel has its words.
         self.word = self.images[0].image.elf.word if self.images else named(self.machine).word()
         self._lines = lines
+        self._types = tuple(types)
         self._states = states
         self._percpu = percpu
         self.modules = modules
@@ -134,6 +137,9 @@ class Session:
 
         In that order because the host's symbols may still be at their link addresses.
         """
+        hint = type_hint(expression)
+        if hint is not None:
+            expression = hint.expression
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
         wanted = None
@@ -183,14 +189,39 @@ class Session:
 
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
+        hint = type_hint(expression)
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
+            if hint is not None:
+                annotation = self._with_member(annotation, hint)
             warnings = self._warnings(annotation)
             if annotation.warnings:
                 warnings += annotation.warnings
             if place.note is not None:
                 warnings = (*warnings, place.note)
             yield replace(annotation, warnings=warnings) if warnings else annotation
+
+    def _with_member(self, annotation: Annotation, hint: TypeHint) -> Annotation:
+        """The answer, with the member of the type that the question names."""
+        from kplug.members import type_named, with_member  # few questions name a type
+
+        shape, source = type_named(hint.type, self.types())
+        start = None
+        if hint.start:
+            places = self.places(hint.start)
+            if len(places) != 1:
+                raise ExpressionError(f"{hint.start}: stands for {len(places)} addresses")
+            start = places[0].address
+        return with_member(annotation, shape, source, start)
+
+    def types(self) -> Sequence[Shapes]:
+        """The sources of types: the host's own, then the BTF in the kernel's file, or in its memory."""
+        from kplug.memory.btf import btf_shapes
+
+        main = self.main
+        read = self.target.read if self.target is not None and self.target.has_memory() else None
+        own = btf_shapes(main, read) if main is not None else None
+        return self._types if own is None else (*self._types, own)
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
         if _is_in_image(annotation) and self._main_has_symbols and not self._warns_of_symbols:

@@ -13,7 +13,7 @@ _FAR = 0x1000
 _NONE, _AREA, _VALUE, _MODULE, _PAGE, _INSTANCE = (
     Role.NONE, Role.AREA, Role.VALUE, Role.MODULE, Role.PAGE, Role.INSTANCE,
 )  # fmt: skip
-_SECTION, _REGION, _PLACE, _GAP = Role.SECTION, Role.REGION, Role.PLACE, Role.GAP
+_SECTION, _REGION, _PLACE, _GAP, _MEMBER = Role.SECTION, Role.REGION, Role.PLACE, Role.GAP, Role.MEMBER
 
 
 class Summary(NamedTuple):
@@ -29,7 +29,7 @@ class Summary(NamedTuple):
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
-    area = part = special = module = section = narrowest = owner = page = percpu = cpu = None
+    area = part = special = module = section = narrowest = owner = page = percpu = cpu = member = None
     regions = []
     address = annotation.address
     for layer in annotation.layers:  # one pass: this is done for each address of a long log
@@ -56,6 +56,8 @@ def summarize(annotation: Annotation) -> Summary:
             page = layer
         elif role is _INSTANCE:
             percpu, cpu = layer, cpu or layer
+        elif role is _MEMBER:
+            member = layer
         elif role is not _NONE and (layer.start is not None or not kind.needs_extent):
             owner = layer
     # As the kernel prints it: the module in brackets after the symbol.
@@ -84,7 +86,8 @@ def summarize(annotation: Annotation) -> Summary:
         if section is not None
         else narrowest is not None and str(narrowest.details.get("type")).lower() == "t"
     )
-    return Summary(_head(shown, special, address, executable), tail)
+    head = _head(shown, special, address, executable)
+    return Summary(head if member is None else f"{head}, {_words(member, address)}", tail)
 
 
 def _head(layer: Layer | None, special: Layer | None, address: int, executable: bool) -> str:

@@ -27,6 +27,7 @@ from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
+from kplug_gdb.shapes import GdbShapes
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 
 _REMEDIES = (
@@ -77,7 +78,14 @@ class PlacedKernel:
             lasting=finding.lasting,
         )
         records = on_demand(self.images, self.target, self.drgn) if self.drgn is not None else None
-        return session_of(found, self.target, records, lines=GdbLines() if lines else None, front_end=front_end)
+        return session_of(
+            found,
+            self.target,
+            records,
+            lines=GdbLines() if lines else None,
+            types=(GdbShapes(),),
+            front_end=front_end,
+        )
 
 
 @dataclass(frozen=True)

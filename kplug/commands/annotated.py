@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kplug import model
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
-from kplug.kinds import Role, kind_of
+from kplug.kinds import Role, as_pointer, kind_of
 from kplug.outputs import Brief, Column
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ TEXT = Column("TEXT", "text")
 _TELLING = frozenset(("errptr", "poison"))
 # Layers with these names mean that nothing is known to be there.
 _NOTHING = frozenset((Role.AREA, Role.VALUE, Role.GAP))
-_NUMBER = frozenset((Role.AREA, Role.VALUE))
 _LEAST_TEXT = 4
 
 
@@ -84,8 +83,7 @@ class Annotator:
         annotation = self.where(value)
         if not any(layer.details.get("what") == "null" for layer in annotation.layers):
             return annotation
-        layers = tuple(layer for layer in annotation.layers if kind_of(layer).role in _NUMBER)
-        layers = tuple(layer for layer in layers if layer.details.get("what") != "percpu-offset")
+        layers = as_pointer(annotation.layers)
         return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
 
     def _in_kernel(self, annotation: Annotation) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError
+from kplug.expressions import join_hints
 from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
-    for expression in arguments.expressions:
+    words = arguments.expressions
+    # Those of standard input come one by one, and each is answered before the next is read.
+    for expression in join_hints(words) if isinstance(words, list) else words:
         try:
             yield from session.where(expression)
         except (ExpressionError, TargetError) as error:
@@ -44,12 +47,16 @@ EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symb
 (schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, inode.c:init_once), a section (.rodata+0x10), or a CPU's
 own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs).
 
+EXPR as TYPE (0x18 as struct task_struct, $rdi+8 as struct page) also says which member it is: in the object that is
+known to be there, else counted from NULL or a poison; EXPR as TYPE at START says where the structure begins.
+
 "(to the next symbol)", in the one-line answer "(sizeless)": no source states the symbol's size, and it is assumed
 to reach to the next one.""",
     examples=(
         ("0xffffffff81a114f4", "an address"),
         ("schedule+0x10/0xc7", "as an oops prints it"),
         ("-bl schedule+0x10", "one line, FILE:LINE at its end"),
+        ("0x18 as struct task_struct", "which member a NULL pointer was to have"),
         ("--json .init.data+0x40", "for a script"),
     ),
     add_arguments=_add_arguments,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kplug.commands.base import Command
 from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.expressions import join_hints
 
 _OPENING, _CLOSING = "([{", ")]}"
 # Words that mean nothing alone: operators, what an oops prints around a symbol ("? ", "[ext4]").
@@ -126,6 +127,7 @@ def expressions(words: list[str], whole: str, means_something: Callable[[str], o
     The whole counts if a word is only a part of something, or means nothing alone while the whole does.
     `means_something` raises for what means nothing.
     """
+    words = join_hints(words)
     if not words or words == [whole]:
         return words
     if any(_PART.fullmatch(word) or not _is_balanced(word) for word in words):

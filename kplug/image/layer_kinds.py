@@ -182,6 +182,7 @@ register(
         words=_symbol_words,
         sized=True,
         role=Role.PLACE,
+        object_type=lambda layer: None if str(layer.details.get("type")).lower() == "t" else "",
     )
 )
 register(

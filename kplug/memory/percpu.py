@@ -70,6 +70,7 @@ KIND = register(
         role=Role.INSTANCE,
         phrase=_phrase,
         implies=model.PERCPU_CLASS,
+        object_type=lambda layer: "" if layer.name == "allocation" else None,
     )
 )
 

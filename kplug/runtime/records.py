@@ -16,6 +16,7 @@ from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
 from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.module_list import module_areas
 from kplug.runtime.modules.module_source import RuntimeModules
+from kplug.runtime.shapes import ProgramShapes
 from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -32,6 +33,7 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         partial(module_areas, kernel),
         partial(facts_of, kernel),
         ProgramLines(kernel, debug_files_of(kernel)),
+        (ProgramShapes(kernel),),
         partial(is_freed, kernel),
         partial(stack_at, kernel),
         partial(is_zero_filled, kernel),

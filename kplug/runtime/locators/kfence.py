@@ -86,6 +86,7 @@ KIND = register(
         words=_words,
         phrase=_phrase,
         replaces=frozenset(("slab",)),
+        object_type=lambda layer: "" if layer.details.get("object") == hex(layer.start or 0) else None,
     )
 )
 

@@ -132,6 +132,7 @@ KIND = register(
         words=_words,
         role=Role.PAGE,
         phrase=_phrase,
+        object_type=lambda layer: "struct page" if layer.details.get("describes") else None,
     )
 )
 

@@ -60,6 +60,7 @@ KIND = register(
         },
         words=_words,
         phrase=_phrase,
+        object_type=lambda layer: None if layer.details["object"] is None else "",
     )
 )
 

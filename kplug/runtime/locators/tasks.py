@@ -29,6 +29,7 @@ KIND = register(
         1100,
         {"pid": "", "comm": "", "cpu": "", "task": "(the task_struct)"},
         phrase=lambda layer, offset: f"task {layer.name}+{offset:#x}",
+        object_type=lambda layer: "struct task_struct",
     )
 )
 

@@ -73,6 +73,7 @@ KIND = register(
         phrase=lambda layer, offset: (
             f"guard page after {layer.name}" if layer.details["guard"] else name_and_offset(layer, offset)
         ),
+        object_type=lambda layer: None if layer.details["guard"] else "",
     )
 )
 
