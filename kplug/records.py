@@ -18,7 +18,8 @@ from kplug.kinds import in_order
 from kplug.model import Layer, State
 from kplug.resolver import LineSource, Locator, StateError, StateSource
 from kplug.shapes import Shapes
-from kplug.space.address_space import AddressSpaceFacts, Area
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
+from kplug.space.locators import area_parts
 from kplug.target import StackBounds, Target
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> 
     asked = _Asked(images[0], supply)
     return Records(
         _Images(images, asked),
-        (_Locator(asked, static.locators),),
+        (_Locator(asked, static.locators), _AreaParts(asked)),
         _Instances(asked, static.percpu),
         _States(asked, target),
         _Modules(supply),
@@ -107,6 +108,7 @@ class _Asked:
     def __init__(self, placed: PlacedImage, supply: Supply) -> None:
         self._placed = placed
         self._last = placed.placement.mask - _LAST_BYTES
+        self.machine = placed.image.machine
         self.is_kernel = placed.image.elf.word.is_kernel
         self.supply = supply
 
@@ -191,6 +193,27 @@ class _Locator:
         yield from in_order(found)
         if problems:
             raise TargetError("; ".join(dict.fromkeys(problems)))
+
+
+class _AreaParts:
+    """The parts of an area that debug information alone knows: the fixmap's slots, the CPUs' entry areas.
+
+    The session's own map, made before the records, has the area without them.
+    """
+
+    def __init__(self, asked: _Asked) -> None:
+        self._asked = asked
+        self._made: tuple[AddressSpaceFacts, AddressSpace | None] | None = None
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        records = self._asked.of(address)
+        if records is None or records.facts is None:
+            return ()
+        facts = records.facts()
+        if self._made is None or self._made[0] is not facts:
+            self._made = facts, address_space(self._asked.machine, facts)
+        space = self._made[1]
+        return area_parts(space, space.area_at(address), address) if space is not None else ()
 
 
 class _Instances:

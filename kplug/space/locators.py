@@ -99,11 +99,13 @@ class AreaLocator:
             details = {"nominal": area.nominal, "hole": area.hole, **area.details}
             layer = Layer(model.AREA, area.name, area.start, area.end, area.source, details)
             self._layers[area.start] = layer
-        return (layer, *self._parts(area, address)) if area.parts else (layer,)
+        return (layer, *area_parts(self._space, area, address)) if area.parts else (layer,)
 
-    def _parts(self, area: Area, address: int) -> Iterable[Layer]:
-        """The parts of the area that hold the address: a slot of the fixmap, a CPU's entry area."""
-        for part in self._space.parts_at(address):
+
+def area_parts(space: AddressSpace, area: Area, address: int) -> Iterable[Layer]:
+    """The parts of the area that hold the address: a slot of the fixmap, a CPU's entry area."""
+    if area.parts:
+        for part in space.parts_at(address):
             details = {"part_of": area.name, "nominal": part.nominal, "hole": part.hole, **part.details}
             yield Layer(model.AREA, part.name, part.start, part.end, part.source, details)
 

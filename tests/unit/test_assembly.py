@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from kplug.lifetimes import Memo
 from kplug.model import Layer, State
 from kplug.records import Records, on_demand
 from kplug.session import Missing
+from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import Target
 
 TEXT = BASE_64 + 0x14
@@ -147,6 +149,20 @@ def test_what_the_records_tell(images: Sequence[PlacedImage]) -> None:
     answer = session.resolver.where(ELSEWHERE)
     assert answer.first(model.PERCPU) is not None
     assert answer.state == State(mapped=True, permissions="rw-", freed=True)
+
+
+def test_parts_of_an_area_are_told_by_the_records(images: Sequence[PlacedImage]) -> None:
+    target, first = Memory(), 0xFFFFFE0000001000
+    facts = AddressSpaceFacts(
+        cpu_entry_areas=((0, first),), cpu_entry_area_size=0x3B000, cpu_entry_area_members=(("gdt", 0, 0x1000),)
+    )
+    records = replace(made(images), facts=lambda: facts)
+    answer = session_of(Found(images), target, on_demand(images, target, Supply(records))).resolver.where(first + 0x10)
+    assert [layer.name for layer in answer.layers if layer.kind == model.AREA] == [
+        "cpu_entry_area",
+        "CPU 0",
+        "gdt of CPU 0",
+    ]
 
 
 def test_of_a_dump_the_page_tables_are_asked(images: Sequence[PlacedImage]) -> None:
