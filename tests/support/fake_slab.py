@@ -8,6 +8,7 @@ from support.fake_kernel import CPUS, MAPCOUNT_NONE, PG_HEAD, PGTY_SLAB, STRUCT_
 from support.fake_machines import PAGE
 
 SECRET = 0x1122334455667788
+RED_ZONE, KMALLOC, STORE_USER = 0x400, 0x1000, 0x10000  # include/linux/slab.h before 6.9
 LINK = 0x40  # where a free object has the link to the next
 
 
@@ -24,17 +25,23 @@ class FakeSlab:
         order: int = 0,
         hardened: bool = True,
         left_pad: int = 0,
+        flags: int | None = None,
+        object_size: int = 0xF0,
+        inuse: int | None = None,
+        link: int = LINK,
     ) -> None:
         """The numbers of the objects on the slab's list of free ones, and on CPU 1's. Of a number that is given twice,
-        the first counts, so that the list loops."""
-        self.fake, self.left_pad, self.secret = fake, left_pad, SECRET if hardened else 0
+        the first counts, so that the list loops. A cache with a left red zone has the flag for it, if none are given.
+        """
+        self.fake, self.left_pad, self.secret, self.link_at = fake, left_pad, SECRET if hardened else 0, link
         fake.struct(
             "slab", STRUCT_PAGE, slab_cache=("struct kmem_cache *", 8), freelist=("void *", 32),
             counters=("unsigned long", 40),
         )  # fmt: skip
         fake.struct("kmem_cache_cpu", 24, freelist=("void *", 0), tid=("unsigned long", 8), slab=("struct slab *", 16))
         fake.struct(
-            "kmem_cache", 64, name=("char *", 0), size=("unsigned int", 8), object_size=("unsigned int", 12),
+            "kmem_cache", 72, flags=("unsigned int", 64), inuse=("unsigned int", 68), name=("char *", 0),
+            size=("unsigned int", 8), object_size=("unsigned int", 12),
             offset=("unsigned int", 16), refcount=("int", 20), red_left_pad=("unsigned int", 24),
             cpu_slab=("struct kmem_cache_cpu *", 40), **({"random": ("unsigned long", 32)} if hardened else {}),
         )  # fmt: skip
@@ -43,9 +50,11 @@ class FakeSlab:
             "kmem_cache",
             {
                 "name": fake.text("things"),
+                "flags": flags if flags is not None else RED_ZONE if left_pad else 0,
+                "inuse": object_size if inuse is None else inuse,
                 "size": 0x100,
-                "object_size": 0xF0,
-                "offset": LINK,
+                "object_size": object_size,
+                "offset": link,
                 "refcount": 1,
                 "red_left_pad": left_pad,
                 **({"random": SECRET} if hardened else {}),
@@ -77,7 +86,7 @@ class FakeSlab:
 
     def link(self, place: int, following: int) -> None:
         """freelist_ptr_encode(): ptr ^ s->random ^ swab(ptr_addr)."""
-        address = place + LINK
+        address = place + self.link_at
         mixed = int.from_bytes(address.to_bytes(8, "little"), "big") if self.secret else 0
         self.fake.words(address, following ^ self.secret ^ mixed)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
-import drgn
-from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
 from kplug.arch.types.word import WordFormat
@@ -16,11 +14,17 @@ from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.model import Layer
-from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables import struct_page
+from kplug.runtime.tables.slab_caches import (
+    LEFT_RED_ZONE,
+    OBJECT,
+    Cache,
+    Slabs,
+    slabs_of,
+)
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
 
@@ -28,22 +32,50 @@ ALLOCATED, FREE, CPU_FREE, CORRUPTED = "allocated", "free", "cpu-free", "corrupt
 
 SOURCE = "slab allocator"
 
-_MAX_NAME = 256
 _MAX_SLAB = 1 << 22  # bytes; the kernel's largest slabs have 32 KiB
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
     details = layer.details
-    words = f"{layer.name}  {details.get('state') or ''}".rstrip()
+    words = [layer.name, "" if _in_object(details) else _part_words(details), _state_words(details)]
     if details.get("object_size") is not None:
-        words += f"  object size {details['object_size']:#x}"
-    return before_range(words, layer), True
+        words.append(f"object size {details['object_size']:#x}")
+    if details.get("requested") is not None:
+        words.append(f"requested {details['requested']:#x}")
+    return before_range("  ".join(filter(None, words)), layer), True
+
+
+def _state_words(details: Mapping[str, Any]) -> str:
+    state: str = details.get("state") or ""
+    return f"{state} (CPU {details['cpu']})" if details.get("cpu") is not None else state
+
+
+def _in_object(details: Mapping[str, Any]) -> bool:
+    return details.get("part") == OBJECT or (details.get("part") is None and not details.get("padding"))
+
+
+def _part_words(details: Mapping[str, Any]) -> str:
+    part: str = details.get("part") or "past the end"
+    return part
 
 
 def _phrase(layer: Layer, offset: int) -> str:
-    state = layer.details.get("state")
-    free = f"{state} " if state and state != ALLOCATED else ""
-    return f"{free}slab object {layer.name}+{offset:#x}" if layer.details.get("object") else f"slab {layer.name}"
+    details = layer.details
+    if not details.get("object"):
+        return f"slab {layer.name}"
+    state = _state_words(details) if details.get("state") not in (None, ALLOCATED) else ""
+    assert layer.start is not None
+    distance = layer.start + offset - _object_of(layer)
+    words = f"slab object {layer.name}{distance:+#x}"
+    words = f"{state} {words}" if state else words
+    return words if _in_object(details) else f"{_part_words(details)} of {words}"
+
+
+def _object_of(layer: Layer) -> int:
+    """Where the object is, in the addresses of the layer, which may be those of the image's freed memory."""
+    assert layer.start is not None
+    assert layer.end is not None
+    return layer.end if layer.details.get("part") == LEFT_RED_ZONE else layer.start
 
 
 KIND = register(
@@ -54,10 +86,15 @@ KIND = register(
             "cache": "",
             "object": "",
             "state": "(`allocated`, `free`, `cpu-free`, `corrupted`)",
+            "cpu": "(whose list a `cpu-free` object is on)",
             "object_size": "",
-            "padding": "",
+            "requested": "(bytes that kmalloc was asked for, where recorded)",
+            "padding": "(the address is in none of the object's own bytes)",
+            "part": "(`object`, `left red zone`, `right red zone`, `free pointer`, `allocation track`, `free track`,"
+            " `requested size`, `padding`, `padding or other metadata`; `null` where the layout is not certain)",
             "merged_with": "",
         },
+        "a left red zone is a layer of its own, which ends where its `object` begins",
         words=_words,
         phrase=_phrase,
         object_type=lambda layer: None if layer.details["object"] is None else "",
@@ -69,76 +106,14 @@ class _CorruptedError(Exception):
     """A freelist that leads out of its slab, or loops."""
 
 
-class _Cache:
-    """One kmem_cache, with the facts that all of its objects share."""
+class _Slab(NamedTuple):
+    """A slab: the page frame number of its first page, and its memory in the direct map."""
 
-    def __init__(self, slabs: _Slabs, address: int) -> None:
-        prog = slabs.kernel.prog
-        with reading(f"the slab cache at {address:#x}"):
-            cache = drgn.Object(prog, "struct kmem_cache *", address)
-            name = prog.read_c_string(cache.name.value_(), max_size=_MAX_NAME)
-            self.name = name.decode(errors="backslashreplace")
-            self.size: int = cache.size.value_()
-            self.object_size = cache.object_size.value_()
-            self.merged = cache.refcount.value_() > 1
-            self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad else 0
-            self.next_offset = cache.offset.value_() if slabs.is_slub else 0
-            self.random = cache.random.value_() if slabs.is_hardened else None
-            # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU
-            self.has_sheaves = slabs.may_have_sheaves and bool(cache.cpu_sheaves.value_())
-            self.per_cpu = self._cpu_slabs(slabs, cache)
-        if not 0 < self.object_size <= self.size:
-            raise TargetError(f"the slab cache at {address:#x} is corrupted: objects of {self.object_size:#x} bytes")
-
-    def _cpu_slabs(self, slabs: _Slabs, cache: drgn.Object) -> list[int]:
-        """The addresses of each CPU's kmem_cache_cpu; none since 32c894c7274b (7.0)."""
-        if not slabs.has_cpu_slab:
-            return []
-        return [per_cpu_ptr(cache.cpu_slab, cpu).value_() for cpu in slabs.cpus]
-
-
-class _Slabs:
-    """The layout of the allocator's structures."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self._word = kernel.word
-        self.memo = kernel.memo
-        prog = kernel.prog
-        with reading("the slab allocator"):
-            cache = prog.type("struct kmem_cache")
-            try:
-                slab = prog.type("struct slab")  # d122019bf061 (5.17); before, it is in struct page
-                slab.size  # noqa: B018
-            except LookupError:
-                slab = prog.type("struct page")
-            self.cpus = online_cpus(kernel)
-            self.is_slub = cache.has_member("offset")
-            self.is_hardened = cache.has_member("random")
-            self.has_left_pad = cache.has_member("red_left_pad")
-            self.has_cpu_slab = cache.has_member("cpu_slab")
-            self.may_have_sheaves = cache.has_member("cpu_sheaves")
-            self.cache_offset = drgn.offsetof(slab, "slab_cache")
-            if self.is_slub:
-                self.freelist = drgn.offsetof(slab, "freelist")
-                self.counters = drgn.offsetof(slab, "counters")
-            if self.has_cpu_slab:
-                cpu_slab = prog.type("struct kmem_cache_cpu")
-                self.cpu_freelist = drgn.offsetof(cpu_slab, "freelist")
-                member = "slab" if cpu_slab.has_member("slab") else "page"  # bb192ed9aa71 (5.17)
-                self.cpu_slab = drgn.offsetof(cpu_slab, member)
-                self.cpu_slab_size = cpu_slab.size or 0
-
-    def object_count(self, data: bytes) -> int:
-        """How many objects a slab has, of the bytes of its struct: `objects:15` behind `inuse:16`. The compiler counts
-        bits from the end that the byte order has first.
-        """
-        bits = self._word.unsigned(data, self.counters, 4)
-        return bits >> (16 if self._word.little_endian else 1) & 0x7FFF
-
-    @remembered(UNTIL_RESUMED)
-    def cache(self, address: int) -> _Cache:
-        return _Cache(self, address)
+    slabs: Slabs
+    cache: Cache
+    head: int
+    base: int
+    size: int
 
 
 class SlabLocator:
@@ -162,10 +137,11 @@ class SlabLocator:
         base = tables.direct_address(page.head << paging.page_shift)
         if base is None:
             return
-        slabs = _slabs_of(kernel)
+        slabs = slabs_of(kernel)
         cache = slabs.cache(kernel.word.at(pages.raw(page.head), slabs.cache_offset))
         size, shift = paging.page_size << page.order, address - place
-        start = self._object_start(slabs, cache, page.head, base, size, place)
+        slab = _Slab(slabs, cache, page.head, base, size)
+        start = self._object_start(slab, place)
         details: dict[str, Any] = {
             "cache": cache.name,
             "object": None if start is None else hex(start),
@@ -177,58 +153,70 @@ class SlabLocator:
         if start is None:
             yield Layer(KIND.name, cache.name, base + shift, base + size + shift, SOURCE, details)
             return
-        details["padding"] = place - start >= cache.object_size
+        part = cache.part_at(place - start)
+        details["padding"] = not 0 <= place - start < cache.object_size
+        details["part"] = part.name if part is not None else None
         problem = None
         try:
-            details["state"] = self._state(slabs, cache, page.head, base, size, start)
+            details["state"], cpu = self._state(slab, start)
+            if cpu is not None:
+                details["cpu"] = cpu
         except TargetError as error:
             problem = error
-        yield Layer(KIND.name, cache.name, start + shift, start + cache.size + shift, SOURCE, details)
+        first, last = start + shift, start - cache.left_pad + cache.size + shift
+        if place < start:
+            first, last = first - cache.left_pad, first
+        yield Layer(KIND.name, cache.name, first, last, SOURCE, details)
         if problem is not None:
             raise problem
 
-    def _object_start(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, address: int) -> int | None:
-        """The start of the object around an address; None before the first and after the last."""
-        if not slabs.is_slub:
+    def _object_start(self, slab: _Slab, address: int) -> int | None:
+        """The start of the object in whose room an address is; None after the last."""
+        cache = slab.cache
+        if not slab.slabs.is_slub:
             info = self._drgn_info(address)
             found: int | None = info.address if info is not None and info.address else None
             return found
         pages = pages_of(self._kernel)
         assert pages is not None
-        count = slabs.object_count(pages.raw(head))
-        number: int = (address - base - cache.left_pad) // cache.size
-        if number < 0 or number >= min(count, size // cache.size):
+        count = slab.slabs.object_count(pages.raw(slab.head))
+        number: int = (address - slab.base) // cache.size
+        if number >= min(count, slab.size // cache.size):
             return None
-        return base + cache.left_pad + number * cache.size
+        return slab.base + cache.left_pad + number * cache.size
 
-    def _state(self, slabs: _Slabs, cache: _Cache, head: int, base: int, size: int, start: int) -> str | None:
-        """Whether an object is allocated. TargetError if the slab's memory cannot be read."""
+    def _state(self, slab: _Slab, start: int) -> tuple[str | None, int | None]:
+        """Whether an object is allocated, and whose list it is on. TargetError if memory cannot be read."""
+        slabs, cache, base = slab.slabs, slab.cache, slab.base
         if not slabs.is_slub:
-            info = self._drgn_info(start)
-            return None if info is None or info.allocated is None else ALLOCATED if info.allocated else FREE
+            return self._drgn_state(start, FREE), None
         pages = pages_of(self._kernel)
         assert pages is not None
-        page_size = pages.size
-        slab, word = pages.base + head * page_size, self._kernel.word
+        place, word = pages.base + slab.head * pages.size, self._kernel.word
         try:
-            memory = self._kernel.read(base, min(size, _MAX_SLAB))
-            free = _free_objects(word, cache, memory, base, word.at(pages.raw(head), slabs.freelist))
+            memory = self._kernel.read(base, min(slab.size, _MAX_SLAB))
+            free = _free_objects(word, cache, memory, base, word.at(pages.raw(slab.head), slabs.freelist))
             if start in free:
-                return FREE
-            for cpu_slab in cache.per_cpu:
+                return FREE, None
+            for cpu, cpu_slab in cache.per_cpu:
                 data = self._kernel.read(cpu_slab, slabs.cpu_slab_size)
-                if word.at(data, slabs.cpu_slab) == slab:
+                if word.at(data, slabs.cpu_slab) == place:
                     free = _free_objects(word, cache, memory, base, word.at(data, slabs.cpu_freelist))
                     if start in free:
-                        return CPU_FREE
+                        return CPU_FREE, cpu
         except FaultError as error:
             raise TargetError(f"whether the slab object at {start:#x} is allocated: {error}") from None
         except _CorruptedError:
-            return CORRUPTED
+            return CORRUPTED, None
         if cache.has_sheaves:
-            info = self._drgn_info(start)
-            return None if info is None or info.allocated is None else ALLOCATED if info.allocated else CPU_FREE
-        return ALLOCATED
+            state = self._drgn_state(start, CPU_FREE)
+            return state, slabs.sheaf_cpu(cache, start) if state == CPU_FREE else None
+        return ALLOCATED, None
+
+    def _drgn_state(self, address: int, free: str) -> str | None:
+        """What drgn says of an object that it may know better; `free` is the word for one that is not allocated."""
+        info = self._drgn_info(address)
+        return None if info is None or info.allocated is None else ALLOCATED if info.allocated else free
 
     def _drgn_info(self, address: int) -> Any:
         with reading(f"the slab object at {address:#x}"):
@@ -236,8 +224,8 @@ class SlabLocator:
 
 
 @remembered(UNTIL_RESUMED)
-def _slabs_of(kernel: Kernel) -> _Slabs:
-    return _Slabs(kernel)
+def _slabs_of(kernel: Kernel) -> Slabs:
+    return Slabs(kernel)
 
 
 @remembered(UNTIL_RESUMED)
@@ -250,7 +238,7 @@ def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     return {target: sorted(names) for target, names in found.items()}
 
 
-def _free_objects(word: WordFormat, cache: _Cache, memory: bytes, base: int, first: int) -> set[int]:
+def _free_objects(word: WordFormat, cache: Cache, memory: bytes, base: int, first: int) -> set[int]:
     """The objects on a list of free ones within one slab, whose bytes are `memory`.
 
     With CONFIG_SLAB_FREELIST_HARDENED each link is scrambled with the cache's secret and the link's own address, since

@@ -16,7 +16,7 @@ from support.fake_slab import LINK, FakeSlab
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.slab import SlabLocator
+from kplug.runtime.locators.slab import KIND, SlabLocator
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -44,6 +44,7 @@ def test_an_object_from_its_first_byte_to_its_last(machine: Machine, hardened: b
             "state": "allocated",
             "object_size": 0xF0,
             "padding": offset >= 0x1F0,
+            "part": "padding" if offset >= 0x1F0 else "object",
         }
 
 
@@ -68,11 +69,81 @@ def test_as_many_objects_as_the_slab_has_room_for_whatever_it_claims() -> None:
     assert told(slab, PAGE - 1).start == slab.object(15)
 
 
-def test_a_red_zone_before_the_first_object() -> None:
-    slab = FakeSlab(FakeKernel(), free=(1,), left_pad=0x40)
-    assert told(slab, 0x3F).details["object"] is None
-    assert told(slab, 0x40).start == slab.base + 0x40
+def parts(slab: FakeSlab, first: int, last: int) -> dict[str, tuple[int, int]]:
+    """The parts around object 1, from `first` to `last`: their first and last bytes, from the object."""
+    found: dict[str, tuple[int, int]] = {}
+    for offset in range(first, last):
+        layer = told(slab, slab.object(1) - slab.base + offset)
+        assert layer.details["object"] == hex(slab.object(1))
+        assert layer.details["padding"] == (layer.details["part"] != "object")
+        start, _ = found.setdefault(layer.details["part"], (offset, offset))
+        found[layer.details["part"]] = start, offset
+    return found
+
+
+def test_red_zones_on_both_sides() -> None:
+    slab = FakeSlab(FakeKernel(), free=(1,), left_pad=0x40, object_size=0x81, inuse=0x88)
+    assert parts(slab, -0x40, 0xC0) == {
+        "left red zone": (-0x40, -1),
+        "object": (0, 0x80),
+        "right red zone": (0x81, 0x87),
+        "padding": (0x88, 0xBF),
+    }
+    left = told(slab, 0x13C)
+    assert (left.start, left.end, left.details["state"]) == (slab.object(1) - 0x40, slab.object(1), "free")
+    assert KIND.phrase(left, 0x3C) == "left red zone of free slab object things-0x4"
+    right = told(slab, 0x1C3)
+    assert (right.start, right.end) == (slab.object(1), slab.object(2) - 0x40)
+    assert KIND.phrase(right, 0x83) == "right red zone of free slab object things+0x83"
+    assert told(slab, 0x3F).details["object"] == hex(slab.object(0))
     assert states(slab) == ["allocated", "free", "allocated", "allocated"]
+
+
+def test_a_free_pointer_behind_the_object() -> None:
+    slab = FakeSlab(FakeKernel(), free=(2, 0), object_size=0x81, inuse=0x88, link=0x88)
+    assert states(slab) == ["free", "allocated", "free", "allocated"]
+    assert parts(slab, 0x80, 0x90) == {"object": (0x80, 0x80), "padding": (0x81, 0x87), "free pointer": (0x88, 0x8F)}
+    assert parts(slab, 0x90, 0x100) == {"padding": (0x90, 0xFF)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "bits"),
+    [
+        (0x11400, None),
+        (0b10001010, {"_SLAB_RED_ZONE": 1, "_SLAB_KMALLOC": 3, "_SLAB_STORE_USER": 7}),
+        (0b10001010, {"_SLAB_RED_ZONE": 1, "_SLAB_KMALLOC": 3, "_SLAB_STORE_USER": 7, "_SLAB_OBJ_EXT_IN_OBJ": 20}),
+    ],
+    ids=["before 6.9", "since 6.9", "since 7.0"],
+)
+def test_tracks_behind_the_object(flags: int, bits: dict[str, int] | None) -> None:
+    fake = FakeKernel()
+    fake.struct("track", 32)
+    if bits is not None:
+        fake.enum("_slab_flag_bits", **bits)
+    slab = FakeSlab(fake, left_pad=0x10, flags=flags, object_size=0x40, inuse=0x48, link=0x48)
+    end = 0x98 if bits is not None and "_SLAB_OBJ_EXT_IN_OBJ" in bits else 0x94
+    assert parts(slab, -0x10, 0xF0) == {
+        "left red zone": (-0x10, -1),
+        "object": (0, 0x3F),
+        "right red zone": (0x40, 0x47),
+        "free pointer": (0x48, 0x4F),
+        "allocation track": (0x50, 0x6F),
+        "free track": (0x70, 0x8F),
+        "requested size": (0x90, end - 1),
+        "padding": (end, 0xEF),
+    }
+
+
+@pytest.mark.parametrize(
+    ("left_pad", "flags", "inuse"), [(0x40, 0, 0x88), (0, 0x400, 0x108), (0, 0, 0x80), (0, 0x10000, 0x88)]
+)
+def test_a_layout_that_its_flags_deny(left_pad: int, flags: int, inuse: int) -> None:
+    """The last one tracks users, but there is no struct track."""
+    slab = FakeSlab(FakeKernel(), left_pad=left_pad, flags=flags, object_size=0x81, inuse=inuse)
+    inside, outside = told(slab, left_pad + 0x80), told(slab, left_pad + 0x81)
+    assert [inside.details["part"], outside.details["part"]] == [None, None]
+    assert KIND.phrase(inside, 0x80) == "slab object things+0x80"
+    assert KIND.phrase(outside, 0x81) == "past the end of slab object things+0x81"
 
 
 def test_an_object_in_the_last_page_of_a_larger_slab() -> None:
@@ -87,6 +158,10 @@ def test_an_object_in_the_last_page_of_a_larger_slab() -> None:
 def test_objects_on_a_cpus_own_list(machine: Machine) -> None:
     slab = FakeSlab(FakeKernel(machine), free=(3,), cpu_free=(0, 1))
     assert states(slab) == ["cpu-free", "cpu-free", "allocated", "free"]
+    layer = told(slab, 8)
+    assert layer.details["cpu"] == 1
+    assert KIND.phrase(layer, 8) == "cpu-free (CPU 1) slab object things+0x8"
+    assert [("cpu" in told(slab, offset).details) for offset in (0x208, 0x308)] == [False, False]
 
 
 def test_links_scrambled_as_before_5_7() -> None:

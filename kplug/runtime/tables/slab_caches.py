@@ -1,0 +1,196 @@
+"""The slab allocator's caches: the layout of its structures, and of the objects of each cache."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import drgn
+from drgn.helpers.linux.percpu import per_cpu_ptr
+
+from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.runtime.kernel.cpus import online_cpus
+from kplug.runtime.kernel.kernel import Kernel, reading
+
+OBJECT, LEFT_RED_ZONE, RIGHT_RED_ZONE, FREE_POINTER = "object", "left red zone", "right red zone", "free pointer"
+ALLOCATION_TRACK, FREE_TRACK, REQUESTED_SIZE = "allocation track", "free track", "requested size"
+PADDING, PADDING_OR_METADATA = "padding", "padding or other metadata"
+
+_MAX_NAME = 256
+_MAX_SHEAF = 1 << 12  # objects; calculate_sheaf_capacity() gives some tens
+
+# slab.h: 4fd8ab3e6cb5 (6.9) made the bits an enumeration; before, they were these for all of SLUB's time.
+_FLAGS = {"_SLAB_RED_ZONE": 0x400, "_SLAB_KMALLOC": 0x1000, "_SLAB_STORE_USER": 0x10000}
+_IN_OBJECT = "_SLAB_OBJ_EXT_IN_OBJ"
+
+
+class Part(NamedTuple):
+    """What some bytes of an object's room are for; offsets from the object."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Cache:
+    """One kmem_cache, with the facts that all of its objects share.
+
+    `parts` is the room of an object from its first byte to its last; empty where the layout is not certain.
+    """
+
+    def __init__(self, slabs: Slabs, address: int) -> None:
+        prog = slabs.kernel.prog
+        with reading(f"the slab cache at {address:#x}"):
+            cache = drgn.Object(prog, "struct kmem_cache *", address)
+            name = prog.read_c_string(cache.name.value_(), max_size=_MAX_NAME)
+            self.name = name.decode(errors="backslashreplace")
+            self.size: int = cache.size.value_()
+            self.object_size: int = cache.object_size.value_()
+            self.merged = cache.refcount.value_() > 1
+            self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad else 0
+            self.next_offset: int = cache.offset.value_() if slabs.is_slub else 0
+            self.random = cache.random.value_() if slabs.is_hardened else None
+            # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU
+            self.sheaves = cache.cpu_sheaves.read_() if slabs.may_have_sheaves else None
+            self.has_sheaves = self.sheaves is not None and bool(self.sheaves.value_())
+            self.per_cpu = self._cpu_slabs(slabs, cache)
+            self.tracks_users = False
+            self.parts: tuple[Part, ...] = ()
+            if slabs.is_slub:
+                self.parts = self._parts(slabs, cache)
+        self._starts = [part.start for part in self.parts]
+        if not 0 < self.object_size <= self.size:
+            raise TargetError(f"the slab cache at {address:#x} is corrupted: objects of {self.object_size:#x} bytes")
+
+    def _cpu_slabs(self, slabs: Slabs, cache: drgn.Object) -> list[tuple[int, int]]:
+        """Each CPU, and the address of its kmem_cache_cpu; none since 32c894c7274b (7.0)."""
+        if not slabs.has_cpu_slab:
+            return []
+        return [(cpu, per_cpu_ptr(cache.cpu_slab, cpu).value_()) for cpu in slabs.cpus]
+
+    def _parts(self, slabs: Slabs, cache: drgn.Object) -> tuple[Part, ...]:
+        """The layout that calculate_sizes() in mm/slub.c made. Empty if flags and sizes do not agree."""
+        word, flags, inuse = slabs.word.size, cache.flags.value_(), cache.inuse.value_()
+        red_zone, end = bool(flags & slabs.red_zone), self.size - self.left_pad
+        if (self.left_pad and not red_zone) or not self.object_size <= inuse <= end:
+            return ()
+        parts = [Part(LEFT_RED_ZONE, -self.left_pad, 0), Part(OBJECT, 0, self.object_size)]
+        parts.append(Part(RIGHT_RED_ZONE if red_zone else PADDING, self.object_size, inuse))
+        place = inuse
+        if self.next_offset >= inuse:
+            parts.append(Part(FREE_POINTER, inuse, inuse + word))
+            place += word
+        if flags & slabs.store_user:
+            if not slabs.track_size:
+                return ()
+            for name in (ALLOCATION_TRACK, FREE_TRACK):
+                parts.append(Part(name, place, place + slabs.track_size))
+                place += slabs.track_size
+            if flags & slabs.kmalloc:
+                parts.append(Part(REQUESTED_SIZE, place, place + slabs.requested_size))
+                place += slabs.requested_size
+        if place > end:
+            return ()
+        self.tracks_users = bool(flags & slabs.store_user)
+        parts.append(Part(PADDING_OR_METADATA if self._has_more(slabs, cache, flags) else PADDING, place, end))
+        return tuple(part for part in parts if part.start < part.end)
+
+    def _has_more(self, slabs: Slabs, cache: drgn.Object, flags: int) -> bool:
+        """Whether KASAN's metadata or a slabobj_ext may be behind what is known."""
+        return bool(flags & slabs.in_object) or slabs.has_kasan
+
+    def part_at(self, offset: int) -> Part | None:
+        """The part that holds an offset from the object; None where the layout is not certain."""
+        number = bisect_right(self._starts, offset) - 1
+        return self.parts[number] if number >= 0 and offset < self.parts[number].end else None
+
+    def part(self, name: str) -> Part | None:
+        """The part of a name, None if the cache's objects have none."""
+        return next((part for part in self.parts if part.name == name), None)
+
+
+class Slabs:
+    """The layout of the allocator's structures."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.word = kernel.word
+        self.memo = kernel.memo
+        prog = kernel.prog
+        with reading("the slab allocator"):
+            cache = prog.type("struct kmem_cache")
+            try:
+                slab = prog.type("struct slab")  # d122019bf061 (5.17); before, it is in struct page
+                slab.size  # noqa: B018
+            except LookupError:
+                slab = prog.type("struct page")
+            self.cpus = online_cpus(kernel)
+            self.is_slub = cache.has_member("offset")
+            self.is_hardened = cache.has_member("random")
+            self.has_left_pad = cache.has_member("red_left_pad")
+            self.has_cpu_slab = cache.has_member("cpu_slab")
+            self.may_have_sheaves = cache.has_member("cpu_sheaves")
+            self.has_kasan = cache.has_member("kasan_info")
+            self.cache_offset = drgn.offsetof(slab, "slab_cache")
+            if self.is_slub:
+                self.freelist = drgn.offsetof(slab, "freelist")
+                self.counters = drgn.offsetof(slab, "counters")
+            if self.has_cpu_slab:
+                cpu_slab = prog.type("struct kmem_cache_cpu")
+                self.cpu_freelist = drgn.offsetof(cpu_slab, "freelist")
+                member = "slab" if cpu_slab.has_member("slab") else "page"  # bb192ed9aa71 (5.17)
+                self.cpu_slab = drgn.offsetof(cpu_slab, member)
+                self.cpu_slab_size = cpu_slab.size or 0
+        self._set_flags(prog)
+        self.track = _type(prog, "struct track", "slub.c")
+        self.track_size: int = (self.track.size or 0) if self.track is not None else 0
+
+    def _set_flags(self, prog: drgn.Program) -> None:
+        bits = _type(prog, "enum _slab_flag_bits")
+        named = {each.name: 1 << each.value for each in (bits.enumerators or ())} if bits is not None else _FLAGS
+        self.red_zone = named.get("_SLAB_RED_ZONE", 0)
+        self.store_user = named.get("_SLAB_STORE_USER", 0)
+        self.kmalloc = named.get("_SLAB_KMALLOC", 0)
+        self.in_object = named.get(_IN_OBJECT, 0)
+        # b85f369b81ae (7.0) made it a word; it came with a flag.
+        self.requested_size = self.word.size if self.in_object else 4
+
+    def object_count(self, data: bytes) -> int:
+        """How many objects a slab has, of the bytes of its struct: `objects:15` behind `inuse:16`. The compiler counts
+        bits from the end that the byte order has first.
+        """
+        bits = self.word.unsigned(data, self.counters, 4)
+        return bits >> (16 if self.word.little_endian else 1) & 0x7FFF
+
+    def sheaf_cpu(self, cache: Cache, start: int) -> int | None:
+        """The CPU in one of whose sheaves an object is; None if in none of them: then it is in a node's."""
+        with reading(f"the sheaves of the slab cache {cache.name}"):
+            for cpu in self.cpus:
+                sheaves = per_cpu_ptr(cache.sheaves, cpu)
+                for sheaf in (sheaves.main.read_(), sheaves.spare.read_()):
+                    count = min(sheaf.size.value_(), _MAX_SHEAF) if sheaf else 0
+                    if count and start in sheaf.objects[:count].value_():
+                        return cpu
+        return None
+
+    @remembered(UNTIL_RESUMED)
+    def cache(self, address: int) -> Cache:
+        """The cache whose struct is at an address. TargetError if that cannot be read, or is none."""
+        return Cache(self, address)
+
+
+def _type(prog: drgn.Program, name: str, file: str | None = None) -> drgn.Type | None:
+    """A type, in the named file if debug information knows files; None if there is none."""
+    for arguments in ((name, file), (name,)) if file is not None else ((name,),):
+        try:
+            return prog.type(*arguments)
+        except LookupError:
+            continue
+    return None
+
+
+@remembered(UNTIL_RESUMED)
+def slabs_of(kernel: Kernel) -> Slabs:
+    """The one Slabs of a kernel. TargetError without the types."""
+    return Slabs(kernel)
