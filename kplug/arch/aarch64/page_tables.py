@@ -90,6 +90,12 @@ class Tables:
             return None
         return self._output(entry)
 
+    def page_at(self, entry: int, level: int) -> int | None:
+        """The physical address of the page that an entry maps, or None."""
+        if not entry & _VALID or not self._is_page(entry, level):
+            return None
+        return self._output(entry) & -(1 << self.page_shift + (self.page_shift - 3) * level)
+
     def _is_page(self, entry: int, level: int) -> bool:
         """Whether a valid entry maps memory. At the lowest level only with both bits: 0b01 is reserved there."""
         if level == 0:

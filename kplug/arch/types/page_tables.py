@@ -52,6 +52,9 @@ class Tables(Protocol):
     def table_below(self, entry: int, level: int) -> int | None:
         """The physical address of the table that an entry of a level's table points to, or None."""
 
+    def page_at(self, entry: int, level: int) -> int | None:
+        """The physical address of the page that an entry of a level's table maps, or None."""
+
 
 @dataclass(frozen=True)
 class Paging:

@@ -59,6 +59,12 @@ class Tables:
             return None
         return entry & _ADDRESS & ~self.encryption
 
+    def page_at(self, entry: int, level: int) -> int | None:
+        """The physical address of the page that an entry maps, or None."""
+        if not entry & _PRESENT or not _is_page(entry, level):
+            return None
+        return entry & _ADDRESS & ~self.encryption & -(1 << 12 + 9 * level)
+
 
 def _is_page(entry: int, level: int) -> bool:
     return level == 0 or bool(entry & _LARGE and level in (1, 2))

@@ -1,4 +1,4 @@
-"""Second addresses of the same memory: the image's and vmalloc's pages in the direct map, and vice versa."""
+"""Other addresses of the same memory: the image's and vmalloc's pages in the direct map, and vice versa."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ from collections.abc import Iterable
 from typing import Any
 
 from kplug import model
-from kplug.kinds import Kind, register
-from kplug.model import Layer
+from kplug.arch.types.memory_map import MODULES, VMALLOC
+from kplug.kinds import Kind, Role, kind_of, register
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.model import Annotation, Layer
+from kplug.resolver import Resolver
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import is_freed
-from kplug.runtime.locators.registry import locates
-from kplug.runtime.locators.stacks import stacks_of
+from kplug.runtime.locators.registry import locates, locators
 from kplug.runtime.locators.vmap import vmap_areas
-from kplug.runtime.tables.struct_page import pages_of
+from kplug.runtime.modules.images import images_of
+from kplug.runtime.tables.mappings import mappings_of
+from kplug.runtime.tables.struct_page import FREE, KERNEL, PAGE_TABLE, SLAB, pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
+from kplug.summary import summarize
 
 DIRECT_MAP, OF_IMAGE, OF_VMAP = "direct map", "direct map of the image", "direct map of a vmap area"
+
+# What names an address, and is not another address or the page of it.
+_NAMING = frozenset((Role.PLACE, Role.SECTION, Role.REGION, Role.OWNER, Role.MAPPING, Role.INSTANCE, Role.AREA))
+# Pages that are mapped in the direct map alone: the tables need not be searched for others.
+_ONLY_DIRECT = frozenset((SLAB, FREE, PAGE_TABLE))
 
 SOURCE = "page tables"
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
     why = layer.details.get("why") or ""
+    if layer.details.get("there"):
+        return f"{layer.details['of']}  {layer.details['there']}  ({why})", False
     return f"{layer.details.get('of') or ''}  {layer.name}{f'  ({why})' if why != layer.name else ''}", True
 
 
@@ -30,10 +43,15 @@ KIND = register(
     Kind(
         "alias",
         600,
-        {"of": "(the other virtual address)", "why": "(direct map, ...)", "region": "of the image there"},
+        {
+            "of": "(the other virtual address)",
+            "why": "(direct map, ...)",
+            "region": "of the image there",
+            "there": "(the one-line answer for the other address, where that is not in the image)",
+        },
         words=_words,
         needs_extent=True,  # otherwise it is a second address of what is already named
-        phrase=lambda layer, offset: f"alias of {layer.name}+{offset:#x}",
+        phrase=lambda layer, offset: f"alias of {layer.details.get('there') or f'{layer.name}+{offset:#x}'}",
     )
 )
 
@@ -55,8 +73,7 @@ class AliasLocator:
             image_address = tables.image_address(physical)
             if image_address is not None:
                 yield self._of_image(address, image_address)
-            else:
-                yield from self._of_vmap(address, physical >> paging.page_shift)
+            yield from self._mapped(address, physical)
             return
         if tables.in_image(address):
             physical = tables.linear_physical(address)
@@ -67,6 +84,9 @@ class AliasLocator:
         other = tables.direct_address(physical) if physical is not None else None
         if other is not None:
             yield self._layer("direct map", None, None, other, DIRECT_MAP)
+            if is_freed(self._kernel, address):
+                assert physical is not None
+                yield from self._mapped(address, physical)
 
     def _of_image(self, address: int, image_address: int) -> Layer:
         """The image's address for one in the direct map, named by what the image has, or had before it was freed."""
@@ -95,25 +115,50 @@ class AliasLocator:
         start, end = narrowest.start + shift, narrowest.end + shift
         return self._layer(name, start, end, image_address, why, region=regions)
 
-    def _of_vmap(self, address: int, pfn: int) -> Iterable[Layer]:
-        """The address in a vmap area, or in a stack there, for a page of the direct map."""
-        pages = pages_of(self._kernel)
-        if pages is None or not pages.exists(pfn) or pages.page(pfn).state != "kernel":
+    def _mapped(self, address: int, physical: int) -> Iterable[Layer]:
+        """What the other mappings of a page of the direct map, or of memory that the image freed, are part of."""
+        pages, page_size = pages_of(self._kernel), page_size_of(self._kernel)
+        pfn = physical // page_size
+        if pages is None or not pages.exists(pfn):
             return
-        areas = vmap_areas(self._kernel)
-        found = areas.mapping(pfn)
-        if found is None:
+        state = pages.page(pfn).state
+        if state in _ONLY_DIRECT:
             return
-        area, mapped = found
+        others = mappings_of(self._kernel).of(physical)
+        if not others and state == KERNEL:  # tables that are not in the dump; the area's own list of pages may be
+            listed = vmap_areas(self._kernel).mapping(pfn)
+            others = [listed[1] + physical % page_size] if listed is not None else ()
+        for other in others:
+            yield self._resolved(address, other)
+
+    def _resolved(self, address: int, other: int) -> Layer:
+        """The answer for another address of the same memory, as the resolver has it."""
+        there = _resolver(self._kernel).where(other)
+        summary, area = summarize(there), there.first(model.AREA)
+        words = " ".join((summary.head, *(part for part in summary.tail if part in _owners(there))))
+        if area is None or area.name.startswith((VMALLOC, MODULES)):
+            why = OF_VMAP
+        else:
+            why = f"also mapped in {area.name}"
         page_size = page_size_of(self._kernel)
-        other = mapped + address % page_size
-        stack = stacks_of(self._kernel).at(other)
         start = address & -page_size
-        name = stack.name if stack is not None else areas.name(area)
-        yield self._layer(name, start, start + page_size, other, OF_VMAP)
+        name = next((layer.name for layer in reversed(there.layers) if kind_of(layer).role in _NAMING), words)
+        return self._layer(name, start, start + page_size, other, why, there=words)
 
     def _layer(self, name: str, start: int | None, end: int | None, of: int, why: str, **more: Any) -> Layer:
         return Layer(KIND.name, name, start, end, SOURCE, {"of": hex(of), "why": why, **more})
+
+
+def _owners(there: Annotation) -> tuple[str, ...]:
+    """The module and the CPU as the one-line answer has them after the name."""
+    module, cpu = there.last(model.MODULE), there.first(model.PERCPU)
+    return f"[{module.name}]" if module is not None else "", f"({cpu.name})" if cpu is not None else ""
+
+
+@remembered(UNTIL_RESUMED)
+def _resolver(kernel: Kernel) -> Resolver:
+    """What answers for the other address: all but this locator, which would come back to the first one."""
+    return Resolver(images_of(kernel), space_of(kernel), locators=locators(kernel, without=KIND))
 
 
 locates(KIND, lambda kernel, user: AliasLocator(kernel))

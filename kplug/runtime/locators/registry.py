@@ -54,13 +54,13 @@ def locates(kind: Kind, make: Maker) -> None:
     _declared.append(_Declared(kind, make))
 
 
-def locators(kernel: Kernel, user: UserSpace | None = None) -> tuple[Locator, ...]:
-    """The locators that come after the images, from the widest kind to the narrowest."""
+def locators(kernel: Kernel, user: UserSpace | None = None, *, without: Kind | None = None) -> tuple[Locator, ...]:
+    """The locators that come after the images, from the widest kind to the narrowest; not those of `without`."""
     load()
     user = user or UserSpace(kernel, None)
     made: list[tuple[Kind, Locator]] = []
     for kind, make in sorted(_declared, key=lambda each: each.kind.order):
-        locator = make(kernel, user)
+        locator = make(kernel, user) if kind is not without else None
         if locator is not None:
             made.append((kind, locator))
     found = []

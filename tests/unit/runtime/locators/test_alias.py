@@ -16,7 +16,7 @@ from support.fake_vmap import FakeVmap
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.alias import AliasLocator
+from kplug.runtime.locators.alias import KIND, AliasLocator
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -104,7 +104,10 @@ def test_a_page_of_a_vmap_area_by_both_its_addresses(machine: Machine) -> None:
         for offset in (0, 0x123, PAGE - 1):
             (layer,) = found(fake, direct + offset)
             assert (layer.name, layer.start, layer.end) == ("vmalloc of kernel_clone", direct, direct + PAGE)
-            assert layer.details == {"of": hex(virtual + offset), "why": "direct map of a vmap area"}
+            there = f"vmalloc of kernel_clone+{number * PAGE + offset:#x}"
+            expected = {"of": hex(virtual + offset), "why": "direct map of a vmap area", "there": there}
+            assert layer.details == expected
+            assert KIND.phrase(layer, offset) == f"alias of {there}"
             (layer,) = found(fake, virtual + offset)
             assert (layer.name, layer.details["of"]) == ("direct map", hex(direct + offset))
     assert found(fake, machine.vmalloc + 2 * PAGE) == []  # the guard page
@@ -122,23 +125,53 @@ def test_a_stack_in_vmalloc_by_its_other_address(machine: Machine) -> None:
     (layer,) = found(fake, direct + PAGE - 1)
     assert layer.name == "stack of 42 (shell)"
     assert layer.details["of"] == hex(start + THREAD_SIZE - 1)
+    assert layer.details["there"] == "stack of 42 (shell)+0x3fff"
 
 
 def test_two_mappings_of_one_page() -> None:
-    """vmap() of pages that another area has: the later mapping is the one that is told, each has its alias."""
+    """vmap() of a page that another area has: the direct map's address tells both, each of them the direct map's."""
     fake = FakeKernel()
     vmap = FakeTasks(fake).vmap
     (frame,) = vmap.area(X86_64.vmalloc, 1)
     other = X86_64.vmalloc + 0x10000
     fake.map(other, frame * PAGE)
-    array = fake.take(8)
-    fake.words(array, fake.struct_page(frame))
-    values = {"addr": other, "size": 2 * PAGE, "flags": 4, "pages": array, "nr_pages": 1}
-    vmap.bare(other, other + 2 * PAGE, vm=fake.make("vm_struct", values))
+    vmap.bare(other, other + 2 * PAGE, vm=fake.make("vm_struct", {"addr": other, "size": 2 * PAGE, "flags": 4}))
     direct = X86_64.direct_map + frame * PAGE
     assert [found(fake, place)[0].details["of"] for place in (X86_64.vmalloc, other)] == [hex(direct)] * 2
-    (layer,) = found(fake, direct)
-    assert layer.details["of"] in (hex(X86_64.vmalloc), hex(other))
+    layers = found(fake, direct + 5)
+    assert [layer.details["of"] for layer in layers] == [hex(X86_64.vmalloc + 5), hex(other + 5)]
+    assert [layer.details["there"] for layer in layers] == ["vmalloc area+0x5", "vmap area+0x5"]
+
+
+def test_a_mapping_outside_the_areas() -> None:
+    """The fixmap and the CPUs' entry areas have pages of the image and of per-CPU memory."""
+    fake = made(X86_64)
+    place = 0xFFFFFE0000001000
+    fake.map(place, fake.image_physical + DATA)
+    direct = X86_64.direct_map + IMAGE + DATA
+    of_image, mapped = found(fake, direct + 8)
+    assert of_image.details["why"] == "direct map of the image"
+    assert (mapped.details["of"], mapped.details["why"]) == (hex(place + 8), "also mapped in cpu_entry_area")
+
+
+@each_machine
+def test_freed_memory_of_the_image_that_is_mapped_elsewhere_now(machine: Machine) -> None:
+    fake = FakeKernel(machine)
+    vmap = FakeTasks(fake).vmap
+    vmap.area(machine.vmalloc, 1)
+    physical = fake.image_physical + INIT_TEXT
+    fake.page(physical // PAGE)
+    fake.map(machine.vmalloc, physical)
+    direct, now = found(fake, machine.image + INIT_TEXT + 0x10)
+    assert (direct.name, now.details["there"]) == ("direct map", "vmalloc area+0x10")
+
+
+def test_tables_that_are_lost_leave_the_areas_list() -> None:
+    fake = FakeKernel()
+    (frame,) = FakeTasks(fake).vmap.area(X86_64.vmalloc, 1)
+    fake.unmap(X86_64.vmalloc)
+    (layer,) = found(fake, X86_64.direct_map + frame * PAGE)
+    assert layer.details["of"] == hex(X86_64.vmalloc)
 
 
 def test_an_ioremap_of_what_is_no_ram_has_no_other_address() -> None:
@@ -151,6 +184,7 @@ def test_a_page_that_is_not_the_kernels_is_no_areas() -> None:
     fake = FakeKernel()
     (frame,) = FakeTasks(fake).vmap.area(X86_64.vmalloc, 1)
     fake.page(frame, mapping=X86_64.direct_map | 1)  # anonymous memory now: the area's list is stale
+    fake.unmap(X86_64.vmalloc)
     assert found(fake, X86_64.direct_map + frame * PAGE) == []
 
 

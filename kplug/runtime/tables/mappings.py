@@ -1,0 +1,95 @@
+"""Where the kernel's own page tables map a page of memory, outside the direct map: the way back from `translation`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kplug.arch.registry import named
+from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
+from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import try_read
+from kplug.runtime.kernel.facts import space_of
+from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.tables.translation import page_tables
+
+# Tables that are read: those of 16 GiB in small pages. Beyond it, what is found is not all.
+_MAX_TABLES = 1 << 13
+
+
+class Mappings:
+    """The mappings at one moment. The direct map and vmemmap are left out, and the image, which is mapped as linked.
+
+    `is_complete`: no table was left out because there are too many.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.is_complete = True
+        self._pages: dict[int, list[int]] = {}
+        # Large pages: physical address, size, and where they are mapped.
+        self._large: list[tuple[int, int, int]] = []
+        tables = page_tables(kernel)
+        self._paging = paging = tables.paging
+        if paging is None or paging.root is None:
+            return
+        self._tables = paging.tables(paging.root, False)
+        self._skipped = tuple(self._left_out())
+        top = self._tables.levels - 1
+        # One table for both halves, or a separate one for the kernel.
+        first = self._tables.entries // 2 if named(kernel.machine).shared_top_table else 0
+        upper = kernel.word.mask + 1 - (1 << paging.address_bits)
+        self._walk(paging.root, top, upper, first)
+
+    def _left_out(self) -> Iterator[range]:
+        space, paging = space_of(self._kernel), self._paging
+        for area in space.areas if space is not None else ():
+            if area.name in (DIRECT_MAP, VMEMMAP):
+                yield range(area.start, area.end)
+        if paging is not None and paging.image is not None:
+            yield paging.image
+
+    def _walk(self, root: int, top: int, upper: int, first: int) -> None:
+        paging, kernel, tables = self._paging, self._kernel, self._tables
+        assert paging is not None
+        waiting, count, word = [(root, top, upper)], 0, kernel.word
+        while waiting:
+            table, level, start = waiting.pop()
+            data = try_read(kernel.read_physical, table, tables.entries * paging.entry_size)
+            if data is None:
+                continue
+            count += 1
+            if count > _MAX_TABLES:
+                self.is_complete = False
+                return
+            span = paging.page_shift + paging.table_bits * level
+            for number, entry in enumerate(word.numbers(data, paging.entry_size)):
+                if not entry or (level == top and number < first):
+                    continue
+                place = start | number << span
+                if level and any(place >= each.start and place + (1 << span) <= each.stop for each in self._skipped):
+                    continue
+                page = tables.page_at(entry, level)
+                if page is not None and level:
+                    self._large.append((page, 1 << span, place))
+                elif page is not None:
+                    self._pages.setdefault(page, []).append(place)
+                elif level:
+                    below = tables.table_below(entry, level)
+                    if below is not None:
+                        waiting.append((below, level - 1, place))
+
+    def of(self, physical: int) -> Sequence[int]:
+        """The virtual addresses of a physical one, sorted."""
+        paging = self._paging
+        if paging is None:
+            return ()
+        offset = physical % paging.page_size
+        found = [place + offset for place in self._pages.get(physical - offset, ())]
+        found += [place + physical - page for page, size, place in self._large if page <= physical < page + size]
+        return sorted(place for place in found if not any(place in each for each in self._skipped))
+
+
+@remembered(UNTIL_RESUMED)
+def mappings_of(kernel: Kernel) -> Mappings:
+    """The mappings of a kernel's memory; its page tables are read once while it stands still."""
+    return Mappings(kernel)
