@@ -75,6 +75,7 @@ def session_of(
         states=answers.states,
         locators=answers.locators,
         percpu=answers.percpu,
+        virtual=answers.virtual,
         modules=answers.modules,
         placement=found.placement,
         warnings=found.warnings,

@@ -6,7 +6,8 @@
     .rodata   .rodata+0x10
     0x18 as struct task_struct   $rdi+8 as struct foo at $rdi
 
-`NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is read by `kplug.memory.percpu`.
+`NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is read by `kplug.memory.percpu`; `phys:0x2cf7000` needs page
+tables.
 What this grammar does not know (registers, C expressions) is left to the host's evaluation.
 """
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # the commands import this file, and declaring them must not 
 
 # Symbol names are shorter (KSYM_NAME_LEN is 512); a longer line of a log is not an expression.
 MAX_LENGTH = 4096
+
+PHYSICAL = "phys:"
 
 # As answers print it.
 _NULL = re.compile(r"NULL(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?")
@@ -119,6 +122,20 @@ def parse_number(text: str) -> int | None:
     if len(digits) > 20 or int(digits or "0", base) > WIDEST_MASK:
         raise ExpressionError(f"{_shortened(text)}: more than {WIDEST_BITS} bits")
     return int(digits or "0", base)
+
+
+def physical_number(text: str) -> int | None:
+    """The physical address that `phys:0x2cf7000` (also with an offset) means; None for another expression.
+
+    ExpressionError if there is no number.
+    """
+    if not text.startswith(PHYSICAL):
+        return None
+    number, plus, offset = text[len(PHYSICAL) :].partition("+")
+    found, more = parse_number(number.strip()), parse_number(offset.strip()) if plus else 0
+    if found is None or more is None:
+        raise ExpressionError(f"{_shortened(text)}: not a physical address, such as {PHYSICAL}0x2cf7000")
+    return found + more & WIDEST_MASK
 
 
 def _shortened(text: str) -> str:

@@ -36,9 +36,10 @@ class Records:
     """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
-    those of the address space, `types` are sources of the kernel's types. `freed` says whether the kernel freed a page
-    of its image, `stack_at` gives the stack that holds an address, and `is_zero_filled` says whether it reads as zeros
-    because the dump does not contain the page. `live`: the kernel runs, so the debugger sees what is mapped.
+    those of the address space, `types` are sources of the kernel's types, `virtual` gives the kernel's addresses of a
+    physical one. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack that holds an
+    address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the page. `live`: the
+    kernel runs, so the debugger sees what is mapped.
     """
 
     images: Images
@@ -50,6 +51,7 @@ class Records:
     facts: Callable[[], AddressSpaceFacts] | None = None
     lines: LineSource | None = None
     types: Sequence[Shapes] = ()
+    virtual: Callable[[int], Sequence[int]] | None = None
     freed: Callable[[int], bool | None] = lambda address: None
     stack_at: Callable[[int], StackBounds | None] = lambda address: None
     is_zero_filled: Callable[[int], bool] = lambda address: False
@@ -99,6 +101,7 @@ def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> 
         _States(asked, target),
         _Modules(supply),
         lambda: areas() if (areas := supply.needed().areas) is not None else (),
+        virtual=lambda physical: virtual(physical) if (virtual := supply.needed().virtual) is not None else (),
     )
 
 

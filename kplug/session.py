@@ -11,7 +11,7 @@ from kplug import model
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError
-from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, places, type_hint, with_hint
+from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, physical_number, places, type_hint, with_hint
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
@@ -44,9 +44,10 @@ class Session:
     `machine`: the architecture, where no image gives it. `contents` finds what the kernel has put into the areas of the
     address space, for `kmap -v`. `warnings` go with every answer. `ways` are those in which the KASLR offset was
     sought, `host_facts` what the front end reports about itself, `missing` what it lacks. `percpu` finds each CPU's
-    variables, `types` are sources of types in the order to ask them, `modules` knows the loaded modules, `placement` is
-    where the kernel is if there is no vmlinux to place, and `hints` are words for how to supply what is missing.
-    `is_running`: it is the running kernel, of which no image is known.
+    variables, `virtual` gives the kernel's addresses of a physical one, `types` are sources of types in the order to
+    ask them, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
+    and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
+    is known.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Session:
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
         percpu: Instances | None = None,
+        virtual: Callable[[int], Sequence[int]] | None = None,
         modules: ModuleSource | None = None,
         placement: Placement | None = None,
         warnings: Sequence[str] = (),
@@ -88,6 +90,7 @@ class Session:
         self._types = tuple(types)
         self._states = states
         self._percpu = percpu
+        self._virtual = virtual
         self.modules = modules
         self.placement = placement
         self._made: tuple[AddressSpaceFacts, AddressSpace | None, Resolver] | None = None
@@ -142,6 +145,9 @@ class Session:
             expression = hint.expression
         if self.target is not None and expression.startswith("$"):
             return (Place(self.target.evaluate(expression)),)
+        physical = physical_number(expression)
+        if physical is not None:
+            return self._of_physical(expression, physical)
         wanted = None
         if "@" in expression:
             from kplug.memory.percpu import wanted_instance  # most expressions name no CPU
@@ -160,6 +166,15 @@ class Session:
                 self._raise_unplaced(expression)
                 raise
         return found if wanted is None else self._instances(expression, wanted, found)
+
+    def _of_physical(self, expression: str, physical: int) -> tuple[Place, ...]:
+        if self._virtual is None or self.target is None or not self.target.has_memory():
+            lack = "where a physical address is mapped is known from page tables, and there are none here"
+            raise ExpressionError(f"{expression}: {lack}")
+        try:
+            return tuple(map(Place, self._virtual(physical)))
+        except TargetError as error:
+            raise TargetError(f"{expression}: {error}") from None
 
     def _raise_unplaced(self, expression: str) -> None:
         """UnplacedError for a symbol that only a module's file still has: the kernel freed the module's init code."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError
-from kplug.expressions import join_hints
+from kplug.expressions import PHYSICAL, join_hints
 from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="source lines and inlined callers (for files alone only with this, and drgn); with --brief FILE:LINE",
     )
+    parser.add_argument("--physical", action="store_true", help="EXPR is a physical address, as with phys:")
     add_json_argument(parser)
 
 
@@ -32,7 +33,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     # Those of standard input come one by one, and each is answered before the next is read.
     for expression in join_hints(words) if isinstance(words, list) else words:
         try:
-            yield from session.where(expression)
+            yield from session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
         except (ExpressionError, TargetError) as error:
             yield Problem(str(error))
 
@@ -45,7 +46,8 @@ from the widest thing that holds it to the narrowest.
 
 EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symbol with or without an offset
 (schedule, schedule+0x10, schedule+0x10/0xc7, &init_task, inode.c:init_once), a section (.rodata+0x10), or a CPU's
-own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs).
+own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs), or a physical address
+(phys:0x2cf7000): the answer is that of the direct map, with all other mappings.
 
 EXPR as TYPE (0x18 as struct task_struct, $rdi+8 as struct page) also says which member it is: in the object that is
 known to be there, else counted from NULL or a poison; EXPR as TYPE at START says where the structure begins.

@@ -17,6 +17,7 @@ from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.module_list import module_areas
 from kplug.runtime.modules.module_source import RuntimeModules
 from kplug.runtime.shapes import ProgramShapes
+from kplug.runtime.tables.mappings import addresses_of
 from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -34,6 +35,7 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         partial(facts_of, kernel),
         ProgramLines(kernel, debug_files_of(kernel)),
         (ProgramShapes(kernel),),
+        partial(addresses_of, kernel),
         partial(is_freed, kernel),
         partial(stack_at, kernel),
         partial(is_zero_filled, kernel),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
+from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.runtime.kernel.facts import space_of
@@ -87,6 +88,26 @@ class Mappings:
         found = [place + offset for place in self._pages.get(physical - offset, ())]
         found += [place + physical - page for page, size, place in self._large if page <= physical < page + size]
         return sorted(place for place in found if not any(place in each for each in self._skipped))
+
+
+def addresses_of(kernel: Kernel, physical: int) -> Sequence[int]:
+    """The kernel's virtual addresses by which a physical one is asked about: the direct map's, which leads to all
+    others; without one, those that the page tables have. TargetError if there is none.
+    """
+    tables = page_tables(kernel)
+    paging = tables.paging
+    if paging is None:
+        raise TargetError(f"its virtual addresses are not known: kplug does not know page tables of {kernel.machine}")
+    direct = tables.direct_address(physical)
+    found = (direct,) if direct is not None else mappings_of(kernel).of(physical)
+    if not found and paging.direct_offset is not None:
+        # Where the direct map would have it: the answer is that this is beyond RAM.
+        space, place = space_of(kernel), physical + paging.direct_offset
+        if space is not None and kernel.word.is_kernel(place) and space.area_at(place).name == DIRECT_MAP:
+            found = (place,)
+    if not found:
+        raise TargetError("no RAM, and the kernel's page tables do not map it")
+    return found
 
 
 @remembered(UNTIL_RESUMED)
