@@ -49,6 +49,7 @@ def memory_session(source: Source) -> Session:
 
     request = Request(
         core=source.core,
+        core_parts=tuple(source.core_parts),
         qemu=source.qemu,
         symbols=(source.vmlinux,) if source.vmlinux else (),
         module_directories=source.module_directories,

@@ -214,10 +214,11 @@ def _inspected_dump(path: str) -> Inspected:
     """A dump in makedumpfile's format, or flattened. (An ELF one is an ELF file.)"""
     from kplug.memory.dump_header import NO_MACHINE, read_header
     from kplug.memory.dump_notes import note_bytes
+    from kplug.memory.split_dump import part_of
 
     with open_file(path) as file:
         try:
-            header = read_header(path)
+            header, part = read_header(path), part_of(path)
             notes, little_endian = note_bytes(path, file)
         except (OSError, ValueError, IndexError, struct.error) as error:
             raise InputError(f"{path}: its notes cannot be read: {error}") from None
@@ -231,6 +232,7 @@ def _inspected_dump(path: str) -> Inspected:
         "machine": machine,
         "dump_level": header.level,
         "memory_end": Hex(header.pages_end) if header.pages_end else None,
+        **({} if part is None else {"part_start": Hex(part.start), "part_end": Hex(part.end)}),
         "missing_bytes": Size(header.missing),
         "incomplete": _yes(header.incomplete),
         "release": header.release,

@@ -32,7 +32,7 @@ _MAX_SEGMENTS = 1 << 20
 _MAX_NOTES_BYTES = 1 << 26
 _VMCOREINFO = b"VMCOREINFO\0"
 
-_KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE, _FLAT_SIGNATURE = b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0"
+KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE, _FLAT_SIGNATURE = b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0"
 _FLAT_HEADER_BYTES = 4096  # MAX_SIZE_MDF_HEADER
 _FLAT_RECORDS = 4096  # the header and sub header are among the first
 # struct disk_dump_header: utsname at 12; what follows its struct timeval, whose size is the machine's own.
@@ -100,7 +100,7 @@ def read_header(path: str) -> DumpHeader:
             head = file.read(_FLAT_HEADER_BYTES)
             if head.startswith(b"\x7fELF"):
                 return _elf(path, file, head)
-            if head.startswith((_KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
+            if head.startswith((KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
                 return _kdump(path, file, KDUMP)
             if head.startswith(_FLAT_SIGNATURE):
                 return _flattened(path, file)
@@ -212,7 +212,7 @@ def _flattened(path: str, file: BinaryIO) -> DumpHeader:
     head = unflattened_head(path, file)
     if head.startswith(b"\x7fELF"):
         return DumpHeader(path, FLATTENED)
-    if not head.startswith((_KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
+    if not head.startswith((KDUMP_SIGNATURE, _DISKDUMP_SIGNATURE)):
         raise InputError(f"{path}: flattened, but its content is not a dump, or its start is missing")
     return _parse_kdump(path, head, FLATTENED)
 

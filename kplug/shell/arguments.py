@@ -112,7 +112,14 @@ def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--kallsyms", metavar="FILE", action=_Once, help="/proc/kallsyms as saved on the machine in question"
     )
-    which.add_argument("-c", "--core", metavar="FILE", action=_Once, help="a vmcore, or /proc/kcore (needs drgn)")
+    which.add_argument(
+        "-c",
+        "--core",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a vmcore, or /proc/kcore (needs drgn); a split one by any of its parts, or by each",
+    )
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
     which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
     which.add_argument(
@@ -159,12 +166,14 @@ def source_of(arguments: argparse.Namespace) -> Source:
             if getattr(arguments, option, value) != value:
                 raise UsageError(f"kplug: --{option} is only for files without memory: memory shows where things are")
     files = argparse.Namespace(**{**FILES_ONLY, "lines": False, **vars(arguments)})
+    core, *parts = files.core or (None,)
     return Source(
         vmlinux=files.vmlinux,
         vmlinuz=files.vmlinuz,
         system_map=files.system_map,
         kallsyms=files.kallsyms,
-        core=files.core,
+        core=core,
+        core_parts=tuple(parts),
         qemu=files.qemu,
         vmcoreinfo=files.vmcoreinfo,
         module_directories=tuple(files.module_dir),

@@ -29,3 +29,11 @@ def dumps_61() -> DumpSet:
 @pytest.fixture(scope="session")
 def dumps_612() -> DumpSet:
     return _made("amd64-6.12")
+
+
+@pytest.fixture(scope="session")
+def crashed() -> DumpSet:
+    """A kernel that crashed: /proc/vmcore as its capture kernel copied it, and what makedumpfile makes of that."""
+    from vmimages import kexec_dumps
+
+    return kexec_dumps("amd64-6.1", quiet=True)

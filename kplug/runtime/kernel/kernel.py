@@ -18,6 +18,8 @@ from kplug.runtime.kernel.platform import machine_of, word_of
 
 # What kplug makes drgn say of a page that a truncated dump has only a part of.
 TRUNCATED_PAGE = "the dump is truncated in this page"
+# And of a page in a file of a split dump that is not there.
+MISSING_PART = "the page is in a part of the split dump that is missing"
 
 # Messages of drgn 0.3 and libkdumpfile 0.5 about memory, and their meaning. In a kdump file an excluded page cannot be
 # distinguished from one that has no memory.
@@ -42,6 +44,7 @@ _FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
     (re.compile("could not find memory segment"), "drgn has no way to translate this address", FaultError),
     (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory", TruncatedError),
     (re.compile(TRUNCATED_PAGE), TRUNCATED_PAGE, TruncatedError),
+    (re.compile(MISSING_PART), MISSING_PART, FaultError),
 )
 
 

@@ -20,6 +20,7 @@ from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
+from kplug.memory.split_dump import Part, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
@@ -27,6 +28,7 @@ from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
+from kplug.runtime.opening.split import join
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
 from kplug.runtime.threads.cpu_registers import MonitorRegisters
 
@@ -47,7 +49,7 @@ def open_kernel(request: Request) -> Opened:
         image = request.joined.image
     with heard() as messages, switched(PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
         if request.core is not None:
-            target = _open_core(request.core, given, image)
+            target = _open_core(request.core, given, image, parts_of(request.core, request.core_parts))
         elif request.qemu is not None:
             target = _open_guest(request.qemu, given, image)
         else:
@@ -79,7 +81,7 @@ def open_kernel(request: Request) -> Opened:
 # -- vmcores -----------------------------------------------------------------------------------------------------------
 
 
-def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenTarget:
+def _open_core(path: str, given: str | None, image: KernelImage | None, parts: Sequence[Part]) -> OpenTarget:
     header = read_header(path)
     if header.machine == dump_header.NO_MACHINE:
         raise InputError(
@@ -94,12 +96,13 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
         # An ELF file states everything that drgn needs; for the other formats drgn asks a library that may not know.
         platform = platform_of(machine or "") if header.format != dump_header.ELF else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
-        if not header.cut:
+        if not header.cut and not parts:
             prog.set_core_dump(path)
             return prog
         with switched(_PAGE_TABLE_SWITCH, "1"):
             prog.set_core_dump(path)
         _hide_truncated_pages(prog, header)
+        join(prog, path, parts, lambda part: _open_core(part, given, image, ()).prog)
         return prog
 
     _check_notes(path, header)
@@ -123,6 +126,11 @@ def _open_core(path: str, given: str | None, image: KernelImage | None) -> OpenT
     target = OpenTarget(path, prog, f"vmcore {path}", how, header=header)
     if any(segment.file_size < segment.size for segment in header.segments):
         how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
+    lost = missing_words(parts)
+    if lost is not None:
+        target.warnings.append(f"{path}: {lost}")
+    elif parts:
+        how.append(f"memory: split in {len(parts)} files, which are read as one dump")
     if header.missing:
         target.warnings.append(f"{path} is truncated: bytes missing at its end: {header.missing}")
     elif header.incomplete:

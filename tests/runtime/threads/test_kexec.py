@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
-@pytest.fixture(scope="module")
-def crashed() -> DumpSet:
-    from vmimages import kexec_dumps
-
-    return kexec_dumps("amd64-6.1", quiet=True)
-
-
 OPENED = {"vmlinux": ("vmcore", True), "no vmlinux": ("vmcore", False), "makedumpfile, no vmlinux": ("zlib-d31", False)}
 
 
