@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import kplug.members  # noqa: E402, F401  (it and what follows declare their kinds)
+import kplug.members  # noqa: E402  (it and what follows declare their kinds)
 import kplug.resolver  # noqa: E402, F401
 from kplug.kinds import all_kinds, details_text  # noqa: E402
 from kplug.runtime.locators import registry  # noqa: E402
