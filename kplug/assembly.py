@@ -77,6 +77,7 @@ def session_of(
         percpu=answers.percpu,
         virtual=answers.virtual,
         modules=answers.modules,
+        programs=answers.programs,
         placement=found.placement,
         warnings=found.warnings,
         ways=found.ways,

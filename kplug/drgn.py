@@ -61,7 +61,7 @@ class Answer(Annotation):
 
 
 @takes_program_or_default
-def where(prog: Program, address: Address) -> Answer:
+def where(prog: Program, address: Address, *, pid: int | None = None) -> Answer:
     """What an address is.
 
     >>> answer = where(0xffffffff81a114f4)
@@ -72,10 +72,11 @@ def where(prog: Program, address: Address) -> Answer:
 
     :param prog: the kernel; may be left out
     :param address: see `Address`
+    :param pid: the process that user addresses belong to; by default the selected one
     :raises kplug.errors.ExpressionError: if it is not an address, or stands for several (see `where_all`)
     :raises kplug.errors.KplugError: if it cannot be answered
     """
-    answers = where_all(prog, address)
+    answers = where_all(prog, address, pid=pid)
     if len(answers) > 1:
         places = ", ".join(f"{each.address:#x}" for each in answers[:4]) + (", ..." if len(answers) > 4 else "")
         raise ExpressionError(f"{address} stands for {len(answers)} addresses ({places}): use where_all()")
@@ -83,7 +84,7 @@ def where(prog: Program, address: Address) -> Answer:
 
 
 @takes_program_or_default
-def where_all(prog: Program, address: Address) -> list[Answer]:
+def where_all(prog: Program, address: Address, *, pid: int | None = None) -> list[Answer]:
     """What the addresses are that an expression stands for: several where symbols share a name, or on each CPU.
 
     >>> for answer in where_all("runqueues@*"):
@@ -92,7 +93,9 @@ def where_all(prog: Program, address: Address) -> list[Answer]:
     Arguments and errors are those of `where`.
     """
     expression = address if isinstance(address, str) else hex(address_of(address, _named(address), word_of(prog)))
-    return [_answer(annotation) for annotation in session_for(prog).where(expression)]
+    asked = session_for(prog)
+    with asked.program(pid):
+        return [_answer(annotation) for annotation in asked.where(expression)]
 
 
 @takes_program_or_default

@@ -192,3 +192,12 @@ def as_pointer(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """What the layers of a small number say of it as a pointer near NULL: nothing of a per-CPU variable's offset."""
     standing = (layer for layer in layers if kind_of(layer).role in (Role.AREA, Role.VALUE))
     return tuple(layer for layer in standing if layer.details.get("what") != "percpu-offset")
+
+
+def of_program(layer: Layer) -> bool:
+    """Whether a layer still holds for an address that is known to be a program's: not what a small number may mean
+    otherwise. A gap of the image has its source's name; the hole between two mappings that of the mappings."""
+    role = kind_of(layer).role
+    if role is Role.VALUE:
+        return layer.details.get("what") in ("user", "non-canonical")
+    return role in (Role.AREA, Role.MAPPING, Role.OWNER, Role.PAGE) or (role is Role.GAP and layer.name == "hole")

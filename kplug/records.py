@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +32,13 @@ _CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))
 _FIRST_PAGE, _LAST_BYTES = 4096, 4096
 
 
+class Programs(Protocol):
+    """The user programs that run on a kernel."""
+
+    def of(self, pid: int) -> AbstractContextManager[None]:
+        """Inside, user addresses are those of that task. UsageError if it has none, TargetError if it is unreadable."""
+
+
 @dataclass(frozen=True)
 class Records:
     """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
@@ -52,6 +60,7 @@ class Records:
     lines: LineSource | None = None
     types: Sequence[Shapes] = ()
     virtual: Callable[[int], Sequence[int]] | None = None
+    programs: Programs | None = None
     freed: Callable[[int], bool | None] = lambda address: None
     stack_at: Callable[[int], StackBounds | None] = lambda address: None
     is_zero_filled: Callable[[int], bool] = lambda address: False
@@ -102,6 +111,7 @@ def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> 
         _Modules(supply),
         lambda: areas() if (areas := supply.needed().areas) is not None else (),
         virtual=lambda physical: virtual(physical) if (virtual := supply.needed().virtual) is not None else (),
+        programs=_Programs(asked),
     )
 
 
@@ -114,9 +124,22 @@ class _Asked:
         self.machine = placed.image.machine
         self.is_kernel = placed.image.elf.word.is_kernel
         self.supply = supply
+        #: Whether the question names the program whose addresses are meant.
+        self.program = False
+
+    @contextmanager
+    def for_program(self) -> Iterator[None]:
+        """Inside, all addresses of the user's half concern them."""
+        self.program = True
+        try:
+            yield
+        finally:
+            self.program = False
 
     def of(self, address: int) -> Records | None:
         """The records, if they may have more about an address than the vmlinux."""
+        if self.program and not self.is_kernel(address):
+            return self.supply.records()
         if not _FIRST_PAGE <= address <= self._last:
             return None
         piece = self._placed.piece(address)
@@ -241,8 +264,10 @@ class _States:
 
     def state(self, address: int) -> State:
         records = self._asked.of(address)
-        if records is not None and not records.live and records.states is not None:
-            return records.states.state(address)
+        if records is not None and records.states is not None:
+            asked = self._asked.program and not self._asked.is_kernel(address)
+            if asked or not records.live:  # the debugger sees the program that runs
+                return records.states.state(address)
         seen = self._target.state(address)
         if records is None:
             return seen
@@ -250,6 +275,20 @@ class _States:
             return State(seen.mapped, seen.permissions, records.freed(address), seen.page_size)
         except TargetError as error:
             raise StateError(str(error), seen) from None
+
+
+class _Programs:
+    """The programs that the records know. TargetError where they cannot be had."""
+
+    def __init__(self, asked: _Asked) -> None:
+        self._asked = asked
+
+    @contextmanager
+    def of(self, pid: int) -> Iterator[None]:
+        programs = self._asked.supply.needed().programs
+        assert programs is not None
+        with programs.of(pid), self._asked.for_program():
+            yield
 
 
 class _Modules:

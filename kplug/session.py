@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from kplug import model
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
-from kplug.errors import ExpressionError, TargetError, UnplacedError
+from kplug.errors import ExpressionError, TargetError, UnplacedError, UsageError
 from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, physical_number, places, type_hint, with_hint
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
+from kplug.kinds import of_program
 from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
@@ -26,6 +28,7 @@ from kplug.target import Target
 if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
     from kplug.memory.percpu import Instances, Wanted
+    from kplug.records import Programs
 
 
 class Missing(NamedTuple):
@@ -65,6 +68,7 @@ class Session:
         percpu: Instances | None = None,
         virtual: Callable[[int], Sequence[int]] | None = None,
         modules: ModuleSource | None = None,
+        programs: Programs | None = None,
         placement: Placement | None = None,
         warnings: Sequence[str] = (),
         ways: Sequence[str] = (),
@@ -92,6 +96,8 @@ class Session:
         self._percpu = percpu
         self._virtual = virtual
         self.modules = modules
+        self._programs = programs
+        self._is_program_asked = False
         self.placement = placement
         self._made: tuple[AddressSpaceFacts, AddressSpace | None, Resolver] | None = None
         self._locators = (*locators, *installed_locators(self))
@@ -202,11 +208,38 @@ class Session:
             raise ExpressionError(f"{expression}: {wanted.name} is not a per-CPU variable")
         return tuple(instances)
 
+    @contextmanager
+    def program(self, pid: int | None) -> Iterator[None]:
+        """Inside, user addresses are those of the task with that ID; with None those of the selected one.
+
+        UsageError if there is no such task, or no memory in which it could be; TargetError if it cannot be read.
+        """
+        if pid is None:
+            yield
+            return
+        if self._programs is None:
+            raise UsageError(with_hint(f"--pid {pid}: needs the memory of a kernel, through drgn", self.hints.memory))
+        with self._programs.of(pid):
+            self._is_program_asked = True
+            try:
+                yield
+            finally:
+                self._is_program_asked = False
+
+    def _of_program(self, annotation: Annotation) -> Annotation:
+        """The answer for an address that is known to be a program's: no per-CPU variable's offset, not near NULL."""
+        if self.space is None or not self.space.is_user(annotation.address):
+            return annotation
+        layers = tuple(each for each in annotation.layers if of_program(each))
+        return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
+
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         hint = type_hint(expression)
         for place in self.places(expression):
             annotation = self.resolver.where(place.address, expression)
+            if self._is_program_asked:
+                annotation = self._of_program(annotation)
             if hint is not None:
                 annotation = self._with_member(annotation, hint)
             warnings = self._warnings(annotation)

@@ -25,17 +25,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="source lines and inlined callers (for files alone only with this, and drgn); with --brief FILE:LINE",
     )
     parser.add_argument("--physical", action="store_true", help="EXPR is a physical address, as with phys:")
+    parser.add_argument("--pid", type=int, metavar="PID", help="the process that user addresses belong to")
     add_json_argument(parser)
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     words = arguments.expressions
     # Those of standard input come one by one, and each is answered before the next is read.
-    for expression in join_hints(words) if isinstance(words, list) else words:
-        try:
-            yield from session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
-        except (ExpressionError, TargetError) as error:
-            yield Problem(str(error))
+    words = join_hints(words) if isinstance(words, list) else words
+    with session.program(arguments.pid):
+        for expression in words:
+            try:
+                yield from session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
+            except (ExpressionError, TargetError) as error:
+                yield Problem(str(error))
 
 
 WHERE = Command(

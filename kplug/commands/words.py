@@ -90,6 +90,11 @@ def flags(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions if action.nargs == 0 for option in action.option_strings]
 
 
+def _options_with_value(parser: argparse.ArgumentParser) -> list[str]:
+    """The parser's options that take a value."""
+    return [option for action in parser._actions if action.nargs is None for option in action.option_strings]
+
+
 def long_options(command: Command, parser: argparse.ArgumentParser | None = None) -> list[str]:
     """The long options that a command takes (its `parser` if the front end added some)."""
     found: list[str] = []
@@ -100,8 +105,10 @@ def long_options(command: Command, parser: argparse.ArgumentParser | None = None
 
 
 def whole_expression(text: str, parser: argparse.ArgumentParser) -> str:
-    """The text without the parser's flags, as one expression."""
+    """The text without the parser's options, as one expression."""
     known = flags(parser)
+    for option in _options_with_value(parser):
+        text = re.sub(rf"(?<!\S){re.escape(option)}(?:\s+|=)\S+", "", text)
     letters = "".join(option[1:] for option in known if not option.startswith("--"))
 
     def is_flag(word: str) -> bool:

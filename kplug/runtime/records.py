@@ -24,6 +24,7 @@ from kplug.runtime.threads.user_space import UserSpace
 
 def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
     """What the kernel's records answer. `user` is the program whose own addresses are meant, None if that is none."""
+    user = user or UserSpace(kernel, None)
     of_kernel = locators(kernel, user)
     return Records(
         images_of(kernel),
@@ -36,6 +37,7 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         ProgramLines(kernel, debug_files_of(kernel)),
         (ProgramShapes(kernel),),
         partial(addresses_of, kernel),
+        user,
         partial(is_freed, kernel),
         partial(stack_at, kernel),
         partial(is_zero_filled, kernel),

@@ -25,6 +25,8 @@ def _special_words(layer: Layer) -> tuple[str, bool]:
 
 
 def _with_other_meaning(layer: Layer, address: int, words: str, is_gap: bool) -> str:
+    if layer.details["what"] == "user":
+        return words
     if layer.details["what"] == "percpu-template":
         return f"per-CPU template of {words}"
     # A small number has two readings; both are shown.

@@ -96,7 +96,12 @@ class Paging:
 
     def is_canonical(self, address: int) -> bool:
         """Whether page tables can translate the address at all."""
-        return address >= self.upper_half or address < (1 << 64) - self.upper_half
+        return address >= self.upper_half or address < self.user_end
+
+    @property
+    def user_end(self) -> int:
+        """The end of the user's half."""
+        return (1 << 64) - self.upper_half
 
 
 class PagingSources(Protocol):

@@ -1,14 +1,18 @@
-"""The mappings of a user program: the file or memory at an address of the selected task."""
+"""The mappings of a user program: the file or memory at an address of the selected task, or that nothing is there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import drgn
-from drgn.helpers.linux.mm import vma_find, vma_name
+from drgn.helpers.linux.mm import for_each_vma, vma_find, vma_name
 
+from kplug import model
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
@@ -17,6 +21,10 @@ from kplug.runtime.threads.user_space import UserSpace
 
 # include/linux/mm.h; permissions are written as in /proc/PID/maps.
 _READ, _WRITE, _EXECUTE, _SHARED = 1, 2, 4, 8
+# The usual vm.mmap_min_addr: nothing is mapped below, and such a number is no user address.
+_LEAST = 0x10000
+# What the kernel calls shared memory without a file of its own (shmem_zero_setup()).
+_SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
@@ -56,8 +64,7 @@ class VmaLocator:
         path = None
         problem = None
         try:
-            with reading(f"the name of the mapping at {start:#x}"):
-                path = (vma_name(vma) or self._special_name(vma)).decode(errors="backslashreplace") or None
+            path = _path(self._kernel, vma)
         except TargetError as error:
             problem = error
         rights = "".join(
@@ -71,19 +78,120 @@ class VmaLocator:
             "flags": rights + ("s" if flags & _SHARED else "p"),
         }
         # A mapping whose file's name is not in the dump is not anonymous memory.
-        kind = "anonymous memory" if not file and problem is None else "mapping"
-        name = f"{path or kind} of {program.tid} ({program.comm})"
-        yield Layer(KIND.name, name, start, end, "mappings of the selected task", details)
+        what = _named(path) or ("anonymous memory" if not file and problem is None else "mapping")
+        yield Layer(KIND.name, f"{what} of {program.tid} ({program.comm})", start, end, self._user.source, details)
         if problem is not None:
             raise problem
 
-    def _special_name(self, vma: drgn.Object) -> bytes:
-        """The name of a mapping that the kernel itself made, such as arm64's [vdso] and [vvar]; empty for others."""
-        operations = self._kernel.symbol("special_mapping_vmops")
-        if operations is None or vma.vm_ops.value_() != operations:
-            return b""
-        name: bytes = drgn.cast("struct vm_special_mapping *", vma.vm_private_data).name.string_()
-        return name
+
+class HoleLocator:
+    """The hole between two mappings of the selected task's program."""
+
+    def __init__(self, kernel: Kernel, user: UserSpace) -> None:
+        self._kernel = kernel
+        self._user = user
+
+    def locate(self, address: int) -> Iterable[Layer]:
+        paging = page_tables(self._kernel).paging
+        if paging is None or not paging.is_user(address) or not paging.is_canonical(address):
+            return
+        image = self._kernel.image
+        if not self._user.is_asked and (address < _LEAST or (image is not None and image.piece(address) is not None)):
+            return  # rather a number near NULL, or a per-CPU variable's offset
+        try:
+            program = self._user.program()
+        except TargetError:  # the locator of mappings says so
+            return
+        if program is None:
+            return
+        whose = f"{program.tid} ({program.comm})"
+        mappings = _mappings_of(self._kernel, program.mm.value_())
+        below = [mapping for mapping in mappings if mapping.end <= address]
+        above = [mapping for mapping in mappings if mapping.start > address]
+        if len(below) + len(above) < len(mappings):
+            return
+        first, last = below[-1:], above[:1]
+        details = {
+            "after": self._neighbour(first, "the first address"),
+            "before": self._neighbour(last, "the end of the user half"),
+            "why": f"{whose} has nothing mapped here",
+        }
+        start = first[0].end if first else 0
+        end = last[0].start if last else paging.user_end
+        yield Layer(model.GAP, "hole", start, end, self._user.source, details)
+
+    def _neighbour(self, mappings: Sequence[_Mapping], otherwise: str) -> str:
+        for mapping in mappings:
+            vma = drgn.Object(self._kernel.prog, "struct vm_area_struct *", mapping.vma)
+            try:
+                path = _path(self._kernel, vma)
+            except TargetError:
+                path = None
+            return f"{_named(path) or 'a mapping' if path else 'anonymous memory'} at {mapping.start:#x}"
+        return otherwise
+
+
+class _Mapping(NamedTuple):
+    """A mapping, `[start, end)`, and the address of its vm_area_struct."""
+
+    start: int
+    end: int
+    vma: int
+
+
+@remembered(UNTIL_RESUMED)
+def _mappings_of(kernel: Kernel, mm: int) -> Sequence[_Mapping]:
+    """The mappings of an mm_struct, in the order of their addresses."""
+    with reading("the mappings of a program"):
+        found = for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm))
+        return [_Mapping(vma.vm_start.value_(), vma.vm_end.value_(), vma.value_()) for vma in found]
+
+
+def _named(path: str | None) -> str | None:
+    """What a mapping with that path is called in an answer."""
+    return "shared anonymous memory" if path == _SHARED_ANONYMOUS else path
+
+
+def _path(kernel: Kernel, vma: drgn.Object) -> str | None:
+    """The last column of a mapping's line in /proc/PID/maps; None if that is empty."""
+    with reading(f"the name of the mapping at {vma.vm_start.value_():#x}"):
+        file = vma.vm_file.read_()
+        name = _pseudo_name(kernel, file.f_path.dentry) if file else None
+        name = name or vma_name(vma) or _special_name(kernel, vma)
+        if file and name.startswith(b"/") and not name.endswith(b" (deleted)") and _is_unlinked(file.f_path.dentry):
+            name += b" (deleted)"
+        return name.decode(errors="backslashreplace") or None
+
+
+def _pseudo_name(kernel: Kernel, dentry: drgn.Object) -> bytes | None:
+    """The name of a file that is in no directory (shared memory, memfd), as its file system gives it; else None."""
+    operations = dentry.d_op.read_()
+    if not operations:
+        return None
+    function = operations.d_dname.value_()
+    own: bytes = dentry.d_name.name.string_()
+    if function and function == kernel.symbol("simple_dname"):  # d_path(): of shmem and hugetlbfs
+        return b"/" + own + b" (deleted)"
+    if function and function == kernel.symbol("anon_inodefs_dname"):
+        return b"anon_inode:" + own
+    return None
+
+
+def _is_unlinked(dentry: drgn.Object) -> bool:
+    """Whether the file is in its directory no more, as d_unlinked()."""
+    with suppress(AttributeError):
+        return not dentry.d_hash.pprev and dentry.d_parent.value_() != dentry.value_()
+    return False
+
+
+def _special_name(kernel: Kernel, vma: drgn.Object) -> bytes:
+    """The name of a mapping that the kernel itself made, such as arm64's [vdso] and [vvar]; empty for others."""
+    operations = kernel.symbol("special_mapping_vmops")
+    if operations is None or vma.vm_ops.value_() != operations:
+        return b""
+    name: bytes = drgn.cast("struct vm_special_mapping *", vma.vm_private_data).name.string_()
+    return name
 
 
 locates(KIND, VmaLocator)
+locates(KIND, HoleLocator)

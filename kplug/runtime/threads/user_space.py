@@ -1,16 +1,20 @@
-"""The user half of the address space of the selected task: its page tables."""
+"""The user half of the address space: of the selected task, or of the one that a question names."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
 
 import drgn
+from drgn.helpers.linux.pid import find_task
 
 from kplug.arch.registry import named
+from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
-from kplug.runtime.threads.selection import Selection
+from kplug.runtime.threads.selection import Thread
 
 
 class _Program(NamedTuple):
@@ -20,6 +24,13 @@ class _Program(NamedTuple):
     comm: str
     mm: drgn.Object
     root: int
+
+
+class Choice(Protocol):
+    """Something that has selected a task, such as a `Selection`."""
+
+    @property
+    def thread(self) -> Thread: ...
 
 
 @remembered(UNTIL_RESUMED)
@@ -36,16 +47,49 @@ def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | No
 class UserSpace:
     """The user addresses of the selected task; they mean nothing without one, or if it is a kernel thread."""
 
-    def __init__(self, kernel: Kernel, selection: Selection | None) -> None:
+    def __init__(self, kernel: Kernel, selection: Choice | None) -> None:
         self._kernel = kernel
         self._selection = selection
+        self._asked: Thread | None = None
+
+    @contextmanager
+    def of(self, pid: int) -> Iterator[None]:
+        """Inside, user addresses are those of the task with that ID in the init namespace.
+
+        UsageError if there is none, or if it is a kernel thread; TargetError if it cannot be read.
+        """
+        if not self._kernel.has_types:
+            raise TargetError(f"task {pid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
+        with reading(f"task {pid}"):
+            task = find_task(self._kernel.prog, pid)
+            if not task:
+                raise UsageError(f"no task has the ID {pid}")
+            comm = task.comm.string_().decode("utf-8", "backslashreplace")
+            asked = Thread(pid, comm, None, False, task)
+            if not task.mm:
+                raise UsageError(f"{pid} ({comm}) has no user addresses: it is a kernel thread, or it has ended")
+        before, self._asked = self._asked, asked
+        try:
+            yield
+        finally:
+            self._asked = before
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the question names the task."""
+        return self._asked is not None
+
+    @property
+    def source(self) -> str:
+        """Whose addresses they are, for an answer."""
+        return "mappings of the task asked about" if self.is_asked else "mappings of the selected task"
 
     def program(self) -> _Program | None:
-        """The selected task's program. None if there is none; TargetError if it cannot be read."""
-        if self._selection is None or not self._kernel.has_types:
+        """The task's program. None if there is none; TargetError if it cannot be read."""
+        if not self._kernel.has_types or (self._asked is None and self._selection is None):
             return None
-        thread = self._selection.thread
-        if thread.task is None:
+        thread = self._asked if self._asked is not None or self._selection is None else self._selection.thread
+        if thread is None or thread.task is None:
             return None
         return _program_of(self._kernel, thread.tid, thread.comm, thread.task.value_())
 

@@ -16,6 +16,7 @@ from drgn.helpers.linux.pid import for_each_task
 from support.answers import kinds, only
 from support.memory_dumps import PAGE, MemoryDump
 
+from kplug.errors import UsageError
 from kplug.summary import summarize
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
@@ -150,6 +151,34 @@ def test_user_mappings(dumped: MemoryDump) -> None:
 def test_user_mappings_under_isolation(isolated: MemoryDump) -> None:
     """The kernel's copy of a program's table forbids to execute; the rights are those that the program has."""
     check_user_mappings(isolated)
+
+
+def test_user_addresses_of_a_process_that_the_question_names(dumped: MemoryDump) -> None:
+    session = dumped.session
+    session.target.selection.select_thread(2)  # type: ignore[union-attr]
+    mappings = list(user_mappings(dumped))
+    with session.program(1):
+        for start, end, _, path, _ in mappings:
+            (answer,) = session.where(hex(end - 1))
+            layer = only(answer, "vma")
+            assert (layer.start, layer.end, layer.details["pid"], layer.details["path"]) == (start, end, 1, path)
+        # A small number is an address as well, and no per-CPU variable's offset.
+        (answer,) = session.where("0x18")
+        assert {layer.kind for layer in answer.layers} == {"area", "gap"}
+        first = f"{mappings[0][3]} at {mappings[0][0]:#x}"
+        assert summarize(answer).head == f"between the first address and {first}"
+        ends = {end: start for (_, end, *_), (start, *_) in zip(mappings, mappings[1:]) if end < start}
+        assert ends
+        for start, end in ends.items():
+            (answer,) = session.where(hex(start))
+            layer = only(answer, "gap")
+            assert (layer.start, layer.end) == (start, end)
+        (answer,) = session.where("init_task")  # the kernel's half is as it is
+        assert only(answer, "symbol").name == "init_task"
+    assert "vma" not in kinds(dumped.where(mappings[0][0]))
+    for pid, message in ((2, "kthreadd"), (99999, "no task has the ID 99999")):
+        with pytest.raises(UsageError, match=message), session.program(pid):
+            pass
 
 
 def test_user_addresses_of_a_kernel_thread(dumped: MemoryDump) -> None:

@@ -16,7 +16,7 @@ from support.fake_user import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, FakeProgram
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.pages import PageLocator
-from kplug.runtime.locators.vma import VmaLocator
+from kplug.runtime.locators.vma import HoleLocator, VmaLocator
 from kplug.runtime.threads.user_space import UserSpace
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
@@ -115,6 +115,47 @@ def test_other_operations_give_no_name() -> None:
     operations = program.fake.make("vm_operations_struct")
     program.mapping(START, END, vm_ops=operations, vm_private_data=0xFFFF123456789000)
     assert found(program, START)[0].name == "anonymous memory of 42 (shell)"
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "path", "words"),
+    [
+        ("simple_dname", "dev/zero", "/dev/zero (deleted)", "shared anonymous memory"),
+        ("simple_dname", "SYSV0000002a", "/SYSV0000002a (deleted)", "/SYSV0000002a (deleted)"),
+        ("simple_dname", "memfd:pool", "/memfd:pool (deleted)", "/memfd:pool (deleted)"),
+        ("anon_inodefs_dname", "[perf_event]", "anon_inode:[perf_event]", "anon_inode:[perf_event]"),
+    ],
+)
+def test_files_in_no_directory(function: str, name: str, path: str, words: str) -> None:
+    """Their dentries have d_dname(), which d_path() asks: what /proc/PID/maps shows."""
+    program = made()
+    fake = program.fake
+    fake.known(function, None, fake.machine.image + 0x800)
+    operations = fake.make("dentry_operations", {"d_dname": fake.machine.image + 0x800})
+    dentry = fake.make("dentry", {"d_name.name": fake.text(name), "d_op": operations})
+    file = fake.make("file", {"f_path.mnt": fake.make("vfsmount"), "f_path.dentry": dentry})
+    program.mapping(START, END, vm_file=file, vm_flags=VM_READ | VM_SHARED)
+    (layer,) = found(program, START)
+    assert (layer.name, layer.details["path"]) == (f"{words} of 42 (shell)", path)
+
+
+def holes(program: FakeProgram, address: int) -> list[tuple[object, object, int | None, int | None]]:
+    layers = list(HoleLocator(program.fake.kernel, program.user()).locate(address))
+    assert all(layer.kind == "gap" for layer in layers)
+    return [(layer.details["after"], layer.details["before"], layer.start, layer.end) for layer in layers]
+
+
+def test_holes_are_between_mappings() -> None:
+    program = made()
+    program.mapping(START, END, vm_file=program.file("usr", "bin", "true"))
+    program.mapping(END + PAGE, END + 2 * PAGE)
+    file, memory = f"/usr/bin/true at {START:#x}", f"anonymous memory at {END + PAGE:#x}"
+    assert holes(program, END) == holes(program, END + PAGE - 1) == [(file, memory, END, END + PAGE)]
+    assert holes(program, START - 1) == [("the first address", file, 0, START)]
+    assert holes(program, END + 2 * PAGE) == [(memory, "the end of the user half", END + 2 * PAGE, 1 << 47)]
+    assert holes(program, START) == holes(program, END + 2 * PAGE - 1) == []
+    # Too small to be a program's address, unless the question says so; the kernel's; none at all.
+    assert holes(program, 0x1000) == holes(program, X86_64.direct_map) == holes(program, 1 << 62) == []
 
 
 @each_machine
