@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from kplug import model
+from kplug import kinds, model
 from kplug.commands.words import expressions
 from kplug.errors import ExpressionError
 from kplug.expressions import join_hints, type_hint
-from kplug.kinds import Kind, register
+from kplug.kinds import Kind
 from kplug.members import type_named, with_member
 from kplug.model import NO_CLASS, Annotation, Layer
 from kplug.shapes import Found, Shape, ShapeMember, at_offset
@@ -110,7 +110,17 @@ def test_types_by_name() -> None:
         type_named("struct foo", [])
 
 
-THING = register(Kind("thing of the test", 905, object_type=lambda layer: str(layer.details["is"])))
+THING = Kind("thing of the test", 905, object_type=lambda layer: str(layer.details["is"]))
+
+
+@pytest.fixture
+def thing() -> Iterator[None]:
+    """A kind of object, forgotten behind the test."""
+    before = dict(kinds._KINDS)
+    kinds.register(THING)
+    yield
+    kinds._KINDS.clear()
+    kinds._KINDS.update(before)
 
 
 def answered(address: int, *layers: Layer, shape: Shape = FOO, base: int | None = None) -> Annotation:
@@ -158,6 +168,7 @@ def test_error_pointers() -> None:
     assert [each.name for each in layers if each.kind == "member"] == ["struct foo.state"]
 
 
+@pytest.mark.usefixtures("thing")
 def test_in_an_object() -> None:
     start = 0xFFFF888000001000
     thing = Layer(THING.name, "wide", start, start + 0x40, "", {"is": ""})
