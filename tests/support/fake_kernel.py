@@ -397,6 +397,10 @@ class FakeKernel:
     def typedef(self, name: str, kind: str) -> None:
         self._types[name] = self.prog.typedef_type(name, self.prog.type(kind))
 
+    def define(self, tag: str, kind: drgn.Type) -> None:
+        """Declare a type that the other methods cannot make."""
+        self._types[tag] = kind
+
     def _basic_types(self) -> None:
         prog = self.prog
         for name, (size, signed) in _NUMBERS.items():

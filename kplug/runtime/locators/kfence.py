@@ -7,7 +7,7 @@ the object belongs to the cache that it was allocated from, but it is in none of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import drgn
@@ -19,7 +19,7 @@ from kplug.memory.reading import FaultError, try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
-from kplug.runtime.modules.symbol_words import symbol_words
+from kplug.runtime.locators.tracks import ALLOCATORS, stack_words, track_lines, track_words
 from kplug.runtime.tables.translation import page_size_of
 
 SOURCE = "kfence_metadata"
@@ -32,13 +32,6 @@ _DESTROYED = "destroyed cache"
 _MOST_OBJECTS = 65535
 _MAX_NAME = 256
 
-# Functions of the allocators, by the starts of their names: their caller is the one that allocated or freed.
-_ALLOCATORS = (
-    "kfence_", "__kfence_", "kmem_cache_alloc", "kmem_cache_free", "__kmem_cache_free", "__kmalloc", "kfree",
-    "kmalloc_noprof", "kmalloc_trace", "kmalloc_large", "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free",
-    "__slab_free",
-)  # fmt: skip
-
 
 def _words(layer: Layer) -> tuple[str, bool]:
     details = layer.details
@@ -47,13 +40,8 @@ def _words(layer: Layer) -> tuple[str, bool]:
         words += [details["state"] or "", f"object size {details['size']:#x}" if details["size"] is not None else ""]
         track = details["freed_by"] or details["allocated_by"]
         if track is not None:
-            words.append(_track_words(track))
+            words.append(track_words(track))
     return before_range("  ".join(filter(None, words)), layer), True
-
-
-def _track_words(track: Mapping[str, Any]) -> str:
-    caller = f" in {track['caller']}" if track["caller"] else ""
-    return f"by task {track['pid']}{caller}"
 
 
 def _phrase(layer: Layer, offset: int) -> str:
@@ -84,6 +72,7 @@ KIND = register(
         },
         "outside the object's bounds the layer is the rest of its page on that side, which has a canary",
         words=_words,
+        more=track_lines,
         phrase=_phrase,
         replaces=frozenset(("slab",)),
         object_type=lambda layer: "" if layer.details.get("object") == hex(layer.start or 0) else None,
@@ -235,14 +224,14 @@ class KfenceLocator:
         entries = [int(track.stack_entries[number]) for number in range(count)]
         if not entries:
             return None
-        stack = [symbol_words(self._kernel, entry) or hex(entry) for entry in entries]
+        stack = stack_words(self._kernel, entries)
         members = {member.name for member in track.type_.members or ()}
         return {
             "pid": int(track.pid),
             # "show cpu and timestamp in alloc/free info" (5.17)
             "cpu": int(track.cpu) if "cpu" in members else None,
             "seconds": int(track.ts_nsec) / 1e9 if "ts_nsec" in members else None,
-            "caller": next((words for words in stack if not words.startswith(_ALLOCATORS)), None),
+            "caller": next((words for words in stack if not words.startswith(ALLOCATORS)), None),
             "stack": stack,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,14 +17,19 @@ from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.locators.tracks import ALLOCATED_BY, FREED_BY, stack_words, track_lines
 from kplug.runtime.tables import struct_page
 from kplug.runtime.tables.slab_caches import (
+    ALLOCATION_TRACK,
+    FREE_TRACK,
     LEFT_RED_ZONE,
     OBJECT,
+    REQUESTED_SIZE,
     Cache,
     Slabs,
     slabs_of,
 )
+from kplug.runtime.tables.slab_tracks import Track, slab_tracks
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
 
@@ -59,6 +64,12 @@ def _part_words(details: Mapping[str, Any]) -> str:
     return part
 
 
+def _more(layer: Layer) -> Iterator[str]:
+    yield from track_lines(layer)
+    if layer.details.get("record_with"):
+        yield f"who allocated and freed it is not recorded ({layer.details['record_with']} would)"
+
+
 def _phrase(layer: Layer, offset: int) -> str:
     details = layer.details
     if not details.get("object"):
@@ -68,6 +79,8 @@ def _phrase(layer: Layer, offset: int) -> str:
     distance = layer.start + offset - _object_of(layer)
     words = f"slab object {layer.name}{distance:+#x}"
     words = f"{state} {words}" if state else words
+    if details.get("requested") is not None and details["requested"] <= distance < details["object_size"]:
+        words += f", past the {details['requested']:#x} bytes requested"
     return words if _in_object(details) else f"{_part_words(details)} of {words}"
 
 
@@ -89,6 +102,10 @@ KIND = register(
             "cpu": "(whose list a `cpu-free` object is on)",
             "object_size": "",
             "requested": "(bytes that kmalloc was asked for, where recorded)",
+            "allocated_by": "",
+            "freed_by": "(`pid`, `cpu`, `seconds` since boot, `age` in seconds, `caller` of the allocator, `stack`; of"
+            " an allocated object: who freed it before)",
+            "record_with": "(the option of the kernel's command line that would record who allocates and frees)",
             "padding": "(the address is in none of the object's own bytes)",
             "part": "(`object`, `left red zone`, `right red zone`, `free pointer`, `allocation track`, `free track`,"
             " `requested size`, `padding`, `padding or other metadata`; `null` where the layout is not certain)",
@@ -96,6 +113,7 @@ KIND = register(
         },
         "a left red zone is a layer of its own, which ends where its `object` begins",
         words=_words,
+        more=_more,
         phrase=_phrase,
         object_type=lambda layer: None if layer.details["object"] is None else "",
     )
@@ -156,19 +174,59 @@ class SlabLocator:
         part = cache.part_at(place - start)
         details["padding"] = not 0 <= place - start < cache.object_size
         details["part"] = part.name if part is not None else None
-        problem = None
+        problems = []
         try:
             details["state"], cpu = self._state(slab, start)
             if cpu is not None:
                 details["cpu"] = cpu
         except TargetError as error:
-            problem = error
+            problems.append(str(error))
+        if slabs.is_slub:
+            problems += self._add_tracks(slab, start, details)
         first, last = start + shift, start - cache.left_pad + cache.size + shift
         if place < start:
             first, last = first - cache.left_pad, first
         yield Layer(KIND.name, cache.name, first, last, SOURCE, details)
-        if problem is not None:
-            raise problem
+        if problems:
+            raise TargetError("; ".join(problems))
+
+    def _add_tracks(self, slab: _Slab, start: int, details: dict[str, Any]) -> list[str]:
+        """Add who allocated and freed an object to its details. Returns what could not be read, and why."""
+        cache = slab.cache
+        if not cache.tracks_users:
+            if slab.slabs.can_track(cache):
+                details["record_with"] = f"slub_debug=U,{cache.name}"
+            return []
+        problems = []
+        for name, key in ((ALLOCATION_TRACK, ALLOCATED_BY), (FREE_TRACK, FREED_BY)):
+            part = cache.part(name)
+            assert part is not None
+            details[key] = None
+            try:
+                track = slab_tracks(self._kernel).read(start + part.start)
+            except TargetError as error:
+                problems.append(f"who {key.replace('_by', '')} the object is not known: {error}")
+                continue
+            if track is not None:
+                details[key] = self._track(track)
+                problems += [track.problem] if track.problem is not None else []
+        requested = cache.part(REQUESTED_SIZE)
+        if requested is not None and details["state"] == ALLOCATED:
+            with suppress(FaultError):
+                size = self._kernel.read_unsigned(start + requested.start, requested.end - requested.start)
+                details["requested"] = size if 0 < size <= cache.object_size else None
+        return problems
+
+    def _track(self, track: Track) -> dict[str, Any]:
+        (caller,) = stack_words(self._kernel, (track.caller,))
+        return {
+            "pid": track.pid,
+            "cpu": track.cpu,
+            "seconds": track.seconds,
+            "age": track.age,
+            "caller": caller,
+            "stack": stack_words(self._kernel, track.stack),
+        }
 
     def _object_start(self, slab: _Slab, address: int) -> int | None:
         """The start of the object in whose room an address is; None after the last."""

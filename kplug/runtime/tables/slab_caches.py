@@ -21,7 +21,14 @@ _MAX_NAME = 256
 _MAX_SHEAF = 1 << 12  # objects; calculate_sheaf_capacity() gives some tens
 
 # slab.h: 4fd8ab3e6cb5 (6.9) made the bits an enumeration; before, they were these for all of SLUB's time.
-_FLAGS = {"_SLAB_RED_ZONE": 0x400, "_SLAB_KMALLOC": 0x1000, "_SLAB_STORE_USER": 0x10000}
+_FLAGS = {
+    "_SLAB_RED_ZONE": 0x400,
+    "_SLAB_KMALLOC": 0x1000,
+    "_SLAB_STORE_USER": 0x10000,
+    "_SLAB_NO_USER_FLAGS": 0x10000000,
+}
+# CONFIG_SLUB_DEBUG: what slub_debug= names, since e17f1dfba37b (5.8) and before
+_DEBUGGING = ("slub_debug_string", "slub_debug_slabs")
 _IN_OBJECT = "_SLAB_OBJ_EXT_IN_OBJ"
 
 
@@ -55,10 +62,11 @@ class Cache:
             self.sheaves = cache.cpu_sheaves.read_() if slabs.may_have_sheaves else None
             self.has_sheaves = self.sheaves is not None and bool(self.sheaves.value_())
             self.per_cpu = self._cpu_slabs(slabs, cache)
+            self.flags: int = cache.flags.value_() if slabs.is_slub else 0
             self.tracks_users = False
             self.parts: tuple[Part, ...] = ()
             if slabs.is_slub:
-                self.parts = self._parts(slabs, cache)
+                self.parts = self._parts(slabs, cache.inuse.value_())
         self._starts = [part.start for part in self.parts]
         if not 0 < self.object_size <= self.size:
             raise TargetError(f"the slab cache at {address:#x} is corrupted: objects of {self.object_size:#x} bytes")
@@ -69,9 +77,9 @@ class Cache:
             return []
         return [(cpu, per_cpu_ptr(cache.cpu_slab, cpu).value_()) for cpu in slabs.cpus]
 
-    def _parts(self, slabs: Slabs, cache: drgn.Object) -> tuple[Part, ...]:
+    def _parts(self, slabs: Slabs, inuse: int) -> tuple[Part, ...]:
         """The layout that calculate_sizes() in mm/slub.c made. Empty if flags and sizes do not agree."""
-        word, flags, inuse = slabs.word.size, cache.flags.value_(), cache.inuse.value_()
+        word, flags = slabs.word.size, self.flags
         red_zone, end = bool(flags & slabs.red_zone), self.size - self.left_pad
         if (self.left_pad and not red_zone) or not self.object_size <= inuse <= end:
             return ()
@@ -93,12 +101,10 @@ class Cache:
         if place > end:
             return ()
         self.tracks_users = bool(flags & slabs.store_user)
-        parts.append(Part(PADDING_OR_METADATA if self._has_more(slabs, cache, flags) else PADDING, place, end))
+        # KASAN's metadata and a slabobj_ext may be behind what is known.
+        unsure = slabs.has_kasan or flags & slabs.in_object
+        parts.append(Part(PADDING_OR_METADATA if unsure else PADDING, place, end))
         return tuple(part for part in parts if part.start < part.end)
-
-    def _has_more(self, slabs: Slabs, cache: drgn.Object, flags: int) -> bool:
-        """Whether KASAN's metadata or a slabobj_ext may be behind what is known."""
-        return bool(flags & slabs.in_object) or slabs.has_kasan
 
     def part_at(self, offset: int) -> Part | None:
         """The part that holds an offset from the object; None where the layout is not certain."""
@@ -152,9 +158,19 @@ class Slabs:
         self.red_zone = named.get("_SLAB_RED_ZONE", 0)
         self.store_user = named.get("_SLAB_STORE_USER", 0)
         self.kmalloc = named.get("_SLAB_KMALLOC", 0)
+        self.no_user_flags = named.get("_SLAB_NO_USER_FLAGS", 0)
         self.in_object = named.get(_IN_OBJECT, 0)
         # b85f369b81ae (7.0) made it a word; it came with a flag.
         self.requested_size = self.word.size if self.in_object else 4
+
+    def can_track(self, cache: Cache) -> bool:
+        """Whether the kernel could be told to record who uses a cache's objects (slub_debug=)."""
+        return bool(cache.parts and self._has_debugging and not cache.flags & self.no_user_flags)
+
+    @property
+    @remembered(UNTIL_RESUMED)
+    def _has_debugging(self) -> bool:
+        return any(self.kernel.symbol(name) is not None for name in _DEBUGGING)
 
     def object_count(self, data: bytes) -> int:
         """How many objects a slab has, of the bytes of its struct: `objects:15` behind `inuse:16`. The compiler counts

@@ -13,6 +13,7 @@ pytest.importorskip("drgn")
 from support.fake_kernel import DATA, INIT_TEXT, PERCPU, PGTY_SLAB, FakeKernel
 from support.fake_machines import MACHINES, PAGE, Machine
 from support.fake_slab import LINK, FakeSlab
+from support.fake_tracks import FakeTracks
 
 from kplug.errors import TargetError
 from kplug.model import Layer
@@ -117,7 +118,7 @@ def test_a_free_pointer_behind_the_object() -> None:
 )
 def test_tracks_behind_the_object(flags: int, bits: dict[str, int] | None) -> None:
     fake = FakeKernel()
-    fake.struct("track", 32)
+    FakeTracks(fake)
     if bits is not None:
         fake.enum("_slab_flag_bits", **bits)
     slab = FakeSlab(fake, left_pad=0x10, flags=flags, object_size=0x40, inuse=0x48, link=0x48)
