@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ from kplug.resolver import LineSource, Locator, StateError, StateSource
 from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.space.locators import area_parts
-from kplug.target import StackBounds, Target
+from kplug.target import FramePlace, StackBounds, Target
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
@@ -46,8 +46,8 @@ class Records:
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
     those of the address space, `types` are sources of the kernel's types, `virtual` gives the kernel's addresses of a
     physical one. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack that holds an
-    address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the page. `live`: the
-    kernel runs, so the debugger sees what is mapped.
+    address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the page. `frames`
+    walks the stack of a CPU with these registers. `live`: the kernel runs, so the debugger sees what is mapped.
     """
 
     images: Images
@@ -64,6 +64,7 @@ class Records:
     freed: Callable[[int], bool | None] = lambda address: None
     stack_at: Callable[[int], StackBounds | None] = lambda address: None
     is_zero_filled: Callable[[int], bool] = lambda address: False
+    frames: Callable[[Mapping[str, int]], Sequence[FramePlace]] = lambda registers: ()
     live: bool = False
 
 

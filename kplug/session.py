@@ -16,12 +16,13 @@ from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, physical_number,
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
-from kplug.kinds import of_program
+from kplug.kinds import in_order, of_program
 from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.shapes import Shapes
+from kplug.small_addresses import as_place
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
     from kplug.memory.percpu import Instances, Wanted
     from kplug.records import Programs
+
+
+# What the code at an address is.
+_OF_CODE = frozenset((model.SECTION, model.REGION, model.SYMBOL, model.LINE, model.GAP))
 
 
 class Missing(NamedTuple):
@@ -237,7 +242,7 @@ class Session:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         hint = type_hint(expression)
         for place in self.places(expression):
-            annotation = self.resolver.where(place.address, expression)
+            annotation = self._answer(place.address, expression)
             if self._is_program_asked:
                 annotation = self._of_program(annotation)
             if hint is not None:
@@ -248,6 +253,25 @@ class Session:
             if place.note is not None:
                 warnings = (*warnings, place.note)
             yield replace(annotation, warnings=warnings) if warnings else annotation
+
+    def _answer(self, address: int, expression: str) -> Annotation:
+        """The answer; of a program counter to which a call returns, that of the call: it may be a function's last."""
+        answer = self.resolver.where(address, expression)
+        if self.target is None or not self._is_program_counter(expression):
+            return answer
+        if not self.target.pc_returns():
+            return as_place(answer)
+        call = self.resolver.where(address - 1, expression)
+        kept = [layer for layer in answer.layers if layer.kind not in _OF_CODE]
+        layers = in_order([kept, [layer for layer in call.layers if layer.kind in _OF_CODE]])
+        return replace(answer, region_class=call.region_class, layers=tuple(layers))
+
+    def _is_program_counter(self, expression: str) -> bool:
+        if not expression.startswith("$"):
+            return False
+        from kplug.arch.registers import canonical  # most expressions are no registers
+
+        return canonical(expression[1:], self.machine)[0] == canonical("pc", self.machine)[0]
 
     def _with_member(self, annotation: Annotation, hint: TypeHint) -> Annotation:
         """The answer, with the member of the type that the question names."""

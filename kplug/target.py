@@ -20,7 +20,8 @@ class FramePlace(NamedTuple):
     """A frame of the selected stack, as the host's unwinder has it: innermost 0, inlined functions counted.
 
     `interrupted`: it did not call the frame inside it; an exception or interrupt came (its pc is not a return address).
-    `saved_at` is where on the stack its pc is saved, if the host knows that but not the frame's stack pointer.
+    `saved_at` is where on the stack its pc is saved, if the host knows that. `guessed`: nothing says that the frame is
+    one but a word on the stack that looks like its return address.
     """
 
     number: int
@@ -30,15 +31,17 @@ class FramePlace(NamedTuple):
     is_inline: bool = False
     interrupted: bool = False
     saved_at: int | None = None
+    guessed: bool = False
 
 
 class StackBounds(NamedTuple):
-    """The stack that holds an address: `[start, end)`, whose it is, and how that is known."""
+    """The stack that holds an address: `[start, end)`, whose it is, and how that is known; `guessed`: by no record."""
 
     start: int
     end: int
     owner: str
     source: str
+    guessed: bool = False
 
 
 class Target(Protocol):
@@ -77,6 +80,10 @@ class Target(Protocol):
     def state(self, address: int) -> State:
         """What the debugger itself sees of an address: mapped, with which rights. TargetError if it cannot look."""
         return UNKNOWN_STATE
+
+    def pc_returns(self) -> bool:
+        """Whether the selected frame made a call, which returns to its program counter."""
+        return False
 
     def core_path(self) -> str | None:
         """The path of the vmcore or core file; None if the target is not one."""

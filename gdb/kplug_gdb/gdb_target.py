@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gdb
+from kplug.arch.calls import call_reach, calls_before
+from kplug.arch.registers import ordered, registers_of
 from kplug.arch.types.word import WIDEST_BITS, WordFormat
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
@@ -27,6 +29,8 @@ _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
 # A name alone, with or without an offset: if gdb has no such symbol either, there was nothing to evaluate.
 _NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
 _UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
+# What gdb calls registers that the core calls otherwise.
+_GDBS_NAMES = ("cpsr",)
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
@@ -115,9 +119,29 @@ class GdbTarget(Target):
         except (gdb.error, ValueError):
             return None
 
+    def pc_returns(self) -> bool:
+        try:
+            frame = gdb.selected_frame()
+            return registers.follows_call_of(frame) and self._follows_call(registers.counter(frame)) is not False
+        except gdb.error:
+            return False
+
     def frames(self) -> Sequence[FramePlace]:
-        """gdb's frames. While gdb's symbols are not in place it guesses them; then only the innermost is reported."""
-        found = []
+        """The kernel's frames as drgn finds them: gdb does not know how the kernel's exceptions are unwound."""
+        records = self._records()
+        names = registers_of(self._machine).pt_regs
+        walked = records.frames(self._registers_named(names)) if records is not None and names else ()
+        return walked or self._gdbs_frames()
+
+    def _registers_named(self, names: Sequence[str]) -> Mapping[str, int]:
+        """The selected CPU's registers by the core's names; gdb has others for some."""
+        found = ordered(registers.of_innermost_frame((*names, *_GDBS_NAMES)), self._machine)
+        return {name: found[name] for name in names if name in found}
+
+    def _gdbs_frames(self) -> Sequence[FramePlace]:
+        """gdb's frames, as far as each caller's program counter follows a call. While gdb's symbols are not in place
+        it guesses all but the innermost."""
+        found: list[FramePlace] = []
         trusted = self._kernel is not None and linked.in_place(self._kernel)
         for frame, number in registers.frames():
             if number and not trusted:
@@ -129,8 +153,23 @@ class GdbTarget(Target):
                 break
             inner = frame.newer()
             interrupted = number == 0 or (inner is not None and inner.type() == gdb.SIGTRAMP_FRAME)
+            if registers.follows_call_of(frame) and self._follows_call(pc) is False:
+                break
             found.append(FramePlace(number, pc, sp, frame.name(), frame.type() == gdb.INLINE_FRAME, interrupted))
         return tuple(found)
+
+    def _follows_call(self, address: int) -> bool | None:
+        """Whether the instruction before an address is a call; None if it cannot be read, or calls are not known."""
+        reach = call_reach(self._machine)
+        try:
+            code = self.read(address - reach, reach) if reach else None
+        except TargetError:
+            return None
+        return any(calls_before(code, address, self._machine)) if code is not None else None
+
+    @property
+    def _machine(self) -> str:
+        return self._kernel.image.machine if self._kernel is not None else machine.core_name()
 
     def is_zero_filled(self, address: int) -> bool:
         records = self._records() if isinstance(self._current.view, CORES) else None
@@ -146,7 +185,7 @@ class GdbTarget(Target):
         if size is None or self._kernel is None or not self._kernel.image.elf.word.is_kernel(address):
             return None
         start = address & -size
-        return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size")
+        return StackBounds(start, start + size, "a task's stack, if it is one", "guessed: aligned by its size", True)
 
     @property
     def _word(self) -> WordFormat:

@@ -20,6 +20,12 @@ def architecture() -> Architecture | None:
     return _called(name())
 
 
+def core_name() -> str:
+    """The core's name of it; empty if it has none."""
+    declared = architecture()
+    return declared.name if declared is not None else ""
+
+
 @cache
 def _called(text: str) -> Architecture | None:
     return by_gdb(text)

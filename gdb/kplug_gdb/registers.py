@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import gdb
 from kplug_gdb import machine
@@ -96,6 +96,24 @@ def of_selected_frame() -> Iterator[tuple[str, int | None]]:
         except (gdb.error, ValueError, TypeError):
             continue  # the stub does not have it
         yield name, found
+
+
+def of_innermost_frame(names: Iterable[str]) -> dict[str, int]:
+    """The registers of the selected CPU, of those names; empty if there is no frame."""
+    found = {}
+    for name in names:
+        value = register(name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def follows_call_of(frame: gdb.Frame) -> bool:
+    """Whether a frame made a call, by gdb's own unwinding; it may have been interrupted, or be the innermost."""
+    inner = frame.newer()
+    while inner is not None and inner.type() == gdb.INLINE_FRAME and inner.pc() == frame.pc():
+        inner = inner.newer()  # inlined in it, at the same place
+    return inner is not None and inner.type() != gdb.SIGTRAMP_FRAME
 
 
 def frames(limit: int = 1024) -> Iterator[tuple[gdb.Frame, int]]:

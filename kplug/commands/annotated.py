@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.errors import UsageError
 from kplug.expressions import with_hint
-from kplug.kinds import Role, as_pointer, kind_of
+from kplug.kinds import Role, kind_of
 from kplug.outputs import Brief, Column
+from kplug.small_addresses import as_place
 
 if TYPE_CHECKING:
     from kplug.model import Annotation
@@ -80,11 +80,7 @@ class Annotator:
 
     def place(self, value: int) -> Annotation:
         """The answer for a value known to be an address: a small one is near NULL, not a per-CPU variable's offset."""
-        annotation = self.where(value)
-        if not any(layer.details.get("what") == "null" for layer in annotation.layers):
-            return annotation
-        layers = as_pointer(annotation.layers)
-        return replace(annotation, link_address=None, region_class=model.NO_CLASS, layers=layers)
+        return as_place(self.where(value))
 
     def _in_kernel(self, annotation: Annotation) -> bool:
         """Whether the value is an address in the kernel's half with nothing known at it."""

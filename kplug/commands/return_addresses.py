@@ -116,7 +116,7 @@ def frame_slots(frames: Sequence[FramePlace], start: int, words: Sequence[int], 
     slots: dict[int, FramePlace] = {}
     inner = frames[0].sp if frames else 0
     for frame in frames[1:]:
-        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp) or frame.pc < _PAGE:
+        if frame.is_inline or (frame.pc, frame.sp) == (frames[0].pc, frames[0].sp):
             continue
         address = frame.saved_at
         if address is None or stack.at(address) != frame.pc:
@@ -150,8 +150,10 @@ def _saved_at(frame: FramePlace, inner: int, stack: _Words) -> int | None:
         if stack.at(frame.sp - stack.size) == frame.pc:
             return frame.sp - stack.size
         return next((place for place in stack.places(inner, frame.sp) if stack.at(place) == frame.pc), None)
-    # x86: the exception pushed ip, cs, flags, sp, ss.
-    for place in stack.places(inner, stack.start + len(stack.words) * stack.size):
-        if stack.at(place) == frame.pc and stack.at(place + 3 * stack.size) == frame.sp:
+    # x86: the exception pushed ip, cs, flags, sp, ss; the frame inside may be on another stack.
+    end = stack.start + len(stack.words) * stack.size
+    for place in stack.places(inner if stack.start <= inner < end else stack.start, end):
+        cs, sp = stack.at(place + stack.size), stack.at(place + 3 * stack.size)
+        if cs and (stack.at(place), sp) == (frame.pc, frame.sp):  # unlike a program counter, cs is never 0
             return place
     return None

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.annotated import TEXT, WHAT, Annotator, all_ones, memory_target, text_of
 from kplug.commands.base import Command, add_json_argument
+from kplug.commands.stacks_entered import stacks_entered
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.outputs import Column, Hex, Output, Problem, Table
 
 if TYPE_CHECKING:
     from kplug.commands.return_addresses import ReturnAddresses
+    from kplug.model import Annotation
     from kplug.session import Session
-    from kplug.target import StackBounds, Target
+    from kplug.target import FramePlace, StackBounds, Target
 
 _COLUMNS = (
     Column("ADDRESS", "address", role="address"),
@@ -58,19 +60,46 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     bounds = target.stack_bounds(start)
     if bounds is not None and arguments.words is None:
         start = max(start, bounds.start)  # it has overflowed
-    end = _end(start, bounds, arguments.words, size)
-    data, problem = _read(target, start, end - start)
-    order = session.word.order
-    words = [int.from_bytes(data[place : place + size], order) for place in range(0, len(data) - size + 1, size)]
-    rows = list(_Stack(session, target, start, words).rows())
+    words = _Words(session, target)
+    yield from _shown(session, words, start, bounds, arguments)
+    if bounds is None or arguments.words is not None:
+        return
+    for start, further in _further(words.frames, target, bounds, size):
+        yield from _shown(session, words, start, further, arguments)
+
+
+def _shown(
+    session: Session, words: _Words, start: int, bounds: StackBounds | None, arguments: argparse.Namespace
+) -> Iterator[Output]:
+    """One stack from `start` on."""
+    size, order = session.word.size, session.word.order
+    assert session.target is not None
+    data, problem = _read(session.target, start, _end(start, bounds, arguments.words, size) - start)
+    values = [int.from_bytes(data[place : place + size], order) for place in range(0, len(data) - size + 1, size)]
+    rows = list(words.rows(start, values))
     if arguments.returns:
         rows = [row for row in rows if row["kind"] in (RETURN, INTERRUPTED)]
     if rows:
         yield Table("kplug.stack/1", _COLUMNS, rows, _title(start, bounds, arguments.words))
     elif problem is None:
-        yield Problem(f"no return address in {len(words)} words from {start:#x}")
+        yield Problem(f"no return address in {len(values)} words from {start:#x}")
     if problem is not None:
         yield problem
+
+
+def _further(
+    frames: Sequence[FramePlace], target: Target, bounds: StackBounds, size: int
+) -> Iterator[tuple[int, StackBounds]]:
+    """The stacks that the frames on this one came from, outwards, each with the place of the innermost word in use."""
+    by_number = {frame.number: frame for frame in frames}
+    entered = list(stacks_entered(frames, target.stack_bounds).items())
+    here = next((place for place, (_, each) in enumerate(entered) if each == bounds), len(entered))
+    for number, each in entered[here + 1 :]:
+        frame = by_number[number]
+        # A call leaves the return address below its caller's stack pointer.
+        place = frame.sp if frame.interrupted else frame.sp - size
+        if not each.guessed:
+            yield max(place & -size, each.start), each
 
 
 def _start(session: Session, target: Target, expression: str) -> int:
@@ -117,42 +146,43 @@ def _read(target: Target, start: int, size: int) -> tuple[bytes, Problem | None]
     return data, None
 
 
-class _Stack:
-    """The words of a stack, and what is known about them."""
+class _Words:
+    """Words of stacks, and what is known about them."""
 
-    def __init__(self, session: Session, target: Target, start: int, words: Sequence[int]) -> None:
-        from kplug.commands.return_addresses import (  # imported here so that declaring the commands stays cheap
-            ReturnAddresses,
-            frame_slots,
-        )
+    def __init__(self, session: Session, target: Target) -> None:
+        from kplug.commands.return_addresses import ReturnAddresses  # declaring the commands must stay cheap
 
-        self._start = start
-        self._words = words
         self._size = session.word.size
         self._order = session.word.order
         self._annotator = Annotator(session, all_ones(session))
         self._returns: ReturnAddresses = ReturnAddresses(session, self._annotator.where)
-        frames = target.frames()
-        self._slots = frame_slots(frames, start, [self._returns.plain(word) for word in words], self._size)
+        #: The frames of the selected stack.
+        self.frames = target.frames()
         # Below the innermost frame's stack pointer everything is stale; without frames this is not known.
-        self._unwound = len(frames) > 1
+        self._unwound = len(self.frames) > 1
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        for number, word in enumerate(self._words):
-            yield self._row(self._start + number * self._size, word)
+    def rows(self, start: int, words: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """A row for each of the words from `start` on."""
+        from kplug.commands.return_addresses import frame_slots
 
-    def _row(self, address: int, word: int) -> dict[str, Any]:
-        frame = self._slots.get(address)
+        slots = frame_slots(self.frames, start, [self._returns.plain(word) for word in words], self._size)
+        for number, word in enumerate(words):
+            address = start + number * self._size
+            yield self._row(address, address - start, word, slots.get(address))
+
+    def _row(self, address: int, offset: int, word: int, frame: FramePlace | None) -> dict[str, Any]:
         kind = self._kind(word) if frame is None else INTERRUPTED if frame.interrupted else RETURN
-        annotation = (
-            self._returns.annotation(self._returns.plain(word)) if kind == RETURN else self._annotator.telling(word)
-        )
+        if kind == RETURN:
+            annotation: Annotation | None = self._returns.annotation(self._returns.plain(word))
+        else:
+            annotation = self._annotator.telling(word) if kind != INTERRUPTED else self._annotator.place(word)
         stale = None if kind != RETURN or not self._unwound else frame is None
+        guess = "?" if frame is not None and frame.guessed else ""
         return {
             "address": Hex(address),
-            "offset": Hex(address - self._start),
+            "offset": Hex(offset),
             "value": Hex(word),
-            "mark": f"#{frame.number}" if frame is not None else "?" if stale else None,
+            "mark": f"#{frame.number}{guess}" if frame is not None else "?" if stale else None,
             "kind": kind or (DATA if annotation is not None else None),
             "frame": frame.number if frame is not None else None,
             "function": frame.function if frame is not None else None,
@@ -175,7 +205,8 @@ STACK = Command(
     description="""Show each word from the stack pointer, or ADDR, to the top of that stack, with what it is.
 
 A word that points to code is a return address (ret) if the instruction before is a call, else code?. Those of the
-frames that unwinding finds are numbered (#3), others are left over from before (?). ip: where an exception came.""",
+frames that unwinding finds are numbered (#3; #3? if it is a guess), others are left over from before (?). ip: where an
+exception came. The stacks of interrupted code follow: after an IRQ stack, the task's.""",
     examples=(
         ("", "the selected stack, from the stack pointer up"),
         ("-r", "its return addresses only"),

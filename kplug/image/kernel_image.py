@@ -41,6 +41,11 @@ def release_of(banner: bytes | None) -> str | None:
     return match.group(1).decode("ascii", "backslashreplace") if match else None
 
 
+# Bytes of each entry, of which there are kallsyms_num_syms; and whole tables.
+_KALLSYMS_ENTRIES = {"kallsyms_offsets": 4, "kallsyms_seqs_of_names": 3}
+_KALLSYMS_SIZES = {"kallsyms_token_index": 512}
+
+
 class KernelImage:
     """One ELF image. Opening reads headers only; symbols and regions are decoded at the first question.
 
@@ -190,7 +195,18 @@ class KernelImage:
         """The symbols by address; boundary symbols themselves hold nothing."""
         regions = (*self.regions.regions, *self.regions.empty)
         markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
-        return SymbolIndex(self.symbols, markers, {region.start_symbol for region in regions if region.start_symbol})
+        starts = {region.start_symbol for region in regions if region.start_symbol}
+        return SymbolIndex(self.symbols, markers, starts, self._known_size)
+
+    def _known_size(self, name: str) -> int | None:
+        """The size of a table whose symbol has none (scripts/kallsyms.c): strings without a symbol may follow it."""
+        each = _KALLSYMS_ENTRIES.get(name)
+        if each is None:
+            return _KALLSYMS_SIZES.get(name)
+        for symbol in self.symbols.exact("kallsyms_num_syms"):
+            data = self.elf.read_address(symbol.address, 4)
+            return int.from_bytes(data, self.elf.word.order) * each if data is not None else None
+        return None
 
     @cached_property
     def section_to_segment(self) -> tuple[tuple[Section, ...], ...]:

@@ -18,8 +18,9 @@ from kplug.runtime.kernel.panic_message import last_words
 from kplug.runtime.kernel.values import address_of
 from kplug.runtime.locators.stacks import stack_at
 from kplug.runtime.tables.translation import is_zero_filled
+from kplug.runtime.threads.call_sites import call_sites_of
 from kplug.runtime.threads.cpu_registers import CpuRegisters
-from kplug.runtime.threads.frame import Frame
+from kplug.runtime.threads.frame import frame_places
 from kplug.runtime.threads.selection import Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
 
@@ -95,16 +96,19 @@ class DrgnTarget(Target):
         except TargetError:
             return None
 
+    def pc_returns(self) -> bool:
+        try:
+            frame = self.selection.frame
+            return call_sites_of(self.kernel).is_return(frame.pc, frame.interrupted)
+        except TargetError:
+            return False
+
     def frames(self) -> Sequence[FramePlace]:
         try:
             frames = self.selection.frames()
         except TargetError:
             return ()
-        callees, size = (None, *frames), self.kernel.word.size
-        return tuple(
-            FramePlace(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted, _saved_at(f, callee, size))
-            for f, callee in zip(frames, callees)
-        )
+        return frame_places(frames, self.kernel.word.size)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         return stack_at(self.kernel, address) or self._first_stack(address)
@@ -229,11 +233,3 @@ class _Sum:
 
     def _wrong(self) -> ExpressionError:
         return ExpressionError(f"{self._text}: not an expression")
-
-
-def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
-    """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
-    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
-    """
-    pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
-    return pointer + size if pointer else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from kplug.errors import TargetError
 from kplug.records import Records
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
@@ -19,7 +21,10 @@ from kplug.runtime.modules.module_source import RuntimeModules
 from kplug.runtime.shapes import ProgramShapes
 from kplug.runtime.tables.mappings import addresses_of
 from kplug.runtime.tables.translation import is_zero_filled
+from kplug.runtime.threads.frame import frame_places
+from kplug.runtime.threads.unwinder import Unwinder
 from kplug.runtime.threads.user_space import UserSpace
+from kplug.target import FramePlace
 
 
 def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
@@ -41,5 +46,17 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         partial(is_freed, kernel),
         partial(stack_at, kernel),
         partial(is_zero_filled, kernel),
+        partial(_frames, kernel),
         kernel.live,
     )
+
+
+def _frames(kernel: Kernel, registers: Mapping[str, int]) -> Sequence[FramePlace]:
+    """The frames of a CPU with these registers; none where the stack cannot be walked."""
+    if not kernel.has_types:
+        return ()
+    try:
+        found = Unwinder(kernel, partial(stack_at, kernel)).of_registers(registers, "the stack")
+    except TargetError:
+        return ()
+    return frame_places(found or (), kernel.word.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .deaths import SYSRQ_WAYS, WAYS, death
 from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
 from .fetching import KernelFiles, cached, fetch
@@ -16,7 +17,9 @@ from .truth import GroundTruth, Symbol
 __all__ = [
     "FORMATS",
     "KERNELS",
+    "SYSRQ_WAYS",
     "VM",
+    "WAYS",
     "DumpSet",
     "GroundTruth",
     "Kernel",
@@ -30,6 +33,7 @@ __all__ = [
     "VMError",
     "boot",
     "cached",
+    "death",
     "dump",
     "dumps",
     "fetch",

@@ -3,7 +3,7 @@
 The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
 - A sized symbol holds its bytes, within its section. What follows its end is padding, not more of the symbol.
 - A sizeless one (an assembler label) holds what follows, up to the next symbol, boundary marker or end of its section
-  or of the sized symbol around it.
+  or of the sized symbol around it; no more than it is known to have.
 - A boundary marker of the linker script holds nothing: it answers for its own address only, if it is alone there.
 """
 
@@ -18,23 +18,8 @@ from operator import add
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.symbols.extents import Extent, Padding, Stretch
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
-from kplug.image.symbols.symbol import Symbol
+from kplug.image.symbols.preference import preference
 from kplug.image.symbols.table import SymbolTable
-
-# Names to avoid if the address has another one: compiler and objtool bookkeeping, static-call machinery.
-_SECONDARY_PREFIXES = (
-    "__pfx_",
-    "__cfi_",
-    "__SCT__",
-    "__SCK__",
-    "__UNIQUE_ID",
-    "__BTF_ID__",
-    "__initcall__kmod_",
-    "__event_",
-    "__ia32_",  # an entry of the 32-bit system calls that is the same code as the 64-bit one
-    ".L",
-)
-
 
 # Bytes around a requested address whose symbols are sorted for it.
 _NEIGHBOURHOOD = 1 << 16
@@ -53,14 +38,22 @@ class SymbolIndex:
     """Address lookups in one `SymbolTable`.
 
     `markers` are the names of the linker script's boundary symbols. Those in `starts` begin something, and are
-    preferred to markers that end something. Objects without a size are like markers and hold nothing.
+    preferred to markers that end something. Objects without a size are like markers and hold nothing. `known_size`
+    gives the size of what a sizeless symbol is the start of, by its name, where that is known.
 
     Sorting a whole kernel's symbols takes longer than the rest of a single answer, so the first questions sort only
     those around their address; a later one elsewhere sorts them all.
     """
 
-    def __init__(self, table: SymbolTable, markers: Collection[str] = (), starts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        table: SymbolTable,
+        markers: Collection[str] = (),
+        starts: Collection[str] = (),
+        known_size: Callable[[str], int | None] = lambda name: None,
+    ) -> None:
         self.table = table
+        self._known_size = known_size
         self._marker_addresses: dict[int, list[int]] = {}
         self._start_markers = frozenset(starts)
         marked = table.empty_objects()
@@ -344,11 +337,12 @@ class SymbolIndex:
             sizeless = not best.size
             aliases: tuple[str, ...] = ()
         else:
-            group = sorted(map(self.table.symbol, self._order[first:last]), key=_preference)
+            group = sorted(map(self.table.symbol, self._order[first:last]), key=preference)
             best, sizeless = group[0], not any(symbol.size for symbol in group)
             aliases = tuple(symbol.name for symbol in group[1:])
         if sizeless:
-            end = self._sizeless_end(first)
+            end, known = self._sizeless_end(first), self._known_size(best.name)
+            end = min(end, start + known) if known is not None else end
         else:
             self._reach_column()
             end = self._ends[position] if last - first == 1 else max(self._ends[first:last])
@@ -366,7 +360,7 @@ class SymbolIndex:
         if not markers:
             return None
         symbols = map(self.table.symbol, markers)
-        best, *others = sorted(symbols, key=lambda s: (s.name not in self._start_markers, _preference(s)))
+        best, *others = sorted(symbols, key=lambda s: (s.name not in self._start_markers, preference(s)))
         aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
         return Extent(address, address, best, aliases, True)
 
@@ -376,20 +370,3 @@ def _unprefixed(name: str) -> str:
     for prefix in OBJECT_PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-def _preference(symbol: Symbol) -> tuple[bool, bool, bool, int, int, str]:
-    """Sort key for symbols at one address, best first: the one that a user would expect.
-
-    Bookkeeping names last, sized before sizeless, global or weak before local, fewer leading underscores, then the
-    larger one; the rest only makes the choice stable.
-    """
-    name = symbol.name
-    return (
-        name.startswith(_SECONDARY_PREFIXES),
-        not symbol.size,
-        symbol.binding == "LOCAL",
-        len(name) - len(name.lstrip("_")),
-        -symbol.size,
-        name,
-    )

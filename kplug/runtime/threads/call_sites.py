@@ -57,6 +57,10 @@ class CallSites:
                     return True
         return False if seen else None
 
+    def is_return(self, address: int, interrupted: bool) -> bool:
+        """Whether a frame's program counter is where its call returns to. A task that has not run yet made none."""
+        return not interrupted and self.follows_call(self.plain(address)) is not False
+
     def _codes(self, address: int) -> Iterator[bytes]:
         """The bytes before an address, as many as a call may have: from memory, and from the vmlinux for init code,
         whose memory may have other content by now."""

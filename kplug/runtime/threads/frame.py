@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from kplug.target import FramePlace
 
 
 class Frame(NamedTuple):
@@ -28,3 +31,24 @@ class Frame(NamedTuple):
     guessed: bool = False
     lost: bool = False
     saved_at: int | None = None
+
+
+def frame_places(frames: Sequence[Frame], size: int) -> Sequence[FramePlace]:
+    """The frames as a target has them; `size` is that of a word."""
+    callees = (None, *frames)
+    return tuple(
+        FramePlace(
+            *(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted), _saved_at(f, callee, size), f.guessed
+        )
+        for f, callee in zip(frames, callees)
+    )
+
+
+def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
+    """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
+    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
+    """
+    if frame.saved_at is not None:
+        return frame.saved_at
+    pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
+    return pointer + size if pointer else None

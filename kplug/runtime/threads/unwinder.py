@@ -43,7 +43,7 @@ _RECORD_OF_PT_REGS = 2
 
 class _Onward(NamedTuple):
     """The registers from which a walk goes on. `back`: those at a call that returns there; None: those that an
-    exception saved, the program counter at `saved_at`."""
+    exception saved. `saved_at` is where that address or program counter is, if that is known."""
 
     registers: Mapping[str, int]
     back: int | None = None
@@ -168,9 +168,14 @@ class Unwinder:
         kernel = self._kernel
         if named(kernel.machine).calls_push:
             return self._at_call(kernel.read_word(frame.sp), frame.sp + kernel.word.size, frame)
-        if is_register("lr", kernel.machine):
-            return self._at_call(frame.registers.get(canonical("lr", kernel.machine)[0], 0), frame.sp, frame)
-        return None
+        if not is_register("lr", kernel.machine):
+            return None
+        link, order = canonical("lr", kernel.machine)[0], registers_of(kernel.machine).pt_regs
+        caller = self._at_call(frame.registers.get(link, 0), frame.sp, frame)
+        if caller is None or frame.saved_at is None:
+            return caller
+        distance = (order.index(self._counter) - order.index(link)) * kernel.word.size
+        return caller._replace(saved_at=frame.saved_at - distance)
 
     def _guess(self, frame: Frame) -> _Onward | None:
         """The caller by the next word on the stack that follows a call; where calls push nothing, no word tells."""
@@ -200,11 +205,10 @@ class Unwinder:
         trace = self._traced_from(onward.registers, what)
         frames = self._frames_of(trace, what, onward.registers) if trace is not None else []
         for number, frame in enumerate(frames):
-            if onward.back is None:
-                frames[number] = frame._replace(saved_at=onward.saved_at)
-            elif frame.pc == onward.back - 1:
+            if onward.back is not None and frame.pc == onward.back - 1:
                 registers = {**frame.registers, self._counter: onward.back}
-                frames[number] = frame._replace(pc=onward.back, registers=registers, interrupted=False)
+                frame = frame._replace(pc=onward.back, registers=registers, interrupted=False)
+            frames[number] = frame._replace(saved_at=onward.saved_at)
             if not frame.is_inline:
                 break
         return frames
@@ -252,7 +256,8 @@ class Unwinder:
             sp = frame.sp
         except LookupError:
             sp = registers.get(self._pointer, 0)
-        name = frame.function_name or symbol_name(self._kernel, pc if frame.interrupted else pc - 1)
+        returns = self._sites.is_return(pc, frame.interrupted)
+        name = frame.function_name or symbol_name(self._kernel, pc - 1 if returns else pc)
         return Frame(number, pc, sp, name, registers, frame.is_inline, frame.interrupted, frame)
 
 

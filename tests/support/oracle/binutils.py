@@ -190,3 +190,11 @@ def _nm(path: str) -> list[tuple[str, int, int, str]]:
             letter, name = part[1], part[2] if len(part) > 2 else ""
         rows.append((letter, value, size, name))
     return rows
+
+
+def data(path: str, address: int, size: int) -> bytes:
+    """Bytes of a file by their address, as objdump prints them."""
+    stop = address + size
+    text = run("objdump", "-s", f"--start-address={address:#x}", f"--stop-address={stop:#x}", path)
+    lines = re.findall(r"^ [0-9a-f]+ ((?:[0-9a-f]+ ){1,4})", text, re.MULTILINE)
+    return bytes.fromhex("".join(lines))

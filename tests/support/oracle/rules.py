@@ -161,6 +161,16 @@ class Oracle:
         bare = _unprefixed(row.name)
         return row.name in names or (bare in names and row.value == self.value(bare))
 
+    def _tables(self) -> dict[str, int]:
+        """The sizes of the tables of scripts/kallsyms.c whose symbols have none, and after which others may follow."""
+        count = self.value("kallsyms_num_syms")
+        if count is None:
+            return {}
+        symbols = int.from_bytes(binutils.data(self.path, count, 4), "little")
+        return {
+            "kallsyms_offsets": 4 * symbols, "kallsyms_seqs_of_names": 3 * symbols, "kallsyms_token_index": 512,
+        }  # fmt: skip
+
     def _groups(self) -> tuple[list[Group], dict[int, Group]]:
         """The groups that hold bytes, by start; and the boundary markers, by address."""
         marker_names = set(IMAGE)
@@ -176,6 +186,7 @@ class Oracle:
         starts = sorted(members)
         stops = sorted({*members, *marks})
         groups = []
+        tables = self._tables()
         open_ends: list[int] = []  # of the sized groups that reach beyond the present one
         for start in starts:
             ranked = sorted(members[start], key=_preference)
@@ -191,6 +202,8 @@ class Oracle:
                 limits = [own.address + own.size, *open_ends]
                 if following < len(stops):
                     limits.append(stops[following])
+                if chosen.name in tables:
+                    limits.append(start + tables[chosen.name])
                 end = max(start, min(limits))
             others = _names_but(chosen, [*ranked, *marks.get(start, ())])
             groups.append(Group(start, end, chosen, others, not size))

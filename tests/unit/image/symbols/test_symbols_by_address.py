@@ -56,6 +56,17 @@ def test_a_sized_symbol_holds_its_bytes_and_no_more(tmp_path: Path) -> None:
     ]
 
 
+def test_a_sizeless_symbol_ends_where_what_it_names_does(tmp_path: Path) -> None:
+    """The kernel's own tables have known sizes; strings without a symbol may follow them."""
+    symbols = [Sym("table", 0x1010, 0, ".text", FUNC), Sym("far", 0x1080, 8, ".text", FUNC)]
+    table = table_of(tmp_path, Elf(sections=sections(), symbols=symbols))
+    index = SymbolIndex(table, known_size={"table": 0x18}.get)
+    assert [names(index, address) for address in (0x1010, 0x1027, 0x1028, 0x107F)] == [["table"], ["table"], [], []]
+    intervals = SymbolIntervals(index, lambda address: True)
+    pieces = intervals.pieces([0x1027, 0x1028, 0x1080])
+    assert intervals.names(pieces) == ["table", None, "far"]
+
+
 def test_past_a_sized_symbol_is_padding_between_it_and_the_next(tmp_path: Path) -> None:
     index = index_of(tmp_path, [Sym("f", 0x1010, 0x20, ".text", FUNC), Sym("g", 0x1080, 8, ".text", FUNC)])
     assert index.padding(0x1040, 0x1000, 0x2000) == (0x1030, 0x1080, "f", "g")

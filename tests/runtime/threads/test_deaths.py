@@ -1,0 +1,181 @@
+"""Kernels that died in different ways: bt and kstack are held against what the kernel itself said of its stack.
+
+Its lines with "?" are its own guesses; of a jump into data it has nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("drgn")
+
+from support.answers import rows
+from support.open_dumps import session_in
+
+from kplug import model
+from kplug.commands.stacks_entered import stacks_entered
+from kplug.runtime.drgn_target import DrgnTarget
+from kplug.runtime.threads.frame import Frame
+
+if TYPE_CHECKING:
+    from vmimages import DumpSet
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+# Each is one boot, out of the cache from then on; make test-all has the others too.
+ALWAYS = [("amd64-6.1", "call-slab"), ("amd64-6.1", "irq"), ("arm64-6.12", "call-null")]
+_SAID = re.compile(r"^\[[ .\d]+\]  ?(\? |RIP: 0010:|pc : )?([\w.]+)\+0x([0-9a-f]+)/0x[0-9a-f]+", re.MULTILINE)
+_RIP, _USER = r"^\[[ .\d]+\] RIP: 0010:", r"^\[[ .\d]+\] RIP: 0033:0x([0-9a-f]+)"
+# What the CPU does after the kernel's last words.
+_NOT_SAID = {"dump_stack", "dump_stack_lvl"}
+_STACKS = {
+    "irq": ("IRQ stack", "stack of"),
+    "softirq": ("IRQ stack", "stack of"),
+    "nmi": ("NMI stack", "stack of"),
+    "overflow": ("double fault stack", "stack of"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    from vmimages import SYSRQ_WAYS, WAYS
+
+    found = list(ALWAYS)
+    if metafunc.config.option.whole:
+        found += [(name, way) for name in ("amd64-6.1", "amd64-6.12") for way in WAYS]
+        found += [("arm64-6.12", way) for way in SYSRQ_WAYS]
+    params = list(dict.fromkeys(found))
+    metafunc.parametrize("death", params, ids=["-".join(each) for each in params], indirect=True, scope="module")
+
+
+class Death:
+    """A dump of a kernel that died, and its last words."""
+
+    def __init__(self, dumps: DumpSet, way: str) -> None:
+        self.dumps, self.way = dumps, way
+        self.session = session_in(dumps)
+        assert isinstance(self.session.target, DrgnTarget)
+        self.target = self.session.target
+        self.console = dumps.truth.text("console")
+
+    @property
+    def frames(self) -> list[Frame]:
+        self.target.selection.select_frame(0)
+        return list(self.target.selection.frames())
+
+    @property
+    def functions(self) -> list[Frame]:
+        """Without inlined functions, which the kernel does not tell."""
+        return [frame for frame in self.frames if not frame.is_inline]
+
+    @cached_property
+    def died(self) -> list[Frame]:
+        """The frames from where the exception came; of a panic those of its callers."""
+        found = self.functions
+        if self.way == "init":
+            return found[next(n for n, frame in enumerate(found) if frame.function == "panic") + 1 :]
+        return found[next(n for n, frame in enumerate(found) if n and frame.interrupted) :]
+
+    def said(self) -> list[tuple[str, str, int]]:
+        """The kernel's lines: "?" or not, name, offset. From where it died, as its own trace has it."""
+        start = re.search(r"Call [Tt]race:", self.console)
+        assert start is not None
+        before = [
+            each.start() for each in re.finditer(_RIP, self.console, re.MULTILINE) if each.start() < start.start()
+        ]
+        text = re.split(r"</TASK>|\] Code: \?|end trace", self.console[before[-1] if before else start.end() :])[0]
+        return [(mark.strip(), name, int(offset, 16)) for mark, name, offset in _SAID.findall(text)]
+
+
+@pytest.fixture(scope="module")
+def death(request: pytest.FixtureRequest) -> Death:
+    from vmimages import death
+
+    name, way = request.param
+    return Death(death(name, way, quiet=True), way)
+
+
+def places(death: Death, name: str, offset: int) -> set[int] | None:
+    """The addresses that a name and an offset may mean; None if the name was not known before the kernel died."""
+    truth = death.dumps.truth
+    return {symbol.address + offset for symbol in truth.symbols if symbol.name == name} or None
+
+
+def agree(death: Death, frame: Frame, line: tuple[str, str, int]) -> bool:
+    _, name, offset = line
+    may = places(death, name, offset)
+    return may is None or frame.pc in may
+
+
+def test_the_trace_is_the_kernels_own(death: Death) -> None:
+    said, found = death.said(), death.died
+    sure = [line for line in said if line[0] != "?" and line[1] not in _NOT_SAID]
+    if death.way == "init":
+        sure = sure[1:]  # panic(), which went on
+    wild = death.way.startswith("call-")
+    if death.dumps.files.arch == "arm64":
+        # The link register is told among the registers, and its function is not in the trace.
+        lr = re.search(r"lr : (\w+)\+0x([0-9a-f]+)", death.console)
+        assert lr is not None
+        sure = [("", lr[1], int(lr[2], 16)), *(line for line in sure if line[1] != lr[1])]
+    if not wild:
+        kernels = [frame for frame in found if death.session.word.is_kernel(frame.pc)]
+        assert len(kernels) == len(sure)
+        assert [line for frame, line in zip(kernels, sure) if not agree(death, frame, line)] == []
+        return
+    said, sure = ([line for line in each if not agree(death, found[0], line)] for each in (said, sure))
+    callers = [frame for frame in found[1:] if death.session.word.is_kernel(frame.pc)]
+    lines = sure if death.way == "call-null" or death.dumps.files.arch == "arm64" else said
+    assert agree(death, callers[0], lines[0])  # who called is the first, whatever the kernel calls it
+    left = iter(lines)
+    assert [hex(each.pc) for each in callers if not any(agree(death, each, line) for line in left)] == []
+    assert len(callers) >= len([line for line in sure if line[0] != "?"])
+
+
+def test_no_frame_is_invented(death: Death) -> None:
+    """After a jump to where no code is, the first of its callers is the next: all the others follow calls."""
+    frames = death.functions
+    assert not any(frame.guessed or frame.lost for frame in frames)
+    assert [frame.number for frame in death.frames] == list(range(len(death.frames)))
+    last = frames[-1]
+    user = re.findall(_USER, death.console, re.MULTILINE)
+    if user:
+        assert last.pc == int(user[0], 16)
+
+
+def test_where_the_walk_changes_stacks(death: Death) -> None:
+    found = [bounds.owner for bounds in stacks_entered(death.frames, death.target.stack_bounds).values()]
+    expected = _STACKS.get(death.way, ("stack of",))
+    assert len(found) == len(expected)
+    assert [owner.startswith(start) for owner, start in zip(found, expected)] == [True] * len(expected)
+
+
+def test_kstack_shows_each_frame_where_it_is_saved(death: Death) -> None:
+    shown = {row["frame"]: row for row in rows(death.session, "stack") if row["frame"] is not None}
+    first = death.functions[0]
+    expected = {frame.number: frame for frame in death.functions if (frame.pc, frame.sp) != (first.pc, first.sp)}
+    missing = set(expected) - set(shown)
+    if death.dumps.files.arch == "arm64":
+        # What is inlined may take the place of the record; the link register's caller has none but in the registers.
+        assert len(missing) <= 2
+    else:
+        assert missing == set()
+    for number, row in shown.items():
+        assert row["kind"] == ("ip" if expected[number].interrupted else "ret"), number
+
+
+def test_a_caller_is_told_by_its_call(death: Death) -> None:
+    selection = death.target.selection
+    for frame in death.functions:
+        selection.select_frame(frame.number)
+        (answer,) = death.session.where("$pc")
+        assert answer.address == frame.pc
+        call = death.session.resolver.where(frame.pc if frame.interrupted else frame.pc - 1)
+        if frame.pc >= 0x1000:
+            assert answer.last(model.SYMBOL) == call.last(model.SYMBOL)
+        else:
+            assert [layer.name for layer in answer.layers][-1] == "NULL"
+    selection.select_frame(0)
