@@ -30,7 +30,9 @@ def _module_words(layer: Layer) -> tuple[str, bool]:
     if details.get("state") not in (None, "live"):
         words += f"  {details['state']}"
     if details.get("memory"):
-        words += f"  {details['memory']}"
+        words += f"  {details['memory']}{' memory, freed' if details.get('freed') else ''}"
+    if details.get("before"):
+        words += f"  (before it, {', '.join(details['before'])})"
     if details.get("taints"):
         words += f"  taints {details['taints']}"
     return before_range(words, layer), layer.start is not None
@@ -41,7 +43,7 @@ def _segment_words(layer: Layer) -> tuple[str, bool]:
 
 
 def _section_words(layer: Layer) -> tuple[str, bool]:
-    words = f"{layer.name}  {layer.details['type']} {layer.details['flags']}".rstrip()
+    words = f"{layer.name}  {layer.details['type'] or ''} {layer.details['flags']}".rstrip()
     if layer.details.get("object"):
         words += f"  {layer.details['object']}"
     return before_range(words, layer), True
@@ -116,6 +118,8 @@ MODULE = register(
             "memory": "(`text`, `rodata`, `ro_after_init`, `data`, `init_text`, ..., `percpu`: the layer is that part"
             " of the module; of a kernel that has memory)",
             "state": "",
+            "freed": "(the layer is its init memory, which is gone)",
+            "before": "(modules that had init memory there before that one)",
             "taints": "",
             "version": "",
             "symbols_from": "(`debug file`, `kallsyms in memory`, `null`)",
@@ -133,7 +137,7 @@ register(
         model.SECTION,
         430,
         {
-            "type": "(`input` of an input section of a link map)",
+            "type": "(`input` of an input section of a link map; `null` where that is not known)",
             "flags": "",
             "link_start": "",
             "object": "(the file of an input section)",

@@ -5,6 +5,8 @@ include/linux/filter.h, ftrace.h, kprobes.h and module.h of 6.12.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from support.fake_kernel import FakeKernel
 
 SLOT = 16  # bytes of a kprobe's copy: MAX_INSN_SIZE on x86_64
@@ -59,9 +61,15 @@ class FakeCode:
         self.fake.words(self.table + 8, place)
         return place
 
-    def module(self, name: str, start: int, size: int) -> int:
-        """A module that has text and nothing else."""
-        members = {"name": name.encode(), "mem[0].base": start, "mem[0].size": size}
+    def module(self, name: str, start: int, size: int, sections: Mapping[str, int] | None = None) -> int:
+        """A module that has text and nothing else, and the places of `sections`."""
+        fake, listed = self.fake, sections or {}
+        members: dict[str, int | bytes] = {"name": name.encode(), "mem[0].base": start, "mem[0].size": size}
+        if listed:
+            attributes = members["sect_attrs"] = fake.take(8 + 16 * len(listed))
+            fake.words(attributes, len(listed))
+            for number, (section, place) in enumerate(listed.items()):
+                fake.words(attributes + 8 + 16 * number, fake.text(section), place)
         place = self.fake.make("module", members)
         self._add(self.fake.modules, place + 8)
         return place

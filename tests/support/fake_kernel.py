@@ -120,7 +120,10 @@ class FakeKernel:
         self.struct(
             "module", 256, state=("unsigned int", 0), list=("struct list_head", 8), name=("char [56]", 24),
             mem=("struct module_memory [7]", 80), percpu=("void *", 192), percpu_size=("unsigned int", 200),
+            sect_attrs=("struct module_sect_attrs *", 208),
         )  # fmt: skip
+        self.struct("module_sect_attrs", 16, nsections=("unsigned int", 0), attrs=("struct module_sect_attr [0]", 8))
+        self.struct("module_sect_attr", 16, name=("char *", 0), address=("unsigned long", 8))
         self.enum("mod_mem_type", MOD_TEXT=0, MOD_DATA=1, MOD_RODATA=2)
         self.modules = self.variable("modules", "struct list_head")
         self.words(self.modules, self.modules, self.modules)

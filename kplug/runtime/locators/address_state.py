@@ -6,7 +6,7 @@ from kplug.errors import TargetError
 from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.freed import is_freed
+from kplug.runtime.locators.freed import is_freed, is_freed_init
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -36,6 +36,8 @@ class MemoryState:
         freed = mapped = permissions = page_size = None
         try:
             freed = is_freed(self._kernel, address)
+            if freed is None and is_freed_init(self._kernel, address):
+                freed = True
         except TargetError as error:
             problems.append(str(error))
         try:

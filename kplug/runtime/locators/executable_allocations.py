@@ -24,7 +24,9 @@ from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.modules.freed_init import FreedSection, freed_section_at
 from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.kallsyms import NAMELESS
 from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.modules.struct_module import MAX_TEXT_BYTES
 
@@ -217,7 +219,8 @@ class ExecutableAllocationLocator:
             yield from _code_layers(code)
             yield from self._slot(code, address)
         elif area.name == MODULES or self._is_guard_of_module(address):
-            yield from self._gap(known, address, area)
+            freed = freed_section_at(kernel, address) if vmap_areas(kernel).is_free(address) else None
+            yield from _freed_layers(freed) if freed is not None else self._gap(known, address, area)
 
     def _is_guard_of_module(self, address: int) -> bool:
         """Whether an address is in the guard page after memory of a module, wherever modules are."""
@@ -305,6 +308,17 @@ def _code_layers(code: Code) -> tuple[Layer, ...]:
     return (
         Layer(model.MODULE, code.owner, None, None, code.source, owner),
         Layer(model.SYMBOL, code.name, code.start, code.end, code.source, details),
+    )
+
+
+def _freed_layers(section: FreedSection) -> tuple[Layer, ...]:
+    """The module and the section that had the memory; no symbol, since the kernel drops those of init memory."""
+    owner = {"memory": "init", "freed": True, "before": list(section.before) or None, "class": model.INIT}
+    details = {"type": None, "flags": "", "link_start": None}
+    source = "section addresses that the module keeps"
+    return (
+        Layer(model.MODULE, section.module.name, None, None, source, owner),
+        Layer(model.SECTION, section.name or NAMELESS, section.start, section.end, source, details),
     )
 
 

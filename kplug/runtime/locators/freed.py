@@ -1,4 +1,4 @@
-"""Freed memory of the image: init sections, and x86's padding between text, rodata and data.
+"""Freed memory of the image: init sections, and x86's padding between text, rodata and data; and modules' init memory.
 
 The kernel gives these pages to the page allocator once it has booted (free_initmem(), mark_rodata_ro()); their struct
 pages are reserved until then. The answer for an address there has both the linked symbol and the page's current owner.
@@ -6,9 +6,13 @@ pages are reserved until then. The answer for an address there has both the link
 
 from __future__ import annotations
 
+from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.locators.vmap import vmap_areas
+from kplug.runtime.modules.freed_init import freed_section_at
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_tables
 
@@ -34,6 +38,14 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
         return False
     # Early in boot a struct page may just not be set up yet.
     return True if _has_booted(kernel) else None
+
+
+def is_freed_init(kernel: Kernel, address: int) -> bool:
+    """Whether an address is where a module had init memory, and nobody has memory now."""
+    space = space_of(kernel)
+    if space is None or not space.area_at(address).name.startswith((MODULES, VMALLOC)):
+        return False
+    return freed_section_at(kernel, address) is not None and vmap_areas(kernel).is_free(address)
 
 
 @remembered(UNTIL_RESUMED)

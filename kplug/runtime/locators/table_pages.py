@@ -9,7 +9,7 @@ import drgn
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
-from kplug.kinds import Kind, register
+from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
@@ -27,6 +27,12 @@ _MAX_TABLES = 1 << 14
 _LEVELS = ("pte", "pmd", "pud", "p4d")
 
 
+def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
+    first = "" if details["level"] == "pgd" else f"  maps from {details['maps_from']}"
+    return before_range(f"{layer.name}  mm {details['mm']}{first}", layer), True
+
+
 KIND = register(
     Kind(
         "pagetable",
@@ -38,6 +44,7 @@ KIND = register(
             "comm": "",
             "maps_from": "(the first address that it maps)",
         },
+        words=_words,
         label="table",
     )
 )

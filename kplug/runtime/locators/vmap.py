@@ -18,6 +18,7 @@ from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.modules.freed_init import freed_section_at
 from kplug.runtime.modules.symbol_words import symbol_words
 from kplug.runtime.tables.struct_page import pages_of
 from kplug.runtime.tables.translation import page_size_of, page_tables
@@ -53,7 +54,9 @@ def _words(layer: Layer) -> tuple[str, bool]:
     words = [layer.name]
     if details.get("pages"):
         words.append(f"{details['pages']} pages")
-    words += [details.get("flags") or "", "guard page" if details.get("guard") else ""]
+    words += [details.get("flags") or "", details.get("caller_words") or ""]
+    words.append(f"physical {details['physical']}" if details.get("physical") else "")
+    words.append(f"guard page, {details['past']:#x} bytes past its end" if details.get("guard") else "")
     return before_range("  ".join(filter(None, words)), layer), True
 
 
@@ -63,15 +66,20 @@ KIND = register(
         200,
         {
             "caller": "(function, offset and size)",
+            "caller_address": "",
+            "caller_words": "(what is known of the caller, where that is no function)",
             "pages": "",
             "flags": "(`VM_ALLOC\\|...`)",
             "guard": "(the address is in the guard page)",
+            "past": "(of a guard page: how many bytes the address is past the memory before it)",
             "physical": "of an ioremap",
         },
         words=_words,
         role=Role.MAPPING,
         phrase=lambda layer, offset: (
-            f"guard page after {layer.name}" if layer.details["guard"] else name_and_offset(layer, offset)
+            f"guard page after {layer.name}, {layer.details['past']:#x} bytes past its end"
+            if layer.details["guard"]
+            else name_and_offset(layer, offset)
         ),
         object_type=lambda layer: None if layer.details["guard"] else "",
     )
@@ -179,6 +187,11 @@ class VmapAreas:
         area = self.areas[number] if number >= 0 else None
         return area if area is not None and address < area.end else None
 
+    def is_free(self, address: int) -> bool:
+        """Whether no area has memory at an address: there is none, or it is freed and not yet given back."""
+        area = self.at(address)
+        return area is None or area.lazy or self.is_guard(area, address)
+
     def around(self, address: int) -> tuple[VmapArea | None, VmapArea | None]:
         """The areas below and above an address that none holds."""
         number = bisect_right(self._starts, address)
@@ -252,7 +265,7 @@ class VmapLocator:
         areas = vmap_areas(self._kernel)
         area = areas.at(address)
         if area is not None:
-            yield self._layer(areas, area, areas.is_guard(area, address))
+            yield self._layer(areas, area, address)
         elif areas.problem is not None:
             raise TargetError(areas.problem)
         elif held.name.startswith(VMALLOC) and not page_tables(self._kernel).in_image(address):
@@ -267,13 +280,20 @@ class VmapLocator:
             }
             yield Layer(model.GAP, "hole", start, end, SOURCE, details)
 
-    def _layer(self, areas: VmapAreas, area: VmapArea, guard: bool) -> Layer:
+    def _layer(self, areas: VmapAreas, area: VmapArea, address: int) -> Layer:
+        guard, caller = areas.is_guard(area, address), areas.caller(area) if area.vm else None
         details: dict[str, Any] = {
-            "caller": areas.caller(area) if area.vm else None,
+            "caller": caller,
+            "caller_address": hex(area.caller) if area.caller else None,
             "pages": area.pages or None,
             "flags": flag_words(area.flags) if area.vm else None,
             "guard": guard,
         }
+        if area.caller and caller is None:
+            freed = freed_section_at(self._kernel, area.caller)
+            details["caller_words"] = f"caller {area.caller:#x}{f' in {freed.words}' if freed is not None else ''}"
+        if guard:
+            details["past"] = address - (area.end - page_size_of(self._kernel))
         if area.flags & _IOREMAP and area.physical:
             details["physical"] = hex(area.physical)
         return Layer(KIND.name, areas.name(area), area.start, area.end, SOURCE, details)

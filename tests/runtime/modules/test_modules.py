@@ -81,12 +81,18 @@ def test_every_section_of_memory_is_answered_with_its_module(dumped: ModulesDump
 
 
 def test_a_stale_init_section_is_not_claimed(dumped: ModulesDump) -> None:
-    """What sysfs has of init sections is where they were; somebody else may be there now."""
+    """What sysfs has of init sections is where they were: they are said to be freed, and nothing is where somebody else
+    is now."""
     for module in modules_of(dumped.kernel):
         for section in module.all_sections:
             if module.part_at(section.start) is None:
-                layer = dumped.session.resolver.where(section.start).first(model.MODULE)
-                assert layer is None or layer.name != module.name
+                where = dumped.session.resolver.where(section.start)
+                layer = where.first(model.MODULE)
+                if layer is not None and layer.details.get("freed"):
+                    assert (where.state.mapped, where.state.freed) == (False, True)
+                    assert module.name in (layer.name, *(layer.details["before"] or ()))
+                else:
+                    assert layer is None or layer.name != module.name
 
 
 def test_every_symbol_is_that_of_kallsyms(dumped: ModulesDump) -> None:

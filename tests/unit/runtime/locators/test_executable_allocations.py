@@ -15,7 +15,9 @@ from support.fake_machines import AARCH64, MACHINES, PAGE, X86_64, Machine
 from support.fake_vmap import FakeVmap
 
 from kplug.model import Layer
+from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.executable_allocations import ExecutableAllocationLocator, executable_allocations
+from kplug.runtime.modules.freed_init import freed_section_at
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -229,3 +231,32 @@ def test_a_kernel_without_modules() -> None:
     fake.forget("modules")
     assert shapes(fake, X86_64.modules)[1][1] == "bpf_prog_1"
     assert [layer.kind for layer in found(fake, X86_64.modules + 0x40)] == ["gap"]
+
+
+@each_machine
+def test_the_init_memory_that_a_module_had(machine: Machine) -> None:
+    """The last module's that had it there, as far as its sections and their pages go; then it is a gap."""
+    fake, vmap, code = made(machine)
+    text, start = machine.modules, machine.modules + 0x10000
+    sections = {".text": text, ".init.text": start, ".init.data": start + 0x200, ".init.rodata": start + 0x5000}
+    code.module("earlier", text + 2 * PAGE, PAGE, {".init.text": start + 0x100})
+    code.module("loop", text, PAGE, sections)
+    for address, name, end in (
+        (start, ".init.text", start + 0x200),
+        (start + 0x1FF, ".init.text", start + 0x200),
+        (start + 0x200, ".init.data", start + PAGE),
+        (start + 0x5FFF, ".init.rodata", start + 0x6000),
+    ):
+        module, section = found(fake, address)
+        assert (module.name, module.details["freed"], module.details["class"]) == ("loop", True, "init")
+        assert (section.kind, section.name, section.end) == ("section", name, end)
+        assert freed_section_at(fake.kernel, address) is not None
+        assert MemoryState(fake.kernel).state(address).freed is True
+    assert found(fake, start + 0x100)[0].details["before"] == ["earlier"]
+    assert found(fake, start + 0x10)[0].details["before"] is None
+    assert [shapes(fake, place)[0][0] for place in (start - 1, start + PAGE, start + 0x6000)] == ["gap"] * 3
+    assert MemoryState(fake.kernel).state(start - 1).freed is None
+    vmap.area(start, 1)  # somebody else's memory now
+    fake.kernel.resumed()
+    assert not any(layer.name == "loop" for layer in found(fake, start))
+    assert MemoryState(fake.kernel).state(start).freed is None

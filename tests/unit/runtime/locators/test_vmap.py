@@ -9,13 +9,14 @@ import pytest
 
 pytest.importorskip("drgn")
 
+from support.fake_code import FakeCode
 from support.fake_kernel import FakeKernel
 from support.fake_machines import AARCH64, MACHINES, PAGE, X86_64, Machine
 from support.fake_vmap import VM_ALLOC, VM_IOREMAP, VM_MAP, VM_NO_GUARD, FakeVmap
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.vmap import VmapLocator, flag_words, vmap_areas
+from kplug.runtime.locators.vmap import KIND, VmapLocator, flag_words, vmap_areas
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -42,13 +43,17 @@ def test_an_area_from_its_first_byte_to_its_last(machine: Machine, nodes: bool) 
         assert shape(layer) == ("vmap", name, start, end)
         assert layer.details == {
             "caller": "kernel_clone+0x9a/0x440",
+            "caller_address": hex(machine.image + 0x29A),
             "pages": 2,
             "flags": "VM_ALLOC",
             "guard": False,
         }
     for address in (end - PAGE, end - 1):
         assert shape(told(fake, address)) == ("vmap", name, start, end)
-        assert told(fake, address).details["guard"] is True
+        layer = told(fake, address)
+        past = address - (end - PAGE)
+        assert (layer.details["guard"], layer.details["past"]) == (True, past)
+        assert KIND.phrase(layer, address - start) == f"guard page after {name}, {past:#x} bytes past its end"
 
 
 @each_machine
@@ -126,7 +131,7 @@ def test_vm_map_ram_and_lazily_freed_areas_have_no_guard_and_no_caller() -> None
     for place, name in ((start, "vm_map_ram area"), (start + 0x10000, "lazily freed area")):
         layer = told(fake, place + 2 * PAGE - 1)
         assert shape(layer) == ("vmap", name, place, place + 2 * PAGE)
-        assert layer.details == {"caller": None, "pages": None, "flags": None, "guard": False}
+        assert layer.details == {"caller": None, "caller_address": None, "pages": None, "flags": None, "guard": False}
 
 
 @pytest.mark.parametrize(
@@ -212,3 +217,20 @@ def test_a_kernel_without_modules_has_areas_all_the_same() -> None:
     fake.forget("modules")
     fake.forget("module")
     assert told(fake, X86_64.vmalloc).name == "vmalloc area"
+
+
+def test_a_caller_that_is_no_function() -> None:
+    """Its address is kept, and that it is in memory that a module had while its init ran."""
+    fake = FakeKernel()
+    vmap, modules = FakeVmap(fake), X86_64.modules
+    FakeCode(fake).module("loop", modules, PAGE, {".init.text": modules + 0x10000})
+    vmap.area(X86_64.vmalloc, 1, caller=modules + 0x10020)
+    vmap.area(X86_64.vmalloc + 0x10000, 1, flags=1, caller=modules + 0x20020, physical=0xFED00000)
+    layer = told(fake, X86_64.vmalloc)
+    assert (layer.name, layer.details["caller"]) == ("vmalloc area", None)
+    assert layer.details["caller_address"] == hex(modules + 0x10020)
+    assert layer.details["caller_words"] == f"caller {modules + 0x10020:#x} in freed .init.text of loop"
+    assert layer.details["caller_words"] in KIND.words(layer)[0]
+    layer = told(fake, X86_64.vmalloc + 0x10000)
+    assert layer.details["caller_words"] == f"caller {modules + 0x20020:#x}"
+    assert "  physical 0xfed00000 " in KIND.words(layer)[0]
