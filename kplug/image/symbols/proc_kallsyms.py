@@ -68,10 +68,11 @@ class SymbolLines(SymbolList):
             return None
         if not all(_START.match(line) for line in (lines[0], lines[-1])):
             return None
-        # At one address, sort by letter.
-        falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
-        if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
-            return None
+        if lines != sorted(lines):
+            # At one address, they need not be in order.
+            falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
+            if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
+                return None
         return cls(text, end, lines, letters, source, read_all)
 
     def from_source(self, source: str) -> SymbolLines:

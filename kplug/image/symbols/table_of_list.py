@@ -21,6 +21,7 @@ from kplug.arch.types.word import BEYOND_ADDRESSES, LITTLE
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
+from kplug.image.symbols.masks import entries_of
 from kplug.image.symbols.nm_letters import LetterByRegion
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import SHN_ABS, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, Symbol
@@ -212,8 +213,8 @@ class ListedSymbolTable(SymbolTable):
         """All data, if the list only has a few symbols outside text: then the ends of data are not known."""
         if not self._lists_text_only:
             return []
-        data = self._list.letters.translate(_DATA_MASK)
-        return [number for number in compress(range(len(data)), data) if self.section_index(number) != SHN_ABS]
+        data = entries_of(self._list.letters.translate(_DATA_MASK))
+        return [number for number in data if self.section_index(number) != SHN_ABS]
 
     @property
     def _lists_text_only(self) -> bool:
