@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, compress, islice
+from itertools import accumulate, compress, count, islice
 
 from kplug.arch import registry
 from kplug.image.elf.file import ElfFile
@@ -299,7 +299,7 @@ class SymbolTable(SymbolColumns):
         if len(offsets) > len(self._info):  # not all of them were collected
             return (i for i, offset in enumerate(self._name_column) if self._strings.startswith(encoded, offset))
         if len(offsets) > _FEW_PLACES:
-            return (index for index, offset in enumerate(self._name_column) if offset in offsets)
+            return compress(count(), map(offsets.__contains__, self._name_column))
         return (index for offset in offsets for index in self._entries_at(offset))
 
     @cached_property
