@@ -113,6 +113,13 @@ class Place(NamedTuple):
     note: str | None = None
 
 
+def plain_address(text: str) -> int | None:
+    """The number that `text` is, if it is written as nearly all of a long log are: 0x and at most 16 digits."""
+    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(string.hexdigits):
+        return int(text, 16)
+    return None
+
+
 def parse_number(text: str) -> int | None:
     """A plain number, hexadecimal with 0x or decimal; None if `text` is not one. ExpressionError beyond 64 bits."""
     if not _NUMBER.fullmatch(text):
@@ -191,8 +198,9 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
 
 def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     """A plain number, or an address as the kernel prints it; None if the text is neither."""
-    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(string.hexdigits):
-        return int(text, 16)  # as nearly all of a long log are
+    address = plain_address(text)
+    if address is not None:
+        return address
     narrow = bool(images) and images[0].image.elf.bits == 32
     bare = _BARE_HEX.fullmatch(text)
     if bare is None:

@@ -12,7 +12,17 @@ from kplug import model
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
 from kplug.errors import ExpressionError, TargetError, UnplacedError, UsageError
-from kplug.expressions import NO_HINTS, Hints, Place, TypeHint, physical_number, places, type_hint, with_hint
+from kplug.expressions import (
+    NO_HINTS,
+    Hints,
+    Place,
+    TypeHint,
+    physical_number,
+    places,
+    plain_address,
+    type_hint,
+    with_hint,
+)
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
@@ -117,6 +127,8 @@ class Session:
     @property
     def resolver(self) -> Resolver:
         """The resolver that answers for addresses."""
+        if self._made is not None and not callable(self._facts):
+            return self._made[2]
         return self._made_of(self._known_facts())[1]
 
     def _known_facts(self) -> AddressSpaceFacts:
@@ -240,8 +252,13 @@ class Session:
 
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
-        hint = type_hint(expression)
-        for place in self.places(expression):
+        address, hint = plain_address(expression), None
+        found: tuple[Place, ...]
+        if address is not None:
+            found = (Place(address),)
+        else:
+            hint, found = type_hint(expression), self.places(expression)
+        for place in found:
             annotation = self._answer(place.address, expression)
             if self._is_program_asked:
                 annotation = self._of_program(annotation)
@@ -296,7 +313,7 @@ class Session:
         return self._types if own is None else (*self._types, own)
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
-        if _is_in_image(annotation) and self._main_has_symbols and not self._warns_of_symbols:
+        if self._is_quiet and _is_in_image(annotation):
             return self.warnings  # nearly always, and for each line of a long log
         specific = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
         return (*self.warnings, *self._space_warnings(annotation), *specific)
@@ -341,14 +358,10 @@ class Session:
         return (*placed.warnings, f"{placed.image.path}: no symbol table, so symbols and regions are not known")
 
     @cached_property
-    def _main_has_symbols(self) -> bool:
-        return self.main is not None and bool(self.main.image.symbols)
-
-    @property
-    def _warns_of_symbols(self) -> bool:
-        """Whether there are warnings about the source of the vmlinux's symbols."""
+    def _is_quiet(self) -> bool:
+        """Whether the vmlinux has symbols, and there are no warnings about their source."""
         main = self.main
-        return main is not None and bool(main.warnings or main.disputed)
+        return main is not None and not main.warnings and not main.disputed and bool(main.image.symbols)
 
 
 def _is_in_image(annotation: Annotation) -> bool:

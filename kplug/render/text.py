@@ -24,8 +24,8 @@ class TextRenderer:
         self._style = style
         self._tables = TableRenderer(style)
         # By the layer's id: the layer (kept alive so that its id stays unique), where offsets count from (None: no
-        # offset is shown), its line, what follows the offset, and its kind.
-        self._layers: dict[int, tuple[Layer, int | None, str, str, Kind]] = {}
+        # offset is shown), its line, what follows the offset, and its kind if that adds more.
+        self._layers: dict[int, tuple[Layer, int | None, str, str, Kind | None]] = {}
 
     def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end.
@@ -36,15 +36,14 @@ class TextRenderer:
         if not brief:
             address, laid_out = annotation.address, self._layers
             for layer in annotation.layers:  # inlined, not a call for each layer: logs are long
-                _, start, line, of, kind = laid_out.get(id(layer)) or self._lay_out(layer)
-                if start is not None:
-                    lines.append(f"{line}  +{address - start:#x}{of}")
-                elif kind.linked and annotation.link_address is not None:
-                    lines.append(f"{line}, link {annotation.link_address:#x}")
-                else:
-                    lines.append(line)
-                if kind.more is not None:
-                    lines += [self._labelled("", safe(words)) for words in kind.more(layer)]
+                _, start, line, of, special = laid_out.get(id(layer)) or self._lay_out(layer)
+                lines.append(line if start is None else f"{line}  +{address - start:#x}{of}")
+                if special is None:
+                    continue
+                if special.linked and start is None and annotation.link_address is not None:
+                    lines[-1] = f"{line}, link {annotation.link_address:#x}"
+                if special.more is not None:
+                    lines += [self._labelled("", safe(words)) for words in special.more(layer)]
             state = annotation.state is not UNKNOWN_STATE and _state_words(annotation)
             if state:
                 lines.append(self._labelled("state", state))
@@ -79,7 +78,7 @@ class TextRenderer:
 
     # -- one layer -----------------------------------------------------------------------------------------------------
 
-    def _lay_out(self, layer: Layer) -> tuple[Layer, int | None, str, str, Kind]:
+    def _lay_out(self, layer: Layer) -> tuple[Layer, int | None, str, str, Kind | None]:
         if len(self._layers) > MAX_REMEMBERED:
             self._layers.clear()
         kind = kind_of(layer)
@@ -88,7 +87,8 @@ class TextRenderer:
         if kind.sized and layer.start is not None and layer.end is not None:
             of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
         start = layer.start if shows_offset else None
-        entry = self._layers[id(layer)] = layer, start, self._labelled(kind.label or kind.name, safe(words)), of, kind
+        line, special = self._labelled(kind.label or kind.name, safe(words)), kind.linked or kind.more is not None
+        entry = self._layers[id(layer)] = layer, start, line, of, kind if special else None
         return entry
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
