@@ -19,6 +19,8 @@ from kplug.arch import registry
 from kplug.arch.types.word import LITTLE, STRUCT_ORDERS, StructOrder, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.memory.foreign_dumps import XEN, foreign, xen_dump_core
+from kplug.memory.kdump_pages import PAGE_DESCRIPTOR, bytes_at, cut_pages, data_end, page_frame
 
 ELF, KDUMP, FLATTENED = "ELF", "kdump", "flattened"
 
@@ -44,9 +46,6 @@ _INCOMPLETE = 0x8  # DUMP_DH_COMPRESSED_INCOMPLETE: the disk was full
 _HEAD_BYTES = 1 << 17  # header and sub header, with blocks of up to 64 KiB
 # struct kdump_sub_header of 64-bit machines: dump_level at 8, (offset, size) of VMCOREINFO at 32.
 _LEVEL, _VMCOREINFO_PLACE, _SUB_HEADER_BYTES = 8, 32, 104
-_PAGE_DESCRIPTOR = 24  # offset, size, flags, page_flags
-_DESCRIPTORS, _DESCRIPTOR_READS = 4096, 1024
-_WHOLE_LIST = 1 << 16  # pages: 256 MiB of memory, some milliseconds
 _MOST_CUT_PAGES = 1 << 12
 # (first version of the header that has it, its name, where its offset and size are in the sub header)
 _SUB_HEADER_PLACES = ((3, "VMCOREINFO", 32), (4, "notes", 48), (5, "ERASEINFO", 64))
@@ -106,8 +105,10 @@ def read_header(path: str) -> DumpHeader:
                 return _flattened(path, file)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from None
-    what = "it is empty" if not head else "neither an ELF core file nor makedumpfile's kdump format"
-    raise InputError(f"{path}: not a dump: {what}")
+    if not head:
+        raise InputError(f"{path}: not a dump: it is empty")
+    what = foreign(head) or "not a dump: neither an ELF core file nor makedumpfile's kdump format"
+    raise InputError(f"{path}: {what}")
 
 
 # -- ELF ---------------------------------------------------------------------------------------------------------------
@@ -131,9 +132,11 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     if count == _PN_XNUM:
         count = _many_program_headers(path, file, order, wide, head)
     expected = 56 if wide else 32
+    if not count and xen_dump_core(file, order, wide, head):
+        raise InputError(f"{path}: {XEN}")
     if not 0 < count <= _MAX_SEGMENTS or entry_size != expected:
         raise InputError(f"{path}: its ELF header is broken: {count} program headers of {entry_size} bytes")
-    table = _bytes_at(file, offset, count * entry_size)
+    table = bytes_at(file, offset, count * entry_size)
     if len(table) != count * entry_size:
         raise InputError(f"{path}: truncated: {size} bytes, but its program headers are at {offset:#x}")
     segments: list[CoreSegment] = []
@@ -156,6 +159,8 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
             f"{wrong.file_size:#x} of them at {wrong.offset:#x} in the file"
         )
     missing = 0 if endless else max(0, end - size)
+    if missing and all(segment.offset >= size for segment in segments if segment.file_size):
+        raise InputError(f"{path}: truncated: its memory is missing, {missing} bytes: only its headers are there")
     return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing)
 
 
@@ -169,7 +174,7 @@ def program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int,
 def _many_program_headers(path: str, file: BinaryIO, order: str, wide: bool, head: bytes) -> int:
     """Their number if it does not fit into e_phnum: sh_info of section header 0."""
     offset = struct.unpack_from(order + ("Q" if wide else "I"), head, 40 if wide else 32)[0]
-    data = _bytes_at(file, offset, 64 if wide else 40)
+    data = bytes_at(file, offset, 64 if wide else 40)
     if not offset or len(data) < (64 if wide else 40):
         raise InputError(f"{path}: truncated: its section header is not there")
     return int(struct.unpack_from(order + "I", data, 44 if wide else 28)[0])
@@ -186,7 +191,7 @@ def program_headers(order: str, wide: bool, table: bytes) -> Iterator[tuple[int,
 
 def _has_vmcoreinfo(file: BinaryIO, place: CoreSegment, order: str) -> bool:
     """Whether there is a non-empty note of that name."""
-    data = _bytes_at(file, place.offset, min(place.file_size, _MAX_NOTES_BYTES))
+    data = bytes_at(file, place.offset, min(place.file_size, _MAX_NOTES_BYTES))
     offset = 0
     while offset + 12 <= len(data):
         name_size, size, _ = struct.unpack_from(order + "III", data, offset)
@@ -312,17 +317,17 @@ def _with_end(header: DumpHeader, file: BinaryIO, head: bytes) -> DumpHeader:
     half = bitmap_blocks * block // 2
     if not 0 <= half <= size - bitmap - half:
         raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
-    dumped = _bytes_at(file, bitmap + half, half)
+    dumped = bytes_at(file, bitmap + half, half)
     pages = bin(int.from_bytes(dumped, LITTLE)).count("1")
     table = bitmap + 2 * half
-    end = table + pages * _PAGE_DESCRIPTOR
+    end = table + pages * PAGE_DESCRIPTOR
     if end > size:
         raise InputError(f"{header.path}: truncated: {size} bytes end in the list of its pages")
-    end = max(end, _data_end(file, order, table, pages))
-    numbers = _cut_pages(file, order, table, pages, size)
+    end = max(end, data_end(file, order, table, pages))
+    numbers = cut_pages(file, order, table, pages, size)
     if len(numbers) > _MOST_CUT_PAGES:
         raise InputError(f"{header.path}: broken: the data of {len(numbers)} pages reaches over its end")
-    cut = tuple(_page_frame(dumped, number) * block for number in numbers)
+    cut = tuple(page_frame(dumped, number) * block for number in numbers)
     return replace(header, missing=max(0, end - size), cut=cut)
 
 
@@ -338,58 +343,8 @@ def saved_ranges(header: DumpHeader) -> list[tuple[int, int]]:
             return []
         _, _, block, sub_blocks, bitmap_blocks, _ = fields
         half = bitmap_blocks * block // 2
-        dumped = _bytes_at(file, (1 + sub_blocks) * block + half, half)
+        dumped = bytes_at(file, (1 + sub_blocks) * block + half, half)
     return [(8 * block * run.start(), 8 * block * run.end()) for run in re.finditer(rb"[^\0]+", dumped)]
-
-
-def _cut_pages(file: BinaryIO, order: str, table: int, pages: int, size: int) -> list[int]:
-    """The numbers (in the list of pages) of those whose data reaches past the end of the file.
-
-    libkdumpfile 0.5 maps the file and is killed (SIGBUS) when it reads them. In a long list only the last part is
-    checked, since pages are written in order; a short one is checked completely.
-    """
-    start = 0 if pages <= _WHOLE_LIST else pages - _DESCRIPTORS
-    data = _bytes_at(file, table + start * _PAGE_DESCRIPTOR, (pages - start) * _PAGE_DESCRIPTOR)
-    whole = data[: len(data) // _PAGE_DESCRIPTOR * _PAGE_DESCRIPTOR]
-    descriptors = struct.iter_unpack(order + "qIIQ", whole)
-    return [
-        number for number, (offset, length, _, _) in enumerate(descriptors, start) if offset < size < offset + length
-    ]
-
-
-def _page_frame(dumped: bytes, number: int) -> int:
-    """The page frame number of the n-th page in the dump, from the set bits of the bitmap."""
-    for index, byte in enumerate(dumped):
-        count = bin(byte).count("1")
-        if number < count:
-            return index * 8 + [bit for bit in range(8) if byte >> bit & 1][number]
-        number -= count
-    return len(dumped) * 8
-
-
-def _data_end(file: BinaryIO, order: str, table: int, pages: int) -> int:
-    """The end of the last page's data. Pages of zeros share the data of the first one, so the last descriptors may
-    point there: then more of them are read, up to a limit.
-    """
-    first = table + pages * _PAGE_DESCRIPTOR
-    stop, end = pages, 0
-    for _ in range(_DESCRIPTOR_READS):
-        start = max(0, stop - _DESCRIPTORS)
-        data = _bytes_at(file, table + start * _PAGE_DESCRIPTOR, (stop - start) * _PAGE_DESCRIPTOR)
-        whole = data[: len(data) // _PAGE_DESCRIPTOR * _PAGE_DESCRIPTOR]
-        end = max((o + n for o, n, _, _ in struct.iter_unpack(order + "qIIQ", whole) if o > first), default=0)
-        stop = start
-        if end or not start:
-            break
-    return end
-
-
-def _bytes_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """The bytes at an offset from a header; fewer at the end of the file, none at an impossible offset."""
-    if offset >= 1 << 56:
-        return b""
-    file.seek(offset)
-    return file.read(size)
 
 
 def _size(file: BinaryIO) -> int:

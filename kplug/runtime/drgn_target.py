@@ -36,14 +36,22 @@ class DrgnTarget(Target):
     """
 
     def __init__(
-        self, kernel: Kernel, description: str, cpus: CpuRegisters | None = None, core_path: str | None = None
+        self,
+        kernel: Kernel,
+        description: str,
+        cpus: CpuRegisters | None = None,
+        core_path: str | None = None,
+        why_nameless: str = "",
     ) -> None:
-        """`cpus` has registers of the CPUs that drgn does not give; `core_path` is the vmcore's path, if it is one."""
+        """`cpus` has registers of the CPUs that drgn does not give; `core_path` is the vmcore's path, if it is one;
+        `why_nameless` says why there are no symbols, if there are none.
+        """
         self.kernel = kernel
         self.selection = Selection(kernel, cpus, partial(stack_at, kernel))
         self._evaluator: Evaluator | None = None
         self._description = description
         self._core_path = core_path
+        self._why_nameless = why_nameless
 
     def description(self) -> str:
         return self._description
@@ -145,7 +153,8 @@ class DrgnTarget(Target):
         if self._evaluator is not None:
             return address_of(self._evaluator(expression), expression, self.kernel.word)
         unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
-        raise ExpressionError(f"{unknown}: no such symbol, section or register")
+        why = f" ({self._why_nameless})" if self._why_nameless else ""
+        raise ExpressionError(f"{unknown}: no such symbol, section or register{why}")
 
     def _is_known(self, token: str) -> bool:
         """Whether a token is a number, an operator or a register, without evaluating it."""

@@ -44,7 +44,8 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     """The session of an open kernel. `hints` are the front end's words for how to supply what is missing."""
     kernel = kernel_of(opened)
     core_path = opened.header.path if opened.header is not None else None
-    target = DrgnTarget(kernel, opened.description, _cpu_registers(opened, kernel), core_path)
+    why_nameless = "; ".join(opened.warnings) if kernel.image is None else ""
+    target = DrgnTarget(kernel, opened.description, _cpu_registers(opened, kernel), core_path, why_nameless)
     given = [kernel.image] if kernel.image is not None else []
     missing: Sequence[str] = ()
     if lines:

@@ -39,6 +39,7 @@ PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
 # Makes drgn walk the page tables itself, instead of libkdumpfile.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
 _PAGE_BYTES = 4096
+_NT_TASKSTRUCT = 4
 
 
 def open_kernel(request: Request) -> Opened:
@@ -238,7 +239,21 @@ def _with_found_note(
         if vmcoreinfo_search.stands_in_memory(prog, info):
             return prog
         rejected.append(info)
-    raise InputError(f"{path}: {_not_found(rejected)}")
+    likely = "not a Linux kernel's dump"
+    if _is_netdump(path):
+        likely = "netdump's, of a kernel that had none yet (crash reads it)"
+    raise InputError(f"{path}: {_not_found(rejected, likely)}")
+
+
+def _is_netdump(path: str) -> bool:
+    """Whether a dump has the notes that netdump writes (its server's elf_core_dump): also the crashed task's."""
+    try:
+        with open_file(path) as file:
+            return any(
+                (note.owner, note.type) == ("CORE", _NT_TASKSTRUCT) for note in notes_in(*note_bytes(path, file))
+            )
+    except (InputError, OSError, struct.error):
+        return False
 
 
 def _candidates(
@@ -259,7 +274,7 @@ def _candidates(
     yield from vmcoreinfo_search.best_first(later, build_id, release)
 
 
-def _not_found(rejected: Sequence[VmcoreInfo], likely: str = "not a Linux kernel's dump") -> str:
+def _not_found(rejected: Sequence[VmcoreInfo], likely: str) -> str:
     if not rejected:
         return f"no VMCOREINFO in it, nor in its memory: {likely}, or give it with --vmcoreinfo FILE"
     releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import socket
@@ -81,6 +82,20 @@ class TestNoDump:
             "or give it with --vmcoreinfo FILE"
         )
 
+    def test_netdumps(self, tmp_path: Path) -> None:
+        from support.elf_core import program_core
+
+        path = program_core(tmp_path / "core", task_note=True)
+        assert refused("-c", path) == (
+            f"{path}: no VMCOREINFO in it, nor in its memory: netdump's, of a kernel that had none yet "
+            "(crash reads it), or give it with --vmcoreinfo FILE"
+        )
+
+    def test_compressed(self, tmp_path: Path) -> None:
+        path = tmp_path / "vmcore.gz"
+        path.write_bytes(gzip.compress(dump("amd64-6.1", "elf").open("rb").read(1 << 16)))
+        assert refused("-c", path) == f"{path}: compressed with gzip: unpack it first (gunzip)"
+
 
 class TestTruncated:
     """Where too little is left to answer anything."""
@@ -89,6 +104,15 @@ class TestTruncated:
     def test_elf(self, length: int, tmp_path: Path) -> None:
         path = first_bytes(dump("amd64-6.1", "elf"), tmp_path / "vmcore", length)
         assert refused("-c", path).startswith(f"{path}: ")
+
+    def test_so_much_that_there_are_no_symbols(self, tmp_path: Path) -> None:
+        path = first_bytes(dump("amd64-6.1", "elf"), tmp_path / "vmcore", 100_000)
+        status, output, errors = kplug("where", "-c", path, "schedule")
+        assert (status, output) == (1, "")
+        assert errors.startswith(
+            f"kplug: schedule: no such symbol, section or register ({path} is truncated: bytes missing at its end: "
+        )
+        assert "; no vmlinux found for 6.1." in errors
 
     @pytest.mark.parametrize("length", [8, 400, 4095, 4096, 8192, 20000])
     def test_compressed(self, length: int, tmp_path: Path) -> None:
