@@ -31,13 +31,14 @@ _SECONDS = 600
 _ANSWER = re.compile(r"^0x[0-9a-f]{16}  ", re.MULTILINE)
 _DRGN = """
 import sys
-from kplug.drgn import where
-for word in sys.argv[1:]:
-    print(where(int(word, 16)))
+from drgn.commands import run_command
+for word in sys.argv[2:]:
+    run_command(prog, f"kwhere {sys.argv[1]} {word}")
 """
 
-# The text answers to addresses, in their order.
-Asker = Callable[[Sequence[int]], list[str]]
+# The text answers to addresses, in their order; the words before an address are options of kwhere.
+Asker = Callable[[Sequence[int], str], list[str]]
+Answered = list[tuple[Specimen, str]]
 
 
 class Setting(NamedTuple):
@@ -67,34 +68,34 @@ def _kplug(*words: str) -> list[str]:
 def prompt(setting: Setting, *, vmlinux: bool) -> Asker:
     symbols = ["-s", str(setting.vmlinux)] if vmlinux else []
 
-    def ask(addresses: Sequence[int]) -> list[str]:
-        commands = [word for address in addresses for word in ("-e", f"kwhere {address:#x}")]
+    def ask(addresses: Sequence[int], options: str) -> list[str]:
+        commands = [word for address in addresses for word in ("-e", f"kwhere {options} {address:#x}")]
         return _split(_run(_kplug("-c", str(setting.core), *symbols, *commands)))
 
     return ask
 
 
 def shell(setting: Setting) -> Asker:
-    def ask(addresses: Sequence[int]) -> list[str]:
-        words = _kplug("where", "-c", str(setting.core), "-s", str(setting.vmlinux), "-")
+    def ask(addresses: Sequence[int], options: str) -> list[str]:
+        words = _kplug("where", "-c", str(setting.core), "-s", str(setting.vmlinux), *options.split(), "-")
         return _split(_run(words, "".join(f"{address:#x}\n" for address in addresses)))
 
     return ask
 
 
 def drgn(setting: Setting) -> Asker:
-    def ask(addresses: Sequence[int]) -> list[str]:
+    def ask(addresses: Sequence[int], options: str) -> list[str]:
         script = setting.scratch / "ask.py"
         script.write_text(_DRGN)
         program = [str(Path(sys.executable).with_name("drgn")), "-q", "-c", str(setting.core)]
-        return _split(_run([*program, "-s", str(setting.vmlinux), str(script), *map(hex, addresses)]))
+        return _split(_run([*program, "-s", str(setting.vmlinux), str(script), options, *map(hex, addresses)]))
 
     return ask
 
 
 def gdb(guest: Planted, setting: Setting, *, vmlinux: bool) -> Asker:
-    def ask(addresses: Sequence[int]) -> list[str]:
-        commands = [f"kwhere {address:#x}" for address in addresses]
+    def ask(addresses: Sequence[int], options: str) -> list[str]:
+        commands = [f"kwhere {options} {address:#x}" for address in addresses]
         found = gdbhelp.run(
             [gdbhelp.connect(guest.vm), *commands],
             setting.scratch,
@@ -107,13 +108,13 @@ def gdb(guest: Planted, setting: Setting, *, vmlinux: bool) -> Asker:
 
 
 def live(guest: Planted) -> Asker:
-    return lambda addresses: _split(Guest(guest.vm).kplug("where -c /proc/kcore -", given=map(hex, addresses))[1])
+    kplug = Guest(guest.vm).kplug
+    return lambda addresses, options: _split(kplug(f"where -c /proc/kcore {options} -", given=map(hex, addresses))[1])
 
 
-def columns(guest: Planted, setting: Setting) -> Iterator[tuple[str, list[str]]]:
+def columns(guest: Planted, setting: Setting) -> Iterator[tuple[str, Answered]]:
     """(name, answers) of each front end. The guest runs for the first, and is stopped then."""
-    addresses = [specimen.address for specimen in guest.specimens]
-    yield "live", live(guest)(addresses)
+    yield "live", _answered(guest, live(guest))
     guest.vm.stop()
     dump(guest.vm, setting.core, quiet=True)
     for name, ask in (
@@ -124,7 +125,18 @@ def columns(guest: Planted, setting: Setting) -> Iterator[tuple[str, list[str]]]
         ("shell", shell(setting)),
         ("drgn", drgn(setting)),
     ):
-        yield name, ask(addresses)
+        yield name, _answered(guest, ask)
+
+
+def _answered(guest: Planted, ask: Asker) -> Answered:
+    """Each specimen with the answer to it; a user program's addresses are asked about by its PID."""
+    found: Answered = []
+    for specimens, options in ((guest.specimens, ""), (guest.user_specimens, f"--pid {guest.pid}")):
+        answers = ask([specimen.address for specimen in specimens], options)
+        if len(answers) != len(specimens):
+            sys.exit(f"{len(specimens)} addresses were asked about, and {len(answers)} answers came")
+        found += zip(specimens, answers)
+    return found
 
 
 def main() -> int:
@@ -146,10 +158,10 @@ def main() -> int:
             disk.attach(guest.vm)
             setting = Setting(scratch / "elf", files.vmlinux, scratch)
             answers = dict(columns(guest, setting))
-        return report(guest.specimens, answers, arguments.show)
+        return report(answers, arguments.show)
 
 
-def report(specimens: Sequence[Specimen], answers: dict[str, list[str]], show: int | None) -> int:
+def report(answers: dict[str, Answered], show: int | None) -> int:
     """Print the table. The exit status is 1 if an answer is not as it was planted."""
     wrong = 0
     print("| # | " + " | ".join(answers) + " |")
@@ -158,7 +170,7 @@ def report(specimens: Sequence[Specimen], answers: dict[str, list[str]], show: i
         cells = []
         for name, given in answers.items():
             asked = right = 0
-            for specimen, answer in zip(specimens, given):
+            for specimen, answer in given:
                 expected = planted.expected_of(specimen)
                 if expected is None or question not in expected.questions:
                     continue

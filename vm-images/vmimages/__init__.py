@@ -10,7 +10,7 @@ from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
-from .planted import Planted, Specimen, planted_dump, planted_guest, specimens, user_specimens
+from .planted import Planted, Specimen, planted_dump, planted_guest, specimens, user_pid, user_specimens
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
 
@@ -43,5 +43,6 @@ __all__ = [
     "planted_dump",
     "planted_guest",
     "specimens",
+    "user_pid",
     "user_specimens",
 ]

@@ -45,7 +45,12 @@ class Planted(NamedTuple):
 
     @property
     def user_specimens(self) -> list[Specimen]:
-        return _listed(self.user_said)
+        return _user_listed(self.user_said)
+
+    @property
+    def pid(self) -> int:
+        """The user program's."""
+        return _pid(self.user_said)
 
 
 def planted_dump(
@@ -85,12 +90,28 @@ def specimens(dump: DumpSet) -> list[Specimen]:
 
 
 def user_specimens(dump: DumpSet) -> list[Specimen]:
-    """The addresses of the user program, whose process is the last of them: its number is given for an address."""
-    return _listed(dump.truth.text("planted-user"))
+    """The addresses of the user program."""
+    return _user_listed(dump.truth.text("planted-user"))
+
+
+def user_pid(dump: DumpSet) -> int:
+    """The process of the user program."""
+    return _pid(dump.truth.text("planted-user"))
 
 
 def _listed(text: str) -> list[Specimen]:
     return [Specimen(key, int(number, 16), truth.strip()) for key, number, truth in _LINE.findall(text)]
+
+
+def _user_listed(text: str) -> list[Specimen]:
+    return [each._replace(key=f"user_{each.key}") for each in _listed(text) if each.key != "pid"]
+
+
+def _pid(text: str) -> int:
+    found = re.search(r"\|pid\|(\d+)\|", text)
+    if found is None:
+        raise VMError("the program in the guest has not said its PID")
+    return int(found[1])
 
 
 def _built_from(place: Path) -> str | None:
