@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.vmhelp import BUILD_ID, make_deb, make_module, make_vmlinux
-from vmimages import fetching, manifest
+from vmimages import cli, fetching, manifest
 from vmimages.aptparse import Package, version_key
+from vmimages.dumping import DumpSet
 from vmimages.errors import VMError
 from vmimages.manifest import Kernel, Source
+from vmimages.truth import GroundTruth
 
 OLD, NEW = "9.1.0-1-cloud-amd64", "9.1.0-2-cloud-amd64"
 NAME = "amd64-test"
@@ -190,3 +192,19 @@ def test_cache_that_cannot_be_written(mirror: Mirror, monkeypatch: pytest.Monkey
     monkeypatch.setenv("KPLUG_CACHE", str(tmp_path / "file/cache"))
     with pytest.raises(VMError, match="can't be written"):
         fetching.fetch(NAME, quiet=True)
+
+
+def test_dumps_are_made_of_what_is_asked_once_it_is_here(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[tuple[str, bool]] = []
+
+    def dumps(name: str, quiet: bool) -> DumpSet:
+        made.append((name, fetching.cached(name) is not None))
+        files = fetching.fetch(name, quiet=quiet)
+        return DumpSet(files, Path("/dumps"), {}, GroundTruth(Path("/dumps")), True)
+
+    monkeypatch.setattr(cli, "dumps", dumps)
+    assert cli.main(["fetch", NAME, "--dump", NAME, "--dump", "another"]) == 0
+    assert made == [(NAME, True)]
+    assert capsys.readouterr().out.splitlines()[-1].split() == [NAME, "dumps", "/dumps"]

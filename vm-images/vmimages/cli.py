@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import dumping, initramfs, manifest, paths
 from .command import run_beside
+from .dumping import DumpSet, dumps
 from .errors import VMError
 from .fetching import KernelFiles, cached, fetch, verify
 from .kexec import kexec_dumps
@@ -95,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--refresh", action="store_true", help="ask the mirror for newer ones")
     sub.add_argument("--verify", action="store_true", help="check the checksum of every file in the cache")
     sub.add_argument("--keep-archives", action="store_true", help="keep the packages after unpacking")
+    sub.add_argument(
+        "--dump", action="append", default=[], metavar="NAME",
+        help="make this kernel's dumps, as soon as it is here, while others are fetched; may be repeated",
+    )  # fmt: skip
 
     sub = add("initramfs", _initramfs, "build the guest's filesystem")
     sub.add_argument("name", metavar="NAME")
@@ -170,6 +176,20 @@ def _files_json(files: KernelFiles) -> dict[str, str]:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    # The network is waited for most of the time; a boot and its dumps take one core. One at a time.
+    with ThreadPoolExecutor(1) as beside:
+        dumped: list[Future[DumpSet]] = []
+        try:
+            status = _fetch_each(arguments, lambda name: dumped.append(beside.submit(dumps, name, quiet=True)))
+        except BaseException:
+            beside.shutdown(wait=False, cancel_futures=True)
+            raise
+        for made in dumped:
+            print(f"{made.result().files.name:12} {'dumps':32} {made.result().root}")
+    return status
+
+
+def _fetch_each(arguments: argparse.Namespace, dump: Callable[[str], None]) -> int:
     broken = 0
     names = list(arguments.names or manifest.names())
     others = [row.name for row in manifest.KERNELS if row.name not in names] if arguments.all else []
@@ -189,6 +209,8 @@ def _fetch(arguments: argparse.Namespace) -> int:
             print(f"vm.py: {name}: not as unpacked: {', '.join(wrong[:5])}; fetch it again", file=sys.stderr)
         else:
             print(f"{name:12} {files.release:32} {files.root}")
+            if name in arguments.dump:
+                dump(name)
     return 2 if broken else 0
 
 
