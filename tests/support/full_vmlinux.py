@@ -40,6 +40,7 @@ class Full:
         assert root is not None
         self.start, self.end = root.start, root.end
         self.resolver = Resolver([PlacedImage(self.image, as_linked(self.image.extents))])
+        self._some_columns: Columns | None = None
 
     @property
     def machine(self) -> str:
@@ -87,6 +88,12 @@ class Full:
     def columns(self) -> Columns:
         """The full vmlinux's answers, as linked."""
         return self.resolver.bulk(self.addresses)
+
+    def some_columns(self, sampling: Sampling) -> Columns:
+        """Those for all bounds, and for a sample of the other addresses."""
+        if self._some_columns is None:
+            self._some_columns = self.resolver.bulk(sorted({*self.bounds, *sampling.of(self.addresses)}))
+        return self._some_columns
 
     def moved(self, kaslr_offset: int) -> Resolver:
         """The full vmlinux in another place."""

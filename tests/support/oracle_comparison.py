@@ -16,7 +16,7 @@ from kplug.image.placement import Placement, as_linked, moved_by
 from kplug.model import Annotation, Layer
 from kplug.resolver import Resolver
 from support.oracle.rules import MASK, Answer, Group, Oracle, Piece
-from support.sampling import Sampling
+from support.sampling import SHARE, SHARE_OF_WHOLE_ANSWERS, Sampling
 
 RANDOM_ADDRESSES = 100_000
 SEED = 20_24
@@ -104,8 +104,8 @@ class Subject:
         """The link addresses whose runtime address means them alone: none that is moved into the per-CPU area."""
         return [link for link in links if link < move.unmoved or move.runtime(link) >= move.unmoved]
 
-    def _sampled(self, sampling: Sampling) -> list[int]:
-        return sorted({*self.near_bounds, *sampling.of(self.addresses)})
+    def _sampled(self, sampling: Sampling, share: int = SHARE) -> list[int]:
+        return sorted({*self.near_bounds, *sampling.of(self.addresses, share)})
 
     # -- bulk ----------------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Subject:
     def compare_where(self, kaslr_offset: int, sampling: Sampling) -> Differences:
         """All bounds and a sample of the other addresses through `Resolver.where`."""
         move, resolver = self.moved(kaslr_offset)
-        links = self.asked(move, self._sampled(sampling))
+        links = self.asked(move, self._sampled(sampling, SHARE_OF_WHOLE_ANSWERS))
         differences = Differences()
         self._wide.clear()
         for link, answer in zip(links, self.oracle.answers(links)):

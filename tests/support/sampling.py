@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 SHARE = 8
+SHARE_OF_WHOLE_ANSWERS = 32  # which take ten times as long as a row of many
 T = TypeVar("T")
 
 
@@ -17,11 +18,11 @@ class Sampling:
         self.seed = seed
         self.whole = whole
 
-    def of(self, items: Sequence[T]) -> Sequence[T]:
-        """One in SHARE of the items, in their order; all of them for a whole run."""
+    def of(self, items: Sequence[T], share: int = SHARE) -> Sequence[T]:
+        """One in `share` of the items, in their order; all of them for a whole run."""
         if self.whole:
             return items
-        chosen = random.Random(self.seed).sample(range(len(items)), len(items) // SHARE)
+        chosen = random.Random(self.seed).sample(range(len(items)), len(items) // share)
         return [items[number] for number in sorted(chosen)]
 
     def count(self, whole: int) -> int:
@@ -33,6 +34,7 @@ class Sampling:
         if self.whole:
             return "exhaustive comparisons: whole"
         return (
-            f"exhaustive comparisons: one address in {SHARE}, by --sample-seed {self.seed}; "
+            f"exhaustive comparisons: one address in {SHARE}, whole answers for one in {SHARE_OF_WHOLE_ANSWERS}, "
+            f"by --sample-seed {self.seed}; "
             "--whole (make test-all) asks all"
         )

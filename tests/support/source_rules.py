@@ -69,9 +69,10 @@ class Differences:
         self.by_rule: Counter[str] = Counter()
         self.unexplained: list[str] = []
 
-    def add(self, rule: str | None, what: str) -> None:
+    def add(self, rule: str | None, what: str, *values: object) -> None:
+        """`values` go into the braces of `what` where somebody will read it."""
         if rule is None:
-            self.unexplained.append(what)
+            self.unexplained.append(what.format(*values))
         else:
             self.by_rule[rule] += 1
 
@@ -79,12 +80,11 @@ class Differences:
         assert not self.unexplained, f"{len(self.unexplained)} differ by no rule: " + "\n".join(self.unexplained[:12])
 
 
-def compare_columns(full: Full, columns: Columns, listed: Listed, *, sections: bool) -> Differences:
+def compare_columns(full: Full, expected: Columns, columns: Columns, listed: Listed, *, sections: bool) -> Differences:
     """The columns of `Resolver.bulk` as linked beside the full vmlinux's; `sections`: whether the source has them."""
     differences = Differences()
-    expected = full.columns
     _compare_wide(full, expected, columns, sections, differences)
-    return compare_symbols(full, full.addresses, expected, columns, listed, differences, sections=sections)
+    return compare_symbols(full, expected.address, expected, columns, listed, differences, sections=sections)
 
 
 def compare_symbols(
@@ -101,9 +101,8 @@ def compare_symbols(
     differences = differences or Differences()
     for row in zip(links, expected.symbol, expected.offset, columns.symbol, columns.offset):
         if row[1:3] != row[3:5]:
-            address, name, offset, got, got_offset = row
             rule = _symbol_rule(full, listed, sections, *row)
-            differences.add(rule, f"{address:#x}: {name}+{offset} by vmlinux, {got}+{got_offset}")
+            differences.add(rule, "{:#x}: {}+{} by vmlinux, {}+{}", *row)
     return differences
 
 
@@ -117,18 +116,18 @@ def compare_where(
         answer, full_answer = resolver.where(address), expected.where(address)
         layer = answer.last(model.SYMBOL)
         if (symbol, offset) != ((layer.name, layer.offset(address)) if layer is not None else (None, None)):
-            differences.add(None, f"{address:#x}: {symbol}+{offset} of many, {layer} alone")
+            differences.add(None, "{:#x}: {}+{} of many, {} alone", address, symbol, offset, layer)
         got, wide = _wide_layers(answer), _wide_layers(full_answer)
         if not sections:
             wide = [row for row in wide if row[0] not in (model.SECTION, model.SEGMENT)]
             if address >= full.end and not any(row[0] == model.REGION for row in wide):
                 wide = []
         if got != wide:
-            differences.add(None, f"{address:#x}: {wide} by vmlinux, {got}")
+            differences.add(None, "{:#x}: {} by vmlinux, {}", address, wide, got)
         full_layer = full_answer.last(model.SYMBOL)
         if layer is not None and full_layer is not None and layer.name == full_layer.name:
             for what in _wrongly_said(full, layer, full_layer, answer.region_class):
-                differences.add(None, f"{address:#x}: {what}: {full_layer} by vmlinux, {layer}")
+                differences.add(None, "{:#x}: {}: {} by vmlinux, {}", address, what, full_layer, layer)
     return differences
 
 
@@ -171,7 +170,7 @@ def _wrongly_said(full: Full, layer: Layer, full_layer: Layer, region_class: str
 def _compare_wide(full: Full, expected: Columns, columns: Columns, sections: bool, differences: Differences) -> None:
     """Link address, segment, section, region and class."""
     rows = zip(
-        full.addresses,
+        expected.address,
         zip(expected.link_address, expected.segment, expected.section, expected.region, expected.region_class),
         zip(columns.link_address, columns.segment, columns.section, columns.region, columns.region_class),
     )
@@ -187,7 +186,7 @@ def _compare_wide(full: Full, expected: Columns, columns: Columns, sections: boo
                 rule = NO_SECTIONS
             elif row == (link, None, None, None, "none") and region is None:
                 rule = NO_CLASS
-        differences.add(rule, f"{address:#x}: {full_row} by vmlinux, {row}")
+        differences.add(rule, "{:#x}: {} by vmlinux, {}", address, full_row, row)
 
 
 def _symbol_rule(
