@@ -120,6 +120,7 @@ MODULE = register(
             "state": "",
             "freed": "(the layer is its init memory, which is gone)",
             "before": "(modules that had init memory there before that one)",
+            "class": "(of init memory that is gone)",
             "taints": "",
             "version": "",
             "symbols_from": "(`debug file`, `kallsyms in memory`, `null`)",

@@ -36,7 +36,8 @@ def track_lines(layer: Layer) -> Iterator[str]:
     for key, words in ((ALLOCATED_BY, "allocated"), (FREED_BY, freed)):
         track = layer.details.get(key)
         if track is not None:
-            yield f"{words} {track_words(track)}{_where_and_when(track)}"
+            caller = f" in {track['caller']}" if track["caller"] else ""
+            yield f"{words}{caller} by pid {track['pid']}{_where_and_when(track)}"
             yield from (f"  {entry}" for entry in track["stack"])
 
 

@@ -18,7 +18,7 @@ from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 
 FREE, SLAB, ANON, FILE, PAGE_TABLE, RESERVED = "free", "slab", "anon", "file", "pagetable", "reserved"
-KERNEL, VMALLOC = "kernel", "vmalloc"
+KERNEL, VMALLOC, LARGE_KMALLOC = "kernel", "vmalloc", "large_kmalloc"
 
 # Names of page types in answers; others have the kernel's own name.
 _TYPE_STATES = {"buddy": FREE, "slab": SLAB, "table": PAGE_TABLE}
@@ -151,6 +151,11 @@ class Pages:
                 offset: int = drgn.offsetof(kind, member)
                 return start + offset
         return None
+
+    @property
+    def marks_large_kmalloc(self) -> bool:
+        """Whether the kernel's page types have one for what kmalloc gives without a slab (PGTY_large_kmalloc)."""
+        return LARGE_KMALLOC in self._types.by_top_byte.values()
 
     def exists(self, pfn: int) -> bool:
         """Whether the page frame has a struct page."""
