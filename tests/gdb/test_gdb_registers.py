@@ -118,7 +118,7 @@ def test_a_guests_registers_by_qmp(moved: VM) -> None:
         said = moved.monitor("info registers -a")
         words = [sys.executable, "-m", "kplug", "regs", "--json", "--qemu", str(moved.qmp_socket)]
         done = subprocess.run(
-            [*words, "-s", str(moved.files.vmlinux)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            [*words, "-s", str(moved.files.vmlinux)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
         )
     finally:
         moved.cont()

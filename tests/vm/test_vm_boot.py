@@ -156,7 +156,7 @@ def readelf(path: Path, *flags: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "LC_ALL": "C"},
     ).stdout
 
