@@ -24,7 +24,7 @@ class FakeTasks:
         fake.struct("thread_info", 24, flags=("unsigned long", 0), cpu=("unsigned int", 16))
         fake.struct(
             "task_struct", TASK_SIZE, thread_info=("struct thread_info", 0), stack=("void *", 32),
-            mm=("struct mm_struct *", 40), pid=("int", 48), comm=("char [16]", 56),
+            mm=("struct mm_struct *", 40), pid=("int", 48), on_cpu=("int", 52), comm=("char [16]", 56),
             pid_links=("struct hlist_node [2]", 72),
         )  # fmt: skip
         if not fake.has("mm_struct"):

@@ -14,6 +14,7 @@ from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 from kplug.arch.registers import canonical, ordered
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.thread_size import thread_size
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.threads.cpu_registers import CpuRegisters
@@ -258,10 +259,23 @@ class Selection:
             frames = self._unwind_from(thread, registers)
             before = self._cpus.of(cpu) if self._cpus is not None else {}
             if all(before.get(name) == registers.get(name) for name in ("rsp", "sp", "gs_base")):
+                if not self._belong(thread, cpu, frames):
+                    raise TargetError(f"{thread} runs there no more: CPU {cpu} has another task now")
                 return frames
         # The function that it was in, with the functions inlined there.
         own = list(takewhile(lambda frame: frame.is_inline, frames))
         return (*own, *(frame._replace(alone=True) for frame in frames[len(own) : len(own) + 1]))
+
+    def _belong(self, thread: Thread, cpu: int, frames: Sequence[Frame]) -> bool:
+        """Whether a CPU's frames are those of a task: the CPU may have gone to another one since it was asked."""
+        size = thread_size(self._kernel.image) if self._kernel.image is not None else None
+        with reading(f"the stack of {thread}"):
+            start = thread.task.stack.value_()
+            kernels = [frame.sp for frame in frames if self._kernel.word.is_kernel(frame.sp)]
+            if size is not None and any(start <= sp <= start + size for sp in kernels):
+                return True
+            current: bool = cpu_curr(self._kernel.prog, cpu).value_() == thread.task.value_()
+            return current
 
     def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
         frames = Unwinder(self._kernel, self._stack_at).of_registers(registers, f"the stack of {thread}")

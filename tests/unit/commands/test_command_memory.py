@@ -239,6 +239,69 @@ def test_any_frames(places: list[tuple[int, int, bool, bool]]) -> None:
     assert all(STACK <= at < STACK + 8 * len(places) for at in slots)
 
 
+class TwoStacks(FakeTarget):
+    """An interrupt's stack, and the one that was interrupted."""
+
+    bounds_of = (
+        StackBounds(STACK, STACK + 0x20, "an IRQ stack", "made by hand"),
+        StackBounds(STACK + 0x8000, STACK + 0x8040, "the task's", "made by hand"),
+    )
+
+    def stack_bounds(self, address: int) -> StackBounds | None:
+        return next((each for each in self.bounds_of if each.start <= address < each.end), None)
+
+
+def test_the_stack_that_was_interrupted_follows(tmp_path: Path) -> None:
+    """From the word that the entry's call pushed; where the interrupt came is told as well."""
+    back, interrupted = TEXT + 0x48, TEXT + 0x68
+    frames = [
+        FramePlace(0, TEXT, STACK, "inner", interrupted=True),
+        FramePlace(1, back, STACK + 0x8010, "entry"),
+        FramePlace(2, interrupted, STACK + 0x8030, "program", interrupted=True, guessed=True),
+    ]
+    memory = {
+        **stack_target(back).memory,
+        **words_at(STACK, 1, 2, 3, 4),
+        **words_at(STACK + 0x8000, 0, back, interrupted, 0x10, 0x246, STACK + 0x8030, 0x18, 0),
+    }
+    session = session_of(tmp_path, TwoStacks(memory, {"rsp": STACK}, frames))
+    first, second = (output for output in outputs(session, "stack") if isinstance(output, Table))
+    assert (first.title.partition(":")[0], second.title.partition(":")[0]) == ("an IRQ stack", "the task's")
+    assert [row["frame"] for row in first.rows] == [None] * 4
+    marks = [(row["address"], row["mark"], row["kind"]) for row in second.rows if row["frame"] is not None]
+    assert marks == [(STACK + 0x8008, "#1", "ret"), (STACK + 0x8010, "#2?", "ip")]
+    (only,) = (output for output in outputs(session, "stack", "-n", "4") if isinstance(output, Table))
+    assert len(only.rows) == 4
+
+
+def test_a_stack_that_has_overflowed(tmp_path: Path) -> None:
+    """It is shown from its first byte: below there is nothing to read."""
+    bounds = StackBounds(STACK, STACK + 0x20, "a stack", "made by hand")
+    target = FakeTarget(words_at(STACK, 1, 2, 3, 4), {"rsp": STACK - 0x28}, bounds=bounds)
+    assert [row["address"] for row in rows(session_of(tmp_path, target), "stack")] == [
+        STACK + n for n in (0, 8, 16, 24)
+    ]
+
+
+class CallerTarget(FakeTarget):
+    """A frame is selected whose call is the last instruction of its function."""
+
+    def evaluate(self, expression: str) -> int:
+        return TEXT + 0x100
+
+    def pc_returns(self) -> bool:
+        return True
+
+
+def test_a_program_counter_is_told_by_its_call(tmp_path: Path) -> None:
+    session = session_of(tmp_path, CallerTarget({}))
+    (call,), (answer,) = session.where(f"{TEXT + 0xFF:#x}"), session.where("$pc")
+    assert answer.address == TEXT + 0x100
+    assert answer.last("symbol") == call.last("symbol")
+    (plain,) = session.where("$rax")
+    assert plain.last("symbol") != call.last("symbol")
+
+
 def test_a_stack_that_ends_in_nothing(tmp_path: Path) -> None:
     target = stack_target(1, 2, bounds=StackBounds(STACK, STACK + 0x4000, "a stack", "made by hand"))
     target.memory[STACK] = target.memory[STACK].ljust(0x1000, b"\0")

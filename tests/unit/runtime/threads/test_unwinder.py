@@ -5,6 +5,8 @@ Truth: the call chains that the tests plant.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 pytest.importorskip("drgn")
@@ -12,8 +14,12 @@ pytest.importorskip("drgn")
 from support.fake_frames import FakeFrames
 from support.fake_kernel import THREAD_SIZE, FakeKernel
 from support.fake_machines import AARCH64, X86_64
+from support.fake_tasks import FakeTasks
 
+from kplug.errors import TargetError
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.frame import Frame
+from kplug.runtime.threads.selection import Selection
 from kplug.runtime.threads.unwinder import Unwinder
 from kplug.target import StackBounds
 
@@ -154,3 +160,37 @@ def test_a_stack_ends_with_the_program(x86: Walk) -> None:
 
 def test_registers_that_nobody_has(x86: Walk) -> None:
     assert Unwinder(x86.fake.kernel).of_registers({}, "a stack") is None
+
+
+def test_a_task_that_has_ended(x86: Walk) -> None:
+    """A zombie waits for its parent, and its stack is freed."""
+    FakeTasks(x86.fake).task(42, "ended")
+    selection = Selection(x86.fake.kernel)
+    selection.select_thread(42)
+    with pytest.raises(TargetError, match=r"42 \(ended\) has ended: it is a zombie, whose stack is freed"):
+        selection.frames()
+
+
+class RunningCpus:
+    """CPUs that stand in one place while they run."""
+
+    def __init__(self, registers: Mapping[str, int]) -> None:
+        self._registers = registers
+
+    def of(self, cpu: int) -> Mapping[str, int]:
+        return self._registers
+
+
+@pytest.mark.parametrize("its_own", [True, False])
+def test_a_cpu_that_has_gone_to_another_task(x86: Walk, its_own: bool) -> None:
+    """Of a kernel that runs: the frames are another task's by the time that the CPU tells its registers."""
+    tasks = FakeTasks(x86.fake)
+    tasks.task(42, "busy", stack=x86.planted.stack if its_own else x86.fake.take(0x4000, 0x4000))
+    live = Kernel(x86.fake.kernel.prog, x86.fake.kernel.image, live=True, vmcoreinfo=x86.fake.kernel.vmcoreinfo)
+    selection = Selection(live, RunningCpus(x86.planted.registers(x86.planted.code(0x210), 0x3080, 0x3100)))
+    selection._select(selection.select_thread(42)._replace(cpu=1))
+    if its_own:
+        assert counters(list(selection.frames()))[1:] == x86.callers
+        return
+    with pytest.raises(TargetError, match="runs there no more: CPU 1 has another task now"):
+        selection.frames()
