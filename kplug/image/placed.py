@@ -313,11 +313,11 @@ class PlacedImage:
 
     def _symbol_layer(self, extent: Extent) -> Layer:
         symbol, table = extent.symbol, self.image.symbols
-        start = self.placement.runtime(extent.start)
+        start, knows_end = self.placement.runtime(extent.start), self.knows_end(extent.symbol.address)
         details: dict[str, Any] = {
             "type": symbol.letter,
             "binding": symbol.binding or None,
-            "size": (symbol.size or None) if self.knows_end(symbol.address) else None,
+            "size": (symbol.size or None) if knows_end else None,
             "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }
@@ -330,7 +330,7 @@ class PlacedImage:
         whole = symbol.whole
         if whole:
             details["part_of"] = whole
-        end = start + extent.end - extent.start if self.knows_end(symbol.address) else start
+        end = start + extent.end - extent.start if knows_end else start
         layer = Layer(model.SYMBOL, symbol.name, start, end, table.source, details)
         self._symbol_layers[extent.start] = layer
         return layer

@@ -47,9 +47,9 @@ class SymbolColumns:
         self._extended_sections = array("I")
         self._names: list[str] | None = None
         self._name_questions = 0
-        self._file_entries: list[int] | None = None
         # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
+        self._file_names: dict[int, str] = {}
 
     def _load(self, elf: ElfFile) -> None:
         """Read the symbol table and its strings into the columns."""

@@ -267,11 +267,18 @@ class SymbolTable(SymbolColumns):
         """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
         if self._info[index] >> 4 != STB_LOCAL:
             return None
-        if self._file_entries is None:
-            files = self._type_mask((STT_FILE,))
-            self._file_entries = list(compress(range(len(files)), files))
         position = bisect_right(self._file_entries, index) - 1
-        return self.name(self._file_entries[position]) or None if position >= 0 else None
+        if position < 0:
+            return None
+        entry = self._file_entries[position]
+        name = self._file_names.get(entry)
+        if name is None:
+            name = self._file_names[entry] = self.name(entry)
+        return name or None
+
+    @cached_property
+    def _file_entries(self) -> list[int]:
+        return entries_of(self._type_mask((STT_FILE,)))
 
     # -- name to symbols -----------------------------------------------------------------------------------------------
 
