@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
 from kplug.model import SCHEMA, UNKNOWN_STATE, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, Range
-from kplug.render.remembered import MAX_REMEMBERED
+from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
 from kplug.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
@@ -58,12 +58,14 @@ class JsonLines:
         # By the layer's id: the layer (which keeps it alive, so its id stays its own), its start, and the text around
         # the offset.
         self._layers: dict[int, tuple[Layer, int | None, str, str]] = {}
+        self._outer = OuterLayers(self._encode_outer)
 
     def annotation(self, annotation: Annotation) -> str:
         """The object for one address, without a newline."""
         address = annotation.address
-        encoded, layers = self._layers, []
-        for layer in annotation.layers:  # inlined, not a call for each layer: logs are long
+        encoded, outer = self._layers, self._outer.text(annotation)
+        layers = [] if outer is None else [outer]
+        for layer in annotation.layers if outer is None else annotation.layers[-1:]:
             _, start, head, tail = encoded.get(id(layer)) or self._encode_layer(layer)
             layers.append(f'{head}"{address - start:#x}"{tail}' if start is not None else f"{head}null{tail}")
         state = _UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)
@@ -85,6 +87,14 @@ class JsonLines:
         tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
         entry = self._layers[id(layer)] = layer, layer.start, head, tail
         return entry
+
+    def _encode_outer(self, annotation: Annotation, layers: Sequence[Layer]) -> tuple[str, Sequence[int]]:
+        texts, bases = [], []
+        for layer in layers:
+            _, start, head, tail = self._layers.get(id(layer)) or self._encode_layer(layer)
+            texts.append(verbatim(head) + ("null" if start is None else '"%#x"') + verbatim(tail))
+            bases += [] if start is None else [start]
+        return ", ".join(texts), bases
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
         """The object for one row of a table, or for facts. An Annotation in it is written as kwhere writes it."""

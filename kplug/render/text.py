@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kplug import model
 from kplug.kinds import Kind, kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
 from kplug.outputs import NamedFacts, Problem, Table
-from kplug.render.remembered import MAX_REMEMBERED
+from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
 from kplug.render.tables import TableRenderer
@@ -26,6 +26,7 @@ class TextRenderer:
         # By the layer's id: the layer (kept alive so that its id stays unique), where offsets count from (None: no
         # offset is shown), its line, what follows the offset, and its kind if that adds more.
         self._layers: dict[int, tuple[Layer, int | None, str, str, Kind | None]] = {}
+        self._outer = OuterLayers(self._lay_out_outer)
 
     def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end.
@@ -35,7 +36,10 @@ class TextRenderer:
         lines = [self.brief(annotation, brief and place)]
         if not brief:
             address, laid_out = annotation.address, self._layers
-            for layer in annotation.layers:  # inlined, not a call for each layer: logs are long
+            outer = self._outer.text(annotation)
+            if outer is not None:
+                lines.append(outer)
+            for layer in annotation.layers if outer is None else annotation.layers[-1:]:
                 _, start, line, of, special = laid_out.get(id(layer)) or self._lay_out(layer)
                 lines.append(line if start is None else f"{line}  +{address - start:#x}{of}")
                 if special is None:
@@ -90,6 +94,22 @@ class TextRenderer:
         line, special = self._labelled(kind.label or kind.name, safe(words)), kind.linked or kind.more is not None
         entry = self._layers[id(layer)] = layer, start, line, of, kind if special else None
         return entry
+
+    def _lay_out_outer(self, annotation: Annotation, layers: Sequence[Layer]) -> tuple[str, Sequence[int]]:
+        lines, bases = [], []
+        for layer in layers:
+            _, start, line, of, special = self._layers.get(id(layer)) or self._lay_out(layer)
+            line = verbatim(line)
+            if start is not None:
+                line += f"  +%#x{of}"
+                bases.append(start)
+            elif special is not None and special.linked and annotation.link_address is not None:
+                line += ", link %#x"
+                bases.append(annotation.address - annotation.link_address)
+            lines.append(line)
+            if special is not None and special.more is not None:
+                lines += [verbatim(self._labelled("", safe(words))) for words in special.more(layer)]
+        return "\n".join(lines), bases
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
         return f"  {self._style.paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"
