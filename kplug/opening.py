@@ -50,6 +50,7 @@ def memory_session(source: Source) -> Session:
     request = Request(
         core=source.core,
         core_parts=tuple(source.core_parts),
+        raw=source.raw,
         qemu=source.qemu,
         symbols=(source.vmlinux,) if source.vmlinux else (),
         module_directories=source.module_directories,

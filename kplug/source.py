@@ -12,8 +12,9 @@ class Source:
     `vmlinux` is a kernel file with or without debug information; `vmlinuz` the boot image, `system_map` the build's
     System.map, and `kallsyms` a saved /proc/kallsyms: what there is in place of a vmlinux or besides it. `core` is a
     vmcore (or /proc/kcore), `core_parts` the other files of one that makedumpfile split, as far as they do not lie
-    beside it, `qemu` the QMP socket of a guest; `vmcoreinfo` a file with the text of VMCOREINFO, for a vmcore that has
-    none. `module_directories` are folders with the modules' debug files.
+    beside it, `raw` the physical ranges of one that is a raw image of memory (`0-bfffffff,100000000`). `qemu` is the
+    QMP socket of a guest; `vmcoreinfo` a file with the text of VMCOREINFO, for a vmcore that has none.
+    `module_directories` are folders with the modules' debug files.
 
     Without memory `modules` place module files (`FILE@ADDR` or `FILE@.text=ADDR,.data=ADDR`), `kaslr_offset` says in
     bytes how far the kernel was moved (None: as far as the running kernel, if the vmlinux is its own), and
@@ -26,6 +27,7 @@ class Source:
     kallsyms: str | None = None
     core: str | None = None
     core_parts: tuple[str, ...] = ()
+    raw: str | None = None
     qemu: str | None = None
     vmcoreinfo: str | None = None
     module_directories: tuple[str, ...] = ()

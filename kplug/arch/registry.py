@@ -7,7 +7,7 @@ They are loaded one after the other until one has the requested name, the most f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cache, lru_cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -84,6 +84,11 @@ def by_uname(word: str) -> Architecture | None:
 def by_drgn(name: str) -> Architecture | None:
     """By the name in drgn.Architecture."""
     return _first(lambda each: each.names.drgn == name)
+
+
+def by_vmcoreinfo(numbers: Container[str]) -> Architecture | None:
+    """By the names of the NUMBER()s in a kernel's VMCOREINFO, if one of them is of one architecture's kernels only."""
+    return _first(lambda each: any(name in numbers for name in each.vmcoreinfo_numbers))
 
 
 def by_gdb(name: str) -> Architecture | None:

@@ -108,6 +108,7 @@ class Inspected:
 def inspect(path: str) -> Inspected:
     """Open the file and recognise its kind. InputError, one line naming it, if it is not a kernel's file or broken."""
     from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
+    from kplug.memory.foreign_dumps import foreign
 
     with open_file(path) as file:
         try:
@@ -125,7 +126,8 @@ def inspect(path: str) -> Inspected:
         return notes
     if is_boot_image(head):
         return _inspected_boot_image(path)
-    raise InputError(f"{path}: not a kernel file: neither ELF, nor a boot image, nor a dump")
+    what = foreign(head) or "not a kernel file: neither ELF, nor a boot image, nor a dump"
+    raise InputError(f"{path}: {what}")
 
 
 def _inspected_elf(path: str, elf: ElfFile, **more: Any) -> Inspected:
@@ -244,9 +246,8 @@ def _machine_of(text: str) -> str | None:
     """The architecture of a VMCOREINFO, if it has a number that only one architecture's kernels write."""
     from kplug.memory.vmcoreinfo import VmcoreInfo
 
-    numbers = VmcoreInfo(text).numbers
-    found = (each.name for each in registry.declared() if any(name in numbers for name in each.vmcoreinfo_numbers))
-    return next(found, None)
+    found = registry.by_vmcoreinfo(VmcoreInfo(text).numbers)
+    return None if found is None else found.name
 
 
 def _bare_notes(path: str) -> Inspected | None:

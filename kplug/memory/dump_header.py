@@ -46,6 +46,7 @@ _INCOMPLETE = 0x8  # DUMP_DH_COMPRESSED_INCOMPLETE: the disk was full
 _HEAD_BYTES = 1 << 17  # header and sub header, with blocks of up to 64 KiB
 # struct kdump_sub_header of 64-bit machines: dump_level at 8, (offset, size) of VMCOREINFO at 32.
 _LEVEL, _VMCOREINFO_PLACE, _SUB_HEADER_BYTES = 8, 32, 104
+_LEAST_RAW = 1 << 24
 _MOST_CUT_PAGES = 1 << 12
 # (first version of the header that has it, its name, where its offset and size are in the sub header)
 _SUB_HEADER_PLACES = ((3, "VMCOREINFO", 32), (4, "notes", 48), (5, "ERASEINFO", 64))
@@ -108,7 +109,9 @@ def read_header(path: str) -> DumpHeader:
     if not head:
         raise InputError(f"{path}: not a dump: it is empty")
     what = foreign(head) or "not a dump: neither an ELF core file nor makedumpfile's kdump format"
-    raise InputError(f"{path}: {what}")
+    may_be_raw = os.path.getsize(path) >= _LEAST_RAW and not os.path.getsize(path) % 4096
+    raw = " (a raw image of memory is opened with --raw and its physical ranges)" if may_be_raw else ""
+    raise InputError(f"{path}: {what}{raw}")
 
 
 # -- ELF ---------------------------------------------------------------------------------------------------------------

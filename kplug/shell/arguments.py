@@ -120,6 +120,12 @@ def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
         default=[],
         help="a vmcore, or /proc/kcore (needs drgn); a split one by any of its parts, or by each",
     )
+    which.add_argument(
+        "--raw",
+        metavar="RANGES",
+        action=_Once,
+        help="the core is a raw image of memory, with these physical ranges: 0, or 0-bfffffff,100000000",
+    )
     which.add_argument("--qemu", metavar="QMP", help="a QEMU guest, by its QMP socket (needs drgn)")
     which.add_argument("--vmcoreinfo", metavar="FILE", help="the text of VMCOREINFO, for a vmcore that has none")
     which.add_argument(
@@ -167,6 +173,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
                 raise UsageError(f"kplug: --{option} is only for files without memory: memory shows where things are")
     files = argparse.Namespace(**{**FILES_ONLY, "lines": False, **vars(arguments)})
     core, *parts = files.core or (None,)
+    if files.raw is not None and core is None:
+        raise UsageError("kplug: --raw has the ranges of a core: it needs -c FILE")
     return Source(
         vmlinux=files.vmlinux,
         vmlinuz=files.vmlinuz,
@@ -174,6 +182,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
         kallsyms=files.kallsyms,
         core=core,
         core_parts=tuple(parts),
+        raw=files.raw,
         qemu=files.qemu,
         vmcoreinfo=files.vmcoreinfo,
         module_directories=tuple(files.module_dir),

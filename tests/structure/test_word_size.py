@@ -25,6 +25,7 @@ FORMATS = {
     "kplug/image/kallsyms/finder.py": "Elf64_Rela of arm64 and x86_64, where tables are said to be such",
     "kplug/memory/dump_header.py": "flattened streams are big-endian (makedumpfile's IMPLEMENTATION)",
     "kplug/memory/foreign_dumps.py": "magic numbers of other programs' formats, each in the order of its own machines",
+    "kplug/memory/raw_image.py": "LiME's headers are little-endian, as the machines are that it runs on",
     "kplug/files/lz4.py": "LZ4 frames are little-endian",
     "kplug/files/lzop.py": "lzop's are big-endian",
     "kplug/files/zstd.py": "Zstandard's are little-endian (RFC 8878)",

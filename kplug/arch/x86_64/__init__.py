@@ -211,6 +211,7 @@ ARCHITECTURE = Architecture(
         ("phys_base", "phys_base", -8),
     ),
     boot_kaslr=_boot_kaslr,
+    vmcoreinfo_numbers=("phys_base",),  # arch_crash_save_vmcoreinfo() in machine_kexec_64.c
     vmcoreinfo_facts=(("KERNEL_IMAGE_SIZE", "kernel_image_size"), ("phys_base", "phys_base")),
     vmcoreinfo_derived=_vmcoreinfo_derived,
     second_sources=(  # 6.9 and later

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import drgn
 
@@ -20,6 +20,7 @@ from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
+from kplug.memory.raw_image import raw_extents
 from kplug.memory.split_dump import Part, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
@@ -27,6 +28,7 @@ from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
+from kplug.runtime.opening.raw import open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.split import join
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
@@ -50,7 +52,11 @@ def open_kernel(request: Request) -> Opened:
         image = request.joined.image
     with heard() as messages, switched(PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
         if request.core is not None:
-            target = _open_core(request.core, given, image, parts_of(request.core, request.core_parts))
+            extents = raw_extents(request.core, request.raw)
+            if extents:
+                target = open_raw(request.core, extents, given, image)
+            else:
+                target = _open_core(request.core, given, image, parts_of(request.core, request.core_parts))
         elif request.qemu is not None:
             target = _open_guest(request.qemu, given, image)
         else:
@@ -230,7 +236,7 @@ def _with_found_note(
     # The dump level says what was left out; the lowest bit are pages of zeros.
     scattered = header.format != dump_header.ELF and (header.level is None or header.level > 1)
     rejected: list[VmcoreInfo] = []
-    for info in _candidates(searched, ranges, scattered, image, header.release):
+    for info in vmcoreinfo_search.candidates(searched, ranges, scattered, image, header.release):
         try:
             prog = opened(info.text)
         except Exception:
@@ -242,7 +248,7 @@ def _with_found_note(
     likely = "not a Linux kernel's dump"
     if _is_netdump(path):
         likely = "netdump's, of a kernel that had none yet (crash reads it)"
-    raise InputError(f"{path}: {_not_found(rejected, likely)}")
+    raise InputError(f"{path}: {vmcoreinfo_search.not_found(rejected, likely)}")
 
 
 def _is_netdump(path: str) -> bool:
@@ -254,34 +260,6 @@ def _is_netdump(path: str) -> bool:
             )
     except (InputError, OSError, struct.error):
         return False
-
-
-def _candidates(
-    prog: drgn.Program,
-    ranges: Sequence[tuple[int, int]],
-    scattered: bool,
-    image: KernelImage | None,
-    release: str | None,
-) -> Iterator[VmcoreInfo]:
-    """Candidates for the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first is used."""
-    build_id = image.build_id if image is not None else None
-    later: list[VmcoreInfo] = []
-    for info in vmcoreinfo_search.find_notes(prog, ranges, scattered=scattered):
-        if build_id is None or info.build_id == build_id:
-            yield info
-        else:
-            later.append(info)
-    yield from vmcoreinfo_search.best_first(later, build_id, release)
-
-
-def _not_found(rejected: Sequence[VmcoreInfo], likely: str) -> str:
-    if not rejected:
-        return f"no VMCOREINFO in it, nor in its memory: {likely}, or give it with --vmcoreinfo FILE"
-    releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))
-    return (
-        f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel is where it says: "
-        "give it with --vmcoreinfo FILE"
-    )
 
 
 # -- the running kernel, and guests ------------------------------------------------------------------------------------
@@ -323,13 +301,13 @@ def _open_guest(address: str, given: str | None, image: KernelImage | None) -> O
 def _give_found_note(prog: drgn.Program, name: str, guest: Guest, image: KernelImage | None) -> None:
     """Give the guest's Program the VMCOREINFO that is found in the guest's memory."""
     rejected: list[VmcoreInfo] = []
-    for info in _candidates(prog, guest.ranges, False, image, None):
+    for info in vmcoreinfo_search.candidates(prog, guest.ranges, False, image, None):
         # If the kernel is not where it should be, the Program is left as it is: it can be set only once.
         if _stands_in(prog, info):
             prog.set_linux_kernel_custom(info.text, is_live=True)
             return
         rejected.append(info)
-    raise InputError(f"{name}: {_not_found(rejected, 'no Linux kernel has booted there')}")
+    raise InputError(f"{name}: {vmcoreinfo_search.not_found(rejected, 'no Linux kernel has booted there')}")
 
 
 def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:

@@ -18,15 +18,16 @@ from kplug.runtime.threads.cpu_registers import CpuRegisters
 class Request:
     """What to open, as the user gave it.
 
-    `core` is a vmcore (or /proc/kcore), `core_parts` the other files of a split one, `qemu` a QMP socket; with neither
-    it is the running kernel. `symbols` are files with debug information (vmlinux first, if one is given),
-    `module_directories` folders with the modules' files, and `vmcoreinfo` a file with the text of VMCOREINFO. `joined`
-    is what the user has instead of a vmlinux, or in addition: the kernel in a vmlinuz, or one with the symbols of a
-    System.map.
+    `core` is a vmcore (or /proc/kcore), `core_parts` the other files of a split one, `raw` the ranges of a raw image,
+    `qemu` a QMP socket; with neither it is the running kernel. `symbols` are files with debug information (vmlinux
+    first, if one is given), `module_directories` folders with the modules' files, and `vmcoreinfo` a file with the text
+    of VMCOREINFO. `joined` is what the user has instead of a vmlinux, or in addition: the kernel in a vmlinuz, or one
+    with the symbols of a System.map.
     """
 
     core: str | None = None
     core_parts: tuple[str, ...] = ()
+    raw: str | None = None
     qemu: str | None = None
     symbols: tuple[str, ...] = ()
     module_directories: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import drgn
 
 from kplug.arch.registry import by_drgn
+from kplug.image.kernel_image import KernelImage
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo, is_plausible
 from kplug.progress import Progress
@@ -131,4 +132,32 @@ def best_first(candidates: Iterable[VmcoreInfo], build_id: str | None, release: 
             build_id is not None and info.build_id != build_id,
             release is not None and info.release != release,
         ),
+    )
+
+
+def candidates(
+    prog: drgn.Program,
+    ranges: Sequence[tuple[int, int]],
+    scattered: bool,
+    image: KernelImage | None,
+    release: str | None,
+) -> Iterator[VmcoreInfo]:
+    """Candidates for the kernel's VMCOREINFO, in the order to try. Without a vmlinux to compare, the first is used."""
+    build_id = image.build_id if image is not None else None
+    later: list[VmcoreInfo] = []
+    for info in find_notes(prog, ranges, scattered=scattered):
+        if build_id is None or info.build_id == build_id:
+            yield info
+        else:
+            later.append(info)
+    yield from best_first(later, build_id, release)
+
+
+def not_found(rejected: Sequence[VmcoreInfo], likely: str) -> str:
+    if not rejected:
+        return f"no VMCOREINFO in it, nor in its memory: {likely}, or give it with --vmcoreinfo FILE"
+    releases = ", ".join(dict.fromkeys(str(info.release) for info in rejected))
+    return (
+        f"no VMCOREINFO in it; that of {releases} is in its memory, but no such kernel is where it says: "
+        "give it with --vmcoreinfo FILE"
     )
