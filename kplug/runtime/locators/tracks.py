@@ -37,7 +37,7 @@ def track_lines(layer: Layer) -> Iterator[str]:
         track = layer.details.get(key)
         if track is not None:
             caller = f" in {track['caller']}" if track["caller"] else ""
-            yield f"{words}{caller} by pid {track['pid']}{_where_and_when(track)}"
+            yield f"{words}{caller} by task {track['pid']}{_where_and_when(track)}"
             yield from (f"  {entry}" for entry in track["stack"])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("drgn")
 
+import drgn
 from support.fake_kernel import DATA, INIT_TEXT, PERCPU, PGTY_SLAB, FakeKernel
 from support.fake_machines import MACHINES, PAGE, Machine
 from support.fake_slab import LINK, FakeSlab
@@ -18,6 +19,7 @@ from support.fake_tracks import FakeTracks
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.slab import KIND, SlabLocator
+from kplug.runtime.tables.slab_caches import slabs_of
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -163,6 +165,27 @@ def test_objects_on_a_cpus_own_list(machine: Machine) -> None:
     assert layer.details["cpu"] == 1
     assert KIND.phrase(layer, 8) == "cpu-free (CPU 1) slab object things+0x8"
     assert [("cpu" in told(slab, offset).details) for offset in (0x208, 0x308)] == [False, False]
+
+
+@pytest.mark.parametrize(("place", "cpu"), [("main", 1), ("spare", 1), ("barn", None)])
+def test_the_cpu_that_has_an_object_in_a_sheaf(place: str, cpu: int | None) -> None:
+    fake = FakeKernel()
+    slab = FakeSlab(fake)
+    fake.struct(
+        "slab_sheaf", 16, capacity=("unsigned int", 0), size=("unsigned int", 4), objects=("void * []", 16),
+    )  # fmt: skip
+    fake.struct("slub_percpu_sheaves", 16, main=("struct slab_sheaf *", 0), spare=("struct slab_sheaf *", 8))
+    sheaves = fake.percpu("fake_sheaves", "struct slub_percpu_sheaves")
+    sheaf = fake.take(64)
+    fake.words(sheaf, 2 << 32 | 2, 0, slab.object(3), slab.object(1), slab.object(2))
+    if place != "barn":
+        fake.put("slub_percpu_sheaves", fake.cpu_area(1) + sheaves, {place: sheaf})
+    slabs = slabs_of(fake.kernel)
+    cache = slabs.cache(slab.cache)
+    per_cpu = drgn.Object(fake.prog, "struct slub_percpu_sheaves *", fake.prog["fake_sheaves"].address_)
+    cache.sheaves = per_cpu
+    assert slabs.sheaf_cpu(cache, slab.object(1)) == cpu
+    assert slabs.sheaf_cpu(cache, slab.object(2)) is None
 
 
 def test_links_scrambled_as_before_5_7() -> None:

@@ -62,7 +62,7 @@ def test_who_allocated_an_object() -> None:
         assert (details["allocated_by"], details["freed_by"], details["state"]) == (track, None, "allocated")
         assert "record_with" not in details
     assert list(KIND.more(tracked.told())) == [
-        "allocated in kernel_clone+0x10/0x440 by pid 42, CPU 1, 9.00 s after boot (1.00 s ago)",
+        "allocated in kernel_clone+0x10/0x440 by task 42, CPU 1, 9.00 s after boot (1.00 s ago)",
         "  start_kernel+0x10/0x20",
         "  kernel_clone+0x10/0x440",
     ]
@@ -77,7 +77,7 @@ def test_who_freed_an_object(free: tuple[int, ...]) -> None:
     layer = tracked.told()
     assert (layer.details["freed_by"]["pid"], layer.details["freed_by"]["age"]) == (7, 0.1)
     words = "freed in" if free else "freed before in"
-    assert list(KIND.more(layer))[3].startswith(f"{words} kernel_clone+0x10/0x440 by pid 7, ")
+    assert list(KIND.more(layer))[3].startswith(f"{words} kernel_clone+0x10/0x440 by task 7, ")
 
 
 def test_an_object_that_was_never_used() -> None:
