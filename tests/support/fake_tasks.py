@@ -22,10 +22,15 @@ class FakeTasks:
         fake.struct("hlist_node", 16, next=("struct hlist_node *", 0), pprev=("void *", 8))
         fake.struct("hlist_head", 8, first=("struct hlist_node *", 0))
         fake.struct("thread_info", 24, flags=("unsigned long", 0), cpu=("unsigned int", 16))
+        fake.struct("cpu_context", 8, sp=("unsigned long", 0))
+        is_x86 = fake.machine.name == "x86_64"
+        own = {"sp": ("unsigned long", 0)} if is_x86 else {"cpu_context": ("struct cpu_context", 0)}
+        fake.struct("thread_struct", 8, **own)
+        self.saved_pointer = "thread.sp" if is_x86 else "thread.cpu_context.sp"
         fake.struct(
             "task_struct", TASK_SIZE, thread_info=("struct thread_info", 0), stack=("void *", 32),
             mm=("struct mm_struct *", 40), pid=("int", 48), on_cpu=("int", 52), comm=("char [16]", 56),
-            pid_links=("struct hlist_node [2]", 72),
+            pid_links=("struct hlist_node [2]", 72), thread=("struct thread_struct", 104),
         )  # fmt: skip
         if not fake.has("mm_struct"):
             fake.struct("mm_struct", 64, pgd=("unsigned long *", 0))

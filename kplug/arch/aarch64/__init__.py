@@ -125,6 +125,7 @@ ARCHITECTURE = Architecture(
     flag_names=_flag_names,
     calls=_calls,
     interrupt_stacks=InterruptStacks(("irq_stack_ptr",)),
+    saved_stack_pointer="thread.cpu_context.sp",
     variable_stacks=(
         # The stack that a CPU switches to after a stack overflow (CONFIG_VMAP_STACK).
         VariableStack("overflow_stack", "overflow", "overflow"),

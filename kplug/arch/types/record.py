@@ -216,6 +216,8 @@ class Architecture:
 
     # -- stacks --------------------------------------------------------------------------------------------------------
     interrupt_stacks: InterruptStacks | None = None
+    # The member of task_struct with the stack pointer of a task that does not run.
+    saved_stack_pointer: str | None = None
     # Members of struct cea_exception_stacks, without "_stack", and the purpose of each stack.
     entry_area_stacks: Mapping[str, str] = field(default_factory=dict)
     variable_stacks: tuple[VariableStack, ...] = ()

@@ -172,6 +172,7 @@ ARCHITECTURE = Architecture(
         at_top=True,
         type="struct irq_stack",
     ),
+    saved_stack_pointer="thread.sp",
     entry_area_stacks={
         "DF": "double fault",
         "NMI": "NMI",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import drgn
 from drgn.helpers.linux.percpu import per_cpu
@@ -15,6 +15,7 @@ from kplug.arch.types.record import VariableStack
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, name_and_offset, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import try_read
 from kplug.memory.thread_size import thread_size
 from kplug.model import Layer
 from kplug.runtime.kernel.cpus import possible_cpus
@@ -23,14 +24,26 @@ from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tasks import Task, is_data, tasks_of
 from kplug.runtime.locators.vmap import vmap_areas
-from kplug.runtime.tables.translation import page_size_of, page_tables
+from kplug.runtime.tables.translation import is_zero_filled, page_size_of, page_tables
+from kplug.runtime.threads.selection import Selection
+from kplug.runtime.threads.stack_sides import Side, side_on_cpu_stack, side_on_task_stack
 from kplug.target import StackBounds
+
+SOURCE = "tasks and per-CPU stacks"
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
+    details = layer.details
     words = layer.name
-    if layer.details.get("depth") is not None:
-        words += f"  depth {layer.details['depth']:#x}"
+    if details.get("side") is not None:
+        why = f"sp {details['sp']}" if details["sp"] is not None else "the task runs in user mode"
+        words += f"  {details['side']} ({why})"
+    if details.get("frame") is not None:
+        words += f"  frame #{details['frame']['number']} {details['frame']['function']}"
+    if details.get("end_magic") is not None:
+        words += "  STACK_END_MAGIC" if details["end_magic"] else "  STACK_END_MAGIC is overwritten: it overflowed"
+    if details.get("depth") is not None:
+        words += f"  depth {details['depth']:#x}"
     return before_range(words, layer), True
 
 
@@ -43,14 +56,22 @@ KIND = register(
             "cpu": "",
             "pid": "",
             "comm": "",
-            "depth": "(bytes from the top)",
-            "guard": "",
+            "depth": "(bytes from the top; `null` above it)",
+            "guard": "(the address is in a guard page)",
+            "past": "(of a guard page: how many bytes past the stack)",
+            "side": "(`live`: frames in use are there; `dead`: what ended calls left; `null` where not known)",
+            "sp": "(the stack pointer that says so; `null` in user mode)",
+            "frame": "(`number` and `function` of the frame that has the address)",
+            "end_magic": "(in the lowest word: whether it is STACK_END_MAGIC still)",
         },
         words=_words,
         phrase=lambda layer, offset: layer.name if layer.details["guard"] else name_and_offset(layer, offset),
         fills_gaps=True,  # its guard page is not memory of the owner
     )
 )
+
+
+_END_MAGIC = 0x57AC6E9D  # STACK_END_MAGIC, include/uapi/linux/magic.h
 
 
 class Stack(NamedTuple):
@@ -88,13 +109,16 @@ class Stacks:
         return thread_size_of(self._kernel)
 
     def _of_tasks(self) -> Iterator[Stack]:
-        size, page_size = self._task_stack_size, page_size_of(self._kernel)
-        areas = vmap_areas(self._kernel)
+        size = self._task_stack_size
         for task in tasks_of(self._kernel).tasks:
             if task.stack:
-                guard = page_size if areas.at(task.stack) is not None else 0  # CONFIG_VMAP_STACK
                 name = f"stack of {task.name}"
+                guard = self._guard_of(task.stack)
                 yield Stack(task.stack, task.stack + size, "task", name, task.cpu, task, guard)
+
+    def _guard_of(self, start: int) -> int:
+        """The size of the guard page below a stack, if it is in a vmap area (CONFIG_VMAP_STACK)."""
+        return page_size_of(self._kernel) if vmap_areas(self._kernel).at(start) is not None else 0
 
     def _cached(self) -> Iterator[Stack]:
         """The stacks of ended tasks that each CPU keeps for new ones."""
@@ -122,7 +146,7 @@ class Stacks:
                 place = self._interrupt_pointer(declared.pointers, cpu)
                 start = place + self._kernel.word.size - size if place and declared.at_top else place
             if start:
-                yield Stack(start, start + size, "irq", f"IRQ stack of CPU {cpu}", cpu, None, 0)
+                yield Stack(start, start + size, "irq", f"IRQ stack of CPU {cpu}", cpu, None, self._guard_of(start))
 
     def _interrupt_pointer(self, names: tuple[str, ...], cpu: int) -> int:
         """The value of the first of these per-CPU variables, or members of them, that the kernel has. KeyError."""
@@ -157,7 +181,7 @@ class Stacks:
                             start, size = variable.address_of_().value_(), drgn.sizeof(variable)
                         if start:
                             words = f"{each.words} stack of CPU {cpu}"
-                            yield Stack(start, start + size, each.owner, words, cpu, None, 0)
+                            yield Stack(start, start + size, each.owner, words, cpu, None, self._guard_of(start))
 
     def _of_the_kernel(self, name: str) -> drgn.Object:
         """The variable of that name at its symbol's address. KVM's code for EL2 may have another one in the vmlinux,
@@ -204,12 +228,23 @@ class Stacks:
         stack = self.stacks[number] if number < len(self.stacks) else None
         return stack if stack is not None and address >= stack.start - stack.guard else None
 
+    def above(self, address: int) -> Stack | None:
+        """The stack whose vmap area has its guard page, which is above it, at an address."""
+        number = bisect_right(self._starts, address) - 1
+        stack = self.stacks[number] if number >= 0 else None
+        if stack is None or not stack.end <= address < stack.end + stack.guard:
+            return None
+        areas = vmap_areas(self._kernel)
+        area = areas.at(address)
+        return stack if area is not None and area.start <= stack.start and areas.is_guard(area, address) else None
+
 
 class StackLocator:
-    """The stack that holds an address, or whose guard page does."""
+    """The stack that holds an address, or whose guard page does. `selection` has the CPUs' stack pointers."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, selection: Selection | None = None) -> None:
         self._kernel = kernel
+        self._selection = selection if selection is not None else Selection(kernel)
 
     def locate(self, address: int) -> Iterable[Layer]:
         kernel, paging = self._kernel, page_tables(self._kernel).paging
@@ -222,30 +257,59 @@ class StackLocator:
             if first is None or address not in first:
                 return
         stacks = stacks_of(kernel)
-        stack, guard = stacks.at(place), False
-        if stack is None:
-            stack, guard = stacks.guarded(place), True
-            if stack is not None and self._is_anothers(place):
-                stack = None
-        if stack is None:
-            if stacks.problem is not None and self._may_be_stack(place):
-                raise TargetError(stacks.problem)
+        stack = stacks.at(place)
+        if stack is not None:
+            yield self._layer(stack, place, address - place)
             return
-        shift = address - place
-        name = stack.name
-        start, end = stack.start, stack.end
-        if guard:
-            name = f"guard page of the {name}, {stack.start - place:#x} bytes past its end"
-            start, end = stack.start - stack.guard, stack.start
-        details = {
-            "owner": stack.owner,
-            "cpu": stack.cpu,
-            "pid": stack.task.pid if stack.task is not None else None,
-            "comm": stack.task.comm if stack.task is not None else None,
-            "depth": stack.end - place,
-            "guard": guard,
-        }
-        yield Layer(KIND.name, name, start + shift, end + shift, "tasks and per-CPU stacks", details)
+        below = stacks.guarded(place)
+        if below is not None and not self._is_anothers(place):
+            past = below.start - place
+            name = f"guard page of the {below.name}, {past:#x} bytes past its end"
+            yield self._guard(below, name, range(below.start - below.guard, below.start), place, past)
+            return
+        above = stacks.above(place)
+        if above is not None:
+            past = place - above.end
+            name = f"guard page above the {above.name}, {past:#x} bytes past its top"
+            yield self._guard(above, name, range(above.end, above.end + above.guard), place, past)
+        elif stacks.problem is not None and self._may_be_stack(place):
+            raise TargetError(stacks.problem)
+
+    def _layer(self, stack: Stack, place: int, shift: int) -> Layer:
+        details = _details(stack, place, False)
+        extent = range(stack.start, stack.end)
+        if stack.task is not None:
+            side = side_on_task_stack(self._selection, self._kernel, stack.task.address, extent, place)
+        elif stack.cpu is not None and stack.owner != "none":
+            side = side_on_cpu_stack(self._selection, stack.cpu, extent, place)
+        else:
+            side = Side()
+        if side.live is not None:
+            details["side"] = "live" if side.live else "dead"
+            details["sp"] = hex(side.pointer) if side.pointer is not None else None
+        if side.frame is not None:
+            details["frame"] = {"number": side.frame.number, "function": side.frame.function}
+        if stack.task is not None and place < stack.start + self._kernel.word.size and self._has_end_magic():
+            details["end_magic"] = self._end_magic_of(stack.start)
+        return Layer(KIND.name, stack.name, stack.start + shift, stack.end + shift, SOURCE, details)
+
+    def _guard(self, stack: Stack, name: str, extent: range, place: int, past: int) -> Layer:
+        details = {**_details(stack, place, True), "past": past}
+        return Layer(KIND.name, name, extent.start, extent.stop, SOURCE, details)
+
+    def _end_magic_of(self, start: int) -> bool | None:
+        """Whether the lowest word of a stack is as it was set; None if it cannot be read, or the dump left it out."""
+        data = try_read(self._kernel.read, start, self._kernel.word.size)
+        if data is None or (not any(data) and is_zero_filled(self._kernel, start)):
+            return None
+        return self._kernel.word.at(data, 0) == _END_MAGIC
+
+    def _has_end_magic(self) -> bool:
+        """Whether the lowest word is it: without CONFIG_THREAD_INFO_IN_TASK the struct thread_info is there."""
+        try:
+            return bool(self._kernel.prog.type("struct task_struct").has_member("thread_info"))
+        except LookupError:
+            return False
 
     def _is_anothers(self, address: int) -> bool:
         """Whether a page below a stack is not a guard page: another vmap area has memory there."""
@@ -257,6 +321,17 @@ class StackLocator:
         """Whether an address is in an allocation of the size of a stack."""
         area = vmap_areas(self._kernel).at(address)
         return area is not None and area.end - area.start - page_size_of(self._kernel) == thread_size_of(self._kernel)
+
+
+def _details(stack: Stack, place: int, guard: bool) -> dict[str, Any]:
+    return {
+        "owner": stack.owner,
+        "cpu": stack.cpu,
+        "pid": stack.task.pid if stack.task is not None else None,
+        "comm": stack.task.comm if stack.task is not None else None,
+        "depth": stack.end - place if place < stack.end else None,
+        "guard": guard,
+    }
 
 
 @remembered(UNTIL_RESUMED)
@@ -294,4 +369,4 @@ def thread_size_of(kernel: Kernel) -> int:
     return size
 
 
-locates(KIND, lambda kernel, user: StackLocator(kernel))
+locates(KIND, lambda kernel, user: StackLocator(kernel, user.threads))

@@ -208,6 +208,28 @@ class Selection:
         frames = self.frames()
         return frames[min(self._frame, len(frames) - 1)]
 
+    def frames_of(self, task: int) -> Sequence[Frame]:
+        """The frames of the task whose task_struct is at that address, innermost first."""
+        return self._frames_of(task)
+
+    @remembered(UNTIL_RESUMED)
+    def _frames_of(self, task: int) -> Sequence[Frame]:
+        return self._unwind(self._thread_at(task))
+
+    def cpu_of(self, task: int) -> int | None:
+        """The CPU on which the task runs whose task_struct is at that address; None if it does not run."""
+        return self._thread_at(task).cpu
+
+    def stack_pointer_on(self, cpu: int) -> int | None:
+        """The stack pointer of a CPU; None if its registers are not known, or change while they are looked at."""
+        if self._cpus is None:
+            return None
+        return self._cpus.of(cpu).get(canonical("sp", self._kernel.machine)[0])
+
+    def _thread_at(self, task: int) -> Thread:
+        with reading("the task"):
+            return self._thread_of(drgn.Object(self._kernel.prog, "struct task_struct *", task))
+
     def select_frame(self, number: int) -> Frame:
         """Select a frame by its number. UsageError if the stack has no such frame."""
         frames = self.frames()

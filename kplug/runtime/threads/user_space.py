@@ -14,7 +14,7 @@ from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
-from kplug.runtime.threads.selection import Thread
+from kplug.runtime.threads.selection import Selection, Thread
 
 
 class _Program(NamedTuple):
@@ -51,6 +51,8 @@ class UserSpace:
         self._kernel = kernel
         self._selection = selection
         self._asked: Thread | None = None
+        # The threads of all CPUs: the front end's; else those of which the kernel's memory tells.
+        self.threads = selection if isinstance(selection, Selection) else Selection(kernel)
 
     @contextmanager
     def of(self, pid: int) -> Iterator[None]:

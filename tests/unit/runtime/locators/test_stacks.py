@@ -7,7 +7,8 @@ image; x86's in the CPU entry areas (arch/x86/include/asm/cpu_entry_area.h) and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +21,8 @@ from support.fake_tasks import FakeTasks
 
 from kplug.errors import TargetError
 from kplug.model import Layer
-from kplug.runtime.locators.stacks import StackLocator, first_stack, stacks_of, thread_size_of
+from kplug.runtime.locators.stacks import KIND, StackLocator, first_stack, stacks_of, thread_size_of
+from kplug.runtime.threads.selection import Selection
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -44,6 +46,7 @@ def test_a_tasks_stack_in_vmalloc(machine: Machine) -> None:
     fake, tasks, _ = made(machine)
     start = machine.vmalloc + 0x10000
     tasks.on_vmap_stack(42, "shell", start)
+    fake.words(start, 0x57AC6E9D)
     end = start + THREAD_SIZE
     for address in (start, start + 0x1238, end - 1):
         (layer,) = found(fake, address)
@@ -55,9 +58,89 @@ def test_a_tasks_stack_in_vmalloc(machine: Machine) -> None:
             "comm": "shell",
             "depth": end - address,
             "guard": False,
+            **({"end_magic": True} if address == start else {}),
         }
-    assert found(fake, end) == []
     assert found(fake, start - PAGE - 1) == []
+
+
+@each_machine
+def test_the_lowest_word_of_a_stack_that_overflowed(machine: Machine) -> None:
+    fake, tasks, _ = made(machine)
+    start = machine.vmalloc + 0x10000
+    tasks.on_vmap_stack(42, "shell", start)
+    (layer,) = found(fake, start + 7)
+    assert layer.details["end_magic"] is False
+    assert "  STACK_END_MAGIC is overwritten: it overflowed  " in KIND.words(layer)[0]
+    fake.kernel.is_zero_filled = lambda physical: True  # the dump does not have the page
+    assert found(fake, start + 7)[0].details["end_magic"] is None
+
+
+@each_machine
+def test_the_guard_page_above_a_stack_in_vmalloc(machine: Machine) -> None:
+    fake, tasks, _ = made(machine)
+    start = machine.vmalloc + 0x10000
+    tasks.on_vmap_stack(42, "shell", start)
+    end = start + THREAD_SIZE
+    for address in (end, end + PAGE - 1):
+        (layer,) = found(fake, address)
+        assert layer.name == f"guard page above the stack of 42 (shell), {address - end:#x} bytes past its top"
+        assert (layer.start, layer.end, layer.details["guard"]) == (end, end + PAGE, True)
+        assert (layer.details["depth"], layer.details["past"]) == (None, address - end)
+    assert found(fake, end + PAGE) == []
+
+
+def test_the_guard_page_below_an_irq_stack_in_vmalloc() -> None:
+    """CPU 0's may be the first area of vmalloc, so that its guard page is below that."""
+    fake, tasks, arm = made(AARCH64)
+    tasks.vmap.area(arm.irq[0], 4, flags=4)
+    (layer,) = found(fake, arm.irq[0] - 0x20)
+    assert layer.name == "guard page of the IRQ stack of CPU 0, 0x20 bytes past its end"
+    assert found(fake, arm.irq[1] - 0x20) == []  # which is in no area
+
+
+@each_machine
+def test_the_side_of_the_stack_pointer(machine: Machine) -> None:
+    """A task's own pointer where it left its CPU, else the CPU's; in user mode nothing of the stack is in use."""
+    fake, tasks, cpu_stacks = made(machine)
+    start = machine.vmalloc + 0x10000
+    end = start + THREAD_SIZE
+    asleep = tasks.on_vmap_stack(42, "shell", start)
+    fake.put("task_struct", asleep, {tasks.saved_pointer: start + 0x3000})
+    runs: dict[int, int] = {}
+    pointers = {0: cpu_stacks.irq[0] + 0x800}
+    frames = [
+        SimpleNamespace(number=number, sp=start + sp, function=name, is_inline=inline, guessed=sp > 0x3C00,
+                        alone=False, lost=False)
+        for number, sp, name, inline in (
+            (0, 0x3000, "inlined", True), (1, 0x3000, "schedule", False), (2, 0x3100, "msleep", False),
+            (3, 0x3800, "worker", False), (4, 0x3F00, "guessed", False),
+        )
+    ]  # fmt: skip
+    selection = SimpleNamespace(
+        cpu_of=runs.get, stack_pointer_on=pointers.get, frames_of=lambda task: frames if task == asleep else []
+    )
+    locator = StackLocator(fake.kernel, cast(Selection, selection))
+
+    def side(address: int) -> tuple[object, object, object]:
+        (layer,) = locator.locate(address)
+        frame = layer.details.get("frame")
+        return layer.details.get("side"), layer.details.get("sp"), frame and frame["function"]
+
+    pointer = hex(start + 0x3000)
+    assert side(start + 0x2FFF) == ("dead", pointer, None)
+    assert side(start + 0x3000) == ("live", pointer, "schedule")
+    assert side(start + 0x37FF) == ("live", pointer, "msleep")
+    assert side(start + 0x3800) == ("live", pointer, None)  # its caller is guessed
+    assert side(end - 1) == ("live", pointer, None)
+    runs[asleep] = 0  # on its CPU's IRQ stack now
+    assert side(start + 0x3800) == (None, None, None)
+    assert side(cpu_stacks.irq[0] + 0x7FF) == ("dead", hex(cpu_stacks.irq[0] + 0x800), None)
+    assert side(cpu_stacks.irq[0] + 0x800) == ("live", hex(cpu_stacks.irq[0] + 0x800), None)
+    assert side(cpu_stacks.irq[1]) == (None, None, None)
+    pointers[0] = 0x7FFC00000000
+    assert side(end - 1) == ("dead", None, None)
+    (layer,) = locator.locate(end - 1)
+    assert "  dead (the task runs in user mode)  " in KIND.words(layer)[0]
 
 
 @each_machine
