@@ -50,7 +50,7 @@ def test_every_task(dumped: MemoryDump) -> None:
             assert layer.details["guard"] is False
             assert layer.details["depth"] == 0x4000 - offset
             assert where.state.permissions == "rw-"
-        assert "stack" not in kinds(dumped.where(stack + 0x4000))
+        assert only(dumped.where(stack + 0x4000), "stack").details["guard"] is True
     assert named >= len(listed) - 2  # ps itself has ended
 
 
