@@ -35,6 +35,9 @@ _FIRST_PAGE, _LAST_BYTES = 4096, 4096
 class Programs(Protocol):
     """The user programs that run on a kernel."""
 
+    def problem(self) -> str | None:
+        """Why user addresses are not any program's; None where they are. TargetError if that cannot be read."""
+
     def of(self, pid: int) -> AbstractContextManager[None]:
         """Inside, user addresses are those of that task. UsageError if it has none, TargetError if it is unreadable."""
 
@@ -283,6 +286,10 @@ class _Programs:
 
     def __init__(self, asked: _Asked) -> None:
         self._asked = asked
+
+    def problem(self) -> str | None:
+        records = self._asked.supply.records()
+        return records.programs.problem() if records is not None and records.programs is not None else None
 
     @contextmanager
     def of(self, pid: int) -> Iterator[None]:

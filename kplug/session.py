@@ -316,7 +316,19 @@ class Session:
         if self._is_quiet and _is_in_image(annotation):
             return self.warnings  # nearly always, and for each line of a long log
         specific = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
+        specific = (*specific, *self._program_warnings(annotation))
         return (*self.warnings, *self._space_warnings(annotation), *specific)
+
+    def _program_warnings(self, annotation: Annotation) -> tuple[str, ...]:
+        """Why a user address is not found in any program."""
+        special = annotation.first(model.SPECIAL)
+        if special is None or special.details["what"] != "user" or self._programs is None:
+            return ()
+        try:
+            problem = self._programs.problem()
+        except TargetError:  # the answer says so already
+            return ()
+        return (problem,) if problem is not None else ()
 
     def _space_warnings(self, annotation: Annotation) -> tuple[str, ...]:
         """Impossible facts of the address space. They do not matter for an address in an image."""

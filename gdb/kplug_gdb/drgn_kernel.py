@@ -6,7 +6,7 @@ without drgn, and `kplug` says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import gdb
 from kplug.errors import KplugError, TargetError
@@ -90,11 +90,27 @@ class DrgnRecords:
         from kplug.runtime.session import records_over
 
         progress.without_threads()  # gdb can only be used from its own thread
-        return records_over(self._memory, self.memo, self._placed, self._core, description())
+        selected = _selected_cpu if self._core is None else _selected_registers
+        return records_over(self._memory, self.memo, self._placed, self._core, description(), selected)
 
     @remembered(UNTIL_RESUMED)
     def _reads_blocks(self) -> bool:
         return is_fast()
+
+
+def _selected_cpu() -> int | None:
+    """The number of the selected thread's CPU. QEMU's stub gives CPUs the numbers of threads, from 1 on."""
+    thread = gdb.selected_thread()
+    return thread.ptid[1] - 1 if thread is not None and physical.stub_has_it() else None
+
+
+def _selected_registers() -> Mapping[str, int] | None:
+    """The registers pc and sp of the selected thread, as the core has them."""
+    try:
+        frame = gdb.newest_frame()
+        return {name: registers.number(frame.read_register(name)) for name in ("pc", "sp")}
+    except (gdb.error, ValueError):
+        return None
 
 
 def is_fast() -> bool:

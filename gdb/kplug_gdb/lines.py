@@ -8,6 +8,7 @@ from typing import Any
 import gdb
 from kplug import model
 from kplug.image.placed import PlacedImage
+from kplug.image.source_paths import in_tree
 from kplug.model import Layer
 from kplug_gdb import objfiles
 
@@ -42,8 +43,9 @@ def _layers(place: int) -> Iterator[Layer]:
     table = found.symtab
     if table is None or not table.is_valid() or not found.line:
         return
-    details: dict[str, Any] = {"file": table.filename, "line": found.line, "inlined": list(_inlined(place, found))}
-    yield Layer(model.LINE, f"{table.filename}:{found.line}", None, None, "gdb's debug information", details)
+    file = in_tree(table.filename)
+    details: dict[str, Any] = {"file": file, "line": found.line, "inlined": list(_inlined(place, found))}
+    yield Layer(model.LINE, f"{file}:{found.line}", None, None, "gdb's debug information", details)
 
 
 def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]:
@@ -73,4 +75,4 @@ def _inlined(place: int, found: gdb.Symtab_and_line) -> Iterator[dict[str, Any]]
 
 
 def _place(table: gdb.Symtab | None, line: int) -> tuple[str, int] | tuple[None, None]:
-    return (table.filename, line) if table is not None and line else (None, None)
+    return (in_tree(table.filename), line) if table is not None and line else (None, None)

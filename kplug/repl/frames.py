@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kplug.commands.base import add_json_argument
 from kplug.commands.stacks_entered import stacks_entered
 from kplug.errors import TargetError, UsageError
+from kplug.image.source_paths import in_tree
 from kplug.outputs import Column, Hex, Output, Table
 from kplug.repl.builtin import PromptCommand
 
@@ -73,7 +74,7 @@ def _frame_row(session: Session, frame: Frame, stack: str | None = None) -> dict
     if frame.drgn_frame is not None:
         try:
             file, number, _ = frame.drgn_frame.source()
-            line = f"{file}:{number}"
+            line = f"{in_tree(file)}:{number}"
         except LookupError:
             pass
     name = f"{frame.function} (inlined)" if frame.is_inline else frame.function or _symbol(session, frame)

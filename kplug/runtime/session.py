@@ -25,6 +25,7 @@ from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.records import records_of
 from kplug.runtime.threads.cpu_registers import CpuRegisters, NoteRegisters
+from kplug.runtime.threads.task_on_cpu import Selected, TaskOnCpu
 from kplug.runtime.threads.user_space import UserSpace
 from kplug.session import Session
 
@@ -63,9 +64,11 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
     return assembly.session_of(found, target, records, front_end=FrontEnd(hints))
 
 
-def records_over(memory: Memory, memo: Memo, placed: PlacedImage, core: str | None, description: str) -> Records:
+def records_over(
+    memory: Memory, memo: Memo, placed: PlacedImage, core: str | None, description: str, selected: Selected
+) -> Records:
     """The records of a kernel that a debugger holds, of which it reads the `memory`, or of the dump `core` that it has
-    open. TargetError, worded for the user, if they cannot be had."""
+    open. `selected` says which CPU the user has selected. TargetError, worded for the user, if they cannot be had."""
     if core is None:
         opened = open_over(memory, placed, description)
     else:
@@ -75,7 +78,7 @@ def records_over(memory: Memory, memo: Memo, placed: PlacedImage, core: str | No
     kernel = kernel_of(opened, placed, memo)
     if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
         raise TargetError(f"{placed.image.path}: drgn finds no types in it")
-    return records_of(kernel)
+    return records_of(kernel, UserSpace(kernel, TaskOnCpu(kernel, selected, opened.cpus)))
 
 
 def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | None = None) -> Kernel:

@@ -286,15 +286,28 @@ def test_in_user_mode(isolated: VM, tmp_path: Path) -> None:
     symbols, rows = module_symbols(truth, 20), vmalloc_rows(truth)[:5]
     by_address, areas = asked(*(s.address for s in symbols)), asked(*(start for start, _, _ in rows))
     mode = "maintenance packet qqemu.PhyMemMode"
+    program, init, hole = "kwhere --json $pc", "kwhere --json --pid 1 0x401000", "kwhere --json --pid 1 0x18"
+    no_address = f"kwhere --json {symbols[0].address ^ 1 << 58:#x}"
     isolated.stop_in_user_mode(1)
     try:
         session = run(
-            ["thread 2", "p/x $cs", by_address, areas, "kmod --json", mode, "thread 1", f"{by_address} ", f"{areas} "],
+            ["thread 2", "p/x $cs", program, init, hole, no_address,
+             by_address, areas, "kmod --json", mode, "thread 1", f"{by_address} ", f"{areas} "],
             tmp_path, vmlinux=isolated.files.vmlinux, before=[f"target remote {isolated.gdb}"],
         )  # fmt: skip
     finally:
         isolated.cont()
     assert session["p/x $cs"].text.strip().endswith("0x33")
+    # The task that runs on the selected CPU, and one that the question names.
+    (answer,) = session[program].json
+    assert layer(answer, "vma")["details"]["comm"] == "busybox"
+    assert answer["state"]["permissions"] == "r-x"
+    (answer,) = session[init].json
+    assert (layer(answer, "vma")["details"]["pid"], answer["state"]["mapped"]) == (1, True)
+    (answer,) = session[hole].json
+    assert [each["kind"] for each in answer["layers"]] == ["area", "gap"]
+    # The high bits of an address that is not canonical are not ignored.
+    assert session[no_address].json[0]["state"]["mapped"] is False
     check_module_symbols(session[by_address].json, symbols)
     check_module_symbols(session[f"{by_address} "].json, symbols)
     check_vmalloc(session[areas].json, rows)

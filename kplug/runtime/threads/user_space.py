@@ -95,6 +95,15 @@ class UserSpace:
             return None
         return _program_of(self._kernel, thread.tid, thread.comm, thread.task.value_())
 
+    def problem(self) -> str | None:
+        """Why user addresses are not any program's; None where they are, or where that cannot be said."""
+        thread = self._asked or (self._selection.thread if self._selection is not None else None)
+        if not self._kernel.has_types or self.program() is not None:
+            return None
+        if thread is None or thread.task is None:
+            return "no process is selected whose address this could be (--pid PID)"
+        return f"{thread.tid} ({thread.comm}), the selected task, has no user addresses (--pid PID asks about another)"
+
     def root(self, address: int) -> int | None:
         """The physical address of the page tables that the program itself uses for one of its addresses."""
         program, tables = self.program(), page_tables(self._kernel)

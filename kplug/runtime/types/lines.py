@@ -10,6 +10,7 @@ from kplug.errors import InputError, UsageError
 from kplug.image.elf.file import ElfFile
 from kplug.image.opening.files import find_debug_file
 from kplug.image.placed import PlacedImage
+from kplug.image.source_paths import in_tree
 from kplug.model import Layer
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def line_layer(chain: Sequence[tuple[str, str, int]], source: str) -> Layer:
 
     With one entry nothing is inlined; with more, all but the last are inlined, into the last one.
     """
-    _, file, line = chain[0]
-    inlined = [{"function": f, "file": p, "line": n} for f, p, n in chain] if len(chain) > 1 else []
+    places = [{"function": function, "file": in_tree(path), "line": line} for function, path, line in chain]
+    file, line = places[0]["file"], places[0]["line"]
+    inlined = places if len(places) > 1 else []
     return Layer(model.LINE, f"{file}:{line}", None, None, source, {"file": file, "line": line, "inlined": inlined})
