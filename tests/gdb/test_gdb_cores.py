@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, sample
-from support.gdbhelp import run
+from support.gdbhelp import PATIENT, run
 from support.rsp_stub import registers_of
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def test_without_vmcoreinfo(dumped: DumpSet, bare_61: Path, tmp_path: Path) -> N
 
 def test_of_another_kernel(dumped: DumpSet, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
     without_vmcoreinfo(dumped.paths["elf-paging"], tmp_path / "bare")
-    session = run(["kaslr"], tmp_path, vmlinux=bare_612, before=[f"core-file {tmp_path / 'bare'}"])
+    session = run([PATIENT, "kaslr"], tmp_path, vmlinux=bare_612, before=[f"core-file {tmp_path / 'bare'}"])
     complaint = session["kaslr"].complaint
     assert kernel_612.release in complaint
     assert dumped.files.release in complaint  # from the banner in the dump's memory
     for name in ("elf-paging", "elf"):
-        session = run(["kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)", "kplug"], tmp_path,
+        session = run([PATIENT, "kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)", "kplug"], tmp_path,
                       vmlinux=bare_612, before=[f"core-file {dumped.paths[name]}"])  # fmt: skip
         for command in ("kwhere schedule", "kaslr", "p $kclass(0xffffffff81000000)"):
             complaint = session[command].complaint

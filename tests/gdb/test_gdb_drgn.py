@@ -281,8 +281,8 @@ def test_without_drgn(moved: VM, guest: Asked, tmp_path: Path) -> None:
 # -- a CPU in user mode under page-table isolation, on 6.12 ------------------------------------------------------------
 
 
-def test_in_user_mode(isolated: VM, tmp_path: Path) -> None:
-    truth = isolated.truth()
+def test_in_user_mode(isolated: VM, isolated_truth: GroundTruth, tmp_path: Path) -> None:
+    truth = isolated_truth
     symbols, rows = module_symbols(truth, 20), vmalloc_rows(truth)[:5]
     by_address, areas = asked(*(s.address for s in symbols)), asked(*(start for start, _, _ in rows))
     mode = "maintenance packet qqemu.PhyMemMode"

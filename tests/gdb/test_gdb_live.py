@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, sample
-from support.gdbhelp import connect, run
+from support.gdbhelp import PATIENT, connect, run
 
 if TYPE_CHECKING:
     from vmimages import VM, GroundTruth, KernelFiles
@@ -122,7 +122,7 @@ class TestMoved:
 
     def test_of_another_kernel(self, moved: VM, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
         session = run(
-            ["kwhere", "p $kwhere($pc)", "kaslr", "kplug", f"set kplug vmlinux {moved.files.vmlinux}",
+            [PATIENT, "kwhere", "p $kwhere($pc)", "kaslr", "kplug", f"set kplug vmlinux {moved.files.vmlinux}",
              "kwhere --json $pc"],
             tmp_path, vmlinux=bare_612, before=[connect(moved)],
         )  # fmt: skip

@@ -15,7 +15,7 @@ from support.gdbhelp import run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
-    from vmimages import VM, DumpSet
+    from vmimages import VM, DumpSet, GroundTruth
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -102,9 +102,9 @@ def test_files_alone(bare_61: Path, tmp_path: Path) -> None:
     assert complaint == "runqueues@0: a CPU's own copy can only be found in memory, and there is none here"
 
 
-def test_a_guest(moved: VM, bare_61: Path, tmp_path: Path) -> None:
+def test_a_guest(moved: VM, moved_truth: GroundTruth, bare_61: Path, tmp_path: Path) -> None:
     """Each CPU's this_cpu_off holds the distance of its area: it does where kplug says that it is."""
-    own = moved.truth().address("this_cpu_off")
+    own = moved_truth.address("this_cpu_off")
     moved.stop()
     asked = [f"kwhere --json this_cpu_off@{cpu}" for cpu in CPUS]
     session = run(asked, tmp_path, vmlinux=bare_61, before=[f"target remote {moved.gdb}"])

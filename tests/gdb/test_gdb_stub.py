@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, listed, sample
-from support.gdbhelp import run
+from support.gdbhelp import PATIENT, run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def test_another_kernel(
     module, _ = next(iter(dumped.truth.modules.values()))
     for pc in (dumped.truth.address("schedule") + 4, module):  # wherever the CPU was when it was stopped
         with Stub(memory, {**registers(dumped), "rip": pc}) as stub:
-            session = run(["kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off", "kaslr --json",
-                           "set kplug slide 0x1000000", "kwhere --json schedule", "kaslr"],
+            session = run([PATIENT, "kwhere", "p $kclass($pc)", "kaslr --apply", "kplug", "set kplug check off",
+                           "kaslr --json", "set kplug slide 0x1000000", "kwhere --json schedule", "kaslr"],
                           tmp_path, vmlinux=bare_612, before=[stub.command])  # fmt: skip
         for command in ("kwhere", "p $kclass($pc)", "kaslr --apply"):
             complaint = session[command].complaint

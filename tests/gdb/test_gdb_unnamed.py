@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, layer, listed, names_command, nm, sample
-from support.gdbhelp import GDB_OF_ALL, Session, connect, run
+from support.gdbhelp import GDB_OF_ALL, PATIENT, Session, connect, run
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class TestOtherFiles:
 
     def test_of_another_kernel(self, moved: VM, kernel_612: KernelFiles, bare_612: Path, tmp_path: Path) -> None:
         session = run(
-            [f"set kplug vmlinuz {kernel_612.vmlinuz}", "kwhere schedule", "set kplug vmlinuz",
+            [PATIENT, f"set kplug vmlinuz {kernel_612.vmlinuz}", "kwhere schedule", "set kplug vmlinuz",
              f"set kplug system-map {kernel_612.system_map}", "kwhere schedule ", "set kplug system-map",
              "kwhere --brief schedule", f"set kplug vmlinux {bare_612}", "kwhere schedule  "],
             tmp_path, before=[connect(moved)],

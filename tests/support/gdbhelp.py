@@ -22,6 +22,9 @@ GDB = os.environ.get("KPLUG_GDB") or shutil.which("gdb") or "gdb"
 # Debian's gdb knows its own machine's architecture alone.
 GDB_OF_ALL = os.environ.get("KPLUG_GDB") or shutil.which("gdb-multiarch")
 
+# Another kernel's banner is looked for as long as a user would wait. This machine may be a busy one.
+PATIENT = "python from kplug_gdb import finder; finder._LOOK_SECONDS = 100.0"
+
 # Runs inside gdb. It is given as text, not sourced: a sourced script's __file__ would be around for the others.
 _DRIVER = """
 import json, os
@@ -106,7 +109,7 @@ def run(
     script: str | Path | None = SCRIPT,
     extra: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    timeout: float = 120.0,
+    timeout: float = 600.0,
     program: str = GDB,
 ) -> Session:
     """Start gdb (`program`) on `vmlinux`, do `before`, source the script and then run the commands.

@@ -122,8 +122,9 @@ def test_paused_at_reset() -> None:
 
 def test_another_architecture_stops_in_user_mode_too() -> None:
     with vmimages.boot("arm64-6.12", quiet=True, pti=True, spin=1, kaslr=False, cpu="cortex-a72") as machine:
-        assert machine.truth().kaslr_offset(machine.files) == 0
-        assert "0xd08" in machine.truth().text("cpuinfo")  # Cortex-A72's part number
+        truth = machine.truth()
+        assert truth.kaslr_offset(machine.files) == 0
+        assert "0xd08" in truth.text("cpuinfo")  # Cortex-A72's part number
         machine.stop_in_user_mode(1)
         assert machine.privileges() == [0, 3]
         assert not [name for name in dumping.available(machine) if "paging" in name]

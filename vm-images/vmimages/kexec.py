@@ -83,7 +83,7 @@ def _crash(files: KernelFiles, disk: Path, vmcore: Path, truth: Path, progress: 
         vm.run(f"/sbin/kexec -p /kexec/vmlinuz --initrd=/kexec/initrd --append='{words}'")
         vm.run("rm -r /kexec")
         vm.run(f"echo 0 >/sys/devices/system/cpu/cpu{OFFLINE}/online")
-        vm.run(f"spin {IN_USER_MODE} >/dev/null 2>&1 &")
+        vm.spin(IN_USER_MODE)
         vm.truth(truth)
         (truth / "online").write_text(vm.run("cat /sys/devices/system/cpu/online"))
         progress.update("crashing")

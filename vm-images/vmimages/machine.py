@@ -114,7 +114,7 @@ class VM:
             raise VMError(f"{self.files.name}: {error}; its last words: {self._last_line() or 'none'}") from None
         self.boot_seconds = time.monotonic() - started
         if self.options.spin is not None:
-            self.run(f"spin {self.options.spin} >/dev/null 2>&1 &")
+            self.spin(self.options.spin)
         self._progress.done(f"ready in {self.boot_seconds:.1f} s  ({self.files.release})")
 
     def run(self, command: str, timeout: float = 120.0) -> str:
@@ -168,6 +168,10 @@ class VM:
             return [False] * self.options.cpus
         pattern, bit = row.user_tables
         return [bool(int(value, 16) & bit) for value in pattern.findall(self.monitor("info registers -a"))]
+
+    def spin(self, cpu: int) -> None:
+        """Have a program keep `cpu` busy in user mode, as the option `spin` has it from the start."""
+        self.run(f"spin {cpu} >/dev/null 2>&1 &")
 
     def stop_in_user_mode(self, cpu: int, timeout: float = 20.0) -> None:
         """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;
