@@ -46,6 +46,8 @@ def _section_words(layer: Layer) -> tuple[str, bool]:
     words = f"{layer.name}  {layer.details['type'] or ''} {layer.details['flags']}".rstrip()
     if layer.details.get("object"):
         words += f"  {layer.details['object']}"
+    if layer.details.get("sizeless"):
+        words += "  (to the next section)"
     return before_range(words, layer), True
 
 
@@ -142,6 +144,7 @@ register(
             "flags": "",
             "link_start": "",
             "object": "(the file of an input section)",
+            "sizeless": "(of a module without a debug file: the kernel keeps where its sections start, and no sizes)",
         },
         words=_section_words,
         role=Role.SECTION,

@@ -43,8 +43,8 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("vmap", (15,), (r"vmap .*VM_MAP.*\+0x1008",)),
     Expected("ioremap", (15,), (r"ioremap", r"physical 0xfee00000", r"\+0x20")),
     # -- per-CPU -------------------------------------------------------------------------------------------------------
-    Expected("pcpu_mod_instance", (11,), (r"planted_pcpu_var\+0x8 +\[planted\] +\(CPU 1\)",)),
-    Expected("pcpu_mod_instance0", (11,), (r"planted_pcpu_var\+0x0 +\[planted\] +\(CPU 0\)",)),
+    Expected("pcpu_mod_instance", (11,), (r"planted_pcpu_var\+0x8 +\[planted\] +\.data\.\.percpu +\(CPU 1\)",)),
+    Expected("pcpu_mod_instance0", (11,), (r"planted_pcpu_var\+0x0 +\[planted\] +\.data\.\.percpu +\(CPU 0\)",)),
     Expected("pcpu_mod_cookie", (11,), (r"per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]",)),
     Expected("pcpu_static", (11,), (r"cpu_info\+0x0 .*\(CPU 1\)",)),
     Expected("pcpu_static_offset", (11,), (r"per-CPU offset of cpu_info\+0x4",)),

@@ -35,7 +35,10 @@ SOURCE = "page tables"
 def _words(layer: Layer) -> tuple[str, bool]:
     why = layer.details.get("why") or ""
     if layer.details.get("there"):
-        return f"{layer.details['of']}  {layer.details['there']}  ({why})", False
+        details, extent = layer.details, ""
+        if details["start"] is not None:
+            extent = f"  {int(details['start'], 16):#018x}-{int(details['end'], 16):#018x}"
+        return f"{details['of']}  {details['there']}  ({why}){extent}", False
     return f"{layer.details.get('of') or ''}  {layer.name}{f'  ({why})' if why != layer.name else ''}", True
 
 
@@ -48,6 +51,8 @@ KIND = register(
             "why": "(direct map, ...)",
             "region": "of the image there",
             "there": "(the one-line answer for the other address, where that is not in the image)",
+            "start": "",
+            "end": "(of what is there, by its addresses there)",
         },
         words=_words,
         needs_extent=True,  # otherwise it is a second address of what is already named
@@ -142,11 +147,14 @@ class AliasLocator:
             why = f"also mapped in {area.name}"
         page_size = page_size_of(self._kernel)
         start = address & -page_size
-        name = next((layer.name for layer in reversed(there.layers) if kind_of(layer).role in _NAMING), words)
-        return self._layer(name, start, start + page_size, other, why, there=words)
+        shown = next((layer for layer in reversed(there.layers) if kind_of(layer).role in _NAMING), None)
+        bounds = (shown.start, shown.end) if shown is not None else (None, None)
+        first, end = (hex(bound) if bound is not None else None for bound in bounds)
+        name = shown.name if shown is not None else words
+        return self._layer(name, start, start + page_size, other, why, there=words, start=first, end=end)
 
-    def _layer(self, name: str, start: int | None, end: int | None, of: int, why: str, **more: Any) -> Layer:
-        return Layer(KIND.name, name, start, end, SOURCE, {"of": hex(of), "why": why, **more})
+    def _layer(self, name: str, first: int | None, stop: int | None, of: int, why: str, /, **more: Any) -> Layer:
+        return Layer(KIND.name, name, first, stop, SOURCE, {"of": hex(of), "why": why, **more})
 
 
 def _owners(there: Annotation) -> tuple[str, ...]:

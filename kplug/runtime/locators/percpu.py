@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from kplug import model
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
+from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
@@ -279,6 +280,11 @@ class Percpu:
         }
         yield Layer(model.MODULE, module.name, start, start + module.size, "struct module in memory", details)
         if placed is not None:
+            section = next((each for each in placed.image.sections if each.name == PERCPU_SECTION), None)
+            if section is not None:
+                of_it = {"type": section.type, "flags": section.flag_letters, "link_start": None}
+                end, source = start + module.size, "struct module in memory"
+                yield Layer(model.SECTION, section.name, start, end, source, of_it)
             yield from shifted_symbols(placed, pointer, distance)
 
     # -- expressions ---------------------------------------------------------------------------------------------------

@@ -137,7 +137,14 @@ class PlacedModule(PlacedImage):
             return Piece(layers, region_class, start, end, None, None, None, None)
         if region_class == model.DATA and held.section.type == "NOBITS":
             region_class = model.BSS
-        return held._replace(layers=(*layers, *held.layers[1:]), region_class=region_class)
+        own = (self._section_layer(layer) if layer.kind == model.SECTION else layer for layer in held.layers[1:])
+        return held._replace(layers=(*layers, *own), region_class=region_class)
+
+    def _section_layer(self, layer: Layer) -> Layer:
+        """Memory has where a section starts, not its size."""
+        if self.image.symbols_from != FROM_MEMORY:
+            return layer
+        return replace(layer, details={**layer.details, "sizeless": True})
 
     def _module_layer(self, part: MemoryRange) -> Layer:
         module, image = self.module, self.image

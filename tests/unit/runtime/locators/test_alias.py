@@ -106,6 +106,7 @@ def test_a_page_of_a_vmap_area_by_both_its_addresses(machine: Machine) -> None:
             assert (layer.name, layer.start, layer.end) == ("vmalloc of kernel_clone", direct, direct + PAGE)
             there = f"vmalloc of kernel_clone+{number * PAGE + offset:#x}"
             expected = {"of": hex(virtual + offset), "why": "direct map of a vmap area", "there": there}
+            expected.update(start=hex(machine.vmalloc), end=hex(machine.vmalloc + 3 * PAGE))
             assert layer.details == expected
             assert KIND.phrase(layer, offset) == f"alias of {there}"
             (layer,) = found(fake, virtual + offset)
