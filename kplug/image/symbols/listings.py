@@ -14,6 +14,7 @@ from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
@@ -38,8 +39,11 @@ _START = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}) [!-~]")
 _LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*")
 # scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
 # ones, but those of kallsyms are x86's per-CPU variables.
-_DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?[NUw]\s+\S+\s*")
-_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
+# In a module (elf_type() in kernel/module/kallsyms.c) `u` is a reference that a livepatch module keeps, with the
+# address of what it refers to, and `w` any weak symbol, which nm calls W.
+_DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?(?:[NUuw]\s+\S+|[NUu]\s+\S+\s+\[\S+\])\s*")
+_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
+_WEAK, _WEAK_IN_MODULE = b"W", b"w"
 # Debian's linux-image packages install this in place of System.map.
 _STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
 _STUB_BYTES = 512
@@ -168,7 +172,8 @@ class KallsymsListing:
         for owner, words in by_owner.items():
             symbols = _columns(b"\n" * (len(words) // 4), words, 4, self.path)
             assert symbols is not None
-            found[owner[1:-1].decode("utf-8", "backslashreplace")] = symbols
+            letters = symbols.letters.replace(_WEAK_IN_MODULE, _WEAK)
+            found[owner[1:-1].decode("utf-8", "backslashreplace")] = replace(symbols, letters=letters)
         return found
 
     def _refuse_hidden(self) -> None:
@@ -243,7 +248,7 @@ def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> Symbo
         and len(letters) == len(names) == data.count(b"\n")
         and (not data or data.endswith(b"\n"))
         and b"\0" not in data
-        and not letters.translate(None, _LETTERS)
+        and not letters.translate(None, _LETTERS + (_WEAK_IN_MODULE if words == 4 else b""))
     )
     if not regular:
         return None

@@ -19,7 +19,7 @@ from typing import overload
 from kplug.image.symbols.symbol_list import SymbolList, affixed, numbers_among
 
 # nm's letters, except those of symbols without an address.
-_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUw"))
+_LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
 _START = re.compile(rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z")
 
 

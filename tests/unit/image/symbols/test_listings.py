@@ -311,3 +311,18 @@ def test_a_kallsyms_of_code_alone_says_so_of_data(tmp_path: Path, capsys: pytest
     path = put(tmp_path / "kallsyms", MAP[:25] + b"ffffffff81000400 T startup_64\nffffffff81900000 T _end\n")
     assert main(["where", "--kallsyms", path, "init_task"]) == 1
     assert f"init_task: no such symbol or section ({path} has code only" in capsys.readouterr().err
+
+
+def test_references_of_a_livepatch_module_are_no_symbols(tmp_path: Path) -> None:
+    """It keeps all that its file had; an undefined one has the address of what it refers to. Weak ones are symbols."""
+    module = b"ffffffffc0400000 t patched\t[lp]\nffffffffc0400040 w weak\t[lp]\n"
+    references = b"ffffffff81000040 u printk\t[lp]\n0000000000000000 U nothing\t[lp]\n"
+    only = b"ffffffff81000040 u printk\t[other]\n"
+    listing = read_kallsyms(put(tmp_path / "kallsyms", MAP + module + references + only))
+    assert list(listing.modules) == ["lp"]
+    symbols = listing.modules["lp"]
+    assert list(zip(symbols.addresses, symbols.letters)) == [
+        (0xFFFFFFFFC0400000, ord("t")),
+        (0xFFFFFFFFC0400040, ord("W")),
+    ]
+    assert [symbols.name(number) for number in range(len(symbols))] == ["patched", "weak"]
