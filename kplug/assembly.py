@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Callable, Union  # collections.abc.Callable in a Union is an error before Python 3.9.2
 
 from kplug.expressions import NO_HINTS, Hints
+from kplug.frozen import Frozen, field
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
@@ -20,8 +20,7 @@ from kplug.target import Target
 Facts = Union[AddressSpaceFacts, Callable[[], AddressSpaceFacts]]
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Frozen):
     """A kernel as it was opened or found, before any question.
 
     `images`: the vmlinux first, then modules. `machine` (the architecture) and `placement` are for a kernel without an
@@ -40,14 +39,16 @@ class Found:
     is_running: bool = False
 
 
-@dataclass(frozen=True)
-class FrontEnd:
+class FrontEnd(Frozen):
     """What a front end reports about itself: its words for what the user can do (`hints`), its version and state
     (`facts`), and what it lacks (`missing`)."""
 
     hints: Hints = NO_HINTS
     facts: Mapping[str, str] = field(default_factory=dict)
     missing: Iterable[Missing] = ()
+
+
+_ANY_FRONT_END = FrontEnd()
 
 
 def session_of(
@@ -57,7 +58,7 @@ def session_of(
     *,
     lines: LineSource | None = None,
     types: Sequence[Shapes] = (),
-    front_end: FrontEnd = FrontEnd(),
+    front_end: FrontEnd = _ANY_FRONT_END,
 ) -> Session:
     """The session of a kernel: without a `target` of its files alone, without `records` of what symbols lead to in the
     target's memory. `lines` replaces the records' source lines; `types` are asked before the records'."""

@@ -7,9 +7,9 @@ docs/kinds_table.py writes the tables of docs/json.md from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 
+from kplug.frozen import Frozen, field
 from kplug.model import Layer
 
 # Names up to this width keep the ranges in one column.
@@ -56,8 +56,7 @@ def name_and_offset(layer: Layer, offset: int) -> str:
     return layer.name if layer.start is None else f"{layer.name}+{offset:#x}"
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(Frozen):
     """How the one-line answer shows a layer that says what the number itself means (`Role.VALUE`).
 
     `gives_way`: whether it is left out where the address has an owner. `hides_area`: whether the area adds nothing to
@@ -72,8 +71,7 @@ class Value:
     )
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Frozen):
     """One kind of layer.
 
     `order` is its place from wide to narrow. kplug's own kinds are a hundred apart, so that others fit between them.

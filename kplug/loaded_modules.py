@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from kplug.frozen import Frozen
 
 
 class ModuleMemory(NamedTuple):
@@ -35,8 +36,7 @@ class UnloadedModule(NamedTuple):
     times: int | None
 
 
-@dataclass(frozen=True)
-class LoadedModule:
+class LoadedModule(Frozen):
     """One loaded module. A field is None if this kernel does not have it or it could not be read: see `problems`.
 
     `size` is in bytes, without per-CPU memory; `memory` is sorted by address; `percpu` is (base, size of one CPU's).

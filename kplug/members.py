@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from kplug import model
 from kplug.errors import ExpressionError
+from kplug.frozen import replace
 from kplug.kinds import NAME_WIDTH, Kind, Role, as_pointer, kind_of, register
 from kplug.model import Annotation, Layer
 from kplug.shapes import Found, Shape, Shapes, at_offset

@@ -7,8 +7,9 @@ Addresses are ints; ranges are half-open, `[start, end)`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from kplug.frozen import Frozen, field
 
 SCHEMA = "kplug.where/1"
 
@@ -37,8 +38,7 @@ BRK = "brk"
 NO_CLASS = "none"
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Frozen):
     """One level of the answer: a thing that holds the address, and how that is known.
 
     `start` and `end` are runtime addresses, `end` exclusive; None where the thing has no extent (a special value, a
@@ -58,8 +58,7 @@ class Layer:
         return None if self.start is None else address - self.start
 
 
-@dataclass(frozen=True)
-class State:
+class State(Frozen):
     """What the target's memory says about the address now. None: not known; never a guess.
 
     `permissions` are those of the page tables ("r-x"), `page_size` the bytes that one entry of them maps.
@@ -74,8 +73,7 @@ class State:
 UNKNOWN_STATE = State()
 
 
-@dataclass(frozen=True)
-class Annotation:
+class Annotation(Frozen):
     """The whole answer for one address.
 
     `address` is the runtime address asked about, `link_address` the same place in the ELF file (None outside every

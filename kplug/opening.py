@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.errors import UsageError
 from kplug.expressions import NO_HINTS, Hints
+from kplug.frozen import replace
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kplug import model
 from kplug.errors import KplugError, TargetError
+from kplug.frozen import Frozen
 from kplug.image.images import Images, as_images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order
@@ -42,8 +42,7 @@ class Programs(Protocol):
         """Inside, user addresses are those of that task. UsageError if it has none, TargetError if it is unreadable."""
 
 
-@dataclass(frozen=True)
-class Records:
+class Records(Frozen):
     """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads

@@ -7,11 +7,11 @@ It only combines: each *locator* knows one kind of thing and yields the layers t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from kplug import model
 from kplug.errors import TargetError
+from kplug.frozen import replace
 from kplug.image.columns import Columns
 from kplug.image.images import as_images
 from kplug.image.placed import Piece, PlacedImage

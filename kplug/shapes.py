@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from kplug.frozen import Frozen
 
 
 class ShapeMember(NamedTuple):
@@ -16,8 +17,7 @@ class ShapeMember(NamedTuple):
     shape: Callable[[], Shape]
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Frozen):
     """The layout of a type, qualifiers and typedefs resolved; `name` is as the source has it.
 
     `size` is None for a type that is only declared. A struct or union has `members`, an array an `element` and its

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kplug import model
+from kplug.frozen import replace
 from kplug.kinds import as_pointer
 from kplug.model import Annotation
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kplug.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Frozen):
     """The files of a kernel, and its memory where there is any. With nothing given it is the running kernel.
 
     `vmlinux` is a kernel file with or without debug information; `vmlinuz` the boot image, `system_map` the build's

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
 import gdb
 from kplug.arch.registry import named
 from kplug.errors import MismatchError, TargetError
+from kplug.frozen import Frozen, field, replace
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
 from kplug.image.placement import moved_by
@@ -44,8 +44,7 @@ HARDLY_ANY = "this core does not hold the kernel's memory: the kernel's place is
 _NO_TARGET = Attempt("no target", "there is no memory to look in")
 
 
-@dataclass(frozen=True)
-class FoundKernel:
+class FoundKernel(Frozen):
     """Where the kernel is and how its memory is read now. `view` is None if there is no memory.
 
     `disputed` is what memory says about single symbols, by name, if the file has them elsewhere.

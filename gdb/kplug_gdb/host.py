@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import gdb
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
+from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
@@ -88,8 +88,7 @@ class PlacedKernel:
         )
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Frozen):
     """What identifies a kernel: its files, its place, and its target."""
 
     image: KernelImage

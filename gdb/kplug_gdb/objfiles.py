@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import gdb
 from kplug.errors import InputError
+from kplug.frozen import Frozen
 
 # Each Linux kernel has one of these sections, and no other program does.
 _KERNEL_SECTIONS = ("__ksymtab", "__ex_table", ".init.text", "__param")
@@ -21,8 +21,7 @@ _FILE_LINE = re.compile(r"^(?:Exec|Object) file: [`'](?P<path>.*)', file type ")
 _SECTION_LINE = re.compile(r"^ \[\d+\]\s+0x(?P<start>[0-9a-f]+)->0x[0-9a-f]+ at 0x[0-9a-f]+: (?P<name>\S+)")
 
 
-@dataclass(frozen=True)
-class FileId:
+class FileId(Frozen):
     """A file as it is on disk now: another size or time means another build."""
 
     path: str

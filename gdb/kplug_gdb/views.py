@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from kplug.frozen import Frozen
 from kplug.memory.reading import FaultError
 from kplug.model import UNKNOWN_STATE, State
 from kplug_gdb import machine, physical, registers
@@ -69,8 +69,7 @@ class KernelTablesView:
         return _walked_state(address, kernel=machine.is_kernel(address)) or UNKNOWN_STATE
 
 
-@dataclass(frozen=True)
-class CoreView:
+class CoreView(Frozen):
     """A core with virtual addresses."""
 
     core: CoreFile
@@ -84,8 +83,7 @@ class CoreView:
         return self.core.state(address)
 
 
-@dataclass(frozen=True)
-class PhysicalCoreView:
+class PhysicalCoreView(Frozen):
     """A core with physical addresses only: the kernel image is read by its phys_base, nothing else."""
 
     core: CoreFile

@@ -2,15 +2,15 @@
 
 A declaration is a module or package next to this file, named after the architecture, with the record as ARCHITECTURE.
 They are loaded one after the other until one has the requested name, the most frequent ones first, so that
-`kplug where` loads only one.
+`kplug where` loads only one, and lists no others.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
 
 from kplug import arch
 from kplug.arch.types.record import Architecture, Names
@@ -19,11 +19,17 @@ _NO_DECLARATIONS = frozenset(("registry", "types", "calls", "note_registers", "r
 _FREQUENT = ("x86_64", "aarch64")
 
 
-@lru_cache(maxsize=1)
-def names() -> tuple[str, ...]:
-    """The names of all declared architectures."""
-    found = sorted({module.name for module in iter_modules(arch.__path__)} - _NO_DECLARATIONS)
-    return (*_FREQUENT, *(name for name in found if name not in _FREQUENT))
+@cache
+def _others() -> tuple[str, ...]:
+    """The names of those that are not frequent, by their files: `pkgutil` would import `inspect` to list them."""
+    files = {name.partition(".")[0] for folder in arch.__path__ for name in os.listdir(folder)}
+    return tuple(sorted(name for name in files - _NO_DECLARATIONS - {*_FREQUENT} if not name.startswith("_")))
+
+
+def names() -> Iterator[str]:
+    """The names of all declared architectures; the files are listed when the iteration is past the frequent ones."""
+    yield from _FREQUENT
+    yield from _others()
 
 
 @cache

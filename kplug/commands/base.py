@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kplug.errors import UsageError
+from kplug.frozen import Frozen
 from kplug.outputs import Output
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Parser(argparse.ArgumentParser):
         raise HelpRequestedError(self.format_help())
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Frozen):
     """One k-command. `name` is the shell's word; in debuggers a `k` goes before it (see `host_name`).
 
     `add_arguments` declares its arguments, the same at every prompt; `examples` are lines without the command's name;

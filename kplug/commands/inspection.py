@@ -10,13 +10,13 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kplug.arch import registry
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.frozen import Frozen, field, replace
 from kplug.image.banner import Banner, only_banner
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.header import file_header
@@ -40,8 +40,7 @@ _MAX_BARE_NOTES_BYTES = 1 << 16
 _MAX_COMMENTS = 8
 
 
-@dataclass(frozen=True)
-class Inspected:
+class Inspected(Frozen):
     """An opened file. `elf` is the ELF file that it is or contains; `payload` the flat Image that it contains.
 
     `container` are the facts of the container, by the names in `kplug.info/1`.

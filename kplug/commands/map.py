@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.arch.types.memory_map import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import KplugError, TargetError, UsageError
+from kplug.frozen import replace
 from kplug.outputs import Address, Column, Hex, HumanSize, Output, Problem, Table
 
 if TYPE_CHECKING:

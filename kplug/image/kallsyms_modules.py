@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from kplug import model
@@ -57,7 +56,7 @@ def _as_data(symbols: SymbolList) -> SymbolList:
     for number, address in enumerate(symbols.addresses):
         if is_offset(address) and letters[number] in b"aA":
             letters[number] = ord("d") if letters[number] == ord("a") else ord("D")
-    return replace(symbols, letters=bytes(letters))
+    return SymbolList(symbols.strings, symbols.name_offsets, symbols.addresses, bytes(letters), symbols.source)
 
 
 class Held(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from kplug.frozen import Frozen
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
 from kplug.image.symbols.by_address import SymbolIndex
@@ -26,8 +26,7 @@ _BANNER_START = b"Linux version "
 _BANNER_LIMIT = 512
 
 
-@dataclass(frozen=True)
-class Build:
+class Build(Frozen):
     """What identifies one build of the kernel, as far as it is known."""
 
     build_id: str | None = None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kplug import model
+from kplug.frozen import replace
 from kplug.image import layer_kinds as layer_kinds  # importing this declares the kinds of these layers
 from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage

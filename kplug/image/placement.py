@@ -8,9 +8,9 @@ init. The section's own address shows which it is; the version is not checked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kplug.arch.types.word import WIDEST_MASK, signed
+from kplug.frozen import Frozen
 from kplug.image.elf.sections import PERCPU_SECTION, Section
 
 
@@ -22,8 +22,7 @@ def zero_based_percpu(sections: Sequence[Section]) -> range | None:
     return None
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(Frozen):
     """Where an image is: `runtime = link + kaslr_offset` (modulo the machine's width), but for `unmoved` addresses.
 
     `source` says how the KASLR offset is known, in words for the user; `known` is false if it is not known, and link

@@ -14,12 +14,12 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.frozen import Frozen
 
 LARGEST_MAP = 256 << 20  # bytes
 
@@ -35,8 +35,7 @@ _WHOLE_MAP = "vmlinux.o.map"
 _Row = tuple[bytes, bytes, int, int, bytes]
 
 
-@dataclass(frozen=True)
-class MapEntry:
+class MapEntry(Frozen):
     """One input section as the linker placed it: `[start, end)` came from `object_file`."""
 
     input_section: str

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from kplug.arch import registry
 from kplug.arch.types.boundaries import BoundaryRow
+from kplug.frozen import replace
 from kplug.linker.boundary_names import BY_CONVENTION, conventional_pairs
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, boundary_table
 from kplug.linker.regions import Region, RegionTree, size_of

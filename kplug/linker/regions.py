@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from kplug.arch import registry
+from kplug.frozen import Frozen, replace
 from kplug.linker.boundary_table import ROOT_END, ROOT_START
 
 BY_TABLE = "boundary symbols"
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(Frozen):
     """One region: `[start, end)` in link addresses, and what is known about it.
 
     `region_class` is the region's own; None means the enclosing region's. `freed_after_boot` and
@@ -36,8 +35,7 @@ class Region:
     source: str = BY_TABLE
 
 
-@dataclass(frozen=True)
-class Gap:
+class Gap(Frozen):
     """A range of the image that no region holds, between two that have names."""
 
     start: int

@@ -7,11 +7,11 @@ which symbols the linker assigns, in which order, and what lies between them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from kplug.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(Frozen):
     """`symbol = expression;`; `here` says that the expression is the location counter itself."""
 
     symbol: str
@@ -20,16 +20,14 @@ class Assignment:
     here: bool
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(Frozen):
     """An input section statement, with its patterns: `*(.sched.text)` or `KEEP(*(SORT(.ctors.*)))`."""
 
     patterns: tuple[str, ...]
     line: int
 
 
-@dataclass(frozen=True)
-class OutputSection:
+class OutputSection(Frozen):
     """An output section with what its braces hold, in order."""
 
     name: str
@@ -41,8 +39,7 @@ class OutputSection:
         return self.name == "/DISCARD/"
 
 
-@dataclass(frozen=True)
-class LinkerScript:
+class LinkerScript(Frozen):
     """The content of a linker script, in its order. `name` is what answers and errors call it."""
 
     name: str

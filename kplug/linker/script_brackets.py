@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from os.path import commonpath
 
+from kplug.frozen import Frozen
 from kplug.linker.script import Assignment, Input, LinkerScript, OutputSection
 
 _FEW = 16  # input statements; a pair around more of them has no single name
 
 
-@dataclass(frozen=True)
-class Bracket:
+class Bracket(Frozen):
     """Two symbols that the script assigns around something; `name` is the script's name for what they bracket."""
 
     name: str
@@ -20,8 +19,7 @@ class Bracket:
     end_symbol: str
 
 
-@dataclass(frozen=True)
-class _Mark:
+class _Mark(Frozen):
     """A symbol that takes the location counter's value, and where in the script it does.
 
     `section` counts the output sections begun before it, `depth` is 1 inside one; `content` counts everything placed

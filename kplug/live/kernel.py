@@ -7,11 +7,11 @@ release in its name alone proves nothing; if there is nothing better, a warning 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.errors import InputError
+from kplug.frozen import Frozen
 from kplug.image.images import Images
 from kplug.image.kernel_image import Build, KernelImage
 from kplug.image.placed import PlacedImage
@@ -26,8 +26,7 @@ _RUNNING = "running kernel, /proc/kallsyms"
 _LETTERS = {"_etext": "T", "_edata": "D", "_sdata": "D", "__bss_start": "B", "__bss_stop": "B", "_end": "B"}
 
 
-@dataclass(frozen=True)
-class LiveKernel:
+class LiveKernel(Frozen):
     """The running kernel: its image in its place, or None if nothing gives one, and the loaded modules.
 
     `used` has one line for each source that was used, `unused` one for each that was not, with the reason. `warnings`

@@ -12,13 +12,13 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from kplug.arch import registry
 from kplug.arch.types.word import LITTLE, STRUCT_ORDERS, StructOrder, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.frozen import Frozen, replace
 from kplug.memory.foreign_dumps import XEN, foreign, xen_dump_core
 from kplug.memory.kdump_pages import PAGE_DESCRIPTOR, bytes_at, cut_pages, data_end, page_frame
 
@@ -52,8 +52,7 @@ _MOST_CUT_PAGES = 1 << 12
 _SUB_HEADER_PLACES = ((3, "VMCOREINFO", 32), (4, "notes", 48), (5, "ERASEINFO", 64))
 
 
-@dataclass(frozen=True)
-class CoreSegment:
+class CoreSegment(Frozen):
     """A PT_LOAD: `file_size` bytes at `offset` in the file, of `size` at the physical and virtual addresses."""
 
     offset: int
@@ -63,8 +62,7 @@ class CoreSegment:
     size: int
 
 
-@dataclass(frozen=True)
-class DumpHeader:
+class DumpHeader(Frozen):
     """The facts in a dump's header, before any of its memory is read. A fact that is not in it is None.
 
     `has_vmcoreinfo` is None if this needs more reading. `missing` is the number of bytes that the file lacks at its end

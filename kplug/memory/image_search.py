@@ -6,11 +6,11 @@ The search starts at one address of its code, from a register or table of the pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from kplug.arch import registry
 from kplug.arch.types.word import WordFormat
 from kplug.errors import InputError
+from kplug.frozen import Frozen
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kallsyms.in_memory import find_in_memory
@@ -37,8 +37,7 @@ _MOST_NOTES = 1 << 16
 _UNPATCHED, _UNPATCHED_BYTES = ("kallsyms_lookup_name", 16), 32
 
 
-@dataclass(frozen=True)
-class RunningKernel:
+class RunningKernel(Frozen):
     """A kernel that was found in memory: its image, its place, and what identifies it.
 
     The addresses of `image` are link addresses if the kernel has recorded its KASLR offset (`placement.link_known`),

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Callable
 
 from kplug.arch.types.word import signed
 from kplug.errors import InputError, MismatchError, TargetError
+from kplug.frozen import Frozen, replace
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement, as_linked, moved_by
 from kplug.memory.reading import FaultError, Read, try_read
@@ -24,8 +24,7 @@ BANNER_PATTERN = re.compile(rb"Linux version \d[\x21-\x7e]* \([\x20-\x7e]*")
 _BANNER_LIMIT = 512
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(Frozen):
     """Bytes that are at a link address in one build of one kernel, and in no other."""
 
     what: str
@@ -33,16 +32,14 @@ class Proof:
     data: bytes
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Frozen):
     """One way that was tried, and its outcome, for `kaslr`."""
 
     way: str
     outcome: str
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(Frozen):
     """One way to candidates. `candidates` reads as little as it can, lazily.
 
     `sure`: it gives one KASLR offset that may be used without a check (`check off`).
@@ -53,8 +50,7 @@ class Way:
     sure: bool = False
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Frozen):
     """The result. `placement` is None if no way led to the kernel; `lasting` is false for a temporary one (early boot),
     which must be sought again at the next question.
     """

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from kplug import model
 from kplug.arch.types.word import WordFormat
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import parse_number
+from kplug.frozen import replace
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
 from kplug.kinds import Kind, Role, before_range, register

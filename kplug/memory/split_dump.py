@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.frozen import Frozen
 from kplug.memory.dump_header import KDUMP_SIGNATURE, after_time
 from kplug.memory.dump_notes import note_bytes
 
@@ -24,8 +24,7 @@ _SPLIT, _RANGE, _WIDE_RANGE, _SUB_HEADER_BYTES = 12, 16, 80, 104
 _MOST_NEIGHBOURS = 1 << 12
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Frozen):
     """A file of a split dump: the physical memory [start, end) of the `size` bytes that the dump covers. `notes` are
     the same in all files of one dump, and differ from those of any other.
     """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
+from kplug.frozen import replace
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read, try_read
 from kplug.space.address_space import AddressSpaceFacts

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kplug.commands.base import Command
 
 
-@dataclass(frozen=True)
 class PromptCommand(Command):
     """A command that only the prompt has, without a `k` before its name. `other_names` are aliases."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import drgn
 
 from kplug.errors import ExpressionError, InputError, UsageError
 from kplug.expressions import Hints
+from kplug.frozen import replace
 from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
 from kplug.memory.dump_header import read_header
 from kplug.memory.split_dump import missing_words, part_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kplug.arch import registry
 from kplug.arch.types.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.special_values import Poison
 from kplug.arch.types.word import WIDEST_MASK
+from kplug.frozen import Frozen
 from kplug.space import errno_table, poison
 
 NULL = "null"
@@ -19,8 +19,7 @@ NON_CANONICAL_VALUE = "non-canonical"
 USER_ADDRESS = "user"
 
 
-@dataclass(frozen=True)
-class Special:
+class Special(Frozen):
     """One reading of a value.
 
     `base` is the value that the offset is measured from (offset = address - base). `guess`: other causes are possible.

@@ -8,7 +8,6 @@ of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Documentation/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Callable, NamedTuple
 
 from kplug.arch.types.memory_map import (
@@ -27,6 +26,7 @@ from kplug.arch.types.memory_map import (
     permanent_slots,
     whole,
 )
+from kplug.frozen import replace
 
 MACHINE = "aarch64"
 

@@ -6,10 +6,10 @@ hint changes no translation; a run of entries with it is reported as single page
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from kplug.arch.types.page_tables import ReadEntry, Translation
+from kplug.frozen import Frozen
 
 _ENTRY_BYTES = 8
 _VALID, _TABLE_OR_PAGE = 1 << 0, 1 << 1
@@ -19,8 +19,7 @@ _PRIVILEGED_NO_EXECUTE, _USER_NO_EXECUTE = 1 << 53, 1 << 54
 _TABLE_PRIVILEGED_NO_EXECUTE, _TABLE_USER_NO_EXECUTE, _TABLE_READ_ONLY = 1 << 59, 1 << 60, 1 << 62
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(Frozen):
     """One set of page tables: the top one's physical address, the number of address bits that they translate, the page
     size as a shift, and whether execution is meant for user or kernel mode.
 

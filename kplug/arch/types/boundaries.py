@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from kplug.frozen import Frozen
 
 GENERIC_SCRIPT = "include/asm-generic/vmlinux.lds.h"
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Frozen):
     """A start symbol and the symbols that may end it: of those present, the nearest at or above the start counts."""
 
     start: str
     ends: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class BoundaryRow:
+class BoundaryRow(Frozen):
     """What is known about one region independently of a kernel."""
 
     name: str

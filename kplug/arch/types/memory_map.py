@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+from kplug.frozen import Frozen, field, replace
 
 TOP = 1 << 64
 
@@ -29,8 +30,7 @@ PERMANENT_SLOTS_END = "__end_of_permanent_fixed_addresses"
 SLOTS_END = "__end_of_fixed_addresses"
 
 
-@dataclass(frozen=True)
-class AddressSpaceFacts:
+class AddressSpaceFacts(Frozen):
     """What is known about one kernel, all of it optional: None is "not known", never "no".
 
     The comment of each field says where it can be read. "vmcoreinfo" is the note in a dump, its NUMBER(...) entries;
@@ -95,8 +95,7 @@ class AddressSpaceFacts:
         return self.runtime_image_start, self.runtime_image_start + self.image_end - self.image_start
 
 
-@dataclass(frozen=True)
-class Area:
+class Area(Frozen):
     """A range of the address space, `[start, end)`, that the architecture gives to one use.
 
     `source` says how it is known. `nominal`: the range is as compiled; the running kernel may have randomised it, and
@@ -128,8 +127,7 @@ class Area:
         return self.parts[low - 1] if low and address < self.parts[low - 1].end else None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class AddressSpace:
+class AddressSpace(Frozen):
     """The whole 64-bit space of one kernel as areas: sorted, disjoint, without gaps.
 
     `warnings` are sentences about impossible facts that were not used.
@@ -142,6 +140,11 @@ class AddressSpace:
     fixmap_top: int | None = None  # FIXADDR_TOP: address of slot 0
     page_size: int | None = None
     warnings: tuple[str, ...] = ()
+
+    # One is compared, and hashed, as the object that it is.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    __repr__ = object.__repr__
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable, Protocol
 
 from kplug.arch.types.memory_map import AddressSpaceFacts
+from kplug.frozen import Frozen
 
 # Reads the entry at a physical address, as a number.
 ReadEntry = Callable[[int], int]
 
 
-@dataclass(frozen=True)
-class Translation:
+class Translation(Frozen):
     """A translation: the physical address, the number of bytes after it in its page, the page's permissions.
 
     `page_size` is what one entry maps, in bytes; `level` counts from 0, the table whose entries map the smallest pages.
@@ -56,8 +55,7 @@ class Tables(Protocol):
         """The physical address of the page that an entry of a level's table maps, or None."""
 
 
-@dataclass(frozen=True)
-class Paging:
+class Paging(Frozen):
     """How one kernel maps its memory.
 
     `image` is the image's virtual range, `image_offset` the distance of its virtual addresses from the physical ones;

@@ -7,7 +7,6 @@ Tables that take time to load are returned by functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kplug.arch.types.boundaries import BoundaryRows
@@ -16,6 +15,7 @@ from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
 from kplug.arch.types.word import BIG, LITTLE, ByteOrder, WordFormat, word_format
+from kplug.frozen import Frozen, field
 
 __all__ = ("BIG", "LITTLE")  # for the declarations
 
@@ -27,8 +27,7 @@ class ElfMachine(NamedTuple):
     bits: int
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(Frozen):
     """Other names of the architecture.
 
     `uname` is the name from `uname -m`, which is also in dumps of makedumpfile's format; a name that ends with "*"
@@ -156,8 +155,7 @@ class VariableStack(NamedTuple):
     is_pointer: bool = False
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(Frozen):
     """One architecture. Fields that are not declared keep their defaults."""
 
     name: str

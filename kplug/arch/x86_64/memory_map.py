@@ -7,7 +7,6 @@ have been the same from 4.19 (with page-table isolation) to 7.3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from kplug.arch.types.memory_map import (
@@ -29,6 +28,7 @@ from kplug.arch.types.memory_map import (
     permanent_slots,
     whole,
 )
+from kplug.frozen import replace
 
 MACHINE = "x86_64"
 

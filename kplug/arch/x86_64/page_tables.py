@@ -5,17 +5,15 @@ Layout of the entries: Intel SDM vol. 3, 4.5 "4-Level Paging and 5-Level Paging"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kplug.arch.types.page_tables import ReadEntry, Translation
+from kplug.frozen import Frozen
 
 _ENTRY_BYTES = 8
 _PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1 << 0, 1 << 1, 1 << 7, 1 << 63
 _ADDRESS = 0x000FFFFFFFFFF000
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(Frozen):
     """One set of page tables: the physical address of the top one, its depth, and whether NX means anything.
 
     `encryption` is the bit that marks encrypted memory (AMD SME), which is not part of an address; 0 if there is none.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from kplug.errors import InputError
 from kplug.files.bounded_output import ProgressCallback, TooLargeError, UnpackError
 from kplug.files.compression import FORMATS, decompress, decompressed_start, recognise
 from kplug.files.opening import open_file
+from kplug.frozen import Frozen
 from kplug.image.boot.containers import (
     ELF_TYPE_END,
     HEAD_BYTES,
@@ -42,8 +42,7 @@ _MOST_WHOLE_CANDIDATES = 8
 _BANNER = b"Linux version "
 
 
-@dataclass(frozen=True)
-class BootImage:
+class BootImage(Frozen):
     """A boot image that has been opened.
 
     `containers` are listed from the outside in ("uImage", "Image"). `payload` is the kernel: `kind` says whether it is
@@ -57,12 +56,15 @@ class BootImage:
     compression: str | None
     offset: int
     length: int
-    payload: bytes = field(repr=False)
+    payload: bytes
     kind: str
     machine: str | None
     header: ImageHeader | None
     sources: dict[str, str]
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"BootImage({self.path!r}, {self.containers!r}, {self.kind!r}, ...)"
 
 
 def open_boot_image(path: str, progress: ProgressCallback | None = None) -> BootImage:

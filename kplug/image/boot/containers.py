@@ -11,20 +11,19 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.word import byte_order
 from kplug.files.compression import FORMATS, recognise
+from kplug.frozen import Frozen
 
 # The bytes that is_boot_image() needs: bzImage's header ends here.
 HEAD_BYTES = 0x250
 
 
-@dataclass(frozen=True)
-class ImageHeader:
+class ImageHeader(Frozen):
     """The header of a flat Image of arm64 or riscv. Sizes and offsets in bytes; `page_size` is None if not stated.
 
     `image_size` is the kernel's size in memory, including what is not in the file (.bss).

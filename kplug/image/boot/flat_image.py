@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from kplug.arch.types.word import WordFormat
 from kplug.image.elf.file import ElfFile, Note, notes_in
@@ -78,4 +77,5 @@ def link_base(data: bytes, memory_size: int, word: WordFormat) -> int | None:
 def moved_to(symbols: SymbolList, base: int) -> SymbolList:
     """The symbols, whose addresses count from the start of the image, at their link addresses."""
     source = f"{symbols.source}; linked at {base:#x}, according to its pointers"
-    return replace(symbols, addresses=[address + base for address in symbols.addresses], source=source)
+    addresses = [address + base for address in symbols.addresses]
+    return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, source)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
@@ -17,6 +16,7 @@ from kplug.arch import registry
 from kplug.arch.types.word import WordFormat, struct_order
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.frozen import replace
 from kplug.image.elf import type_names
 from kplug.image.elf.names import (
     section_flag_letters,

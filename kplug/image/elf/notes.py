@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from kplug.arch.note_registers import prstatus_pid, prstatus_registers, qemu_registers
@@ -16,6 +15,7 @@ from kplug.arch.registers import registers_of
 from kplug.arch.registry import named
 from kplug.arch.types.word import WIDEST_BITS, byte_order, struct_order
 from kplug.errors import InputError
+from kplug.frozen import Frozen, field, replace
 from kplug.image.elf import note_names as kinds
 from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
 
@@ -28,8 +28,7 @@ _MAX_TEXT = 1 << 16
 _SHOWN_BYTES = 32
 
 
-@dataclass(frozen=True)
-class DecodedNote:
+class DecodedNote(Frozen):
     """A note and what is known about it. `name` is None if no type of that number is known for the owner.
 
     `value` is its content in one line, None if only bytes are known. `text` is its content if that has many lines,

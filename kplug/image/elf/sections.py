@@ -6,16 +6,15 @@ Nothing here reads a file: an ELF file, a readelf listing or a module's sections
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kplug.arch.types.word import BEYOND_ADDRESSES
+from kplug.frozen import Frozen
 from kplug.image.elf.section_flags import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE
 
 PERCPU_SECTION = ".data..percpu"
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Frozen):
     """One section header. `address` is the link address (or, for a placed module, the runtime one)."""
 
     index: int
@@ -76,8 +75,7 @@ def extent(index: int, name: str, start: int, end: int, flags: int) -> Section:
     )
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Frozen):
     """One program header."""
 
     index: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
+from kplug.frozen import replace
 from kplug.image.kallsyms.addresses_finder import address_tables
 from kplug.image.kallsyms.names_finder import Read, marker_tables, name_tables
 from kplug.image.kallsyms.tables import (

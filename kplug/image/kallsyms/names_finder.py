@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import repeat
 
 from kplug.arch.types.word import LITTLE, struct_order
+from kplug.frozen import Frozen, replace
 from kplug.image.kallsyms.tables import (
     MAX_NAME_CODES,
     MAX_NAMES_BYTES,
@@ -34,8 +34,7 @@ _GRAIN = 4
 _ZEROS = re.compile(rb"\0{4,}")
 
 
-@dataclass(frozen=True)
-class Markers:
+class Markers(Frozen):
     """A run of numbers that may be markers."""
 
     position: int
@@ -43,8 +42,7 @@ class Markers:
     values: Sequence[int]
 
 
-@dataclass(frozen=True)
-class NamesTable:
+class NamesTable(Frozen):
     """Names that fit the markers, and the count before them."""
 
     count_position: int

@@ -17,11 +17,11 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Union
 
 from kplug.arch.types.word import BIG, LITTLE, struct_order
 from kplug.errors import InputError
+from kplug.frozen import Frozen
 
 Bytes = Union[bytes, bytearray, memoryview, mmap.mmap]
 
@@ -70,8 +70,7 @@ class Encoding:
     ABSOLUTE = "absolute"
 
 
-@dataclass(frozen=True)
-class TokenTable:
+class TokenTable(Frozen):
     """The tokens and their index: the positions, the bytes of each token, and the byte order of the index."""
 
     start: int
@@ -84,8 +83,7 @@ class TokenTable:
         return self.index + TOKEN_INDEX_BYTES
 
 
-@dataclass(frozen=True)
-class KallsymsTables:
+class KallsymsTables(Frozen):
     """The positions of the tables: offsets in the bytes that were searched, or addresses in memory.
 
     `addresses` is the table of addresses or offsets; `addresses_address` its address in the kernel, which PC-relative

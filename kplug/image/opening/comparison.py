@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kplug.arch.types.word import WIDEST_MASK
 from kplug.errors import MismatchError
+from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
 from kplug.image.symbols.symbol_list import SymbolList
 
@@ -21,8 +21,7 @@ def symbols_of(image: KernelImage) -> SymbolList:
     return image.listed if image.listed is not None else image.symbols.as_list()
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Frozen):
     """Two lists of one kernel's symbols: the second one's KASLR offset, and the symbols that are elsewhere.
 
     `kaslr_offset` is modulo 2**64, None if they have too few names in common. `differing` has the addresses in both.

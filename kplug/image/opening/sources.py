@@ -8,11 +8,11 @@ remembered for the answers that mention them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kplug.arch import registry
 from kplug.errors import InputError, MismatchError
+from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import Comparison, checked, compare, disputes, symbols_of
 from kplug.image.opening.kernel_files import open_kernel
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from kplug.files.bounded_output import ProgressCallback
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Frozen):
     """The files that the user named, None for each that was not."""
 
     vmlinux: str | None = None
@@ -38,8 +37,7 @@ class Given:
         return any((self.vmlinux, self.vmlinuz, self.system_map, self.kallsyms))
 
 
-@dataclass(frozen=True)
-class Joined:
+class Joined(Frozen):
     """A kernel as several sources know it.
 
     `image` has the skeleton and symbols of the best of them. `placement` is where it runs, or None if no source says.

@@ -40,7 +40,7 @@ class SymbolLines(SymbolList):
         read_all: Callable[[], SymbolList],
         added: Collection[bytes] = (),
     ) -> None:
-        # The dataclass would set its columns here.
+        # The columns are made later, and not here.
         self.__dict__.update(_text=text, _end=end, _lines=lines, letters=letters, source=source, _read_all=read_all)
         self.__dict__.update(in_order=True, _digits=text.find(b" "), _added=added, _found={})
 
@@ -105,22 +105,22 @@ class SymbolLines(SymbolList):
             numbers[line[self._digits + 3 :]] = place
         return self._with(lines, bytes(letters), numbers, read_all, (*self._added, *added), self.source)
 
-    # -- the columns -----------------------------------------------------------------------------------------------
+    # -- the columns: attributes of a list, which nobody writes ----------------------------------------------------
 
     @cached_property
     def _whole(self) -> SymbolList:
         return self._read_all()
 
     @cached_property
-    def strings(self) -> bytes:
+    def strings(self) -> bytes:  # type: ignore[override]
         return self._whole.strings
 
     @cached_property
-    def name_offsets(self) -> array[int]:
+    def name_offsets(self) -> array[int]:  # type: ignore[override]
         return self._whole.name_offsets
 
     @cached_property
-    def addresses(self) -> Sequence[int]:
+    def addresses(self) -> Sequence[int]:  # type: ignore[override]
         return self._whole.addresses
 
     # -- without them ----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress, count
 
@@ -13,7 +12,6 @@ from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.linker.boundary_names import CONVENTIONAL_END, CONVENTIONAL_STARTS, may_be_boundary
 
 
-@dataclass(frozen=True)
 class SymbolList:
     """Columns, one value for each symbol, in the order of the source.
 
@@ -21,11 +19,14 @@ class SymbolList:
     `letters` is one byte for each symbol: nm's letter. `source` names their source, for the user.
     """
 
-    strings: bytes
-    name_offsets: array[int]
-    addresses: Sequence[int]
-    letters: bytes
-    source: str
+    def __init__(
+        self, strings: bytes, name_offsets: array[int], addresses: Sequence[int], letters: bytes, source: str
+    ) -> None:
+        self.strings = strings
+        self.name_offsets = name_offsets
+        self.addresses = addresses
+        self.letters = letters
+        self.source = source
 
     def __len__(self) -> int:
         return len(self.addresses)
@@ -56,7 +57,7 @@ class SymbolList:
 
     def from_source(self, source: str) -> SymbolList:
         """The same list with another name for its source."""
-        return replace(self, source=source)
+        return SymbolList(self.strings, self.name_offsets, self.addresses, self.letters, source)
 
     @cached_property
     def numbers(self) -> dict[bytes, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import drgn
@@ -11,6 +10,7 @@ from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
+from kplug.frozen import replace
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts

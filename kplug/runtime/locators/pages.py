@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import drgn
@@ -12,6 +11,7 @@ from drgn.helpers.linux.fs import inode_path
 
 from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
 from kplug.errors import TargetError
+from kplug.frozen import replace
 from kplug.kinds import Kind, Role, name_and_offset, range_words, register
 from kplug.memory.reading import FaultError, TruncatedError
 from kplug.model import Layer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.arch.types.memory_map import MODULES
 from kplug.errors import InputError, TargetError
+from kplug.frozen import replace
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.images import LazyImages

@@ -8,11 +8,11 @@ import re
 import socket
 import struct
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from kplug.arch import registry
 from kplug.errors import InputError
+from kplug.frozen import Frozen
 
 CONNECT_SECONDS = 5.0
 # For drgn's own requests: the guest's memory through the monitor is slow, but not that slow.
@@ -21,8 +21,7 @@ _SILENT = f"no QMP greeting or answer in {CONNECT_SECONDS:.0f} s: not a QMP serv
 _LINE_BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Guest:
+class Guest(Frozen):
     """Facts from the monitor: `machine` by kplug's name, whether the guest runs, and its physical memory ranges."""
 
     machine: str | None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import drgn
 
+from kplug.frozen import Frozen, field
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.sources import Joined
 from kplug.memory.dump_header import DumpHeader
@@ -14,8 +14,7 @@ from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Frozen):
     """What to open, as the user gave it.
 
     `core` is a vmcore (or /proc/kcore), `core_parts` the other files of a split one, `raw` the ranges of a raw image,
@@ -35,8 +34,7 @@ class Request:
     joined: Joined | None = None
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(Frozen):
     """A Program with a kernel open. `vmlinux` is the file with its symbols, `image` the image in it, or the one made
     from the kallsyms in memory; None if there is none.
 
@@ -62,8 +60,7 @@ class Opened:
     disputed: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class OpenTarget:
+class OpenTarget(Frozen):
     """A kernel that drgn has open, before its debug information is sought."""
 
     name: str

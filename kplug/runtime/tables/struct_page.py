@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import drgn
 from drgn.helpers.linux.mm import compound_head, pfn_to_page
@@ -11,6 +10,7 @@ from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
 from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
+from kplug.frozen import Frozen, replace
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
 from kplug.runtime.kernel.cpus import possible_cpus
@@ -32,8 +32,7 @@ MAPPING_BITS = 3
 _MAPPING_ANON, _MAPPING_MOVABLE = 1, 2
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(Frozen):
     """The facts in one struct page. `state` is None if it is not certain.
 
     `head` is the page frame number of the first page of the compound page or free block that this one belongs to (its

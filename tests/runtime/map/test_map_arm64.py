@@ -6,12 +6,12 @@ Expected figures: arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h of 6.1
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import drgn
 import pytest
 
+from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import moved_by

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from kplug.frozen import replace
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
 from kplug.image.module_sections import section_addresses
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from support.elf_builder import BANNER, BASE_32, BASE_64, BUILD_ID, FUNC, Elf, Sym, small_vmlinux
 
 from kplug import model
+from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked, moved_by
