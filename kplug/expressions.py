@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 import re
-import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
+from kplug.frozen import Frozen
 from kplug.image.images import Images, as_images
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
@@ -32,24 +32,26 @@ MAX_LENGTH = 4096
 
 PHYSICAL = "phys:"
 
+# Patterns, which `re` compiles at their first use, and keeps: an address with 0x needs none of them.
 # As answers print it.
-_NULL = re.compile(r"NULL(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
+_NULL = r"NULL(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+))?"
+_NUMBER = r"0[xX][0-9a-fA-F]+|[0-9]+"
 # An address as the kernel prints it: without a prefix, with the brackets of older logs.
-_BARE_HEX = re.compile(r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?")
+_BARE_HEX = r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?"
 # What follows the last + or -: the offset and, in an oops, the symbol's size.
-_OFFSET = re.compile(r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?")
+_OFFSET = r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?"
 # A source file and a symbol in it, as gdb writes it ('inode.c'::init_once) or shorter (inode.c:init_once).
-_IN_FILE = re.compile(r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)")
-# Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
-_MOST_PADDING = 64
+_IN_FILE = r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)"
 # What the kernel prints around a symbol: "? " before an unreliable frame, a register and its segment, the module after.
-_DECORATED = re.compile(
+_DECORATED = (
     r"(?:\?\s+)?(?:(?:[RE]?IP|pc|lr)\s*:\s*(?:[0-9a-fA-F]{4}:)?)?(?P<bare>\S+?)(?:\s+\[(?P<module>[\w.-]+)\])?[,;:)]*"
 )
+_HEXADECIMAL = "0123456789abcdefABCDEF"
+# Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
+_MOST_PADDING = 64
 
 
-class Hints(NamedTuple):
+class Hints(Frozen):
     """How the user can supply what is missing, in the front end's own words; empty where there is no way."""
 
     vmlinux: str = ""
@@ -115,14 +117,14 @@ class Place(NamedTuple):
 
 def plain_address(text: str) -> int | None:
     """The number that `text` is, if it is written as nearly all of a long log are: 0x and at most 16 digits."""
-    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(string.hexdigits):
+    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(_HEXADECIMAL):
         return int(text, 16)
     return None
 
 
 def parse_number(text: str) -> int | None:
     """A plain number, hexadecimal with 0x or decimal; None if `text` is not one. ExpressionError beyond 64 bits."""
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         return None
     base, digits = (16, text[2:]) if text[:2] in ("0x", "0X") else (10, text)
     digits = digits.lstrip("0")
@@ -157,7 +159,7 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     nameless = [placed.image.path for placed in images if not len(placed.image.symbols)]
     if nameless:
         return f" ({', '.join(nameless)}: no symbol table)"
-    if _IN_FILE.fullmatch(name) and not first.symbols.sizes_are_stated:
+    if re.fullmatch(_IN_FILE, name) and not first.symbols.sizes_are_stated:
         return f" ({first.symbols_path} does not have the symbols' source files: give the name alone)"
     if name.startswith("."):
         return f" ({first.path} has no sections)" if not first.sections else ""
@@ -178,12 +180,12 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
     address = _number_as_address(text, images)
     if address is not None:
         return (Place(address),)
-    near_null = _NULL.fullmatch(text)
+    near_null = re.fullmatch(_NULL, text)
     if near_null:
         return (Place(parse_number(near_null.group("offset") or "0") or 0),)
     text, images = _undecorated(text, images, hints)
     sign = max(text.rfind("+"), text.rfind("-"))
-    match = _OFFSET.fullmatch(text, sign + 1) if sign > 0 else None
+    match = re.fullmatch(_OFFSET, text[sign + 1 :]) if sign > 0 else None
     if match:
         matches = _named(text[:sign], images, hints)
         if matches:
@@ -202,7 +204,7 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     if address is not None:
         return address
     narrow = bool(images) and images[0].image.elf.bits == 32
-    bare = _BARE_HEX.fullmatch(text)
+    bare = re.fullmatch(_BARE_HEX, text)
     if bare is None:
         return parse_number(text)
     digits = bare.group("digits")
@@ -220,7 +222,7 @@ def _candidates(name: str, images: Sequence[PlacedImage]) -> Sequence[PlacedImag
 
 def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
     """The text without what an oops prints around it, and the images to search: `[ext4]` names one."""
-    match = _DECORATED.fullmatch(text)
+    match = re.fullmatch(_DECORATED, text)
     if match is None:
         return text, images
     module = match.group("module")
@@ -232,7 +234,7 @@ def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tupl
     return match.group("bare"), images
 
 
-class _Match(NamedTuple):
+class _Match(Frozen):
     """A match for a name: its address, and the symbol (None for a section)."""
 
     address: int
@@ -245,7 +247,7 @@ def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Matc
     name = name.strip()
     if name.startswith("&"):
         name = name[1:].strip()
-    in_file = _IN_FILE.fullmatch(name)
+    in_file = re.fullmatch(_IN_FILE, name)
     file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
     matches: list[_Match] = []
     unplaced: list[tuple[str, str | None]] = []

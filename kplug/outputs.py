@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, Union
 
+from kplug.frozen import Frozen
 from kplug.model import Annotation
 
 
@@ -24,20 +25,20 @@ class HumanSize(int):
     """A number of bytes in an output: shown with a unit (64 TiB), a number in JSON."""
 
 
-class Range(NamedTuple):
+class Range(Frozen):
     """A half-open range of addresses in an output."""
 
     start: int
     end: int
 
 
-class Brief(NamedTuple):
+class Brief(Frozen):
     """The one-line answer for an address, in a cell: coloured in text, the summary's words in JSON."""
 
     annotation: Annotation
 
 
-class Column(NamedTuple):
+class Column(Frozen):
     """A column of a table: its heading, the key of the row's value, and whether it is aligned to the right.
 
     `role` names what its cells are for a reader (address, symbol, label, section, warning), for colours.
@@ -49,7 +50,7 @@ class Column(NamedTuple):
     role: str = ""
 
 
-class Table(NamedTuple):
+class Table(Frozen):
     """Rows of values under headings. `schema` names the JSON form: one object a row, all keys of the row in it.
 
     Values are strings, numbers, `Hex`, lists of strings, `Brief`, whole Annotations (for JSON), and None, which is
@@ -64,14 +65,14 @@ class Table(NamedTuple):
     indented: str = ""
 
 
-class NamedFacts(NamedTuple):
+class NamedFacts(Frozen):
     """Named facts, one a line. As JSON one object. Values as in a table, `Range`, and lists of mappings of them."""
 
     schema: str
     facts: Mapping[str, Any]
 
 
-class Problem(NamedTuple):
+class Problem(Frozen):
     """A question that could not be answered; the others still are. Exit status 1 at the shell."""
 
     message: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kplug import model
 from kplug.arch.registry import named
@@ -22,7 +22,7 @@ from kplug.expressions import (
     type_hint,
     with_hint,
 )
-from kplug.frozen import replace
+from kplug.frozen import Frozen, replace
 from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _OF_CODE = frozenset((model.SECTION, model.REGION, model.SYMBOL, model.LINE, model.GAP))
 
 
-class Missing(NamedTuple):
+class Missing(Frozen):
     """An optional part that is missing: what it is, what cannot be answered without it, and how to get it."""
 
     what: str

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from kplug.frozen import Frozen
 from kplug.lifetimes import Memo
 from kplug.model import UNKNOWN_STATE, State
 
 
-class Register(NamedTuple):
+class Register(Frozen):
     """A register of the selected frame; its value is None where the frame's caller did not save it."""
 
     name: str
     value: int | None
 
 
-class FramePlace(NamedTuple):
+class FramePlace(Frozen):
     """A frame of the selected stack, as the host's unwinder has it: innermost 0, inlined functions counted.
 
     `interrupted`: it did not call the frame inside it; an exception or interrupt came (its pc is not a return address).
@@ -34,7 +35,7 @@ class FramePlace(NamedTuple):
     guessed: bool = False
 
 
-class StackBounds(NamedTuple):
+class StackBounds(Frozen):
     """The stack that holds an address: `[start, end)`, whose it is, and how that is known; `guessed`: by no record."""
 
     start: int

@@ -9,6 +9,7 @@ import gdb
 from kplug.commands.base import Command, HelpRequestedError
 from kplug.commands.words import with_expressions
 from kplug.errors import UsageError
+from kplug.frozen import replace
 from kplug.outputs import NamedFacts, Output
 from kplug_gdb import completion, words
 from kplug_gdb.guard import guard
@@ -88,7 +89,7 @@ class KaslrCommand(KCommand):
                 facts["ways"] = facts.pop("ways", [])  # the longest comes last
                 if session.warnings:
                     facts["warnings"] = list(session.warnings)
-                output = output._replace(facts=facts)
+                output = replace(output, facts=facts)
             yield output
 
 

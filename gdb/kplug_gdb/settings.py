@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass
 class Settings:
     """The settings. `kaslr_offset` is None for auto, else the number of bytes (0 for none)."""
 
-    vmlinux: str | None = None
-    vmlinuz: str | None = None
-    system_map: str | None = None
-    kallsyms: str = "auto"
-    kaslr_offset: int | None = None
-    check: bool = True
-    lines: bool = True
-    color: str = "auto"
-    drgn: str = "auto"
+    def __init__(self) -> None:
+        self.vmlinux: str | None = None
+        self.vmlinuz: str | None = None
+        self.system_map: str | None = None
+        self.kallsyms = "auto"
+        self.kaslr_offset: int | None = None
+        self.check = True
+        self.lines = True
+        self.color = "auto"
+        self.drgn = "auto"
 
     def change(self, name: str, value: object) -> None:
         """What the user set. AttributeError if there is no such setting."""

@@ -133,7 +133,8 @@ _UNPACKERS = {"compression", "lz4", "zstandard"}
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="does not list its standard library")
 def test_nothing_else_has_to_be_installed() -> None:
     others = {each.split(".")[0] for imported in IMPORTS.values() for each in imported}
-    others -= {*getattr(sys, "stdlib_module_names", ()), *_UNPACKERS, "kplug", "kplug_gdb"}
+    # typing_extensions is a type checker's own, and only for it (kplug/frozen.py).
+    others -= {*getattr(sys, "stdlib_module_names", ()), *_UNPACKERS, "kplug", "kplug_gdb", "typing_extensions"}
     assert others == {"drgn", "prompt_toolkit", "gdb"}
 
 

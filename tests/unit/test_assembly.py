@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from support.elf_builder import BASE_64, small_vmlinux
 from kplug import model
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.errors import TargetError
+from kplug.frozen import replace
 from kplug.image.images import Images
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage

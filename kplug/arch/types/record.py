@@ -51,7 +51,7 @@ class Names(Frozen):
     fit: tuple[str, ...] = ()
 
 
-class ElfWords(NamedTuple):
+class ElfWords(Frozen):
     """What readelf prints for the architecture's own numbers in ELF files."""
 
     segment_types: Mapping[int, str] = {}
@@ -64,7 +64,7 @@ class ElfWords(NamedTuple):
 _NO_WORDS = ElfWords()
 
 
-class Freed(NamedTuple):
+class Freed(Frozen):
     """A gap in the image that is freed after boot: the regions around it, and the sentence that says so."""
 
     after: str
@@ -72,7 +72,7 @@ class Freed(NamedTuple):
     why: str
 
 
-class Resource(NamedTuple):
+class Resource(Frozen):
     """A line of /proc/iomem, and the boundary symbols whose physical addresses it shows; None if that varies.
 
     `required`: without this line, the other lines have different bounds.
@@ -84,7 +84,7 @@ class Resource(NamedTuple):
     required: bool = False
 
 
-class KaslrWindow(NamedTuple):
+class KaslrWindow(Frozen):
     """Where KASLR may put the image, `[start, end)`, None if that is too wide to search; `steps` are in bytes."""
 
     start: int | None
@@ -96,7 +96,7 @@ class KaslrWindow(NamedTuple):
 ANY_WINDOW = KaslrWindow(None, None, (2 << 20, 64 << 10))
 
 
-class SecondSource(NamedTuple):
+class SecondSource(Frozen):
     """A fact of the address space that is both in a variable and in VMCOREINFO, as NUMBER() or SYMBOL()."""
 
     fact: str
@@ -104,7 +104,7 @@ class SecondSource(NamedTuple):
     symbol: str | None = None
 
 
-class TypedVariables(NamedTuple):
+class TypedVariables(Frozen):
     """Kernel variables with the same declaration: the C type, the file that declares them, and their names."""
 
     type: str
@@ -112,14 +112,14 @@ class TypedVariables(NamedTuple):
     names: str
 
 
-class LeastVmcoreinfo(NamedTuple):
+class LeastVmcoreinfo(Frozen):
     """The names of the kernel's top page table, newest first, and the bytes of a page."""
 
     top_tables: tuple[str, ...]
     page_size: int
 
 
-class InterruptStacks(NamedTuple):
+class InterruptStacks(Frozen):
     """A CPU's IRQ stack. `pointers` are per-CPU variables, or `variable.member`, newest first; `at_top`: they point to
     its last word, else to its start. `type` is the structure that has its size; without one it is a task's size.
     """
@@ -129,7 +129,7 @@ class InterruptStacks(NamedTuple):
     type: str | None = None
 
 
-class VectorTable(NamedTuple):
+class VectorTable(Frozen):
     """The table of a CPU's exception handlers, and how to get from it to a handler with a known name.
 
     `name` is the architecture's name for the table. Its base is the address `fixed`, or in the register that debuggers
@@ -146,7 +146,7 @@ class VectorTable(NamedTuple):
     monitor: str | None = None
 
 
-class VariableStack(NamedTuple):
+class VariableStack(Frozen):
     """A stack that is a per-CPU variable, or that one points to (then it has the size of a task's stack)."""
 
     variable: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+
+from kplug.frozen import Frozen
 
 
-class Registers(NamedTuple):
+class Registers(Frozen):
     """Names of registers. `order` is the usual one; `system` are those that no function call changes.
 
     `aliases` are other names (`$pc`, `$sp` and `$fp` are gdb's, on every architecture) and `halves` the names of the
@@ -24,14 +25,14 @@ class Registers(NamedTuple):
     system: frozenset[str] = frozenset()
 
 
-class Call(NamedTuple):
+class Call(Frozen):
     """One way to read the bytes before an address as a call: its length, and its target if the bytes contain it."""
 
     length: int
     target: int | None
 
 
-class Calls(NamedTuple):
+class Calls(Frozen):
     """Call instructions. `reach` is the number of bytes to read before a return address: the longest call.
 
     `before` yields the possible calls in the bytes before an address; its first argument ends at the address.

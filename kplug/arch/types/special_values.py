@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from kplug.frozen import Frozen
 
 
-class Poison(NamedTuple):
+class Poison(Frozen):
     """One value. The meaning of `value` depends on the table: an offset, a byte, 32 bits or 64 bits."""
 
     value: int

@@ -7,7 +7,6 @@ have been the same from 4.19 (with page-table isolation) to 7.3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from kplug.arch.types.memory_map import (
     CPU_ENTRY_AREA,
@@ -28,7 +27,7 @@ from kplug.arch.types.memory_map import (
     permanent_slots,
     whole,
 )
-from kplug.frozen import replace
+from kplug.frozen import Frozen, replace
 
 MACHINE = "x86_64"
 
@@ -36,7 +35,7 @@ _KIB, _MIB, _GIB, _TIB, _PIB = (1 << shift for shift in (10, 20, 30, 40, 50))
 _PAGE = 4 * _KIB
 
 
-class _Level(NamedTuple):
+class _Level(Frozen):
     """One depth of page tables. The three bases are as compiled; memory randomisation moves them, in this order."""
 
     name: str

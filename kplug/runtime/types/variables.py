@@ -104,5 +104,6 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
 
 def variable_types(machine: str) -> dict[str, str]:
     """The declared type of each known variable, by its name, for that architecture."""
-    declared = (*_DECLARED, *named(machine).typed_variables)
-    return {name: kind for kind, _, names in declared for name in names.split()}
+    own = ((each.type, each.names) for each in named(machine).typed_variables)
+    declared = (*((kind, names) for kind, _, names in _DECLARED), *own)
+    return {name: kind for kind, names in declared for name in names.split()}

@@ -22,6 +22,7 @@ from kplug.commands.annotated import text_of
 from kplug.commands.return_addresses import frame_slots
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import Hints
+from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
@@ -468,7 +469,7 @@ def test_colours_do_not_move_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1, 20, 40, 61, 200])
 def test_lines_end_where_the_terminal_does(tmp_path: Path, style: Any, width: int) -> None:
     session = session_of(tmp_path, stack_target(TEXT + 0x48, 7, DATA))
-    table = shown(session, "stack")._replace(title="")
+    table = replace(shown(session, "stack"), title="")
     whole = list(TextRenderer(PLAIN).table(table))
     for line, full in zip(TextRenderer(style).table(table, width), whole):
         assert line.count("\x1b[0m") == sum(line.count(escape) for escape in style[:-1] if escape)
