@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kplug.assembly import Found, FrontEnd, session_of
@@ -35,17 +35,26 @@ def open_session(source: Source, hints: Hints = NO_HINTS) -> Session:
     return _file_session(source, hints) if source.files else _live_session(source.lines, hints)
 
 
-def memory_session(source: Source) -> Session:
-    """A kernel with memory: a vmcore, a guest, or if neither is named the running kernel."""
+def memory_session(source: Source, meanwhile: Callable[[], None] | None = None) -> Session:
+    """A kernel with memory: a vmcore, a guest, or if neither is named the running kernel.
+
+    With `meanwhile` its types are read at once, and that is done, with what else does not need them, in that time.
+    """
     if source.core and source.qemu:
         raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
     if source.kallsyms:
         raise UsageError("kplug: --kallsyms is only for files without memory: memory already has the kernel's kallsyms")
     try:
+        from kplug.runtime.opening.opening import open_kernel
         from kplug.runtime.opening.request import Request
     except ImportError:
         raise UsageError("vmcores and guests are read through drgn, which is not installed: pip install drgn") from None
-    from kplug.runtime.session import open_session as open_request
+
+    def rest() -> None:
+        import kplug.runtime.session  # noqa: F401
+
+        if meanwhile is not None:
+            meanwhile()
 
     request = Request(
         core=source.core,
@@ -57,7 +66,10 @@ def memory_session(source: Source) -> Session:
         vmcoreinfo=source.vmcoreinfo,
         joined=_joined(source),
     )
-    return open_request(request, lines=source.lines)
+    opened = open_kernel(request, rest if meanwhile is not None else None)
+    from kplug.runtime.session import session_of as session_of_opened
+
+    return session_of_opened(opened, lines=source.lines)
 
 
 def _joined(source: Source) -> Joined | None:

@@ -24,7 +24,7 @@ def run(source: Source, commands: Sequence[str], color: str) -> int:
 
         background.start("kplug.repl.prompt")
     try:
-        prompt = _open(source, Screen(color, paging=interactive))
+        prompt = _open(source, Screen(color, paging=interactive), any(map(_asks, commands)))
         if interactive:
             gc.enable()
             gc.freeze()
@@ -35,10 +35,22 @@ def run(source: Source, commands: Sequence[str], color: str) -> int:
             background.finish()
 
 
-def _open(source: Source, screen: Screen) -> Prompt:
+def _asks(command: str) -> bool:
+    """Whether a command of -e asks about the kernel, for which drgn's types are needed."""
+    from kplug.commands import COMMANDS
+
+    name = (command.split() or [""])[0].partition("/")[0]
+    return any(name == each.host_name for each in COMMANDS.values())
+
+
+def _open(source: Source, screen: Screen, asks: bool) -> Prompt:
+    """The kernel, open. If a command `asks` about it, drgn reads its types while this file's imports are done."""
     from kplug.opening import memory_session
 
-    session = memory_session(source)  # where drgn is not installed, this says so
+    def imports() -> None:
+        import kplug.repl.dispatch  # noqa: F401
+
+    session = memory_session(source, imports if asks else None)  # where drgn is not installed, this says so
     import drgn
 
     from kplug.repl.dispatch import Prompt

@@ -31,6 +31,7 @@ from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.opening.raw import open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.split import join
+from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
 from kplug.runtime.threads.cpu_registers import MonitorRegisters
 
@@ -44,8 +45,11 @@ _PAGE_BYTES = 4096
 _NT_TASKSTRUCT = 4
 
 
-def open_kernel(request: Request) -> Opened:
-    """Open it, with its debug information. InputError, worded for the user, if it cannot be opened."""
+def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None) -> Opened:
+    """Open it, with its debug information. InputError, worded for the user, if it cannot be opened.
+
+    With `meanwhile` drgn reads the types at once, while that is done; without, at the first question that needs one.
+    """
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_image(request.symbols[0]) if request.symbols else None
     if request.joined is not None:
@@ -67,6 +71,14 @@ def open_kernel(request: Request) -> Opened:
         if request.joined is not None:
             target.how.extend(request.joined.used)
         image, has_dwarf = load_vmlinux(target, info, image)
+    if meanwhile is not None and has_dwarf:
+
+        def work() -> None:
+            if image is not None:
+                len(image.symbols)  # decodes them
+            meanwhile()
+
+        types_read_while(prog, work)
     warnings = (*target.warnings, *(f"drgn: {message}" for message in messages))
     return Opened(
         prog,
