@@ -86,6 +86,10 @@ class Prompt:
             return False
         return not (self.python.is_own(name) and is_python(line))
 
+    def is_apart(self, text: str) -> bool:
+        """Whether the text is Python that has nothing of the kernel's: it need not wait for who uses the target."""
+        return not self.is_command(text) and self.python.is_apart(text)
+
     def run_all(self, lines: Iterable[str], origin: Callable[[int], str] = lambda number: "") -> Status:
         """Run a text of many lines; the worst of the statuses. `origin` gives the message prefix for a line number."""
         worst = Status.ANSWERED
@@ -96,7 +100,7 @@ class Prompt:
 
     def run(self, text: str) -> Status:
         """Run one command, or Python statements. Raises Leave, and KeyboardInterrupt if the user interrupts."""
-        if self.target.kernel.live:
+        if self.target.kernel.live and not self.is_apart(text):
             self.target.kernel.resumed()
         try:
             if not self.is_command(text):

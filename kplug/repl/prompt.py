@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -50,6 +50,8 @@ class Terminal:
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._is_warm = False
+        # Whether the selection may be another one than the toolbar read last.
+        self._is_used = False
         self._completer = Completer(prompt)
         self._toolbar = Toolbar(prompt.session, prompt.target, prompt.lock, self._redraw)
         colours = colourful()
@@ -80,7 +82,9 @@ class Terminal:
                 try:
                     text = self._session.prompt(pre_run=self._refresh)
                     running = True
-                    with self._prompt.lock:
+                    apart = self._prompt.is_apart(text)
+                    self._is_used = not apart
+                    with nullcontext() if apart else self._prompt.lock:
                         self._prompt.run_all(text.split("\n"))
                 except KeyboardInterrupt:
                     self._prompt.interrupted()
@@ -94,7 +98,7 @@ class Terminal:
 
     def _refresh(self) -> None:
         """Have the toolbar read the current selection; the first time it waits until the prompt is shown."""
-        if self._is_warm:
+        if self._is_warm and self._is_used:
             self._toolbar.refresh()
 
     def _drawn(self, _: object) -> None:

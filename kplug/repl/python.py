@@ -34,6 +34,9 @@ _COMPOUND = (
     *(ast.AsyncWith, ast.Try),
     *(getattr(ast, name) for name in ("Match", "TryStar") if hasattr(ast, name)),
 )
+# Python's own names, except those that lead to others.
+_PYTHONS = frozenset(dir(builtins)) - {"_", "__import__", "breakpoint", "compile", "dir", "eval", "exec", "globals"}
+_PYTHONS -= {"help", "input", "locals", "vars"}
 # Types that drgn shows as text, not as a constructor call.
 _SHOWN_AS_TEXT = (drgn.SourceLocation, drgn.SourceLocationList, drgn.StackFrame, drgn.StackTrace, drgn.Type)
 
@@ -69,6 +72,14 @@ class Python:
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
+    def is_apart(self, text: str) -> bool:
+        """Whether the text is an expression of Python's own names (`hex(6*7)`): it has nothing of the kernel's."""
+        tree = _tree(text)
+        if tree is None or not all(isinstance(statement, ast.Expr) for statement in tree.body):
+            return False
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return names <= _PYTHONS and names.isdisjoint(self._namespace or ())
+
     def is_complete(self, text: str) -> bool:
         """Whether the text can be run as it stands: nothing is open, and a block has its blank line."""
         if not is_whole(text):
@@ -84,7 +95,7 @@ class Python:
         source = self._source(text)
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         tree = ast.parse(source, name)
-        namespace = self.namespace
+        namespace = {"__builtins__": builtins} if self.is_apart(text) else self.namespace
         for statement in tree.body:
             code = self._compile(ast.Interactive([statement]), name, "single")
             exec(code, namespace)
