@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.elf_builder import BASE_64, small_vmlinux
 
 from kplug import model
+from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_it_runs, as_linked, moved_by
