@@ -56,7 +56,7 @@ def _as_data(symbols: SymbolList) -> SymbolList:
     for number, address in enumerate(symbols.addresses):
         if is_offset(address) and letters[number] in b"aA":
             letters[number] = ord("d") if letters[number] == ord("a") else ord("D")
-    return SymbolList(symbols.strings, symbols.name_offsets, symbols.addresses, bytes(letters), symbols.source)
+    return symbols.with_letters(bytes(letters))
 
 
 class Held(NamedTuple):

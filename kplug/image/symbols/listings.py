@@ -14,7 +14,6 @@ from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
@@ -173,7 +172,7 @@ class KallsymsListing:
             symbols = _columns(b"\n" * (len(words) // 4), words, 4, self.path)
             assert symbols is not None
             letters = symbols.letters.replace(_WEAK_IN_MODULE, _WEAK)
-            found[owner[1:-1].decode("utf-8", "backslashreplace")] = replace(symbols, letters=letters)
+            found[owner[1:-1].decode("utf-8", "backslashreplace")] = symbols.with_letters(letters)
         return found
 
     def _refuse_hidden(self) -> None:

@@ -59,6 +59,10 @@ class SymbolList:
         """The same list with another name for its source."""
         return SymbolList(self.strings, self.name_offsets, self.addresses, self.letters, source)
 
+    def with_letters(self, letters: bytes) -> SymbolList:
+        """The same symbols with other letters."""
+        return SymbolList(self.strings, self.name_offsets, self.addresses, letters, self.source)
+
     @cached_property
     def numbers(self) -> dict[bytes, int]:
         """The number of each name; the last one if several symbols share it."""
