@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kplug import assembly
 from kplug.arch.types.word import WIDEST_MASK
@@ -14,6 +15,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, moved_by
 from kplug.lifetimes import Memo
 from kplug.memory.crash_notes import saved_notes
+from kplug.memory.kallsyms_image import image_from_memory
 from kplug.memory.kernel_note import kaslr_offset_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.records import Records
@@ -104,12 +106,18 @@ def _cpu_registers(opened: Opened, kernel: Kernel) -> CpuRegisters | None:
     if opened.header is None:
         return opened.cpus
 
-    def saved() -> Mapping[int, bytes]:
-        if kernel.image is None:
-            raise TargetError("crash_notes in memory says so, and where that is needs symbols (give a vmlinux with -s)")
-        return saved_notes(kernel.image, kernel.read)
+    path = opened.header.path
 
-    return NoteRegisters(opened.header.path, opened.header.machine, saved)
+    def saved() -> Mapping[int, bytes]:
+        placed = kernel.image
+        if placed is None and kernel.machine:  # drgn's prompt without debug information
+            image = image_from_memory(kernel.read, opened.vmcoreinfo, kernel.machine, path)
+            placed = _placed_vmlinux(replace(opened, image=image))
+        if placed is None:
+            raise TargetError("crash_notes in memory says so, and where that is needs symbols (give a vmlinux with -s)")
+        return saved_notes(placed, kernel.read)
+
+    return NoteRegisters(path, opened.header.machine, saved)
 
 
 def _placement(info: VmcoreInfo) -> Placement | None:

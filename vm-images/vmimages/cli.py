@@ -293,6 +293,7 @@ def _clean(arguments: argparse.Namespace) -> int:
         "headers",
         "headers-lock",
         "initramfs",
+        "kexec-lock",
         "kexec-tools",
         "run",
         "truth",

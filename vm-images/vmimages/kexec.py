@@ -40,7 +40,11 @@ def kexec_dumps(name: str, *, refresh: bool = False, quiet: bool = False) -> Dum
     """
     files = fetch(name, quiet=quiet)
     place = paths.cache_root() / "dumps" / f"{name}-kexec"
-    with paths.locked("dumps-lock"):
+    found = None if refresh else cached_set(files, place)
+    if found is not None:
+        return found
+    # A lock of its own: it takes minutes, and whoever wants other dumps need not wait.
+    with paths.locked("kexec-lock"):
         found = None if refresh else cached_set(files, place)
         if found is None:
             _make(files, place, quiet)
