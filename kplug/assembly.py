@@ -26,7 +26,8 @@ class Found(Frozen):
     `images`: the vmlinux first, then modules. `machine` (the architecture) and `placement` are for a kernel without an
     image that gives them. `facts`: those of the address space, if more is known than the vmlinux shows. `warnings` go
     with every answer; `ways` are those in which it was found or placed. `lasting` is false for a kernel that will still
-    move. `is_running`: it is the running kernel, and no image of it is known.
+    move. `is_running`: it is the running kernel, and no image of it is known. `unread` is what else could tell of an
+    address that the images do not have: said once.
     """
 
     images: Sequence[PlacedImage] = ()
@@ -37,6 +38,7 @@ class Found(Frozen):
     ways: Sequence[str] = ()
     lasting: bool = True
     is_running: bool = False
+    unread: str | None = None
 
 
 class FrontEnd(Frozen):
@@ -86,4 +88,5 @@ def session_of(
         missing=tuple(front_end.missing),
         hints=front_end.hints,
         is_running=found.is_running,
+        unread=found.unread,
     )

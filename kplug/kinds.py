@@ -195,7 +195,10 @@ def as_pointer(layers: Iterable[Layer]) -> tuple[Layer, ...]:
 def of_program(layer: Layer) -> bool:
     """Whether a layer still holds for an address that is known to be a program's: not what a small number may mean
     otherwise. A gap of the image has its source's name; the hole between two mappings that of the mappings."""
-    role = kind_of(layer).role
+    kind = registered(layer.kind)
+    if kind is None:
+        return True
+    role = kind.role
     if role is Role.VALUE:
         return layer.details.get("what") in ("user", "non-canonical")
     return role in (Role.AREA, Role.MAPPING, Role.OWNER, Role.PAGE) or (role is Role.GAP and layer.name == "hole")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os.path import exists
 from typing import TYPE_CHECKING
 
 from kplug.assembly import Found, FrontEnd, session_of
@@ -20,6 +21,9 @@ from kplug.source import Source
 if TYPE_CHECKING:
     from kplug.image.opening.sources import Joined
 
+# The running kernel's memory.
+_MEMORY = "/proc/kcore"
+_UNREAD = f"files do not tell what is there; memory may: -c {_MEMORY}, as root (it needs drgn)"
 # The smallest step by which any architecture moves a kernel.
 _SMALLEST_PAGE = 0x1000
 
@@ -121,7 +125,12 @@ def _live_session(lines: bool, hints: Hints) -> Session:
             "kplug: no vmlinux given (-s FILE), and the running kernel does not show its addresses"
             f" (kplug doctor): {why}"
         )
-    found = Found(live.images, warnings=live.warnings, ways=(*live.used, *live.unused))
+    found = Found(
+        live.images,
+        warnings=live.warnings,
+        ways=(*live.used, *live.unused),
+        unread=_UNREAD if exists(_MEMORY) else None,
+    )
     return _session(found, lines, hints)
 
 

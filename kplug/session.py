@@ -65,7 +65,7 @@ class Session:
     variables, `virtual` gives the kernel's addresses of a physical one, `types` are sources of types in the order to
     ask them, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
     and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
-    is known.
+    is known. `unread` is what else could tell of an address in no image.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Session:
         missing: Sequence[Missing] = (),
         hints: Hints = NO_HINTS,
         is_running: bool = False,
+        unread: str | None = None,
     ) -> None:
         self.images = as_images(images)
         self.target = target
@@ -100,6 +101,7 @@ class Session:
         self.missing = tuple(missing)
         self.hints = hints
         self.is_running = is_running
+        self._unread = unread
         self._facts = facts
         self.contents = contents
         self.machine = machine or (self.images[0].image.machine if self.images else "")
@@ -316,8 +318,18 @@ class Session:
         if self._is_quiet and _is_in_image(annotation):
             return self.warnings  # nearly always, and for each line of a long log
         specific = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
-        specific = (*specific, *self._program_warnings(annotation))
+        specific = (*specific, *self._program_warnings(annotation), *self._unread_note(annotation))
         return (*self.warnings, *self._space_warnings(annotation), *specific)
+
+    def _unread_note(self, annotation: Annotation) -> tuple[str, ...]:
+        """What could tell more of an address in no image, at the first such one; a special value is none."""
+        special = annotation.first(model.SPECIAL)
+        if self._unread is None or annotation.first(model.MODULE) is not None or _is_in_image(annotation):
+            return ()
+        if special is not None and special.details["what"] != "user":
+            return ()
+        note, self._unread = self._unread, None
+        return (note,)
 
     def _program_warnings(self, annotation: Annotation) -> tuple[str, ...]:
         """Why a user address is not found in any program."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from support.elf_builder import BASE_64, small_vmlinux
 
 from kplug import model
 from kplug.assembly import Found, FrontEnd, session_of
-from kplug.errors import TargetError
+from kplug.errors import TargetError, UsageError
+from kplug.expressions import Hints
 from kplug.frozen import replace
 from kplug.image.images import Images
 from kplug.image.opening.files import open_vmlinux
@@ -189,3 +191,64 @@ def test_the_debuggers_own_errors_are_its_to_show(images: Sequence[PlacedImage])
     )
     with pytest.raises(HostError):
         session.resolver.where(ELSEWHERE)
+
+
+def test_what_else_could_tell_is_said_once(images: Sequence[PlacedImage]) -> None:
+    session = session_of(Found(images, unread="memory may tell"))
+    addresses = (hex(TEXT), "0x18", "0xfffffffffffffff4", hex(ELSEWHERE), hex(ELSEWHERE))
+    told = [answer.warnings for address in addresses for answer in session.where(address)]
+    assert [any("memory may tell" in each for each in warnings) for warnings in told] == [False] * 3 + [True, False]
+
+
+def test_files_have_no_programs(images: Sequence[PlacedImage]) -> None:
+    session = session_of(Found(images), front_end=FrontEnd(Hints(memory="-c FILE")))
+    needed = r"--pid 1: needs the memory of a kernel, through drgn \(-c FILE\)"
+    with pytest.raises(UsageError, match=needed), session.program(1):
+        pass
+    with session.program(None):
+        assert list(session.where(hex(TEXT)))
+
+
+class Programs:
+    """A program of the number 7; another one has no addresses."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+
+    def problem(self) -> str | None:
+        return None if self.pid else "nobody's"
+
+    @contextmanager
+    def of(self, pid: int) -> Iterator[None]:
+        if pid != 7:
+            raise UsageError(f"no task has the ID {pid}")
+        self.pid = pid
+        yield
+        self.pid = None
+
+
+def test_user_addresses_are_those_of_the_process_that_is_named(images: Sequence[PlacedImage]) -> None:
+    """In a debugger too: a small number is an address then, and the records are asked of it."""
+    programs, address = Programs(), "0x401000"
+
+    class Mapped:
+        def locate(self, address: int) -> Iterable[Layer]:
+            if programs.pid:
+                yield Layer("vma", f"program of {programs.pid}", 0, 1 << 40, "", {})
+
+    records = replace(made(images, Mapped()), programs=programs)
+    for session in (
+        session_of(Found(images), Memory(), records),
+        session_of(Found(images), Memory(), on_demand(images, Memory(), Supply(records))),
+    ):
+        (answer,) = session.where(address)
+        assert answer.warnings == ("nobody's",)
+        with session.program(7):
+            for asked in (address, "0x18"):
+                (answer,) = session.where(asked)
+                assert [layer.kind for layer in answer.layers if layer.kind not in ("area", "special")] == ["vma"]
+                assert answer.warnings == ()
+        with pytest.raises(UsageError, match="no task has the ID 8"), session.program(8):
+            pass
+        (answer,) = session.where(address)
+        assert answer.warnings == ("nobody's",)
