@@ -80,7 +80,8 @@ def records_over(
     kernel = kernel_of(opened, placed, memo)
     if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
         raise TargetError(f"{placed.image.path}: drgn finds no types in it")
-    return records_of(kernel, UserSpace(kernel, TaskOnCpu(kernel, selected, opened.cpus)))
+    cpus = _cpu_registers(opened, kernel)
+    return records_of(kernel, UserSpace(kernel, TaskOnCpu(kernel, selected, cpus), cpus))
 
 
 def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | None = None) -> Kernel:

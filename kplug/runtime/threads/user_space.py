@@ -14,6 +14,7 @@ from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Selection, Thread
 
 
@@ -47,12 +48,13 @@ def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | No
 class UserSpace:
     """The user addresses of the selected task; they mean nothing without one, or if it is a kernel thread."""
 
-    def __init__(self, kernel: Kernel, selection: Choice | None) -> None:
+    def __init__(self, kernel: Kernel, selection: Choice | None, cpus: CpuRegisters | None = None) -> None:
+        """`cpus` has registers of the CPUs, where the selection is no front end's."""
         self._kernel = kernel
         self._selection = selection
         self._asked: Thread | None = None
         # The threads of all CPUs: the front end's; else those of which the kernel's memory tells.
-        self.threads = selection if isinstance(selection, Selection) else Selection(kernel)
+        self.threads = selection if isinstance(selection, Selection) else Selection(kernel, cpus)
 
     @contextmanager
     def of(self, pid: int) -> Iterator[None]:
