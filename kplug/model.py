@@ -37,6 +37,9 @@ PERCPU_CLASS = "percpu"
 BRK = "brk"
 NO_CLASS = "none"
 
+# For what makes a frozen record quickly.
+_set = object.__setattr__
+
 
 class Layer(Frozen):
     """One level of the answer: a thing that holds the address, and how that is known.
@@ -52,6 +55,26 @@ class Layer(Frozen):
     end: int | None
     source: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    # A long log has thousands of these, and as many answers: the general way takes twice as long.
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        start: int | None,
+        end: int | None,
+        source: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        values = {
+            "kind": kind,
+            "name": name,
+            "start": start,
+            "end": end,
+            "source": source,
+            "details": {} if details is None else details,
+        }
+        _set(self, "__dict__", values)
 
     def offset(self, address: int) -> int | None:
         """Distance of `address` from the start, in bytes; None if the layer has no extent."""
@@ -87,6 +110,27 @@ class Annotation(Frozen):
     layers: tuple[Layer, ...]
     state: State = UNKNOWN_STATE
     warnings: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        input: str,
+        address: int,
+        link_address: int | None,
+        region_class: str,
+        layers: tuple[Layer, ...],
+        state: State = UNKNOWN_STATE,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        values = {
+            "input": input,
+            "address": address,
+            "link_address": link_address,
+            "region_class": region_class,
+            "layers": layers,
+            "state": state,
+            "warnings": warnings,
+        }
+        _set(self, "__dict__", values)
 
     def first(self, kind: str) -> Layer | None:
         """The widest layer of that kind, or None."""
