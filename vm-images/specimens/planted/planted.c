@@ -60,6 +60,17 @@ struct page *planted_page_order2;
 /* Two callers, so that an allocation and a release have stacks that can be told. */
 noinline struct planted_obj *planted_make_object(struct kmem_cache *cache) { struct planted_obj *p = kmem_cache_alloc(cache, GFP_KERNEL); barrier(); return p; }
 noinline void planted_drop_object(struct kmem_cache *cache, struct planted_obj *p) { kmem_cache_free(cache, p); barrier(); }
+/* One that KFENCE did not take as a sample. */
+static struct planted_obj *planted_ordinary_object(struct kmem_cache *cache)
+{
+	struct planted_obj *p;
+#if IS_ENABLED(CONFIG_KFENCE)
+	do p = planted_make_object(cache); while (is_kfence_address(p));
+#else
+	p = planted_make_object(cache);
+#endif
+	return p;
+}
 static void planted_ctor(void *p) { memset(p, 0x11, sizeof(struct planted_obj)); }
 
 noinline int planted_text_function(int x) { return x * 3 + (int)planted_data_var; }
@@ -114,14 +125,14 @@ static void planted_slabs(void)
 	planted_full = kmem_cache_create("planted_full", sizeof(struct planted_obj), 0, SLAB_STORE_USER | SLAB_RED_ZONE | SLAB_POISON | SLAB_CONSISTENCY_CHECKS, NULL);
 	if (!planted_plain || !planted_user || !planted_full) { P("slab_failed", 0, "%px %px %px", planted_plain, planted_user, planted_full); return; }
 	P("kmem_cache", planted_plain, "struct kmem_cache of planted_plain");
-	for (i = 0; i < 60; i++) planted_objs[i] = planted_make_object(planted_plain);
+	for (i = 0; i < 60; i++) planted_objs[i] = planted_ordinary_object(planted_plain);
 	P("plain_alloc", (char *)planted_objs[2] + 0x18, "planted_plain object 0x%px +0x18 allocated size 200", planted_objs[2]);
 	/* The first ones are in a full slab by now: a freed one of these is free in the slab itself; of the last, in the CPU's. */
 	p = planted_objs[1]; planted_objs[1] = NULL; planted_drop_object(planted_plain, p);
 	P("plain_freed_full_slab", (char *)p + 0x20, "planted_plain object 0x%px +0x20 free (of an earlier slab)", p);
 	p = planted_objs[59]; planted_objs[59] = NULL; planted_drop_object(planted_plain, p);
 	P("plain_freed_cpu", (char *)p + 0x8, "planted_plain object 0x%px +0x8 free on the CPU freelist of CPU %d (if active slab)", p, raw_smp_processor_id());
-	for (i = 0; i < 4; i++) planted_objs[60 + i] = planted_make_object(i & 1 ? planted_full : planted_user);
+	for (i = 0; i < 4; i++) planted_objs[60 + i] = planted_ordinary_object(i & 1 ? planted_full : planted_user);
 	P("user_alloc", (char *)planted_objs[60] + 0x10, "planted_user object 0x%px +0x10 allocated by planted_make_object pid %d cpu %d", planted_objs[60], current->pid, raw_smp_processor_id());
 	P("full_alloc", (char *)planted_objs[61] + 0x10, "planted_full object 0x%px +0x10 allocated by planted_make_object", planted_objs[61]);
 	P("full_redzone_right", (char *)planted_objs[61] + 200 + 3, "right red zone (size 200, zone at 200..) of planted_full object 0x%px", planted_objs[61]);

@@ -1,0 +1,82 @@
+"""Known addresses of every kind: what kwhere says of each, beside what a guest's module and program planted there."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from support.open_dumps import session_in
+from support.planted import EXPECTED, expected_of, missing
+
+from kplug.render.text import TextRenderer
+
+if TYPE_CHECKING:
+    from support.planted import Expected
+    from vmimages import Specimen
+
+    from kplug.session import Session
+
+pytestmark = [pytest.mark.kernel, pytest.mark.boot]
+
+# Not planted in every guest: KFENCE has to be on, tables to have a level, and what init pages become is up to the
+# kernel.
+_SOMETIMES = ("kfence_", "pt_p4d_", "reuse_", "init_now_", "pt_pte_", "userpage_", "struct_page_user_")
+
+
+class Guest(NamedTuple):
+    """The dump, open; what was planted in the kernel, and the addresses of the process `pid`."""
+
+    session: Session
+    specimens: list[Specimen]
+    user_specimens: list[Specimen]
+    pid: int
+
+
+@functools.lru_cache
+def _guest(name: str, vmlinux: bool) -> Guest:
+    from vmimages import planted_dump, specimens, user_pid, user_specimens
+
+    if name == "amd64-6.1":
+        dump = planted_dump(name, quiet=True)
+    else:
+        dump = planted_dump(name, quiet=True, la57=True, append=("kfence.sample_interval=1",))
+    return Guest(session_in(dump, vmlinux=vmlinux), specimens(dump), user_specimens(dump), user_pid(dump))
+
+
+# Every kernel, with and without its vmlinux; the last two are asked by `make test-all`.
+_GUESTS = {
+    "6.1": ("amd64-6.1", True),
+    "6.12 with 5 levels and KFENCE, without vmlinux": ("amd64-6.12", False),
+    "6.1 without vmlinux": ("amd64-6.1", False),
+    "6.12 with 5 levels and KFENCE": ("amd64-6.12", True),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    names = list(_GUESTS) if metafunc.config.option.whole else list(_GUESTS)[:2]
+    metafunc.parametrize("guest", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def guest(request: pytest.FixtureRequest) -> Guest:
+    return _guest(*_GUESTS[request.param])
+
+
+def test_every_specimen_has_an_expectation(guest: Guest) -> None:
+    for specimen in (*guest.specimens, *guest.user_specimens):
+        expected_of(specimen)
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=[each.key for each in EXPECTED])
+def test_specimens_are_answered_as_they_were_planted(guest: Guest, expected: Expected) -> None:
+    asked = 0
+    for specimens, pid in ((guest.specimens, None), (guest.user_specimens, guest.pid)):
+        for specimen in specimens:
+            if expected_of(specimen) is expected:
+                asked += 1
+                with guest.session.program(pid):
+                    (answer,) = guest.session.where(f"{specimen.address:#x}")
+                text = TextRenderer().annotation(answer)
+                assert not missing(specimen, text), f"{specimen.truth}\n{text}"
+    assert asked or expected.key.startswith(_SOMETIMES)
