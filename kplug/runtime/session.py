@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from kplug import assembly
 from kplug.arch.types.word import WIDEST_MASK
 from kplug.assembly import Found, FrontEnd
 from kplug.errors import TargetError
 from kplug.expressions import Hints
+from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, moved_by
