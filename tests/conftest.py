@@ -7,9 +7,9 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.groups import group_of
 from support.sampling import Sampling
 
 # An open kernel takes some 200 MB, and is held by circles of references.
@@ -35,19 +35,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    from support.groups import InGroups
+    from support.scheduler import InGroups
 
     return InGroups(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that no process is left with one at the end: boots, whole kernels."""
-    first: dict[Path, int] = {}
+    """The groups that take longest come first, so that no process is left with one at the end: boots, whole kernels."""
+    groups = {path: group_of(path) for path in {item.path for item in items}}
+    first: dict[str, int] = {}
     for item in items:
         turn = 0 if item.get_closest_marker("boot") else 1 if item.get_closest_marker("kernel") else 2
-        first[item.path] = min(turn, first.get(item.path, turn))
-    items.sort(key=lambda item: first[item.path])
+        first[groups[item.path]] = min(turn, first.get(groups[item.path], turn))
+    items.sort(key=lambda item: first[groups[item.path]])
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from support.oracle import kernels
 from support.oracle_comparison import Subject
 
 
-@pytest.fixture(scope="module", params=(*kernels.NAMES, "riscv64-6.12"))
+@pytest.fixture(scope="package", params=(*kernels.NAMES, "riscv64-6.12"))
 def subject(request: pytest.FixtureRequest) -> Subject:
     """One kernel: what the oracle knows of it and what kplug does. Some 300 MB, so only one at a time."""
     return Subject(kernels.vmlinux(request.param))

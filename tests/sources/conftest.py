@@ -7,7 +7,7 @@ from support.full_vmlinux import Full
 from support.oracle import kernels
 
 
-@pytest.fixture(scope="module", params=kernels.ALL)
+@pytest.fixture(scope="package", params=kernels.ALL)
 def full(request: pytest.FixtureRequest) -> Full:
     """One kernel with its vmlinux. Some 300 MB, so only one at a time."""
     return Full(request.param)

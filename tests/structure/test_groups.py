@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("xdist")
 
-from support.groups import InGroups
+from support.scheduler import InGroups
 
 
 def test_the_tests_of_a_file_stay_together_and_of_a_folder_that_shares_fixtures(
@@ -21,7 +21,7 @@ def test_the_tests_of_a_file_stay_together_and_of_a_folder_that_shares_fixtures(
         "tests/live/test_live.py::test_vmalloc[amd64-6.1]": "live",
         "tests/live/test_live_without_option.py::test_nobody": "live",
         "tests/gdb/test_gdb_live.py::TestMoved::test_symbols": "gdb",
-        "tests/exhaustive/test_info.py::test_modules[a::b]": "exhaustive/test_info.py",
+        "tests/exhaustive/test_info.py::test_modules[a::b]": "exhaustive",
         "tests/runtime/map/test_map.py::test_it": "runtime/map/test_map.py",
     }
     assert {test: scheduler._split_scope(test) for test in groups} == groups
