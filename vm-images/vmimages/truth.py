@@ -40,6 +40,13 @@ _COMMANDS: tuple[tuple[str, str], ...] = (
         "cd /sys/module/kfence/parameters && ! grep -qx 0 sample_interval && echo 0 >sample_interval"
         " && mount -t debugfs debugfs /sys/kernel/debug && cat /sys/kernel/debug/kfence/objects /proc/uptime",
     ),
+    # Who allocated the objects of some caches, and who freed what was there before, where SLUB was told to record it.
+    (
+        "slab-traces",
+        "grep -q slub_debug= /proc/cmdline && { mount -t debugfs debugfs /sys/kernel/debug || true; }"
+        " && cd /sys/kernel/debug/slab && for cache in kmalloc-64 kmalloc-1k; do for what in alloc free; do"
+        " echo == $cache $what; cat $cache/${what}_traces; done; done",
+    ),
 )
 
 

@@ -24,6 +24,7 @@ from kplug.runtime.tables.slab_caches import (
     FREE_TRACK,
     LEFT_RED_ZONE,
     OBJECT,
+    PADDING,
     REQUESTED_SIZE,
     Cache,
     Slabs,
@@ -73,7 +74,7 @@ def _more(layer: Layer) -> Iterator[str]:
 def _phrase(layer: Layer, offset: int) -> str:
     details = layer.details
     if not details.get("object"):
-        return f"slab {layer.name}"
+        return f"padding after the last object of slab {layer.name}" if details.get("part") else f"slab {layer.name}"
     state = _state_words(details) if details.get("state") not in (None, ALLOCATED) else ""
     assert layer.start is not None
     distance = layer.start + offset - _object_of(layer)
@@ -169,6 +170,7 @@ class SlabLocator:
         if cache.merged:
             details["merged_with"] = list(_aliases_of(self._kernel).get(cache.name, ()))
         if start is None:
+            details["part"] = PADDING if slabs.is_slub else None
             yield Layer(KIND.name, cache.name, base + shift, base + size + shift, SOURCE, details)
             return
         part = cache.part_at(place - start)

@@ -62,7 +62,8 @@ def test_the_last_object_and_what_is_behind_it() -> None:
     for offset in (0x400, PAGE - 1):
         layer = told(slab, offset)
         assert (layer.start, layer.end, layer.details["object"]) == (slab.base, slab.base + PAGE, None)
-        assert layer.details["state"] is None
+        assert (layer.details["state"], layer.details["part"]) == (None, "padding")
+        assert KIND.phrase(layer, offset) == "padding after the last object of slab things"
     assert list(SlabLocator(slab.fake.kernel).locate(slab.base + PAGE)) == []
     assert list(SlabLocator(slab.fake.kernel).locate(slab.base - 1)) == []
 
