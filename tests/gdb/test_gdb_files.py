@@ -212,6 +212,28 @@ def test_lines(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert all(entry["kind"] != "line" for entry in session["kwhere --json init_task"].json[0]["layers"])
 
 
+def test_members(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
+    """By gdb's own types, and by the BTF where gdb has none: the same, as gdb itself has the offsets."""
+    names = ("pid", "se.load.weight", "comm[3]", "thread_info.flags", "tasks.prev")
+    offsets = [f"p/x (long)&((struct task_struct *)0)->{name}" for name in names]
+    told = run(offsets, tmp_path, vmlinux=kernel_61.vmlinux)
+    places = [int(told[command].text.split()[-1], 16) for command in offsets]
+    words = [f"kwhere --json {place:#x} as struct task_struct" for place in places]
+    words += [
+        "kwhere --json 0xd as struct tcphdr",
+        f"kwhere --json init_task + {places[0] + 1} as 'struct task_struct'",
+    ]
+    wrong = "kwhere 0x18 as struct nosuch"
+    by_dwarf, by_btf = (run([*words, wrong], tmp_path, vmlinux=vmlinux) for vmlinux in (kernel_61.vmlinux, bare_61))
+    for name, command in zip((*names, "fin", "pid"), words):
+        one, other = (layer(session[command].json[0], "member") for session in (by_dwarf, by_btf))
+        assert one["details"] == other["details"]
+        assert one["details"]["member"] == name
+        assert (one["offset"], one["source"]) == ("0x1" if "init" in command else "0x0", "gdb's debug information")
+        assert other["source"].startswith("BTF of ")
+    assert "no such type" in by_dwarf[wrong].complaint
+
+
 def test_module(kernel_61: KernelFiles, tmp_path: Path) -> None:
     path = next((kernel_61.debug_modules).rglob("loop.ko"))
     text, data = 0xFFFFFFFFC0400000, 0xFFFFFFFFC0410000

@@ -17,6 +17,7 @@ from kplug.memory.reading import FaultError, TruncatedError
 from kplug.model import Layer
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.pseudo_files import pseudo_name_of_inode
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import backs_vmalloc
 from kplug.runtime.tables.struct_page import (
@@ -250,6 +251,8 @@ class PageLocator:
             details["inode"] = inode.i_ino.value_()
             details["device"] = inode.i_sb.s_id.string_().decode(errors="backslashreplace")
             path = inode_path(inode)
+            if path is not None and not path.strip(b"/"):
+                path = pseudo_name_of_inode(self._kernel, inode) or path
             details["path"] = f"/{path.decode(errors='backslashreplace').lstrip('/')}" if path is not None else None
         return details
 

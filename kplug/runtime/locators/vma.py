@@ -15,6 +15,7 @@ from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.pseudo_files import pseudo_name
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
@@ -156,25 +157,11 @@ def _path(kernel: Kernel, vma: drgn.Object) -> str | None:
     """The last column of a mapping's line in /proc/PID/maps; None if that is empty."""
     with reading(f"the name of the mapping at {vma.vm_start.value_():#x}"):
         file = vma.vm_file.read_()
-        name = _pseudo_name(kernel, file.f_path.dentry) if file else None
+        name = pseudo_name(kernel, file.f_path.dentry) if file else None
         name = name or vma_name(vma) or _special_name(kernel, vma)
         if file and name.startswith(b"/") and not name.endswith(b" (deleted)") and _is_unlinked(file.f_path.dentry):
             name += b" (deleted)"
         return name.decode(errors="backslashreplace") or None
-
-
-def _pseudo_name(kernel: Kernel, dentry: drgn.Object) -> bytes | None:
-    """The name of a file that is in no directory (shared memory, memfd), as its file system gives it; else None."""
-    operations = dentry.d_op.read_()
-    if not operations:
-        return None
-    function = operations.d_dname.value_()
-    own: bytes = dentry.d_name.name.string_()
-    if function and function == kernel.symbol("simple_dname"):  # d_path(): of shmem and hugetlbfs
-        return b"/" + own + b" (deleted)"
-    if function and function == kernel.symbol("anon_inodefs_dname"):
-        return b"anon_inode:" + own
-    return None
 
 
 def _is_unlinked(dentry: drgn.Object) -> bool:
