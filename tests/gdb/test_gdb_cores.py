@@ -173,3 +173,19 @@ def test_without_the_kernels_memory(dumped: DumpSet, bare_61: Path, bare_612: Pa
     assert "of this kernel" in session["kaslr"].complaint
     session = run(["kaslr"], tmp_path, vmlinux=bare_612, before=[f"core-file {tmp_path / 'hardly'}"])
     assert dumped.files.release in session["kaslr"].complaint
+
+
+def test_cpus_of_a_dump_that_the_kernel_itself_made(tmp_path: Path) -> None:
+    """gdb's threads are the notes, and their place is not their CPU: CPU 1 was offline."""
+    from vmimages import kexec_dumps
+
+    crashed = kexec_dumps("amd64-6.1", quiet=True)
+    session = run(
+        ["knotes --json", "thread 2", "kwhere --json $pc"],
+        tmp_path, vmlinux=crashed.files.vmlinux, before=[f"core-file {crashed.paths['vmcore']}"],
+    )  # fmt: skip
+    notes = [row for row in session["knotes --json"].json if row["name"] == "PRSTATUS"]
+    assert [row["cpu"] for row in notes] == [0, 2, 3]
+    (answer,) = session["kwhere --json $pc"].json
+    assert answer["address"] == notes[1]["registers"]["rip"]
+    assert layer(answer, "symbol")["name"] == "__crash_kexec"
