@@ -22,6 +22,7 @@ _USUAL = {
     "long long unsigned int": "unsigned long long",
     "long long int": "long long",
 }
+_IN_BTF = {usual: name for name, usual in _USUAL.items()}
 
 
 class BtfShapes:
@@ -34,6 +35,8 @@ class BtfShapes:
 
     def named(self, keyword: str, name: str) -> Shape | None:
         kinds = [kind for kind, word in _KEYWORDS.items() if word == keyword]
+        if not keyword:
+            name = _IN_BTF.get(name, name)
         numbers = self._btf.named(name, kinds or (btf.TYPEDEF, btf.INT, btf.FLOAT))
         return self._shape(numbers[0]) if numbers and self._btf.alike(numbers) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -107,11 +108,10 @@ class HoleLocator:
             return
         whose = f"{program.tid} ({program.comm})"
         mappings = _mappings_of(self._kernel, program.mm.value_())
-        below = [mapping for mapping in mappings if mapping.end <= address]
-        above = [mapping for mapping in mappings if mapping.start > address]
-        if len(below) + len(above) < len(mappings):
+        number = bisect_right(mappings, (address, paging.user_end, 0))
+        first, last = mappings[max(0, number - 1) : number], mappings[number : number + 1]
+        if first and first[0].end > address:
             return
-        first, last = below[-1:], above[:1]
         details = {
             "after": self._neighbour(first, "the first address"),
             "before": self._neighbour(last, "the end of the user half"),
