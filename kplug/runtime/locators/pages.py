@@ -161,7 +161,6 @@ class PageLocator:
                 start = address & -paging.page_size
                 yield self._layer(page, start, start + paging.page_size, page_name(page))
             return
-        area = _area_name(self._kernel, address)
         described = pages.described(address)
         if described is not None:
             page = pages.page(described)
@@ -169,6 +168,8 @@ class PageLocator:
             layer = self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x}")
             yield replace(layer, details={**layer.details, "describes": page_name(page)})
             return
+        linear = tables.linear_physical(address)
+        area = _area_name(self._kernel, address) if linear is None else None
         if area == VMEMMAP and address >= pages.base:
             pfn = (address - pages.base) // pages.size
             start = pages.base + pfn * pages.size
@@ -177,7 +178,6 @@ class PageLocator:
                 layer, name=f"struct page of pfn {pfn:#x}", details={**layer.details, "describes": layer.name}
             )
             return
-        linear = tables.linear_physical(address)
         physical = linear if linear is not None else tables.physical(address)
         if physical is None and area == DIRECT_MAP and paging.direct_offset is not None:
             physical = address - paging.direct_offset  # beyond RAM, where nothing need be mapped

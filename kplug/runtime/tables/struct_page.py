@@ -97,6 +97,7 @@ class Pages:
         self._kernel = kernel
         self.memo = kernel.memo
         self._word = kernel.word
+        self._last: Page | None = None
         with reading("struct page"):
             prog = kernel.prog
             page = prog.type("struct page")
@@ -204,6 +205,11 @@ class Pages:
 
     def page(self, pfn: int) -> Page:
         """What the struct page of a page frame says. TargetError if it cannot be read."""
+        if self._last is None or self._last.pfn != pfn:  # several locators ask about the page of one address
+            self._last = self._page(pfn)
+        return self._last
+
+    def _page(self, pfn: int) -> Page:
         data, word = self.raw(pfn), self._word
         flags, refcount = word.at(data, self._flags), word.signed(data, self._refcount, _INT)
         head, head_data, order = pfn, data, 0

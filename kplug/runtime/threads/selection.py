@@ -216,6 +216,7 @@ class Selection:
     def _frames_of(self, task: int) -> Sequence[Frame]:
         return self._unwind(self._thread_at(task))
 
+    @remembered(UNTIL_RESUMED)
     def cpu_of(self, task: int) -> int | None:
         """The CPU on which the task runs whose task_struct is at that address; None if it does not run."""
         return self._thread_at(task).cpu

@@ -8,6 +8,7 @@ import drgn
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
+from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.frame import Frame
@@ -55,6 +56,7 @@ def side_on_cpu_stack(selection: Selection, cpu: int, stack: range, address: int
     return Side(address >= pointer, pointer) if pointer is not None and pointer in stack else _UNKNOWN
 
 
+@remembered(UNTIL_RESUMED)
 def _saved_pointer(kernel: Kernel, task: int) -> int | None:
     """The stack pointer with which a task that does not run left its CPU."""
     member = named(kernel.machine).saved_stack_pointer

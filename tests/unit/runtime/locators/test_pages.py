@@ -360,7 +360,7 @@ def test_a_type_that_nobody_knows_is_no_count() -> None:
     fake.page(0x30, mapcount=0xF1000000)
     layer = told(fake, X86_64.direct_map + 0x30000)
     assert (layer.name, layer.details["mapcount"]) == ("type 0xf1 page", None)
-    fake.page(0x30, mapcount=0xFF000000)  # PGTY_mapcount_underflow: a count
-    assert told(fake, X86_64.direct_map + 0x30000).details["mapcount"] == 0xFF000000 - (1 << 32) + 1
-    fake.page(0x30, mapcount=0x7FFFFFFE)
-    assert told(fake, X86_64.direct_map + 0x30000).details["mapcount"] == 0x7FFFFFFF
+    fake.page(0x31, mapcount=0xFF000000)  # PGTY_mapcount_underflow: a count
+    assert told(fake, X86_64.direct_map + 0x31000).details["mapcount"] == 0xFF000000 - (1 << 32) + 1
+    fake.page(0x32, mapcount=0x7FFFFFFE)
+    assert told(fake, X86_64.direct_map + 0x32000).details["mapcount"] == 0x7FFFFFFF
