@@ -19,6 +19,7 @@ from kplug.shapes import Found, Shape, Shapes, at_offset
 _TYPE = re.compile(
     r"(?:(?P<keyword>struct|union|class|enum)\s+)?(?P<name>[A-Za-z_][\w ]*?)\s*(?:\[(?P<count>[0-9]+)\])?"
 )
+_MAX_GUESSES = 16
 # Special values through which a member may have been meant.
 _BASES = ("null", "errptr", "poison")
 
@@ -70,7 +71,7 @@ KIND = register(
             "base": "(where the structure begins)",
             "base_of": "(how that is known)",
             "others": "(further members there: of a union, or bit-fields of one byte)",
-            "guess": "(an error pointer may also be container_of() of a NULL pointer to this member)",
+            "guess": "(of `--members`, and of a member whose container_of() of NULL an error pointer may be)",
         },
         "only where the question names a type; the layer's offset is what is left over",
         words=_words,
@@ -131,6 +132,26 @@ def with_member(annotation: Annotation, shape: Shape, source: str, base: int | N
             annotation, link_address=None, region_class=model.NO_CLASS, layers=as_pointer(annotation.layers)
         )
     return replace(annotation, layers=(*annotation.layers, *layers), warnings=warnings)
+
+
+def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence[Shapes]) -> Annotation:
+    """The answer with what it may be in the types of those names, where it is at a member's first byte."""
+    guesses: list[Layer] = []
+    for name in names:
+        try:
+            shape, source = type_named(name, sources)
+        except ExpressionError:
+            continue
+        layer = with_member(annotation, shape, source).last(KIND.name)
+        if layer is None or layer.details["padding"] or layer.start != annotation.address or layer.details["guess"]:
+            continue
+        if int(layer.details["base"], 16) != annotation.address and len(guesses) < _MAX_GUESSES:
+            why = f"{layer.details['base_of']}; a guess: the selected frame has a pointer to such a structure"
+            guesses.append(replace(layer, details={**layer.details, "base_of": why, "guess": True}))
+    if guesses:
+        return replace(annotation, layers=(*annotation.layers, *guesses))
+    why = "no variable of the selected frame points to a structure with a member there"
+    return replace(annotation, warnings=(*annotation.warnings, why))
 
 
 def _found(shape: Shape, text: str, offset: int, room: int | None) -> tuple[Sequence[Found], str]:

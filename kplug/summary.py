@@ -57,7 +57,7 @@ def summarize(annotation: Annotation) -> Summary:
         elif role is _INSTANCE:
             percpu, cpu = layer, cpu or layer
         elif role is _MEMBER:
-            member = layer
+            member = member if layer.details.get("guess") else layer
         elif role is not _NONE and (layer.start is not None or not kind.needs_extent):
             owner = layer
     # As the kernel prints it: the module in brackets after the symbol.

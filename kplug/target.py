@@ -102,3 +102,8 @@ class Target(Protocol):
     def types_source(self) -> str | None:
         """Where the kernel's types are from, or why there are none; None where no types are used."""
         return None
+
+    def pointed_types(self) -> Sequence[str]:
+        """The structures that variables of the selected frame point to (`struct foo`), also of the functions that are
+        inlined there; none where the debugger does not know them. Never raises."""
+        return ()

@@ -21,6 +21,7 @@ from kplug_gdb import linked, machine, registers
 from kplug_gdb.corefile import core_path
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import has_process
+from kplug_gdb.shapes import pointed_types
 from kplug_gdb.values import as_address, is_place, symbol_address
 from kplug_gdb.views import CORES, PhysicalCoreView
 
@@ -170,6 +171,9 @@ class GdbTarget(Target):
     @property
     def _machine(self) -> str:
         return self._kernel.image.machine if self._kernel is not None else machine.core_name()
+
+    def pointed_types(self) -> Sequence[str]:
+        return pointed_types() if self._kernel is not None and linked.in_place(self._kernel) else ()
 
     def is_zero_filled(self, address: int) -> bool:
         records = self._records() if isinstance(self._current.view, CORES) else None

@@ -43,3 +43,21 @@ def _member(field: gdb.Field) -> ShapeMember:
     kind = field.type
     assert kind is not None
     return ShapeMember(field.name or "", field.bitpos or 0, field.bitsize, lambda: _shape(kind))
+
+
+def pointed_types() -> Sequence[str]:
+    """The structures that variables of the selected frame point to, of the functions inlined there too."""
+    found: list[str] = []
+    try:
+        block: gdb.Block | None = gdb.selected_frame().block()
+        while block is not None and not block.is_static and not block.is_global:
+            for symbol in block:
+                kind = symbol.type.strip_typedefs() if symbol.type is not None and not symbol.is_function else None
+                if kind is not None and kind.code == gdb.TYPE_CODE_PTR:
+                    target = kind.target().unqualified().strip_typedefs()
+                    if target.code in _STRUCTURED and target.tag:
+                        found.append(f"{'union' if target.code == gdb.TYPE_CODE_UNION else 'struct'} {target.tag}")
+            block = block.superblock
+    except (gdb.error, RuntimeError):  # no frame, or no debug information for it
+        pass
+    return list(dict.fromkeys(found))

@@ -12,6 +12,7 @@ from kplug.expressions import PHYSICAL, join_hints
 from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
+    from kplug.model import Annotation
     from kplug.session import Session
 
 
@@ -26,6 +27,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--physical", action="store_true", help="EXPR is a physical address, as with phys:")
     parser.add_argument("--pid", type=int, metavar="PID", help="the process that user addresses belong to")
+    parser.add_argument(
+        "--members",
+        action="store_true",
+        help="also which member it may be of the structures that the selected frame's variables point to (guesses)",
+    )
     add_json_argument(parser)
 
 
@@ -36,9 +42,18 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     with session.program(arguments.pid):
         for expression in words:
             try:
-                yield from session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
+                answers = session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
+                yield from answers if not arguments.members else _with_members(session, answers)
             except (ExpressionError, TargetError) as error:
                 yield Problem(str(error))
+
+
+def _with_members(session: Session, answers: Iterator[Annotation]) -> Iterator[Annotation]:
+    from kplug.members import with_guesses  # rarely asked for
+
+    named = session.target.pointed_types() if session.target is not None else ()
+    sources = session.types()
+    return (with_guesses(answer, named, sources) for answer in answers)
 
 
 WHERE = Command(

@@ -21,6 +21,7 @@ from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.call_sites import call_sites_of
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.frame import frame_places
+from kplug.runtime.threads.pointed_types import pointed_types
 from kplug.runtime.threads.selection import Selection
 from kplug.target import FramePlace, Register, StackBounds, Target
 
@@ -117,6 +118,9 @@ class DrgnTarget(Target):
         except TargetError:
             return ()
         return frame_places(frames, self.kernel.word.size)
+
+    def pointed_types(self) -> Sequence[str]:
+        return pointed_types(self.selection)
 
     def stack_bounds(self, address: int) -> StackBounds | None:
         return stack_at(self.kernel, address) or self._first_stack(address)

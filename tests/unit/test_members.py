@@ -11,7 +11,7 @@ from kplug.commands.words import expressions
 from kplug.errors import ExpressionError
 from kplug.expressions import join_hints, type_hint
 from kplug.kinds import Kind
-from kplug.members import type_named, with_member
+from kplug.members import type_named, with_guesses, with_member
 from kplug.model import NO_CLASS, Annotation, Layer
 from kplug.shapes import Found, Shape, ShapeMember, at_offset
 from kplug.space import locators  # noqa: F401  (declares the kind of special values)
@@ -218,3 +218,21 @@ def test_the_grammar() -> None:
     assert expressions(words, " ".join(words), means) == ["0x18 as struct foo", "schedule"]
     whole = "(long) x as struct foo"
     assert expressions(whole.split(), whole, means) == [whole]
+
+
+def test_guesses_are_marked_and_no_answer() -> None:
+    sources = [Types(foo=FOO, open=OPEN)]
+    plain = Annotation("", 0x10, None, NO_CLASS, (special("null", "NULL+0x10", 0),))
+    answer = with_guesses(plain, ["struct foo", "struct nosuch", "struct open"], sources)
+    guessed = [layer for layer in answer.layers if layer.kind == "member"]
+    assert [(layer.details["type"], layer.details["member"]) for layer in guessed] == [
+        ("struct foo", "se.load.inverse"),
+        ("struct open", "pairs[0].inverse"),
+    ]
+    assert all(layer.details["guess"] and "a guess" in layer.details["base_of"] for layer in guessed)
+    assert summarize(answer).head == "NULL+0x10"
+    # Only where a member begins; and where nothing says where a structure would begin, there is nothing to guess.
+    for address, layers in ((0x12, (special("null", "NULL+0x12", 0),)), (0xFFFF888000001000, ())):
+        answer = with_guesses(Annotation("", address, None, NO_CLASS, layers), ["struct foo"], sources)
+        assert answer.last("member") is None
+        assert answer.warnings == ("no variable of the selected frame points to a structure with a member there",)
