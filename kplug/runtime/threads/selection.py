@@ -251,13 +251,27 @@ class Selection:
             return self._innermost(thread)
         if not self._kernel.live or thread.cpu is None:
             self._check_stack(thread)
-            more = self._cpus.of(thread.cpu) if self._cpus is not None and thread.cpu is not None else {}
+            more = self._registers_in_dump(thread) if thread.cpu is not None else {}
             frames = Unwinder(self._kernel, self._stack_at).of_task(thread.task, f"the stack of {thread}", more)
         else:
             frames = self._unwind_running(thread, thread.cpu)
         if not frames:
             raise TargetError(f"the stack of {thread} has no frame that can be found")
         return frames
+
+    def _registers_in_dump(self, thread: Thread) -> Mapping[str, int]:
+        """The registers of a task's CPU in a dump. TargetError if the dump has other CPUs' only."""
+        cpus, cpu = self._cpus, thread.cpu
+        found = cpus.of(cpu) if cpus is not None and cpu is not None else {}
+        if cpus is not None and not found:
+            known: Sequence[int] = ()
+            with suppress(TargetError):
+                known = cpus.numbers()
+            if known:
+                raise TargetError(
+                    f"the stack of {thread}: the dump has no registers of this CPU, which was offline or did not answer"
+                )
+        return found
 
     def _check_stack(self, thread: Thread) -> None:
         """TargetError for a task that has ended: its stack is freed before its parent asks for its status."""

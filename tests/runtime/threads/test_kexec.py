@@ -103,7 +103,7 @@ def test_cpus_are_those_that_the_notes_are_of(crashed: DumpSet, session: Session
         }
         assert target.selection.thread.tid == row["pr_pid"]
     target.selection.select_cpu(1)
-    with pytest.raises(TargetError, match=r"on CPU 1: registers for CPU 1 were not saved$"):
+    with pytest.raises(TargetError, match=r"on CPU 1: the dump has no registers of this CPU, "):
         target.selection.frames()
 
 

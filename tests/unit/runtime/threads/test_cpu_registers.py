@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,9 +161,9 @@ class Monitor:
             for line in self._lines:
                 self._theirs.sendall(line.replace(b"ID", request["id"].encode()) + b"\n")
 
-    def ask(self) -> object:
+    def ask(self, question: Callable[[MonitorRegisters], object] = lambda registers: registers.of(0)) -> object:
         try:
-            return self.registers.of(0)
+            return question(self.registers)
         finally:
             self._thread.join()
 
@@ -172,6 +173,11 @@ def test_the_monitors_answer() -> None:
     answer = json.dumps({"return": X86, "id": "ID"}).encode()
     found = Monitor(b'amp": 5}}', b'{"event": "STOP"}', b'{"return": "", "id": "other"}', answer).ask()
     assert found == parse_registers(X86)[0]
+
+
+def test_the_cpus_of_a_guest() -> None:
+    answer = json.dumps({"return": X86, "id": "ID"}).encode()
+    assert Monitor(answer).ask(MonitorRegisters.numbers) == sorted(parse_registers(X86))
 
 
 @pytest.mark.parametrize("lines", [(), (b"[]",), (b'{"error": {}, "id": "ID"}',), (b'{"return": 5, "id": "ID"}',)])
