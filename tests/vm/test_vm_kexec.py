@@ -48,6 +48,8 @@ def test_vmcore_is_the_kernels_own(crashed: DumpSet) -> None:
 
 @pytest.mark.boot
 def test_parts_of_the_split_dump_share_its_pages(crashed: DumpSet) -> None:
+    if "zlib-d31" not in crashed.paths:
+        pytest.skip("makedumpfile isn't installed")
     parts = [crashed.paths[f"split-d31-{number}"].stat().st_size for number in (1, 2, 3)]
     whole = crashed.paths["zlib-d31"].stat().st_size
     assert all(size < whole * 0.9 for size in parts)
