@@ -237,6 +237,10 @@ class Session:
             yield
             return
         if self._programs is None:
+            if self.target is not None and self.target.has_memory():
+                raise UsageError(
+                    f"--pid {pid}: processes are found through drgn, which is not used here (kplug says why)"
+                )
             raise UsageError(with_hint(f"--pid {pid}: needs the memory of a kernel, through drgn", self.hints.memory))
         with self._programs.of(pid):
             self._is_program_asked = True

@@ -207,6 +207,11 @@ def test_files_have_no_programs(images: Sequence[PlacedImage]) -> None:
         pass
     with session.program(None):
         assert list(session.where(hex(TEXT)))
+    with (
+        pytest.raises(UsageError, match="through drgn, which is not used here"),
+        session_of(Found(images), Memory()).program(1),
+    ):
+        pass
 
 
 class Programs:
