@@ -188,9 +188,9 @@ class VmapAreas:
         return area if area is not None and address < area.end else None
 
     def is_free(self, address: int) -> bool:
-        """Whether no area has memory at an address: there is none, or it is freed and not yet given back."""
+        """Whether no area is at an address, or one that is freed and not yet given back."""
         area = self.at(address)
-        return area is None or area.lazy or self.is_guard(area, address)
+        return area is None or area.lazy
 
     def around(self, address: int) -> tuple[VmapArea | None, VmapArea | None]:
         """The areas below and above an address that none holds."""
