@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kplug import model
-from kplug.arch.types.memory_map import MODULES, VMALLOC
+from kplug.arch.types.memory_map import IMAGE_MAPPING, MODULES, VMALLOC
 from kplug.kinds import Kind, Role, kind_of, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Annotation, Layer
@@ -25,7 +25,7 @@ from kplug.summary import summarize
 DIRECT_MAP, OF_IMAGE, OF_VMAP = "direct map", "direct map of the image", "direct map of a vmap area"
 
 # What names an address, and is not another address or the page of it.
-_NAMING = frozenset((Role.PLACE, Role.SECTION, Role.REGION, Role.OWNER, Role.MAPPING, Role.INSTANCE, Role.AREA))
+_NAMING = frozenset((Role.PLACE, Role.SECTION, Role.REGION, Role.OWNER, Role.MAPPING, Role.INSTANCE))
 # Pages that are mapped in the direct map alone: the tables need not be searched for others.
 _ONLY_DIRECT = frozenset((SLAB, FREE, PAGE_TABLE))
 
@@ -138,20 +138,21 @@ class AliasLocator:
 
     def _resolved(self, address: int, other: int) -> Layer:
         """The answer for another address of the same memory, as the resolver has it."""
+        space = space_of(self._kernel)
+        area = space.area_at(other).name if space is not None else VMALLOC
+        why = OF_VMAP if area.startswith((VMALLOC, MODULES)) else f"also mapped in {area}"
+        if area == IMAGE_MAPPING:  # its last large page maps what follows the image, too
+            return self._layer(area, None, None, other, why)
         there = _resolver(self._kernel).where(other)
-        summary, area = summarize(there), there.first(model.AREA)
+        summary = summarize(there)
         words = " ".join((summary.head, *(part for part in summary.tail if part in _owners(there))))
-        if area is None or area.name.startswith((VMALLOC, MODULES)):
-            why = OF_VMAP
-        else:
-            why = f"also mapped in {area.name}"
+        shown = next((layer for layer in reversed(there.layers) if kind_of(layer).role in _NAMING), None)
+        if shown is None:  # a slot of the fixmap, for one: it says less than the page does
+            return self._layer(words, None, None, other, why, there=words, start=None, end=None)
+        first, end = (hex(bound) if bound is not None else None for bound in (shown.start, shown.end))
         page_size = page_size_of(self._kernel)
         start = address & -page_size
-        shown = next((layer for layer in reversed(there.layers) if kind_of(layer).role in _NAMING), None)
-        bounds = (shown.start, shown.end) if shown is not None else (None, None)
-        first, end = (hex(bound) if bound is not None else None for bound in bounds)
-        name = shown.name if shown is not None else words
-        return self._layer(name, start, start + page_size, other, why, there=words, start=first, end=end)
+        return self._layer(shown.name, start, start + page_size, other, why, there=words, start=first, end=end)
 
     def _layer(self, name: str, first: int | None, stop: int | None, of: int, why: str, /, **more: Any) -> Layer:
         return Layer(KIND.name, name, first, stop, SOURCE, {"of": hex(of), "why": why, **more})

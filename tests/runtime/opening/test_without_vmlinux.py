@@ -148,8 +148,8 @@ ONLY_ELF = {model.SECTION, model.SEGMENT, model.LINE}
 # Of a symbol kallsyms has the address, the name and nm's letter: no size (it reaches to the next symbol, the answer
 # says so: sizeless), no source file, no binding but what the letter says; aliases come in its own order.
 UNKNOWN_OF_SYMBOLS = {"size", "sizeless", "file", "binding", "listed_type", "type", "aliases"}
-# Where the file is; and how long a caller's function is said to be.
-UNKNOWN_ELSEWHERE = {"path", "caller"}
+# Where the file is; how long a caller's function is said to be; frames, which take call frame information.
+UNKNOWN_ELSEWHERE = {"path", "caller", "frame"}
 
 
 def _words(layer: Layer) -> tuple[Any, ...]:

@@ -206,3 +206,18 @@ def test_vmap_areas_that_cannot_be_read_are_told_of() -> None:
     fake.variable("nr_vmap_nodes", "int", 0)
     with pytest.raises(TargetError, match="the vmap areas"):
         found(fake, fake.take(PAGE))
+
+
+def test_what_the_images_last_large_page_maps_beyond_it() -> None:
+    """It is another address of the page, and says nothing of whose the page is; nor does a slot of the fixmap."""
+    fake = made(X86_64)
+    direct = fake.take(PAGE)
+    for place, why in (
+        (X86_64.image + 0x200000, "also mapped in kernel image mapping"),
+        (0xFFFFFFFFFF5FD000, "also mapped in fixmap or the hole below it"),
+    ):
+        fake.map(place, fake.physical(direct))
+        fake.kernel.resumed()
+        layer = found(fake, direct + 5)[-1]
+        assert (layer.details["of"], layer.details["why"]) == (hex(place + 5), why)
+        assert (layer.start, layer.end) == (None, None)
