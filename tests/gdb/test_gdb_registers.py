@@ -26,7 +26,8 @@ def session(moved: VM, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """CPU 1, first as gdb has its symbols (as linked), then with the moved ones."""
     return run(
         [
-            "kregs --json", "kstack --json", "info registers", "x/16gx $sp", "kx --json $sp 16", "kx --json $rsp + 8",
+            "kregs --json", "kstack --json", "set kplug drgn off", "kstack --json -n 32", "set kplug drgn auto",
+            "info registers", "x/16gx $sp", "kx --json $sp 16", "kx --json $rsp + 8",
             "kregs --json rip $sp pc", "kregs no_such", "kx 0x1000", "kx", "kstack 0x1000", "x/2wx &init_task",
             "kaslr --apply", "bt", "kstack -r --json", "up 3", "kregs --json  ", "info registers ",
             "kstack -n 4 --json",
@@ -79,12 +80,21 @@ def test_unreadable(session: Session) -> None:
     assert "required: ADDR" in session["kx"].complaint
 
 
-def test_without_the_moved_symbols_no_frame_is_told(session: Session) -> None:
+def test_without_the_moved_symbols_no_frame_of_gdbs_is_told(session: Session) -> None:
     """gdb has none of the kernel's unwind information there, and guesses."""
-    found = session["kstack --json"].json
+    found = session["kstack --json -n 32"].json
     assert any(row["kind"] == "ret" for row in found)
     assert {row["frame"] for row in found} == {None}
     assert {row["stale"] for row in found} == {None}
+
+
+def test_drgn_finds_the_frames_without_the_moved_symbols(session: Session) -> None:
+    """It knows where the kernel is; without drgn there are none."""
+    frames = [
+        [(row["frame"], row["value"]) for row in session[command].json if row["frame"] is not None]
+        for command in ("kstack --json", "kstack -r --json")
+    ]
+    assert frames[0] in (frames[1], [])
 
 
 def test_frames_are_gdbs(session: Session) -> None:

@@ -262,7 +262,7 @@ class StackLocator:
             yield self._layer(stack, place, address - place)
             return
         below = stacks.guarded(place)
-        if below is not None and not self._is_anothers(place):
+        if below is not None and not _is_anothers(self._kernel, place):
             past = below.start - place
             name = f"guard page of the {below.name}, {past:#x} bytes past its end"
             yield self._guard(below, name, range(below.start - below.guard, below.start), place, past)
@@ -311,16 +311,17 @@ class StackLocator:
         except LookupError:
             return False
 
-    def _is_anothers(self, address: int) -> bool:
-        """Whether a page below a stack is not a guard page: another vmap area has memory there."""
-        areas = vmap_areas(self._kernel)
-        area = areas.at(address)
-        return area is not None and not areas.is_guard(area, address)
-
     def _may_be_stack(self, address: int) -> bool:
         """Whether an address is in an allocation of the size of a stack."""
         area = vmap_areas(self._kernel).at(address)
         return area is not None and area.end - area.start - page_size_of(self._kernel) == thread_size_of(self._kernel)
+
+
+def _is_anothers(kernel: Kernel, address: int) -> bool:
+    """Whether a page below a stack is not a guard page: another vmap area has memory there."""
+    areas = vmap_areas(kernel)
+    area = areas.at(address)
+    return area is not None and not areas.is_guard(area, address)
 
 
 def _details(stack: Stack, place: int, guard: bool) -> dict[str, Any]:
@@ -345,7 +346,9 @@ def stack_at(kernel: Kernel, address: int) -> StackBounds | None:
     cannot be read."""
     try:
         stacks = stacks_of(kernel) if kernel.has_types else None
-        stack = (stacks.at(address) or stacks.guarded(address)) if stacks is not None else None
+        stack = stacks.at(address) if stacks is not None else None
+        if stacks is not None and stack is None and not _is_anothers(kernel, address):
+            stack = stacks.guarded(address)
     except TargetError:
         return None
     return StackBounds(stack.start, stack.end, stack.name, "the kernel's own record of it") if stack else None
