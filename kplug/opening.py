@@ -28,15 +28,21 @@ _UNREAD = f"files do not tell what is there; memory may: -c {_MEMORY}, as root (
 _SMALLEST_PAGE = 0x1000
 
 
-def open_session(source: Source, hints: Hints = NO_HINTS) -> Session:
+def open_session(source: Source, hints: Hints = NO_HINTS, *, asks: bool = False) -> Session:
     """Open what `source` names. `hints` are the caller's words for how the user can supply what is missing.
+
+    For a caller that `asks` about addresses, drgn reads a dump's types while the rest is made ready.
 
     KplugError, worded for the user, if it cannot be opened; `NothingKnownError` for the running kernel if it does not
     show its addresses.
     """
     if source.has_memory:
-        return memory_session(source)
+        return memory_session(source, _nothing if asks else None)
     return _file_session(source, hints) if source.files else _live_session(source.lines, hints)
+
+
+def _nothing() -> None:
+    """Nothing besides."""
 
 
 def memory_session(source: Source, meanwhile: Callable[[], None] | None = None) -> Session:
