@@ -175,7 +175,8 @@ class _Words:
         if kind == RETURN:
             annotation: Annotation | None = self._returns.annotation(self._returns.plain(word))
         else:
-            annotation = self._annotator.telling(word) if kind != INTERRUPTED else self._annotator.place(word)
+            null = kind == INTERRUPTED and word < _PAGE
+            annotation = self._annotator.place(word) if null else self._annotator.telling(word)
         stale = None if kind != RETURN or not self._unwound else frame is None
         guess = "?" if frame is not None and frame.guessed else ""
         return {
