@@ -30,9 +30,10 @@ class FakeFrames:
     def code(self, offset: int) -> int:
         return self.fake.machine.image + offset
 
-    def after_call(self, offset: int) -> int:
-        """The address of code at an offset, with a call of the image's first function before it."""
-        address, to = self.code(offset), self.code(0x10)
+    def after_call(self, offset: int, called: int = 0x10) -> int:
+        """The address of code at an offset, with a call of a function before it: of the image's first, if no other's
+        offset is given."""
+        address, to = self.code(offset), self.code(called)
         if self.machine == "aarch64":
             call = 0x94000000 | (to - (address - 4)) // 4 & 0x3FFFFFF  # bl
             self.fake.poke(address - 4, call.to_bytes(4, "little"))

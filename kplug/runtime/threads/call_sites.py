@@ -57,6 +57,15 @@ class CallSites:
                     return True
         return False if seen else None
 
+    @remembered(UNTIL_RESUMED)
+    def called(self, address: int) -> int | None:
+        """What the call before an address of code calls. None if it does not name it (a call by a pointer)."""
+        for code in self._codes(address):
+            for call in calls_before(code, address, self._kernel.machine):
+                if call.target is not None and self.is_code(call.target):
+                    return call.target
+        return None
+
     def is_return(self, address: int, interrupted: bool) -> bool:
         """Whether a frame's program counter is where its call returns to. A task that has not run yet made none."""
         return not interrupted and self.follows_call(self.plain(address)) is not False

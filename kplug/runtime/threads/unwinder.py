@@ -111,6 +111,9 @@ class Unwinder:
                     return frames[:start], saved, False
                 if self._sites.follows_call(self._sites.plain(frame.pc)) is False:  # 0 ends a chain of frame records
                     return frames[:start], None, not frame.pc
+                skipped = self._skipped(frames[start - 1], frame)
+                if skipped is not None:
+                    return frames[:start], skipped, False
             if self._is_user(frame):
                 return frames[: number + 1], None, True
             if frame.interrupted and self._is_wild(frame):
@@ -118,6 +121,35 @@ class Unwinder:
             start = number + 1
         saved = self._saved_by_exception(frames[-1], None) if frames else None
         return frames, saved, saved is None
+
+    def _skipped(self, callee: Frame, caller: Frame) -> _Onward | None:
+        """The frame between the two, if drgn's step left one out: by the frame pointer, which the callee had not set.
+
+        The caller calls some other function, and between the two frames lies an address in that function to which the
+        call of the callee returns.
+        """
+        size = self._kernel.word.size
+        called = self._sites.called(self._sites.plain(caller.pc))
+        callees, missing = self._function(callee.pc), self._function(called)
+        if not named(self._kernel.machine).calls_push or callees is None or missing is None or called == callees.start:
+            return None
+        with suppress(TargetError):
+            for place in range(callee.sp, caller.sp - size, size):
+                back = self._sites.plain(self._kernel.read_word(place))
+                if missing.start < back <= missing.stop and self._sites.called(back) == callees.start:
+                    registers = {**callee.registers, self._counter: back - 1, self._pointer: place + size}
+                    return _Onward(registers, back, place)
+        return None
+
+    def _function(self, address: int | None) -> range | None:
+        """The addresses of the image's function that holds one."""
+        image = self._kernel.image
+        if image is None or address is None:
+            return None
+        extent = image.image.index.innermost(image.placement.link(address))
+        if extent is None:
+            return None
+        return range(image.placement.runtime(extent.start), image.placement.runtime(extent.end))
 
     def _saved_by_exception(self, entry: Frame, found: Frame | None) -> _Onward | None:
         """The registers that an exception saved, if a frame is of the code that it entered the kernel by: drgn takes

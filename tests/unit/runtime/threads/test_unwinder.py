@@ -194,3 +194,16 @@ def test_a_cpu_that_has_gone_to_another_task(x86: Walk, its_own: bool) -> None:
         return
     with pytest.raises(TargetError, match="runs there no more: CPU 1 has another task now"):
         selection.frames()
+
+
+@pytest.mark.parametrize("names_it", [True, False], ids=["its call names the callee", "its call is of another"])
+def test_a_frame_that_the_frame_pointer_leaves_out(x86: Walk, names_it: bool) -> None:
+    """The callee has not set a frame pointer, so that it leads to the caller's caller."""
+    inner, missing, outer = x86.planted.code(0x20), 0x150, 0x300
+    back = x86.planted.after_call(missing, 0x10 if names_it else 0x200)
+    x86.planted.link(0x3100, OUTER, x86.planted.after_call(outer, 0x100))
+    x86.fake.words(x86.planted.stack + 0x30C0, back)
+    found = x86.frames(inner)
+    between = [back] if names_it else []
+    assert counters(found) == [inner, *between, x86.planted.code(outer), x86.callers[1]]
+    assert not any(frame.guessed for frame in found)
