@@ -144,7 +144,9 @@ def physical_number(text: str) -> int | None:
     found, more = parse_number(number.strip()), parse_number(offset.strip()) if plus else 0
     if found is None or more is None:
         raise ExpressionError(f"{_shortened(text)}: not a physical address, such as {PHYSICAL}0x2cf7000")
-    return found + more & WIDEST_MASK
+    if found + more > WIDEST_MASK:
+        raise ExpressionError(f"{_shortened(text)}: more than {WIDEST_BITS} bits")
+    return found + more
 
 
 def _shortened(text: str) -> str:

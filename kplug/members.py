@@ -17,7 +17,7 @@ from kplug.model import Annotation, Layer
 from kplug.shapes import Found, Shape, Shapes, at_offset
 
 _TYPE = re.compile(
-    r"(?:(?P<keyword>struct|union|class|enum)\s+)?(?P<name>[A-Za-z_][\w ]*?)\s*(?:\[(?P<count>[0-9]+)\])?"
+    r"(?:(?P<keyword>struct|union|class|enum)\s+)?(?P<name>[A-Za-z_][\w ]*?)\s*(?:\[(?P<count>[0-9]{1,18})\])?"
 )
 _MAX_GUESSES = 16
 # Special values through which a member may have been meant.
@@ -73,7 +73,7 @@ KIND = register(
             "others": "(further members there: of a union, or bit-fields of one byte)",
             "guess": "(of `--members`, and of a member whose container_of() of NULL an error pointer may be)",
         },
-        "only where the question names a type; the layer's offset is what is left over",
+        "only where the question names a type, or with `--members`; the layer's offset is what is left over",
         words=_words,
         sized=True,
         more=_more,
@@ -137,13 +137,19 @@ def with_member(annotation: Annotation, shape: Shape, source: str, base: int | N
 def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence[Shapes]) -> Annotation:
     """The answer with what it may be in the types of those names, where it is at a member's first byte."""
     guesses: list[Layer] = []
+    asked = [each for each in annotation.layers if each.kind == KIND.name]
+    plain = replace(annotation, layers=tuple(each for each in annotation.layers if each.kind != KIND.name))
     for name in names:
         try:
             shape, source = type_named(name, sources)
         except ExpressionError:
             continue
-        layer = with_member(annotation, shape, source).last(KIND.name)
-        if layer is None or layer.details["padding"] or layer.start != annotation.address or layer.details["guess"]:
+        answer = with_member(plain, shape, source)
+        layer = answer.last(KIND.name)
+        # Nor where the object there has no room for the type, or for many, as a stack has.
+        if layer is None or answer.warnings != plain.warnings or layer.details["type"] != shape.name:
+            continue
+        if layer in asked or layer.details["padding"] or layer.start != annotation.address or layer.details["guess"]:
             continue
         if int(layer.details["base"], 16) != annotation.address and len(guesses) < _MAX_GUESSES:
             why = f"{layer.details['base_of']}; a guess: the selected frame has a pointer to such a structure"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kplug.commands.base import Command, add_json_argument
-from kplug.errors import ExpressionError, TargetError
-from kplug.expressions import PHYSICAL, join_hints
+from kplug.errors import ExpressionError, TargetError, UsageError
+from kplug.expressions import PHYSICAL, join_hints, with_hint
 from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
 def _with_members(session: Session, answers: Iterator[Annotation]) -> Iterator[Annotation]:
     from kplug.members import with_guesses  # rarely asked for
 
-    named = session.target.pointed_types() if session.target is not None else ()
+    if session.target is None:
+        needs = "--members: needs a debugger, whose selected frame has the variables"
+        raise UsageError(with_hint(needs, session.hints.memory))
+    named = session.target.pointed_types()
     sources = session.types()
     return (with_guesses(answer, named, sources) for answer in answers)
 

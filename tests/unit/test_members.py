@@ -10,6 +10,7 @@ from kplug import kinds, model
 from kplug.commands.words import expressions
 from kplug.errors import ExpressionError
 from kplug.expressions import join_hints, type_hint
+from kplug.frozen import replace
 from kplug.kinds import Kind
 from kplug.members import type_named, with_guesses, with_member
 from kplug.model import NO_CLASS, Annotation, Layer
@@ -236,3 +237,20 @@ def test_guesses_are_marked_and_no_answer() -> None:
         answer = with_guesses(Annotation("", address, None, NO_CLASS, layers), ["struct foo"], sources)
         assert answer.last("member") is None
         assert answer.warnings == ("no variable of the selected frame points to a structure with a member there",)
+
+
+@pytest.mark.usefixtures("thing")
+def test_what_is_asked_about_and_what_has_no_room_are_no_guesses() -> None:
+    sources = [Types(foo=FOO, load=LOAD)]
+    plain = Annotation("", 0x10, None, NO_CLASS, (special("null", "NULL+0x10", 0),))
+    asked = with_member(plain, *type_named("struct foo", sources))
+    answer = with_guesses(asked, ["struct load", "struct foo"], sources)  # struct load has 0x10 bytes
+    assert [(each.details["type"], each.details["guess"]) for each in answer.layers if each.kind == "member"] == [
+        ("struct foo", False)
+    ]
+    thing = Layer(THING.name, "narrow", 0x1000, 0x1010, "", {"is": ""})
+    small = Annotation("", 0x1008, None, NO_CLASS, (thing,))
+    assert with_guesses(small, ["struct foo"], sources).last("member") is None
+    assert with_guesses(small, ["struct load"], sources).last("member") is not None
+    many = Annotation("", 0x1018, None, NO_CLASS, (replace(thing, end=0x2000),))
+    assert with_guesses(many, ["struct load"], sources).last("member") is None

@@ -142,10 +142,18 @@ class _Mapping(NamedTuple):
 
 @remembered(UNTIL_RESUMED)
 def _mappings_of(kernel: Kernel, mm: int) -> Sequence[_Mapping]:
-    """The mappings of an mm_struct, in the order of their addresses."""
-    with reading("the mappings of a program"):
-        found = for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm))
-        return [_Mapping(vma.vm_start.value_(), vma.vm_end.value_(), vma.value_()) for vma in found]
+    """The mappings of an mm_struct, in the order of their addresses. TargetError if they have none: a corrupted list
+    may go in circles.
+    """
+    what = "the mappings of a program"
+    found: list[_Mapping] = []
+    with reading(what):
+        for vma in for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm)):
+            mapping = _Mapping(vma.vm_start.value_(), vma.vm_end.value_(), vma.value_())
+            if mapping.start >= mapping.end or (found and mapping.start < found[-1].end):
+                raise TargetError(f"{what}: corrupted: {mapping.start:#x}-{mapping.end:#x} is out of order")
+            found.append(mapping)
+    return found
 
 
 def _named(path: str | None) -> str | None:

@@ -20,7 +20,7 @@ _MAX_TABLES = 1 << 13
 class Mappings:
     """The mappings at one moment. The direct map and vmemmap are left out, and the image, which is mapped as linked.
 
-    `is_complete`: no table was left out because there are too many.
+    `is_complete`: no table was left out, because it cannot be read or there are too many.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -32,6 +32,7 @@ class Mappings:
         tables = page_tables(kernel)
         self._paging = paging = tables.paging
         if paging is None or paging.root is None:
+            self.is_complete = False
             return
         self._tables = paging.tables(paging.root, False)
         self._skipped = tuple(self._left_out())
@@ -57,6 +58,7 @@ class Mappings:
             table, level, start = waiting.pop()
             data = try_read(kernel.read_physical, table, tables.entries * paging.entry_size)
             if data is None:
+                self.is_complete = False
                 continue
             count += 1
             if count > _MAX_TABLES:
@@ -106,7 +108,8 @@ def addresses_of(kernel: Kernel, physical: int) -> Sequence[int]:
         if space is not None and kernel.word.is_kernel(place) and space.area_at(place).name == DIRECT_MAP:
             found = (place,)
     if not found:
-        raise TargetError("no RAM, and the kernel's page tables do not map it")
+        read = "" if mappings_of(kernel).is_complete else ", as far as they can be read,"
+        raise TargetError(f"no RAM, and the kernel's page tables{read} do not map it")
     return found
 
 

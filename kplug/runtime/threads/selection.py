@@ -23,6 +23,7 @@ from kplug.runtime.threads.unwinder import StackAt, Unwinder, symbol_name
 
 # Attempts to read the stack of a running CPU without a change in between.
 _ATTEMPTS = 10
+_MAX_PID = 1 << 22  # PID_MAX_LIMIT
 
 
 class Thread(NamedTuple):
@@ -87,10 +88,7 @@ class Selection:
         if not self._kernel.has_types:
             raise TargetError(f"task {tid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
         with reading(f"task {tid}"):
-            task = find_task(self._kernel.prog, tid)
-            if not task:
-                raise UsageError(f"no task has the ID {tid}")
-            return self._select(self._thread_of(task))
+            return self._select(self._thread_of(task_with_id(self._kernel, tid)))
 
     def select_cpu(self, cpu: int) -> Thread:
         """Select the task on a CPU, and its innermost frame. UsageError if there is no such CPU."""
@@ -322,3 +320,12 @@ class Selection:
                 "(sleeping tasks have one)"
             )
         return frames
+
+
+def task_with_id(kernel: Kernel, tid: int) -> drgn.Object:
+    """The task with that ID in the init namespace. UsageError if there is none; drgn's errors if it is unreadable."""
+    # drgn takes no negative numbers, nor those of more than 64 bits.
+    task = find_task(kernel.prog, tid) if 0 <= tid <= _MAX_PID else None
+    if not task:
+        raise UsageError(f"no task has the ID {tid}")
+    return task

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import drgn
-from drgn.helpers.linux.pid import find_task
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError, UsageError
@@ -15,7 +14,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.cpu_registers import CpuRegisters
-from kplug.runtime.threads.selection import Selection, Thread
+from kplug.runtime.threads.selection import Selection, Thread, task_with_id
 
 
 class _Program(NamedTuple):
@@ -65,9 +64,7 @@ class UserSpace:
         if not self._kernel.has_types:
             raise TargetError(f"task {pid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
         with reading(f"task {pid}"):
-            task = find_task(self._kernel.prog, pid)
-            if not task:
-                raise UsageError(f"no task has the ID {pid}")
+            task = task_with_id(self._kernel, pid)
             comm = task.comm.string_().decode("utf-8", "backslashreplace")
             asked = Thread(pid, comm, None, False, task)
             if not task.mm:

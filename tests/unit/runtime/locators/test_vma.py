@@ -13,7 +13,7 @@ from support.fake_kernel import FakeKernel
 from support.fake_machines import MACHINES, PAGE, X86_64, Machine
 from support.fake_user import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, FakeProgram
 
-from kplug.errors import TargetError
+from kplug.errors import TargetError, UsageError
 from kplug.model import Layer
 from kplug.runtime.locators.pages import PageLocator
 from kplug.runtime.locators.vma import HoleLocator, VmaLocator
@@ -260,3 +260,20 @@ def test_an_mm_that_cannot_be_read() -> None:
     program.fake.lose(program.mm, 64)
     with pytest.raises(TargetError, match=r"the memory of 42 \(shell\)"):
         found(program, START)
+
+
+@pytest.mark.parametrize(("start", "end"), [(START, END), (START - PAGE, START + PAGE), (END, END), (END + PAGE, END)])
+def test_mappings_out_of_order_bound_no_hole(start: int, end: int) -> None:
+    program = made()
+    program.mapping(START, END)
+    vma = program.mapping(END + PAGE, END + 2 * PAGE)
+    program.fake.put("vm_area_struct", vma, {"vm_start": start, "vm_end": end})
+    with pytest.raises(TargetError, match=f"the mappings of a program: corrupted: {start:#x}-{end:#x} is out of order"):
+        holes(program, START - 1)
+
+
+@pytest.mark.parametrize("pid", [0, -5, 43, 1 << 22, 1 << 80])
+def test_an_id_that_no_task_has(pid: int) -> None:
+    program = made()
+    with pytest.raises(UsageError, match=f"^no task has the ID {pid}$"), program.user().of(pid):
+        pass

@@ -66,7 +66,10 @@ def test_tables_that_are_lost_and_too_many_tables(monkeypatch: pytest.MonkeyPatc
     lost = FakeKernel()
     lost.map(X86_64.vmalloc, 0x30000)
     lost.lose(X86_64.direct_map + _top(lost), PAGE)
-    assert mappings_of(lost.kernel).of(0x30000) == []
+    found = mappings_of(lost.kernel)
+    assert (found.of(0x30000), found.is_complete) == ([], False)
+    with pytest.raises(TargetError, match="no RAM, and the kernel's page tables, as far as they can be read, do not"):
+        addresses_of(lost.kernel, 1 << 52)
 
 
 @each_machine
@@ -96,5 +99,7 @@ def test_an_expression_that_means_a_physical_address() -> None:
     assert [layer.details["of"] for layer in answer.layers if layer.kind == "alias"] == [hex(X86_64.vmalloc + 0x10)]
     with pytest.raises(TargetError, match="phys:0xfffffffffffff000: no RAM"):
         list(session.where("phys:0xfffffffffffff000"))
+    with pytest.raises(ExpressionError, match=r"phys:0xffffffffffffffff\+1: more than 64 bits"):
+        list(session.where("phys:0xffffffffffffffff+1"))
     with pytest.raises(ExpressionError, match="phys:0x1000: where a physical address is mapped is known from page"):
         list(Session(records.images).where("phys:0x1000"))
