@@ -37,7 +37,11 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("kmalloc64", (9,), (r"slab object kmalloc-64\+0x7", r"slab +kmalloc-64 .*{n0}-")),
     Expected("kmalloc_large", (9,), (r"{n0}", r"order 4", r"\+0x2345")),
     # -- vmalloc -------------------------------------------------------------------------------------------------------
-    Expected("vmalloc", (15,), (r"vmap .*3 pages +VM_ALLOC.*{n0}-.*\+0x1234", r"caller 0x\w+", r"mapped rw-")),
+    Expected(
+        "vmalloc",
+        (15,),
+        (r"vmap .*3 pages +VM_ALLOC.*{n0}-.*\+0x1234", r"caller 0x\w+ in freed \.init\.text of planted", r"mapped rw-"),
+    ),
     Expected("vmalloc_guard", (14, 15), (r"guard page", r"0x10 bytes past its end", r"vmap .*{n0}-", r"not mapped")),
     Expected("vmalloc_hole", (15,), (r"between \S.* and \S.*", r"not mapped")),
     Expected("vmap", (15,), (r"vmap .*VM_MAP.*\+0x1008",)),
@@ -104,8 +108,8 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("reuse_vmalloc", (3,), (r"freed; now .*vmalloc of planted_reuse\+0x40",)),
     # A program that has ended since gave it back.
     Expected("reuse_pagetable", (3,), (r"freed; now \S",)),
-    Expected("mod_init_text", (2, 3), (r"planted", r"freed")),
-    Expected("mod_init_data", (2, 3), (r"planted", r"freed")),
+    Expected("mod_init_text", (2, 3), (r"\.init\.text\+0x\w+ +\[planted\] .*freed", r"section +\.init\.text")),
+    Expected("mod_init_data", (2, 3), (r"\.init\.data\+0x\w+ +\[planted\] .*freed", r"section +\.init\.data")),
     Expected("mod_text", (1, 2), (r"planted_text_function\+0x3 +\[planted\] +\.text", r"mapped r-x")),
     Expected("mod_text_alias", (17,), (r"alias of planted_text_function\+0x0",)),
     Expected("mod_rodata", (2, 20), (r"planted_rodata_var\+0x8 +\[planted\] +\.rodata", r"mapped r--")),
