@@ -218,3 +218,18 @@ def test_not_root(guest: Guest) -> None:
     (line,) = output.splitlines()
     assert line.startswith("kplug: ")
     assert "/proc/kcore" in line
+
+
+def test_user_addresses(guest: Guest) -> None:
+    """Those of init where no process is named, never of kplug itself; files alone say what else could tell."""
+    lines = [line.split() for line in guest.vm.run("cat /proc/1/maps").splitlines()]
+    start, path = lines[0][0].split("-")[0], lines[0][5]
+    for words in ("", "--pid 1 "):
+        status, output = guest.kplug(f"where -c /proc/kcore {words}--json 0x{start}")
+        assert status == 0, output
+        found = layer(json.loads(output.splitlines()[-1]), "vma")
+        assert found, output
+        assert (found["details"]["pid"], found["details"]["path"]) == (1, path)
+    status, output = guest.kplug(f"where -b 0x{start} 0x{start}")
+    assert status == 0, output
+    assert output.count("-c /proc/kcore, as root") == 1
