@@ -103,8 +103,8 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
 
 
 def _cpu_registers(opened: Opened, kernel: Kernel) -> CpuRegisters | None:
-    """The registers that drgn does not give: a guest's, or those in a dump's notes. /proc/kcore's are of no CPU's state:
-    they are the reader's own."""
+    """The registers that drgn does not give: a guest's, or those in a dump's notes. /proc/kcore's are of no CPU as it
+    runs: they are the reader's own."""
     if opened.header is None or opened.live:
         return opened.cpus
 
