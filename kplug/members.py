@@ -156,7 +156,7 @@ def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence
             guesses.append(replace(layer, details={**layer.details, "base_of": why, "guess": True}))
     if guesses:
         return replace(annotation, layers=(*annotation.layers, *guesses))
-    why = "no variable of the selected frame points to a structure with a member there"
+    why = "no variable of the selected frame is known to point to a structure with a member there"
     return replace(annotation, warnings=(*annotation.warnings, why))
 
 

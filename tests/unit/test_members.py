@@ -236,7 +236,7 @@ def test_guesses_are_marked_and_no_answer() -> None:
     for address, layers in ((0x12, (special("null", "NULL+0x12", 0),)), (0xFFFF888000001000, ())):
         answer = with_guesses(Annotation("", address, None, NO_CLASS, layers), ["struct foo"], sources)
         assert answer.last("member") is None
-        assert answer.warnings == ("no variable of the selected frame points to a structure with a member there",)
+        assert ["is known to point to" in each for each in answer.warnings] == [True]
 
 
 @pytest.mark.usefixtures("thing")
