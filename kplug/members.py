@@ -122,6 +122,10 @@ def with_member(annotation: Annotation, shape: Shape, source: str, base: int | N
     found, shown = _found(shape, text, offset, start.size)
     if found:
         layers.append(_layer(found, shown, start, source))
+        if shown != text:
+            warning = (
+                f"taken as an array of {text}, for which {start.what} has room (`as {text} at START` gives another)"
+            )
     elif offset < 0:
         warning = f"{annotation.address:#x} is {-offset:#x} bytes before {start.address:#x} ({start.what})"
     else:

@@ -184,9 +184,14 @@ def test_in_an_object() -> None:
     assert answer.warnings == ("narrow has 0x10 bytes, struct foo 0x38",)
     short = Layer(THING.name, "short", start, start + 0x20, "", {"is": "struct foo"})
     assert answered(start + 0x13, short).warnings == ()
-    # An object that has room for several is an array of them.
+    # An object that has room for several may be an array of them.
     many = Layer(THING.name, "many", start, start + 3 * 0x38, "", {"is": ""})
-    assert member(answered(start + 0x38 + 0x13, many))[0] == "[1].se.load.inverse"
+    answer = answered(start + 0x38 + 0x13, many)
+    assert member(answer)[0] == "[1].se.load.inverse"
+    assert answer.warnings == (
+        "taken as an array of struct foo, for which many has room (`as struct foo at START` gives another)",
+    )
+    assert answered(start + 0x13, many).warnings == ()
     assert "past the end" in answered(start + 3 * 0x38, many).warnings[0]
 
 
