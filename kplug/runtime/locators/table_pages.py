@@ -11,6 +11,7 @@ from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
@@ -43,6 +44,7 @@ KIND = register(
             "pid": "",
             "comm": "",
             "maps_from": "(the first address that it maps)",
+            "isolated": "(the top table for user mode under page-table isolation)",
         },
         words=_words,
         label="table",
@@ -51,11 +53,15 @@ KIND = register(
 
 
 class _Table(NamedTuple):
-    """A page table: its level, the first address it maps, and its mm_struct (None: the kernel's own) and task."""
+    """A page table: its level, the first address it maps, and its mm_struct (None: the kernel's own) and task.
+
+    `isolated`: the top table that the CPU uses in user mode under page-table isolation, without the kernel's half.
+    """
 
     level: int
     first: int
     task: Task | None
+    isolated: bool = False
 
 
 class TablePageLocator:
@@ -76,11 +82,12 @@ class TablePageLocator:
             return
         page = pages.page(physical >> paging.page_shift)
         # The kernel's own tables are not marked as page tables; a marked page may belong to any program.
-        if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL):
+        # The second page of a block that is no compound page has no state.
+        if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL, None):
             return
         start = physical & -paging.page_size
         table = self._kernels_own().get(start)
-        if table is None and page.state in (struct_page.PAGE_TABLE, struct_page.KERNEL):
+        if table is None and page.state in (struct_page.PAGE_TABLE, struct_page.KERNEL, None):
             table = self._programs().get(start)
         if table is None:
             return
@@ -95,6 +102,9 @@ class TablePageLocator:
             "maps_from": hex(table.first),
         }
         name = f"{level} table of {'the kernel' if task is None else task.name}"
+        if table.isolated:
+            name += " for user mode"
+            details["isolated"] = True
         first = address & -paging.page_size
         yield Layer(KIND.name, name, first, first + paging.page_size, "page tables", details)
 
@@ -131,7 +141,28 @@ class TablePageLocator:
             root = user_root(self._kernel, mm)
             if root is not None:
                 _collect(found, tables, root, 0, last, 0, task)
+                isolated = self._isolated(root, last)
+                if isolated is not None and len(found) < _MAX_TABLES:
+                    found.setdefault(isolated, _Table(paging.tables(0, True).levels - 1, 0, task, True))
         return found
+
+    def _isolated(self, root: int, last: int) -> int | None:
+        """The top table of user mode that goes with a program's, if it has one."""
+        tables, user_root = page_tables(self._kernel), named(self._kernel.machine).user_root
+        paging = tables.paging
+        if user_root is None or paging is None:
+            return None
+        shift = paging.page_shift + paging.table_bits * (paging.tables(0, True).levels - 1)
+        data = try_read(self._kernel.read_physical, root, last * paging.entry_size)
+        entries = self._kernel.word.numbers(data or b"", paging.entry_size)
+        slot = next((number for number, entry in enumerate(entries) if entry), None)
+        if slot is None:
+            return None
+        try:
+            found = user_root(root, slot << shift, paging.address_bits, paging.page_size, tables.entry)
+        except TargetError:
+            return None
+        return found if found != root else None
 
 
 def user_root(kernel: Kernel, mm: int) -> int | None:

@@ -12,6 +12,7 @@ pytest.importorskip("drgn")
 from support.fake_kernel import PGTY_TABLE, TOP_TABLE, FakeKernel
 from support.fake_machines import MACHINES, PAGE, X86_64, Machine
 from support.fake_tasks import FakeTasks
+from support.fake_zones import FakeZones
 
 from kplug.errors import TargetError
 from kplug.model import Layer
@@ -88,6 +89,27 @@ def test_a_programs_tables(machine: Machine) -> None:
     assert [each["level"] for each in found] == ["pgd", "pud", "pmd", "pte"]
     assert [each["maps_from"] for each in found] == ["0x0", "0x7f0000000000", "0x7f0000000000", "0x7f0000400000"]
     assert {(each["pid"], each["comm"], each["mm"]) for each in found} == {(5, "shell's first", hex(mm))}
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_the_top_table_of_user_mode_under_page_table_isolation(isolated: bool) -> None:
+    """It is the page after the kernel's, whose entries of the user half forbid execution (pti_set_user_pgtbl())."""
+    fake = FakeKernel()
+    tasks = FakeTasks(fake)
+    FakeZones(fake)
+    root = fake.take(2 * PAGE, 2 * PAGE)
+    tasks.task(7, "shell", mm=fake.make("mm_struct", {"pgd": root}))
+    fake.map(0x7F0000400000, 0, root=root)
+    slot = 8 * (0x7F0000400000 >> 39)
+    if isolated:
+        entry = int.from_bytes(fake.prog.read(root + slot, 8), "little")
+        fake.words(root + slot, entry | 1 << 63)
+        fake.words(root + PAGE + slot, entry)
+    fake.page(fake.pfn(root + PAGE), refcount=0)
+    found = list(TablePageLocator(fake.kernel).locate(root + PAGE + slot))
+    assert [layer.name for layer in found] == (["pgd table of 7 (shell) for user mode"] if isolated else [])
+    assert [layer.details["isolated"] for layer in found] == ([True] if isolated else [])
+    assert told(fake, root).name == "pgd table of 7 (shell)"
 
 
 def test_a_page_of_the_kernels_that_is_no_table() -> None:
