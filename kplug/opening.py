@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
-_UNREAD = f"files do not tell what is there; memory may: -c {_MEMORY}, as root (it needs drgn)"
+_UNREAD = f"the files do not say what is there; memory may: -c {_MEMORY}, as root (it needs drgn)"
 # The smallest step by which any architecture moves a kernel.
 _SMALLEST_PAGE = 0x1000
 
