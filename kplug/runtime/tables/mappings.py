@@ -109,7 +109,8 @@ def addresses_of(kernel: Kernel, physical: int) -> Sequence[int]:
             found = (place,)
     if not found:
         read = "" if mappings_of(kernel).is_complete else ", as far as they can be read,"
-        raise TargetError(f"no RAM, and the kernel's page tables{read} do not map it")
+        lack = "no RAM" if paging.direct_map is not None else "where the direct map is, is not known"
+        raise TargetError(f"{lack}, and the kernel's page tables{read} do not map it")
     return found
 
 

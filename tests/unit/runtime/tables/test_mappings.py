@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("drgn")
@@ -11,10 +13,12 @@ from support.fake_machines import MACHINES, PAGE, X86_64, Machine
 from support.fake_tasks import FakeTasks
 
 from kplug.errors import ExpressionError, TargetError
+from kplug.frozen import replace
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.records import records_of
 from kplug.runtime.tables import mappings
 from kplug.runtime.tables.mappings import addresses_of, mappings_of
+from kplug.runtime.tables.translation import page_tables
 from kplug.session import Session
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
@@ -83,6 +87,20 @@ def test_the_addresses_of_a_physical_address(machine: Machine) -> None:
     beyond = fake.physical(fake.ram_end) + 0x10
     assert list(addresses_of(fake.kernel, beyond)) == [fake.ram_end + 0x10]
     with pytest.raises(TargetError, match="no RAM, and the kernel's page tables do not map it"):
+        addresses_of(fake.kernel, 1 << 52)
+
+
+def test_where_the_direct_map_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeKernel()
+    paging = page_tables(fake.kernel).paging
+    assert paging is not None
+    unknown = SimpleNamespace(
+        paging=replace(paging, direct_map=None, direct_offset=None), direct_address=lambda _: None
+    )
+    monkeypatch.setattr(mappings, "page_tables", lambda kernel: unknown)
+    with pytest.raises(
+        TargetError, match="^where the direct map is, is not known, and the kernel's page tables do not"
+    ):
         addresses_of(fake.kernel, 1 << 52)
 
 
