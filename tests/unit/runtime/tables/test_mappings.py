@@ -98,9 +98,7 @@ def test_where_the_direct_map_is_not_known(monkeypatch: pytest.MonkeyPatch) -> N
         paging=replace(paging, direct_map=None, direct_offset=None), direct_address=lambda _: None
     )
     monkeypatch.setattr(mappings, "page_tables", lambda kernel: unknown)
-    with pytest.raises(
-        TargetError, match="^where the direct map is, is not known, and the kernel's page tables do not"
-    ):
+    with pytest.raises(TargetError, match=r"^where the direct map is, is not known, and the kernel's page tables do"):
         addresses_of(fake.kernel, 1 << 52)
 
 
