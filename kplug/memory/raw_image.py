@@ -78,6 +78,8 @@ def _given(path: str, text: str, size: int) -> Sequence[Extent]:
         count = int(match.group(2), 16) + 1 - first if match.group(2) else size - offset
         if count <= 0:
             raise UsageError(f"--raw {text}: {word.strip()}: ends before it begins, or the file is empty")
+        if any(first < each.start + each.size and each.start < first + count for each in found):
+            raise UsageError(f"--raw {text}: {word.strip()}: overlaps a range before it")
         found.append(_extent(first, count, offset, size))
         offset += count
     if offset < size:

@@ -284,11 +284,6 @@ class SlabLocator:
 
 
 @remembered(UNTIL_RESUMED)
-def _slabs_of(kernel: Kernel) -> Slabs:
-    return Slabs(kernel)
-
-
-@remembered(UNTIL_RESUMED)
 def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     """The names that were merged into each cache, as far as sysfs's tree in memory has them."""
     found: dict[str, list[str]] = {}

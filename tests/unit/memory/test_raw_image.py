@@ -77,6 +77,8 @@ def test_a_raw_one_has_the_ranges_that_are_given(tmp_path: Path, text: str, exte
         ("2000-1fff", "2000-1fff: ends before it begins"),
         ("0-fff", "these are 0x1000 bytes, and .* has 0x3000"),
         ("0,100000", "100000: .* ends before it, at 0x3000"),
+        ("1000-1fff,0-fff,1800-27ff", "1800-27ff: overlaps a range before it"),
+        ("1000-2fff,800-17ff", "800-17ff: overlaps a range before it"),
     ],
 )
 def test_ranges_that_cannot_be_are_refused(tmp_path: Path, text: str, said: str) -> None:
