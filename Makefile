@@ -54,8 +54,10 @@ bench:
 	$(VENV)/python vm-images/vm.py fetch
 	$(VENV)/python tests/bench/run.py
 
-questions: setup
+questions:
+	@.ci/setup test bench
 	$(VENV)/python tests/questions/run.py
+	$(VENV)/python tests/questions/peers.py
 
 matrix: setup
 	.ci/matrix
