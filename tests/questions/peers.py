@@ -1,8 +1,8 @@
 """The second table of `make questions`: which of the twenty questions crash, drgn and gdb answer in a command or two.
 
-Each is asked about the same planted addresses, on the same dump: crash by `kmem`, `sym` and `vtop`, drgn by `identify_address`,
-gdb, whose symbols were moved to where the kernel is, by `info symbol` and `info line`. A question counts as answered if
-the output has the fact that it asks for, in whatever words.
+Each is asked about the same planted addresses, on the same dump: crash by `kmem`, `sym` and `vtop`, drgn by
+`identify_address`, gdb, whose symbols were moved to where the kernel is, by `info symbol` and `info line`. A question
+counts as answered if the output has the fact that it asks for, in whatever words.
 """
 
 from __future__ import annotations
