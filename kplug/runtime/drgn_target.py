@@ -154,10 +154,14 @@ class DrgnTarget(Target):
         tokens = _tokens(expression)
         if tokens is not None and all(self._is_known(token) for token in tokens):
             return _Sum(tokens, expression, self._register, self.kernel).value()
-        if self._evaluator is not None:
-            return address_of(self._evaluator(expression), expression, self.kernel.word)
-        unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
         why = f" ({self._why_nameless})" if self._why_nameless else ""
+        if self._evaluator is not None:
+            try:
+                return address_of(self._evaluator(expression), expression, self.kernel.word)
+            except ExpressionError as error:
+                # It may have been meant as a symbol.
+                raise ExpressionError(f"{error}{why if tokens is not None else ''}") from None
+        unknown = next((t for t in tokens or () if not self._is_known(t)), expression)
         raise ExpressionError(f"{unknown}: no such symbol, section or register{why}")
 
     def _is_known(self, token: str) -> bool:

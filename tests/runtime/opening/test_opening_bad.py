@@ -113,6 +113,9 @@ class TestTruncated:
             f"kplug: schedule: no such symbol, section or register ({path} is truncated: bytes missing at its end: "
         )
         assert "; no vmlinux found for 6.1." in errors
+        _, _, errors = kplug("-c", path, "-e", "kwhere schedule")
+        assert errors.startswith("kplug: schedule: no such symbol, section or register; Python: name 'schedule' is not")
+        assert "; no vmlinux found for 6.1." in errors
 
     @pytest.mark.parametrize("length", [8, 400, 4095, 4096, 8192, 20000])
     def test_compressed(self, length: int, tmp_path: Path) -> None:
