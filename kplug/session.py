@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 # What the code at an address is.
 _OF_CODE = frozenset((model.SECTION, model.REGION, model.SYMBOL, model.LINE, model.GAP))
 
+_NO_DRGN = "drgn is not used here (`kplug` says why)"
+
 
 class Missing(Frozen):
     """An optional part that is missing: what it is, what cannot be answered without it, and how to get it."""
@@ -193,9 +195,10 @@ class Session:
         return found if wanted is None else self._instances(expression, wanted, found)
 
     def _of_physical(self, expression: str, physical: int) -> tuple[Place, ...]:
-        if self._virtual is None or self.target is None or not self.target.has_memory():
-            lack = "where a physical address is mapped is known from page tables, and there are none here"
-            raise ExpressionError(f"{expression}: {lack}")
+        has_memory = self.target is not None and self.target.has_memory()
+        if self._virtual is None or not has_memory:
+            lack = f"and {_NO_DRGN}" if has_memory else "and there are none here"
+            raise ExpressionError(f"{expression}: where a physical address is mapped is known from page tables, {lack}")
         try:
             return tuple(map(Place, self._virtual(physical)))
         except TargetError as error:
@@ -238,9 +241,7 @@ class Session:
             return
         if self._programs is None:
             if self.target is not None and self.target.has_memory():
-                raise UsageError(
-                    f"--pid {pid}: processes are found through drgn, which is not used here (kplug says why)"
-                )
+                raise UsageError(f"--pid {pid}: processes are found by drgn, and {_NO_DRGN}")
             raise UsageError(with_hint(f"--pid {pid}: needs the memory of a kernel, through drgn", self.hints.memory))
         with self._programs.of(pid):
             self._is_program_asked = True

@@ -11,7 +11,7 @@ from support.elf_builder import BASE_64, small_vmlinux
 
 from kplug import model
 from kplug.assembly import Found, FrontEnd, session_of
-from kplug.errors import TargetError, UsageError
+from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import Hints
 from kplug.frozen import replace
 from kplug.image.images import Images
@@ -208,10 +208,17 @@ def test_files_have_no_programs(images: Sequence[PlacedImage]) -> None:
     with session.program(None):
         assert list(session.where(hex(TEXT)))
     with (
-        pytest.raises(UsageError, match="through drgn, which is not used here"),
+        pytest.raises(UsageError, match="by drgn, and drgn is not used here"),
         session_of(Found(images), Memory()).program(1),
     ):
         pass
+
+
+def test_physical_addresses_need_page_tables_and_drgn(images: Sequence[PlacedImage]) -> None:
+    with pytest.raises(ExpressionError, match="from page tables, and there are none here"):
+        list(session_of(Found(images)).where("phys:0x1000"))
+    with pytest.raises(ExpressionError, match="from page tables, and drgn is not used here"):
+        list(session_of(Found(images), Memory()).where("phys:0x1000"))
 
 
 class Programs:
