@@ -36,10 +36,16 @@ def _words(layer: Layer) -> tuple[str, bool]:
     why = layer.details.get("why") or ""
     if layer.details.get("there"):
         details, extent = layer.details, ""
-        if details["start"] is not None:
+        if details["start"] is not None and details["end"] is not None:
             extent = f"  {int(details['start'], 16):#018x}-{int(details['end'], 16):#018x}"
         return f"{details['of']}  {details['there']}  ({why}){extent}", False
     return f"{layer.details.get('of') or ''}  {layer.name}{f'  ({why})' if why != layer.name else ''}", True
+
+
+def _phrase(layer: Layer, offset: int) -> str:
+    there: str = layer.details.get("there") or f"{layer.name}+{offset:#x}"
+    # A gap has no name: its one-line answer is where it is.
+    return f"alias of {'what is ' if there.startswith('between ') else ''}{there}"
 
 
 KIND = register(
@@ -56,7 +62,7 @@ KIND = register(
         },
         words=_words,
         needs_extent=True,  # otherwise it is a second address of what is already named
-        phrase=lambda layer, offset: f"alias of {layer.details.get('there') or f'{layer.name}+{offset:#x}'}",
+        phrase=_phrase,
     )
 )
 

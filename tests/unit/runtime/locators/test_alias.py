@@ -221,3 +221,11 @@ def test_what_the_images_last_large_page_maps_beyond_it() -> None:
         layer = found(fake, direct + 5)[-1]
         assert (layer.details["of"], layer.details["why"]) == (hex(place + 5), why)
         assert (layer.start, layer.end) == (None, None)
+
+
+def test_a_gap_has_no_name() -> None:
+    details = {"of": "0x1000", "why": "", "there": "between one and two [thing]", "start": "0x1000", "end": None}
+    layer = Layer(KIND.name, "gap", 0x5000, 0x6000, "", details)
+    assert KIND.phrase(layer, 0) == "alias of what is between one and two [thing]"
+    assert KIND.words is not None
+    assert KIND.words(layer) == ("0x1000  between one and two [thing]  ()", False)
