@@ -15,6 +15,7 @@ from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
+from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.pseudo_files import pseudo_name
 from kplug.runtime.locators.registry import locates
@@ -100,6 +101,10 @@ class HoleLocator:
         image = self._kernel.image
         if not self._user.is_asked and (address < _LEAST or (image is not None and image.piece(address) is not None)):
             return  # rather a number near NULL, or a per-CPU variable's offset
+        space = space_of(self._kernel)
+        area = space.area_at(address) if space is not None else None
+        if area is not None and area.hole:
+            return  # the guard page above user addresses, where no program has any
         try:
             program = self._user.program()
         except TargetError:  # the locator of mappings says so
@@ -118,7 +123,7 @@ class HoleLocator:
             "why": f"{whose} has nothing mapped here",
         }
         start = first[0].end if first else 0
-        end = last[0].start if last else paging.user_end
+        end = last[0].start if last else paging.user_end if area is None else min(area.end, paging.user_end)
         yield Layer(model.GAP, "hole", start, end, self._user.source, details)
 
     def _neighbour(self, mappings: Sequence[_Mapping], otherwise: str) -> str:
