@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import manifest, paths
 from .apt import PrivateApt
-from .errors import VMError
+from .errors import HeadersGone, VMError
 from .fetching import KernelFiles
 from .package_tree import unpack_with_needed
 from .progress import Progress
@@ -105,7 +105,7 @@ def _apt_with(package: str, files: KernelFiles, progress: Progress) -> PrivateAp
         apt.update(progress.note)
         if apt.show(package):
             return apt
-    raise VMError(f"{package} is gone from the mirror: take the newer kernel (vm.py fetch {files.name} --refresh)")
+    raise HeadersGone(f"{package} is gone from the mirror: take the newer kernel (vm.py fetch {files.name} --refresh)")
 
 
 def _is_header_package(name: str) -> bool:

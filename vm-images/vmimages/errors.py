@@ -7,5 +7,9 @@ class VMError(Exception):
     """Something the user can act on, said in one line; the command line prints it without a traceback."""
 
 
+class HeadersGone(VMError):
+    """The mirror has a newer kernel than the cache, and no header packages for the cached one any more."""
+
+
 class QEMUCrashed(VMError):
     """A signal ended QEMU: a fault of QEMU's own, not of the guest or of its options."""

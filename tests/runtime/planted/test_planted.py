@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from support.open_dumps import session_in
 from support.planted import EXPECTED, expected_of, missing
+from support.specimens import headers_needed
 
 from kplug.render.text import TextRenderer
 
@@ -60,7 +61,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def guest(request: pytest.FixtureRequest) -> Guest:
-    return _guest(*_GUESTS[request.param])
+    with headers_needed():
+        return _guest(*_GUESTS[request.param])
 
 
 def test_every_specimen_has_an_expectation(guest: Guest) -> None:

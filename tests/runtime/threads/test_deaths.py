@@ -15,6 +15,7 @@ pytest.importorskip("drgn")
 
 from support.answers import rows
 from support.open_dumps import session_in
+from support.specimens import headers_needed
 
 from kplug import model
 from kplug.commands.stacks_entered import stacks_entered
@@ -95,7 +96,8 @@ def death(request: pytest.FixtureRequest) -> Death:
     from vmimages import death
 
     name, way = request.param
-    return Death(death(name, way, quiet=True), way)
+    with headers_needed():
+        return Death(death(name, way, quiet=True), way)
 
 
 def places(death: Death, name: str, offset: int) -> set[int] | None:
