@@ -21,7 +21,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.symbols.symbol import Symbol
 from kplug.lifetimes import FOR_EVER, remembered
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.images import symbol_extent
 from kplug.runtime.types.btf import BtfTypes
 
 NAME = "kplug"
@@ -138,15 +138,11 @@ class Finders:
         return [_drgn_symbol(placed, symbol, symbol.size) for symbol in (symbols[:1] if one else symbols)]
 
     def _symbols_at(self, address: int) -> Sequence[drgn.Symbol]:
-        try:
-            found = images_of(self._kernel).holding(address)
-        except TargetError:
-            return []
+        found = symbol_extent(self._kernel, address)
         if found is None:
             return []
-        placed, _ = found
-        extent = placed.image.index.innermost(placed.placement.link(address))
-        return [] if extent is None else [_drgn_symbol(placed, extent.symbol, extent.end - extent.start)]
+        placed, extent = found
+        return [_drgn_symbol(placed, extent.symbol, extent.end - extent.start)]
 
 
 def _drgn_symbol(placed: PlacedImage, symbol: Symbol, size: int) -> drgn.Symbol:

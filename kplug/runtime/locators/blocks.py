@@ -12,11 +12,10 @@ from typing import Any
 from kplug.kinds import Kind, before_range, register
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import backs_vmalloc
-from kplug.runtime.tables.struct_page import KERNEL, LARGE_KMALLOC, pages_of
-from kplug.runtime.tables.translation import page_tables
+from kplug.runtime.tables.struct_page import KERNEL, LARGE_KMALLOC
 
 SOURCE = "struct page"
 
@@ -50,22 +49,12 @@ class BlockLocator:
         self._kernel = kernel
 
     def locate(self, address: int) -> Iterable[Layer]:
-        kernel, tables = self._kernel, page_tables(self._kernel)
-        pages, paging = pages_of(kernel), tables.paging
-        place = owned_address(kernel, address)
-        if place is None or pages is None or paging is None:
+        kernel, owned = self._kernel, owned_page(self._kernel, address)
+        if owned is None or owned.page.state not in (KERNEL, LARGE_KMALLOC) or not owned.page.order:
             return
-        physical = tables.linear_physical(place)
-        if physical is None or not pages.exists(physical >> paging.page_shift):
-            return
-        page = pages.page(physical >> paging.page_shift)
-        if page.state not in (KERNEL, LARGE_KMALLOC) or not page.order:
-            return
+        pages, page, place, base, size = owned
         is_kmalloc = page.state == LARGE_KMALLOC
         if not is_kmalloc and backs_vmalloc(kernel, page.pfn, None):
-            return
-        base = tables.direct_address(page.head << paging.page_shift)
-        if base is None:
             return
         start = base + address - place
         details: dict[str, Any] = {
@@ -74,7 +63,7 @@ class BlockLocator:
             "large_kmalloc": is_kmalloc if is_kmalloc or pages.marks_large_kmalloc else None,
         }
         name = "large kmalloc" if is_kmalloc else "compound block"
-        yield Layer(KIND.name, name, start, start + (paging.page_size << page.order), SOURCE, details)
+        yield Layer(KIND.name, name, start, start + size, SOURCE, details)
 
 
 locates(KIND, lambda kernel, user: BlockLocator(kernel))

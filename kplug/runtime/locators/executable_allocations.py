@@ -25,7 +25,7 @@ from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.freed_init import FreedSection, freed_section_at
-from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.images import symbol_extent
 from kplug.runtime.modules.kallsyms import NAMELESS
 from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.modules.struct_module import MAX_TEXT_BYTES
@@ -181,16 +181,10 @@ def probes(kernel: Kernel) -> dict[int, str]:
 
 def symbol_at(kernel: Kernel, address: int) -> str | None:
     """The symbol and offset of an address of code, followed by `[module]`; None if none is known."""
-    try:
-        found = images_of(kernel).holding(address)
-    except TargetError:
-        return None
+    found = symbol_extent(kernel, address)
     if found is None:
         return None
-    placed, _ = found
-    extent = placed.image.index.innermost(placed.placement.link(address))
-    if extent is None:
-        return None
+    placed, extent = found
     offset = placed.placement.link(address) - extent.start
     words = f"{extent.symbol.name}+{offset:#x}" if offset else extent.symbol.name
     return f"{words} [{placed.image.name}]" if placed.image.is_module else words

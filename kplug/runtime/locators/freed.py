@@ -6,6 +6,8 @@ pages are reserved until then. The answer for an address there has both the link
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
@@ -13,7 +15,7 @@ from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.vmap import vmap_areas
 from kplug.runtime.modules.freed_init import freed_section_at
-from kplug.runtime.tables.struct_page import pages_of
+from kplug.runtime.tables.struct_page import Page, Pages, pages_of
 from kplug.runtime.tables.translation import page_tables
 
 
@@ -68,3 +70,29 @@ def owned_address(kernel: Kernel, address: int) -> int | None:
         return None
     physical = tables.linear_physical(address)
     return tables.direct_address(physical) if physical is not None else None
+
+
+class OwnedPage(NamedTuple):
+    """The page that an address is in, for finding its owner: `place` is the direct map's address of it, `base` and
+    `size` are of the block of pages that the page belongs to (its own, if it is no compound page), in the direct map.
+    """
+
+    pages: Pages
+    page: Page
+    place: int
+    base: int
+    size: int
+
+
+def owned_page(kernel: Kernel, address: int) -> OwnedPage | None:
+    """The page of an `owned_address`; None if there is none, or no struct page. TargetError if that cannot be read."""
+    tables, pages, place = page_tables(kernel), pages_of(kernel), owned_address(kernel, address)
+    physical = tables.linear_physical(place) if place is not None else None
+    if place is None or pages is None or tables.paging is None or physical is None:
+        return None
+    shift = tables.paging.page_shift
+    if not pages.exists(physical >> shift):
+        return None
+    page = pages.page(physical >> shift)
+    base = tables.direct_address(page.head << shift)
+    return None if base is None else OwnedPage(pages, page, place, base, 1 << shift + (page.order or 0))

@@ -15,7 +15,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.runtime.locators.freed import owned_address
+from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tracks import ALLOCATED_BY, FREED_BY, stack_words, track_lines
 from kplug.runtime.tables import struct_page
@@ -32,7 +32,6 @@ from kplug.runtime.tables.slab_caches import (
 )
 from kplug.runtime.tables.slab_tracks import Track, slab_tracks
 from kplug.runtime.tables.struct_page import pages_of
-from kplug.runtime.tables.translation import page_tables
 
 ALLOCATED, FREE, CPU_FREE, CORRUPTED = "allocated", "free", "cpu-free", "corrupted"
 
@@ -142,23 +141,13 @@ class SlabLocator:
         self._kernel = kernel
 
     def locate(self, address: int) -> Iterable[Layer]:
-        kernel, tables = self._kernel, page_tables(self._kernel)
-        pages, paging = pages_of(kernel), tables.paging
-        place = owned_address(kernel, address)
-        if place is None or pages is None or paging is None:
+        kernel, owned = self._kernel, owned_page(self._kernel, address)
+        if owned is None or owned.page.state != struct_page.SLAB:
             return
-        physical = tables.linear_physical(place)
-        if physical is None or not pages.exists(physical >> paging.page_shift):
-            return
-        page = pages.page(physical >> paging.page_shift)
-        if page.state != struct_page.SLAB:
-            return
-        base = tables.direct_address(page.head << paging.page_shift)
-        if base is None:
-            return
+        pages, page, place, base, size = owned
         slabs = slabs_of(kernel)
         cache = slabs.cache(kernel.word.at(pages.raw(page.head), slabs.cache_offset))
-        size, shift = paging.page_size << page.order, address - place
+        shift = address - place
         slab = _Slab(slabs, cache, page.head, base, size)
         start = self._object_start(slab, place)
         details: dict[str, Any] = {

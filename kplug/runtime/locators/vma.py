@@ -11,6 +11,7 @@ import drgn
 from drgn.helpers.linux.mm import for_each_vma, vma_find, vma_name
 
 from kplug import model
+from kplug.arch.types.page_tables import Paging
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
@@ -40,6 +41,12 @@ def _words(layer: Layer) -> tuple[str, bool]:
 KIND = register(Kind("vma", 500, {"pid": "", "comm": "", "path": "", "file_offset": "", "flags": ""}, words=_words))
 
 
+def _paging_of_users(kernel: Kernel, address: int) -> Paging | None:
+    """How the kernel maps memory, if the address is one of user programs."""
+    paging = page_tables(kernel).paging
+    return paging if paging is not None and paging.is_user(address) and paging.is_canonical(address) else None
+
+
 class VmaLocator:
     """The mapping of the selected task's program that holds a user address."""
 
@@ -48,8 +55,8 @@ class VmaLocator:
         self._user = user
 
     def locate(self, address: int) -> Iterable[Layer]:
-        paging = page_tables(self._kernel).paging
-        if paging is None or not paging.is_user(address) or not paging.is_canonical(address):
+        paging = _paging_of_users(self._kernel, address)
+        if paging is None:
             return
         program = self._user.program()
         if program is None:
@@ -95,8 +102,8 @@ class HoleLocator:
         self._user = user
 
     def locate(self, address: int) -> Iterable[Layer]:
-        paging = page_tables(self._kernel).paging
-        if paging is None or not paging.is_user(address) or not paging.is_canonical(address):
+        paging = _paging_of_users(self._kernel, address)
+        if paging is None:
             return
         image = self._kernel.image
         if not self._user.is_asked and (address < _LEAST or (image is not None and image.piece(address) is not None)):

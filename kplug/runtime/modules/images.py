@@ -19,6 +19,7 @@ from kplug.image.opening.files import symbols_file
 from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.placement import Placement
+from kplug.image.symbols.extents import Extent
 from kplug.image.symbols.table import SymbolTable
 from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, remembered
 from kplug.model import Layer
@@ -323,3 +324,13 @@ def images_of(kernel: Kernel) -> LoadedImages:
 @remembered(UNTIL_RESUMED)
 def _symbol_names(kernel: Kernel, module: Module) -> bytes:
     return symbol_names(kernel, module)
+
+
+def symbol_extent(kernel: Kernel, address: int) -> tuple[PlacedImage, Extent] | None:
+    """The image or module that has an address, and the innermost symbol there; None if none is known to hold it."""
+    try:
+        found = images_of(kernel).holding(address)
+    except TargetError:  # the modules cannot be read; the answer does without the symbol
+        return None
+    extent = found[0].image.index.innermost(found[0].placement.link(address)) if found is not None else None
+    return (found[0], extent) if found is not None and extent is not None else None

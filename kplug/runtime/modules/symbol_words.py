@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kplug.errors import TargetError
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.images import symbol_extent
 
 
 def symbol_words(kernel: Kernel, address: int) -> str | None:
@@ -13,17 +12,10 @@ def symbol_words(kernel: Kernel, address: int) -> str | None:
     if not address:
         return None
     # A call that never returns may be a function's last instruction: then the return address is after the function.
-    for place in (address, address - 1):
-        try:
-            found = images_of(kernel).holding(place)
-        except TargetError:  # the modules cannot be read; the answer does without the symbol
-            return None
-        chain = found[0].image.index.chain(found[0].placement.link(place)) if found is not None else ()
-        if found is not None and chain:
-            break
-    else:
+    found = symbol_extent(kernel, address) or symbol_extent(kernel, address - 1)
+    if found is None:
         return None
-    placed, extent = found[0], chain[-1]
+    placed, extent = found
     link_address = placed.placement.link(address)
     words = f"{extent.symbol.name}+{link_address - extent.start:#x}/{extent.end - extent.start:#x}"
     return f"{words} [{placed.image.name}]" if placed.image.is_module else words

@@ -24,7 +24,7 @@ from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.modules.debug_files import debug_files_of
-from kplug.runtime.modules.images import images_of
+from kplug.runtime.modules.images import symbol_extent
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.call_sites import call_sites_of
 from kplug.runtime.threads.cpu_registers import pt_regs_bytes
@@ -142,14 +142,12 @@ class Unwinder:
         return None
 
     def _function(self, address: int | None) -> range | None:
-        """The addresses of the image's function that holds one."""
-        image = self._kernel.image
-        if image is None or address is None:
+        """The addresses of the function that holds one."""
+        found = symbol_extent(self._kernel, address) if address is not None else None
+        if found is None:
             return None
-        extent = image.image.index.innermost(image.placement.link(address))
-        if extent is None:
-            return None
-        return range(image.placement.runtime(extent.start), image.placement.runtime(extent.end))
+        placed, extent = found
+        return range(placed.placement.runtime(extent.start), placed.placement.runtime(extent.end))
 
     def _saved_by_exception(self, entry: Frame, found: Frame | None) -> _Onward | None:
         """The registers that an exception saved, if a frame is of the code that it entered the kernel by: drgn takes
@@ -298,14 +296,8 @@ def symbol_name(kernel: Kernel, address: int) -> str | None:
     a small address is no per-CPU variable's here."""
     if call_sites_of(kernel).is_code(address) is False:
         return None
-    try:
-        found = images_of(kernel).holding(address)
-    except TargetError:
-        return None
-    if found is None:
-        return None
-    extent = found[0].image.index.innermost(found[0].placement.link(address))
-    return extent.symbol.name if extent is not None else None
+    found = symbol_extent(kernel, address)
+    return found[1].symbol.name if found is not None else None
 
 
 def _counters(trace: Any) -> Iterator[int]:
