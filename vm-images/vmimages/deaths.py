@@ -37,23 +37,10 @@ def death(name: str, way: str, *, refresh: bool = False, quiet: bool = False) ->
         raise VMError(f"{name} cannot die by {way!r}; there are: {', '.join(WAYS if of_host else SYSRQ_WAYS)}")
     module = building.module(files, _SPECIMENS / "deaths", quiet) if of_host else None
     place = paths.cache_root() / "dumps" / f"{name}-death-{way}"
-    with paths.locked("dumps-lock"):
-        found = None if refresh else dumping.cached_set(files, place)
-        if found is None or (module is not None and _built_from(place) != module.parent.name):
-            with dumping.made_at(place) as folder:
-                _make(files, folder, module, way, quiet)
-                (folder / "built-from").write_text(module.parent.name if module is not None else "")
-            found = dumping.cached_set(files, place)
-    if found is None:
-        raise VMError(f"{place} isn't whole right after it was made")
-    return found
-
-
-def _built_from(place: Path) -> str | None:
-    try:
-        return (place / "built-from").read_text()
-    except OSError:
-        return None
+    built_from = module.parent.name if module is not None else ""
+    return dumping.kept(
+        files, place, built_from, "dumps-lock", lambda folder: _make(files, folder, module, way, quiet), refresh
+    )
 
 
 def _make(files: KernelFiles, folder: Path, module: Path | None, way: str, quiet: bool) -> None:

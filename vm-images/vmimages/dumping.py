@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,33 @@ def stamp(folder: Path, files: KernelFiles, names: Sequence[str], *, complete: b
     sizes = {format: (folder / format).stat().st_size for format in names}
     info = {"layout": LAYOUT, "build_id": files.build_id, "complete": complete, "formats": sizes}
     (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+def kept(
+    files: KernelFiles, place: Path, built_from: str, lock: str, make: Callable[[Path], None], refresh: bool
+) -> DumpSet:
+    """The dumps in a folder of the cache, if they are of these files and `built_from` the same; else `make` fills it.
+
+    `lock` is the name of the cache's lock that others who want them wait for.
+    """
+    stated = place / "built-from"
+
+    def found() -> DumpSet | None:
+        same = stated.exists() and stated.read_text() == built_from
+        return cached_set(files, place) if same else None
+
+    if not refresh and (cached := found()) is not None:
+        return cached
+    with paths.locked(lock):
+        made = None if refresh else found()
+        if made is None:
+            with made_at(place) as folder:
+                make(folder)
+                (folder / "built-from").write_text(built_from)
+            made = found()
+    if made is None:
+        raise VMError(f"{place} isn't whole right after it was made")
+    return made
 
 
 def _boot_moved(files: KernelFiles, truth: Path, options: dict[str, Any], spin: int | None, quiet: bool) -> VM:

@@ -14,8 +14,7 @@ from pathlib import Path
 from . import initramfs, makedumpfile, manifest, paths
 from .apt import PrivateApt
 from .architectures import architecture
-from .dumping import DumpSet, cached_set, dig_holes, made_at, stamp
-from .errors import VMError
+from .dumping import DumpSet, dig_holes, kept, stamp
 from .fetching import KernelFiles, fetch
 from .machine import boot
 from .package_tree import unpack_with_needed
@@ -40,34 +39,23 @@ def kexec_dumps(name: str, *, refresh: bool = False, quiet: bool = False) -> Dum
     """
     files = fetch(name, quiet=quiet)
     place = paths.cache_root() / "dumps" / f"{name}-kexec"
-    found = None if refresh else cached_set(files, place)
-    if found is not None:
-        return found
     # A lock of its own: it takes minutes, and whoever wants other dumps need not wait.
-    with paths.locked("kexec-lock"):
-        found = None if refresh else cached_set(files, place)
-        if found is None:
-            _make(files, place, quiet)
-            found = cached_set(files, place)
-    if found is None:
-        raise VMError(f"{place} isn't whole right after it was made")
-    return found
+    return kept(files, place, "kexec", "kexec-lock", lambda folder: _make(files, folder, quiet), refresh)
 
 
-def _make(files: KernelFiles, place: Path, quiet: bool) -> None:
+def _make(files: KernelFiles, folder: Path, quiet: bool) -> None:
     tools = _tools(files, quiet)
     progress = Progress(f"{files.name} kexec", quiet=quiet)
-    with made_at(place) as folder:
-        vmcore, disk = folder / VMCORE, folder / ".disk"
-        _write_disk(files, tools, disk)
-        _crash(files, disk, vmcore, folder / "truth", progress, quiet)
-        dig_holes(vmcore)
-        names = [VMCORE]
-        if architecture(files.arch).is_the_hosts:
-            progress.update("makedumpfile")
-            names += makedumpfile.of_vmcore(vmcore)
-        stamp(folder, files, names, complete=True)
-    progress.done(f"{size_text((place / VMCORE).stat().st_size)} in {progress.elapsed:.0f} s")
+    vmcore, disk = folder / VMCORE, folder / ".disk"
+    _write_disk(files, tools, disk)
+    _crash(files, disk, vmcore, folder / "truth", progress, quiet)
+    dig_holes(vmcore)
+    names = [VMCORE]
+    if architecture(files.arch).is_the_hosts:
+        progress.update("makedumpfile")
+        names += makedumpfile.of_vmcore(vmcore)
+    stamp(folder, files, names, complete=True)
+    progress.done(f"{size_text(vmcore.stat().st_size)} in {progress.elapsed:.0f} s")
 
 
 def _crash(files: KernelFiles, disk: Path, vmcore: Path, truth: Path, progress: Progress, quiet: bool) -> None:

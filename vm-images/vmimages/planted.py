@@ -69,19 +69,11 @@ def planted_dump(
     module = building.module(files, _SPECIMENS / "planted", quiet)
     program = building.program(_SPECIMENS / "planted_user.c")
     # A dump of other specimens than these is made again.
-    wanted = f"{module.parent.name} {program.parent.name}"
-    with paths.locked("dumps-lock"):
-        found = None if refresh else dumping.cached_set(files, place)
-        if found is not None and _built_from(place) == wanted:
-            return found
-        with dumping.made_at(place) as folder:
-            options = {"append": tuple(append), "la57": la57, "pti": pti}
-            _make(files, folder, options, quiet)
-            (folder / "built-from").write_text(wanted)
-        found = dumping.cached_set(files, place)
-    if found is None:
-        raise VMError(f"{place} isn't whole right after it was made")
-    return found
+    built_from = f"{module.parent.name} {program.parent.name}"
+    options = {"append": tuple(append), "la57": la57, "pti": pti}
+    return dumping.kept(
+        files, place, built_from, "dumps-lock", lambda folder: _make(files, folder, options, quiet), refresh
+    )
 
 
 def specimens(dump: DumpSet) -> list[Specimen]:
@@ -112,13 +104,6 @@ def _pid(text: str) -> int:
     if found is None:
         raise VMError("the program in the guest has not said its PID")
     return int(found[1])
-
-
-def _built_from(place: Path) -> str | None:
-    try:
-        return (place / "built-from").read_text()
-    except OSError:
-        return None
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 pytest.importorskip("drgn")
 
 from vmimages import VM, VMError, boot, dump
+from vmimages.deaths import write_memory
 
 from kplug import model
 from kplug.commands import COMMANDS
@@ -65,21 +65,6 @@ class Crash(NamedTuple):
         return [frame.function or "" for frame in self.selection.frames() if not frame.is_inline]
 
 
-def _write_code(vm: VM, address: int, code: bytes) -> None:
-    """Write to the guest's memory through QEMU's gdb stub, which asks nobody for permission."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stub:
-        stub.settimeout(_SECONDS)
-        stub.connect(vm.gdb)
-        for body in (f"M{address:x},{len(code):x}:{code.hex()}", "D"):
-            stub.sendall(f"${body}#{sum(body.encode()) & 0xFF:02x}".encode())
-            answer = b""
-            while b"$OK#" not in answer:
-                got = stub.recv(4096)
-                assert got, answer
-                answer += got
-        stub.sendall(b"+")
-
-
 def _crash(vm: VM, command: str) -> str:
     """Run what crashes the guest; what it said meanwhile. The machine is stopped then."""
     with pytest.raises(VMError):
@@ -103,7 +88,7 @@ def in_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     """A NULL pointer followed in a module, and panic_on_oops."""
     with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
         function = int(vm.run("grep ' lo_ioctl' /proc/kallsyms").split()[0], 16)
-        _write_code(vm, function + 9, _READ_NEAR_NULL)  # behind ENDBR64 and the room for ftrace
+        write_memory(vm, function + 9, _READ_NEAR_NULL)  # behind ENDBR64 and the room for ftrace
         console = _crash(vm, "losetup /dev/loop0 /init")
         core = dump(vm, tmp_path_factory.mktemp("panic") / "vmcore", "elf", quiet=True)
         yield Crash(_session_of(vm, core), console)
@@ -218,7 +203,7 @@ def test_a_jump_into_data(tmp_path: Path) -> None:
         symbols = {row.split()[2]: int(row.split()[0], 16) for row in vm.run("cat /proc/kallsyms").splitlines()}
         target = symbols["init_task"]
         jump = b"\x48\xb8" + target.to_bytes(8, "little") + b"\xff\xe0"  # mov $target, %rax; jmp *%rax
-        _write_code(vm, symbols["lo_ioctl"] + 9, jump)
+        write_memory(vm, symbols["lo_ioctl"] + 9, jump)
         console = _crash(vm, "losetup /dev/loop0 /init")
         crash = Crash(_session_of(vm, dump(vm, tmp_path / "vmcore", "elf", quiet=True)), console)
         frames = list(crash.selection.frames())
