@@ -13,9 +13,9 @@ from kplug.image.placement import Placement
 from kplug.records import Records, static_records
 from kplug.resolver import LineSource
 from kplug.session import Missing, Session
-from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import Target
+from kplug.type_layouts import TypeLayouts
 
 Facts = Union[AddressSpaceFacts, Callable[[], AddressSpaceFacts]]
 
@@ -26,7 +26,7 @@ class Found(Frozen):
     `images`: the vmlinux first, then modules. `machine` (the architecture) and `placement` are for a kernel without an
     image that gives them. `facts`: those of the address space, if more is known than the vmlinux shows. `warnings` go
     with every answer; `ways` are those in which it was found or placed. `lasting` is false for a kernel that will still
-    move. `is_running`: it is the running kernel, and no image of it is known. `unread` is what else could tell of an
+    move. `is_running`: it is the running kernel, and no image of it is known. `unread` is what else may have an
     address that the images do not have: said once.
     """
 
@@ -59,7 +59,7 @@ def session_of(
     records: Records | None = None,
     *,
     lines: LineSource | None = None,
-    types: Sequence[Shapes] = (),
+    types: Sequence[TypeLayouts] = (),
     front_end: FrontEnd = _ANY_FRONT_END,
 ) -> Session:
     """The session of a kernel: without a `target` of its files alone, without `records` of what symbols lead to in the

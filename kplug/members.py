@@ -14,7 +14,7 @@ from kplug.errors import ExpressionError
 from kplug.frozen import replace
 from kplug.kinds import NAME_WIDTH, Kind, Role, as_pointer, kind_of, register
 from kplug.model import Annotation, Layer
-from kplug.shapes import Found, Shape, Shapes, at_offset
+from kplug.type_layouts import Found, TypeLayout, TypeLayouts, at_offset
 
 _TYPE = re.compile(
     r"(?:(?P<keyword>struct|union|class|enum)\s+)?(?P<name>[A-Za-z_][\w ]*?)\s*(?:\[(?P<count>[0-9]{1,18})\])?"
@@ -91,7 +91,7 @@ class _Base(NamedTuple):
     size: int | None = None
 
 
-def type_named(text: str, sources: Sequence[Shapes]) -> tuple[Shape, str]:
+def type_named(text: str, sources: Sequence[TypeLayouts]) -> tuple[TypeLayout, str]:
     """The type that `text` names, and how it is known. ExpressionError if no source has it."""
     match = _TYPE.fullmatch(" ".join(text.split()))
     if match is None:
@@ -100,26 +100,26 @@ def type_named(text: str, sources: Sequence[Shapes]) -> tuple[Shape, str]:
     for source in sources:
         # `foo` alone is struct foo where no typedef has the name, as in gdb's C++ and in crash.
         for kind in (keyword,) if keyword else ("", "struct", "union"):
-            shape = source.named("struct" if kind == "class" else kind, name)
-            if shape is not None and shape.size is not None:
+            layout = source.named("struct" if kind == "class" else kind, name)
+            if layout is not None and layout.size is not None:
                 count = match.group("count")
-                return (_array(shape, int(count)) if count else shape), source.source
+                return (_array(layout, int(count)) if count else layout), source.source
     tried = ", ".join(dict.fromkeys(source.source for source in sources))
     raise ExpressionError(f"{text}: no such type ({tried})" if tried else f"{text}: there are no types here")
 
 
-def _array(shape: Shape, count: int) -> Shape:
-    return Shape(f"{shape.name} [{count}]", (shape.size or 0) * count, element=lambda: shape, count=count)
+def _array(layout: TypeLayout, count: int) -> TypeLayout:
+    return TypeLayout(f"{layout.name} [{count}]", (layout.size or 0) * count, element=lambda: layout, count=count)
 
 
-def with_member(annotation: Annotation, shape: Shape, source: str, base: int | None = None) -> Annotation:
+def with_member(annotation: Annotation, layout: TypeLayout, source: str, base: int | None = None) -> Annotation:
     """The answer with the member of a type that the address is. `base` is where the structure begins, if the question
     says so; `source` is how the type is known."""
-    text = shape.name
-    start, warning = _start_of(annotation, text, shape.size or 0) if base is None else (_Base(base, "as given"), None)
-    layers = list(_contained(annotation, shape, text, source)) if base is None else []
+    text = layout.name
+    start, warning = _start_of(annotation, text, layout.size or 0) if base is None else (_Base(base, "as given"), None)
+    layers = list(_contained(annotation, layout, text, source)) if base is None else []
     offset = annotation.address - start.address
-    found, shown = _found(shape, text, offset, start.size)
+    found, shown = _found(layout, text, offset, start.size)
     if found:
         layers.append(_layer(found, shown, start, source))
         if shown != text:
@@ -129,7 +129,7 @@ def with_member(annotation: Annotation, shape: Shape, source: str, base: int | N
     elif offset < 0:
         warning = f"{annotation.address:#x} is {-offset:#x} bytes before {start.address:#x} ({start.what})"
     else:
-        warning = f"{offset:#x} is past the end of {text}, which has {shape.size or 0:#x} bytes ({start.what})"
+        warning = f"{offset:#x} is past the end of {text}, which has {layout.size or 0:#x} bytes ({start.what})"
     warnings = (*annotation.warnings, warning) if warning else annotation.warnings
     if not start.address and base is None:  # a pointer near NULL is meant, not a per-CPU variable's offset
         annotation = replace(
@@ -138,20 +138,20 @@ def with_member(annotation: Annotation, shape: Shape, source: str, base: int | N
     return replace(annotation, layers=(*annotation.layers, *layers), warnings=warnings)
 
 
-def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence[Shapes]) -> Annotation:
+def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence[TypeLayouts]) -> Annotation:
     """The answer with what it may be in the types of those names, where it is at a member's first byte."""
     guesses: list[Layer] = []
     asked = [each for each in annotation.layers if each.kind == KIND.name]
     plain = replace(annotation, layers=tuple(each for each in annotation.layers if each.kind != KIND.name))
     for name in names:
         try:
-            shape, source = type_named(name, sources)
+            layout, source = type_named(name, sources)
         except ExpressionError:
             continue
-        answer = with_member(plain, shape, source)
+        answer = with_member(plain, layout, source)
         layer = answer.last(KIND.name)
         # Nor where the object there has no room for the type, or for many, as a stack has.
-        if layer is None or answer.warnings != plain.warnings or layer.details["type"] != shape.name:
+        if layer is None or answer.warnings != plain.warnings or layer.details["type"] != layout.name:
             continue
         if layer in asked or layer.details["padding"] or layer.start != annotation.address or layer.details["guess"]:
             continue
@@ -164,21 +164,21 @@ def with_guesses(annotation: Annotation, names: Sequence[str], sources: Sequence
     return replace(annotation, warnings=(*annotation.warnings, why))
 
 
-def _found(shape: Shape, text: str, offset: int, room: int | None) -> tuple[Sequence[Found], str]:
+def _found(layout: TypeLayout, text: str, offset: int, room: int | None) -> tuple[Sequence[Found], str]:
     """What is at an offset of the type, or of as many of them as the object at the base has room for."""
-    size = shape.size or 0
-    if 0 <= offset < size or (offset >= size and _ends_open(shape)):
-        return at_offset(shape, offset), text
+    size = layout.size or 0
+    if 0 <= offset < size or (offset >= size and _ends_open(layout)):
+        return at_offset(layout, offset), text
     count = room // size if room and size else 0
     if 0 <= offset < count * size:
-        return at_offset(_array(shape, count), offset), f"{text} [{count}]"
+        return at_offset(_array(layout, count), offset), f"{text} [{count}]"
     return (), text
 
 
-def _ends_open(shape: Shape) -> bool:
+def _ends_open(layout: TypeLayout) -> bool:
     """Whether a struct ends with an array without a size."""
-    members = shape.members() if shape.members is not None else ()
-    last = members[-1].shape() if members else None
+    members = layout.members() if layout.members is not None else ()
+    last = members[-1].layout() if members else None
     return last is not None and last.element is not None and not last.size
 
 
@@ -202,12 +202,12 @@ def _layer(found: Sequence[Found], text: str, base: _Base, source: str) -> Layer
     return Layer(KIND.name, name, start, start + (first.size or 0), source, details)
 
 
-def _contained(annotation: Annotation, shape: Shape, text: str, source: str) -> Iterator[Layer]:
+def _contained(annotation: Annotation, layout: TypeLayout, text: str, source: str) -> Iterator[Layer]:
     """The member that has the distance from an address just below 0, where container_of() of a NULL pointer leads."""
     value = next((each for each in annotation.layers if each.name.startswith("NULL-")), None)
     distance = int(value.name[len("NULL-") :], 16) if value is not None else 0
-    found = [each for each in at_offset(shape, distance) if each.offset == distance and not each.padding]
-    if 0 < distance < (shape.size or 0) and found:
+    found = [each for each in at_offset(layout, distance) if each.offset == distance and not each.padding]
+    if 0 < distance < (layout.size or 0) and found:
         base = _Base(annotation.address, "a guess: container_of() of a NULL pointer to this member")
         layer = _layer(found, text, base, source)
         name = f"container_of(NULL, {text}, {found[0].path})"

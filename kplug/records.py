@@ -18,10 +18,10 @@ from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order
 from kplug.model import Layer, State
 from kplug.resolver import LineSource, Locator, StateError, StateSource
-from kplug.shapes import Shapes
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.space.locators import area_parts
 from kplug.target import FramePlace, StackBounds, Target
+from kplug.type_layouts import TypeLayouts
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
@@ -60,7 +60,7 @@ class Records(Frozen):
     areas: Callable[[], Iterable[Area]] | None = None
     facts: Callable[[], AddressSpaceFacts] | None = None
     lines: LineSource | None = None
-    types: Sequence[Shapes] = ()
+    types: Sequence[TypeLayouts] = ()
     virtual: Callable[[int], Sequence[int]] | None = None
     programs: Programs | None = None
     freed: Callable[[int], bool | None] = lambda address: None

@@ -31,10 +31,10 @@ from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
-from kplug.shapes import Shapes
 from kplug.small_addresses import as_place
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
+from kplug.type_layouts import TypeLayouts
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
@@ -67,7 +67,7 @@ class Session:
     variables, `virtual` gives the kernel's addresses of a physical one, `types` are sources of types in the order to
     ask them, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
     and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
-    is known. `unread` is what else could tell of an address in no image.
+    is known. `unread` is what else may have an address in no image.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Session:
         machine: str = "",
         contents: Callable[[], Iterable[Area]] | None = None,
         lines: LineSource | None = None,
-        types: Sequence[Shapes] = (),
+        types: Sequence[TypeLayouts] = (),
         states: StateSource | None = None,
         locators: Sequence[Locator] = (),
         percpu: Instances | None = None,
@@ -301,22 +301,22 @@ class Session:
         """The answer, with the member of the type that the question names."""
         from kplug.members import type_named, with_member  # few questions name a type
 
-        shape, source = type_named(hint.type, self.types())
+        layout, source = type_named(hint.type, self.types())
         start = None
         if hint.start:
             places = self.places(hint.start)
             if len(places) != 1:
                 raise ExpressionError(f"{hint.start}: stands for {len(places)} addresses")
             start = places[0].address
-        return with_member(annotation, shape, source, start)
+        return with_member(annotation, layout, source, start)
 
-    def types(self) -> Sequence[Shapes]:
+    def types(self) -> Sequence[TypeLayouts]:
         """The sources of types: the host's own, then the BTF in the kernel's file, or in its memory."""
-        from kplug.memory.btf import btf_shapes
+        from kplug.memory.btf import btf_layouts
 
         main = self.main
         read = self.target.read if self.target is not None and self.target.has_memory() else None
-        own = btf_shapes(main, read) if main is not None else None
+        own = btf_layouts(main, read) if main is not None else None
         return self._types if own is None else (*self._types, own)
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from kplug_gdb import linked, machine, registers
 from kplug_gdb.corefile import core_path
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import has_process
-from kplug_gdb.shapes import pointed_types
+from kplug_gdb.type_layouts import pointed_types
 from kplug_gdb.values import as_address, is_place, symbol_address
 from kplug_gdb.views import CORES, PhysicalCoreView
 

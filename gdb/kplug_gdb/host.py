@@ -27,7 +27,7 @@ from kplug_gdb.gdb_target import GdbTarget
 from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
-from kplug_gdb.shapes import GdbShapes
+from kplug_gdb.type_layouts import GdbLayouts
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 
 _REMEDIES = (
@@ -83,7 +83,7 @@ class PlacedKernel:
             self.target,
             records,
             lines=GdbLines() if lines else None,
-            types=(GdbShapes(),),
+            types=(GdbLayouts(),),
             front_end=front_end,
         )
 

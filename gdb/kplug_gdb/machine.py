@@ -47,5 +47,5 @@ def is_kernel(address: int) -> bool:
 
 
 def _is_little_endian() -> bool:
-    """`set endian`, or what gdb chose by itself (which is behind it in parentheses)."""
+    """`set endian`, or what gdb chose by itself (which follows it in parentheses)."""
     return "big endian" not in str(gdb.execute("show endian", to_string=True))

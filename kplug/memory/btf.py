@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from kplug.image.btf import MAX_BYTES, Btf
-from kplug.image.btf_shapes import BtfShapes
+from kplug.image.btf_layouts import BtfLayouts
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read
 
 
-def btf_shapes(placed: PlacedImage, read: Read | None) -> BtfShapes | None:
+def btf_layouts(placed: PlacedImage, read: Read | None) -> BtfLayouts | None:
     """The types in the BTF of a vmlinux, or of the memory that `read` reads; None if there is none.
 
     InputError or TargetError if it is there but cannot be read.
@@ -18,7 +18,7 @@ def btf_shapes(placed: PlacedImage, read: Read | None) -> BtfShapes | None:
     found = _in_file(placed)
     if found is None and read is not None:
         found = _in_memory(placed, read)
-    return BtfShapes(found, placed.image.elf.word.size) if found is not None else None
+    return BtfLayouts(found, placed.image.elf.word.size) if found is not None else None
 
 
 @lru_cache(maxsize=2)

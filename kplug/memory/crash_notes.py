@@ -40,7 +40,7 @@ def saved_notes(placed: PlacedImage, read: Read) -> Mapping[int, bytes]:
 def with_cpus(
     notes: Sequence[DecodedNote | BrokenNotes], placed: PlacedImage, read: Read
 ) -> Sequence[DecodedNote | BrokenNotes]:
-    """A dump's notes, the kernel's own with the CPUs that they are of, as far as memory tells."""
+    """A dump's notes, the kernel's own with the CPUs that they are of, as far as memory has them."""
     try:
         cpus = {content: cpu for cpu, content in saved_notes(placed, read).items()}
     except TargetError:

@@ -18,12 +18,12 @@ from kplug.runtime.modules.debug_files import ProgramLines, debug_files_of
 from kplug.runtime.modules.images import images_of
 from kplug.runtime.modules.module_list import module_areas
 from kplug.runtime.modules.module_source import RuntimeModules
-from kplug.runtime.shapes import ProgramShapes
 from kplug.runtime.tables.mappings import addresses_of
 from kplug.runtime.tables.translation import is_zero_filled
 from kplug.runtime.threads.frame import frame_places
 from kplug.runtime.threads.unwinder import Unwinder
 from kplug.runtime.threads.user_space import UserSpace
+from kplug.runtime.type_layouts import ProgramLayouts
 from kplug.target import FramePlace
 
 
@@ -40,7 +40,7 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         partial(module_areas, kernel),
         partial(facts_of, kernel),
         ProgramLines(kernel, debug_files_of(kernel)),
-        (ProgramShapes(kernel),),
+        (ProgramLayouts(kernel),),
         partial(addresses_of, kernel),
         user,
         partial(is_freed, kernel),

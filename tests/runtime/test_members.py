@@ -10,10 +10,10 @@ from drgn.helpers.linux.pid import find_task
 from support.answers import only
 
 import kplug
-from kplug.memory.btf import btf_shapes
+from kplug.memory.btf import btf_layouts
 from kplug.runtime.drgn_target import DrgnTarget
-from kplug.runtime.shapes import ProgramShapes
-from kplug.shapes import at_offset
+from kplug.runtime.type_layouts import ProgramLayouts
+from kplug.type_layouts import at_offset
 
 if TYPE_CHECKING:
     from vmimages import DumpSet
@@ -66,9 +66,9 @@ def test_in_the_objects_that_are_there(session: Session) -> None:
 
 def test_btf_and_dwarf_agree(session: Session) -> None:
     assert isinstance(session.target, DrgnTarget)
-    dwarf, main = ProgramShapes(session.target.kernel), session.main
+    dwarf, main = ProgramLayouts(session.target.kernel), session.main
     assert main is not None
-    types = btf_shapes(main, None)
+    types = btf_layouts(main, None)
     assert types is not None
     for name in ("task_struct", "page", "tcphdr", "sk_buff", "kmem_cache"):
         one, other = dwarf.named("struct", name), types.named("struct", name)

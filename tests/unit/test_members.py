@@ -14,24 +14,26 @@ from kplug.frozen import replace
 from kplug.kinds import Kind
 from kplug.members import type_named, with_guesses, with_member
 from kplug.model import NO_CLASS, Annotation, Layer
-from kplug.shapes import Found, Shape, ShapeMember, at_offset
 from kplug.space import locators  # noqa: F401  (declares the kind of special values)
 from kplug.summary import summarize
+from kplug.type_layouts import Found, LayoutMember, TypeLayout, at_offset
 
-INT, LONG, CHAR = Shape("int", 4), Shape("unsigned long", 8), Shape("char", 1)
-
-
-def array(of: Shape, count: int) -> Shape:
-    return Shape(f"{of.name} [{count or ''}]", (of.size or 0) * count, element=lambda: of, count=count)
+INT, LONG, CHAR = TypeLayout("int", 4), TypeLayout("unsigned long", 8), TypeLayout("char", 1)
 
 
-def structure(name: str, size: int, *members: tuple[str, float, Shape]) -> Shape:
+def array(of: TypeLayout, count: int) -> TypeLayout:
+    return TypeLayout(f"{of.name} [{count or ''}]", (of.size or 0) * count, element=lambda: of, count=count)
+
+
+def structure(name: str, size: int, *members: tuple[str, float, TypeLayout]) -> TypeLayout:
     """Members at offsets in bytes; a bit-field of one bit at one in eighths."""
     made = [
-        ShapeMember(member, int(offset * 8), 1 if shape is INT and offset >= 0x30 else 0, lambda shape=shape: shape)
-        for member, offset, shape in members
+        LayoutMember(
+            member, int(offset * 8), 1 if layout is INT and offset >= 0x30 else 0, lambda layout=layout: layout
+        )
+        for member, offset, layout in members
     ]
-    return Shape(name, size, members=lambda: made)
+    return TypeLayout(name, size, members=lambda: made)
 
 
 LOAD = structure("struct load", 16, ("weight", 0, LONG), ("inverse", 8, INT))
@@ -77,10 +79,10 @@ def test_bit_fields_padding_and_open_ends() -> None:
 
 
 def test_a_type_made_of_itself() -> None:
-    def members() -> Sequence[ShapeMember]:
-        return [ShapeMember("again", 0, 0, lambda: endless)]
+    def members() -> Sequence[LayoutMember]:
+        return [LayoutMember("again", 0, 0, lambda: endless)]
 
-    endless = Shape("struct endless", 8, members=members)
+    endless = TypeLayout("struct endless", 8, members=members)
     assert at_offset(endless, 0) == []
 
 
@@ -89,10 +91,10 @@ class Types:
 
     source = "types made here"
 
-    def __init__(self, **types: Shape) -> None:
+    def __init__(self, **types: TypeLayout) -> None:
         self._types = types
 
-    def named(self, keyword: str, name: str) -> Shape | None:
+    def named(self, keyword: str, name: str) -> TypeLayout | None:
         found = self._types.get(name)
         return found if found is not None and found.name == f"{keyword} {name}".strip() else None
 
@@ -102,8 +104,8 @@ def test_types_by_name() -> None:
     assert type_named("struct foo", sources) == (FOO, "types made here")
     assert type_named("foo", sources)[0] is FOO
     assert type_named(" struct   foo ", sources)[0] is FOO
-    shape, _ = type_named("struct foo[4]", sources)
-    assert (shape.name, shape.size, shape.count) == ("struct foo [4]", 0xE0, 4)
+    layout, _ = type_named("struct foo[4]", sources)
+    assert (layout.name, layout.size, layout.count) == ("struct foo [4]", 0xE0, 4)
     for wrong in ("union foo", "struct bar", "struct", "foo *", "", "struct foo[x]"):
         with pytest.raises(ExpressionError):
             type_named(wrong, sources)
@@ -124,8 +126,8 @@ def thing() -> Iterator[None]:
     kinds._KINDS.update(before)
 
 
-def answered(address: int, *layers: Layer, shape: Shape = FOO, base: int | None = None) -> Annotation:
-    return with_member(Annotation("", address, None, NO_CLASS, layers), shape, "here", base)
+def answered(address: int, *layers: Layer, layout: TypeLayout = FOO, base: int | None = None) -> Annotation:
+    return with_member(Annotation("", address, None, NO_CLASS, layers), layout, "here", base)
 
 
 def special(what: str, name: str, base: int, guess: bool = False) -> Layer:

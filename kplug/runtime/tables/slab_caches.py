@@ -101,7 +101,7 @@ class Cache:
         if place > end:
             return ()
         self.tracks_users = bool(flags & slabs.store_user)
-        # KASAN's metadata and a slabobj_ext may be behind what is known.
+        # KASAN's metadata and a slabobj_ext may come after what is known.
         unsure = slabs.has_kasan or flags & slabs.in_object
         parts.append(Part(PADDING_OR_METADATA if unsure else PADDING, place, end))
         return tuple(part for part in parts if part.start < part.end)
@@ -173,7 +173,7 @@ class Slabs:
         return any(self.kernel.symbol(name) is not None for name in _DEBUGGING)
 
     def object_count(self, data: bytes) -> int:
-        """How many objects a slab has, of the bytes of its struct: `objects:15` behind `inuse:16`. The compiler counts
+        """How many objects a slab has, of the bytes of its struct: `objects:15` after `inuse:16`. The compiler counts
         bits from the end that the byte order has first.
         """
         bits = self.word.unsigned(data, self.counters, 4)

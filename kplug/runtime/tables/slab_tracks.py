@@ -1,4 +1,4 @@
-"""Who allocated and freed a slab object: struct track of mm/slub.c, which SLAB_STORE_USER puts behind each object."""
+"""Who allocated and freed a slab object: struct track of mm/slub.c, which SLAB_STORE_USER puts after each object."""
 
 from __future__ import annotations
 

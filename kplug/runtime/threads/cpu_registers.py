@@ -45,7 +45,7 @@ class CpuRegisters(Protocol):
 class NoteRegisters:
     """The registers in a dump's notes: each CPU's PRSTATUS, and the control registers that QEMU adds.
 
-    QEMU's notes are of all CPUs in their order. Which CPUs' a kernel's own are, `saved` tells: the content of each
+    QEMU's notes are of all CPUs in their order. Which CPUs' a kernel's own are, `saved` says: the content of each
     CPU's PRSTATUS note as the kernel's memory has it, or a TargetError. makedumpfile keeps all of them. `machine` is
     the kernel's own name; an unknown one has no registers.
     """

@@ -46,7 +46,7 @@ def frame_places(frames: Sequence[Frame], size: int) -> Sequence[FramePlace]:
 
 def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
     """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
-    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), behind the caller's frame pointer.
+    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), after the caller's frame pointer.
     """
     if frame.saved_at is not None:
         return frame.saved_at

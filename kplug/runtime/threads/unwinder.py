@@ -6,8 +6,8 @@ call. The walk goes on where
 
 - the CPU went where there is no code (a call of NULL, of an object). The call left its return address on top of the
   stack, or in the link register.
-- nothing tells how to unwind code. The next word on the stack that follows a call may be the return address: a guess,
-  as the kernel's own traces mark it with "?".
+- nothing says how to unwind the code. The next word on the stack that follows a call may be the return address: a
+  guess, as the kernel's own traces mark it with "?".
 - an exception saved all registers, and drgn goes on with the frame pointer alone (arm64).
 """
 
@@ -184,7 +184,7 @@ class Unwinder:
         return paging is not None and paging.is_user(frame.pc) and bool(frame.sp) and paging.is_user(frame.sp)
 
     def _onward(self, frame: Frame, guessed: bool) -> _Onward | None:
-        """The caller of the last believed frame. None if nothing tells it; no guess is built on another."""
+        """The caller of the last believed frame. None if nothing says; no guess is built on another."""
         with suppress(TargetError):
             if frame.interrupted and self._is_wild(frame):
                 caller = self._pushed(frame)
@@ -208,7 +208,7 @@ class Unwinder:
         return caller._replace(saved_at=frame.saved_at - distance)
 
     def _guess(self, frame: Frame) -> _Onward | None:
-        """The caller by the next word on the stack that follows a call; where calls push nothing, no word tells."""
+        """The caller by the next word on the stack that follows a call; where calls push nothing, no word says."""
         kernel, size = self._kernel, self._kernel.word.size
         if self._stack_at is None or not named(kernel.machine).calls_push or frame.sp % size:
             return None

@@ -52,7 +52,7 @@ class UserSpace:
         self._kernel = kernel
         self._selection = selection
         self._asked: Thread | None = None
-        # The threads of all CPUs: the front end's; else those of which the kernel's memory tells.
+        # The threads of all CPUs: the front end's; else those that the kernel's memory shows.
         self.threads = selection if isinstance(selection, Selection) else Selection(kernel, cpus)
 
     @contextmanager

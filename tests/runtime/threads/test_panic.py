@@ -88,7 +88,7 @@ def in_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     """A NULL pointer followed in a module, and panic_on_oops."""
     with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
         function = int(vm.run("grep ' lo_ioctl' /proc/kallsyms").split()[0], 16)
-        write_memory(vm, function + 9, _READ_NEAR_NULL)  # behind ENDBR64 and the room for ftrace
+        write_memory(vm, function + 9, _READ_NEAR_NULL)  # after ENDBR64 and the room for ftrace
         console = _crash(vm, "losetup /dev/loop0 /init")
         core = dump(vm, tmp_path_factory.mktemp("panic") / "vmcore", "elf", quiet=True)
         yield Crash(_session_of(vm, core), console)

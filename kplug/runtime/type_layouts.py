@@ -9,10 +9,10 @@ from drgn import TypeKind
 
 from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel, reading
-from kplug.shapes import Shape, ShapeMember
+from kplug.type_layouts import LayoutMember, TypeLayout
 
 
-class ProgramShapes:
+class ProgramLayouts:
     """The types of a kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -22,7 +22,7 @@ class ProgramShapes:
     def source(self) -> str:
         return types_source(self._kernel)
 
-    def named(self, keyword: str, name: str) -> Shape | None:
+    def named(self, keyword: str, name: str) -> TypeLayout | None:
         if not self._kernel.has_types:
             return None
         with reading(f"the type {keyword} {name}" if keyword else f"the type {name}"):
@@ -30,30 +30,30 @@ class ProgramShapes:
                 found = self._kernel.prog.type(f"{keyword} {name}".strip())
             except (LookupError, SyntaxError):
                 return None
-            return _shape(found)
+            return _layout(found)
 
 
-def _shape(type_: drgn.Type) -> Shape:
+def _layout(type_: drgn.Type) -> TypeLayout:
     plain = type_
     while plain.kind == TypeKind.TYPEDEF:
         plain = plain.type
     name = type_.type_name()
     if plain.kind in (TypeKind.STRUCT, TypeKind.UNION, TypeKind.CLASS):
-        return Shape(name, plain.size, members=lambda: _members(plain))
+        return TypeLayout(name, plain.size, members=lambda: _members(plain))
     if plain.kind == TypeKind.ARRAY:
-        element = _shape(plain.type)
+        element = _layout(plain.type)
         count = plain.length or 0
         size = None if element.size is None else element.size * count
-        return Shape(name, size, element=lambda: element, count=count)
+        return TypeLayout(name, size, element=lambda: element, count=count)
     try:
-        return Shape(name, drgn.sizeof(type_))
+        return TypeLayout(name, drgn.sizeof(type_))
     except TypeError:  # void, a function, an enum that is only declared
-        return Shape(name, None)
+        return TypeLayout(name, None)
 
 
-def _members(plain: drgn.Type) -> Sequence[ShapeMember]:
+def _members(plain: drgn.Type) -> Sequence[LayoutMember]:
     return [_member(member) for member in plain.members or ()]
 
 
-def _member(member: drgn.TypeMember) -> ShapeMember:
-    return ShapeMember(member.name or "", member.bit_offset, member.bit_field_size or 0, lambda: _shape(member.type))
+def _member(member: drgn.TypeMember) -> LayoutMember:
+    return LayoutMember(member.name or "", member.bit_offset, member.bit_field_size or 0, lambda: _layout(member.type))

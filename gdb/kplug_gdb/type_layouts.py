@@ -5,44 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gdb
-from kplug.shapes import Shape, ShapeMember
+from kplug.type_layouts import LayoutMember, TypeLayout
 
 _STRUCTURED = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 
 
-class GdbShapes:
+class GdbLayouts:
     """The types in the symbols that gdb has read."""
 
     source = "gdb's debug information"
 
-    def named(self, keyword: str, name: str) -> Shape | None:
+    def named(self, keyword: str, name: str) -> TypeLayout | None:
         try:
-            return _shape(gdb.lookup_type(f"{keyword} {name}".strip()))
+            return _layout(gdb.lookup_type(f"{keyword} {name}".strip()))
         except gdb.error:  # "No struct type named foo."
             return None
 
 
-def _shape(type_: gdb.Type) -> Shape:
+def _layout(type_: gdb.Type) -> TypeLayout:
     plain = type_.strip_typedefs()
     # gdb has 0 or 1 byte for a type that is only declared.
     is_declared = plain.code in _STRUCTURED and not plain.fields() and plain.sizeof <= 1
     size = None if is_declared or plain.code in (gdb.TYPE_CODE_VOID, gdb.TYPE_CODE_FUNC) else plain.sizeof
     if plain.code in _STRUCTURED:
-        return Shape(str(type_), size, members=lambda: _members(plain))
+        return TypeLayout(str(type_), size, members=lambda: _members(plain))
     if plain.code == gdb.TYPE_CODE_ARRAY:
         first, last = plain.range()
-        return Shape(str(type_), plain.sizeof, element=lambda: _shape(plain.target()), count=max(0, last - first + 1))
-    return Shape(str(type_), size)
+        return TypeLayout(
+            str(type_), plain.sizeof, element=lambda: _layout(plain.target()), count=max(0, last - first + 1)
+        )
+    return TypeLayout(str(type_), size)
 
 
-def _members(plain: gdb.Type) -> Sequence[ShapeMember]:
+def _members(plain: gdb.Type) -> Sequence[LayoutMember]:
     return [_member(field) for field in plain.fields() if hasattr(field, "bitpos")]
 
 
-def _member(field: gdb.Field) -> ShapeMember:
+def _member(field: gdb.Field) -> LayoutMember:
     kind = field.type
     assert kind is not None
-    return ShapeMember(field.name or "", field.bitpos or 0, field.bitsize, lambda: _shape(kind))
+    return LayoutMember(field.name or "", field.bitpos or 0, field.bitsize, lambda: _layout(kind))
 
 
 def pointed_types() -> Sequence[str]:

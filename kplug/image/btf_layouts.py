@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kplug.errors import InputError
 from kplug.image import btf
 from kplug.image.btf import Btf, BtfType
-from kplug.shapes import Shape, ShapeMember
+from kplug.type_layouts import LayoutMember, TypeLayout
 
 _TRANSPARENT = frozenset((btf.TYPEDEF, btf.VOLATILE, btf.CONST, btf.RESTRICT, btf.TYPE_TAG, btf.DECL_TAG))
 _KEYWORDS = {btf.STRUCT: "struct", btf.UNION: "union", btf.ENUM: "enum", btf.ENUM64: "enum"}
@@ -25,7 +25,7 @@ _USUAL = {
 _IN_BTF = {usual: name for name, usual in _USUAL.items()}
 
 
-class BtfShapes:
+class BtfLayouts:
     """The types of `types`; numbers have words of `word_size` bytes."""
 
     def __init__(self, types: Btf, word_size: int) -> None:
@@ -33,36 +33,36 @@ class BtfShapes:
         self._word_size = word_size
         self.source = types.where
 
-    def named(self, keyword: str, name: str) -> Shape | None:
+    def named(self, keyword: str, name: str) -> TypeLayout | None:
         kinds = [kind for kind, word in _KEYWORDS.items() if word == keyword]
         if not keyword:
             name = _IN_BTF.get(name, name)
         numbers = self._btf.named(name, kinds or (btf.TYPEDEF, btf.INT, btf.FLOAT))
-        return self._shape(numbers[0]) if numbers and self._btf.alike(numbers) else None
+        return self._layout(numbers[0]) if numbers and self._btf.alike(numbers) else None
 
-    def _shape(self, number: int) -> Shape:
+    def _layout(self, number: int) -> TypeLayout:
         name, entry = self._name(number, 0), self._plain(number)
         if entry.kind in (btf.STRUCT, btf.UNION):
-            return Shape(name, entry.number, members=lambda: self._members(entry))
+            return TypeLayout(name, entry.number, members=lambda: self._members(entry))
         if entry.kind == btf.ARRAY:
             element, count = self._btf.array(entry)
             size = self._size(element, 0)
-            return Shape(name, size * count if size else size, element=lambda: self._shape(element), count=count)
-        return Shape(name, self._size(number, 0))
+            return TypeLayout(name, size * count if size else size, element=lambda: self._layout(element), count=count)
+        return TypeLayout(name, self._size(number, 0))
 
-    def _members(self, entry: BtfType) -> Sequence[ShapeMember]:
+    def _members(self, entry: BtfType) -> Sequence[LayoutMember]:
         return [self._member(*member) for member in self._btf.members(entry)]
 
-    def _member(self, name: str, number: int, bit_offset: int, bit_size: int) -> ShapeMember:
+    def _member(self, name: str, number: int, bit_offset: int, bit_size: int) -> LayoutMember:
         entry = self._plain(number)
         if not bit_size and entry.kind == btf.INT:  # BTF without kind_flag has bit-fields as integers of few bits
             integer = self._btf.integer(entry)
             if integer.bits < 8 * entry.number and not integer.boolean:
                 bit_offset, bit_size = bit_offset + integer.bit_offset, integer.bits
-        return ShapeMember(name, bit_offset, bit_size, lambda: self._shape(number))
+        return LayoutMember(name, bit_offset, bit_size, lambda: self._layout(number))
 
     def _plain(self, number: int) -> BtfType:
-        """The type behind typedefs and qualifiers."""
+        """The type without typedefs and qualifiers."""
         entry = self._btf.type(number)
         for _ in range(_MAX_DEPTH):
             if entry.kind not in _TRANSPARENT:

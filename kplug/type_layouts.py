@@ -8,16 +8,16 @@ from typing import NamedTuple, Protocol
 from kplug.frozen import Frozen
 
 
-class ShapeMember(NamedTuple):
+class LayoutMember(NamedTuple):
     """A member of a struct or union: `name` is empty for an anonymous one, `bit_size` 0 unless it is a bit-field."""
 
     name: str
     bit_offset: int
     bit_size: int
-    shape: Callable[[], Shape]
+    layout: Callable[[], TypeLayout]
 
 
-class Shape(Frozen):
+class TypeLayout(Frozen):
     """The layout of a type, qualifiers and typedefs resolved; `name` is as the source has it.
 
     `size` is None for a type that is only declared. A struct or union has `members`, an array an `element` and its
@@ -26,19 +26,19 @@ class Shape(Frozen):
 
     name: str
     size: int | None
-    members: Callable[[], Sequence[ShapeMember]] | None = None
-    element: Callable[[], Shape] | None = None
+    members: Callable[[], Sequence[LayoutMember]] | None = None
+    element: Callable[[], TypeLayout] | None = None
     count: int = 0
 
 
-class Shapes(Protocol):
+class TypeLayouts(Protocol):
     """A source of types."""
 
     @property
     def source(self) -> str:
         """How its types are known, for the user."""
 
-    def named(self, keyword: str, name: str) -> Shape | None:
+    def named(self, keyword: str, name: str) -> TypeLayout | None:
         """The type `struct NAME` or `union NAME`, or with an empty keyword the typedef or basic type of that name; None
         if there is none, or several that differ. TargetError or InputError if the types cannot be read."""
 
@@ -61,22 +61,22 @@ _MAX_DEPTH = 63
 _MAX_FOUND = 64
 
 
-def at_offset(shape: Shape, offset: int) -> list[Found]:
+def at_offset(layout: TypeLayout, offset: int) -> list[Found]:
     """What is at an offset of a type: one member, or several in a union or among bit-fields, in their order."""
     found: list[Found] = []
-    _collect(shape, offset, "", 0, found, _MAX_DEPTH)
+    _collect(layout, offset, "", 0, found, _MAX_DEPTH)
     return found
 
 
-def _collect(shape: Shape, offset: int, path: str, base: int, found: list[Found], depth: int) -> None:
+def _collect(layout: TypeLayout, offset: int, path: str, base: int, found: list[Found], depth: int) -> None:
     if len(found) >= _MAX_FOUND or depth <= 0:
         return
-    if shape.members is not None:
-        _among(shape.members(), shape, offset, path, base, found, depth)
+    if layout.members is not None:
+        _among(layout.members(), layout, offset, path, base, found, depth)
         return
-    element = shape.element() if shape.element is not None else None
+    element = layout.element() if layout.element is not None else None
     if element is None or not element.size:
-        found.append(Found(path, base, shape.size, shape.name))
+        found.append(Found(path, base, layout.size, layout.name))
         return
     index = offset // element.size
     start = index * element.size
@@ -84,7 +84,13 @@ def _collect(shape: Shape, offset: int, path: str, base: int, found: list[Found]
 
 
 def _among(
-    members: Sequence[ShapeMember], shape: Shape, offset: int, path: str, base: int, found: list[Found], depth: int
+    members: Sequence[LayoutMember],
+    layout: TypeLayout,
+    offset: int,
+    path: str,
+    base: int,
+    found: list[Found],
+    depth: int,
 ) -> None:
     """The members that hold an offset; where none does, the padding there."""
     holds = False
@@ -97,9 +103,9 @@ def _among(
             if start <= offset < end:
                 holds = True
                 bits = member.bit_offset - 8 * start, member.bit_size
-                found.append(Found(name, base + start, end - start, member.shape().name, bits))
+                found.append(Found(name, base + start, end - start, member.layout().name, bits))
         else:
-            of = member.shape()
+            of = member.layout()
             end = start + (of.size or 0)
             if start <= offset < end:
                 holds = True
@@ -112,10 +118,12 @@ def _among(
         return
     if flexible is not None and flexible[1] >= end_before and flexible[0].element is not None:
         of, start, name = flexible
-        if offset >= (shape.size or 0) or start >= (shape.size or 0):
+        if offset >= (layout.size or 0) or start >= (layout.size or 0):
             _collect(of, offset - start, name, base + start, found, depth - 1)
             return
     begin = max(end_before, 0)
     nearest = [m.bit_offset // 8 for m in members if m.bit_offset // 8 > offset]
-    end = min([*nearest, *([shape.size] if shape.size is not None and shape.size > offset else [])], default=offset + 1)
-    found.append(Found(before, base + begin, end - begin, shape.name, padding=True))
+    end = min(
+        [*nearest, *([layout.size] if layout.size is not None and layout.size > offset else [])], default=offset + 1
+    )
+    found.append(Found(before, base + begin, end - begin, layout.name, padding=True))
