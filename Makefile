@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n 2
 DUMPED := amd64-6.1 amd64-6.12 amd64-sid arm64-6.12
 FETCH := $(VENV)/python vm-images/vm.py fetch --all $(DUMPED:%=--dump %)
 
-.PHONY: help setup test test-all unit check demo bench matrix questions format clean
+.PHONY: help setup test test-all unit check demo bench matrix questions hunt format clean
 
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
@@ -20,6 +20,7 @@ help:
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
 	@echo "make questions  docs/questions.md's table: every front end, asked about every kind of address"
+	@echo "make hunt    what users reported of other tools, asked on real kernels: case, answer, right value"
 	@echo "make matrix  the fast tests on every Python from 3.9 that is installed, and the gdb tests on newer gdbs"
 
 setup:
@@ -58,6 +59,9 @@ questions:
 	@.ci/setup test bench
 	$(VENV)/python tests/questions/run.py
 	$(VENV)/python tests/questions/peers.py
+
+hunt: setup
+	$(VENV)/python tests/hunt/run.py
 
 matrix: setup
 	.ci/matrix

@@ -6,7 +6,7 @@ from support.paths import ROOT, TESTS
 
 LONGEST = 500
 # Programs that make starts without pytest, which puts tests/ and vm-images/ on the path (pyproject.toml).
-PROGRAMS = ("tests/bench/", "tests/questions/", "tests/gdb/measure.py")
+PROGRAMS = ("tests/bench/", "tests/questions/", "tests/hunt/", "tests/gdb/measure.py")
 # tests/unit/bench asks what make bench computes with.
 ROOMS_OF_TESTS = {"bench"}
 FILES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(TESTS.rglob("*.py"))}

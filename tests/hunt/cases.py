@@ -1,0 +1,71 @@
+"""The cases of `make hunt`, one a row.
+
+To add one, append a `Case` to its part of the table:
+
+    Case(
+        "sym: a name without its compiler suffix",      # what it is; `run.py WORD` picks by it
+        "kplug sym -s $VMLINUX finish_task_switch",     # bash; standard error is part of the answer
+        right="$ nm $VMLINUX | awk '/ finish_task_switch/ { print $1 }'",
+        source="nm of the same file",                   # where the right value is from; never kplug
+    )
+
+`right`: each line must be in the answer as it stands; of a line that begins with "$ ", each line that this command
+prints must be. `wrong`: no line of it may be. `given`: standard input. `prepare`: bash, run before. `status`: the exit
+status, if it matters. All are run in one new folder.
+
+At hand: kplug; kgdb COMMAND... (gdb with kplug sourced, on $VMLINUX; VMLINUX= for none); kdrgn. `kernel` is one of
+vm-images' manifest; $K is the folder of its files (vmlinux, vmlinuz, System.map, modules/, debug-modules/), $VMLINUX
+its vmlinux. `guest=True`: a guest of it, with KASLR, is stopped, kgdb is connected to it, and $KALLSYMS is a copy of its
+/proc/kallsyms.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """One row; the module's docstring says what each field means."""
+
+    name: str
+    command: str
+    right: str = ""
+    source: str = ""
+    wrong: str = ""
+    given: str = ""
+    prepare: str = ""
+    status: int | None = None
+    kernel: str = "amd64-6.1"
+    guest: bool = False
+
+
+# 16 bytes into finish_task_switch.isra.0.
+_INTO = "awk '/ finish_task_switch/ { print $1 }' | (read start; printf '0x%x' $((0x$start + 16)))"
+_SIZE = "$(readelf -sW $VMLINUX | awk '/ finish_task_switch/ { printf \"0x%x\", $3 }')"
+
+_NAMES = (
+    Case(
+        "names: symbol+offset/size in gdb, files alone",
+        f'kgdb "kwhere finish_task_switch+0x10/{_SIZE}"',
+        right=f"$ nm $VMLINUX | {_INTO}",
+        source="nm",
+    ),
+    Case(
+        "names: symbol+offset/size in gdb, before kaslr --apply",
+        f'kgdb "kwhere finish_task_switch+0x10/{_SIZE}"',
+        right=f"$ cat $KALLSYMS | {_INTO}",
+        source="the guest's /proc/kallsyms",
+        guest=True,
+    ),
+)
+
+# Lines as people paste them.
+_LINES: tuple[Case, ...] = ()
+
+# Files and containers.
+_FILES: tuple[Case, ...] = ()
+
+# gdb: other machines, other plugins, files without symbols.
+_GDB: tuple[Case, ...] = ()
+
+CASES = (*_NAMES, *_LINES, *_FILES, *_GDB)
