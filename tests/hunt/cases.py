@@ -15,8 +15,8 @@ status, if it matters. All are run in one new folder.
 
 At hand: kplug; kgdb COMMAND... (gdb with kplug sourced, on $VMLINUX; VMLINUX= for none); kdrgn. `kernel` is one of
 vm-images' manifest; $K is the folder of its files (vmlinux, vmlinuz, System.map, modules/, debug-modules/), $VMLINUX
-its vmlinux. `guest=True`: a guest of it, with KASLR, is stopped, kgdb is connected to it, and $KALLSYMS is a copy of its
-/proc/kallsyms.
+its vmlinux. `guest=True`: a guest of it, with KASLR, is stopped, kgdb is connected to it, and $KALLSYMS is a copy of
+its /proc/kallsyms.
 """
 
 from __future__ import annotations
