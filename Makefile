@@ -3,6 +3,8 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv/bin
 export PYTHON
+# Compiled Python is kept, whatever the shell says: tests start hundreds of Pythons and gdbs, each of which imports kplug.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Tests run on both cores; tests/support/groups.py has which of them stay together.
 SIDE_BY_SIDE := -n 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,15 @@ def _imported(name: str, path: Path) -> Iterator[str]:
                 yield whole if whole in SOURCES else base
 
 
-IMPORTS: Mapping[str, frozenset[str]] = {name: frozenset(_imported(name, path)) for name, path in SOURCES.items()}
-FILES = {name: {each for each in imported if each in SOURCES} - {name} for name, imported in IMPORTS.items()}
+@cache
+def _imports() -> Mapping[str, frozenset[str]]:
+    """What each file imports; read by the first test that asks."""
+    return {name: frozenset(_imported(name, path)) for name, path in SOURCES.items()}
+
+
+def _files() -> dict[str, set[str]]:
+    """What each file imports of the project."""
+    return {name: {each for each in imported if each in SOURCES} - {name} for name, imported in _imports().items()}
 
 
 def _room(name: str) -> str:
@@ -65,7 +73,7 @@ def _first_level(name: str) -> str:
 
 def _grouped(room_of: Mapping[str, str]) -> dict[str, set[str]]:
     groups: dict[str, set[str]] = {}
-    for name, imported in FILES.items():
+    for name, imported in _files().items():
         groups.setdefault(room_of[name], set()).update(room_of[each] for each in imported)
     return {room: others - {room} for room, others in groups.items()}
 
@@ -104,12 +112,12 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    assert _circles(FILES) == []
+    assert _circles(_files()) == []
 
 
 @pytest.mark.parametrize("room_of", [_room, _first_level])
 def test_no_rooms_import_each_other_in_a_circle(room_of) -> None:  # type: ignore[no-untyped-def]
-    assert _circles(_grouped({name: room_of(name) for name in FILES})) == []
+    assert _circles(_grouped({name: room_of(name) for name in SOURCES})) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +129,7 @@ def test_no_rooms_import_each_other_in_a_circle(room_of) -> None:  # type: ignor
     ],
 )
 def test_only_these_rooms_import(package: str, rooms: set[str]) -> None:
-    having = {name for name, imported in IMPORTS.items() if any(each.split(".")[0] == package for each in imported)}
+    having = {name for name, imported in _imports().items() if any(each.split(".")[0] == package for each in imported)}
     assert having
     assert {name for name in having if not name.startswith(tuple(rooms))} == set()
 
@@ -132,7 +140,7 @@ _UNPACKERS = {"compression", "lz4", "zstandard"}
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="does not list its standard library")
 def test_nothing_else_has_to_be_installed() -> None:
-    others = {each.split(".")[0] for imported in IMPORTS.values() for each in imported}
+    others = {each.split(".")[0] for imported in _imports().values() for each in imported}
     # typing_extensions is a type checker's own, and only for it (kplug/frozen.py).
     others -= {*getattr(sys, "stdlib_module_names", ()), *_UNPACKERS, "kplug", "kplug_gdb", "typing_extensions"}
     assert others == {"drgn", "prompt_toolkit", "gdb"}
