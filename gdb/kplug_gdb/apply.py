@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gdb
+from kplug.commands.status import KASLR
 from kplug.errors import InputError, UsageError
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug_gdb import linked, objfiles
 from kplug_gdb.host import HOST
+from kplug_gdb.names import shown
 from kplug_gdb.reading import has_process
 
 
@@ -16,17 +18,17 @@ def apply() -> str:
     `symbol-file -o` would move x86_64's per-CPU section too, whose addresses are offsets and do not move (up to 6.14);
     `add-symbol-file -o OFFSET -s SECTION ADDRESS` keeps it where it is.
     """
-    session = HOST.session()
+    name, session = f"{shown(KASLR)} --apply", HOST.session()
     main = session.main
     applied = linked.applied_offset(main.image) if main is not None else None
     if main is None or not (has_process() or applied):
-        raise UsageError("kaslr --apply: there is no target whose kernel could have moved")
+        raise UsageError(f"{name}: there is no target whose kernel could have moved")
     if session.warnings and has_process() and not main.placement.kaslr_offset:
-        raise UsageError(f"kaslr --apply: {session.warnings[0]}")
+        raise UsageError(f"{name}: {session.warnings[0]}")
     path, placement = main.image.path, main.placement
     if not main.image.on_disk:
         raise UsageError(
-            "kaslr --apply: gdb has no vmlinux whose symbols could be moved (`kplug extract VMLINUZ --symbols` at a "
+            f"{name}: gdb has no vmlinux whose symbols could be moved (`kplug extract VMLINUZ --symbols` at a "
             "shell makes one of a boot image)"
         )
     if applied == placement.kaslr_offset:
@@ -42,11 +44,11 @@ def apply() -> str:
         _remove(path, applied is not None)
         gdb.execute(command, to_string=True)
     except gdb.error as error:
-        raise InputError(f"kaslr --apply: gdb does not take {path}: {error}") from None
+        raise InputError(f"{name}: gdb does not take {path}: {error}") from None
     finally:
         gdb.execute(f"set confirm {'on' if confirm else 'off'}", to_string=True)
     if linked.applied_offset(main.image) != placement.kaslr_offset:
-        raise InputError(f"kaslr --apply: gdb did not move the symbols of {path}")
+        raise InputError(f"{name}: gdb did not move the symbols of {path}")
     message = f"gdb's symbols of {path} moved by {placement.kaslr_offset_text}"
     return "\n".join((message, *(f"warning: {warning}" for warning in session.warnings)))
 

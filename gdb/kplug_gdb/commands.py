@@ -6,24 +6,31 @@ import argparse
 from collections.abc import Iterator
 
 import gdb
+from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError
 from kplug.commands.words import with_expressions
 from kplug.errors import UsageError
 from kplug.frozen import replace
 from kplug.outputs import NamedFacts, Output
 from kplug_gdb import completion, words
+from kplug_gdb.functions import FUNCTIONS
 from kplug_gdb.guard import guard
+from kplug_gdb.names import Owners, is_registered, shown
 from kplug_gdb.output import show
 from kplug_gdb.reading import has_process
 
 
 class KCommand(gdb.Command):
-    """One command of the core. `define` makes a subclass for each, with the command's help as its docstring."""
+    """One command of the core. `define` makes a subclass for each, with the command's help as its docstring.
+
+    `displaced` is the command of another plugin that had the name before.
+    """
 
     command: Command
 
-    def __init__(self) -> None:
-        super().__init__(self.command.host_name, gdb.COMMAND_DATA)
+    def __init__(self, name: str, owners: Owners) -> None:
+        super().__init__(name, gdb.COMMAND_DATA)
+        self.displaced = owners.displaced(name)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         with guard():
@@ -60,7 +67,7 @@ class WhereCommand(KCommand):
         from kplug_gdb.host import HOST
 
         if not arguments.expressions and not has_process():
-            raise UsageError("kwhere: no address given, and without a target there is no $pc")
+            raise UsageError(f"{shown(self.command)}: no address given, and without a target there is no $pc")
         session = HOST.session()
         parsed = with_expressions(arguments, line, words.parser_of(self.command), session.places)
         return self.command.run(session, parsed)
@@ -109,11 +116,50 @@ _KINDS: dict[str, type[KCommand]] = {
 }
 
 
-def define(command: Command) -> KCommand:
-    """Register a command with gdb; one of that name from an earlier loading is replaced."""
+class GivenUpCommand(gdb.Command):
+    """A name that kplug no longer uses: gdb cannot take a command away."""
+
+    def __init__(self, name: str, new: str) -> None:
+        super().__init__(name, gdb.COMMAND_OBSCURE)
+        self._message = f"{name}: kplug calls this {new} now (`show kplug prefix`)"
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        raise gdb.GdbError(self._message)
+
+
+_defined: dict[str, KCommand] = {}
+
+
+def define_all() -> None:
+    """Register the commands and functions under the names that they have with the current prefix, and give up those
+    that they had before. It is said whose names were taken, unless an earlier loading said so.
+    """
+    before = dict(_defined)
+    _defined.clear()
+    owners = Owners([shown(command) for command in COMMANDS.values()])
+    for command in COMMANDS.values():
+        _defined[shown(command)] = _kind_of(command)(shown(command), owners)
+    for function in FUNCTIONS:
+        function()
+    for name, defined in before.items():
+        if name not in _defined and is_registered(defined) and not (defined.displaced and defined.displaced.put_back()):
+            GivenUpCommand(name, shown(defined.command))
+    if owners.taken:
+        gdb.write(
+            f"kplug: took over from other plugins: {', '.join(owners.taken)} "
+            "(`set kplug prefix PREFIX` gives kplug's commands other names, and those back)\n"
+        )
+
+
+def rename() -> None:
+    """Use the current prefix, if the commands are defined already."""
+    if _defined:
+        define_all()
+
+
+def _kind_of(command: Command) -> type[KCommand]:
     kind = _KINDS.get(command.name, KCommand)
-    defined: type[KCommand] = type(f"K{command.name}", (kind,), {"command": command, "__doc__": help_text(command)})
-    return defined()
+    return type(f"K{command.name}", (kind,), {"command": command, "__doc__": help_text(command)})
 
 
 def help_text(command: Command) -> str:

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 import gdb
 from kplug.errors import ExpressionError
 from kplug_gdb.guard import guard
+from kplug_gdb.settings import SETTINGS
 
 if TYPE_CHECKING:
     from kplug.model import Annotation
 
 
 class _KFunction(gdb.Function):
-    """A function of one address, or of a string as kwhere takes it. Its docstring is gdb's help for it."""
+    """A function of one address, or of a string as kwhere takes it. Its docstring is gdb's help for it.
 
-    name = ""
+    `word` is its name without the prefix of kplug's names.
+    """
+
+    word = ""
 
     def __init__(self) -> None:
+        self.name = f"{SETTINGS.prefix}{self.word}"
+        self.__doc__ = f"{type(self).__doc__}: ${self.name}(ADDRESS)."
         super().__init__(self.name)
 
     def invoke(self, *arguments: gdb.Value) -> gdb.Value | str:
@@ -66,9 +72,9 @@ def _printable(name: str, text: str) -> gdb.Value | str:
 
 
 class KWhere(_KFunction):
-    """The one-line answer for an address: $kwhere(ADDRESS)."""
+    """The one-line answer for an address"""
 
-    name = "kwhere"
+    word = "where"
 
     def answer(self, annotation: Annotation) -> str:
         from kplug.render.safe import safe
@@ -78,27 +84,27 @@ class KWhere(_KFunction):
 
 
 class KSection(_KFunction):
-    """The ELF section that holds an address, or an empty string: $ksection(ADDRESS)."""
+    """The ELF section that holds an address, or an empty string"""
 
-    name = "ksection"
+    word = "section"
 
     def answer(self, annotation: Annotation) -> str:
         return _last(annotation, "section")
 
 
 class KRegion(_KFunction):
-    """The narrowest linker-script region that holds an address, or an empty string: $kregion(ADDRESS)."""
+    """The narrowest linker-script region that holds an address, or an empty string"""
 
-    name = "kregion"
+    word = "region"
 
     def answer(self, annotation: Annotation) -> str:
         return _last(annotation, "region")
 
 
 class KClass(_KFunction):
-    """The class of an address, text, rodata, init, data, bss, percpu, brk or none: $kclass(ADDRESS)."""
+    """The class of an address, text, rodata, init, data, bss, percpu, brk or none"""
 
-    name = "kclass"
+    word = "class"
 
     def answer(self, annotation: Annotation) -> str:
         return annotation.region_class

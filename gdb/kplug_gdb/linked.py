@@ -10,10 +10,12 @@ import re
 
 from kplug.arch.types import word
 from kplug.arch.types.word import WIDEST_MASK
+from kplug.commands.status import KASLR
 from kplug.errors import ExpressionError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
 from kplug_gdb import objfiles
+from kplug_gdb.names import shown
 
 # An address taken without reading memory: casts, &, a name, members and constant indexes, an offset.
 _ADDRESS_OF = re.compile(
@@ -78,7 +80,7 @@ def refusal(text: str, kernel: PlacedImage) -> ExpressionError:
         if applied
         else "gdb would read it where the kernel was linked, not where it is"
     )
-    return ExpressionError(f"{text}: {where}: `kaslr --apply` first")
+    return ExpressionError(f"{text}: {where}: `{shown(KASLR)} --apply` first")
 
 
 def too_long(expression: str) -> bool:
@@ -92,7 +94,7 @@ def description(kernel: PlacedImage) -> str:
     if applied is None:
         return "has no symbols of this file"
     words = f"symbols moved by {signed(applied, kernel.image)}" if applied else "symbols as linked"
-    return f"{words} (kaslr --apply moves them)" if applied != kernel.placement.kaslr_offset else words
+    return f"{words} ({shown(KASLR)} --apply moves them)" if applied != kernel.placement.kaslr_offset else words
 
 
 def may_read_memory(expression: str) -> bool:

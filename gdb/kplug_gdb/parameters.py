@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import gdb
 from kplug.arch.types.word import WIDEST_MASK
-from kplug_gdb.settings import SETTINGS
+from kplug_gdb import commands
+from kplug_gdb.settings import SETTINGS, USUAL_PREFIX
 
 
 class _Prefix(gdb.Command):
@@ -203,7 +205,30 @@ class Drgn(_KParameter):
     show_doc = "Whether modules, slab objects, vmalloc, pages and tasks are read through drgn"
 
 
-PARAMETERS = (Vmlinux, Vmlinuz, SystemMap, Kallsyms, Slide, Check, Lines, Color, Drgn)
+class Prefix(_KParameter):
+    """What the names of kplug's commands and functions begin with: k, or another word if another plugin in gdb has
+    commands of these names. The command kplug, and its settings, keep their names.
+    """
+
+    name = "prefix"
+    kind = gdb.PARAM_STRING_NOESCAPE
+    initial = USUAL_PREFIX
+    set_doc = "Set what the names of kplug's commands begin with"
+    show_doc = "What the names of kplug's commands begin with"
+
+    def get_set_string(self) -> str:
+        super().get_set_string()
+        commands.rename()
+        return ""
+
+    def meant(self, value: Any) -> object:
+        prefix = str(value or USUAL_PREFIX).strip()
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", prefix):
+            raise gdb.GdbError(f"{prefix}: must be letters, digits and _ only, with no digit at the start")
+        return prefix
+
+
+PARAMETERS = (Vmlinux, Vmlinuz, SystemMap, Kallsyms, Slide, Check, Lines, Color, Drgn, Prefix)
 
 
 def define() -> None:

@@ -7,14 +7,10 @@ from kplug_gdb import events
 
 def register() -> None:
     """Define commands, functions and settings, and listen to events."""
-    from kplug.commands import COMMANDS
-    from kplug_gdb import commands, functions, parameters
+    from kplug_gdb import commands, parameters
 
     parameters.define()
-    for command in COMMANDS.values():
-        commands.define(command)
-    for function in functions.FUNCTIONS:
-        function()
+    commands.define_all()
     events.start()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What the names of kplug's commands begin with: kwhere, kmod.
+USUAL_PREFIX = "k"
+
 
 class Settings:
     """The settings. `kaslr_offset` is None for auto, else the number of bytes (0 for none)."""
@@ -16,6 +19,7 @@ class Settings:
         self.lines = True
         self.color = "auto"
         self.drgn = "auto"
+        self.prefix = USUAL_PREFIX
 
     def change(self, name: str, value: object) -> None:
         """What the user set. AttributeError if there is no such setting."""

@@ -7,6 +7,8 @@ import argparse
 import gdb
 from kplug.commands.base import Command, Parser
 from kplug.errors import UsageError
+from kplug_gdb import names
+from kplug_gdb.settings import SETTINGS
 
 
 def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
@@ -18,7 +20,9 @@ def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
 
 def parser_of(command: Command) -> Parser:
     """The command's parser, with the options and the help text for gdb alone."""
-    parser = command.parser(command.host_name, _IN_GDB.get(command.name, ""))
+    name = names.shown(command)
+    more = _IN_GDB.get(command.name, "").format(name=name, prefix=SETTINGS.prefix)
+    parser = command.parser(name, more)
     if command.name == "kaslr":
         parser.add_argument(
             "--apply", action="store_true", help="give gdb itself the moved symbols, for bt, break and p"
@@ -28,9 +32,10 @@ def parser_of(command: Command) -> Parser:
 
 # Shown after the examples.
 _IN_GDB = {
-    "where": """  kwhere *(void **)$sp           a gdb expression
+    "where": """  {name} *(void **)$sp           a gdb expression
 
 Without EXPR it asks about $pc. Anything else is evaluated by gdb: $rdi + 8, &init_task.comm.
-In gdb's own expressions the answers are values: $kwhere(ADDRESS), $ksection, $kregion, $kclass ("help function").""",
-    "kaslr": "  kaslr --apply  move gdb's own symbols to where the kernel is",
+In gdb's own expressions the answers are values: ${prefix}where(ADDRESS), ${prefix}section, ${prefix}region,
+${prefix}class ("help function").""",
+    "kaslr": "  {name} --apply  move gdb's own symbols to where the kernel is",
 }

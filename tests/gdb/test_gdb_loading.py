@@ -190,7 +190,7 @@ def test_settings(tmp_path: Path) -> None:
          "set kplug color blue", "set kplug nothing"],
         tmp_path,
     )  # fmt: skip
-    assert len(session["show kplug"].text.splitlines()) == 9
+    assert len(session["show kplug"].text.splitlines()) == 10
     assert "0x100" in session["show kplug slide"].text
     assert "auto, none or a number" in session["set kplug slide x"].complaint
     assert "0x100" in session["show kplug slide "].text
