@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
-from kplug.image.images import Images, as_images
+from kplug.image.images import as_images
+from kplug.names import Match, Named, by_source_name, sections_named, symbols_named, symbols_of
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
-    from kplug.image.symbols.symbol import Symbol
 
 # Symbol names are shorter (KSYM_NAME_LEN is 512); a longer line of a log is not an expression.
 MAX_LENGTH = 4096
@@ -40,6 +40,8 @@ _NUMBER = r"0[xX][0-9a-fA-F]+|[0-9]+"
 _BARE_HEX = r"\[?<?(?P<digits>[0-9a-fA-F]{8}|[0-9a-fA-F]{16})>?\]?"
 # What follows the last + or -: the offset and, in an oops, the symbol's size.
 _OFFSET = r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]+|[0-9]+))?"
+# A symbol's name, as C and linkers have them.
+_SYMBOL = r"&?\s*[A-Za-z_.][\w.$]*(?:::?[\w.$]+)*"
 # A source file and a symbol in it, as gdb writes it ('inode.c'::init_once) or shorter (inode.c:init_once).
 _IN_FILE = r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)"
 # What the kernel prints around a symbol: "? " before an unreliable frame, a register and its segment, the module after.
@@ -47,8 +49,6 @@ _DECORATED = (
     r"(?:\?\s+)?(?:(?:[RE]?IP|pc|lr)\s*:\s*(?:[0-9a-fA-F]{4}:)?)?(?P<bare>\S+?)(?:\s+\[(?P<module>[\w.-]+)\])?[,;:)]*"
 )
 _HEXADECIMAL = "0123456789abcdefABCDEF"
-# Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
-_MOST_PADDING = 64
 
 
 class Hints(Frozen):
@@ -115,6 +115,9 @@ class Place(NamedTuple):
     note: str | None = None
 
 
+Places = tuple[Place, ...]
+
+
 def plain_address(text: str) -> int | None:
     """The number that `text` is, if it is written as nearly all of a long log are: 0x and at most 16 digits."""
     if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(_HEXADECIMAL):
@@ -170,7 +173,7 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     return ""
 
 
-def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> tuple[Place, ...]:
+def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> Places:
     """The runtime addresses that `text` means: one, or several where static symbols share a name.
 
     Raises ExpressionError, worded for the user, if the grammar does not know the text or the images do not have the
@@ -186,18 +189,34 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
     if near_null:
         return (Place(parse_number(near_null.group("offset") or "0") or 0),)
     text, images = _undecorated(text, images, hints)
-    sign = max(text.rfind("+"), text.rfind("-"))
-    match = re.fullmatch(_OFFSET, text[sign + 1 :]) if sign > 0 else None
+    name, sign, after = _last_sign(text)
+    match = re.fullmatch(_OFFSET, after) if sign else None
     if match:
-        matches = _named(text[:sign], images, hints)
-        if matches:
+        found = _named(name, images, hints)
+        if found.matches:
             offset = parse_number(match.group("offset")) or 0
             size = parse_number(match.group("size")) if match.group("size") else None
-            return _moved(text, matches, -offset if text[sign] == "-" else offset, size)
-    matches = _named(text, images, hints)
-    if not matches:
+            return _moved(text, name, images, found, -offset if sign == "-" else offset, size)
+    found = _named(text, images, hints)
+    if not found.matches:
         raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(text, images, hints)}")
-    return tuple(Place(each.address) for each in matches)
+    return tuple(Place(each.address, found.note) for each in found.matches)
+
+
+def is_of_kernel(text: str) -> bool:
+    """Whether it is `symbol+offset/size`, which a debugger would compute: in C and in Python, / divides."""
+    if "/" not in text or len(text) > MAX_LENGTH:
+        return False
+    match = re.fullmatch(_DECORATED, text.strip())
+    name, sign, offset = _last_sign(match.group("bare") if match else text)
+    found = re.fullmatch(_OFFSET, offset) if sign else None
+    return found is not None and found.group("size") is not None and re.fullmatch(_SYMBOL, name.strip()) is not None
+
+
+def _last_sign(text: str) -> tuple[str, str, str]:
+    """What is before the last + or -, the sign, and what is after it; no sign if it is the first character."""
+    at = max(text.rfind("+"), text.rfind("-"))
+    return (text[:at], text[at], text[at + 1 :]) if at > 0 else (text, "", "")
 
 
 def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
@@ -212,14 +231,9 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     digits = bare.group("digits")
     if digits.isdigit() and digits == text and len(digits) == 8 and not narrow:
         return parse_number(text)  # a number, except where addresses have eight digits
-    if len(digits) == 8 and any(placed.image.symbols.indexes_of(text) for placed in _candidates(text, images)):
+    if len(digits) == 8 and symbols_of(text, images):
         return None
     return int(digits, 16)
-
-
-def _candidates(name: str, images: Sequence[PlacedImage]) -> Sequence[PlacedImage]:
-    """The images to search for a symbol of that name."""
-    return images.candidates_for_symbol(name) if isinstance(images, Images) else images
 
 
 def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
@@ -236,73 +250,53 @@ def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tupl
     return match.group("bare"), images
 
 
-class _Match(Frozen):
-    """A match for a name: its address, and the symbol (None for a section)."""
-
-    address: int
-    symbol: Symbol | None
-    placed: PlacedImage
-
-
-def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> list[_Match]:
+def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> Named:
     """The symbols of that name, else the section. ExpressionError if their addresses are not known."""
-    name = name.strip()
-    if name.startswith("&"):
-        name = name[1:].strip()
-    in_file = re.fullmatch(_IN_FILE, name)
-    file, wanted = (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, name)
-    matches: list[_Match] = []
-    unplaced: list[tuple[str, str | None]] = []
-    for placed in _candidates(wanted, images):
-        table = placed.image.symbols
-        for symbol in table.exact(wanted):
-            if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:
-                continue
-            if placed.is_placed(symbol.section_index):
-                matches.append(_Match(placed.symbol_address(symbol), symbol, placed))
-            else:
-                home = placed.image.section_name(symbol.section_index)
-                unplaced.append((f"{home} of {placed.image.name}", placed.why_unplaced(home)))
-    if not matches and name.startswith("."):
-        for placed in images:
-            if matches and placed.image.is_module:
-                break  # every module has a .text and a .rodata: the vmlinux's is meant, unless one is named
-            for section in placed.image.sections:
-                if section.name == name and section.allocated:
-                    if placed.is_placed(section.index):
-                        matches.append(_Match(placed.placement.runtime(section.address), None, placed))
-                    else:
-                        unplaced.append((f"{name} of {placed.image.name}", placed.why_unplaced(name)))
-    if unplaced and not matches:
-        home, why = unplaced[0]
+    file, wanted = _file_and_name(name)
+    found = symbols_named(wanted, file, images)
+    if not found.matches and wanted.startswith(".") and file is None:
+        sections = sections_named(wanted, images)
+        found = sections if sections.matches or found.unplaced is None else found
+    if found.unplaced is not None and not found.matches:
+        home, why = found.unplaced
         if why is not None:
-            raise UnplacedError(f"{name}: in {home}, {why}")
-        raise UnplacedError(with_hint(f"{name}: in {home}, whose address is not known", hints.module))
-    # Aliases of one name at one address are one place.
-    return list({each.address: each for each in matches}.values())
+            raise UnplacedError(f"{wanted}: in {home}, {why}")
+        raise UnplacedError(with_hint(f"{wanted}: in {home}, whose address is not known", hints.module))
+    return found
 
 
-def _moved(text: str, matches: Sequence[_Match], offset: int, size: int | None) -> tuple[Place, ...]:
+def _file_and_name(text: str) -> tuple[str | None, str]:
+    """The source file, if one is named, and the name of a symbol."""
+    text = text.strip()
+    if text.startswith("&"):
+        text = text[1:].strip()
+    in_file = re.fullmatch(_IN_FILE, text)
+    return (os.path.basename(in_file.group("file")), in_file.group("name")) if in_file else (None, text)
+
+
+def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, offset: int, size: int | None) -> Places:
     """The matches, moved by the offset. The size in an oops line (`+0x10/0xc7`) distinguishes symbols of one name."""
-    note = None
+    matches, notes = found.matches, [found.note] if found.note is not None else []
     unended = next((each for each in matches if each.symbol and not each.placed.knows_end(each.symbol.address)), None)
     if unended is not None and unended.symbol is not None and offset:
-        note = f"{text}: where {unended.symbol.name} ends is not known"
+        notes.append(f"{text}: where {unended.symbol.name} ends is not known")
     elif size is not None:
-        fitting = [each for each in matches if each.symbol and _may_have_size(each.symbol, each.placed, size)]
-        if fitting:
-            matches = fitting
-        else:
+        fitting = _of_size(size, found)
+        if not fitting and found.note is None:
+            # The kernel may print another symbol by that name, a static one of clang's LTO.
+            file, wanted = _file_and_name(name)
+            others = by_source_name(wanted, file, images)
+            fitting = _of_size(size, others)
+            notes = [others.note] if fitting and others.note is not None else notes
+        if not fitting:
             sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in matches if each.symbol}))
-            note = f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
+            notes.append(f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?")
+        matches = fitting or matches
+    note = "; ".join(notes) or None
     return tuple(Place(each.address + offset & each.placed.placement.mask, note) for each in matches)
 
 
-def _may_have_size(symbol: Symbol, placed: PlacedImage, size: int) -> bool:
-    """Whether `size` is what is printed for the symbol. An oops prints the distance to the next symbol, other tools the
-    ELF size; a list of symbols gives only the former, of which the end may be padding.
-    """
-    distance = placed.image.index.distance_to_next(symbol.address)
-    if size in (symbol.size, distance):
-        return True
-    return not placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING
+def _of_size(size: int, found: Named) -> Sequence[Match]:
+    """The matches that have that size, else the parts of them that do."""
+    fitting = [each for each in found.matches if each.may_have_size(size)]
+    return fitting or [each for each in found.parts if each.may_have_size(size)]

@@ -186,6 +186,12 @@ class _Images(Images):
         known = self._known()
         return (*self._images, *known.candidates_for_symbol(name)[1:]) if known is not None else self._images
 
+    def candidates_for_source_name(self, name: str) -> Sequence[PlacedImage]:
+        if not name.isidentifier() or any(placed.image.symbols.of_source_name(name) for placed in self._images):
+            return self._images
+        known = self._known()
+        return (*self._images, *known.candidates_for_source_name(name)[1:]) if known is not None else self._images
+
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         own, is_kernel = super().holding, self._asked.is_kernel
         asked = [each for each in addresses if is_kernel(each) and own(each) is None]

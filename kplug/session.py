@@ -16,6 +16,7 @@ from kplug.expressions import (
     Hints,
     Place,
     TypeHint,
+    is_of_kernel,
     physical_number,
     places,
     plain_address,
@@ -188,6 +189,8 @@ class Session:
             if self.target is None:
                 raise
             try:
+                if is_of_kernel(expression):
+                    raise
                 return (Place(self.target.evaluate(expression)),)
             except ExpressionError:
                 self._raise_unplaced(expression)
@@ -259,12 +262,9 @@ class Session:
 
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
-        address, hint = plain_address(expression), None
-        found: tuple[Place, ...]
-        if address is not None:
-            found = (Place(address),)
-        else:
-            hint, found = type_hint(expression), self.places(expression)
+        address = plain_address(expression)
+        hint = type_hint(expression) if address is None else None
+        found = self.places(expression) if address is None else (Place(address),)
         for place in found:
             annotation = self._answer(place.address, expression)
             if self._is_program_asked:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError
+from kplug.names import symbols_of, symbols_of_source_name
 from kplug.outputs import Column, Hex, Output, Problem, Size, Table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _COLUMNS = (
     Column("SIZE", "size", right=True),
     Column("T", "type"),
     Column("SYMBOL", "name"),
+    Column("IN SOURCE", "source_name"),
     Column("SECTION", "section"),
     Column("FILE", "file"),
     Column("PART OF", "part_of"),
@@ -56,16 +58,15 @@ def _is_pattern(name: str) -> bool:
 
 
 def _by_name(session: Session, name: str, prefix: bool) -> Iterator[dict[str, Any]]:
-    exact = not prefix and not _is_pattern(name)
-    for placed in session.images.candidates_for_symbol(name) if exact else session.images:
+    if not prefix and not _is_pattern(name):
+        found = symbols_of(name, session.images)
+        source_name = None if found else name
+        for placed, symbol in found or symbols_of_source_name(name, session.images):
+            yield _row(placed, symbol, source_name)
+        return
+    for placed in session.images:
         table = placed.image.symbols
-        if prefix:
-            symbols = table.named(table.prefix(name))
-        elif not exact:
-            symbols = table.named(table.glob(name))
-        else:
-            symbols = table.exact(name)
-        for symbol in symbols:
+        for symbol in table.named(table.prefix(name) if prefix else table.glob(name)):
             yield _row(placed, symbol)
 
 
@@ -79,7 +80,7 @@ def _by_address(session: Session, expression: str) -> Iterator[dict[str, Any]]:
                 yield _row(placed, extent.symbol)
 
 
-def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
+def _row(placed: PlacedImage, symbol: Symbol, source_name: str | None = None) -> dict[str, Any]:
     image = placed.image
     sections = image.sections
     return {
@@ -89,6 +90,7 @@ def _row(placed: PlacedImage, symbol: Symbol) -> dict[str, Any]:
         "type": symbol.letter,
         "binding": symbol.binding or None,
         "name": symbol.name,
+        "source_name": source_name,
         "image": image.name,
         "section": sections[symbol.section_index].name if symbol.section_index < len(sections) else None,
         "file": image.symbols.file_of(symbol.entry),
@@ -100,6 +102,7 @@ SYM = Command(
     name="sym",
     summary="symbols by name, pattern or address",
     description="""Find symbols: by exact name, by pattern (*, ?, [...]), by prefix (-p), or those that hold an address.
+If there is none of that name, those that have it in their source (foo.isra.0, foo.llvm.123 and parts of it, for foo).
 Static symbols that share a name are distinguished by their source file.""",
     examples=(
         ("schedule", "one symbol"),

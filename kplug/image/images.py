@@ -55,6 +55,10 @@ class Images(Sequence["PlacedImage"]):
         """The images that may define a symbol of that name: all that do, and perhaps others."""
         return self._images
 
+    def candidates_for_source_name(self, name: str) -> Sequence[PlacedImage]:
+        """The images that may define a symbol which has that name in its source, but not in the symbol table."""
+        return self._images
+
     def candidates_for_addresses(self, addresses: Iterable[int]) -> Sequence[PlacedImage]:
         """The images that may hold any of the runtime addresses: all that do, and perhaps others."""
         return self._images

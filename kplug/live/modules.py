@@ -110,6 +110,12 @@ class LiveImages(LazyImages):
         defining = [module for module, symbols in self._listed.items() if encoded in symbols.strings]
         return (*self._images, *map(self.module, defining))
 
+    def candidates_for_source_name(self, name: str) -> Sequence[PlacedImage]:
+        from kplug.image.symbols.source_names import may_have  # few questions need it
+
+        having = [module for module, symbols in self._listed.items() if may_have(symbols.strings, name)]
+        return (*self._images, *map(self.module, having))
+
     def _lists(self, name: str) -> bool:
         """Whether /proc/kallsyms has the name for a module, without decoding the other names."""
         listing = self._machine.kallsyms

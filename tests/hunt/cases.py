@@ -57,6 +57,31 @@ _NAMES = (
         source="the guest's /proc/kallsyms",
         guest=True,
     ),
+    Case(
+        "names: an unknown symbol+offset/size is not computed",
+        "kgdb 'kwhere no_such_name+0x10/0x20'",
+        right="no_such_name+0x10/0x20: no such symbol or section",
+        source="nm has none",
+    ),
+    Case(
+        "names: all that nm has of a name in the source",
+        "kplug sym -s $VMLINUX finish_task_switch",
+        right="$ nm $VMLINUX | awk '$3 ~ /finish_task_switch[.]/ { print $3 }'",
+        source="nm",
+        kernel="amd64-6.12",
+    ),
+    Case(
+        "names: by the name in the source, System.map alone",
+        "kplug where -b -s $K/System.map finish_task_switch",
+        right="$ awk '/ finish_task_switch/ { print \"0x\" $1 }' $K/System.map",
+        source="System.map",
+    ),
+    Case(
+        "names: by the name in the source, vmlinuz alone",
+        "kplug where -b -s $K/vmlinuz finish_task_switch",
+        right="$ awk '/ finish_task_switch/ { print \"0x\" $1 }' $K/System.map",
+        source="System.map",
+    ),
 )
 
 # Lines as people paste them.

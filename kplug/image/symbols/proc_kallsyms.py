@@ -151,6 +151,12 @@ class SymbolLines(SymbolList):
             self._found[name] = sorted(self._search(name))
         return self._found[name]
 
+    def tails(self, part: bytes) -> Iterable[bytes]:
+        """The tails of names that begin with these bytes; not of those added, which are boundary symbols'."""
+        from kplug.image.symbols.source_names import tails  # few questions need it
+
+        return tails(self._text[: self._end], part, b"\n")
+
     def _search(self, name: bytes) -> set[int]:
         found: set[int] = set()
         for line in self._added:

@@ -12,7 +12,7 @@ from kplug.image.symbols.symbol import Around
 from kplug.image.symbols.table_of_list import ListedSymbolTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kplug.image.elf.file import ElfFile
     from kplug.image.elf.sections import Section
@@ -114,6 +114,9 @@ class LinesSymbolTable(OrderedSymbolTable):
             return super().indexes_of(name)
         self._name_questions += 1
         return self._list.numbers_named(name.encode("utf-8", "surrogateescape"))
+
+    def _tails(self, part: bytes) -> Iterable[bytes]:
+        return super()._tails(part) if "_strings" in self.__dict__ else self._list.tails(part)
 
 
 def symbol_table_of(

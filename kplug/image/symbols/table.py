@@ -18,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, compress, count, islice
+from typing import TYPE_CHECKING
 
 from kplug.arch import registry
 from kplug.image.elf.file import ElfFile
@@ -41,6 +42,9 @@ from kplug.image.symbols.symbol import (
 )
 from kplug.image.symbols.symbol_columns import SymbolColumns
 from kplug.image.symbols.symbol_list import SymbolList
+
+if TYPE_CHECKING:
+    from kplug.image.symbols.source_names import AffixedNames
 
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
@@ -334,6 +338,31 @@ class SymbolTable(SymbolColumns):
     def exact(self, name: str) -> list[Symbol]:
         """The symbols of exactly that name, in table order (several: static functions of different files)."""
         return [self.symbol(index) for index in self.indexes_of(name)]
+
+    def of_source_name(self, name: str) -> list[Symbol]:
+        """The symbols to whose name compilers added something (`kplug.image.symbols.source_names`), those of functions
+        before those of their parts."""
+        from kplug.image.symbols.source_names import source_name  # few questions need it
+
+        found = sorted(
+            (source.is_part, symbol.entry, symbol)
+            for each in self._affixed_names.of(name)
+            for source, symbol in ((source_name(each), symbol) for symbol in self.exact(each))
+            if symbol.letter in "tTwW" or not source.code_only
+        )
+        return [symbol for _, _, symbol in found]
+
+    @cached_property
+    def _affixed_names(self) -> AffixedNames:
+        from kplug.image.symbols.source_names import AffixedNames
+
+        return AffixedNames(self._tails, self._sorted_names)
+
+    def _tails(self, part: bytes) -> Iterable[bytes]:
+        """The tails of names that begin with these bytes."""
+        from kplug.image.symbols.source_names import tails
+
+        return tails(self._strings, part)
 
     def named(self, names: Iterable[str]) -> list[Symbol]:
         """The symbols of any of those names, sorted by name and address: one pass for many names."""

@@ -255,6 +255,14 @@ class LoadedImages(LazyImages):
         ending = name.encode("utf-8", "surrogateescape") + b"\0"
         return (*self._images, *(self.placed(module) for module in self._modules() if ending in self._names(module)))
 
+    def candidates_for_source_name(self, name: str) -> Sequence[PlacedImage]:
+        if not self._kernel.has_types:
+            return self._images
+        from kplug.image.symbols.source_names import may_have  # few questions need it
+
+        having = (module for module in self._modules() if may_have(self._names(module), name))
+        return (*self._images, *map(self.placed, having))
+
     def _names(self, module: Module) -> bytes:
         """The names of a module's symbols in memory, each followed by a NUL. Cheap to read."""
         return _symbol_names(self._kernel, module)

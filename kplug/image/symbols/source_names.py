@@ -1,0 +1,129 @@
+"""The name that a function has in its source, of a symbol to whose name a compiler added something.
+
+`finish_task_switch.isra.0` is finish_task_switch in its source, in DWARF and in BTF. The kernel prints symbols as their
+table has them, except for clang's LTO: from 5.14 on it cut what follows the first dot or `$`, later `.llvm.N` alone
+(cleanup_symbol_name() in kernel/kallsyms.c; 8cc32a9bbf29), and since 6.11 nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property
+from typing import NamedTuple
+
+# Names searched for one by one, before a dictionary of all is made.
+_FEW_QUESTIONS = 64
+
+
+class Affix(NamedTuple):
+    """What is added to a name: a pattern, and who adds it.
+
+    `is_part`: the symbol is not the function itself, but something that belongs to it. `code_only`: only a function's
+    name is taken to have it, since every static variable of a function has the same.
+    """
+
+    pattern: str
+    added_by: str
+    is_part: bool = False
+    code_only: bool = False
+
+
+SUFFIXES = (
+    Affix(r"\.isra\.\d+", "gcc: parameters were removed (ipa-sra.cc)"),
+    Affix(r"\.constprop\.\d+", "gcc: parameters are constants (ipa-cp.cc)"),
+    Affix(r"\.part\.\d+", "gcc: the part that was not inlined (ipa-split.cc)"),
+    Affix(r"\.cold(?:\.\d+)?", "gcc, LLVM: blocks that are rarely run", is_part=True),
+    Affix(r"\.localalias(?:\.\d+)?", "gcc: an alias for calls in the same file (ipa-visibility.cc)"),
+    Affix(r"\.lto_priv\.\d+", "gcc's LTO: a static function (lto-partition.cc)"),
+    Affix(r"\.llvm\.[0-9a-f]+", "LLVM's ThinLTO: a static symbol that another module needs (ModuleSummaryIndex.h)"),
+    Affix(r"\.__uniq\.\d+", "LLVM: -funique-internal-linkage-names (UniqueInternalLinkageNames.cpp)"),
+    Affix(r"\.cfi_jt", "LLVM's CFI: the entry of the jump table (LowerTypeTests.cpp)", is_part=True),
+    Affix(r"\.cfi", "LLVM's CFI: the function itself (LowerTypeTests.cpp)"),
+    Affix(r"\.specialized\.\d+", "LLVM: parameters are constants (FunctionSpecialization.cpp)"),
+    Affix(r"\.(?:argprom|argelim|retelim)", "LLVM: parameters were removed (DeadArgumentElimination.cpp)"),
+    Affix(r"\.__part\.\d+", "LLVM: a section of basic blocks (MachineFunction.cpp)", is_part=True),
+    Affix(r"\$[0-9a-f]+", "LLVM before 13: ThinLTO with CFI (cleanup_symbol_name() in the kernel)"),
+    Affix(r"\.(?:\d+|[0-9a-f]{32})", "gcc, LLVM: one of several with this name", code_only=True),
+)
+PREFIXES = (
+    Affix("__pfx_", "objtool --prefix: the padding before a function (6.2)", is_part=True),
+    Affix("__cfi_", "LLVM's kCFI: the type before a function (6.1)", is_part=True),
+)
+
+
+class SourceName(NamedTuple):
+    """A symbol's name in the source, and what `Affix` says of the affixes."""
+
+    name: str
+    is_part: bool
+    code_only: bool
+
+
+@cache
+def _affixed() -> re.Pattern[str]:
+    def any_of(affixes: Iterable[Affix]) -> str:
+        return "|".join(affix.pattern for affix in affixes)
+
+    part = any_of(affix for affix in SUFFIXES if affix.is_part)
+    code = any_of(affix for affix in SUFFIXES if affix.code_only)
+    rest = any_of(affix for affix in SUFFIXES if not affix.is_part and not affix.code_only)
+    return re.compile(
+        rf"(?P<before>{any_of(PREFIXES)})?(?P<name>.+?)(?:{rest}|(?P<part>{part})|(?P<code>{code}))*", re.DOTALL
+    )
+
+
+def source_name(name: str) -> SourceName:
+    """The name without what compilers add; the name itself where they added nothing."""
+    match = _affixed().fullmatch(name) if "." in name or "$" in name or name.startswith("__") else None
+    if match is None:
+        return SourceName(name, False, False)
+    is_part = bool(match.group("before")) or match.group("part") is not None
+    return SourceName(match.group("name"), is_part, match.group("code") is not None)
+
+
+class AffixedNames:
+    """The names of a table to which compilers added something, asked by their source name.
+
+    `tails` gives what follows certain bytes, with them, to the end of a name. That the names begin there is not asked
+    of it: linkers merge a name into the tail of a longer one. `names` gives all.
+    """
+
+    def __init__(self, tails: Callable[[bytes], Iterable[bytes]], names: Callable[[], Iterable[str]]) -> None:
+        self._tails = tails
+        self._names = names
+        self._questions = 0
+
+    def of(self, name: str) -> Iterable[str]:
+        """The names whose source name is `name`, without that name, and perhaps some that the table does not have."""
+        self._questions += 1
+        if self._questions > _FEW_QUESTIONS:
+            return self._by_source_name.get(name, ())
+        encoded = name.encode("utf-8", "surrogateescape")
+        parts = (encoded + b".", encoded + b"$", *(prefix.pattern.encode() + encoded for prefix in PREFIXES))
+        found = {each for part in parts for each in self._tails(part)} if name else ()
+        return [text for each in found if source_name(text := each.decode("utf-8", "backslashreplace")).name == name]
+
+    @cached_property
+    def _by_source_name(self) -> dict[str, list[str]]:
+        """All of them: only worthwhile for many questions."""
+        names: dict[str, list[str]] = {}
+        for each in self._names():
+            source = source_name(each).name
+            if source != each:
+                names.setdefault(source, []).append(each)
+        return names
+
+
+def may_have(strings: bytes, name: str) -> bool:
+    """Whether a name in a string table may have that source name."""
+    return bool(AffixedNames(lambda part: tails(strings, part), tuple).of(name))
+
+
+def tails(strings: bytes, part: bytes, after: bytes = b"\0") -> Iterator[bytes]:
+    """The tails of names, each of which ends before `after` (one byte), that begin with these bytes."""
+    position = strings.find(part)
+    while position >= 0:
+        end = strings.find(after, position)
+        yield strings[position : end if end >= 0 else None]
+        position = strings.find(part, position + 1)

@@ -1,0 +1,133 @@
+"""The symbols and sections that a name stands for: those of exactly that name, else those that have it in their source.
+
+`finish_task_switch` is `finish_task_switch.isra.0` in a symbol table, and may be several symbols there; an oops tells
+them apart by their size (`finish_task_switch+0x10/0x2c5`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kplug.frozen import Frozen
+from kplug.image.images import as_images
+
+if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
+    from kplug.image.placed import PlacedImage
+    from kplug.image.symbols.symbol import Symbol
+
+# Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
+_MOST_PADDING = 64
+_MOST_SHOWN = 8
+
+
+class Match(Frozen):
+    """A match for a name: its address, and the symbol (None for a section)."""
+
+    address: int
+    symbol: Symbol | None
+    placed: PlacedImage
+
+    def may_have_size(self, size: int) -> bool:
+        """Whether `size` is what is printed for the symbol. An oops prints the distance to the next symbol, other tools
+        the ELF size; a list of symbols gives only the former, of which the end may be padding."""
+        if self.symbol is None:
+            return False
+        distance = self.placed.image.index.distance_to_next(self.symbol.address)
+        if size in (self.symbol.size, distance):
+            return True
+        return not self.placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING
+
+
+class Named(Frozen):
+    """What a name stands for.
+
+    `note` says so where the symbols' names are others. `parts` are symbols that only belong to the function, such as
+    its `.cold` part. `unplaced`: the section, and why its address is not known, of the first match without an address.
+    """
+
+    matches: Sequence[Match]
+    note: str | None = None
+    parts: Sequence[Match] = ()
+    unplaced: tuple[str, str | None] | None = None
+
+
+NOTHING = Named(())
+
+
+def symbols_of(name: str, images: Sequence[PlacedImage]) -> list[tuple[PlacedImage, Symbol]]:
+    """The symbols of exactly that name, in each image that has one."""
+    return [
+        (placed, symbol)
+        for placed in as_images(images).candidates_for_symbol(name)
+        for symbol in placed.image.symbols.exact(name)
+    ]
+
+
+def symbols_of_source_name(name: str, images: Sequence[PlacedImage]) -> list[tuple[PlacedImage, Symbol]]:
+    """The symbols that have that name in their source, and another one in the symbol table."""
+    return [
+        (placed, symbol)
+        for placed in as_images(images).candidates_for_source_name(name)
+        for symbol in placed.image.symbols.of_source_name(name)
+    ]
+
+
+def symbols_named(name: str, file: str | None, images: Sequence[PlacedImage]) -> Named:
+    """What a symbol's name stands for; with `file`, only symbols of that source file."""
+    found = _placed(symbols_of(name, images), file)
+    return found if found.matches or found.unplaced else by_source_name(name, file, images)
+
+
+def by_source_name(name: str, file: str | None, images: Sequence[PlacedImage]) -> Named:
+    """The symbols that have that name in their source, and another one in the symbol table."""
+    from kplug.image.symbols.source_names import source_name  # few questions need it
+
+    found = _placed(symbols_of_source_name(name, images), file)
+    parts = [each for each in found.matches if each.symbol is not None and source_name(each.symbol.name).is_part]
+    whole = [each for each in found.matches if each not in parts] or parts
+    names = list(dict.fromkeys(each.symbol.name for each in whole if each.symbol is not None))
+    if not names:
+        return found
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    note = f"{name} is {', '.join(names[:_MOST_SHOWN])}{more} in the symbol table"
+    if len(whole) > 1:
+        note += f", {len(whole)} symbols ({name}+OFFSET/SIZE tells them apart)"
+    return Named(whole, note, parts if whole is not parts else (), found.unplaced)
+
+
+def _placed(symbols: Iterable[tuple[PlacedImage, Symbol]], file: str | None) -> Named:
+    """The symbols of that file, if one is given, with their addresses."""
+    matches: dict[int, Match] = {}
+    unplaced = None
+    for placed, symbol in symbols:
+        table = placed.image.symbols
+        if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:
+            continue
+        if placed.is_placed(symbol.section_index):
+            # Aliases of one name at one address are one place.
+            address = placed.symbol_address(symbol)
+            matches[address] = Match(address, symbol, placed)
+        elif unplaced is None:
+            home = placed.image.section_name(symbol.section_index)
+            unplaced = f"{home} of {placed.image.name}", placed.why_unplaced(home)
+    return Named(list(matches.values()), unplaced=unplaced)
+
+
+def sections_named(name: str, images: Sequence[PlacedImage]) -> Named:
+    """The sections of that name. Every module has a .text: the vmlinux's is meant, unless a module is named."""
+    matches: dict[int, Match] = {}
+    unplaced = None
+    for placed in images:
+        if matches and placed.image.is_module:
+            break
+        for section in placed.image.sections:
+            if section.name != name or not section.allocated:
+                continue
+            if placed.is_placed(section.index):
+                address = placed.placement.runtime(section.address)
+                matches[address] = Match(address, None, placed)
+            elif unplaced is None:
+                unplaced = f"{name} of {placed.image.name}", placed.why_unplaced(name)
+    return Named(list(matches.values()), unplaced=unplaced)

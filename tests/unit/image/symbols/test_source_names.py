@@ -1,0 +1,102 @@
+"""The name that a function has in its source, of the symbols that compilers made of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.elf_builder import FUNC, LOCAL, OBJECT, Elf, Sym
+from support.symbol_tables import sections, table_of
+
+from kplug.image.symbols.source_names import SUFFIXES, source_name
+from kplug.image.symbols.table import SymbolTable
+
+# (symbol, name in the source, a part of the function), as tables of kernels and the tests of gcc and LLVM have them.
+NAMES = [
+    ("finish_task_switch.isra.0", "finish_task_switch", False),
+    ("x86_pmu_hw_config.part.0.cold", "x86_pmu_hw_config", True),
+    ("foo.constprop.0.isra.0", "foo", False),
+    ("foo.part.12.constprop.3", "foo", False),
+    ("foo.cold", "foo", True),
+    ("foo.cold.17", "foo", True),
+    ("foo.localalias", "foo", False),
+    ("foo.localalias.5", "foo", False),
+    ("foo.lto_priv.0.lto_priv.1", "foo", False),
+    ("foo.llvm.12345678901234567890", "foo", False),
+    ("foo.llvm.0123abcdef", "foo", False),
+    ("foo.__uniq.216459182714036180.llvm.7.cold", "foo", True),
+    ("foo.0123456789abcdef0123456789abcdef.cfi_jt", "foo", True),
+    ("foo.cfi", "foo", False),
+    ("foo.specialized.1", "foo", False),
+    ("foo.argprom", "foo", False),
+    ("foo.retelim", "foo", False),
+    ("foo.__part.1", "foo", True),
+    ("foo$1234567890", "foo", False),
+    ("__pfx_foo", "foo", True),
+    ("__pfx_foo.isra.0", "foo", True),
+    ("__cfi_foo", "foo", True),
+    ("foo.7", "foo", False),
+]
+# Names of symbols, sections and labels to which no compiler added anything.
+OWN_NAMES = ["schedule", ".text", "a.b", "foo.isra", "foo.isra.x", "foo.llvm.", "__pfx_", "foo.slowpath", ""]
+
+
+@pytest.mark.parametrize(("symbol", "name", "is_part"), NAMES)
+def test_what_a_compiler_added_is_no_part_of_the_name(symbol: str, name: str, is_part: bool) -> None:
+    assert source_name(symbol)[:2] == (name, is_part)
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_other_names_are_the_sources_own(name: str) -> None:
+    assert source_name(name)[:2] == (name, False)
+
+
+def test_each_suffix_is_tried() -> None:
+    for suffix in SUFFIXES:
+        assert any(re.search(suffix.pattern, symbol) for symbol, _, _ in NAMES), suffix
+
+
+def test_a_name_of_many_suffixes_takes_no_time() -> None:
+    assert source_name("a" + ".1" * 250 + "!").name.endswith("!")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> SymbolTable:
+    symbols = [
+        Sym("__pfx_foo.isra.0", 0x1000, 0x10, ".text", FUNC, LOCAL),
+        Sym("foo.isra.0", 0x1010, 0x20, ".text", FUNC, LOCAL),
+        Sym("foo.isra.0.cold", 0x1030, 0x8, ".text", FUNC, LOCAL),
+        Sym("foo.constprop.0", 0x1040, 0x20, ".text", FUNC, LOCAL),
+        Sym("barfoo.constprop.0", 0x1060, 0x20, ".text", FUNC, LOCAL),
+        Sym("counter.5", 0x2000, 8, ".data", OBJECT, LOCAL),
+        Sym("counter.6", 0x1080, 8, ".text", FUNC, LOCAL),
+        Sym("shared.llvm.99", 0x2008, 8, ".data", OBJECT),
+    ]
+    return table_of(tmp_path_factory.mktemp("names"), Elf(sections=sections(), symbols=symbols))
+
+
+def names(table: SymbolTable, name: str) -> list[str]:
+    return [symbol.name for symbol in table.of_source_name(name)]
+
+
+def test_functions_come_before_their_parts(table: SymbolTable) -> None:
+    assert names(table, "foo") == ["foo.isra.0", "foo.constprop.0", "__pfx_foo.isra.0", "foo.isra.0.cold"]
+
+
+def test_static_variables_of_functions_are_not_called_by_their_numbered_names(table: SymbolTable) -> None:
+    """Every function may have a `counter`, and a debugger's own `counter` is meant."""
+    assert names(table, "counter") == ["counter.6"]
+    assert names(table, "shared") == ["shared.llvm.99"]
+
+
+@pytest.mark.parametrize("name", ["", "oo", "fo", "foo.isra", "foo.isra.0", "bar", "nothing"])
+def test_nothing_else_is_found(table: SymbolTable, name: str) -> None:
+    assert names(table, name) == []
+
+
+def test_many_questions_have_the_same_answers(tmp_path: Path, table: SymbolTable) -> None:
+    few = {name: names(table, name) for name in ("foo", "counter", "barfoo", "oo")}
+    for number in range(100):
+        assert names(table, f"nothing{number}") == []
+    assert {name: names(table, name) for name in few} == few
