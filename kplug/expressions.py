@@ -161,7 +161,7 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     if not images:
         return f" ({with_hint('no vmlinux', hints.vmlinux)})"
     first = images[0].image
-    nameless = [placed.image.path for placed in images if not len(placed.image.symbols)]
+    nameless = [placed.image.path for placed in images if not placed.image.symbols]
     if nameless:
         return f" ({', '.join(nameless)}: no symbol table)"
     if re.fullmatch(_IN_FILE, name) and not first.symbols.sizes_are_stated:

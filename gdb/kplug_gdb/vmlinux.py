@@ -48,7 +48,7 @@ class OpenedImages:
     @remembered(UNTIL_FILES_CHANGE)
     def _vmlinux(self, path: str) -> KernelImage:
         image = open_vmlinux(path)
-        if not len(image.symbols):
+        if not image.symbols:
             raise InputError(f"{path}: has no symbol table, and its debug file is not there")
         return image
 

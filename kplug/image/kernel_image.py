@@ -139,7 +139,7 @@ class KernelImage:
     @property
     def has_symbol_table(self) -> bool:
         """Whether an ELF file has its symbols, with their sizes."""
-        return self._listed is None and len(self.symbols) > 0
+        return self._listed is None and bool(self.symbols)
 
     @property
     def has_dwarf(self) -> bool:

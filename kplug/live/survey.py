@@ -43,7 +43,7 @@ class Survey(NamedTuple):
     def answers(self) -> bool:
         """Whether kwhere can give symbols for the running kernel."""
         try:
-            return self.live.main is not None and len(self.live.main.image.symbols) > 0
+            return self.live.main is not None and bool(self.live.main.image.symbols)
         except InputError:
             return False
 

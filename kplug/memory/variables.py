@@ -18,7 +18,7 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
     root = image.regions.root
 
     def has(symbol: str) -> bool:
-        return image.symbols.has_name(symbol) and bool(image.symbols.indexes_of(symbol))
+        return bool(image.symbols.indexes_of(symbol))
 
     if root is None:
         return AddressSpaceFacts()

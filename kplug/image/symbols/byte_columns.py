@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterable
 
 from kplug.arch.types.word import LITTLE
@@ -12,18 +10,28 @@ from kplug.image.symbols.masks import both, either
 # The cases that `in_blocks` distinguishes.
 BLOCK_BITS = 16
 _ALL_BITS = 64
+# So many entries may lie in other blocks than those asked for.
+FEW = 4096
 
 
 class ByteColumns:
-    """The bytes of an array's numbers; number 0 is the lowest."""
+    """The bytes of the numbers of `width` bytes, from `start` in each entry of `size` bytes in `data`; number 0 is the
+    lowest."""
 
-    def __init__(self, numbers: array[int]) -> None:
-        self._bytes = numbers.tobytes()
-        self._width = numbers.itemsize
-        self._count = len(numbers)
+    def __init__(self, data: bytes, start: int, width: int, size: int, *, little: bool) -> None:
+        self._data = data
+        self._start = start
+        self._width = width
+        self._size = size
+        self._little = little
+        self._count = len(data) // size
+        self._columns: dict[int, bytes] = {}
 
     def _column(self, number: int) -> bytes:
-        return self._bytes[number if sys.byteorder == LITTLE else self._width - 1 - number :: self._width]
+        if number not in self._columns:
+            offset = number if self._little else self._width - 1 - number
+            self._columns[number] = self._data[self._start + offset :: self._size]
+        return self._columns[number]
 
     def nonzero(self, lowest: int = 0) -> bytes:
         """The entries of which a byte from `lowest` up is not 0."""
@@ -33,7 +41,8 @@ class ByteColumns:
         return bits.to_bytes(self._count, LITTLE).translate(b"\0" + b"\1" * 255)
 
     def in_blocks(self, blocks: Iterable[int]) -> bytes:
-        """The entries that lie in one of those blocks of 64 KiB."""
+        """The entries that lie in one of those blocks of 64 KiB; and a few others perhaps, since they are checked after
+        the bytes that sort out most."""
         groups: dict[int, set[int]] = {}
         for block in blocks:
             if 0 <= block < 1 << (_ALL_BITS - BLOCK_BITS):
@@ -43,8 +52,10 @@ class ByteColumns:
             if high >> 8 * (self._width - 3):
                 continue
             mask = self._column(2).translate(bytes(byte in lows for byte in range(256)))
-            for number in range(3, self._width):
+            number = 3
+            while number < self._width and mask.count(1) > FEW:
                 wanted = high >> 8 * (number - 3) & 0xFF
                 mask = both(mask, self._column(number).translate(bytes(byte == wanted for byte in range(256))))
+                number += 1
             found = either(found, mask)
         return found

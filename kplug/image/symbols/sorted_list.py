@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kplug.image.symbols.symbol_list import SymbolList
 
 # Made at the first question that needs it.
-_COLUMNS = frozenset(("_section_low", "_section_high", "_places", "sizes", "_strings", "_name_column"))
+_COLUMNS = frozenset(("_section_low", "_section_high", "_strings", "_name_column"))
 # Symbols before and after an address that are checked for it.
 _AROUND = 16
 # Symbols that hold no address, skipped one by one up to the next one that does.
@@ -37,6 +37,9 @@ class OrderedSymbolTable(ListedSymbolTable):
             self.__dict__.pop(column, None)
         self._set_names()
 
+    def _set_sizes(self) -> None:
+        self.__dict__.pop("sizes", None)
+
     def _set_names(self) -> None:
         """The columns that the list has."""
         self._strings, self._name_column = self._list.strings, self._list.name_offsets
@@ -44,9 +47,12 @@ class OrderedSymbolTable(ListedSymbolTable):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            if name not in _COLUMNS:
+            if name == "sizes":
+                super()._set_sizes()
+            elif name in _COLUMNS:
+                super()._set_columns()
+            else:
                 raise AttributeError(name)
-            super()._set_columns()
             return self.__dict__[name]
 
     def __bool__(self) -> bool:

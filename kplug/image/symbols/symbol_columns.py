@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from kplug.arch.types.word import byte_order
 from kplug.errors import InputError
@@ -34,17 +35,19 @@ class SymbolColumns:
         self._byteorder = byte_order(elf.little_endian)
         self.source = "no symbol table"
         # The table as columns, one value for each entry: name offset, st_info, the two bytes of st_shndx, value, size.
-        self._name_column = array("I")
+        self._name_column: array[int] | memoryview[int] = array("I")
         self._info = b""
         self._section_low = b""
         self._section_high = b""
         self.values: Sequence[int] = ()
         self.sizes: Sequence[int] = ()
-        # The same bytes once more where they are those of a file.
+        # The bytes of both where they are those of a file.
         self._value_bytes: ByteColumns | None = None
         self._size_bytes: ByteColumns | None = None
         self._strings = b""
         self._extended_sections = array("I")
+        # For a relocatable file, the address that the values of each section's symbols count from.
+        self._bases: Mapping[int, int] | None = None
         self._names: list[str] | None = None
         self._name_questions = 0
         # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
@@ -69,23 +72,27 @@ class SymbolColumns:
             raise InputError(
                 f"{elf.path}: section {elf.sections[table.link].name} is not a string table: it does not end with NUL"
             )
-        words = self._array("I", data)
+        words, width, little = self._numbers("I", data), elf.bits // 8, elf.little_endian
         if elf.bits == 64:  # Elf64_Sym: name, (info, other, shndx), value, size
-            doubles = self._array("Q", data)
-            self._name_column, values, sizes = words[0::6], doubles[1::3], doubles[2::3]
-            info = 4
+            doubles = self._numbers("Q", data)
+            self._name_column, self.values, self.sizes = words[0::6], doubles[1::3], doubles[2::3]
+            info, value, size = 4, 8, 16
         else:  # Elf32_Sym: name, value, size, (info, other, shndx)
-            self._name_column, values, sizes = words[0::4], words[1::4], words[2::4]
-            info = 12
-        self.values, self.sizes = values, sizes
-        self._value_bytes, self._size_bytes = ByteColumns(values), ByteColumns(sizes)
+            self._name_column, self.values, self.sizes = words[0::4], words[1::4], words[2::4]
+            info, value, size = 12, 4, 8
+        self._value_bytes = ByteColumns(data, value, width, entry_size, little=little)
+        self._size_bytes = ByteColumns(data, size, width, entry_size, little=little)
         self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
-        self._section_low, self._section_high = (first, second) if elf.little_endian else (second, first)
+        self._section_low, self._section_high = (first, second) if little else (second, first)
         self.source = table.name
         extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
         if extended is not None:
             data = elf.section_bytes(extended)
             self._extended_sections = self._array("I", data[: len(data) & ~3])
+
+    def _numbers(self, code: Literal["I", "Q"], data: bytes) -> array[int] | memoryview[int]:
+        """As `_array`, without a copy if the file's byte order is the machine's: few of the numbers may be needed."""
+        return memoryview(data).cast(code) if self._byteorder == sys.byteorder else self._array(code, data)
 
     def _array(self, code: str, data: bytes) -> array[int]:
         """`data` as numbers in the file's byte order."""

@@ -77,7 +77,7 @@ class SymbolTable(SymbolColumns):
         self._mask = elf.word.mask
         self._prepare(elf, sections)
         self._load(elf)
-        self._places = self._place_mask(bases if elf.relocatable else None)
+        self._bases = bases if elf.relocatable else None
         if elf.relocatable and bases:
             self._apply(bases)
         if source is not None and len(self):
@@ -99,10 +99,16 @@ class SymbolTable(SymbolColumns):
         """The sections that hold addresses, by number."""
         return frozenset(section.index for section in self.sections if section.allocated and section.index)
 
-    def _place_mask(self, bases: Mapping[int, int] | None) -> bytes:
+    @cached_property
+    def _placed(self) -> bytes:
+        """The entries that can hold an address if they have a name that counts."""
+        held = self._held if self._bases is None else self._held.intersection(self._bases)
+        return without_mask(self._section_mask(held), self._type_mask((STT_SECTION, STT_FILE, STT_TLS)))
+
+    @cached_property
+    def _places(self) -> bytes:
         """The entries that can hold an address (see the module's docstring)."""
-        held = self._held if bases is None else self._held.intersection(bases)
-        mask = bytearray(without_mask(self._section_mask(held), self._type_mask((STT_SECTION, STT_FILE, STT_TLS))))
+        mask = bytearray(self._placed)
         # A broken table: a symbol without a name answers nothing.
         if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
@@ -111,6 +117,15 @@ class SymbolTable(SymbolColumns):
         for index in self._nameless(both(mask, self._type_mask((STT_NOTYPE,)))):
             mask[index] = 0
         return bytes(mask)
+
+    def _is_place(self, index: int) -> bool:
+        """Whether that entry can hold an address: without the names of all."""
+        if "_places" in self.__dict__:
+            return bool(self._places[index])
+        offset = self._name_column[index]
+        if not self._placed[index] or not 0 < offset < len(self._strings):
+            return False
+        return self._info[index] & 0xF != STT_NOTYPE or not self._nameless_pattern.match(self._strings, offset)
 
     def _apply(self, bases: Mapping[int, int]) -> None:
         """Move the values of a relocatable file's symbols to where their sections are.
@@ -163,9 +178,9 @@ class SymbolTable(SymbolColumns):
             return None
         large = self._size_bytes.nonzero(BLOCK_BITS // 8) if larger >> BLOCK_BITS else self._sized
         around = self._value_bytes.in_blocks(range(low >> BLOCK_BITS, (high - 1 >> BLOCK_BITS) + 1))
-        mask = both(self._places, either(large, around))
-        values, sizes = self.values, self.sizes
-        return [i for i in entries_of(mask) if low <= values[i] < high or sizes[i] > larger]
+        mask = both(self._placed, either(large, around))
+        values, sizes, is_place = self.values, self.sizes, self._is_place
+        return [i for i in entries_of(mask) if (low <= values[i] < high or sizes[i] > larger) and is_place(i)]
 
     def places(self, without: Iterable[int] = ()) -> list[int]:
         """The entries that can hold an address, in table order, except those in `without`."""
@@ -203,8 +218,8 @@ class SymbolTable(SymbolColumns):
 
     def empty_objects(self) -> list[int]:
         """The entries of objects that have no size (`struct lock_class_key` without lockdep): they hold no bytes."""
-        objects = both(self._places, self._type_mask((STT_OBJECT,)))
-        return self._sizeless(objects)
+        objects = both(self._placed, self._type_mask((STT_OBJECT,)))
+        return list(filter(self._is_place, self._sizeless(objects)))
 
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
@@ -230,7 +245,7 @@ class SymbolTable(SymbolColumns):
 
     def __bool__(self) -> bool:
         """Whether any symbol can hold an address."""
-        return len(self) > 0
+        return any(map(self._is_place, compress(count(), self._placed)))
 
     @cached_property
     def _place_count(self) -> int:

@@ -73,14 +73,16 @@ class ListedSymbolTable(SymbolTable):
         if not any(section.occupies_addresses for section in sections):
             self.sections = self._extents()
         self._set_columns()
+        self._set_sizes()
 
     def _set_columns(self) -> None:
-        """The columns that the list itself does not have, for all symbols."""
+        """The columns for all symbols, but for the sizes."""
         self.values = list(self._list.addresses)
         self._strings = self._list.strings
         self._name_column = self._list.name_offsets
         self._set_sections()
-        self._places = self._place_mask(None)
+
+    def _set_sizes(self) -> None:
         self.sizes = self._to_the_next()
 
     # -- what follows from the addresses -------------------------------------------------------------------------------
@@ -208,6 +210,9 @@ class ListedSymbolTable(SymbolTable):
     def _unnamed_mask(self) -> bytes:
         """None: the strings of a list begin with its first name, not with an empty one as in an ELF file."""
         return bytes(len(self._name_column))
+
+    def _is_place(self, index: int) -> bool:
+        return bool(self._places[index])
 
     def empty_objects(self) -> list[int]:
         """All data, if the list only has a few symbols outside text: then the ends of data are not known."""

@@ -158,7 +158,7 @@ class PlacedModule(PlacedImage):
             "state": module.state,
             "taints": module.taints or None,
             "version": module.version,
-            "symbols_from": image.symbols_from if len(image.symbols) else None,
+            "symbols_from": image.symbols_from if image.symbols else None,
         }
         return Layer(model.MODULE, module.name, part.start, part.end, _LIST, details)
 

@@ -88,7 +88,7 @@ class RuntimeModules:
             version=module.version,
             source_version=module.source_version,
             build_id=module.build_id,
-            symbols_from=image.symbols_from if len(image.symbols) else None,
+            symbols_from=image.symbols_from if image.symbols else None,
             path=image.path if image.symbols_from == FROM_FILE else None,
             problems=tuple(problems),
         )
