@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable, Union  # collections.abc.Callable in a Union is an error before Python 3.9.2
+from typing import TYPE_CHECKING, Callable, Union  # collections.abc.Callable in a Union is an error before Python 3.9.2
 
 from kplug.expressions import NO_HINTS, Hints
 from kplug.frozen import Frozen, field
@@ -15,7 +15,9 @@ from kplug.resolver import LineSource
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import Target
-from kplug.type_layouts import TypeLayouts
+
+if TYPE_CHECKING:
+    from kplug.type_layouts import TypeLayouts
 
 Facts = Union[AddressSpaceFacts, Callable[[], AddressSpaceFacts]]
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
 from kplug.image.images import as_images
+from kplug.named_tuples import NamedTuple
 from kplug.names import Match, Named, by_source_name, sections_named, symbols_named, symbols_of
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
@@ -72,14 +73,14 @@ class TypeHint(NamedTuple):
     start: str = ""
 
 
-_HINTED = re.compile(r"(?P<expression>.+?)\s+as\s+(?P<type>.+?)(?:\s+at\s+(?P<start>.+))?", re.DOTALL)
+_HINTED = r"(?s)(?P<expression>.+?)\s+as\s+(?P<type>.+?)(?:\s+at\s+(?P<start>.+))?"
 
 
 def type_hint(text: str) -> TypeHint | None:
     """The expression and the type of `ADDRESS as TYPE`; None if the text names no type."""
     if " as " not in text:  # nearly always, and for each line of a long log
         return None
-    match = _HINTED.fullmatch(text.strip())
+    match = re.fullmatch(_HINTED, text.strip())
     if match is None:
         return None
     return TypeHint(match.group("expression"), match.group("type").strip("'\""), match.group("start") or "")

@@ -6,7 +6,7 @@ answered went there. Here one function makes all of them. For a type checker the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,7 +19,6 @@ else:
         return lambda base: base
 
 
-_Record = TypeVar("_Record", bound="Frozen")
 _T = TypeVar("_T")
 
 
@@ -34,6 +33,24 @@ def field(*, default_factory: Callable[[], _T]) -> _T:
     """The default of a field whose value is made for each record: a dict, a list."""
     made: Any = _Made(default_factory)
     return made  # type: ignore[no-any-return]
+
+
+def refusal(
+    name: str, fields: Iterable[str], values: Sequence[Any], named: Iterable[str], given: Container[str]
+) -> TypeError:
+    """The error for values that are not those of the fields of class `name`, worded as for any function's arguments.
+
+    `given` has the fields that have a value, by default at least.
+    """
+    what, fields = f"{name}()", tuple(fields)
+    if len(values) > len(fields):
+        return TypeError(f"{what} takes {len(fields)} values, not {len(values)}")
+    for each in named:
+        if each not in fields:
+            return TypeError(f"{what} got an unexpected keyword argument {each!r}")
+        if each in fields[: len(values)]:
+            return TypeError(f"{what} got multiple values for argument {each!r}")
+    return TypeError(f"{what} is missing {', '.join(each for each in fields if each not in given)}")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -64,24 +81,10 @@ class Frozen:
         state.update(zip(fields, values))
         if named:
             if not named.keys() <= fields.keys() or not named.keys().isdisjoint(islice(fields, len(values))):
-                self._refuse(values, named)
+                raise refusal(type(self).__name__, fields, values, named, state)
             state.update(named)
         if len(state) != len(fields) or len(values) > len(fields):
-            self._refuse(values, named)
-
-    def _refuse(self, values: tuple[Any, ...], named: dict[str, Any]) -> NoReturn:
-        """TypeError: these are not the fields, said as of any function."""
-        what = f"{type(self).__name__}()"
-        if len(values) > len(self._fields):
-            raise TypeError(f"{what} takes {len(self._fields)} values, not {len(values)}")
-        for name in named:
-            if name not in self._fields:
-                raise TypeError(f"{what} got an unexpected keyword argument {name!r}")
-        for name in islice(self._fields, len(values)):
-            if name in named:
-                raise TypeError(f"{what} got multiple values for argument {name!r}")
-        missing = [name for name in self._fields if name not in self.__dict__]
-        raise TypeError(f"{what} is missing {', '.join(missing)}")
+            raise refusal(type(self).__name__, fields, values, named, state)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set: the record is frozen")
@@ -107,6 +110,10 @@ class Frozen:
     def __replace__(self, **changes: Any) -> Self:
         """For `copy.replace` (Python 3.13 and later)."""
         return replace(self, **changes)
+
+
+# The class itself: its name would be compiled.
+_Record = TypeVar("_Record", bound=Frozen)
 
 
 def replace(record: _Record, **changes: Any) -> _Record:

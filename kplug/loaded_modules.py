@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from kplug.frozen import Frozen
+from kplug.named_tuples import NamedTuple
 
 
 class ModuleMemory(NamedTuple):

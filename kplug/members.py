@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kplug import model
 from kplug.errors import ExpressionError
 from kplug.frozen import replace
 from kplug.kinds import NAME_WIDTH, Kind, Role, as_pointer, kind_of, register
 from kplug.model import Annotation, Layer
+from kplug.named_tuples import NamedTuple
 from kplug.type_layouts import Found, TypeLayout, TypeLayouts, at_offset
 
 _TYPE = re.compile(

@@ -21,11 +21,11 @@ from kplug.resolver import LineSource, Locator, StateError, StateSource
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.space.locators import area_parts
 from kplug.target import FramePlace, StackBounds, Target
-from kplug.type_layouts import TypeLayouts
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import LoadedModule, LoadedSection, ModuleSource, UnloadedModule
     from kplug.memory.percpu import Instances
+    from kplug.type_layouts import TypeLayouts
 
 # Classes that the kernel neither frees nor writes to: memory has nothing about them that the vmlinux does not have.
 _CONSTANT = frozenset((model.TEXT, model.RODATA, model.PERCPU_CLASS))

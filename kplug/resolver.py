@@ -7,12 +7,11 @@ It only combines: each *locator* knows one kind of thing and yields the layers t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kplug import model
 from kplug.errors import TargetError
 from kplug.frozen import replace
-from kplug.image.columns import Columns
 from kplug.image.images import as_images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order, kind_of
@@ -20,6 +19,9 @@ from kplug.model import UNKNOWN_STATE, Annotation, Layer, State
 from kplug.space.address_space import AddressSpace
 from kplug.space.locators import PERCPU_OFFSET, PERCPU_TEMPLATE, AreaLocator, SpecialLocator
 from kplug.stretches import Stretches
+
+if TYPE_CHECKING:
+    from kplug.image.columns import Columns
 
 
 class Locator(Protocol):
@@ -170,4 +172,6 @@ class Resolver:
 
         For logs, stacks and scans. Areas, special values, source lines and other locators are left out.
         """
+        from kplug.image.columns import Columns  # few ask about many addresses
+
         return Columns(self.images, list(addresses))

@@ -32,15 +32,14 @@ from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
-from kplug.small_addresses import as_place
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
-from kplug.type_layouts import TypeLayouts
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
     from kplug.memory.percpu import Instances, Wanted
     from kplug.records import Programs
+    from kplug.type_layouts import TypeLayouts
 
 
 # What the code at an address is.
@@ -284,6 +283,8 @@ class Session:
         if self.target is None or not self._is_program_counter(expression):
             return answer
         if not self.target.pc_returns():
+            from kplug.small_addresses import as_place  # only a debugger has a program counter
+
             return as_place(answer)
         call = self.resolver.where(address - 1, expression)
         kept = [layer for layer in answer.layers if layer.kind not in _OF_CODE]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kplug import model
 from kplug.kinds import in_order
+from kplug.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from kplug.image.placed import Piece, PlacedImage

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kplug.kinds import Role, kind_of, registered
 from kplug.model import Annotation, Layer
+from kplug.named_tuples import NamedTuple
 
 # Few functions of a kernel are longer, in bytes.
 _FAR = 0x1000

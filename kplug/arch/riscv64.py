@@ -8,7 +8,6 @@ place of everything below the image, when it boots (arch/riscv/mm/init.c, set_sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.memory_map import (
@@ -30,6 +29,7 @@ from kplug.arch.types.memory_map import (
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names
 from kplug.arch.types.registers import Registers
 from kplug.model import TEXT
+from kplug.named_tuples import NamedTuple
 
 # RISC-V ELF psABI, "Program Property".
 ELF_WORDS = ElfWords(

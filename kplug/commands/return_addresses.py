@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kplug import model
 from kplug.arch.calls import call_reach, calls_before
 from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
 from kplug.frozen import replace
+from kplug.named_tuples import NamedTuple
 from kplug.space.signed_pointers import without_signature
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kplug.commands.base import Command
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import join_hints
+from kplug.named_tuples import NamedTuple
 
 _OPENING, _CLOSING = "([{", ")]}"
 # Words that mean nothing alone: operators, what an oops prints around a symbol ("? ", "[ext4]").

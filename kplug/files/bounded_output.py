@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple
+
+from kplug.named_tuples import NamedTuple
 
 # Called with the fraction of the compressed bytes that is done, 0 to 1.
 ProgressCallback = Callable[[float], None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kplug.files import lz4, lzop, python_formats, zstd
 from kplug.files.bounded_output import (
@@ -20,6 +19,7 @@ from kplug.files.bounded_output import (
     Unpacked,
     UnpackError,
 )
+from kplug.named_tuples import NamedTuple
 
 # bgzip starts a stream every 64 KiB; other real files have a single one, or one every 900 KB.
 _MOST_STREAMS = 100_000

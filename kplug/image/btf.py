@@ -12,10 +12,10 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from kplug.arch.types.word import byte_order, struct_order
 from kplug.errors import InputError
+from kplug.named_tuples import NamedTuple
 
 MAGIC = 0xEB9F
 # The largest kernels have 10 MB of it; BTF_MAX_NAME_OFFSET and BTF_MAX_TYPE allow for some 16 million of each.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from kplug import model
 from kplug.arch import registry
@@ -20,6 +19,7 @@ from kplug.image.elf.sections import extent
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import Piece, PlacedImage
 from kplug.image.symbols.symbol_list import SymbolList
+from kplug.named_tuples import NamedTuple
 
 # The smallest page of any architecture: with larger pages, less than possible is claimed.
 _PAGE = 0x1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,8 +35,10 @@ class Build(Frozen):
 
 def release_of(banner: bytes | None) -> str | None:
     """The kernel release (uname -r) in a banner."""
-    match = re.match(rb"Linux version (\S+)", banner or b"")
-    return match.group(1).decode("ascii", "backslashreplace") if match else None
+    if banner is None or not banner.startswith(_BANNER_START):
+        return None
+    rest = banner[len(_BANNER_START) :]
+    return None if not rest or rest[:1].isspace() else rest.split(None, 1)[0].decode("ascii", "backslashreplace")
 
 
 # Bytes of each entry, of which there are kallsyms_num_syms; and whole tables.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kplug import model
 from kplug.frozen import replace
@@ -19,10 +19,13 @@ from kplug.image import layer_kinds as layer_kinds  # importing this declares th
 from kplug.image.elf.sections import Section, Segment
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placement import Placement
-from kplug.image.symbols.bulk_lookup import SymbolIntervals
 from kplug.image.symbols.extents import Extent
 from kplug.image.symbols.symbol import SHN_ABS, Symbol
 from kplug.model import Annotation, Layer
+from kplug.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from kplug.image.symbols.bulk_lookup import SymbolIntervals
 
 # Up to this many bytes between symbols are alignment; more is data without a symbol (string literals, constants).
 _ALIGNMENT_BYTES = 64
@@ -124,6 +127,7 @@ class PlacedImage:
     @cached_property
     def symbol_intervals(self) -> SymbolIntervals:
         """The look-up of symbols for many link addresses."""
+        from kplug.image.symbols.bulk_lookup import SymbolIntervals  # few ask about many
 
         def holds(link_address: int) -> bool:
             return self._piece(bisect_right(self._bounds, link_address) - 1) is not None

@@ -27,7 +27,7 @@ BY_SCRIPT = "linker script {}"
 LARGEST_IMAGE = 1 << 32  # bytes; a larger [_text, _end) means a wrong symbol table
 MOST_UNKNOWN_PAIRS = 1000  # a kernel has a handful; more in a crafted symbol table are ignored
 LARGEST_OUTSIDER = 1 << 30  # bytes; the same for a region that is not inside it
-_TEXT_PAIR = re.compile(r"__\w+_text_(?:start|begin)")
+_TEXT_PAIR = r"__\w+_text_(?:start|begin)"
 
 
 def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerScript | None = None) -> RegionTree:
@@ -175,5 +175,5 @@ def _plausible(region: Region, root: Region | None, found: Sequence[Region]) -> 
             in_text = in_text or other.region_class == TEXT or other.name == "init.text"
     if in_text:
         start_symbol = region.start_symbol or ""
-        return start_symbol.startswith("__start_") or _TEXT_PAIR.fullmatch(start_symbol) is not None
+        return start_symbol.startswith("__start_") or re.fullmatch(_TEXT_PAIR, start_symbol) is not None
     return True

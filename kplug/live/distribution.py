@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from kplug.live.machine import Machine
+from kplug.named_tuples import NamedTuple
 
 
 class Distribution(NamedTuple):

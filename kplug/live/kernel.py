@@ -7,7 +7,6 @@ release in its name alone proves nothing; if there is nothing better, a warning 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.errors import InputError
@@ -19,6 +18,7 @@ from kplug.image.placement import Placement, as_it_runs, as_linked, moved_by
 from kplug.image.symbols.listings import KallsymsListing, hidden_words
 from kplug.live import running_kaslr_offset
 from kplug.live.machine import Machine
+from kplug.named_tuples import NamedTuple
 
 _RUNNING = "running kernel, /proc/kallsyms"
 

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms
 from kplug.live import running_build_id, vmlinux_places
+from kplug.named_tuples import NamedTuple
 
 # Names of the image, by distributions and the kernel's own `make install`. Fedora and others keep it with the modules.
 _BOOT_IMAGE_PLACES = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from kplug.errors import InputError
 from kplug.image.elf.file import ElfFile
@@ -25,6 +24,7 @@ from kplug.image.placement import Placement
 from kplug.image.symbols.listings import NO_MODULES
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.live.machine import Machine, SectionName
+from kplug.named_tuples import NamedTuple
 
 
 class _Wanted(NamedTuple):

@@ -7,12 +7,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from kplug.errors import InputError
 from kplug.live.distribution import Remedies, remedies
 from kplug.live.kernel import LiveKernel, open_live, shown_listing
 from kplug.live.machine import Machine
+from kplug.named_tuples import NamedTuple
 
 THERE, MISSING, UNREADABLE, OTHER_KERNEL, ZEROS, UNUSABLE = (
     *("there", "missing", "not readable", "of another kernel", "zeros", "not usable"),

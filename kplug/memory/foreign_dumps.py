@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from kplug.files.compression import recognise
 from kplug.memory.kdump_pages import bytes_at
+from kplug.named_tuples import NamedTuple
 
 _VIRSH = "virsh dump --memory-only (QEMU's dump-guest-memory) writes what can be opened"
 _CRASH = "crash reads it, drgn does not"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from kplug import model
 from kplug.arch.types.word import WordFormat
@@ -23,6 +23,7 @@ from kplug.kinds import Kind, Role, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, Memo, remembered
 from kplug.memory.reading import Read
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 
 STATIC, MODULE, DYNAMIC = "static", "module", "dynamic"
 SOURCE = "__per_cpu_offset in memory"

@@ -10,10 +10,10 @@ import os
 import re
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kplug.errors import InputError, UsageError
 from kplug.files.opening import open_file
+from kplug.named_tuples import NamedTuple
 
 _LIME = struct.Struct("<IIQQQ")
 _LIME_MAGIC, _LIME_VERSION = 0x4C694D45, 1

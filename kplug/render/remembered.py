@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
+from kplug.named_tuples import NamedTuple
 
 # Layers of images are few and come again; those of special values are made for each address.
 MAX_REMEMBERED = 200_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from kplug.named_tuples import NamedTuple
 
 
 class Style(NamedTuple):

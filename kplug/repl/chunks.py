@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
+from kplug.named_tuples import NamedTuple
 from kplug.repl.python import is_block, is_whole
 
 _CONTINUES = re.compile(r"\s|#|(?:elif|else|except|finally)\b")

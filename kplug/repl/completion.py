@@ -7,11 +7,12 @@ import keyword
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import Command
 from kplug.commands.words import long_options
 from kplug.errors import KplugError
+from kplug.named_tuples import NamedTuple
 from kplug.render.safe import safe
 from kplug.repl.python import names_of
 from kplug.runtime.modules.module_list import modules_of

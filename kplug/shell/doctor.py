@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kplug.commands.base import HelpFormatter, Parser, add_json_argument
+from kplug.named_tuples import NamedTuple
 from kplug.outputs import Column, Table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ of arch/arm64/include/asm/memory.h, pgtable.h and fixmap.h and of Documentation/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple
+from typing import Callable
 
 from kplug.arch.types.memory_map import (
     DIRECT_MAP,
@@ -27,6 +27,7 @@ from kplug.arch.types.memory_map import (
     whole,
 )
 from kplug.frozen import replace
+from kplug.named_tuples import NamedTuple
 
 MACHINE = "aarch64"
 

@@ -7,7 +7,6 @@ Tables that take time to load are returned by functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
@@ -16,6 +15,7 @@ from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
 from kplug.arch.types.word import BIG, LITTLE, ByteOrder, WordFormat, word_format
 from kplug.frozen import Frozen, field
+from kplug.named_tuples import NamedTuple
 
 __all__ = ("BIG", "LITTLE")  # for the declarations
 

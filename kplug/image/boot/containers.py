@@ -11,13 +11,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from kplug.arch import registry
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.word import byte_order
 from kplug.files.compression import FORMATS, recognise
 from kplug.frozen import Frozen
+from kplug.named_tuples import NamedTuple
 
 # The bytes that is_boot_image() needs: bzImage's header ends here.
 HEAD_BYTES = 0x250

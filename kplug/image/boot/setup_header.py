@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from kplug.named_tuples import NamedTuple
 
 HEAD_BYTES = 0x8000  # the setup code, which contains the version string, has at most 64 sectors
 _MAGIC_AT = 0x202

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from kplug.arch import registry
 from kplug.arch.types.word import WordFormat, struct_order
@@ -26,6 +26,7 @@ from kplug.image.elf.names import (
 )
 from kplug.image.elf.section_flags import SHF_COMPRESSED
 from kplug.image.elf.sections import Section, Segment
+from kplug.named_tuples import NamedTuple
 
 # A kernel has 40 to 120 sections, a module built with -ffunction-sections some thousands; a dump has segments only.
 MAX_SECTIONS = 100_000

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kplug.image.elf.file import ElfFile
+from kplug.named_tuples import NamedTuple
 
 # gABI, "ELF Header", and what readelf 2.40 prints.
 _TYPES = {

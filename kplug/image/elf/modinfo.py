@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from kplug.image.elf.file import ElfFile
+from kplug.named_tuples import NamedTuple
 
 MAX_BYTES = 1 << 20
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kplug.arch.note_registers import prstatus_pid, prstatus_registers, qemu_registers
 from kplug.arch.registers import registers_of
@@ -18,6 +18,7 @@ from kplug.errors import InputError
 from kplug.frozen import Frozen, field, replace
 from kplug.image.elf import note_names as kinds
 from kplug.image.elf.file import MAX_NOTE_BYTES, ElfFile, Note, notes_at
+from kplug.named_tuples import NamedTuple
 
 # A dump has some hundred bytes of notes for each CPU, thousands if it has long vector registers.
 MAX_DUMP_NOTE_BYTES = 1 << 26

@@ -10,10 +10,10 @@ import re
 import struct
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from kplug.arch.types.word import struct_order
 from kplug.image.elf.file import NT_GNU_BUILD_ID
+from kplug.named_tuples import NamedTuple
 
 _OWNERS = (b"GNU", b"Linux", b"Xen")
 _MAX_NOTE_BYTES = 1 << 12

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kplug.arch.types.word import WordFormat, struct_order
 from kplug.image.elf.header_only import bare_header
+from kplug.named_tuples import NamedTuple
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
 PT_LOAD, PT_NOTE = 1, 4

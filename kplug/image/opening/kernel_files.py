@@ -10,7 +10,6 @@ from kplug.files.opening import open_file
 from kplug.image.elf.file import ELF_MAGIC
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import PACKED_ENDINGS, open_vmlinux
-from kplug.image.opening.symbol_list_kernel import open_system_map
 from kplug.image.opening.vmlinuz import open_vmlinuz, refuse_program
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 _PEEKED_BYTES = 1 << 16
 _LINE_BYTES = 1 << 10
-_LISTING = re.compile(rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n")
+_LISTING = rb"(?:[0-9a-f]{8}|[0-9a-f]{16}) [A-Za-z?] \S+\n"
 
 
 def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelImage:
@@ -29,7 +28,9 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
         return refuse_program(open_vmlinux(path))
     from kplug.image.symbols.listings import stub_package
 
-    if _LISTING.match(head) or stub_package(head) is not None:
+    if re.match(_LISTING, head) or stub_package(head) is not None:
+        from kplug.image.opening.symbol_list_kernel import open_system_map
+
         return open_system_map(path)
     from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 
@@ -47,7 +48,7 @@ def _refuse_packed_listing(path: str, head: bytes) -> None:
 
     packed = recognise(head)
     try:
-        if packed is not None and _LISTING.match(decompressed_start(packed, head, _LINE_BYTES)):
+        if packed is not None and re.match(_LISTING, decompressed_start(packed, head, _LINE_BYTES)):
             refuse_packed(path, head)
     except UnpackError:
         return  # opening it reports the error

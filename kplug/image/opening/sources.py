@@ -14,15 +14,14 @@ from kplug.arch import registry
 from kplug.errors import InputError, MismatchError
 from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.comparison import Comparison, checked, compare, disputes, symbols_of
 from kplug.image.opening.kernel_files import open_kernel
-from kplug.image.opening.symbol_list_kernel import listed_image
 from kplug.image.opening.vmlinuz import open_vmlinuz
 from kplug.image.placement import Placement, as_it_runs, moved_by
 from kplug.image.symbols.symbol_list import SymbolList
 
 if TYPE_CHECKING:
     from kplug.files.bounded_output import ProgressCallback
+    from kplug.image.opening.comparison import Comparison
 
 
 class Given(Frozen):
@@ -59,12 +58,15 @@ def join(given: Given, progress: ProgressCallback | None = None) -> Joined:
     if given.kallsyms is None:
         assert image is not None
         return Joined(image, None, {}, disputed, tuple(used), _cut_off(given.system_map or given.vmlinux, image))
+    from kplug.image.opening.comparison import checked, compare, disputes, symbols_of
     from kplug.image.symbols.listings import read_kallsyms
 
     listing = read_kallsyms(given.kallsyms)
     running = listing.kernel
     _refuse_system_map(given.kallsyms, running)
     if image is None:
+        from kplug.image.opening.symbol_list_kernel import listed_image
+
         image = listed_image(given.kallsyms, running)
         placement = as_it_runs(image.extents, f"addresses as {given.kallsyms} has them")
         return Joined(image, placement, listing.modules, {}, (f"symbols: {given.kallsyms}",))
@@ -109,6 +111,8 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
         used.append(f"sections, segments, symbols: {path}")
     if given.system_map is None:
         return image, used, {}
+    from kplug.image.opening.comparison import disputes
+    from kplug.image.opening.symbol_list_kernel import listed_image
     from kplug.image.symbols.listings import read_system_map
 
     listed = read_system_map(given.system_map)
@@ -126,6 +130,8 @@ def _linked(given: Given, progress: ProgressCallback | None) -> tuple[KernelImag
 
 def _checked_as_linked(image: KernelImage, listed: SymbolList, path: str) -> Comparison:
     """The comparison of an image with the list at `path`, by link addresses. MismatchError for different kernels."""
+    from kplug.image.opening.comparison import checked, compare, symbols_of
+
     found = checked(compare(symbols_of(image), listed), image.path, path)
     if found.kaslr_offset:
         raise MismatchError(f"{image.path} and {path} are linked at different addresses")
@@ -136,6 +142,8 @@ def _check_same_build(image: KernelImage, other: KernelImage) -> None:
     """MismatchError for different kernels: by their build IDs, or if one has none, by their symbols."""
     if image.build_id is None or other.build_id is None:
         if len(image.symbols) and len(other.symbols):
+            from kplug.image.opening.comparison import symbols_of
+
             _checked_as_linked(image, symbols_of(other), other.path)
     elif image.build_id != other.build_id:
         raise MismatchError(

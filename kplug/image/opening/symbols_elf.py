@@ -14,7 +14,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, Union
+from typing import Union
 
 from kplug.errors import InputError
 from kplug.image.boot.boot_image import BootImage
@@ -53,6 +53,7 @@ from kplug.image.symbols.symbol import (
 )
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table_of_list import ListedSymbolTable
+from kplug.named_tuples import NamedTuple
 
 Bytes = Union[bytes, memoryview]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kplug.image.symbols.symbol import Symbol
+from kplug.named_tuples import NamedTuple
 
 
 class Extent(NamedTuple):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, cached_property
-from typing import NamedTuple
+
+from kplug.named_tuples import NamedTuple
 
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from kplug.named_tuples import NamedTuple
 
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE, STT_COMMON, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 3, 4, 5, 6, 10
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
@@ -12,8 +13,9 @@ SHN_UNDEF, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFFF1, 0xFFF2, 0xFFFF
 TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
 BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 # Parts of a function that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
-_COLD_PART = re.compile(r"^(?P<whole>.+)\.cold(?:\.\d+)?$")
-_PREFIX_PART = re.compile(r"^__(?:pfx|cfi)_(?P<whole>.+)$")
+# `re` compiles them when they are first needed, and keeps them.
+_COLD_PART = r"^(?P<whole>.+)\.cold(?:\.\d+)?$"
+_PREFIX_PART = r"^__(?:pfx|cfi)_(?P<whole>.+)$"
 
 
 class Symbol(NamedTuple):
@@ -37,7 +39,7 @@ class Symbol(NamedTuple):
         """The function that this is the `.cold` or `__pfx_` part of, or None."""
         if ".cold" not in self.name and not self.name.startswith("__"):
             return None
-        match = _COLD_PART.match(self.name) or _PREFIX_PART.match(self.name)
+        match = re.match(_COLD_PART, self.name) or re.match(_PREFIX_PART, self.name)
         return match.group("whole") if match else None
 
 

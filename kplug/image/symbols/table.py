@@ -11,7 +11,6 @@ numbers, not places; they are found by name only.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from array import array
 from bisect import bisect_left, bisect_right
@@ -398,6 +397,8 @@ class SymbolTable(SymbolColumns):
 
     def glob(self, pattern: str) -> list[str]:
         """Distinct names that match a shell pattern (`*`, `?`, `[...]`), sorted."""
+        import fnmatch  # few ask for a pattern
+
         matches = re.compile(fnmatch.translate(pattern)).match
         return [name for name in self._sorted_names() if matches(name)]
 

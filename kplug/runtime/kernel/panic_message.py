@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from drgn.helpers.linux.printk import get_printk_records
 
 from kplug.errors import TargetError
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 # Starts of the messages of panic(), die() and its callers: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.

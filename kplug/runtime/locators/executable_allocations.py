@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import drgn
 
@@ -19,6 +19,7 @@ from kplug.errors import TargetError
 from kplug.image import layer_kinds
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.lists import list_nodes

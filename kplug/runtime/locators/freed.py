@@ -6,11 +6,10 @@ pages are reserved until then. The answer for an address there has both the link
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kplug.arch.types.memory_map import MODULES, VMALLOC
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.vmap import vmap_areas

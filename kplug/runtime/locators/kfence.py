@@ -8,7 +8,7 @@ the object belongs to the cache that it was allocated from, but it is in none of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import drgn
 
@@ -17,6 +17,7 @@ from kplug.kinds import Kind, before_range, name_and_offset, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tracks import ALLOCATORS, stack_words, track_lines, track_words

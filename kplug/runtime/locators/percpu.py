@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kplug import model
 from kplug.arch.types.word import BEYOND_ADDRESSES
@@ -20,6 +20,7 @@ from kplug.image.placed import PlacedImage
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.modules.images import images_of

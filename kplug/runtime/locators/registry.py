@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from kplug.errors import TargetError
 from kplug.kinds import Kind
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.resolver import Locator
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.user_space import UserSpace

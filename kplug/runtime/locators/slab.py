@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
 
@@ -14,6 +14,7 @@ from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates

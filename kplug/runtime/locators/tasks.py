@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.pid import for_each_task
@@ -14,6 +13,7 @@ from kplug.errors import TargetError
 from kplug.kinds import Kind, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates

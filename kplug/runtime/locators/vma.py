@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.mm import for_each_vma, vma_find, vma_name
@@ -16,6 +15,7 @@ from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.pseudo_files import pseudo_name

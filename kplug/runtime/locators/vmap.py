@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import drgn
 
@@ -15,6 +15,7 @@ from kplug.kinds import Kind, Role, before_range, name_and_offset, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.model import Layer
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.registry import locates

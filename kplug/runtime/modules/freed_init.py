@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.module_list import modules_of
 from kplug.runtime.modules.struct_module import Module

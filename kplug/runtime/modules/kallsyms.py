@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import drgn
 
@@ -20,6 +19,7 @@ from kplug.image.elf.writer import SHT_NOBITS, SHT_PROGBITS, Form, relocatable
 from kplug.image.module_sections import section_addresses
 from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
 from kplug.image.symbols.table import SymbolTable
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.modules.parts import INIT_TEXT, RODATA, TEXT, MemoryRange
 from kplug.runtime.modules.struct_module import Module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from kplug.named_tuples import NamedTuple
 
 TEXT, DATA, RODATA, RO_AFTER_INIT = "text", "data", "rodata", "ro_after_init"
 INIT, INIT_TEXT, INIT_DATA, INIT_RODATA = "init", "init_text", "init_data", "init_rodata"

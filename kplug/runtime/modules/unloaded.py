@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import drgn
 
 from kplug.errors import TargetError
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.modules.struct_module import MAX_MODULES, MAX_NAME_BYTES, ModuleLayout, text_of

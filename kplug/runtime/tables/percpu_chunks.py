@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 import drgn
 
 from kplug.errors import TargetError
 from kplug.memory.percpu import DYNAMIC, MODULE, Areas
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 # Far more than usual: some hundreds of chunks on some 20 lists, with some hundred pages per unit.

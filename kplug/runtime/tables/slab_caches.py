@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 

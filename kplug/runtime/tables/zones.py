@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from drgn.helpers.linux.mmzone import for_each_online_pgdat
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 _MOST_NODES = 1 << 10  # NODES_SHIFT is at most 10

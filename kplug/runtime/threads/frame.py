@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from kplug.named_tuples import NamedTuple
 from kplug.target import FramePlace
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import drgn
 from drgn.helpers.linux.pid import find_task
@@ -15,6 +15,7 @@ from kplug.arch.registers import canonical, ordered
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.thread_size import thread_size
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.threads.cpu_registers import CpuRegisters

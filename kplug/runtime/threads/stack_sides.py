@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import drgn
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.frame import Frame

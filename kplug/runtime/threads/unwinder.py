@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import drgn
 
 from kplug.arch.registers import canonical, is_register, ordered, registers_of
 from kplug.arch.registry import named
 from kplug.errors import TargetError
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.modules.debug_files import debug_files_of
 from kplug.runtime.modules.images import symbol_extent

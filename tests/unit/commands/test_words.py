@@ -84,3 +84,7 @@ def test_what_is_one_expression(line: str, asked: list[str]) -> None:
 def test_long_options() -> None:
     assert "--brief" in long_options(COMMANDS["where"])
     assert all(option.startswith("--") for command in COMMANDS.values() for option in long_options(command))
+
+
+def test_each_command_is_found_by_its_name() -> None:
+    assert [command.name for command in COMMANDS.values()] == list(COMMANDS)

@@ -24,6 +24,13 @@ main()
 print(*sys.modules, sep="\\n", file=sys.stderr)
 """
 
+_DECLARATIONS = """
+import sys
+from kplug.commands import COMMANDS
+print(*(f"{name} {command.name}" for name, command in COMMANDS.items()), sep="\\n")
+print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+
 
 def imported(program: str, *words: str) -> Sequence[str]:
     """The modules that a Python without any package has imported at the end of the program."""
@@ -54,8 +61,14 @@ def test_an_address_of_a_vmlinux_loads_one_architecture(where: Sequence[str]) ->
     assert names.intersection(where) == {"kplug.arch.x86_64"}
 
 
+def test_a_command_is_imported_alone(where: Sequence[str]) -> None:
+    assert {name for name in where if name.startswith("kplug.commands.")} == {
+        "kplug.commands.base",
+        "kplug.commands.where",
+    }
+
+
 def test_the_commands_that_gdb_declares_import_nothing_heavy() -> None:
-    program = "import sys, kplug.commands; print('done'); print(*sys.modules, sep='\\n', file=sys.stderr)"
-    declared = imported(program)
+    declared = imported(_DECLARATIONS)
     assert HEAVY.intersection(declared) == set()
     assert [name for name in declared if name.startswith((*ROOMS, "kplug.session", "kplug.arch.x86_64"))] == []
