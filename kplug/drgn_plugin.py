@@ -57,11 +57,11 @@ class DrgnCommand:
 
     def parse(self, source: str, /) -> ParsedCommand[Line]:
         """The words, as at kplug's own prompt: `&init_task` and `(long)x` need no quotes; `|` and `>` work as usual."""
-        from kplug.commands.words import split
+        from kplug.commands.words import split_for
         from kplug.errors import UsageError
 
         try:
-            line = split(source)
+            line = split_for(self.command, self._parser(), source)
         except UsageError as error:
             raise SyntaxError(str(error)) from None
         files = () if line.file is None else (ShellRedirection(1, ">>" if line.append else ">", line.file),)

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING
 from kplug import model
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import IMAGE_MAPPING
-from kplug.errors import ExpressionError, TargetError, UnplacedError, UsageError
+from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import (
     NO_HINTS,
     Hints,
     Place,
     TypeHint,
-    is_of_kernel,
-    physical_number,
-    places,
     plain_address,
-    type_hint,
     with_hint,
 )
 from kplug.frozen import Frozen, replace
@@ -31,21 +27,20 @@ from kplug.kinds import in_order, of_program
 from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
+from kplug.reader import NO_DRGN, Reader, read_hint
 from kplug.resolver import LineSource, Locator, Resolver, StateSource
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, Area, address_space
 from kplug.target import Target
 
 if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
-    from kplug.memory.percpu import Instances, Wanted
+    from kplug.memory.percpu import Instances
     from kplug.records import Programs
     from kplug.type_layouts import TypeLayouts
 
 
 # What the code at an address is.
 _OF_CODE = frozenset((model.SECTION, model.REGION, model.SYMBOL, model.LINE, model.GAP))
-
-_NO_DRGN = "drgn is not used here (`kplug` says why)"
 
 
 class Missing(Frozen):
@@ -112,8 +107,7 @@ class Session:
         self._lines = lines
         self._types = tuple(types)
         self._states = states
-        self._percpu = percpu
-        self._virtual = virtual
+        self._reader = Reader(self.images, target, hints, percpu, virtual, self.word)
         self.modules = modules
         self._programs = programs
         self._is_program_asked = False
@@ -163,74 +157,8 @@ class Session:
         return self.images.main
 
     def places(self, expression: str) -> tuple[Place, ...]:
-        """The runtime addresses an expression means. The common grammar first, then the host's own evaluation.
-
-        In that order because the host's symbols may still be at their link addresses.
-        """
-        hint = type_hint(expression)
-        if hint is not None:
-            expression = hint.expression
-        if self.target is not None and expression.startswith("$"):
-            return (Place(self.target.evaluate(expression)),)
-        physical = physical_number(expression)
-        if physical is not None:
-            return self._of_physical(expression, physical)
-        wanted = None
-        if "@" in expression:
-            from kplug.memory.percpu import wanted_instance  # most expressions name no CPU
-
-            wanted = wanted_instance(expression)
-        try:
-            found = places(wanted.name if wanted else expression, self.images, self.hints)
-        except UnplacedError:
-            raise
-        except ExpressionError:
-            if self.target is None:
-                raise
-            try:
-                if is_of_kernel(expression):
-                    raise
-                return (Place(self.target.evaluate(expression)),)
-            except ExpressionError:
-                self._raise_unplaced(expression)
-                raise
-        return found if wanted is None else self._instances(expression, wanted, found)
-
-    def _of_physical(self, expression: str, physical: int) -> tuple[Place, ...]:
-        has_memory = self.target is not None and self.target.has_memory()
-        if self._virtual is None or not has_memory:
-            lack = f"and {_NO_DRGN}" if has_memory else "and there are none here"
-            raise ExpressionError(f"{expression}: where a physical address is mapped is known from page tables, {lack}")
-        try:
-            return tuple(map(Place, self._virtual(physical)))
-        except TargetError as error:
-            raise TargetError(f"{expression}: {error}") from None
-
-    def _raise_unplaced(self, expression: str) -> None:
-        """UnplacedError for a symbol that only a module's file still has: the kernel freed the module's init code."""
-        if any(character in expression for character in '()*>"'):
-            return  # not a symbol's name, and looking for it would open every module's file
-        try:
-            places(expression, tuple(self.images), self.hints)
-        except UnplacedError:
-            raise
-        except ExpressionError:
-            return
-
-    def _instances(self, expression: str, wanted: Wanted, found: Sequence[Place]) -> tuple[Place, ...]:
-        """The places of `NAME@CPU`: those found for the name, on that CPU or on all of them."""
-        if self._percpu is None or self.target is None or not self.target.has_memory():
-            raise ExpressionError(f"{expression}: a CPU's own copy can only be found in memory, and there is none here")
-        instances: list[Place] = []
-        try:
-            for place in found:
-                for start in self._percpu.instances(place.address, wanted.cpu):
-                    instances.append(Place(start + wanted.offset & self.word.mask, place.note))
-        except ExpressionError as error:
-            raise ExpressionError(f"{expression}: {error}") from None
-        if not instances:
-            raise ExpressionError(f"{expression}: {wanted.name} is not a per-CPU variable")
-        return tuple(instances)
+        """The runtime addresses an expression, or a line of a log, means."""
+        return self._reader.places(expression)
 
     @contextmanager
     def program(self, pid: int | None) -> Iterator[None]:
@@ -243,7 +171,7 @@ class Session:
             return
         if self._programs is None:
             if self.target is not None and self.target.has_memory():
-                raise UsageError(f"--pid {pid}: processes are found by drgn, and {_NO_DRGN}")
+                raise UsageError(f"--pid {pid}: processes are found by drgn, and {NO_DRGN}")
             raise UsageError(with_hint(f"--pid {pid}: needs the memory of a kernel, through drgn", self.hints.memory))
         with self._programs.of(pid):
             self._is_program_asked = True
@@ -262,7 +190,7 @@ class Session:
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         address = plain_address(expression)
-        hint = type_hint(expression) if address is None else None
+        hint = read_hint(expression) if address is None else None
         found = self.places(expression) if address is None else (Place(address),)
         for place in found:
             annotation = self._answer(place.address, expression)

@@ -6,6 +6,7 @@ import argparse
 
 import gdb
 from kplug.commands.base import Command, Parser
+from kplug.commands.words import pasted
 from kplug.errors import UsageError
 from kplug_gdb import names
 from kplug_gdb.settings import SETTINGS
@@ -13,6 +14,9 @@ from kplug_gdb.settings import SETTINGS
 
 def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
     """The arguments of a line. UsageError if they are wrong."""
+    log_line = pasted(line, parser) if command.words == "expressions" else None
+    if log_line is not None:
+        return parser.parse_args(log_line)
     if line.count('"') % 2:
         raise UsageError(f'{parser.prog}: a " is not closed')
     return parser.parse_args(gdb.string_to_argv(line))

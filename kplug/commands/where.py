@@ -70,6 +70,8 @@ EXPR is an address (0xffffffff81a114f4, or bare as the kernel prints it), a symb
 own copy of a per-CPU variable (runqueues@1, runqueues@1+0x10; runqueues@* for all CPUs), or a physical address
 (phys:0x2cf7000): the answer is that of the direct map, with all other mappings.
 
+A line of a log is taken as it is, with all that is around the symbol or the address ([   12.345678] RIP: 0010:...).
+
 EXPR as TYPE (0x18 as struct task_struct, $rdi+8 as struct page) also says which member it is: in the object that is
 known to be there, else counted from NULL or a poison; EXPR as TYPE at START says where the structure begins.
 

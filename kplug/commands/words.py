@@ -9,6 +9,7 @@ from collections.abc import Callable
 from kplug.commands.base import Command
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import join_hints
+from kplug.log_places import is_log_line
 from kplug.named_tuples import NamedTuple
 
 _OPENING, _CLOSING = "([{", ")]}"
@@ -85,6 +86,23 @@ def _with_output(words: list[str], line: str, position: int) -> Line:
     return Line(words, text, file=files[0], append=append)
 
 
+def split_for(command: Command, parser: argparse.ArgumentParser, line: str) -> Line:
+    """As `split`, for a command: what asks about addresses takes a line of a log as it is."""
+    words = pasted(line, parser) if command.words == "expressions" else None
+    return Line(words, line.strip()) if words is not None else split(line)
+
+
+def pasted(line: str, parser: argparse.ArgumentParser) -> list[str] | None:
+    """The words of a command's line that is a line of a log, after options: that is one word, whatever quotes, `>` or
+    `-` are in it. None for another line."""
+    known, options, rest = flags(parser), [], line.strip()
+    while rest.startswith("-") and rest.split(None, 1)[0] in known:
+        option, _, rest = rest.partition(" ")
+        options.append(option)
+        rest = rest.strip()
+    return [*options, "--", rest] if is_log_line(rest) else None
+
+
 def flags(parser: argparse.ArgumentParser) -> list[str]:
     """The parser's options that take no value."""
     return [option for action in parser._actions if action.nargs == 0 for option in action.option_strings]
@@ -134,6 +152,8 @@ def expressions(words: list[str], whole: str, means_something: Callable[[str], o
     The whole counts if a word is only a part of something, or means nothing alone while the whole does.
     `means_something` raises for what means nothing.
     """
+    if len(words) == 1 and is_log_line(words[0]):
+        return words
     words = join_hints(words)
     if not words or words == [whole]:
         return words

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kplug.arch.registers import is_register
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError, Parser
-from kplug.commands.words import Line, split, with_expressions
+from kplug.commands.words import Line, split_for, with_expressions
 from kplug.errors import ExpressionError, InputError, KplugError, UsageError
 from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
@@ -138,8 +138,8 @@ class Prompt:
     def _command(self, name: str, rest: str) -> Status:
         command = self.commands[name]
         try:
-            line = split(rest)
             parser = self.parser(command)
+            line = split_for(command, parser, rest)
             arguments = parser.parse_args(line.words)
         except UsageError as error:
             named = str(error).startswith(f"{command.host_name}:")
