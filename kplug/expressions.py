@@ -23,10 +23,11 @@ from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
 from kplug.image.images import as_images
 from kplug.named_tuples import NamedTuple
-from kplug.names import Match, Named, by_source_name, sections_named, symbols_named, symbols_of
+from kplug.names import File, Match, Named, by_source_name, sections_named, symbols_named, symbols_of
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
+    from kplug.resolver import LineSource
 
 # Symbol names are shorter (KSYM_NAME_LEN is 512); a longer line of a log is not an expression.
 MAX_LENGTH = 4096
@@ -165,8 +166,11 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     nameless = [placed.image.path for placed in images if not placed.image.symbols]
     if nameless:
         return f" ({', '.join(nameless)}: no symbol table)"
-    if re.fullmatch(_IN_FILE, name) and not first.symbols.sizes_are_stated:
-        return f" ({first.symbols_path} does not have the symbols' source files: give the name alone)"
+    if re.fullmatch(_IN_FILE, name):
+        if not first.symbols.sizes_are_stated:
+            return f" ({first.symbols_path} does not have the symbols' source files: give the name alone)"
+        if symbols_of(_file_and_name(name)[1], images):
+            return f" ({first.symbols_path} does not say that it is in that file: give the name alone)"
     if name.startswith("."):
         return f" ({first.path} has no sections)" if not first.sections else ""
     if first.listed is not None and not any(letter in first.listed.letters for letter in b"drb"):
@@ -174,8 +178,12 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     return ""
 
 
-def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) -> Places:
+def places(
+    text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS, lines: LineSource | None = None
+) -> Places:
     """The runtime addresses that `text` means: one, or several where static symbols share a name.
+
+    `lines` tell the source file of a symbol where the symbol table does not.
 
     Raises ExpressionError, worded for the user, if the grammar does not know the text or the images do not have the
     name; the host may then try its own evaluation.
@@ -193,12 +201,12 @@ def places(text: str, images: Sequence[PlacedImage], hints: Hints = NO_HINTS) ->
     name, sign, after = _last_sign(text)
     match = re.fullmatch(_OFFSET, after) if sign else None
     if match:
-        found = _named(name, images, hints)
+        found = _named(name, images, hints, lines)
         if found.matches:
             offset = parse_number(match.group("offset")) or 0
             size = parse_number(match.group("size")) if match.group("size") else None
             return _moved(text, name, images, found, -offset if sign == "-" else offset, size)
-    found = _named(text, images, hints)
+    found = _named(text, images, hints, lines)
     if not found.matches:
         raise ExpressionError(f"{_shortened(text)}: no such symbol or section{_why_not(text, images, hints)}")
     return tuple(Place(each.address, found.note) for each in found.matches)
@@ -251,10 +259,10 @@ def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tupl
     return match.group("bare"), images
 
 
-def _named(name: str, images: Sequence[PlacedImage], hints: Hints) -> Named:
+def _named(name: str, images: Sequence[PlacedImage], hints: Hints, lines: LineSource | None) -> Named:
     """The symbols of that name, else the section. ExpressionError if their addresses are not known."""
     file, wanted = _file_and_name(name)
-    found = symbols_named(wanted, file, images)
+    found = symbols_named(wanted, File(file, lines) if file is not None else None, images)
     if not found.matches and wanted.startswith(".") and file is None:
         sections = sections_named(wanted, images)
         found = sections if sections.matches or found.unplaced is None else found
@@ -285,8 +293,7 @@ def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, of
         fitting = _of_size(size, found)
         if not fitting and found.note is None:
             # The kernel may print another symbol by that name, a static one of clang's LTO.
-            file, wanted = _file_and_name(name)
-            others = by_source_name(wanted, file, images)
+            others = by_source_name(_file_and_name(name)[1], None, images)
             fitting = _of_size(size, others)
             notes = [others.note] if fitting and others.note is not None else notes
         if not fitting:

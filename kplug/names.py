@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 
 from kplug.frozen import Frozen
 from kplug.image.images import as_images
+from kplug.named_tuples import NamedTuple
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
     from kplug.image.symbols.symbol import Symbol
+    from kplug.resolver import LineSource
 
 # Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
 _MOST_PADDING = 64
 _MOST_SHOWN = 8
+# nm's letters of functions.
+CODE_LETTERS = "tTwW"
 
 
 class Match(Frozen):
@@ -74,13 +78,30 @@ def symbols_of_source_name(name: str, images: Sequence[PlacedImage]) -> list[tup
     ]
 
 
-def symbols_named(name: str, file: str | None, images: Sequence[PlacedImage]) -> Named:
+class File(NamedTuple):
+    """A source file that a name was asked for in, and what knows source lines."""
+
+    name: str
+    lines: LineSource | None
+
+    def has(self, symbol: Symbol, placed: PlacedImage) -> bool:
+        """Whether the symbol table says that a symbol is of this file, or else the debug information."""
+        file = placed.image.symbols.file_of(symbol.entry)
+        if file is None and self.lines is not None and symbol.letter in CODE_LETTERS:
+            address = placed.symbol_address(symbol)
+            for layer in self.lines.line_layers(address, symbol.address, placed):
+                inlined = layer.details["inlined"]
+                file = inlined[-1]["file"] if inlined else layer.details["file"]
+        return os.path.basename(file or "") == self.name
+
+
+def symbols_named(name: str, file: File | None, images: Sequence[PlacedImage]) -> Named:
     """What a symbol's name stands for; with `file`, only symbols of that source file."""
     found = _placed(symbols_of(name, images), file)
     return found if found.matches or found.unplaced else by_source_name(name, file, images)
 
 
-def by_source_name(name: str, file: str | None, images: Sequence[PlacedImage]) -> Named:
+def by_source_name(name: str, file: File | None, images: Sequence[PlacedImage]) -> Named:
     """The symbols that have that name in their source, and another one in the symbol table."""
     from kplug.image.symbols.source_names import source_name  # few questions need it
 
@@ -97,13 +118,12 @@ def by_source_name(name: str, file: str | None, images: Sequence[PlacedImage]) -
     return Named(whole, note, parts if whole is not parts else (), found.unplaced)
 
 
-def _placed(symbols: Iterable[tuple[PlacedImage, Symbol]], file: str | None) -> Named:
+def _placed(symbols: Iterable[tuple[PlacedImage, Symbol]], file: File | None) -> Named:
     """The symbols of that file, if one is given, with their addresses."""
     matches: dict[int, Match] = {}
     unplaced = None
     for placed, symbol in symbols:
-        table = placed.image.symbols
-        if file is not None and os.path.basename(table.file_of(symbol.entry) or "") != file:
+        if file is not None and not file.has(symbol, placed):
             continue
         if placed.is_placed(symbol.section_index):
             # Aliases of one name at one address are one place.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kplug.image.images import Images
     from kplug.log.lines import LogLine
     from kplug.memory.percpu import Instances, Wanted
+    from kplug.resolver import LineSource
     from kplug.target import Target
 
 NO_DRGN = "drgn is not used here (`kplug` says why)"
@@ -27,7 +28,7 @@ def read_hint(text: str) -> TypeHint | None:
 
 class Reader:
     """Finds the addresses that a question means, in the images and with the target. `percpu` finds each CPU's
-    variables, `virtual` gives the kernel's addresses of a physical one."""
+    variables, `virtual` gives the kernel's addresses of a physical one, `lines` knows source files."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Reader:
         percpu: Instances | None,
         virtual: Callable[[int], Sequence[int]] | None,
         word: WordFormat,
+        lines: LineSource | None,
     ) -> None:
         self._images = images
         self._target = target
@@ -44,6 +46,7 @@ class Reader:
         self._percpu = percpu
         self._virtual = virtual
         self._word = word
+        self._lines = lines
 
     def places(self, expression: str) -> tuple[Place, ...]:
         """The runtime addresses an expression means. The common grammar first, then the host's own evaluation.
@@ -68,7 +71,7 @@ class Reader:
 
             wanted = wanted_instance(expression)
         try:
-            found = places(wanted.name if wanted else expression, self._images, self._hints)
+            found = places(wanted.name if wanted else expression, self._images, self._hints, self._lines)
         except UnplacedError:
             raise
         except ExpressionError:

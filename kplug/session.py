@@ -107,7 +107,7 @@ class Session:
         self._lines = lines
         self._types = tuple(types)
         self._states = states
-        self._reader = Reader(self.images, target, hints, percpu, virtual, self.word)
+        self._reader = Reader(self.images, target, hints, percpu, virtual, self.word, lines)
         self.modules = modules
         self._programs = programs
         self._is_program_asked = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import re
 
+import gdb
 from kplug.arch.types import word
 from kplug.arch.types.word import WIDEST_MASK
 from kplug.commands.status import KASLR
@@ -27,6 +28,8 @@ _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'(?!::)")
 _NUMBER = re.compile(r"(?<![\w.$])(?:0[xX][0-9a-fA-F]+|[1-9][0-9]*)(?![\w.])")
 # Names on their own: not registers, not members.
 _NAME = re.compile(r"(?<![\w$.])(?<!->)[A-Za-z_]\w*")
+# A name in a source file or function, as gdb writes it.
+_SCOPED = re.compile(r"(?:'[^']*'|[A-Za-z_]\w*)::[A-Za-z_]\w*")
 
 
 class ValuePlace(enum.Enum):
@@ -39,7 +42,7 @@ class ValuePlace(enum.Enum):
 
 def place_of(expression: str, kernel: PlacedImage) -> ValuePlace:
     """How the value of a gdb expression relates to memory, for a kernel in its place."""
-    if not _names_symbols(expression, kernel) or not _is_elsewhere(kernel):
+    if not _is_elsewhere(kernel) or not _names_symbols(expression, kernel):
         return ValuePlace.SAME
     return ValuePlace.MOVED if _ADDRESS_OF.fullmatch(expression) else ValuePlace.UNKNOWN
 
@@ -111,7 +114,18 @@ def signed(kaslr_offset: int, image: KernelImage) -> str:
 
 def _names_symbols(expression: str, kernel: PlacedImage) -> bool:
     text = _TAG.sub(" ", _STRING.sub(" ", expression))
-    return any(kernel.image.symbols.indexes_of(name) for name in set(_NAME.findall(text)))
+    names = set(_NAME.findall(text))
+    if any(kernel.image.symbols.indexes_of(name) for name in names):
+        return True
+    # gdb also knows names that no symbol table has: finish_task_switch.isra.0 is finish_task_switch in DWARF.
+    return any(_is_misplaced_name(name, kernel) for name in (*names, *_SCOPED.findall(text)))
+
+
+def _is_misplaced_name(name: str, kernel: PlacedImage) -> bool:
+    try:
+        return misplaced(int(gdb.parse_and_eval(f"&{name}")) & kernel.placement.mask, kernel)
+    except (gdb.error, ValueError):
+        return False  # a type, a constant, a register, or nothing
 
 
 def applied_offset(image: KernelImage) -> int | None:

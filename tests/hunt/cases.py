@@ -84,6 +84,23 @@ _NAMES = (
     ),
 )
 
+_NAMES += (
+    Case(
+        "names: no file of a symbol that objtool adds after the last file's",
+        "kplug sym -s $VMLINUX __pfx_finish_task_switch.isra.0 clean_cache_range | sed 's/ \\+/ /g'",
+        right="clean_cache_range .text usercopy_64.c\n__pfx_finish_task_switch.isra.0 .text finish_task_switch.isra.0",
+        wrong=".text usercopy_64.c finish_task_switch",
+        source="arch/x86/lib/usercopy_64.c; tools/objtool",
+        kernel="amd64-6.12",
+    ),
+    Case(
+        "names: a global function by its source file, from the debug information",
+        "kplug where -bl -s $VMLINUX core.c:schedule fork.c:schedule",
+        right="$ nm $VMLINUX | awk '/ schedule$/ { print \"0x\" $1 }'\nfork.c:schedule: no such symbol",
+        source="nm; kernel/sched/core.c",
+    ),
+)
+
 # Lines as people paste them.
 _LINES: tuple[Case, ...] = ()
 

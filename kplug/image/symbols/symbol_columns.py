@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from kplug.arch.types.word import byte_order
@@ -52,7 +52,9 @@ class SymbolColumns:
         self._name_questions = 0
         # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
-        self._file_names: dict[int, str] = {}
+        # The bytes st_other and the section .comment, which few questions need.
+        self._others: Callable[[], bytes] = bytes
+        self._comment: Callable[[], bytes] = bytes
 
     def _load(self, elf: ElfFile) -> None:
         """Read the symbol table and its strings into the columns."""
@@ -84,6 +86,8 @@ class SymbolColumns:
         self._size_bytes = ByteColumns(data, size, width, entry_size, little=little)
         self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
         self._section_low, self._section_high = (first, second) if little else (second, first)
+        self._others = lambda: elf.section_bytes(table)[info + 1 :: entry_size]
+        self._comment = lambda: _bytes_of(elf, ".comment")
         self.source = table.name
         extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
         if extended is not None:
@@ -159,3 +163,12 @@ class SymbolColumns:
         if section == SHN_XINDEX and index < len(self._extended_sections):
             return self._extended_sections[index]
         return section
+
+
+def _bytes_of(elf: ElfFile, name: str) -> bytes:
+    """A section's bytes; none if there is no such section, or it cannot be read."""
+    section = next((section for section in elf.sections if section.name == name), None)
+    try:
+        return elf.section_bytes(section) if section is not None else b""
+    except InputError:
+        return b""

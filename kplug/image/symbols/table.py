@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, compress, count, islice
@@ -36,6 +36,7 @@ from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.symbol_places import SymbolPlaces
 
 if TYPE_CHECKING:
+    from kplug.image.symbols.source_files import SourceFiles
     from kplug.image.symbols.source_names import AffixedNames
 
 # Names searched for one by one, before a dictionary of all is made.
@@ -175,21 +176,17 @@ class SymbolTable(SymbolPlaces):
         return true.upper() if letter == "T" else true
 
     def file_of(self, index: int) -> str | None:
-        """The source file that a local symbol comes from: the file symbol it follows. None for global ones."""
-        if self._info[index] >> 4 != STB_LOCAL:
-            return None
-        position = bisect_right(self._file_entries, index) - 1
-        if position < 0:
-            return None
-        entry = self._file_entries[position]
-        name = self._file_names.get(entry)
-        if name is None:
-            name = self._file_names[entry] = self.name(entry)
-        return name or None
+        """The source file of a local symbol, where the order of the table proves it. None for global ones."""
+        return self._source_files.of(index) if self._info[index] >> 4 == STB_LOCAL else None
 
     @cached_property
-    def _file_entries(self) -> list[int]:
-        return entries_of(self._type_mask((STT_FILE,)))
+    def _source_files(self) -> SourceFiles:
+        from kplug.image.symbols.source_files import SourceFiles
+
+        files = entries_of(self._type_mask((STT_FILE,)))
+        others = self._binding_mask(STB_LOCAL) if files else b""
+        first = without_mask(others, self._type_mask((STT_FILE, STT_SECTION))).find(1, 1) if files else 0
+        return SourceFiles(files, first if first > 0 else len(self._info), self.name, self._others, self._comment)
 
     # -- name to symbols -----------------------------------------------------------------------------------------------
 
