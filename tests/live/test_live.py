@@ -44,6 +44,7 @@ class Seen(NamedTuple):
     sections: Sequence[tuple[str, str, int]]  # module, section, address
     percpu: Sequence[tuple[str, int, int]]  # variable, CPU, address of the CPU's instance
     vmalloc: Sequence[Mapping]
+    of_init: tuple[int, str]  # the first address of process 1, and the file that is mapped there
     in_drgn: str  # what `%kwhere -b schedule+4` said
     answers: dict[int, dict[str, Any]]
     names: dict[int, set[str]]  # what kallsyms calls an address
@@ -78,6 +79,8 @@ def seen(guest: Guest, sampling: Sampling) -> Seen:
     of_modules = [each for each in symbols if each.module in truth.modules and each.kind in "tTdDbBrR"]
     percpu, in_drgn = of_drgn(guest)
     vmalloc = lasting_mappings(guest, truth)
+    first = guest.vm.run("cat /proc/1/maps").splitlines()[0].split()
+    of_init = int(first[0].split("-")[0], 16), first[5]
     known: dict[int, set[str]] = {}
     for each in symbols:
         known.setdefault(each.address, set()).add(each.name)
@@ -88,12 +91,14 @@ def seen(guest: Guest, sampling: Sampling) -> Seen:
         sections=sampling.of(module_sections(truth)),
         percpu=percpu,
         vmalloc=vmalloc,
+        of_init=of_init,
         in_drgn=in_drgn,
         answers={},
         names=known,
     )
     asked = [each.address for each in (*seen.image, *seen.modules)]
     asked += [address for _, _, address in (*seen.sections, *percpu)] + [each.start for each in vmalloc]
+    asked.append(of_init[0])
     seen.answers.update(zip(asked, guest.where(asked)))
     return seen
 
@@ -145,14 +150,18 @@ def lasting_mappings(guest: Guest, truth: GroundTruth) -> list[Mapping]:
 
 def test_kplug_without_a_file(guest: Guest, seen: Seen) -> None:
     # As `sudo kplug`: the running kernel is asked, and its vmlinux found where Debian puts it.
+    of_init, path = seen.of_init
     status, output = guest.kplug_from_the_start(
-        "-e 'kwhere schedule+4' -e 'kwhere -b &runqueues@1' -e 'hex(prog[\"init_task\"].address_)'"
+        "-e 'kwhere schedule+4' -e 'kwhere -b &runqueues@1' -e 'hex(prog[\"init_task\"].address_)' "
+        f"-e 'kwhere --pid 1 --json {of_init:#x}'"
     )
     assert status == 0, output
     lines = [line.split() for line in output.splitlines() if not line.startswith(" ")]
     assert lines[0][:3] == [f"{seen.truth.address('schedule') + 4:#x}", "schedule+0x4", ".text"]
     assert [lines[1][0]] == [f"{address:#x}" for name, cpu, address in seen.percpu if (name, cpu) == ("runqueues", 1)]
     assert lines[2] == [f"'{seen.truth.address('init_task'):#x}'"]
+    found = layer(json.loads(output.splitlines()[-1]), "vma")
+    assert (found["details"]["pid"], found["details"]["path"]) == (1, path)
     assert guest.vm.files.release in output
 
 
@@ -220,16 +229,12 @@ def test_not_root(guest: Guest) -> None:
     assert "/proc/kcore" in line
 
 
-def test_user_addresses(guest: Guest) -> None:
+def test_user_addresses(guest: Guest, seen: Seen) -> None:
     """Those of init where no process is named, never of kplug itself; files alone say what else could tell."""
-    lines = [line.split() for line in guest.vm.run("cat /proc/1/maps").splitlines()]
-    start, path = lines[0][0].split("-")[0], lines[0][5]
-    for words in ("", "--pid 1 "):
-        status, output = guest.kplug(f"where -c /proc/kcore {words}--json 0x{start}")
-        assert status == 0, output
-        found = layer(json.loads(output.splitlines()[-1]), "vma")
-        assert found, output
-        assert (found["details"]["pid"], found["details"]["path"]) == (1, path)
-    status, output = guest.kplug(f"where -b 0x{start} 0x{start}")
+    start, path = seen.of_init
+    found = layer(seen.answers[start], "vma")
+    assert found, seen.answers[start]
+    assert (found["details"]["pid"], found["details"]["path"]) == (1, path)
+    status, output = guest.kplug(f"where -b {start:#x} {start:#x}")
     assert status == 0, output
     assert output.count("-c /proc/kcore, as root") == 1
