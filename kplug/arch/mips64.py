@@ -18,6 +18,7 @@ ARCHITECTURE = Architecture(
     ),
     byte_orders=(LITTLE, BIG),
     elf=ElfWords(segment_types={0x70000000: "REGINFO"}),
+    telling_symbols=("handle_sys64",),
     upper_half=True,
     char_signed=True,
 )

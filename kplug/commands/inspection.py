@@ -6,6 +6,7 @@ notes (/sys/kernel/notes).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -117,7 +118,7 @@ def inspect(path: str) -> Inspected:
     if not head:
         raise InputError(f"{path}: the file is empty")
     if head.startswith(b"\x7fELF"):
-        return _inspected_elf(path, ElfFile(path))
+        return _or_unpacked(_inspected_elf(path, ElfFile(path)))
     if head.startswith(_DUMP_MAGICS):
         return _inspected_dump(path)
     notes = _bare_notes(path)
@@ -125,8 +126,18 @@ def inspect(path: str) -> Inspected:
         return notes
     if is_boot_image(head):
         return _inspected_boot_image(path)
-    what = foreign(head) or "not a kernel file: neither ELF, nor a boot image, nor a dump"
-    raise InputError(f"{path}: {what}")
+    what = foreign(head)
+    if what is None and (found := _or_unpacked(Inspected(path, ELF))).kind == BOOT_IMAGE:
+        return found
+    raise InputError(f"{path}: {what or 'not a kernel file: neither ELF, nor a boot image, nor a dump'}")
+
+
+def _or_unpacked(file: Inspected) -> Inspected:
+    """The file; the kernel in it instead, if it is an ELF file that unpacks itself, or has one somewhere."""
+    if file.kind == ELF:
+        with contextlib.suppress(InputError):
+            return _inspected_boot_image(file.path)
+    return file
 
 
 def _inspected_elf(path: str, elf: ElfFile, **more: Any) -> Inspected:

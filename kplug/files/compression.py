@@ -8,9 +8,9 @@ the command-line tool.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from kplug.files import lz4, lzop, python_formats, zstd
+from kplug.files import lz4, lz4_frame, lzop, python_formats, zstd
 from kplug.files.bounded_output import (
     BoundedOutput,
     EnoughError,
@@ -30,12 +30,24 @@ Unpacker = Callable[[memoryview, BoundedOutput], int]
 
 
 class Compression(NamedTuple):
-    """A format: its magic, the ways to unpack it, and what to install if none of them is available."""
+    """A format: its magic, the ways to unpack it, and what to install if none of them is available.
+
+    `variants` are other magics under the same name, with the ways to unpack what begins with them.
+    """
 
     name: str
     magic: bytes
     unpackers: tuple[Unpacker, ...]
     remedy: str = ""
+    variants: Mapping[bytes, tuple[Unpacker, ...]] = {}
+
+    @property
+    def magics(self) -> tuple[bytes, ...]:
+        return (self.magic, *self.variants)
+
+    def unpackers_of(self, data: memoryview) -> tuple[Unpacker, ...]:
+        """The ways to unpack data that begins so."""
+        return next((ways for magic, ways in self.variants.items() if data[: len(magic)] == magic), self.unpackers)
 
 
 def decompress(name: str, data: bytes | memoryview, limit: int, progress: ProgressCallback | None = None) -> Unpacked:
@@ -72,13 +84,13 @@ def decompress_all(name: str, data: bytes, limit: int, progress: ProgressCallbac
 
 def recognise(head: bytes) -> str | None:
     """The name of the format of data that starts like this, or None."""
-    return next((name for name, each in FORMATS.items() if head.startswith(each.magic)), None)
+    return next((name for name, each in FORMATS.items() if head.startswith(each.magics)), None)
 
 
 def _unpacked(
     compression: Compression, data: memoryview, limit: int, enough: bool, progress: ProgressCallback | None
 ) -> Unpacked:
-    for unpack in compression.unpackers:
+    for unpack in compression.unpackers_of(data):
         out = BoundedOutput(limit, enough, len(data), progress)
         try:
             consumed = unpack(data, out)
@@ -108,9 +120,10 @@ FORMATS: dict[str, Compression] = {
         ),
         Compression(
             "lz4",
-            b"\x02\x21\x4c\x18",
+            lz4.MAGIC,
             (lz4.unpack_with_module, lz4.unpack_with_library, lz4.unpack_with_tool),
             "install liblz4 (Debian: liblz4-1, Fedora: lz4-libs), the lz4 tool, or pip install lz4",
+            {lz4_frame.MAGIC: lz4_frame.UNPACKERS},
         ),
         Compression(
             "zstd",

@@ -1,4 +1,4 @@
-"""lz4: the "Legacy frame" of lz4_Frame_format.md, which the kernel's scripts make."""
+"""lz4: the "Legacy frame" of lz4_Frame_format.md, which the kernel's scripts make (`lz4 -l`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from kplug.files.bounded_output import BoundedOutput, broken, truncated
 from kplug.files.decoder_backends import c_library, declare, python_module, run_tool
 
+MAGIC = b"\x02\x21\x4c\x18"
 _BLOCK = 1 << 23
 # LZ4_compressBound(): the largest size of a packed block.
 _BOUND = _BLOCK + _BLOCK // 255 + 16

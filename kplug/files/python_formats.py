@@ -51,7 +51,7 @@ def by_decompressor(
         except errors as error:
             raise broken(name, error) from None
         out.write(chunk, position)
-    return position - len(decompressor.unused_data)
+    return position - len(decompressor.unused_data or b"")
 
 
 def next_piece(data: memoryview, position: int) -> memoryview:

@@ -7,7 +7,7 @@ and init/build-version; the linker is named since 5.7.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from kplug.named_tuples import NamedTuple
 
@@ -94,19 +94,22 @@ def _tool_version(tool: str | None) -> str | None:
 
 
 def banners_in(data: bytes) -> list[bytes]:
-    """The different banners in some bytes, without their newlines.
+    """The different banners in some bytes, without their newlines."""
+    return list(dict.fromkeys(line for _, line in banners_at(data)))
+
+
+def banners_at(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The banners in some bytes, without their newlines, and their positions.
 
     The kernel has other strings that begin the same way: the format of /proc/version, and since 6.2 a banner without a
     build number (the weak one in init/version.c, which init/version-timestamp.c replaces at the last link).
     """
-    found: dict[bytes, None] = {}
     position = data.find(START)
     while position >= 0:
         line, newline, _ = data[position : position + LIMIT].partition(b"\0")[0].partition(b"\n")
         if newline and re.match(rb"Linux version [^\s%]+ \(.* #\d", line) and line.isascii():
-            found.setdefault(line)
+            yield position, line
         position = data.find(START, position + len(START))
-    return list(found)
 
 
 def only_banner(pieces: Iterable[bytes]) -> Banner | None:

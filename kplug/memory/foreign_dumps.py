@@ -84,7 +84,6 @@ _UNPACKERS = {
     "lz4": "lz4 -d",
     "zstd": "zstd -d",
 }
-_LZ4_FRAME = b"\x04\x22\x4d\x18"  # lz4_Frame_format.md; kernels are packed in the older one
 
 XEN = f"Xen's dump-core of a guest (xl dump-core): {_CRASH}; kdump in the guest leaves what can be opened"
 _MOST_SECTIONS = 64
@@ -96,7 +95,7 @@ def foreign(head: bytes) -> str | None:
     for each in _FORMATS:
         if head.startswith(each.magics):
             return f"{each.name}: {each.remedy}"
-    packed = "lz4" if head.startswith(_LZ4_FRAME) else recognise(head)
+    packed = recognise(head)
     if packed is not None:
         return f"compressed with {packed}: unpack it first ({_UNPACKERS[packed]})"
     return None

@@ -17,8 +17,9 @@ from kplug.render.safe import safe
 
 SUMMARY = "write the kernel that is packed in a vmlinuz"
 _DESCRIPTION = """Write the kernel that is packed in a boot image: the ELF file (x86), or the flat Image (arm64, riscv).
-bzImage, EFI zboot, Image, uImage, FIT, Android's boot image, a unified kernel image and packed files are opened by
-their headers; anything else is searched. What is written is byte for byte what scripts/extract-vmlinux gives."""
+Containers are opened by their headers, one in the other to the end (bzImage, zImage, EFI zboot, uImage, FIT, Android's
+boot image, ...; docs/sources.md lists them); anything else is searched. What is written is byte for byte what
+scripts/extract-vmlinux gives, where that finds a kernel."""
 _EPILOG = """examples:
   kplug extract /boot/vmlinuz-6.1.0-56-amd64 -o vmlinux
   kplug extract --symbols vmlinuz -o vmlinux    for gdb, nm, readelf: the symbol table is made of kallsyms
@@ -37,9 +38,22 @@ def parser() -> Parser:
     made.add_argument("image", metavar="VMLINUZ", help="a boot image, or a compressed kernel")
     made.add_argument("-o", "--output", metavar="OUT", help="the file to write (default: standard output)")
     made.add_argument(
+        "--offset",
+        metavar="N",
+        type=_number,
+        help="begin at this byte of the file, and take the first kernel from there on",
+    )
+    made.add_argument(
         "--symbols", action="store_true", help="an ELF file with a symbol table, made of the kernel's own kallsyms"
     )
     return made
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
 
 
 def run(words: Sequence[str]) -> None:
@@ -47,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     arguments = parser().parse_args(list(words))
     _check_output(arguments)
     with Progress(f"unpacking {os.path.basename(arguments.image)}") as progress:
-        image = open_boot_image(arguments.image, progress.update)
+        image = open_boot_image(arguments.image, progress.update, arguments.offset)
     for warning in image.warnings:
         print(safe(f"kplug: {arguments.image}: {warning}"), file=sys.stderr)
     parts: Sequence[bytes | memoryview] = _with_symbols(image) if arguments.symbols else [image.payload]

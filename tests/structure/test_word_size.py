@@ -19,14 +19,19 @@ DECLARATIONS = ROOT / "kplug" / "arch"
 
 # Files whose format has one byte order or width, whatever the machine: what of it, and who says so.
 FORMATS = {
-    "kplug/image/boot/containers.py": "boot images: x86's setup header, PE, zboot (little-endian); uImage, FIT (big)",
+    "kplug/image/boot/efi.py": "PE headers are little-endian, and zboot's like them",
+    "kplug/image/boot/linux.py": "x86's setup header is little-endian (boot.rst), a zImage's in the order of its magic",
+    "kplug/image/boot/phones.py": "Android's, the vendors' and ChromeOS's headers are little-endian",
+    "kplug/image/boot/plain.py": "an Image's header is little-endian (booting.rst, boot-image-header.rst)",
+    "kplug/image/boot/uboot.py": "uImages and device trees are big-endian (U-Boot's include/image.h)",
     "kplug/image/boot/setup_header.py": "struct setup_header is x86's: little-endian (Documentation/arch/x86/boot.rst)",
-    "kplug/image/boot/boot_image.py": "the unpacked size behind the payload, as scripts/Makefile.lib writes it",
+    "kplug/image/boot/opener.py": "the unpacked size behind the payload, as scripts/Makefile.lib writes it",
     "kplug/image/kallsyms/finder.py": "Elf64_Rela of arm64 and x86_64, where tables are said to be such",
     "kplug/memory/dump_header.py": "flattened streams are big-endian (makedumpfile's IMPLEMENTATION)",
     "kplug/memory/foreign_dumps.py": "magic numbers of other programs' formats, each in the order of its own machines",
     "kplug/memory/raw_image.py": "LiME's headers are little-endian, as the machines are that it runs on",
     "kplug/files/lz4.py": "LZ4 frames are little-endian",
+    "kplug/files/lz4_frame.py": "as they are in both formats",
     "kplug/files/lzop.py": "lzop's are big-endian",
     "kplug/files/zstd.py": "Zstandard's are little-endian (RFC 8878)",
     "kplug/space/poison.py": "the kernel's headers define these values with 64 bits",

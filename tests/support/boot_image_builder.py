@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 
 ZSTD_MAGIC, LZ4_MAGIC, LZO_MAGIC = b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18", b"\x89LZO\x00\r\n\x1a\n"
+LZ4_FRAME_MAGIC = b"\x04\x22\x4d\x18"
 LZ4_BLOCK = 1 << 23
 ZSTD_BLOCK = 1 << 17
 LZO_BLOCK = 1 << 18
@@ -54,6 +55,15 @@ def lz4_bomb(blocks: int) -> bytes:
     match = LZ4_BLOCK - 1 - 5 - 4 - 15
     block = b"\x1f\0" + b"\x01\0" + bytes([255]) * (match // 255) + bytes([match % 255]) + b"\x50" + bytes(5)
     return LZ4_MAGIC + (struct.pack("<I", len(block)) + block) * blocks
+
+
+def lz4_frame(data: bytes) -> bytes:
+    """lz4_Frame_format.md: blocks of up to 4 MiB that are stored; 0x73 is the checksum of the descriptor 0x60 0x70."""
+    packed = LZ4_FRAME_MAGIC + b"\x60\x70\x73"
+    for at in range(0, len(data), 1 << 22):
+        block = data[at : at + (1 << 22)]
+        packed += struct.pack("<I", len(block) | 1 << 31) + block
+    return packed + bytes(4)
 
 
 def lzo(data: bytes) -> bytes:
@@ -110,6 +120,31 @@ def uimage(payload: bytes, compression: int = 0, machine: int = 22, kind: int = 
     header = bytearray(struct.pack(">7I4B32s", *fields, b"Linux"))
     struct.pack_into(">I", header, 4, zlib.crc32(header))
     return bytes(header) + payload
+
+
+def zimage(payload: bytes, little: bool = True) -> bytes:
+    """arch/arm/boot/compressed/head.S: the magic, where it starts and ends; the packed kernel somewhere behind."""
+    size = 0x400 + len(payload) + 64
+    head = bytes(0x24) + struct.pack("<3I" if little else ">3I", 0x016F2818, 0, size)
+    return head.ljust(0x400, b"\0") + payload + bytes(64)
+
+
+def uncompressed_img(kernel: bytes) -> bytes:
+    """Qualcomm's LK, app/aboot/aboot.c: 20 bytes, and a device tree behind the kernel."""
+    return b"UNCOMPRESSED_IMG" + struct.pack("<I", len(kernel)) + kernel + b"\xd0\x0d\xfe\xed" + bytes(60)
+
+
+def mediatek(kernel: bytes) -> bytes:
+    """MediaTek's LK, union prt_img_hdr: 512 bytes, filled with ones."""
+    return (struct.pack("<II32s", 0x58881688, len(kernel), b"KERNEL")).ljust(512, b"\xff") + kernel
+
+
+def chromeos(body: bytes) -> bytes:
+    """vboot_reference, 2struct.h: a key block, a preamble with the body's size in its signature, the body."""
+    preamble = bytearray(0xF80)
+    struct.pack_into("<I", preamble, 0, len(preamble))
+    struct.pack_into("<I", preamble, 72 + 16, len(body))
+    return b"CHROMEOS" + struct.pack("<3I", 2, 1, 0x80).ljust(0x78, b"\0") + bytes(preamble) + body + bytes(512)
 
 
 def flat_image(data: bytes, magic: bytes = b"ARM\x64", offset: int = 0x38) -> bytes:

@@ -1,4 +1,4 @@
-"""A flat Image (arm64, riscv): the kernel's bytes as they lie in memory, without headers that give their addresses.
+"""A flat image: the kernel's bytes as they lie in memory, without headers that give their addresses.
 
 It takes the place of an ELF file: bytes are read at link addresses, and symbols replace the section headers.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kplug.arch.types.word import WordFormat
+from kplug.image.banner import banners_at
 from kplug.image.elf.file import ElfFile, Note, notes_in
 from kplug.image.elf.header_only import bare_header
 from kplug.image.symbols.symbol_list import SymbolList
@@ -22,6 +23,11 @@ _LINK_ALIGNMENT = 1 << 27
 _SAMPLE, _PIECE = 1 << 12, 1 << 15
 # A chance value does not agree with a thousand others.
 _LEAST_POINTERS = 64
+_SMALLEST_PAGE = 1 << 12
+# Functions that every kernel exports to modules, and how many of them have to agree.
+_EXPORTED = ("schedule", "kfree", "vfree", "vmalloc", "msleep", "complete", "kstrdup", "memcmp", "strlen", "down", "up")
+_LEAST_EXPORTS = 3
+_MOST_POSITIONS = 64
 
 
 class FlatImage(ElfFile):
@@ -53,6 +59,48 @@ class FlatImage(ElfFile):
         if start is None or end is None or not 0 <= end - start <= _MAX_NOTES:
             return ()
         return tuple(notes_in(self.read_address(start, end - start) or b"", self.little_endian))
+
+
+def address_of_start(data: bytes, symbols: SymbolList, word: WordFormat) -> int | None:
+    """The link address of an image's first byte, from symbols at their link addresses; None if nothing tells it.
+
+    The banner's place tells it, even if a header precedes the kernel. Without that symbol (kallsyms without
+    CONFIG_KALLSYMS_ALL has functions only), the image begins with _text, or the table of exported symbols tells.
+    """
+    banner = symbols.address("linux_banner")
+    places = [position for position, _ in banners_at(data)] if banner is not None else []
+    if banner is not None and len(places) == 1:
+        return banner - places[0]
+    start = symbols.address("_text")
+    return start if start is not None else _start_by_exports(data, symbols, word)
+
+
+def _start_by_exports(data: bytes, symbols: SymbolList, word: WordFormat) -> int | None:
+    """A struct kernel_symbol has a symbol's address, and then that of its name (include/linux/export.h).
+
+    That is so where these are absolute, on 32-bit machines (CONFIG_HAVE_ARCH_PREL32_RELOCATIONS is unset).
+    """
+    counts: Counter[int] = Counter()
+    for name in _EXPORTED:
+        address = symbols.address(name)
+        if address is None:
+            continue
+        # The linker lets a name be the end of a longer one.
+        texts = list(_positions(data, name.encode() + b"\0"))
+        names = [word.at(data, place + word.size) for place in _positions(data, word.packed((address,)))]
+        starts = {name - text for name in names for text in texts}
+        counts.update(s for s in starts if s % _SMALLEST_PAGE == 0 and 0 <= symbols.addresses[0] - s < len(data))
+    start, number = next(iter(counts.most_common(1)), (0, 0))
+    return start if number >= _LEAST_EXPORTS else None
+
+
+def _positions(data: bytes, what: bytes) -> Iterator[int]:
+    position = data.find(what)
+    for _ in range(_MOST_POSITIONS):
+        if position < 0:
+            return
+        yield position
+        position = data.find(what, position + 1)
 
 
 def link_base(data: bytes, memory_size: int, word: WordFormat) -> int | None:

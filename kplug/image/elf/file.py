@@ -63,6 +63,15 @@ class Note(NamedTuple):
     description: bytes
 
 
+class Loaded(NamedTuple):
+    """A part of the file that is in memory, at its link address; `what` it is, for the user."""
+
+    address: int
+    offset: int
+    size: int
+    what: str
+
+
 class ElfHeader(NamedTuple):
     """The file header after e_ident; the fields have their gABI names, without the `e_`."""
 
@@ -230,11 +239,20 @@ class ElfFile:
 
     def read_address(self, address: int, size: int) -> bytes | None:
         """Bytes at a link address, from the file; None if the file has none there (NOBITS, outside every section)."""
-        for section in self.sections:
-            if section.occupies_addresses and section.type != "NOBITS" and section.address <= address < section.end:
-                size = min(size, section.end - address)
-                return self.read(section.offset + address - section.address, size, f"section {section.name}")
+        for each in self.loaded:
+            if each.address <= address < each.address + each.size:
+                size = min(size, each.address + each.size - address)
+                return self.read(each.offset + address - each.address, size, each.what)
         return None
+
+    @cached_property
+    def loaded(self) -> tuple[Loaded, ...]:
+        """The parts of the file that are in memory: its sections, or the segments of a file without section headers."""
+        if self.sections:
+            held = (s for s in self.sections if s.occupies_addresses and s.type != "NOBITS")
+            return tuple(Loaded(s.address, s.offset, s.size, f"section {s.name}") for s in held)
+        loads = (s for s in self.segments if s.type == "LOAD")
+        return tuple(Loaded(s.address, s.offset, s.file_size, f"segment {s.index}") for s in loads)
 
     def notes(self) -> tuple[Note, ...]:
         """All notes, from the NOTE sections, or from the NOTE segments of a file without sections (a core dump)."""

@@ -11,12 +11,11 @@ from kplug.image.symbols.symbol_list import SymbolList, no_symbols
 
 def embedded_symbols(elf: ElfFile, data: bytes) -> SymbolList:
     """The kallsyms in an ELF file with the bytes `data`; an empty list with the reason, if it has none."""
-    held = [s for s in elf.sections if s.occupies_addresses and s.type != "NOBITS"]
 
     def address_of(position: int) -> int | None:
-        for section in held:
-            if section.offset <= position < section.offset + section.size:
-                return section.address + position - section.offset
+        for each in elf.loaded:
+            if each.offset <= position < each.offset + each.size:
+                return each.address + position - each.offset
         return None
 
     try:

@@ -72,11 +72,10 @@ def _kallsyms_in(elf: ElfFile) -> SymbolList:
     """The symbols in the kallsyms of a stripped vmlinux; an empty list with the reason, if it has none."""
     from kplug.image.kallsyms.embedded import embedded_symbols
 
-    held = (section for section in elf.sections if section.occupies_addresses and section.type != "NOBITS")
-    size = max((section.offset + section.size for section in held), default=0)
+    size = max((each.offset + each.size for each in elf.loaded), default=0)
     if not 0 < size <= MAX_UNPACKED_BYTES:
         return no_symbols("no symbol table")
-    return embedded_symbols(elf, elf.read(0, size, "what its sections hold"))
+    return embedded_symbols(elf, elf.read(0, size, "what it loads"))
 
 
 def open_module(specification: str) -> KernelImage:

@@ -6,11 +6,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from kplug.errors import InputError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import ELF_MAGIC
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import PACKED_ENDINGS, open_vmlinux
-from kplug.image.opening.vmlinuz import open_vmlinuz, refuse_program
+from kplug.image.opening.vmlinuz import kernel_in, open_vmlinuz, refuse_program, unpacks_itself
 
 if TYPE_CHECKING:
     from kplug.files.bounded_output import ProgressCallback
@@ -25,7 +26,8 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
     with open_file(path) as file:
         head = file.read(_PEEKED_BYTES)
     if head.startswith(ELF_MAGIC):
-        return refuse_program(open_vmlinux(path))
+        image = refuse_program(open_vmlinux(path))
+        return open_vmlinuz(path, progress) if unpacks_itself(image) else image
     from kplug.image.symbols.listings import stub_package
 
     if re.match(_LISTING, head) or stub_package(head) is not None:
@@ -35,9 +37,25 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
     from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
 
     _refuse_packed_listing(path, head)
-    if not is_boot_image(head[:HEAD_BYTES]) or _is_packed_vmlinux(path, head):
+    if _is_packed_vmlinux(path, head):
         return open_vmlinux(path)
+    if not is_boot_image(head[:HEAD_BYTES]):
+        return _searched(path, progress)
     return open_vmlinuz(path, progress)
+
+
+def _searched(path: str, progress: ProgressCallback | None) -> KernelImage:
+    """A file that nothing at its start tells of: the kernel that a search finds in it."""
+    from kplug.image.boot.boot_image import open_boot_image
+
+    try:
+        found = open_boot_image(path, progress)
+    except InputError as error:
+        try:
+            return open_vmlinux(path)
+        except InputError as no_elf:
+            raise InputError(f"{no_elf}: {str(error).removeprefix(f'{path}: ')}") from None
+    return kernel_in(found)
 
 
 def _refuse_packed_listing(path: str, head: bytes) -> None:

@@ -110,7 +110,7 @@ def elf_with_symbols(boot: BootImage) -> list[Bytes]:
 def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
     data = boot.payload
     if not elf.sections:
-        raise InputError(f"{boot.path}: the kernel in it has no section headers, which a symbol table needs")
+        return _segment_skeleton(boot, elf)
     form = Form(elf.bits, elf.little_endian)
     start, size = elf.header.shoff, elf.header.shentsize
     count, names_index = len(elf.sections), elf.header.shstrndx
@@ -121,6 +121,30 @@ def _elf_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
     names = elf.section_bytes(elf.sections[names_index])
     end = form.header_size
     return _Skeleton(data[:end], [memoryview(data)[end:]], form, headers, names, names_index, elf.sections, elf)
+
+
+def _segment_skeleton(boot: BootImage, elf: ElfFile) -> _Skeleton:
+    """A file without section headers gets one for each segment in memory, and one for what only memory has of it."""
+    form, names = Form(elf.bits, elf.little_endian), StringTable()
+    headers = [SectionHeader(0, 0, alignment=0)]
+    sections = [_section(0, _Range("", 0, 0, 0), headers[0])]
+    for segment in elf.segments:
+        flags = SHF_ALLOC | SHF_EXECINSTR * bool(segment.flags & PF_X) | SHF_WRITE * bool(segment.flags & PF_W)
+        middle, end = segment.address + segment.file_size, segment.address + segment.memory_size
+        for kind, start, stop in ((SHT_PROGBITS, segment.address, middle), (SHT_NOBITS, middle, end)):
+            if segment.type == "LOAD" and start < stop:
+                name = f"load{segment.index}{'.bss' if kind == SHT_NOBITS else ''}"
+                header = SectionHeader(
+                    names.add(name.encode()), kind, flags, start, segment.offset, stop - start, alignment=1
+                )
+                sections.append(_section(len(headers), _Range(name, start, stop, flags), header))
+                headers.append(header)
+    headers.append(SectionHeader(names.add(b".shstrtab"), SHT_STRTAB))
+    start = form.header_size
+    rest: list[Bytes] = [memoryview(boot.payload)[start:]]
+    return _Skeleton(
+        boot.payload[:start], rest, form, headers, bytes(names.data), len(headers) - 1, tuple(sections), elf
+    )
 
 
 def _appended(skeleton: _Skeleton, symbols: SymbolList) -> list[Bytes]:
@@ -253,7 +277,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     headers.append(SectionHeader(names.add(b".shstrtab"), SHT_STRTAB))
     notes = [header for header in headers if header.type == SHT_NOTE]
     start = form.with_segments(
-        bare_header(boot.machine or "", image.bits, little_endian=image.little_endian),
+        bare_header(image.machine, image.bits, little_endian=image.little_endian),
         base,
         [
             ProgramHeader(PT_LOAD, PF_X | PF_W | PF_R, _PAGE, base, base, held, limit - base, _PAGE),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Sections added by the C library's startup code and the linker of programs; sections of every kernel (some have
 # .interp, too).
 _PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
+# A packed kernel and what unpacks it.
+_MOST_WRAPPER_BYTES = 1 << 28
 _KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
 
 
@@ -60,21 +62,41 @@ def refuse_program(image: KernelImage) -> KernelImage:
     return image
 
 
+def unpacks_itself(image: KernelImage) -> bool:
+    """Whether an ELF file looks like code around a packed kernel: it has neither symbols nor a kernel's sections, and
+    no banner.
+    """
+    if image.elf.has_symbol_table or image.is_module or image.has_dwarf:
+        return False
+    if {section.name for section in image.sections} & _KERNEL_SECTIONS:
+        return False
+    from kplug.image.banner import START as BANNER
+
+    held = image.elf.loaded
+    if not held or sum(each.size for each in held) > _MOST_WRAPPER_BYTES:
+        return False
+    return not any(BANNER in image.elf.read(each.offset, each.size, each.what) for each in held)
+
+
 def _from_flat(boot: BootImage) -> KernelImage:
-    from kplug.image.boot.flat_image import FlatImage, link_base, moved_to
+    from kplug.image.boot.flat_image import FlatImage, address_of_start, link_base, moved_to
     from kplug.image.kallsyms.finder import find_tables
     from kplug.image.kallsyms.symbols import decode
+    from kplug.image.opening.symbol_list_kernel import machine_of
 
     data = boot.payload
-    machine = boot.machine or ""
     memory_size = boot.header.image_size if boot.header is not None else len(data)
     tables = find_tables(data, name=boot.path)
     symbols = decode(data, tables, name=boot.path)
-    base = symbols.address("_text")
-    word = named(machine).word(little_endian=tables.byte_order == LITTLE)
+    machine = boot.machine or machine_of(symbols) or ""
+    word = named(machine).word(8 * tables.word_size, tables.byte_order == LITTLE)
     if tables.from_start:
-        base = link_base(data, memory_size, word)
-        if base is not None:
-            symbols = moved_to(symbols, base)
+        # Where its pointers lead is known of Images with a header alone.
+        base = link_base(data, memory_size, word) if boot.header is not None else None
+        if base is None:
+            raise InputError(f"{boot.path}: its kallsyms count from where it is linked, which nothing in it tells")
+        symbols = moved_to(symbols, base)
+    else:
+        base = address_of_start(data, symbols, word)
     elf = FlatImage(boot.path, data, machine, word, base or 0, lambda: symbols, memory_size=memory_size)
     return KernelImage(elf, name=os.path.basename(boot.path), listed=symbols, on_disk=False)

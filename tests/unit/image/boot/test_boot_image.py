@@ -380,7 +380,7 @@ def test_what_is_searched_unpacks_to_no_more_than_one_kernel(
         allowed.append(limit)
         return decompress(name, data, limit, progress)
 
-    monkeypatch.setattr("kplug.image.boot.boot_image.decompress", noted)
+    monkeypatch.setattr("kplug.image.boot.opener.decompress", noted)
     with pytest.raises(InputError, match="no kernel found in it"):
         image_of(tmp_path, b"junk" + one[: len(one) - tail] * 6)
     assert allowed[0] == 1 << 24

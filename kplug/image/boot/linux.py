@@ -1,0 +1,63 @@
+"""The kernel's own boot images: x86's bzImage, 32-bit arm's zImage, ELF files that unpack themselves."""
+
+from __future__ import annotations
+
+from kplug.image.boot.formats import Container, Part
+from kplug.image.boot.plain import ELF_MAGIC, elf_machine, is_elf_program
+from kplug.image.boot.window import Window
+
+# The bytes of a file that recognise it: bzImage's header ends here.
+HEAD_BYTES = 0x250
+
+
+def _bzimage(data: Window) -> list[Part] | None:
+    """The header gives the payload's place since protocol 2.08 (2.6.26); its last four bytes are the unpacked size."""
+    if len(data) < HEAD_BYTES:
+        return None
+    version = data.unpack("<H", 0x206)[0]
+    if version < 0x208:
+        return [Part(0, len(data), is_exact=False)]
+    offset, size = data.unpack("<2I", 0x248)
+    start = (data.unpack("B", 0x1F1)[0] or 4) * 512 + 512 + offset
+    if data[start : start + 4] == ELF_MAGIC:  # CONFIG_KERNEL_UNCOMPRESSED
+        return [Part(start, size)]
+    end = start + size
+    unpacked = int.from_bytes(data[end - 4 : end], "little") if size >= 4 and end <= len(data) else None
+    return [Part(start, size, unpacked_size=unpacked, is_packed=True)]
+
+
+def _zimage(data: Window) -> list[Part] | None:
+    """The header says where the file ends (what follows may be a device tree), not where the packed kernel is."""
+    head = data[:0x30]
+    if len(head) < 0x30:
+        return None
+    start, end = data.unpack("<2I" if head[0x24:0x28] == _ZIMAGE_MAGICS[0] else ">2I", 0x28)
+    size = end - start
+    return [Part(0, size if 0x30 < size < len(data) else len(data), is_exact=False)]
+
+
+def _self_extracting(data: Window) -> list[Part] | None:
+    """An ELF file that is not the kernel itself: powerpc's zImage, mips's and loongarch's vmlinuz."""
+    return [Part(0, len(data), machine=elf_machine(data), is_exact=False)] if is_elf_program(data) else None
+
+
+# Little-endian and big-endian.
+_ZIMAGE_MAGICS = (b"\x18\x28\x6f\x01", b"\x01\x6f\x28\x18")
+BZIMAGE = Container(
+    "bzImage",
+    "Documentation/arch/x86/boot.rst",
+    "by its header; before 2.6.26 searched for",
+    (b"HdrS",),
+    0x202,
+    _bzimage,
+)
+ZIMAGE = Container("zImage", "arch/arm/boot/compressed/head.S", "searched for in it", _ZIMAGE_MAGICS, 0x24, _zimage)
+SELF_EXTRACTING = Container(
+    "self-extracting ELF file",
+    "arch/powerpc/boot/wrapper, arch/mips/boot/compressed",
+    "searched for in it, if it has no banner of its own",
+    (ELF_MAGIC,),
+    0,
+    _self_extracting,
+    searched=False,
+)
