@@ -173,6 +173,11 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
             return f" ({first.symbols_path} does not say that it is in that file: give the name alone)"
     if name.startswith("."):
         return f" ({first.path} has no sections)" if not first.sections else ""
+    unread = first.symbols.unread_names(name)
+    if unread:
+        from kplug.image.symbols.mangled import REMEDY  # only where something is missing
+
+        return f" (it may be one of {len(unread)} mangled names: {REMEDY})"
     if first.listed is not None and not any(letter in first.listed.letters for letter in b"drb"):
         return f" ({first.path} has code only: a kernel without CONFIG_KALLSYMS_ALL)"
     return ""

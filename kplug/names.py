@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the commands import this file, and declaring them must not 
 
 # Functions start at multiples of 16, or of 64 (CONFIG_DEBUG_FORCE_FUNCTION_ALIGN_64B).
 _MOST_PADDING = 64
-_MOST_SHOWN = 8
+_MOST_SHOWN = 4
 # nm's letters of functions.
 CODE_LETTERS = "tTwW"
 

@@ -94,6 +94,13 @@ _NAMES += (
         kernel="amd64-6.12",
     ),
     Case(
+        "names: a Rust function by its path",
+        "kplug where -b -s $VMLINUX kernel::module_param::set_param; kplug where -b -s $K/System.map 'set_param::<u8>'",
+        right="$ nm $VMLINUX | c++filt | awk '/ kernel.*::module_param::set_param::<.*>$/ { print \"0x\" $1 }'",
+        source="nm and c++filt",
+        kernel="amd64-sid",
+    ),
+    Case(
         "names: a global function by its source file, from the debug information",
         "kplug where -bl -s $VMLINUX core.c:schedule fork.c:schedule",
         right="$ nm $VMLINUX | awk '/ schedule$/ { print \"0x\" $1 }'\nfork.c:schedule: no such symbol",

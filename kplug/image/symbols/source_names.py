@@ -8,13 +8,15 @@ table has them, except for clang's LTO: from 5.14 on it cut what follows the fir
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 
 from kplug.named_tuples import NamedTuple
 
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
+# No kernel has more; a broken table may.
+_MOST_TAILS, _MOST_NAME_BYTES = 1 << 18, 4096
 
 
 class Affix(NamedTuple):
@@ -83,8 +85,8 @@ def source_name(name: str) -> SourceName:
     return SourceName(match.group("name"), is_part, match.group("code") is not None)
 
 
-class AffixedNames:
-    """The names of a table to which compilers added something, asked by their source name.
+class OtherNames:
+    """The names of a table that are others in the source: compilers added something to them, or they are mangled.
 
     `tails` gives what follows certain bytes, with them, to the end of a name. That the names begin there is not asked
     of it: linkers merge a name into the tail of a longer one. `names` gives all.
@@ -97,17 +99,27 @@ class AffixedNames:
 
     def of(self, name: str) -> Iterable[str]:
         """The names whose source name is `name`, without that name, and perhaps some that the table does not have."""
+        mangled = self._by_spelling.get(" ".join(name.split()), []) if self._alike(name) else []
+        prefixed = [prefix.pattern + each for prefix in PREFIXES for each in mangled]
+        return {*self._affixed(name), *mangled, *prefixed}
+
+    def unread(self, name: str) -> Sequence[str]:
+        """The mangled names that may be `name` in the source, if there is nothing to demangle them with."""
+        alike = self._alike(name)
+        return alike if alike and self._demangled is None else ()
+
+    def _affixed(self, name: str) -> Iterable[str]:
         self._questions += 1
         if self._questions > _FEW_QUESTIONS:
             return self._by_source_name.get(name, ())
         encoded = name.encode("utf-8", "surrogateescape")
         parts = (encoded + b".", encoded + b"$", *(prefix.pattern.encode() + encoded for prefix in PREFIXES))
         found = {each for part in parts for each in self._tails(part)} if name else ()
-        return [text for each in found if source_name(text := each.decode("utf-8", "backslashreplace")).name == name]
+        return [text for each in found if source_name(text := _text(each)).name == name]
 
     @cached_property
     def _by_source_name(self) -> dict[str, list[str]]:
-        """All of them: only worthwhile for many questions."""
+        """All that something was added to: only worthwhile for many questions."""
         names: dict[str, list[str]] = {}
         for each in self._names():
             source = source_name(each).name
@@ -115,16 +127,63 @@ class AffixedNames:
                 names.setdefault(source, []).append(each)
         return names
 
+    def _alike(self, name: str) -> Sequence[str]:
+        """The mangled names that have the last identifier of `name`."""
+        if not self._mangled:
+            return ()
+        from kplug.image.symbols.mangled import last_identifier
+
+        part = last_identifier(name)
+        return [each for each in self._mangled if part in each] if part else ()
+
+    @cached_property
+    def _mangled(self) -> Sequence[str]:
+        """What looks like a mangled name. One begins where a name does, after a NUL or a blank, if there is any."""
+        starts = (b"_R", b"_Z")
+        if not any(True for start in starts for before in (b"\0", b" ") for _ in self._tails(before + start)):
+            return ()
+        from kplug.image.symbols.mangled import may_be_mangled
+
+        names = {_text(each) for start in starts for each in self._tails(start)}
+        return sorted(filter(may_be_mangled, names))
+
+    @cached_property
+    def _demangled(self) -> Sequence[str] | None:
+        from kplug.image.symbols.mangled import NoDemanglerError, demangled
+
+        try:
+            return demangled([source_name(name).name for name in self._mangled])
+        except NoDemanglerError:
+            return None
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, list[str]]:
+        """The mangled names by all ways to write them."""
+        from kplug.image.symbols.mangled import endings
+
+        names: dict[str, list[str]] = {}
+        for name, text in zip(self._mangled, self._demangled or ()):
+            for ending in dict.fromkeys(endings(text)):
+                names.setdefault(ending, []).append(name)
+        return names
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
 
 def may_have(strings: bytes, name: str) -> bool:
     """Whether a name in a string table may have that source name."""
-    return bool(AffixedNames(lambda part: tails(strings, part), tuple).of(name))
+    return bool(OtherNames(lambda part: tails(strings, part), tuple).of(name))
 
 
 def tails(strings: bytes, part: bytes, after: bytes = b"\0") -> Iterator[bytes]:
     """The tails of names, each of which ends before `after` (one byte), that begin with these bytes."""
     position = strings.find(part)
-    while position >= 0:
-        end = strings.find(after, position)
-        yield strings[position : end if end >= 0 else None]
+    for _ in range(_MOST_TAILS):
+        if position < 0:
+            return
+        end = strings.find(after, position + 1, position + _MOST_NAME_BYTES)
+        if end >= 0:
+            yield strings[position:end]
         position = strings.find(part, position + 1)

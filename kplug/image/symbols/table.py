@@ -37,7 +37,7 @@ from kplug.image.symbols.symbol_places import SymbolPlaces
 
 if TYPE_CHECKING:
     from kplug.image.symbols.source_files import SourceFiles
-    from kplug.image.symbols.source_names import AffixedNames
+    from kplug.image.symbols.source_names import OtherNames
 
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
@@ -244,23 +244,27 @@ class SymbolTable(SymbolPlaces):
         return [self.symbol(index) for index in self.indexes_of(name)]
 
     def of_source_name(self, name: str) -> list[Symbol]:
-        """The symbols to whose name compilers added something (`kplug.image.symbols.source_names`), those of functions
+        """The symbols whose name is another one in the source (`kplug.image.symbols.source_names`), those of functions
         before those of their parts."""
         from kplug.image.symbols.source_names import source_name  # few questions need it
 
         found = sorted(
             (source.is_part, symbol.entry, symbol)
-            for each in self._affixed_names.of(name)
+            for each in sorted(self._other_names.of(name))
             for source, symbol in ((source_name(each), symbol) for symbol in self.exact(each))
             if symbol.letter in "tTwW" or not source.code_only
         )
         return [symbol for _, _, symbol in found]
 
-    @cached_property
-    def _affixed_names(self) -> AffixedNames:
-        from kplug.image.symbols.source_names import AffixedNames
+    def unread_names(self, name: str) -> Sequence[str]:
+        """The mangled names that may be `name` in the source, if there is nothing to demangle them with."""
+        return self._other_names.unread(name)
 
-        return AffixedNames(self._tails, self._sorted_names)
+    @cached_property
+    def _other_names(self) -> OtherNames:
+        from kplug.image.symbols.source_names import OtherNames
+
+        return OtherNames(self._tails, self._sorted_names)
 
     def _tails(self, part: bytes) -> Iterable[bytes]:
         """The tails of names that begin with these bytes."""
