@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 
 from kplug.linker.boundary_table import table_symbols
 from kplug.linker.regions import Region
@@ -37,20 +37,20 @@ CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
 CONVENTIONAL_END = b"_end"
 
 
-@lru_cache(maxsize=1)
-def _table_names() -> frozenset[bytes]:
-    return frozenset(name.encode() for name in table_symbols())
+@cache
+def _table_names(machine: str) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in table_symbols(machine))
 
 
-def may_be_boundary(conventional: Collection[bytes]) -> set[bytes]:
-    """The names that a boundary symbol may have in a list without types and sizes.
+def may_be_boundary(conventional: Collection[bytes], machine: str = "") -> set[bytes]:
+    """The names that a boundary symbol of that architecture, or of any, may have in a list without types and sizes.
 
     `conventional` are all names in the list that begin with one of `CONVENTIONAL_STARTS` or end in `CONVENTIONAL_END`.
     The other names returned need not be in the list.
     """
     stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
     names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))
-    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _table_names()
+    return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _table_names(machine)
 
 
 def conventional_pairs(symbols: Mapping[str, int]) -> Iterator[Region]:

@@ -10,7 +10,7 @@ are probed for the symbols, and their version is never checked.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 
 from kplug.arch import registry
 from kplug.arch.types.boundaries import GENERIC_SCRIPT, BoundaryRow
@@ -257,10 +257,11 @@ def boundary_table(machine: str) -> tuple[BoundaryRow, ...]:
     return (*(each for part, rows in _PARTS.items() for each in (*rows, *own.get(part, ()))), *PERCPU_ROWS)
 
 
-@lru_cache(maxsize=1)
-def table_symbols() -> frozenset[str]:
-    """The names in the rows of all architectures: for lists of symbols whose architecture is not known."""
-    tables = (boundary_table(architecture.name) for architecture in registry.declared())
+@cache
+def table_symbols(machine: str = "") -> frozenset[str]:
+    """The names in the rows of an architecture; of all, which loads all, where the architecture is not known."""
+    machines = (machine,) if machine else (architecture.name for architecture in registry.declared())
+    tables = map(boundary_table, machines)
     return frozenset((ROOT_START, ROOT_END)).union(
         name
         for row in {row for table in tables for row in table}

@@ -107,7 +107,7 @@ class Machine:
     def kallsyms(self) -> KallsymsListing | None:
         """The content of /proc/kallsyms, zeros included; None if it is missing."""
         try:
-            return read_kallsyms(self.path("/proc/kallsyms"))
+            return read_kallsyms(self.path("/proc/kallsyms"), self.architecture or "")
         except InputError:
             return None
 

@@ -68,13 +68,15 @@ def read_system_map(path: str) -> SymbolList:
     return symbols
 
 
-def read_kallsyms(path: str = "/proc/kallsyms") -> KallsymsListing:
+def read_kallsyms(path: str = "/proc/kallsyms", machine: str = "") -> KallsymsListing:
     """/proc/kallsyms, or a saved copy of it. InputError if it cannot be read, or is something else.
+
+    `machine` is the architecture, if it is known.
 
     Lines are checked when symbols are asked for: a broken one is reported then.
     """
     if path.startswith("/proc/"):
-        return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms")
+        return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms", machine=machine)
     data = _read(path)
     return KallsymsListing(data, path)
 
@@ -100,8 +102,9 @@ class KallsymsListing:
     are checked closely.
     """
 
-    def __init__(self, data: bytes, path: str, *, by_kernel: bool = False) -> None:
+    def __init__(self, data: bytes, path: str, *, by_kernel: bool = False, machine: str = "") -> None:
         self.path = path
+        self._machine = machine
         self._by_kernel = by_kernel
         owner = _first_owner(data)
         # The start of the first line that is not the kernel's own.
@@ -147,7 +150,10 @@ class KallsymsListing:
     def kernel(self) -> SymbolList:
         """The kernel's own symbols."""
         self._refuse_hidden()
-        return (SymbolLines.of(self._data, self._end, self.path, self._all) if self._by_kernel else None) or self._all()
+        lines = None
+        if self._by_kernel:
+            lines = SymbolLines.of(self._data, self._end, self.path, self._all, self._machine)
+        return lines or self._all()
 
     def _all(self) -> SymbolList:
         """The kernel's own symbols, after checking all lines."""

@@ -39,10 +39,11 @@ class SymbolLines(SymbolList):
         source: str,
         read_all: Callable[[], SymbolList],
         added: Collection[bytes] = (),
+        machine: str = "",
     ) -> None:
         # The columns are made later, and not here.
         self.__dict__.update(_text=text, _end=end, _lines=lines, letters=letters, source=source, _read_all=read_all)
-        self.__dict__.update(in_order=True, _digits=text.find(b" "), _added=added, _found={})
+        self.__dict__.update(in_order=True, _digits=text.find(b" "), _added=added, _found={}, machine=machine)
 
     _text: bytes
     _end: int
@@ -53,7 +54,9 @@ class SymbolLines(SymbolList):
     _read_all: Callable[[], SymbolList]
 
     @classmethod
-    def of(cls, text: bytes, end: int, source: str, read_all: Callable[[], SymbolList]) -> SymbolLines | None:
+    def of(
+        cls, text: bytes, end: int, source: str, read_all: Callable[[], SymbolList], machine: str = ""
+    ) -> SymbolLines | None:
         """The list in `text` up to `end`; None if its lines have another form, or are not sorted."""
         digits = text.find(b" ")
         lines = text.split(b"\n")
@@ -68,12 +71,11 @@ class SymbolLines(SymbolList):
             return None
         if not all(_START.match(line) for line in (lines[0], lines[-1])):
             return None
-        if lines != sorted(lines):
-            # At one address, they need not be in order.
-            falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
-            if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
-                return None
-        return cls(text, end, lines, letters, source, read_all)
+        # At one address, they need not be in order.
+        falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
+        if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
+            return None
+        return cls(text, end, lines, letters, source, read_all, machine=machine)
 
     def from_source(self, source: str) -> SymbolLines:
         return self._with(self._lines, self.letters, self.boundary_numbers, lambda: self._whole, self._added, source)
@@ -87,7 +89,7 @@ class SymbolLines(SymbolList):
         added: Collection[bytes],
         source: str,
     ) -> SymbolLines:
-        made = SymbolLines(self._text, self._end, lines, letters, source, read_all, added)
+        made = SymbolLines(self._text, self._end, lines, letters, source, read_all, added, self.machine)
         made.__dict__["boundary_numbers"] = boundary_numbers
         return made
 

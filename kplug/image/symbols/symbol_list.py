@@ -19,6 +19,9 @@ class SymbolList:
     `letters` is one byte for each symbol: nm's letter. `source` names their source, for the user.
     """
 
+    #: The architecture, where it is known beforehand.
+    machine = ""
+
     def __init__(
         self, strings: bytes, name_offsets: array[int], addresses: Sequence[int], letters: bytes, source: str
     ) -> None:
@@ -92,7 +95,7 @@ class SymbolList:
     @cached_property
     def boundary_numbers(self) -> dict[bytes, int]:
         """The numbers of symbols whose names may be boundary symbols', and of copies of such names."""
-        names = may_be_boundary(self.names_like(CONVENTIONAL_STARTS, CONVENTIONAL_END))
+        names = may_be_boundary(self.names_like(CONVENTIONAL_STARTS, CONVENTIONAL_END), self.machine)
         prefixes = [prefix.encode() for prefix in OBJECT_PREFIXES]
         return self.numbers_among(names.union(prefix + name for prefix in prefixes for name in names))
 

@@ -196,11 +196,13 @@ class ListedSymbolTable(SymbolTable):
         """(name, number) of the symbols that may be boundary symbols: global ones with such a name, and those that
         kernels are known to have, also with a build prefix."""
         letters, numbers = self._list.letters, self._list.boundary_numbers
-        names = may_be_boundary(numbers).intersection(numbers)
+        names = may_be_boundary(numbers, self._machine).intersection(numbers)
         names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
         found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
         return [
-            (name, number) for number, name in found if chr(letters[number]).isupper() or _bare(name) in table_symbols()
+            (name, number)
+            for number, name in found
+            if chr(letters[number]).isupper() or _bare(name, self._machine) in table_symbols(self._machine)
         ]
 
     @cached_property
@@ -259,10 +261,10 @@ class ListedSymbolTable(SymbolTable):
         return true.upper() if listed.isupper() else true
 
 
-def _bare(name: str) -> str:
+def _bare(name: str, machine: str) -> str:
     """The name without a build prefix, unless kernels are known to have it with the prefix."""
     prefix = next((prefix for prefix in OBJECT_PREFIXES if name.startswith(prefix)), "")
-    return name if name in table_symbols() else name[len(prefix) :]
+    return name if name in table_symbols(machine) else name[len(prefix) :]
 
 
 def _distances(values: list[int], bounds: Iterable[int]) -> list[int]:
