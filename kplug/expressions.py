@@ -111,10 +111,14 @@ def join_hints(words: Sequence[str]) -> list[str]:
 
 
 class Place(NamedTuple):
-    """A runtime address that an expression means, and a note on how the expression was read."""
+    """A runtime address that an expression means, and a note on how the expression was read.
+
+    `within`: the bytes of its symbol, where only the expression has its size.
+    """
 
     address: int
     note: str | None = None
+    within: range | None = None
 
 
 Places = tuple[Place, ...]
@@ -291,10 +295,8 @@ def _file_and_name(text: str) -> tuple[str | None, str]:
 def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, offset: int, size: int | None) -> Places:
     """The matches, moved by the offset. The size in an oops line (`+0x10/0xc7`) distinguishes symbols of one name."""
     matches, notes = found.matches, [found.note] if found.note is not None else []
-    unended = next((each for each in matches if each.symbol and not each.placed.knows_end(each.symbol.address)), None)
-    if unended is not None and unended.symbol is not None and offset:
-        notes.append(f"{text}: where {unended.symbol.name} ends is not known")
-    elif size is not None:
+    within: dict[int, range] = {}
+    if size is not None:
         fitting = _of_size(size, found)
         if not fitting and found.note is None:
             # The kernel may print another symbol by that name, a static one of clang's LTO.
@@ -302,11 +304,32 @@ def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, of
             fitting = _of_size(size, others)
             notes = [others.note] if fitting and others.note is not None else notes
         if not fitting:
-            sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in matches if each.symbol}))
-            notes.append(f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?")
+            notes.append(_misfit(text, matches, size))
         matches = fitting or matches
+        if fitting and 0 <= offset < size:
+            within = {each.address: range(each.address, each.address + size) for each in fitting if not _ends(each)}
+    unended = next((each.symbol for each in matches if each.symbol is not None and not _ends(each)), None)
+    if unended is not None and offset and (size is None or within):
+        told = f": {size:#x} bytes are what the question says" if size is not None else ""
+        notes.append(f"{text}: where {unended.name} ends is not known{told}")
     note = "; ".join(notes) or None
-    return tuple(Place(each.address + offset & each.placed.placement.mask, note) for each in matches)
+    return tuple(
+        Place(each.address + offset & each.placed.placement.mask, note, within.get(each.address)) for each in matches
+    )
+
+
+def _ends(match: Match) -> bool:
+    """Whether it is known where the match ends."""
+    return match.symbol is None or match.placed.knows_end(match.symbol.address)
+
+
+def _misfit(text: str, matches: Sequence[Match], size: int) -> str:
+    """Why no match has that size."""
+    unended = next((each for each in matches if not _ends(each)), None)
+    if unended is not None:
+        return f"{text}: the next symbol begins before {size:#x} bytes: another program or trampoline?"
+    sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in matches if each.symbol}))
+    return f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
 
 
 def _of_size(size: int, found: Named) -> Sequence[Match]:

@@ -74,7 +74,7 @@ def _of_symbol(mention: Mention, images: Sequence[PlacedImage], hints: Hints) ->
             return same
         if images and images[0].image.elf.word.is_kernel(mention.address):  # else it is hashed (%p)
             note = f"{core}: the line has it at {mention.address:#x}: moved otherwise (KASLR), or another build?"
-    return found if note is None else tuple(Place(each.address, _joined(each.note, note)) for each in found)
+    return found if note is None else tuple(each._replace(note=_joined(each.note, note)) for each in found)
 
 
 def _joined(*notes: str | None) -> str:

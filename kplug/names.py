@@ -41,6 +41,8 @@ class Match(Frozen):
         distance = self.placed.image.index.distance_to_next(self.symbol.address)
         if size in (self.symbol.size, distance):
             return True
+        if not self.placed.is_packed:
+            return size < distance or not distance
         return not self.placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING
 
 

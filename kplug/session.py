@@ -194,6 +194,8 @@ class Session:
         found = self.places(expression) if address is None else (Place(address),)
         for place in found:
             annotation = self._answer(place.address, expression)
+            if place.within is not None and annotation.last(model.SYMBOL) is None:
+                annotation = self._within(annotation, place.within)
             if self._is_program_asked:
                 annotation = self._of_program(annotation)
             if hint is not None:
@@ -218,6 +220,20 @@ class Session:
         kept = [layer for layer in answer.layers if layer.kind not in _OF_CODE]
         layers = in_order([kept, [layer for layer in call.layers if layer.kind in _OF_CODE]])
         return replace(answer, region_class=call.region_class, layers=tuple(layers))
+
+    def _within(self, annotation: Annotation, within: range) -> Annotation:
+        """The answer with what begins before the address, and ends where the question says."""
+        start = self.resolver.where(within.start)
+        layers = []
+        for layer in start.layers:
+            if layer.kind == model.SYMBOL:
+                details = {**layer.details, "size": len(within), "sizeless": False}
+                layers.append(
+                    replace(layer, end=within.stop, source=f"{layer.source}, its size as asked", details=details)
+                )
+            elif layer.kind == model.MODULE:
+                layers.append(layer)
+        return replace(annotation, region_class=start.region_class, layers=tuple(in_order([annotation.layers, layers])))
 
     def _is_program_counter(self, expression: str) -> bool:
         if not expression.startswith("$"):

@@ -18,6 +18,7 @@ from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import extent
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import Piece, PlacedImage
+from kplug.image.symbols.listings import NO_MODULES
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.named_tuples import NamedTuple
 
@@ -96,6 +97,10 @@ class PlacedListing(PlacedImage):
 
     def knows_end(self, link_address: int) -> bool:
         return self.image.name != BPF and not is_offset(link_address)
+
+    @property
+    def is_packed(self) -> bool:
+        return self.image.name not in NO_MODULES
 
     def _make_piece(self, number: int) -> Piece | None:
         piece = super()._make_piece(number)

@@ -215,6 +215,11 @@ class PlacedImage:
         """Whether the end of a symbol at that link address is known."""
         return True
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether a symbol without a size reaches to the next one, as functions do: not generated code."""
+        return True
+
     def is_placed(self, section_index: int) -> bool:
         """Whether the addresses of that section are known: not for a module's section without an address."""
         return self.image.bases is None or section_index in self.image.bases or section_index == SHN_ABS

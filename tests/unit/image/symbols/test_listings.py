@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import lzma
 import random
 import re
@@ -257,6 +258,48 @@ def test_where_a_bpf_program_ends_is_not_known(tmp_path: Path, capsys: pytest.Ca
         assert f"{expression}: where {PROGRAM} ends is not known" in capsys.readouterr().out
     assert main(["sym", "--json", *given, PROGRAM]) == 0
     assert '"size": null' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "head", "size"),
+    [
+        (f" {PROGRAM}+0x10/0x7c", f"{PROGRAM}+0x10", 0x7C),
+        (f"[   12.345678] RIP: 0010:{PROGRAM}+0x10/0x90", f"{PROGRAM}+0x10", 0x90),
+        ("bpf_trampoline_6442469379+0x4c/0x1000", "bpf_trampoline_6442469379+0x4c", 0x1000),
+        ("bpf_dispatcher_xdp+0x8/0x40", "bpf_dispatcher_xdp+0x8", 0x40),
+    ],
+)
+def test_a_size_in_a_line_bounds_generated_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, head: str, size: int
+) -> None:
+    given = kernel_with(
+        tmp_path,
+        f"ffffffffc0401010 t {PROGRAM}\t[bpf]",
+        "ffffffffc04010a0 t bpf_prog_fedcba9876543210_y\t[bpf]",
+        "ffffffffc0402000 t bpf_trampoline_6442469379\t[bpf]",
+        "ffffffffc0403000 t bpf_dispatcher_xdp\t[bpf]",
+    )
+    assert main(["where", "--json", *given, line]) == 0
+    (answer,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answer["summary"] == f"{head} [bpf]"
+    assert answer["class"] == "text"
+    symbol = answer["layers"][-1]
+    assert (symbol["details"]["size"], int(symbol["end"], 16) - int(symbol["start"], 16)) == (size, size)
+    assert f"ends is not known: {size:#x} bytes are what the question says" in answer["warnings"][-1]
+
+
+def test_a_size_that_reaches_into_the_next_program_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (f"ffffffffc0401010 t {PROGRAM}\t[bpf]", "ffffffffc04010a0 t bpf_prog_fedcba9876543210_y\t[bpf]")
+    assert main(["where", "-b", *kernel_with(tmp_path, *lines), f"{PROGRAM}+0x10/0x94"]) == 0
+    assert "the next symbol begins before 0x94 bytes" in capsys.readouterr().out
+
+
+def test_an_ftrace_trampoline_is_shorter_than_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = kernel_with(tmp_path, "ffffffffc0401000 t ftrace_trampoline\t[__builtin__ftrace]")
+    assert main(["where", "-b", *given, "ftrace_trampoline+0x10/0x100"]) == 0
+    assert capsys.readouterr().out == "0xffffffffc0401010  ftrace_trampoline+0x10  [__builtin__ftrace]\n"
 
 
 def test_a_modules_per_cpu_variable_is_an_offset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
