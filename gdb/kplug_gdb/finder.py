@@ -245,7 +245,7 @@ def _noted(image: KernelImage, core: CoreFile, finding: Finding) -> Finding:
 
 def _in_live_target(image: KernelImage, checker: Checker) -> FoundKernel:
     pc = registers.program_counter()
-    low = bool(registers.privileged()) and pc is not None and not image.elf.word.is_kernel(pc)
+    low = registers.in_startup()
     finding = Finding(None, ())
     views = list(_views())
     for view in views:
@@ -328,7 +328,7 @@ def _not_found(checker: Checker, read: Read, finding: Finding) -> Exception:
         return TargetError("QEMU is in physical memory mode: `maintenance packet Qqemu.PhyMemMode:0` puts it back")
     if registers.privileged() is False:
         return TargetError(
-            "the CPU is in user mode, where the kernel is not mapped, and this stub cannot read physical memory: "
+            f"the CPU is in user mode, where the kernel may not be mapped, and {physical.why_not_walked()}: "
             "let it run and stop it in the kernel"
         )
     tried = ", ".join(dict.fromkeys(attempt.way for attempt in finding.trail))
@@ -347,7 +347,8 @@ def _where_kernels_are(image: KernelImage, read: Read) -> Iterator[int]:
     """
     deadline = time.monotonic() + _LOOK_SECONDS
     pc = registers.program_counter()
-    running = () if pc is None or not image.elf.word.is_kernel(pc) else (pc,)
+    in_kernel = pc is not None and image.elf.word.is_kernel(pc) and registers.privileged() is not False
+    running = (pc,) if pc is not None and in_kernel else ()
     for start in (*vector_tables.handlers(named(image.machine), read), *running):
         for number in range((64 << 20) // _CHUNK):
             if time.monotonic() > deadline:

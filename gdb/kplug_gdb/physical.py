@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug.arch.registry import declared
 from kplug.arch.types.page_tables import ReadEntry, Tables, Translation
 from kplug.errors import TargetError
 from kplug.memory.reading import FaultError, Read
@@ -97,8 +96,17 @@ def current_tables(*, kernel: bool) -> Tables | None:
 
     `kernel`: the kernel's tables under page-table isolation, whichever the CPU uses right now.
     """
-    tables = (each.cpu_tables(registers.register, kernel) for each in declared() if each.cpu_tables is not None)
-    return next((found for found in tables if found is not None), None)
+    architecture = machine.architecture()
+    if architecture is None or architecture.cpu_tables is None:
+        return None
+    return architecture.cpu_tables(registers.register, kernel)
+
+
+def why_not_walked() -> str:
+    """Why the kernel cannot be read through its page tables, for the user."""
+    if not stub_has_it():
+        return "this stub cannot read physical memory"
+    return f"kplug cannot walk its page tables ({machine.name()})"
 
 
 def entry_reader(tables: Tables, read: Read) -> ReadEntry:

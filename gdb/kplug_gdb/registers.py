@@ -12,6 +12,7 @@ _OTHER_GROUPS = {"float", "vector", "sse", "mmx"}
 
 # Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).
 CR0_PAGING = 1 << 31
+SCTLR_MMU = 1 << 0  # Arm ARM, "SCTLR, System Control Register": M
 CR4_LA57 = 1 << 12
 EFER_NO_EXECUTE = 1 << 11
 # arch/x86/include/asm/processor-flags.h: X86_CR3_PTI_PCID_USER_BIT's neighbour; the user's page tables are the page
@@ -59,14 +60,27 @@ def privileged() -> bool | None:
         return not in_protected_mode or selector & 3 == 0
     status = register("cpsr")
     if status is not None:
-        return bool(status & 0xC)  # M[3:2] is the exception level (Arm ARM, "Saved Program Status Register")
+        # Arm ARM, "Saved Program Status Register": M[4] is set in AArch32, whose user mode is 0b10000; else M[3:2] is
+        # the exception level. A program in AArch32 on a 64-bit kernel is in that user mode too.
+        return bool(status & (0xF if status & 0x10 else 0xC))
     return None
 
 
 def paging() -> bool:
     """Whether the selected CPU translates addresses; true if its registers don't show it."""
-    control = register("cr0")
-    return control is None or bool(control & CR0_PAGING)
+    for name, bit in (("cr0", CR0_PAGING), ("SCTLR", SCTLR_MMU)):
+        control = register(name)
+        if control is not None:
+            return bool(control & bit)
+    return True
+
+
+def in_startup() -> bool:
+    """Whether the selected CPU is in firmware or in the kernel's startup code: privileged, and at an address that is
+    not the kernel's, or without translation.
+    """
+    pc = program_counter()
+    return bool(privileged()) and pc is not None and not (machine.is_kernel(pc) and paging())
 
 
 def forget() -> None:

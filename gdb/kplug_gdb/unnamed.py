@@ -67,9 +67,9 @@ class _Reader:
 
 
 def searched_machine() -> str | None:
-    """gdb's architecture for the target; None if kplug cannot search such a kernel."""
+    """gdb's architecture for the target; None if kplug does not know where to begin in such a kernel."""
     found = machine.architecture()
-    return found.name if found is not None and found.memory_map is not None else None
+    return found.name if found is not None and found.vector_table is not None else None
 
 
 def search() -> tuple[RunningKernel, View]:
@@ -110,7 +110,7 @@ def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
             f"none is looked for in memory, because gdb's architecture for the target is {name} (`set architecture`)"
         )
     pc = registers.program_counter()
-    if not registers.paging() or (registers.privileged() and pc is not None and not machine.is_kernel(pc)):
+    if not registers.paging() or registers.in_startup():
         where = f" (the CPU is at {pc:#x}, in firmware or startup code)" if pc is not None else ""
         raise TargetError(f"none runs yet{where}")
     why = ""

@@ -64,5 +64,5 @@ def kernel_code(machine: str, read: Read, program_counter: int | None) -> Iterat
         yield from range(window.start, window.end, window.steps[0])
         return
     # It may be in a module, which is mapped apart from the kernel.
-    if program_counter is not None and word.is_kernel(program_counter):
+    if program_counter is not None and word.is_kernel(program_counter) and registers.privileged() is not False:
         yield program_counter

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kplug.arch.types.boundaries import BoundaryRows, row
-from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names
+from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, VectorTable
 from kplug.model import DATA, RODATA, TEXT
 
 _SCRIPT = "arch/arm/kernel/vmlinux.lds.S"
@@ -47,6 +49,17 @@ def _boundaries() -> BoundaryRows:
     }
 
 
+# The vector for system calls jumps to the address in the first word of the page after the vectors (__vectors_start and
+# __stubs_start in arch/arm/kernel/entry-armv.S).
+_STUBS = 0x1000
+
+
+def _system_call(base: int, read: Callable[[int, int], bytes | None]) -> int | None:
+    """The handler of system calls."""
+    word = read(base + _STUBS, 4)
+    return None if word is None else int.from_bytes(word, LITTLE)
+
+
 ARCHITECTURE = Architecture(
     name="arm",
     title="arm",
@@ -67,5 +80,11 @@ ARCHITECTURE = Architecture(
     elf=ElfWords(mapping_symbols=True),
     telling_symbols=("__vectors_start", "vector_swi"),
     boundaries=_boundaries,
+    vector_table=VectorTable(
+        "vectors",
+        symbols=("vector_swi",),
+        handler=_system_call,
+        fixed=0xFFFF0000,  # CONFIG_VECTORS_BASE of all that have an MMU
+    ),
     char_signed=False,
 )

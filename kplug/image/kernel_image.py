@@ -212,10 +212,22 @@ class KernelImage:
     def section_to_segment(self) -> tuple[tuple[Section, ...], ...]:
         return section_to_segment_mapping(self.sections, self.segments)
 
-    @cached_property
+    @property
     def _banner_in_file(self) -> bytes | None:
+        return self.banner_place[1] if self.banner_place is not None else None
+
+    @cached_property
+    def banner_place(self) -> tuple[int, bytes] | None:
+        """The link address of the banner, and its bytes up to the newline; None if the file does not have it."""
         for symbol in self.symbols.exact("linux_banner"):
             data = self.elf.read_address(symbol.address, _BANNER_LIMIT) or b""
             if data.startswith(_BANNER_START):
-                return data.split(b"\0", 1)[0].rstrip(b"\n")
+                return symbol.address, data.split(b"\0", 1)[0].rstrip(b"\n")
+        if self.is_module or self.symbols.has_name("linux_banner"):
+            return None
+        from kplug.image.banner import banners_at
+
+        for address, data in self.elf.constants():  # kallsyms of functions only (without CONFIG_KALLSYMS_ALL)
+            for position, banner in banners_at(data):
+                return address + position, banner
         return None

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kplug import model
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.frozen import replace
 from kplug.image import layer_kinds as layer_kinds  # importing this declares the kinds of these layers
 from kplug.image.elf.sections import Section, Segment
@@ -111,6 +112,8 @@ class PlacedImage:
         kaslr_offset, mask, unmoved = placement.kaslr_offset, placement.mask, placement.unmoved
         if not kaslr_offset:
             return addresses
+        if mask != WIDEST_MASK:
+            return [placement.link(address) for address in addresses]
         if unmoved is None:
             return [address - kaslr_offset & mask for address in addresses]
         end = unmoved.stop  # it starts at 0

@@ -56,8 +56,11 @@ class Placement(Frozen):
     def link(self, address: int) -> int:
         """The link address of a runtime address. Offsets in the unmoved per-CPU section are both.
 
-        The addresses they would have if they moved hold nothing of the image, and are returned unchanged.
+        The addresses they would have if they moved hold nothing of the image, and are returned unchanged. So are those
+        that the machine does not have.
         """
+        if address > self.mask:
+            return address
         link_address = address - self.kaslr_offset & self.mask
         if self.unmoved is not None and (address in self.unmoved or link_address in self.unmoved):
             return address

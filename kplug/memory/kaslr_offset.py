@@ -73,9 +73,10 @@ def proofs(image: KernelImage) -> tuple[Proof, ...]:
         if position >= 0:
             found.append(Proof("build ID", notes.address + position, bytes.fromhex(build_id)))
     banner = image.banner
-    if banner:
-        symbol = next(iter(image.symbols.exact("linux_banner")))
-        found.append(Proof("banner", symbol.address, banner))
+    symbol = next(iter(image.symbols.exact("linux_banner")), None)
+    address = symbol.address if symbol is not None else image.banner_place[0] if image.banner_place else None
+    if banner and address is not None:
+        found.append(Proof("banner", address, banner))
     return tuple(found)
 
 

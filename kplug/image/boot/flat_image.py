@@ -54,6 +54,10 @@ class FlatImage(ElfFile):
         offset = address - self.base
         return self._data[offset : offset + size] if 0 <= offset < len(self._data) else None
 
+    def constants(self) -> Iterator[tuple[int, bytes]]:
+        if self.base:
+            yield self.base, self._data
+
     def notes(self) -> tuple[Note, ...]:
         start, end = (self._symbols().address(name) for name in ("__start_notes", "__stop_notes"))
         if start is None or end is None or not 0 <= end - start <= _MAX_NOTES:

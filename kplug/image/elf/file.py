@@ -35,6 +35,7 @@ MAX_SEGMENTS = 10_000
 MAX_SECTIONS_TIMES_SEGMENTS = 1_000_000
 # Notes and section names are small in any real file.
 MAX_NOTE_BYTES = 1 << 22
+MAX_CONSTANTS_BYTES = 1 << 27
 MAX_NAME_TABLE_BYTES = 1 << 26
 # The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
 MAX_TABLE_BYTES = 1 << 26
@@ -253,6 +254,11 @@ class ElfFile:
             return tuple(Loaded(s.address, s.offset, s.size, f"section {s.name}") for s in held)
         loads = (s for s in self.segments if s.type == "LOAD")
         return tuple(Loaded(s.address, s.offset, s.file_size, f"segment {s.index}") for s in loads)
+    def constants(self) -> Iterator[tuple[int, bytes]]:
+        """The kernel's constants, among other things where sections are not known: link address and bytes."""
+        for each in [each for each in self.loaded if each.what == "section .rodata"] or self.loaded:
+            if each.size <= MAX_CONSTANTS_BYTES:
+                yield each.address, self.read(each.offset, each.size, each.what)
 
     def notes(self) -> tuple[Note, ...]:
         """All notes, from the NOTE sections, or from the NOTE segments of a file without sections (a core dump)."""

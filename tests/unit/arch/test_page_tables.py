@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kplug.arch.aarch64 import page_tables as aarch64
+from kplug.arch.i386 import page_tables as i386
 from kplug.arch.types.page_tables import Translation
 from kplug.arch.x86_64 import page_tables as x86_64
 
@@ -168,3 +169,49 @@ def test_arm64_entries_that_map_nothing() -> None:
     assert walk_arm64(12, 48, 0, 0x7654000 | TABLE) is None
     assert walk_arm64(12, 48, 0, 0x7654000 | VALID) is None  # reserved at the lowest level
     assert walk_arm64(12, 48, 3, 0x7654000 | VALID) is None  # no block at the top
+
+
+@pytest.mark.parametrize("pae", [True, False])
+def test_i386(pae: bool) -> None:
+    """PAE's top entries have no permissions, and only PAE's others forbid execution."""
+    address = 0xC1234567
+    tables = i386.Tables(0x1000, pae)
+    shifts = (30, 21, 12) if pae else (22, 12)
+
+    def walk(leaf_shift: int, leaf: int, upper: int = PRESENT | WRITE) -> Translation | None:
+        entries, table = {}, 0x1000
+        for shift in shifts:
+            slot = table + (address >> shift & tables.entries - 1) * tables.entry_size
+            if shift == leaf_shift:
+                entries[slot] = leaf
+                break
+            table += 0x1000
+            entries[slot] = table | (PRESENT if shift == 30 else upper)
+        return tables.translate(lambda slot: entries.get(slot, 0), address)
+
+    in_page = address & 0xFFF
+    assert walk(12, 0x7654000 | PRESENT | WRITE) == Translation(0x7654000 | in_page, 0x1000 - in_page, "rwx", 0x1000, 0)
+    assert walk(12, 0x7654000 | PRESENT, PRESENT) == Translation(
+        0x7654000 | in_page, 0x1000 - in_page, "r-x", 0x1000, 0
+    )
+    size = 1 << shifts[-2]
+    large = walk(shifts[-2], 3 * size | PRESENT | LARGE | 1 << 12)  # bit 12 is PAT in a large page
+    assert large == Translation(3 * size | address & size - 1, size - (address & size - 1), "r-x", size, 1)
+    assert walk(12, 0x7654000) is None
+    found = walk(12, 0x7654000 | PRESENT | WRITE | NX)
+    assert found is not None
+    assert found.permissions == ("rw-" if pae else "rwx")
+    assert tables.translate(lambda slot: PRESENT, 1 << 32) is None
+    if not pae:
+        assert walk(22, 5 << 13 | PRESENT | LARGE) == Translation(
+            5 << 32 | address & size - 1, size - (address & size - 1), "r-x", size, 1
+        )
+
+
+def test_the_tables_of_a_cpu_of_32_bits() -> None:
+    """Under isolation the kernel's are the page before the user's. Without EFER there is PAE without NX or none."""
+    registers = {"cr0": 1 << 31, "cr3": 0x1CB3020, "cr4": 1 << 5, "efer": 1 << 11}
+    assert i386.cpu_tables(registers.get, False) == i386.Tables(0x1CB3020, True)
+    assert i386.cpu_tables(registers.get, True) == i386.Tables(0x1CB2020, True)
+    assert i386.cpu_tables({**registers, "cr4": 0}.get, False) == i386.Tables(0x1CB3000, False)
+    assert i386.cpu_tables({**registers, "cr0": 1}.get, False) is None

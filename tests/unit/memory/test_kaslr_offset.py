@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import pytest
+from support.elf_builder import BASE_32, small_vmlinux
 
 from kplug.errors import MismatchError, TargetError
-from kplug.image.elf.file import Note
+from kplug.image.elf.file import ElfFile, Note
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_vmlinux
 from kplug.memory import kaslr_ways as ways
@@ -140,3 +142,12 @@ def test_kernel_offset() -> None:
     ):
         assert offset(text) is None
     assert offset(b"KERNELOFFSET=1\n", "CORE ") is None
+
+
+def test_a_banner_that_no_symbol_names() -> None:
+    """Kallsyms of functions alone (without CONFIG_KALLSYMS_ALL) do not name it; the file has it all the same."""
+    elf = small_vmlinux(32)
+    elf.symbols = [each for each in elf.symbols if each.name != "linux_banner"]
+    image = KernelImage(ElfFile("vmlinux", io.BytesIO(bytes(elf))))
+    assert image.release == "6.99.0-test"
+    assert {each.what: each.address for each in Checker(image).proofs}["banner"] == BASE_32 + 0x1000

@@ -1,0 +1,67 @@
+"""i386: 32-bit x86."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.page_tables import Tables
+from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
+from kplug.arch.x86_64 import PROPERTIES
+
+
+def _boundaries() -> BoundaryRows:
+    from kplug.arch.x86_64.boundaries import X86
+
+    return X86
+
+
+def _first_handler(base: int, read: Callable[[int, int], bytes | None]) -> int | None:
+    """The handler in gate 0 of the interrupt descriptor table."""
+    gate = read(base, 8)
+    if gate is None:
+        return None
+    low, high = struct.unpack("<H4xH", gate)  # Intel SDM vol. 3, "IDT Descriptors"
+    return int(high << 16 | low)
+
+
+def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
+    from kplug.arch.i386.page_tables import cpu_tables
+
+    return cpu_tables(register, kernel)
+
+
+_PAGE_OFFSET = 0xC0000000  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
+
+ARCHITECTURE = Architecture(
+    name="i386",
+    title="i386",
+    names=Names(
+        elf=(ElfMachine(3, 32),),
+        kernel="x86",
+        uname=("i486", "i586", "i686"),
+        debian=("i386",),
+        other=("x86", "ia32"),
+        drgn="I386",
+        gdb=("i386", "i386:intel"),
+        qemu=("i386",),
+        uimage=3,
+        pe=0x14C,
+        fit=("x86",),
+    ),
+    bits=32,
+    elf=ElfWords(properties=PROPERTIES),
+    telling_symbols=("startup_32_smp", "entry_INT80_32"),
+    boundaries=_boundaries,
+    # KASLR moves within KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_32_types.h), physically and virtually.
+    kaslr_window=KaslrWindow(_PAGE_OFFSET, _PAGE_OFFSET + (512 << 20), (2 << 20,)),
+    cpu_tables=_cpu_tables,
+    vector_table=VectorTable(
+        "IDT",
+        symbols=("asm_exc_divide_error", "divide_error"),  # the shorter name up to 5.7
+        handler=_first_handler,
+        monitor=r"^IDT=\s+([0-9a-f]+) [0-9a-f]+",
+    ),
+    char_signed=True,
+)
