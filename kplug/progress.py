@@ -59,8 +59,9 @@ class Progress:
             self._stream.flush()
             self._shown = False
 
-    def update(self, fraction: float | None = None) -> None:
-        """Redraw it, if it is time to."""
+    def update(self, fraction: float | None = None, what: str | None = None) -> None:
+        """Redraw it, if it is time to; with other words, if `what` is given."""
+        self._what = what if what is not None else self._what
         now = time.monotonic()
         if self._stream is None or not self._terminal:
             return

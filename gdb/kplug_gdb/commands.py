@@ -18,6 +18,7 @@ from kplug_gdb.guard import guard
 from kplug_gdb.names import Owners, is_registered, shown
 from kplug_gdb.output import show
 from kplug_gdb.reading import has_process
+from kplug_gdb.waiting import Waiting
 
 
 class KCommand(gdb.Command):
@@ -43,7 +44,8 @@ class KCommand(gdb.Command):
 
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         """Run the command and show its output."""
-        show(self.outputs(arguments, line), arguments, from_tty)
+        with Waiting() as waiting:
+            show(waiting.each(self.outputs(arguments, line)), arguments, from_tty)
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
         from kplug_gdb.host import HOST
@@ -81,7 +83,9 @@ class KaslrCommand(KCommand):
             from kplug_gdb.apply import apply
 
             self.dont_repeat()
-            gdb.write(f"{apply()}\n")
+            with Waiting():
+                message = apply()
+            gdb.write(f"{message}\n")
             return
         super().answer(arguments, line, from_tty)
 

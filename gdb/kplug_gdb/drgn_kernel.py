@@ -22,6 +22,7 @@ from kplug_gdb.gdb_target import description
 from kplug_gdb.kernel_memory import KernelMemory
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CORES, View
+from kplug_gdb.waiting import doing
 
 COST = "modules, slab objects, vmalloc, pages, stacks and tasks, allocated per-CPU memory"
 
@@ -76,7 +77,7 @@ class DrgnRecords:
         if self._core is None and begins_to_boot(self._placed, self._current.read):
             return None, "the kernel has only begun to boot: its records are not set up"
         try:
-            with dependencies.gdbs_signals_held_back():
+            with dependencies.gdbs_signals_held_back(), doing("reading the kernel's records through drgn"):
                 return self._started(), None
         except KplugError as error:
             return None, str(error)

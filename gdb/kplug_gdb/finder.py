@@ -181,6 +181,7 @@ class Finder:
                 return before if type(view) is type(before.view) else replace(before, view=view)
         # It moved: a reset that gdb does not know of. Then its registers are outdated too.
         registers.forget()
+        physical.begin_question()
         self.memo.forget(UNTIL_RESUMED)
         return None
 

@@ -19,7 +19,7 @@ from kplug.memory.variables import static_facts
 from kplug.records import on_demand
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpaceFacts
-from kplug_gdb import drgn_kernel, events
+from kplug_gdb import drgn_kernel, events, physical
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.drgn_kernel import COST, DrgnRecords
 from kplug_gdb.finder import Finder, FoundKernel
@@ -29,6 +29,7 @@ from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.type_layouts import GdbLayouts
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
+from kplug_gdb.waiting import doing
 
 _REMEDIES = (
     "give one with `file VMLINUX` or `set kplug vmlinux FILE`, or what there is of it with `set kplug vmlinuz FILE` or "
@@ -116,9 +117,11 @@ class Host:
 
     def _known(self) -> tuple[PlacedKernel, FoundKernel]:
         """The kernel, verified now, and how it was found."""
+        physical.begin_question()
         # If this fails, what is known about another inferior, or from earlier, must not be used.
         self._current.look(None)
-        image, found = self._kernel()
+        with doing("looking for the kernel"):
+            image, found = self._kernel()
         self._current.look(found.view)
         place = self._place(image, found)
         self.memo.notice(UNTIL_FILES_CHANGE, place)

@@ -42,20 +42,6 @@ def _piped() -> bool:
     return re.match(r"\s*\d+\s+(?:\||pip)", typed) is not None
 
 
-class StandardError:
-    """gdb's standard error as a stream, for progress lines."""
-
-    def write(self, text: str) -> int:
-        gdb.write(text, gdb.STDERR)
-        return len(text)
-
-    def flush(self) -> None:
-        gdb.flush(gdb.STDERR)
-
-    def isatty(self) -> bool:
-        return os.isatty(2)
-
-
 def show(outputs: Iterable[Output], arguments: argparse.Namespace, from_tty: bool) -> None:
     """Write the outputs as they come. Problems become gdb's error, after everything else."""
     from kplug.render.show import Renderer

@@ -58,6 +58,46 @@ def stub_has_it() -> bool:
 _asked: tuple[gdb.TargetConnection, bool] | None = None
 
 
+class _Question:
+    """What holds for one question, and need not be asked again: the stub's mode, the pages that were found."""
+
+    def __init__(self) -> None:
+        self.mode: bool | None = None
+        self.tables: dict[bool, Tables | None] = {}
+        self._chunks: dict[tuple[Tables, int, int], int] = {}
+
+    def ask_mode(self) -> bool | None:
+        if self.mode is None:
+            self.mode = mode_on()
+        return self.mode
+
+    def translate(self, tables: Tables, entry: ReadEntry, place: int) -> tuple[int, int] | None:
+        """The physical address of a virtual one, and how many bytes after it are known to follow it; None if it is not
+        mapped."""
+        for shift in _CHUNKS:
+            start = self._chunks.get((tables, shift, place >> shift))
+            if start is not None:
+                within = place & (1 << shift) - 1
+                return start + within, (1 << shift) - within
+        found = tables.translate(entry, place)
+        if found is None:
+            return None
+        shift = next(shift for shift in _CHUNKS if found.page_size >= 1 << shift)
+        self._chunks[tables, shift, place >> shift] = found.physical - (place & (1 << shift) - 1)
+        return found.physical, found.room
+
+
+# Pages are remembered in pieces of these sizes.
+_CHUNKS = (21, 12)
+_question = _Question()
+
+
+def begin_question() -> None:
+    """Forget what held for the question before: the user may have changed the mode, or reset the machine."""
+    global _question
+    _question = _Question()
+
+
 @contextmanager
 def physical_memory() -> Iterator[None]:
     """Inside, memory reads mean physical addresses. The mode is restored whatever happens.
@@ -66,14 +106,14 @@ def physical_memory() -> Iterator[None]:
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        before = mode_on()
+        before = _question.ask_mode()
         if before is None:
             if stub_has_it():
                 raise TargetError(NO_ANSWER)
             raise TargetError("the target's stub cannot read physical memory (it is not QEMU's)")
         try:
-            if not before:
-                _ask("Qqemu.PhyMemMode:1")
+            if not before and _ask("Qqemu.PhyMemMode:1") != b"OK":
+                raise TargetError(NO_ANSWER)
             yield
         finally:
             if not before:
@@ -96,10 +136,11 @@ def current_tables(*, kernel: bool) -> Tables | None:
 
     `kernel`: the kernel's tables under page-table isolation, whichever the CPU uses right now.
     """
-    architecture = machine.architecture()
-    if architecture is None or architecture.cpu_tables is None:
-        return None
-    return architecture.cpu_tables(registers.register, kernel)
+    if kernel not in _question.tables:
+        architecture = machine.architecture()
+        cpu_tables = architecture.cpu_tables if architecture is not None else None
+        _question.tables[kernel] = cpu_tables(registers.register, kernel) if cpu_tables is not None else None
+    return _question.tables[kernel]
 
 
 def why_not_walked() -> str:
@@ -131,10 +172,11 @@ def read_through(tables: Tables, address: int, size: int) -> bytes:
         while len(data) < size:
             place = address + len(data) & mask
             try:
-                found = tables.translate(entry, place)
+                found = _question.translate(tables, entry, place)
             except FaultError:
                 found = None
             if found is None:
                 raise FaultError(f"nothing is mapped at {place:#x}")
-            data += read_plainly(found.physical, min(found.room, size - len(data)))
+            physical, room = found
+            data += read_plainly(physical, min(room, size - len(data)))
     return data

@@ -13,12 +13,11 @@ from kplug.memory.kallsyms_image import image_from_memory
 from kplug.memory.kaslr_offset import Checker
 from kplug.memory.reading import FaultError, Read
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.progress import Progress
 from kplug_gdb import machine, registers, vector_tables
 from kplug_gdb.corefile import CoreFile, current_core
-from kplug_gdb.output import StandardError
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.views import CoreView, KernelTablesView, LiveView, PhysicalCoreView, View, may_be_isolated
+from kplug_gdb.waiting import doing
 
 _PLACE = "memory"
 # After this many bytes Ctrl-C is handled, and the speed is known.
@@ -33,11 +32,10 @@ class _StoppedError(KplugError):
 
 
 class _Reader:
-    """A view's memory; progress is shown if reading takes long."""
+    """A view's memory; reading ends if it would take long."""
 
-    def __init__(self, view: View, progress: Progress) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
-        self._progress = progress
         self._started = time.monotonic()
         self._read = 0
 
@@ -63,7 +61,6 @@ class _Reader:
                 f"reading its symbols from memory would take some {expected / 60:.0f} minutes here "
                 "(`set kplug kallsyms on` does it)"
             )
-        self._progress.update(None)
 
 
 def searched_machine() -> str | None:
@@ -78,15 +75,15 @@ def search() -> tuple[RunningKernel, View]:
         raise TargetError("its memory is not searched (`set kplug kallsyms auto`)")
     core = current_core()
     try:
-        with Progress("reading the kernel's symbols from memory", StandardError()) as progress:
-            return _in_core(core, progress) if core is not None else _in_live_target(progress)
+        with doing("reading the kernel's symbols from memory"):
+            return _in_core(core) if core is not None else _in_live_target()
     except _StoppedError as error:
         raise TargetError(str(error)) from None
 
 
-def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
+def _in_core(core: CoreFile) -> tuple[RunningKernel, View]:
     view: View = PhysicalCoreView(core) if core.physical_only else CoreView(core)
-    read = _Reader(view, progress).read
+    read = _Reader(view).read
     info = VmcoreInfo(core.vmcoreinfo)
     image = image_from_memory(read, info, core.machine, core.path) if info else None
     if image is not None:
@@ -102,7 +99,7 @@ def _in_core(core: CoreFile, progress: Progress) -> tuple[RunningKernel, View]:
         raise TargetError(f"none is found in {core.path}: {error}") from None
 
 
-def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
+def _in_live_target() -> tuple[RunningKernel, View]:
     kind = searched_machine()
     if kind is None:
         name = machine.name()
@@ -116,7 +113,7 @@ def _in_live_target(progress: Progress) -> tuple[RunningKernel, View]:
     why = ""
     for view in _views():
         try:
-            return _found(kind, _Reader(view, progress).read, _PLACE, pc), view
+            return _found(kind, _Reader(view).read, _PLACE, pc), view
         except KallsymsNotFoundError as error:
             why = str(error)
     if registers.privileged() is False:

@@ -155,11 +155,12 @@ def _drgn_symbol(placed: PlacedImage, symbol: Symbol, size: int) -> drgn.Symbol:
 
 
 def kernel_btf(kernel: Kernel) -> Btf | None:
-    """The kernel's BTF: in its memory, in the file of its image, or as the running kernel shows it; None if nowhere.
+    """The kernel's BTF: in the file of its image, in its memory, or as the running kernel shows it; None if nowhere.
 
-    InputError or TargetError if it is there but cannot be read.
+    It has some 4 MiB, thousands of packets of a guest's stub: so the file comes first. InputError or TargetError if it
+    is there but cannot be read.
     """
-    ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_memory, _in_the_image, _of_the_running_kernel)
+    ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_the_image, _in_memory, _of_the_running_kernel)
     return next((found for way in ways if (found := way(kernel)) is not None), None)
 
 

@@ -8,25 +8,12 @@ from pathlib import Path
 import pytest
 from support.elf_builder import BANNER, BASE_32, Elf, small_vmlinux
 from support.gdbhelp import GDB_OF_ALL, run
-from support.rsp_stub import Stub
+from support.rsp_stub import SectionMemory, Stub
 
 EM_ARM = 40
 MOVED = 0x4000000
 KERNEL_CODE, USER_CODE = 0x60, 0x73  # i386's selectors
 SUPERVISOR, USER = 0x13, 0x10  # arm's modes
-
-
-class Memory:
-    """A kernel's sections, moved."""
-
-    def __init__(self, elf: Elf, moved: int) -> None:
-        self._sections = [(each.address + moved, bytes(each.data)) for each in elf.sections if each.data]
-
-    def read(self, address: int, size: int) -> bytes | None:
-        for start, data in self._sections:
-            if start <= address < start + len(data):
-                return data[address - start :][:size].ljust(size, b"\0")
-        return None
 
 
 class I386Stub(Stub):
@@ -51,7 +38,7 @@ def test_i386(tmp_path: Path) -> None:
     elf, path = _kernel(tmp_path)
     text = BASE_32 + MOVED
     registers = {"eip": text + 0x14, "esp": text + 0x2010, "eax": text + 0x48, "cs": KERNEL_CODE}
-    with I386Stub(Memory(elf, MOVED), registers) as stub:  # type: ignore[arg-type]
+    with I386Stub(SectionMemory(elf, MOVED), registers) as stub:
         session = run(
             ["kwhere --json $pc", "kwhere --json $eax $esp", "kwhere --json (long)$eax", "kregs --json", "kaslr",
              f"kwhere -b {text + 0x14 | 0xFFFFFFFF00000000:#x}"],
@@ -76,10 +63,10 @@ def test_i386_in_user_mode(tmp_path: Path) -> None:
     """Its kernel is within a window of 512 MiB; if it is not mapped, that may be page-table isolation."""
     elf, path = _kernel(tmp_path)
     registers = {"eip": 0x8048000, "esp": 0xBFFFF000, "cs": USER_CODE}
-    with I386Stub(Memory(elf, MOVED), registers) as stub:  # type: ignore[arg-type]
+    with I386Stub(SectionMemory(elf, MOVED), registers) as stub:
         found = run(["kwhere --json start_kernel"], tmp_path, vmlinux=path, before=[stub.command])
     assert int(found["kwhere --json start_kernel"].json[0]["address"], 16) == BASE_32 + MOVED + 0x10
-    with I386Stub(Memory(elf, MOVED), registers, unreadable=True) as stub:  # type: ignore[arg-type]
+    with I386Stub(SectionMemory(elf, MOVED), registers, unreadable=True) as stub:
         not_found = run(["kwhere start_kernel"], tmp_path, vmlinux=path, before=[stub.command])
     assert "in user mode, where the kernel may not be mapped" in not_found["kwhere start_kernel"].complaint
 
@@ -94,12 +81,12 @@ def test_arm(tmp_path: Path) -> None:
     rodata.data = BANNER.replace(b"6.99.0", b"6.98.7").ljust(0x80, b"\0")
     registers = {"pc": BASE_32 + 0x14, "sp": BASE_32 + 0x2010, "r0": BASE_32 + 0x48, "cpsr": SUPERVISOR}
     commands = ["kwhere --json $pc", "kwhere --json $r0", "kaslr"]
-    with ArmStub(Memory(elf, 0), registers) as stub:  # type: ignore[arg-type]
+    with ArmStub(SectionMemory(elf, 0), registers) as stub:
         session = run(commands, tmp_path, vmlinux=path, before=[stub.command], program=GDB_OF_ALL)
     assert session["kwhere --json $pc"].json[0]["summary"].startswith("start_kernel+0x4 ")
     assert session["kwhere --json $r0"].json[0]["summary"].startswith("twin+0x8 ")
     assert "not moved: +0x0: banner and build ID found there" in session["kaslr"].text
-    with ArmStub(Memory(other, 0), {**registers, "cpsr": USER}) as stub:  # type: ignore[arg-type]
+    with ArmStub(SectionMemory(other, 0), {**registers, "cpsr": USER}) as stub:
         session = run(commands, tmp_path, vmlinux=path, before=[stub.command], program=GDB_OF_ALL)
     assert "6.99.0-test" in session["kwhere --json $pc"].complaint
     assert "6.98.7-test" in session["kwhere --json $pc"].complaint

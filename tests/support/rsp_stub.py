@@ -10,8 +10,11 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from support.elf_builder import Elf
 
 _REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)), "rip")
 
@@ -37,6 +40,21 @@ class ElfMemory:
         return None
 
 
+class SectionMemory:
+    """The sections of a kernel that was made for a test, moved by so many bytes. Each answer takes `seconds`."""
+
+    def __init__(self, elf: Elf, moved: int = 0, seconds: float = 0.0) -> None:
+        self._sections = [(each.address + moved, bytes(each.data)) for each in elf.sections if each.data]
+        self._seconds = seconds
+
+    def read(self, address: int, size: int) -> bytes | None:
+        time.sleep(self._seconds)
+        for start, data in self._sections:
+            if start <= address < start + len(data):
+                return data[address - start :][:size].ljust(size, b"\0")
+        return None
+
+
 def registers_of(text: str, cpu: int = 0) -> dict[str, int]:
     """A CPU's registers from QEMU's `info registers -a`."""
     blocks = re.split(r"CPU#\d+\s", text)
@@ -56,7 +74,7 @@ class Stub:
 
     def __init__(
         self,
-        memory: ElfMemory,
+        memory: ElfMemory | SectionMemory,
         registers: Mapping[str, int],
         *,
         drop_after: int | None = None,
