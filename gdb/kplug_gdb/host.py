@@ -10,6 +10,7 @@ from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
+from kplug.image.opening.debug_files import NO_DWARF, why_no_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
 from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
@@ -202,9 +203,14 @@ def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:
     lacking = []
     if not image.on_disk and not image.sections:
         lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
-    if not any(section.name in (".debug_info", ".debug_line") for section in image.sections):
+    why = why_no_dwarf(image.elf) if image.on_disk else NO_DWARF.format(path=image.path)
+    if why is not None:
         cost = "source lines" if found.view is None or image.has_types else f"source lines; {COST}"
-        lacking.append(Missing("debug information", cost, "load the vmlinux of the kernel's debug package"))
+        remedy = "load the vmlinux of the kernel's debug package"
+        if why == NO_DWARF.format(path=image.path):
+            lacking.append(Missing("debug information", cost, remedy))
+        else:
+            lacking.append(Missing(f"debug information: {why}", cost, "put that file there; else " + remedy))
     return lacking + drgn_kernel.missing(image, found.view, known.drgn)
 
 

@@ -11,6 +11,7 @@ from kplug.arch.types.word import WordFormat
 from kplug.errors import InputError
 from kplug.image.kernel_image import KernelImage
 from kplug.image.module_sections import section_addresses
+from kplug.image.opening.debug_files import missing_debug_file
 from kplug.image.opening.files import module_name, open_elf, open_vmlinux
 from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
 from kplug_gdb import objfiles
@@ -49,7 +50,7 @@ class OpenedImages:
     def _vmlinux(self, path: str) -> KernelImage:
         image = open_vmlinux(path)
         if not image.symbols:
-            raise InputError(f"{path}: has no symbol table, and its debug file is not there")
+            raise InputError(f"{path}: has no symbol table, and {missing_debug_file(image.elf)}")
         return image
 
     @remembered(UNTIL_FILES_CHANGE)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kplug.linker.link_map import LinkMap
     from kplug.linker.script import LinkerScript
 
+# Of DWARF; the latter is the older form of a compressed section (objcopy --compress-debug-sections=zlib-gnu).
+DEBUG_INFO = (".debug_info", ".zdebug_info")
 _BANNER_START = b"Linux version "
 _BANNER_LIMIT = 512
 
@@ -145,7 +147,7 @@ class KernelImage:
     @property
     def has_dwarf(self) -> bool:
         """Whether it, or its separate debug file, has debug information."""
-        return self.symbols_path != self.path or any(section.name == ".debug_info" for section in self.sections)
+        return self.symbols_path != self.path or any(section.name in DEBUG_INFO for section in self.sections)
 
     @property
     def has_types(self) -> bool:

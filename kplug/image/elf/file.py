@@ -254,6 +254,7 @@ class ElfFile:
             return tuple(Loaded(s.address, s.offset, s.size, f"section {s.name}") for s in held)
         loads = (s for s in self.segments if s.type == "LOAD")
         return tuple(Loaded(s.address, s.offset, s.file_size, f"segment {s.index}") for s in loads)
+
     def constants(self) -> Iterator[tuple[int, bytes]]:
         """The kernel's constants, among other things where sections are not known: link address and bytes."""
         for each in [each for each in self.loaded if each.what == "section .rodata"] or self.loaded:

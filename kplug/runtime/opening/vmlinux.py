@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import drgn
 
 from kplug.errors import InputError, MismatchError
+from kplug.image.elf.file import ElfFile
 from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.comparison import checked, compare, symbols_of
+from kplug.image.opening.debug_files import supplement_of
 from kplug.image.opening.files import open_vmlinux
 from kplug.memory.kallsyms_image import image_from_memory, symbols_in_memory
 from kplug.memory.kaslr_offset import Checker
@@ -76,6 +78,10 @@ def try_file(main: drgn.Module, path: str) -> None:
         # drgn only needs the file's DWARF; a file without it still has symbols.
         main.loaded_file_status = drgn.ModuleFileStatus.WANT
         main.try_file(path, force=True)
+        if main.debug_file_status == drgn.ModuleFileStatus.WANT_SUPPLEMENTARY:
+            supplement = supplement_of(ElfFile(path))
+            if supplement is not None and supplement.path is not None:
+                main.try_file(supplement.path)
         if main.loaded_file_status == drgn.ModuleFileStatus.WANT:
             main.loaded_file_status = drgn.ModuleFileStatus.DONT_NEED
     except Exception as error:

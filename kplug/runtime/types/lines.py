@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kplug import model
 from kplug.errors import InputError, UsageError
 from kplug.image.elf.file import ElfFile
-from kplug.image.opening.files import find_debug_file
+from kplug.image.opening.debug_files import NO_DWARF, dwarf_file, supplement_of, why_no_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.source_paths import in_tree
 from kplug.model import Layer
@@ -39,12 +39,8 @@ class DrgnLines:
         self._dwarf: dict[int, tuple[PlacedImage, ElfFile | None]] = {}
         self._programs: dict[int, drgn.Program] = {}
         self._layers: dict[tuple[int, int], Layer | None] = {}
-        # Warnings for images without DWARF, both in themselves and in a separate debug file.
-        self.warnings = [
-            f"no source lines: {placed.image.path} has no debug information (DWARF)"
-            for placed in images
-            if self._dwarf_of(placed) is None
-        ]
+        # Warnings for images without DWARF, both in themselves and in a separate debug file, or without a part of it.
+        self.warnings = [f"no source lines: {why}" for placed in images if (why := _why_no_dwarf(placed)) is not None]
 
     def line_layers(self, address: int, link_address: int, placed: PlacedImage) -> Iterable[Layer]:
         """The source line of a code address; nothing if the DWARF has none (data, assembly without it)."""
@@ -98,19 +94,34 @@ class DrgnLines:
         if code:
             module.address_range = (min(s.address for s in code), max(s.end for s in code))
         module.try_file(elf.path)
+        supplement = supplement_of(elf)
+        if supplement is not None and supplement.path is not None:
+            module.try_file(supplement.path)
         self._programs[id(image)] = program
         return program
 
 
 def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
-    """The file with the image's DWARF: its own, or its separate debug file."""
-    if not placed.image.on_disk:
-        return None
-    elf = placed.image.elf
-    if elf.section(".debug_info"):
-        return elf
-    found = find_debug_file(elf)
-    return found if found is not None and found.section(".debug_info") else None
+    """The file with the image's DWARF: its own, or its separate debug file; None if it cannot be read."""
+    found = dwarf_file(placed.image.elf) if placed.image.on_disk else None
+    return None if found is not None and _is_too_old(found) else found
+
+
+def _is_too_old(elf: ElfFile) -> bool:
+    """Whether it is a module whose DWARF is compressed in the older form: libdw does not relocate that."""
+    return elf.relocatable and elf.section(".zdebug_info") is not None
+
+
+def _why_no_dwarf(placed: PlacedImage) -> str | None:
+    """Why there are no lines, for the user; None if there may be."""
+    image = placed.image
+    found = dwarf_file(image.elf) if image.on_disk else None
+    if found is not None and _is_too_old(found):
+        return (
+            f"the DWARF of {found.path} is compressed as .zdebug_info, which libdw does not read in a module "
+            "(`objcopy --decompress-debug-sections` makes one that it reads)"
+        )
+    return why_no_dwarf(image.elf) if image.on_disk else NO_DWARF.format(path=image.path)
 
 
 def line_layer(chain: Sequence[tuple[str, str, int]], source: str) -> Layer:
