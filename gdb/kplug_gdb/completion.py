@@ -45,8 +45,10 @@ def options(command: Command) -> list[str]:
 
 
 def symbols(stem: str) -> list[str]:
-    """Names of the kernel that begin with the stem; none for an empty stem, which would be all of them."""
+    """Names of the kernel, also those in its source, that begin with the stem; none for an empty one, as all do."""
+    from kplug.image.symbols.source_names import with_source_names
     from kplug_gdb.host import HOST
 
     image = HOST.known_image() if stem else None
-    return image.symbols.prefix(stem, LIMIT) if image is not None else []
+    names = with_source_names(image.symbols.prefix(stem, LIMIT)) if image is not None else ()
+    return [name for name in dict.fromkeys(names) if name.startswith(stem)][:LIMIT]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kplug.commands.base import Command
 from kplug.commands.words import long_options
 from kplug.errors import KplugError
+from kplug.image.symbols.source_names import with_source_names
 from kplug.named_tuples import NamedTuple
 from kplug.render.safe import safe
 from kplug.repl.python import names_of
@@ -176,9 +177,9 @@ class Completer:
         yield from (Continuation(name, len(stem)) for name in self._symbols.like(stem))
 
     def _symbol_names(self) -> Iterator[str]:
-        """The vmlinux's symbols; those of modules would have to be read first."""
+        """The vmlinux's symbols, also as the source has them; those of modules would have to be read first."""
         main = self._prompt.session.main
-        return iter(main.image.symbols.prefix("") if main is not None else ())
+        return with_source_names(main.image.symbols.prefix("") if main is not None else ())
 
     def _registers(self, stem: str) -> Iterator[Continuation]:
         try:

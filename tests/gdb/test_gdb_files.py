@@ -122,8 +122,11 @@ def test_words(bare_61: Path, tmp_path: Path) -> None:
         "kwhere (unsigned long) no_such_name",
         "kwhere inode.c:no_such_name",
         "kwhere [<ffffffff81000000>] [ffffffff81000000]",
+        "kwhere --brief finish_task_switch+0x10/0x2c5",
     ]
     session = run(commands, tmp_path, vmlinux=bare_61)
+    in_table = "finish_task_switch.isra.0"
+    assert session[commands[7]].text.startswith(f"{linked[in_table] + 16:#x}  {in_table}+0x10")
     assert session[commands[0]].text.startswith(f"{linked['schedule'] + 4:#x}  schedule+0x4")
     assert len(session[commands[1]].text.splitlines()) == 2
     assert "module ext4" in session[commands[2]].complaint
@@ -138,11 +141,13 @@ def test_a_name_that_nobody_knows_is_kplugs_to_refuse_and_an_expression_gdbs(
     kernel_61: KernelFiles, tmp_path: Path
 ) -> None:
     """Without a file gdb would ask for its `file` command, which is not what is missing."""
-    commands = [f"set kplug vmlinuz {kernel_61.vmlinuz}", "kwhere nosuch", "kwhere &nosuch+0x10", "kwhere (long)nosuch"]
+    commands = [f"set kplug vmlinuz {kernel_61.vmlinuz}", "kwhere nosuch", "kwhere &nosuch+0x10", "kwhere (long)nosuch",
+                "kwhere nosuch+0x10/0x20"]  # fmt: skip
     session = run(commands, tmp_path)
     assert session[commands[1]].complaint == "nosuch: no such symbol or section"
     assert session[commands[2]].complaint == "&nosuch+0x10: no such symbol or section"
     assert session[commands[3]].complaint.startswith("(long)nosuch: No symbol")
+    assert session[commands[4]].complaint == "nosuch+0x10/0x20: no such symbol or section"
 
 
 def test_values(kernel_61: KernelFiles, tmp_path: Path) -> None:
@@ -287,7 +292,7 @@ def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
                 "complete ksym -", "complete kaslr --a", "complete kwhere a", "complete kregions --", "help kaslr",
                 "help kwhere", "apropos kwhere", "help set kplug slide", "complete kwhere &init_task.thread_p",
                 "complete kwhere (&init_task)->stack_c", "complete kwhere core.c:schedule_timeout_id",
-                "complete kwhere cpu_up.col", "complete kwhere $sched"]  # fmt: skip
+                "complete kwhere cpu_up.col", "complete kwhere $sched", "complete kwhere finish_task_swi"]  # fmt: skip
     session = run(commands, tmp_path, vmlinux=kernel_61.vmlinux)
     assert session[commands[0]].text == "kwhere sched_setaffinity\n"
     assert session[commands[1]].text == "kwhere --brief\n"
@@ -308,3 +313,4 @@ def test_completion_and_help(kernel_61: KernelFiles, tmp_path: Path) -> None:
     assert session[commands[14]].text == "kwhere core.c:schedule_timeout_idle\n"
     assert session[commands[15]].text == "kwhere cpu_up.cold\n"
     assert "sched_" not in session[commands[16]].text  # a variable of gdb's, no symbol
+    assert session[commands[17]].text == "kwhere finish_task_switch\nkwhere finish_task_switch.isra.0\n"

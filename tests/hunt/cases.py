@@ -58,6 +58,16 @@ _NAMES = (
         guest=True,
     ),
     Case(
+        "names: gdb's own symbols are not asked before kaslr --apply, in any form",
+        "kgdb 'kwhere -b (long)finish_task_switch' 'kwhere -b *finish_task_switch' 'kwhere -b &finish_task_switch'",
+        right="(long)finish_task_switch: gdb would read it where the kernel was linked\n"
+        "*finish_task_switch: gdb would read it where the kernel was linked\n"
+        "$ awk '/ finish_task_switch/ { print \"0x\" $1 }' $KALLSYMS",
+        wrong="0xffffffff810cf1a0",
+        source="docs/gdb.md, the guest's /proc/kallsyms",
+        guest=True,
+    ),
+    Case(
         "names: an unknown symbol+offset/size is not computed",
         "kgdb 'kwhere no_such_name+0x10/0x20'",
         right="no_such_name+0x10/0x20: no such symbol or section",

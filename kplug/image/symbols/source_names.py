@@ -85,6 +85,17 @@ def source_name(name: str) -> SourceName:
     return SourceName(match.group("name"), is_part, match.group("code") is not None)
 
 
+def with_source_names(names: Iterable[str]) -> Iterator[str]:
+    """The names, and before each that compilers made of a function's its name in the source: for completion. A name may
+    come more than once."""
+    for name in names:
+        if "." in name or "$" in name:
+            source = source_name(name)
+            if source.name != name and not source.is_part and not source.code_only:
+                yield source.name
+        yield name
+
+
 class OtherNames:
     """The names of a table that are others in the source: compilers added something to them, or they are mangled.
 

@@ -9,7 +9,7 @@ import pytest
 from support.elf_builder import FUNC, LOCAL, OBJECT, Elf, Sym
 from support.symbol_tables import sections, table_of
 
-from kplug.image.symbols.source_names import SUFFIXES, source_name
+from kplug.image.symbols.source_names import SUFFIXES, source_name, with_source_names
 from kplug.image.symbols.table import SymbolTable
 
 # (symbol, name in the source, a part of the function), as tables of kernels and the tests of gcc and LLVM have them.
@@ -100,3 +100,9 @@ def test_many_questions_have_the_same_answers(tmp_path: Path, table: SymbolTable
     for number in range(100):
         assert names(table, f"nothing{number}") == []
     assert {name: names(table, name) for name in few} == few
+
+
+def test_completion_has_the_names_by_which_functions_are_found() -> None:
+    names = ["__pfx_foo.isra.0", "bar", "counter.5", "foo.isra.0", "foo.isra.0.cold", "vfs.llvm.12"]
+    added = [name for name in with_source_names(names) if name not in names]
+    assert added == ["foo", "vfs"]
