@@ -141,7 +141,7 @@ def test_gdb_knows_the_symbols(name: str, made: Path) -> None:
     commands = [word for symbol in _ASKED for word in ("-ex", f"info symbol {real[symbol]:#x}")]
     commands += ["-ex", "info address schedule", "-ex", "x/s (char *)&linux_banner"]
     done = subprocess.run(
-        ["gdb", "-nx", "-batch", *commands, str(made)], capture_output=True, text=True, check=True, timeout=120
+        ["gdb", "-nx", "-batch", *commands, str(made)], capture_output=True, text=True, check=True, timeout=600
     )
     lines = done.stdout.splitlines()
     for symbol, line in zip(_ASKED, lines):

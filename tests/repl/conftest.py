@@ -53,7 +53,7 @@ def kplug(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", "kplug", "-c", "vmcore", "-s", "vmlinux", *words],
             cwd=folder, env=environment_of(folder, environment), input=stdin, capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=600, check=False,
         )  # fmt: skip
 
     return run

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 READY = ">>> "
-_SECONDS = 300.0
+_SECONDS = 900.0
 # Bracketed paste and the like, which the terminal swallows; colours stay.
 _MODES = re.compile(r"\x1b\[\?\d+[hl]")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmimages import VM, GroundTruth
 
 _ENVIRONMENT = "PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={site}:{more} TERM=dumb HOME=/tmp"
-_SECONDS = 300.0
+_SECONDS = 900.0
 
 
 class Guest:
@@ -29,7 +29,7 @@ class Guest:
         self._given = 0
         log, ready = f"{disk.ROOT}/tmp/log", f"[ -p {disk.ROOT}{ANSWER} ]"
         vm.run(f"{ready} || {self._python} -m guest_server >{log} 2>&1 </dev/null &")  # once for each guest
-        vm.run(f"n=0; until {ready} || [ $n = 600 ]; do sleep 0.1; n=$((n + 1)); done; cat {log}; {ready}")
+        vm.run(f"n=0; until {ready} || [ $n = 6000 ]; do sleep 0.1; n=$((n + 1)); done; cat {log}; {ready}", _SECONDS)
 
     @cached_property
     def truth(self) -> GroundTruth:

@@ -19,7 +19,7 @@ from pathlib import Path
 from support.paths import ROOT
 
 KPLUG = (sys.executable, "-m", "kplug")
-TIMEOUT = 120.0
+TIMEOUT = 600.0
 
 # Colours, cursor movements, window titles; and what else a terminal does not show.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>78]|[\r\x07\x08]")

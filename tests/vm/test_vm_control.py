@@ -24,7 +24,7 @@ def test_ready_and_run(tmp_path: Path) -> None:
         control = Control(tmp_path / "c")
         with pytest.raises(VMError, match="ready"):
             control.run("x")
-        control.wait_ready(5)
+        control.wait_ready(60)
         assert control.run("abc", 5) == (3, b"ABC\ndone 9 9\n\x00")
         assert control.run("d", 5) == (3, b"D\ndone 9 9\n\x00")
         with pytest.raises(VMError, match="one line"):
@@ -54,18 +54,18 @@ def test_late_answer_is_not_the_next_ones(tmp_path: Path) -> None:
         lines = connection.makefile("rb")
         lines.readline()
         connection.sendall(b"done 0 6\nfir")
-        go.wait(5)
+        go.wait(60)
         connection.sendall(b"st\n")
         lines.readline()
         connection.sendall(b"done 0 7\nsecond\n")
 
     with UnixServer(tmp_path / "c", talk):
         control = Control(tmp_path / "c")
-        control.wait_ready(5)
+        control.wait_ready(60)
         with pytest.raises(VMError, match=r"'one'.*stopped"):
             control.run("one", timeout=0.1)
         go.set()
-        assert control.run("two", timeout=5) == (0, b"second\n")
+        assert control.run("two", timeout=60) == (0, b"second\n")
         control.close()
 
 
@@ -78,7 +78,7 @@ def test_bad_answers(tmp_path: Path, answer: bytes) -> None:
 
     with UnixServer(tmp_path / "c", talk):
         control = Control(tmp_path / "c")
-        control.wait_ready(5)
+        control.wait_ready(60)
         with pytest.raises(VMError):
             control.run("x", timeout=1)
         control.close()

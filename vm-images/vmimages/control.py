@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import VMError
+from .errors import GuestGone, VMError
 
 _HELLO = b"kplug-guest 1"
 _DONE = re.compile(rb"done (\d+) (\d+)")
@@ -60,7 +60,7 @@ class Control:
         try:
             self._socket.sendall(command.encode() + b"\n")
         except OSError as error:
-            raise VMError(f"the guest is gone ({error})") from None
+            raise GuestGone(f"the guest is gone ({error})") from None
         self._ready = False
         self._buffer.clear()
 
@@ -76,7 +76,7 @@ class Control:
         try:
             self._socket.sendall(command.encode() + b"\n")
         except OSError as error:
-            raise VMError(f"the guest is gone ({error})") from None
+            raise GuestGone(f"the guest is gone ({error})") from None
         self._asked = command
         return self._answer(deadline, timeout)
 
@@ -117,8 +117,8 @@ class Control:
         except (TimeoutError, socket.timeout):
             return False
         except OSError as error:
-            raise VMError(f"the guest is gone ({error})") from None
+            raise GuestGone(f"the guest is gone ({error})") from None
         if not data:
-            raise VMError("the guest is gone")
+            raise GuestGone("the guest is gone")
         self._buffer += data
         return True

@@ -23,7 +23,7 @@ WAYS: tuple[str, ...] = ("null", "irq", "softirq", "nmi", "overflow", "call-null
 # By sysrq: where the handler points to then, as a symbol.
 SYSRQ_WAYS: dict[str, str | None] = {"call-null": None, "call-data": "init_task"}
 _MEMORY = 192
-_SECONDS, _STARTED_SECONDS, _STUB_SECONDS = 120.0, 3.0, 60.0
+_SECONDS, _STARTED_SECONDS, _STUB_SECONDS = 600.0, 3.0, 60.0
 _LAST_WORDS = "end Kernel panic"
 
 
@@ -49,10 +49,12 @@ def _make(files: KernelFiles, folder: Path, module: Path | None, way: str, quiet
         vm.run("echo 8 >/proc/sys/kernel/printk")
         command = _prepared(vm, way) if module is not None else _sysrq(vm, SYSRQ_WAYS[way])
         vm.truth(folder / "truth")
-        with contextlib.suppress(VMError):  # the dead do not answer
-            vm.run(command, timeout=_STARTED_SECONDS)
-        if way == "nmi":
+        if way == "nmi":  # which only lays the trap
+            vm.run(command)
             vm.qmp.execute("inject-nmi")
+        else:
+            with contextlib.suppress(VMError):  # the dead do not answer
+                vm.run(command, timeout=_STARTED_SECONDS)
         console = _last_words(vm)
         vm.stop()
         (folder / "truth" / "console").write_text(console)

@@ -7,6 +7,10 @@ class VMError(Exception):
     """Something the user can act on, said in one line; the command line prints it without a traceback."""
 
 
+class GuestGone(VMError):
+    """The connection to the guest has ended."""
+
+
 class HeadersGone(VMError):
     """The mirror has a newer kernel than the cache, and no header packages for the cached one any more."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from . import initramfs, manifest, options, paths, process, truth
 from .architectures import architecture
 from .control import Control
-from .errors import QEMUCrashed, VMError
+from .errors import GuestGone, QEMUCrashed, VMError
 from .fetching import KernelFiles, fetch
 from .options import Options
 from .progress import Progress
@@ -24,9 +24,9 @@ from .qmp import QMPClient, QMPError
 from .truth import GroundTruth
 
 READY_SECONDS = 300.0
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 _POLL = 0.05
-_END_SECONDS = 0.5
+_END_SECONDS = 30.0
 _TAIL_BYTES = 8000
 _BOOTS = 3  # QEMU 7.2 with a thread for each CPU was seen to die of SIGSEGV in one boot of some hundreds
 
@@ -109,7 +109,7 @@ class VM:
         try:
             self._control.wait_ready(timeout, self._tick)
         except VMError as error:
-            if self._ends():
+            if self._ends(error):
                 raise self._ended() from None
             raise VMError(f"{self.files.name}: {error}; its last words: {self._last_line() or 'none'}") from None
         self.boot_seconds = time.monotonic() - started
@@ -173,7 +173,7 @@ class VM:
         """Have a program keep `cpu` busy in user mode, as the option `spin` has it from the start."""
         self.run(f"spin {cpu} >/dev/null 2>&1 &")
 
-    def stop_in_user_mode(self, cpu: int, timeout: float = 20.0) -> None:
+    def stop_in_user_mode(self, cpu: int, timeout: float = 120.0) -> None:
         """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;
         see `spin`.
         """
@@ -260,10 +260,11 @@ class VM:
             raise self._ended()
         self._progress.update(f"booting  {self._progress.elapsed:.0f} s  {self._last_line()}")
 
-    def _ends(self) -> bool:
+    def _ends(self, error: VMError) -> bool:
         # QEMU's sockets close a moment before it has ended.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
+        if isinstance(error, GuestGone):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
         return self._process.poll() is not None
 
     def _ended(self) -> VMError:

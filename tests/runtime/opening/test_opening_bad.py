@@ -159,7 +159,7 @@ class TestLyingHeaders:
             [sys.executable, str(_OPENS), str(small), str(first), str(last), "0", "100"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert result.returncode == 0, f"{result.stdout.splitlines()[-1:]} {result.stderr[-2000:]}"
@@ -212,7 +212,7 @@ class TestNoGuest:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            assert served.wait(30)
+            assert served.wait(300)
             time.sleep(0.5)  # until drgn waits
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=300)
