@@ -35,8 +35,8 @@ _CONFIG_PLACES = ("/boot/config-{release}", "/lib/modules/{release}/config", "/l
 # /proc/modules has a line for each module, /proc/iomem one for each resource.
 _MAX_BYTES = 1 << 24
 _PIECE_BYTES = 1 << 12
-_RESOURCE = re.compile(r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)")
-_MODULE = re.compile(r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?")
+_RESOURCE = r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)"
+_MODULE = r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?"
 
 
 class ProcModule(NamedTuple):
@@ -119,7 +119,7 @@ class Machine:
         """
         found: dict[str, tuple[int, int]] = {}
         for line in (self.text("/proc/iomem") or "").splitlines():
-            match = _RESOURCE.fullmatch(line)
+            match = re.fullmatch(_RESOURCE, line)
             if match is not None and match.group(3).startswith("Kernel "):
                 start, last = int(match.group(1), 16), int(match.group(2), 16)
                 if last > start:
@@ -130,7 +130,7 @@ class Machine:
     def modules(self) -> Sequence[ProcModule]:
         """The loaded modules, in the kernel's order."""
         lines = (self.text("/proc/modules") or "").splitlines()
-        matches = filter(None, map(_MODULE.fullmatch, lines))
+        matches = filter(None, (re.fullmatch(_MODULE, line) for line in lines))
         return [ProcModule(m.group(1), int(m.group(2)), m.group(3), int(m.group(4), 16)) for m in matches]
 
     def module_sections(self, name: str) -> Sequence[SectionName]:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from binascii import Error as HexError
-from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from functools import cached_property
 from itertools import accumulate, groupby, repeat
 from operator import add
@@ -31,20 +28,19 @@ MAX_BYTES = 1 << 27
 NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 
 # Lines that do not show an address: %pK, and %p before there was enough randomness (lib/vsprintf.c).
-_HIDDEN = re.compile(rb"\s*\((?:null|_*ptrval_*)\)")
-_ZERO = re.compile(rb"0{8,16}\s")
-_NOT_ZERO = re.compile(rb"^0*[1-9a-fA-F]", re.MULTILINE)
-_START = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}) [!-~]")
-_LINE = re.compile(rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*")
+_HIDDEN = rb"\s*\((?:null|_*ptrval_*)\)"
+_ZERO = rb"0{8,16}\s"
+_NOT_ZERO = rb"(?m)^0*[1-9a-fA-F]"
+_LINE = rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*"
 # scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
 # ones, but those of kallsyms are x86's per-CPU variables.
 # In a module (elf_type() in kernel/module/kallsyms.c) `u` is a reference that a livepatch module keeps, with the
 # address of what it refers to, and `w` any weak symbol, which nm calls W.
-_DROPPED = re.compile(rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?(?:[NUuw]\s+\S+|[NUu]\s+\S+\s+\[\S+\])\s*")
+_DROPPED = rb"\s*(?:[0-9a-fA-F]{8,16}\s+)?(?:[NUuw]\s+\S+|[NUu]\s+\S+\s+\[\S+\])\s*"
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
 _WEAK, _WEAK_IN_MODULE = b"W", b"w"
 # Debian's linux-image packages install this in place of System.map.
-_STUB = re.compile(rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*")
+_STUB = rb"f{8,16} \S (The real System\.map is in the (\S{1,200}) package)\s*"
 _STUB_BYTES = 512
 _SHOWN = 60
 _HEAD_BYTES = 1 << 16
@@ -58,7 +54,8 @@ def read_system_map(path: str) -> SymbolList:
     """The symbols of a System.map, in its order. InputError names an invalid line."""
     data = _read(path)
     owner = _first_owner(data)
-    if owner >= 0 and _LINE.fullmatch(data[data.rfind(b"\n", 0, owner) + 1 : owner + _OWNER_BYTES].split(b"\n")[0]):
+    line = data[data.rfind(b"\n", 0, owner) + 1 : owner + _OWNER_BYTES].split(b"\n")[0] if owner >= 0 else b""
+    if re.fullmatch(_LINE, line):
         raise InputError(f"{path}: not a System.map but a listing of /proc/kallsyms (give it with --kallsyms)")
     symbols = _kernel_symbols(path, data, f"System.map {path}")
     if not len(symbols):
@@ -114,21 +111,21 @@ class KallsymsListing:
 
     @cached_property
     def hidden(self) -> bool:
-        if _HIDDEN.match(self._data):
+        if re.match(_HIDDEN, self._data):
             return True
-        return _ZERO.match(self._data) is not None and not _NOT_ZERO.search(self._data)
+        return re.match(_ZERO, self._data) is not None and not re.search(_NOT_ZERO, self._data)
 
     def with_symbols(self, added: Iterable[tuple[int, str, str]]) -> KallsymsListing:
         """The same with further boundary symbols of the kernel (address, letter, name), inserted by address."""
         digits = self._data.find(b" ")
         lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
-        listing = copy(self)
-        listing._add(lines)
+        listing = KallsymsListing(self._data, self.path, by_kernel=self._by_kernel, machine=self._machine)
+        listing._add((*self._added, *lines), lines, self.__dict__.get("kernel"))
         return listing
 
-    def _add(self, lines: Sequence[bytes]) -> None:
-        self._added = (*self._added, *lines)
-        kernel = self.__dict__.pop("kernel", None)
+    def _add(self, added: Sequence[bytes], lines: Sequence[bytes], kernel: SymbolList | None) -> None:
+        """Have these lines in addition, of which `kernel` lacks the last `lines` if the kernel is known."""
+        self._added = tuple(added)
         if isinstance(kernel, SymbolLines):
             self.__dict__["kernel"] = kernel.with_lines(lines, self._all)
 
@@ -227,12 +224,12 @@ def _tokens(path: str, data: bytes, lines_before: int) -> list[bytes]:
 
 def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[bytes]:
     """The lines that are symbols, as `_tokens` gives them."""
-    width = 0
+    width, dropped, valid = 0, re.compile(_DROPPED), re.compile(_LINE)
     for number, line in enumerate(data.split(b"\n"), lines_before + 1):
-        if not line.strip() or _DROPPED.fullmatch(line):
+        if not line.strip() or dropped.fullmatch(line):
             continue
         tokens = line.split()
-        if not _LINE.fullmatch(line) or len(tokens) != words or b"\0" in line:
+        if not valid.fullmatch(line) or len(tokens) != words or b"\0" in line:
             raise InputError(f"{path}: line {number} is not a symbol: {_shown(line)}")
         width = width or len(tokens[0])
         if len(tokens[0]) != width:
@@ -244,6 +241,9 @@ def _sifted(path: str, data: bytes, words: int, lines_before: int) -> Iterator[b
 
 def _columns(data: bytes, tokens: list[bytes], words: int, source: str) -> SymbolList | None:
     """The columns of the lines `data`, whose words are `tokens`; None if any of them is something else."""
+    from binascii import Error as HexError  # few questions need all columns
+    from binascii import unhexlify
+
     hexes, letters, names = tokens[0::words], b"".join(tokens[1::words]), tokens[2::words]
     widths = set(map(len, hexes))
     regular = (
@@ -299,7 +299,7 @@ def _refuse_other_kinds(path: str, data: bytes) -> None:
 
 def stub_package(data: bytes) -> tuple[str, str] | None:
     """The text of Debian's stub of a System.map, and the package it names; None for any other file."""
-    match = _STUB.fullmatch(data) if len(data) <= _STUB_BYTES else None
+    match = re.fullmatch(_STUB, data) if len(data) <= _STUB_BYTES else None
     if match is None:
         return None
     return match.group(1).decode("ascii", "backslashreplace"), match.group(2).decode("ascii", "backslashreplace")

@@ -20,7 +20,7 @@ from kplug.image.symbols.symbol_list import SymbolList, affixed, numbers_among
 
 # nm's letters, except those of symbols without an address.
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
-_START = re.compile(rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z")
+_START = rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z"
 
 
 class SymbolLines(SymbolList):
@@ -69,7 +69,7 @@ class SymbolLines(SymbolList):
             return None
         if letters.translate(None, _LETTERS) or b"\0" in text:
             return None
-        if not all(_START.match(line) for line in (lines[0], lines[-1])):
+        if not all(re.match(_START, line) for line in (lines[0], lines[-1])):
             return None
         # At one address, they need not be in order.
         falling = compress(count(), map(gt, lines, islice(lines, 1, None)))

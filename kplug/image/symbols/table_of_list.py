@@ -39,7 +39,7 @@ _INFO_OF_LETTER = bytes(
 _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
 # Symbols that end something: if the next section begins immediately, they lie in that.
-_ENDS = re.compile(r"_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_", re.DOTALL)
+_ENDS = r"(?s)_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_"
 _DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
@@ -254,7 +254,7 @@ class ListedSymbolTable(SymbolTable):
             if listed.lower() != "t" or self.values[index] == section.address:
                 return listed
             true = letter.lower()
-        elif index in self._boundaries and _ENDS.match(self.name(index)):
+        elif index in self._boundaries and re.match(_ENDS, self.name(index)):
             return listed  # it belongs to the section before it
         else:
             return super()._true_letter(listed, index, section_index)
