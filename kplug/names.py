@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kplug.frozen import Frozen
 from kplug.image.images import as_images
 from kplug.named_tuples import NamedTuple
 
@@ -26,7 +25,7 @@ _MOST_SHOWN = 4
 CODE_LETTERS = "tTwW"
 
 
-class Match(Frozen):
+class Match(NamedTuple):
     """A match for a name: its address, and the symbol (None for a section)."""
 
     address: int
@@ -46,7 +45,7 @@ class Match(Frozen):
         return not self.placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING
 
 
-class Named(Frozen):
+class Named(NamedTuple):
     """What a name stands for.
 
     `note` says so where the symbols' names are others. `parts` are symbols that only belong to the function, such as
@@ -57,9 +56,6 @@ class Named(Frozen):
     note: str | None = None
     parts: Sequence[Match] = ()
     unplaced: tuple[str, str | None] | None = None
-
-
-NOTHING = Named(())
 
 
 def symbols_of(name: str, images: Sequence[PlacedImage]) -> list[tuple[PlacedImage, Symbol]]:

@@ -63,16 +63,20 @@ class SourceName(NamedTuple):
     code_only: bool
 
 
+def _any_of(affixes: Iterable[Affix]) -> str:
+    return "|".join(affix.pattern for affix in affixes)
+
+
+_PARTS = _any_of(affix for affix in SUFFIXES if affix.is_part)
+_OF_PART, _AFTER_PREFIX = rf"(.+)(?:{_PARTS})", rf"(?:{_any_of(PREFIXES)})(.+)"
+
+
 @cache
 def _affixed() -> re.Pattern[str]:
-    def any_of(affixes: Iterable[Affix]) -> str:
-        return "|".join(affix.pattern for affix in affixes)
-
-    part = any_of(affix for affix in SUFFIXES if affix.is_part)
-    code = any_of(affix for affix in SUFFIXES if affix.code_only)
-    rest = any_of(affix for affix in SUFFIXES if not affix.is_part and not affix.code_only)
+    code = _any_of(affix for affix in SUFFIXES if affix.code_only)
+    rest = _any_of(affix for affix in SUFFIXES if not affix.is_part and not affix.code_only)
     return re.compile(
-        rf"(?P<before>{any_of(PREFIXES)})?(?P<name>.+?)(?:{rest}|(?P<part>{part})|(?P<code>{code}))*", re.DOTALL
+        rf"(?P<before>{_any_of(PREFIXES)})?(?P<name>.+?)(?:{rest}|(?P<part>{_PARTS})|(?P<code>{code}))*", re.DOTALL
     )
 
 
@@ -83,6 +87,12 @@ def source_name(name: str) -> SourceName:
         return SourceName(name, False, False)
     is_part = bool(match.group("before")) or match.group("part") is not None
     return SourceName(match.group("name"), is_part, match.group("code") is not None)
+
+
+def whole_of(name: str) -> str | None:
+    """The symbol of which one with that name is a part: of `foo.isra.0.cold` that is foo.isra.0. None if it is none."""
+    match = re.fullmatch(_OF_PART, name) or re.fullmatch(_AFTER_PREFIX, name)
+    return match.group(1) if match else None
 
 
 def with_source_names(names: Iterable[str]) -> Iterator[str]:

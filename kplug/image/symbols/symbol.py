@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from kplug.named_tuples import NamedTuple
@@ -12,10 +11,6 @@ STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 SHN_UNDEF, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFFF1, 0xFFF2, 0xFFFF
 TYPE_NAMES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "IFUNC"}
 BINDING_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
-# Parts of a function that lie elsewhere: "foo.cold" (and ".cold.N"), and the patchable padding "__pfx_foo" before foo.
-# `re` compiles them when they are first needed, and keeps them.
-_COLD_PART = r"^(?P<whole>.+)\.cold(?:\.\d+)?$"
-_PREFIX_PART = r"^__(?:pfx|cfi)_(?P<whole>.+)$"
 
 
 class Symbol(NamedTuple):
@@ -37,10 +32,11 @@ class Symbol(NamedTuple):
     @property
     def whole(self) -> str | None:
         """The function that this is the `.cold` or `__pfx_` part of, or None."""
-        if ".cold" not in self.name and not self.name.startswith("__"):
+        if "." not in self.name and not self.name.startswith("__"):
             return None
-        match = re.match(_COLD_PART, self.name) or re.match(_PREFIX_PART, self.name)
-        return match.group("whole") if match else None
+        from kplug.image.symbols.source_names import whole_of  # few symbols are part of another
+
+        return whole_of(self.name)
 
 
 class Around(NamedTuple):

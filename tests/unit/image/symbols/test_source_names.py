@@ -9,6 +9,10 @@ import pytest
 from support.elf_builder import FUNC, LOCAL, OBJECT, Elf, Sym
 from support.symbol_tables import sections, table_of
 
+from kplug.image.elf.header_only import bare_elf
+from kplug.image.kernel_image import KernelImage
+from kplug.image.symbols.listings import KallsymsListing
+from kplug.image.symbols.sorted_list import LinesSymbolTable, OrderedSymbolTable
 from kplug.image.symbols.source_names import SUFFIXES, source_name, with_source_names
 from kplug.image.symbols.table import SymbolTable
 
@@ -106,3 +110,28 @@ def test_completion_has_the_names_by_which_functions_are_found() -> None:
     names = ["__pfx_foo.isra.0", "bar", "counter.5", "foo.isra.0", "foo.isra.0.cold", "vfs.llvm.12"]
     added = [name for name in with_source_names(names) if name not in names]
     assert added == ["foo", "vfs"]
+
+
+LINES = b"""ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000010 t __pfx_foo.isra.0
+ffffffff81000020 t foo.isra.0
+ffffffff81000040 t foo.isra.0.cold
+ffffffff81000060 t barfoo.constprop.0
+ffffffff81000080 t counter.6
+ffffffff81001000 D shared.llvm.99
+ffffffff81001008 d counter.5
+ffffffff81002000 B _end
+"""
+
+
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_lists_of_symbols_have_them_too(by_kernel: bool) -> None:
+    listed = KallsymsListing(LINES, "kallsyms", by_kernel=by_kernel).kernel
+    image = KernelImage(bare_elf("kallsyms", "x86_64", 64), name="vmlinux", listed=listed)
+    assert type(image.symbols) is (LinesSymbolTable if by_kernel else OrderedSymbolTable)
+    assert names(image.symbols, "foo") == ["foo.isra.0", "__pfx_foo.isra.0", "foo.isra.0.cold"]
+    assert names(image.symbols, "barfoo") == ["barfoo.constprop.0"]
+    assert names(image.symbols, "counter") == ["counter.6"]
+    assert names(image.symbols, "shared") == ["shared.llvm.99"]
+    assert names(image.symbols, "nothing") == []
