@@ -17,6 +17,7 @@ from kplug.space.address_space import AddressSpaceFacts
 from kplug.target import Target
 
 if TYPE_CHECKING:
+    from kplug.module_files import UnplacedModules
     from kplug.type_layouts import TypeLayouts
 
 Facts = Union[AddressSpaceFacts, Callable[[], AddressSpaceFacts]]
@@ -29,7 +30,7 @@ class Found(Frozen):
     image that gives them. `facts`: those of the address space, if more is known than the vmlinux shows. `warnings` go
     with every answer; `ways` are those in which it was found or placed. `lasting` is false for a kernel that will still
     move. `is_running`: it is the running kernel, and no image of it is known. `unread` is what else may have an
-    address that the images do not have: said once.
+    address that the images do not have: said once. `module_files` gives those of modules without a place.
     """
 
     images: Sequence[PlacedImage] = ()
@@ -41,6 +42,7 @@ class Found(Frozen):
     lasting: bool = True
     is_running: bool = False
     unread: str | None = None
+    module_files: Callable[[], UnplacedModules] | None = None
 
 
 class FrontEnd(Frozen):
@@ -91,4 +93,5 @@ def session_of(
         hints=front_end.hints,
         is_running=found.is_running,
         unread=found.unread,
+        module_files=found.module_files,
     )

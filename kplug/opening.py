@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from os.path import exists
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from kplug.source import Source
 
 if TYPE_CHECKING:
     from kplug.image.opening.sources import Joined
+    from kplug.module_files import UnplacedModules
+    from kplug.resolver import LineSource
 
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
@@ -100,19 +103,36 @@ def _file_session(source: Source, hints: Hints) -> Session:
         _check_apart(images)
     if not images:
         raise UsageError("kplug: no vmlinux given, and none found for the running kernel (give one with -s FILE)")
-    return _session(Found(images, warnings=warnings, ways=used), source.lines, hints)
+    return _session(Found(images, warnings=warnings, ways=used), source.lines, hints, source.module_directories)
 
 
-def _session(found: Found, lines: bool, hints: Hints) -> Session:
+def _session(found: Found, lines: bool, hints: Hints, directories: Sequence[str] = ()) -> Session:
     """The session of a kernel without memory, with source lines where these are wanted."""
     front_end = FrontEnd(hints)
+    main = next((placed for placed in found.images if not placed.image.is_module), None)
     if not lines:
+        found = replace(found, module_files=_module_files(directories, main))
         return session_of(found, front_end=front_end)
     from kplug.runtime.types.lines import DrgnLines
 
     source = DrgnLines(found.images)
-    found = replace(found, warnings=(*found.warnings, *source.warnings))
+    files = _module_files(directories, main, source)
+    found = replace(found, warnings=(*found.warnings, *source.warnings), module_files=files)
     return session_of(found, lines=source, front_end=front_end)
+
+
+def _module_files(
+    directories: Sequence[str], main: PlacedImage | None, lines: LineSource | None = None
+) -> Callable[[], UnplacedModules]:
+    """What opens the files of modules without a place; few questions need it."""
+
+    @cache
+    def files() -> UnplacedModules:
+        from kplug.module_files import UnplacedModules
+
+        return UnplacedModules(directories, main, lines)
+
+    return files
 
 
 class NothingKnownError(UsageError):

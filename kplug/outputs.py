@@ -72,10 +72,18 @@ class NamedFacts(Frozen):
     facts: Mapping[str, Any]
 
 
+class InModule(Frozen):
+    """The answer for a place in a module whose load address is not known: its addresses count from the start of the
+    `section`, and are no runtime addresses."""
+
+    annotation: Annotation
+    section: str
+
+
 class Problem(Frozen):
     """A question that could not be answered; the others still are. Exit status 1 at the shell."""
 
     message: str
 
 
-Output = Union[Annotation, Table, NamedFacts, Problem]
+Output = Union[Annotation, InModule, Table, NamedFacts, Problem]

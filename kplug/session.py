@@ -24,6 +24,7 @@ from kplug.image.images import as_images
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
 from kplug.kinds import in_order, of_program
+from kplug.log_places import log_line
 from kplug.memory.variables import static_facts
 from kplug.model import Annotation
 from kplug.plugins import installed_locators
@@ -35,6 +36,8 @@ from kplug.target import Target
 if TYPE_CHECKING:
     from kplug.loaded_modules import ModuleSource
     from kplug.memory.percpu import Instances
+    from kplug.module_files import UnplacedModules
+    from kplug.outputs import InModule, Problem
     from kplug.records import Programs
     from kplug.type_layouts import TypeLayouts
 
@@ -62,7 +65,8 @@ class Session:
     variables, `virtual` gives the kernel's addresses of a physical one, `types` are sources of types in the order to
     ask them, `modules` knows the loaded modules, `placement` is where the kernel is if there is no vmlinux to place,
     and `hints` are words for how to supply what is missing. `is_running`: it is the running kernel, of which no image
-    is known. `unread` is what else may have an address in no image.
+    is known. `unread` is what else may have an address in no image. `module_files` gives the files of modules without
+    a place.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Session:
         hints: Hints = NO_HINTS,
         is_running: bool = False,
         unread: str | None = None,
+        module_files: Callable[[], UnplacedModules] | None = None,
     ) -> None:
         self.images = as_images(images)
         self.target = target
@@ -99,6 +104,7 @@ class Session:
         self.hints = hints
         self.is_running = is_running
         self._unread = unread
+        self._module_files = module_files
         self._facts = facts
         self.contents = contents
         self.machine = machine or (self.images[0].image.machine if self.images else "")
@@ -220,6 +226,17 @@ class Session:
         kept = [layer for layer in answer.layers if layer.kind not in _OF_CODE]
         layers = in_order([kept, [layer for layer in call.layers if layer.kind in _OF_CODE]])
         return replace(answer, region_class=call.region_class, layers=tuple(layers))
+
+    def in_modules(self, expression: str) -> Sequence[InModule | Problem]:
+        """The answers for a line of a log that names a module which is not loaded here, from the module's file; none
+        where that is no such line, or has no file."""
+        line = log_line(expression)
+        if self._module_files is None or line is None or len(line.mentions) != 1:
+            return ()
+        mention = line.mentions[0]
+        if mention.module is None or mention.symbol is None or self.images.named(mention.module) is not None:
+            return ()
+        return tuple(self._module_files().answers(mention, expression))
 
     def _within(self, annotation: Annotation, within: range) -> Annotation:
         """The answer with what begins before the address, and ends where the question says."""

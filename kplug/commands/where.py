@@ -44,7 +44,9 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
             try:
                 answers = session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
                 yield from answers if not arguments.members else _with_members(session, answers)
-            except (ExpressionError, TargetError) as error:
+            except ExpressionError as error:
+                yield from session.in_modules(expression) or (Problem(str(error)),)
+            except TargetError as error:
                 yield Problem(str(error))
 
 

@@ -188,7 +188,7 @@ AFTER = (
     Form(" [inline]", r"\s+\[(?P<placeless>inline)\]", "syzkaller's reports: no code of its own"),
     Form(
         " [ext4]",
-        r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+[0-9a-f]{8,64})?\](?![^\s,;:)])",
+        r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])",
         "kernel/kallsyms.c, __sprint_symbol(); %pSb adds the build ID",
     ),
     Form(" (unreliable)", r"\s+\(unreliable\)", "arch/powerpc/kernel/process.c, show_stack()"),
@@ -273,7 +273,7 @@ REGISTERS = (
 # Inside a text: what the forms above do not know.
 IN_TEXT = (
     rf"(?<![\w.$])(?P<symbol>{_NAME})\+(?P<offset>0x[0-9a-fA-F]{{1,16}})/(?P<size>0x[0-9a-fA-F]{{1,16}})(?![\w.$+/])"
-    r"(?:\s{1,8}\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s[0-9a-f]{8,64})?\])?"
+    r"(?:\s{1,8}\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s(?P<build_id>[0-9a-f]{8,64}))?\])?"
 )
 ADDRESS_IN_TEXT = rf"(?<![\w.$+])(?P<address>{_HEX})(?![\w.$+])"
 # A register and its value, after that of its segment.

@@ -28,7 +28,7 @@ _UNPRINTED = dict.fromkeys((*range(9), *range(14, 27), 127))
 
 
 class Mention(NamedTuple):
-    """What a line names: a symbol, where in it, and its size and module, or an address, as far as each is stated.
+    """What a line names: a symbol, where in it, its size and module, or an address, as far as each is stated.
 
     `text` is what was read; `register` the register that has the address. `unplaced` says why there is no address, in
     words that follow the text.
@@ -42,6 +42,7 @@ class Mention(NamedTuple):
     address: int | None = None
     register: str | None = None
     unplaced: str | None = None
+    build_id: str | None = None
 
 
 class LogLine(NamedTuple):
@@ -172,7 +173,9 @@ def _mention(text: str, stated: dict[str, str]) -> Mention:
             unplaced = f"{symbol} and a source line, and no address"
         elif symbol is None:
             unplaced = "neither an address nor a symbol"
-    return Mention(text, symbol, _number(offset), _number(size), module, address, None, unplaced)
+    return Mention(
+        text, symbol, _number(offset), _number(size), module, address, None, unplaced, stated.get("build_id")
+    )
 
 
 def _address(text: str | None) -> int | None:

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
 from kplug.model import SCHEMA, UNKNOWN_STATE, Annotation, Layer, State
-from kplug.outputs import Brief, Hex, Range
+from kplug.outputs import Brief, Hex, InModule, Range
 from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
 from kplug.summary import summarize
 
@@ -95,6 +95,14 @@ class JsonLines:
             texts.append(verbatim(head) + ("null" if start is None else '"%#x"') + verbatim(tail))
             bases += [] if start is None else [start]
         return ", ".join(texts), bases
+
+    def in_module(self, output: InModule) -> str:
+        """As `annotation`, without what would be runtime addresses."""
+        answer = json.loads(self.annotation(output.annotation))
+        answer["address"] = None
+        for layer in answer["layers"]:
+            layer["start"] = layer["end"] = None
+        return _encode(answer)
 
     def record(self, schema: str, fields: Mapping[str, Any]) -> str:
         """The object for one row of a table, or for facts. An Annotation in it is written as kwhere writes it."""

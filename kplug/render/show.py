@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from kplug.model import Annotation
-from kplug.outputs import NamedFacts, Output, Problem, Table
+from kplug.outputs import InModule, NamedFacts, Output, Problem, Table
 from kplug.render.style import PLAIN, Style
 from kplug.render.text import TextRenderer
 
@@ -36,6 +36,11 @@ class Renderer:
                 yield self._json.annotation(output)
             else:
                 yield self._text.annotation(output, self._brief, self._lines)
+        elif isinstance(output, InModule):
+            if self._json is not None:
+                yield self._json.in_module(output)
+            else:
+                yield self._text.in_module(output, self._brief, self._lines)
         elif isinstance(output, Table):
             if self._json is not None:
                 yield from (self._json.record(output.schema, row) for row in output.rows)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from kplug import model
 from kplug.kinds import Kind, kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
-from kplug.outputs import NamedFacts, Problem, Table
+from kplug.outputs import InModule, NamedFacts, Problem, Table
 from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
@@ -67,6 +67,12 @@ class TextRenderer:
         if line is not None:
             words.append(safe(line.name))
         return "  ".join([address, self._style.paint(style.symbol, safe(head)), *words])
+
+    def in_module(self, output: InModule, brief: bool, place: bool) -> str:
+        """As `annotation`, with the place in the section instead of an address."""
+        address = output.annotation.address
+        text = self.annotation(output.annotation, brief, place)
+        return text.replace(f"{address:#018x}", f"{safe(output.section)}+{address:#x}".ljust(18), 1)
 
     def problem(self, problem: Problem) -> str:
         """The line for what could not be answered."""

@@ -66,6 +66,12 @@ class ModuleFiles:
             refused.append(f"{path} is not used for module {module.name}: {why_not}")
         return None, tuple(refused)
 
+    def paths(self, name: str) -> Iterator[str]:
+        """The files of modules of that name, whatever their build."""
+        for path in (*self._in_named.get(name, ()), *self._in_usual.get(name, ())):
+            if os.path.isfile(path):
+                yield path
+
     def _candidates(self, module: ModuleIdentity) -> Iterator[str]:
         yield from self._in_named.get(module.name, ())
         build_id = module.build_id
