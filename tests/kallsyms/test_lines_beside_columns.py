@@ -30,10 +30,13 @@ def image_of(symbols: SymbolList, machine: str, *, whole: bool = False) -> Kerne
     return image
 
 
-def images(text: bytes, machine: str) -> list[KernelImage]:
-    """The kernel of a listing by all columns, by the columns where they are asked for, and by lines."""
-    columns = KallsymsListing(text, "kallsyms").kernel
-    found = [image_of(columns, machine, whole=True), image_of(columns, machine)]
+def by_all_columns(text: bytes, machine: str) -> KernelImage:
+    return image_of(KallsymsListing(text, "kallsyms").kernel, machine, whole=True)
+
+
+def images(text: bytes, machine: str, whole: KernelImage | None = None) -> list[KernelImage]:
+    """The kernel of a listing by all columns (`whole`, if it is there), by those that are asked for, and by lines."""
+    found = [whole or by_all_columns(text, machine), image_of(KallsymsListing(text, "kallsyms").kernel, machine)]
     found.append(image_of(KallsymsListing(text, "kallsyms", by_kernel=True).kernel, machine))
     assert [type(image.symbols) for image in found] == [ListedSymbolTable, OrderedSymbolTable, LinesSymbolTable]
     return found
@@ -47,11 +50,11 @@ def answer(image: KernelImage, address: int) -> tuple[object, ...]:
 
 
 def addresses(image: KernelImage, seed: int, count: int) -> list[int]:
-    """The edges of everything, the starts of symbols and what is around them, and addresses anywhere."""
+    """Edges of extents and of regions, the starts of symbols and what is around them, and addresses anywhere."""
     values, chance = image.symbols.values, random.Random(seed)
-    edges = {0, _LAST, values[0], values[-1]}
-    edges |= {bound for extent in image.extents for bound in (extent.address, extent.end)}
-    edges |= {bound for region in image.regions.regions for bound in (region.start, region.end)}
+    bounds = {bound for extent in image.extents for bound in (extent.address, extent.end)}
+    bounds |= {bound for region in image.regions.regions for bound in (region.start, region.end)}
+    edges = {0, _LAST, values[0], values[-1], *chance.sample(sorted(bounds), min(len(bounds), 2 * count))}
     edges |= {chance.choice(values) for _ in range(count)}
     near = {edge + step for edge in sorted(edges) for step in (-1, 0, 1, chance.randrange(0x40))}
     near |= {chance.randrange(values[0], values[-1] + 1) for _ in range(count // 8)}
@@ -63,6 +66,7 @@ def assert_alike(whole: KernelImage, *others: KernelImage, count: int, seed: int
     chance = random.Random(seed)
     entries = [chance.randrange(len(whole.symbols.values)) for _ in range(count)]
     names = {whole.symbols.name(entry) for entry in entries} | {"", "nope", "text", "schedul", "a b", "\n", "x\0y"}
+    answers = {address: answer(whole, address) for address in asked}
     for image in others:
         assert bool(image.symbols) == (len(whole.symbols) > 0)
         assert image.regions.regions == whole.regions.regions
@@ -70,7 +74,7 @@ def assert_alike(whole: KernelImage, *others: KernelImage, count: int, seed: int
         assert image.symbols.typeless_entries == whole.symbols.typeless_entries
         assert image.symbols.empty_objects() == whole.symbols.empty_objects()
         for address in asked:
-            assert answer(image, address) == answer(whole, address), hex(address)
+            assert answer(image, address) == answers[address], hex(address)
         for name in names:
             assert image.symbols.exact(name) == whole.symbols.exact(name), name
         for entry in entries:
@@ -93,24 +97,29 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def listing(request: pytest.FixtureRequest) -> tuple[bytes, str]:
-    """What a guest's /proc/kallsyms said."""
+def listing(request: pytest.FixtureRequest) -> tuple[bytes, str, KernelImage]:
+    """What a guest's /proc/kallsyms said, the machine, and the kernel of it by all columns."""
     from vmimages import dumps
 
-    made = dumps(request.param, quiet=True)
-    return (made.truth.root / "kallsyms").read_bytes(), "aarch64" if "arm64" in request.param else "x86_64"
+    text = (dumps(request.param, quiet=True).truth.root / "kallsyms").read_bytes()
+    machine = "aarch64" if "arm64" in request.param else "x86_64"
+    return text, machine, by_all_columns(text, machine)
 
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("patient")
-def test_single_questions_have_the_answers_of_the_whole_list(listing: tuple[bytes, str], sampling: Sampling) -> None:
+def test_single_questions_have_the_answers_of_the_whole_list(
+    listing: tuple[bytes, str, KernelImage], sampling: Sampling
+) -> None:
     assert_alike(*images(*listing), count=sampling.count(1000), seed=sampling.seed)
 
 
 @pytest.mark.kernel
-def test_after_many_questions_the_whole_list_answers_with_the_same_numbers(listing: tuple[bytes, str]) -> None:
+def test_after_many_questions_the_whole_list_answers_with_the_same_numbers(
+    listing: tuple[bytes, str, KernelImage], sampling: Sampling
+) -> None:
     found = images(*listing)
-    assert_alike(*found, count=100)
+    assert_alike(*found, count=sampling.count(800), seed=sampling.seed)
     assert_columns_alike(*found)
 
 
