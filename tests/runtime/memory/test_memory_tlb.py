@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from support.open_dumps import open_files
+from support.kept_guests import kept_guest
+from support.open_dumps import kernel_in
 
 from kplug.runtime.locators.address_state import MemoryState
-from kplug.runtime.session import kernel_of
 from kplug.runtime.tables.translation import page_tables
+
+if TYPE_CHECKING:
+    from vmimages import VM
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -35,18 +39,17 @@ def listed(text: str) -> Iterator[tuple[int, int, str]]:
             yield virtual, int(match[2], 16), rights
 
 
-@pytest.mark.parametrize(("name", "options"), [("amd64-6.1", {"la57": True}), ("amd64-6.12", {"pti": True})])
-def test_every_mapped_page(name: str, options: dict[str, bool], tmp_path: Path) -> None:
-    """With 5 levels of page tables; and with a pair of them (page-table isolation)."""
-    from vmimages import boot, dump
+def _stop_and_list(vm: VM, truth: Path) -> None:
+    vm.stop_in_user_mode(1)  # a CPU in the kernel uses the kernel's one of the pair of tables; CPU 0 is there
+    (truth / "tlb").write_text(vm.monitor("info tlb"))
 
-    # A CPU in the kernel uses the kernel's one of the pair; CPU 0 is there.
-    with boot(name, spin=1, quiet=True, **options) as machine:
-        machine.stop_in_user_mode(1)
-        text = machine.monitor("info tlb")
-        core = dump(machine, tmp_path / "core", "elf", quiet=True)
-        vmlinux = machine.files.vmlinux
-    kernel = kernel_of(open_files(core, vmlinux))
+
+@pytest.mark.parametrize(("name", "options"), [("amd64-6.1", {"la57": True}), ("amd64-6.12", {"pti": True})])
+def test_every_mapped_page(name: str, options: dict[str, bool]) -> None:
+    """With 5 levels of page tables; and with a pair of them (page-table isolation)."""
+    dumps = kept_guest("-".join(("tlb", *options)), name, _stop_and_list, spin=1, **options)
+    text = dumps.truth.text("tlb")
+    kernel = kernel_in(dumps)
     tables, states = page_tables(kernel), MemoryState(kernel)
     pages = list(listed(text))
     assert len(pages) > 1000

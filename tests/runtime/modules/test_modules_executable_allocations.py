@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from support.open_dumps import open_files
+from support.kept_guests import kept_guest
+from support.open_dumps import open_dump
 
 from kplug import model
 from kplug.commands.mod import MOD
@@ -24,7 +25,7 @@ from kplug.runtime.session import session_of
 from kplug.session import Session
 
 if TYPE_CHECKING:
-    from vmimages.truth import GroundTruth
+    from vmimages import VM, GroundTruth
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -63,28 +64,26 @@ class Busy(NamedTuple):
     kprobes: str  # debugfs' list
 
 
-@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
-def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Busy:
-    from vmimages import boot, dump
+def _make_busy(vm: VM, truth: Path) -> None:
+    octal = "".join(f"\\{byte:03o}" for byte in _bpf_loader())
+    vm.run(f"printf '{octal}' >/tmp/bpf; chmod +x /tmp/bpf; /tmp/bpf >/dev/null 2>&1 &")
+    vm.run("until grep -q '_kplug.*bpf' /proc/kallsyms; do sleep 0.1; done")
+    vm.run("mkdir /t; mount -t tracefs t /t; mount -t debugfs d /sys/kernel/debug; rmmod dummy")
+    vm.run("echo 'p:one do_sys_openat2' >/t/kprobe_events")
+    # After the call of the tracer, which is no place for a probe; without and with an endbr64 before it.
+    vm.run("cd /t; echo 'p:two do_sys_openat2+5' >>kprobe_events || echo 'p:two do_sys_openat2+9' >>kprobe_events")
+    # The tracer's trampoline is the same for some functions as for all 50,000, which would slow the guest down.
+    vm.run("cd /t; echo 'vfs_*' >set_ftrace_filter; echo 1 >events/kprobes/enable")
+    vm.run("cd /t; echo function >current_tracer")
+    vm.truth(truth)
+    (truth / "kprobes").write_text(vm.run("cat /sys/kernel/debug/kprobes/list"))
 
-    folder = tmp_path_factory.mktemp("busy")
-    with boot(request.param, quiet=True) as machine:
-        octal = "".join(f"\\{byte:03o}" for byte in _bpf_loader())
-        machine.run(f"printf '{octal}' >/tmp/bpf; chmod +x /tmp/bpf; /tmp/bpf >/dev/null 2>&1 & sleep 0.5")
-        machine.run("mkdir /t; mount -t tracefs t /t; mount -t debugfs d /sys/kernel/debug; rmmod dummy")
-        machine.run("echo 'p:one do_sys_openat2' >/t/kprobe_events")
-        # After the call of the tracer, which is no place for a probe; without and with an endbr64 before it.
-        machine.run(
-            "cd /t; echo 'p:two do_sys_openat2+5' >>kprobe_events || echo 'p:two do_sys_openat2+9' >>kprobe_events"
-        )
-        machine.run("cd /t; echo 1 >events/kprobes/enable; echo function >current_tracer; sleep 0.5")
-        truth = machine.truth(folder / "truth")
-        kprobes = machine.run("cat /sys/kernel/debug/kprobes/list")
-        machine.stop()
-        path = dump(machine, Path(folder / "elf"), "elf", quiet=True)
-        vmlinux = machine.files.vmlinux
-    session = session_of(open_files(path, vmlinux))
-    return Busy(session, session.target.kernel, truth, kprobes)  # type: ignore[union-attr]
+
+@pytest.fixture(scope="module", params=["amd64-6.1", "amd64-6.12"])
+def busy(request: pytest.FixtureRequest) -> Busy:
+    dumps = kept_guest("executable-allocations", request.param, _make_busy)
+    session = session_of(open_dump(dumps))
+    return Busy(session, session.target.kernel, dumps.truth, dumps.truth.text("kprobes"))  # type: ignore[union-attr]
 
 
 def test_all_of_it_is_found_and_nothing_else(busy: Busy) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ import pytest
 
 pytest.importorskip("drgn")
 
-from vmimages import VM, VMError, boot, dump
+from support.kept_guests import kept_guest
+from vmimages import VM, DumpSet, VMError
 from vmimages.deaths import write_memory
 
 from kplug import model
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which(_QEMU) is None, reason=f"needs {_QEMU}"),
 ]
 _FORMATS = ("elf-paging", "makedumpfile-zlib-d31")
-_SECONDS = 60.0
+_SECONDS = 600.0
 # mov 0x18, %rax
 _READ_NEAR_NULL = bytes.fromhex("488b042518000000")
 
@@ -65,8 +65,8 @@ class Crash(NamedTuple):
         return [frame.function or "" for frame in self.selection.frames() if not frame.is_inline]
 
 
-def _crash(vm: VM, command: str) -> str:
-    """Run what crashes the guest; what it said meanwhile. The machine is stopped then."""
+def _crash(vm: VM, command: str, truth: Path) -> None:
+    """Run what crashes the guest; what it said meanwhile is kept. The machine is stopped then."""
     with pytest.raises(VMError):
         vm.run(command, timeout=0.2)
     deadline = time.monotonic() + _SECONDS
@@ -74,34 +74,48 @@ def _crash(vm: VM, command: str) -> str:
         assert time.monotonic() < deadline, vm.console.read_text(errors="replace")
         time.sleep(0.1)
     vm.stop()
-    return vm.console.read_text(errors="replace").replace("\r", "")
+    (truth / "console").write_text(vm.console.read_text(errors="replace").replace("\r", ""))
 
 
-def _session_of(vm: VM, core: Path) -> Session:
-    return open_session(
-        Request(core=str(core), symbols=(str(vm.files.vmlinux),), module_directories=(str(vm.files.debug_modules),))
+def _opened(dumps: DumpSet, form: str = "elf") -> Crash:
+    files = dumps.files
+    request = Request(
+        str(dumps.paths[form]), symbols=(str(files.vmlinux),), module_directories=(str(files.debug_modules),)
     )
+    return Crash(open_session(request), dumps.truth.text("console"))
+
+
+def _follow_null_in_a_module(vm: VM, truth: Path) -> None:
+    function = int(vm.run("grep ' lo_ioctl' /proc/kallsyms").split()[0], 16)
+    write_memory(vm, function + 9, _READ_NEAR_NULL)  # after ENDBR64 and the room for ftrace
+    _crash(vm, "losetup /dev/loop0 /init", truth)
+
+
+def _jump_into_data(vm: VM, truth: Path) -> None:
+    symbols = {row.split()[2]: row.split()[0] for row in vm.run("cat /proc/kallsyms").splitlines()}
+    (truth / "target").write_text(symbols["init_task"])
+    target = bytes.fromhex(symbols["init_task"])[::-1]
+    jump = b"\x48\xb8" + target + b"\xff\xe0"  # mov $target, %rax; jmp *%rax
+    write_memory(vm, int(symbols["lo_ioctl"], 16) + 9, jump)
+    _crash(vm, "losetup /dev/loop0 /init", truth)
+
+
+def _ask_for_a_crash(vm: VM, truth: Path) -> None:
+    _crash(vm, "echo c > /proc/sysrq-trigger", truth)
 
 
 @pytest.fixture(scope="module")
-def in_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
+def in_a_module() -> Crash:
     """A NULL pointer followed in a module, and panic_on_oops."""
-    with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
-        function = int(vm.run("grep ' lo_ioctl' /proc/kallsyms").split()[0], 16)
-        write_memory(vm, function + 9, _READ_NEAR_NULL)  # after ENDBR64 and the room for ftrace
-        console = _crash(vm, "losetup /dev/loop0 /init")
-        core = dump(vm, tmp_path_factory.mktemp("panic") / "vmcore", "elf", quiet=True)
-        yield Crash(_session_of(vm, core), console)
+    append = ("panic=0", "oops=panic")
+    return _opened(kept_guest("null-in-a-module", "amd64-6.12", _follow_null_in_a_module, append=append))
 
 
 @pytest.fixture(scope="module")
-def sysrq_dumps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Crash]]:
+def sysrq_dumps() -> dict[str, Crash]:
     """`echo c > /proc/sysrq-trigger`, under page-table isolation."""
-    folder = tmp_path_factory.mktemp("panic")
-    with boot("amd64-6.1", append=("panic=0",), pti=True, quiet=True) as vm:
-        console = _crash(vm, "echo c > /proc/sysrq-trigger")
-        cores = {name: dump(vm, folder / name, name, quiet=True) for name in _FORMATS}
-        yield {name: Crash(_session_of(vm, core), console) for name, core in cores.items()}
+    dumps = kept_guest("sysrq", "amd64-6.1", _ask_for_a_crash, _FORMATS, append=("panic=0",), pti=True)
+    return {form: _opened(dumps, form) for form in _FORMATS}
 
 
 @pytest.fixture(params=_FORMATS)
@@ -197,22 +211,17 @@ def test_the_last_words_are_those_of_the_console(by_sysrq: Crash, in_a_module: C
         assert facts.get("reason") == (found[0] if found else None)
 
 
-def test_a_jump_into_data(tmp_path: Path) -> None:
+def test_a_jump_into_data() -> None:
     """Where the CPU went is told with the rights it has, and who sent it there is found behind it."""
-    with boot("amd64-6.12", append=("panic=0", "oops=panic"), quiet=True) as vm:
-        symbols = {row.split()[2]: int(row.split()[0], 16) for row in vm.run("cat /proc/kallsyms").splitlines()}
-        target = symbols["init_task"]
-        jump = b"\x48\xb8" + target.to_bytes(8, "little") + b"\xff\xe0"  # mov $target, %rax; jmp *%rax
-        write_memory(vm, symbols["lo_ioctl"] + 9, jump)
-        console = _crash(vm, "losetup /dev/loop0 /init")
-        crash = Crash(_session_of(vm, dump(vm, tmp_path / "vmcore", "elf", quiet=True)), console)
-        frames = list(crash.selection.frames())
-        frame = _interrupted(frames)
-        assert frame.pc == target
-        answer = crash.session.resolver.where(frame.pc)
-        assert (answer.region_class, answer.state.permissions) == (model.DATA, "rw-")
-        # The kernel's own unwinder ends at the jump; it prints what it sees on the stack all the same, old words too.
-        callers = ["blkdev_ioctl", "__x64_sys_ioctl"]
-        assert set(callers) <= set(crash.trace("?"))
-        assert _is_subsequence(callers, [each.function or "" for each in frames[frame.number + 1 :]])
-        assert [each.number for each in frames] == list(range(len(frames)))
+    dumps = kept_guest("jump-into-data", "amd64-6.12", _jump_into_data, append=("panic=0", "oops=panic"))
+    crash, target = _opened(dumps), int(dumps.truth.text("target"), 16)
+    frames = list(crash.selection.frames())
+    frame = _interrupted(frames)
+    assert frame.pc == target
+    answer = crash.session.resolver.where(frame.pc)
+    assert (answer.region_class, answer.state.permissions) == (model.DATA, "rw-")
+    # The kernel's own unwinder ends at the jump; it prints what it sees on the stack all the same, old words too.
+    callers = ["blkdev_ioctl", "__x64_sys_ioctl"]
+    assert set(callers) <= set(crash.trace("?"))
+    assert _is_subsequence(callers, [each.function or "" for each in frames[frame.number + 1 :]])
+    assert [each.number for each in frames] == list(range(len(frames)))
