@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from kplug.arch.registry import named
@@ -17,25 +18,23 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
     image = placed.image
     root = image.regions.root
 
+    @cache
     def has(symbol: str) -> bool:
         return bool(image.symbols.indexes_of(symbol))
 
     if root is None:
         return AddressSpaceFacts()
     linked = placed.placement.link_known
-    has_randomize_memory = has("kernel_randomize_memory")
+    told: dict[str, Any] = {
+        fact: there if has(symbol) else missing for symbol, fact, there, missing in named(image.machine).symbol_facts
+    }
     return AddressSpaceFacts(
         image_start=root.start if linked else None,
         image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
         runtime_image_end=placed.placement.runtime(root.end),
-        # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
-        has_randomize_base=has_randomize_memory or None,
-        has_randomize_memory=has_randomize_memory,
-        # A kernel without the variable was built for 4 levels only.
-        pgtable_l5_enabled=None if has("__pgtable_l5_enabled") else False,
         kasan_shadow=has("kasan_early_shadow_page"),
-        has_early_init_stack=has("early_init_stack"),
+        **told,
     )
 
 

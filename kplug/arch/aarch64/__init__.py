@@ -142,6 +142,7 @@ ARCHITECTURE = Architecture(
     vector_table=VectorTable(
         "VBAR_EL1", symbols=("vectors",), handler=lambda base, _: base or None, registers=("VBAR_EL1", "VBAR")
     ),
+    symbol_facts=(("early_init_stack", "has_early_init_stack", True, False),),
     variables=(
         ("vabits_actual", "vabits_actual", 8),  # up to 6.8
         ("kimage_voffset", "kimage_voffset", 8),

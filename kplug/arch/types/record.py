@@ -223,6 +223,8 @@ class Architecture(Frozen):
     # -- where the kernel is, from registers, variables and VMCOREINFO -------------------------------------------------
     kaslr_window: KaslrWindow = ANY_WINDOW
     vector_table: VectorTable | None = None
+    # Symbols that tell a fact of the address space: name, the fact, its value if the kernel has the symbol, and if not.
+    symbol_facts: tuple[tuple[str, str, bool | None, bool | None], ...] = ()
     # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
     variables: tuple[tuple[str, str, int], ...] = ()
     # Whether this boot moved the kernel, as recorded by its decompressor: from a symbol and a read of memory.

@@ -202,6 +202,13 @@ ARCHITECTURE = Architecture(
         fixed=0xFFFFFE0000000000,
         monitor=r"^IDT=\s+([0-9a-f]+) [0-9a-f]+",
     ),
+    symbol_facts=(
+        ("kernel_randomize_memory", "has_randomize_memory", True, False),
+        # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
+        ("kernel_randomize_memory", "has_randomize_base", True, None),
+        # A kernel without the variable was built for 4 levels only.
+        ("__pgtable_l5_enabled", "pgtable_l5_enabled", None, False),
+    ),
     variables=(
         ("page_offset_base", "page_offset_base", 8),
         ("vmalloc_base", "vmalloc_base", 8),
