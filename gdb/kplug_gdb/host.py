@@ -10,7 +10,7 @@ from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.debug_files import NO_DWARF, why_no_dwarf
+from kplug.image.opening.debug_files import missing_dwarf, why_no_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
 from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
@@ -62,6 +62,13 @@ class PlacedKernel:
             return static_facts(self.images[0])
         return noted_facts(self.images[0], self._current.view.read)
 
+    @remembered(FOR_EVER)
+    def _without_lines(self) -> Sequence[str]:
+        """A warning if the debug information is in a file that is not there."""
+        image = self.images[0].image
+        missing = missing_dwarf(image.elf) if image.on_disk else None
+        return () if missing is None else (f"no source lines: {missing}",)
+
     def _direct_map(self) -> int | None:
         return self.facts(True).page_offset_base
 
@@ -75,7 +82,7 @@ class PlacedKernel:
         found = Found(
             self.images,
             facts=lambda: self.facts(finding.lasting),
-            warnings=finding.warnings,
+            warnings=(*finding.warnings, *(self._without_lines() if lines else ())),
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in finding.trail],
             lasting=finding.lasting,
         )
@@ -203,14 +210,11 @@ def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:
     lacking = []
     if not image.on_disk and not image.sections:
         lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
-    why = why_no_dwarf(image.elf) if image.on_disk else NO_DWARF.format(path=image.path)
-    if why is not None:
+    if not image.on_disk or why_no_dwarf(image.elf) is not None:
         cost = "source lines" if found.view is None or image.has_types else f"source lines; {COST}"
-        remedy = "load the vmlinux of the kernel's debug package"
-        if why == NO_DWARF.format(path=image.path):
-            lacking.append(Missing("debug information", cost, remedy))
-        else:
-            lacking.append(Missing(f"debug information: {why}", cost, "put that file there; else " + remedy))
+        file = missing_dwarf(image.elf) if image.on_disk else None
+        what = "debug information" if file is None else f"debug information: {file}"
+        lacking.append(Missing(what, cost, "load the vmlinux of the kernel's debug package"))
     return lacking + drgn_kernel.missing(image, found.view, known.drgn)
 
 

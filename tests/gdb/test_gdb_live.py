@@ -6,6 +6,7 @@ Truth: the guests' own /proc, over their consoles.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,6 +172,17 @@ def _tlb(text: str) -> Callable[[int], str | None]:
 
 class TestIsolated:
     """CPU 1 (gdb's thread 2) is in user mode, under page-table isolation: the kernel is not mapped there."""
+
+    def test_few_packets(self, isolated: VM, bare_612: Path, tmp_path: Path) -> None:
+        """A file without symbols, whose kallsyms and types are in it: under load each packet may take milliseconds."""
+        stripped, log = tmp_path / "vmlinux", tmp_path / "packets"
+        subprocess.run(["objcopy", "--strip-all", str(bare_612), str(stripped)], check=True)
+        session = run(["thread 2", "kwhere --json $pc"], tmp_path, vmlinux=stripped,
+                      before=[f"set remotelogfile {log}", connect(isolated)])  # fmt: skip
+        (answer,) = session["kwhere --json $pc"].json
+        assert layer(answer, "area")["name"] == "user"
+        sent = re.findall(r"^w \+?\$(?:m|x|[qQ]qemu)", log.read_text(errors="replace"), re.MULTILINE)
+        assert 100 < len(sent) < 600
 
     @pytest.fixture(autouse=True)
     def _stopped(self, isolated: VM, isolated_truth: GroundTruth) -> Iterator[None]:

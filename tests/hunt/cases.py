@@ -125,6 +125,45 @@ _LINES: tuple[Case, ...] = ()
 _FILES: tuple[Case, ...] = ()
 
 # gdb: other machines, other plugins, files without symbols.
-_GDB: tuple[Case, ...] = ()
+_OTHER = """cat > other.py <<END
+import gdb
+class Other(gdb.Command):
+    def invoke(self, argument, from_tty):
+        print("the other's", argument)
+for name in ("kmod", "kregs"):
+    Other(name, gdb.COMMAND_DATA)
+END"""
+_FORM = """cp $K/debug-modules/kernel/net/netfilter/x_tables.ko plain.ko
+objcopy --compress-debug-sections={form} plain.ko x_tables.ko"""
+_IN_MODULE = "kplug where -bl -s $VMLINUX --module x_tables.ko@0xffffffffc0400000 0xffffffffc0401010"
+_LINE = "$ addr2line -j .text -e plain.ko 0x1010 | sed 's/ (.*//; s,.*/net/,net/,'"
+
+_GDB: tuple[Case, ...] = (
+    Case(
+        "gdb: another plugin's kmod and kregs are taken over, and given back",
+        'VMLINUX= kgdb "source other.py" "source $(kplug gdb-script)" "set kplug prefix kp_" "kmod 1" "kregs 2" kwhere',
+        right="the other's 1\nthe other's 2\nkwhere: kplug calls this kp_where now (`show kplug prefix`)",
+        source="the other plugin",
+        prepare=_OTHER,
+    ),
+    *(
+        Case(
+            f"gdb and shell: lines from sections that {form} compressed",
+            f"{_IN_MODULE}; kgdb 'add-symbol-file x_tables.ko 0xffffffffc0400000' 'kwhere -bl 0xffffffffc0401010'",
+            right=_LINE,
+            source="addr2line on the module as it was",
+            prepare=_FORM.format(form=form),
+        )
+        for form in ("zlib", "zstd")
+    ),
+    Case(
+        "shell: the debug file that is missing is named",
+        "kplug where -bl -s stripped schedule",
+        right="stripped is in other.debug (.gnu_debuglink), which is not there",
+        source="objcopy --add-gnu-debuglink",
+        prepare="echo > other.debug; objcopy --strip-debug --add-gnu-debuglink=other.debug $VMLINUX stripped; "
+        "rm other.debug",
+    ),
+)
 
 CASES = (*_NAMES, *_LINES, *_FILES, *_GDB)

@@ -142,8 +142,9 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     found, [warning] = _lines_of(tmp_path / "link-5")
     assert not any(found)
     assert "is in linked.debug (.gnu_debuglink), which is not there" in warning
-    session = run(["kplug"], tmp_path, vmlinux=tmp_path / "link-5")
-    assert "linked.debug (.gnu_debuglink), which is not there" in session["kplug"].text
+    session = run(["kplug", "kwhere other"], tmp_path, vmlinux=tmp_path / "link-5")
+    for command in ("kplug", "kwhere other"):
+        assert "linked.debug (.gnu_debuglink), which is not there" in session[command].text
     for is_another in (False, True):
         if is_another:
             shutil.copy(folder / "dwarf-5", tmp_path / "common")

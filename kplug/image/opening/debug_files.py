@@ -44,11 +44,16 @@ def dwarf_file(elf: ElfFile) -> ElfFile | None:
 
 def why_no_dwarf(elf: ElfFile) -> str | None:
     """Why its DWARF cannot be read, for the user: there is none, or a file is missing; None if it can."""
+    return missing_dwarf(elf) or (None if dwarf_file(elf) is not None else NO_DWARF.format(path=elf.path))
+
+
+def missing_dwarf(elf: ElfFile) -> str | None:
+    """Which file its DWARF is in or refers to that is not there, for the user; None if there is no such file."""
     found = dwarf_file(elf)
     if found is None:
         link = _linked_name(elf)
         if link is None:
-            return NO_DWARF.format(path=elf.path)
+            return None
         return f"the DWARF of {elf.path} is in {link} (.gnu_debuglink), which is not there, or is of another build"
     supplement = supplement_of(found)
     if supplement is None or supplement.path is not None:
