@@ -27,23 +27,23 @@ _APPENDED = "__pfx_"
 class SourceFiles:
     """The files of one table's local symbols.
 
-    `files` are its entries of type FILE, `first` is the first entry of another local symbol, `name` gives an entry's
-    name. `others` are the bytes st_other, `comment` the .comment section, both read at the first question.
+    `files` are its entries of type FILE. `name` gives an entry's name, `other` its byte st_other, `comment` the section
+    .comment. `has_locals_before`: other local symbols come before the first of `files`.
     """
 
     def __init__(
         self,
         files: Sequence[int],
-        first: int,
         name: Callable[[int], str],
-        others: Callable[[], bytes],
+        other: Callable[[int], int],
         comment: Callable[[], bytes],
+        has_locals_before: bool,
     ) -> None:
         self._files = files
-        self._first = first
         self._name = name
-        self._read_others = others
-        self._read_comment = comment
+        self._other = other
+        self._comment = comment
+        self._has_locals_before = has_locals_before
         self._names: dict[int, str] = {}
 
     def of(self, entry: int) -> str | None:
@@ -51,7 +51,7 @@ class SourceFiles:
         position = bisect_right(self._files, entry) - 1
         if position < 0 or not self._are_objects_marked:
             return None
-        if self._others[entry] & 3 != STV_DEFAULT or self._name(entry).startswith(_APPENDED):
+        if self._other(entry) & 3 != STV_DEFAULT or self._name(entry).startswith(_APPENDED):
             return None
         file = self._files[position]
         name = self._names.get(file)
@@ -60,10 +60,6 @@ class SourceFiles:
         return name or None
 
     @cached_property
-    def _others(self) -> bytes:
-        return self._read_others()
-
-    @cached_property
     def _are_objects_marked(self) -> bool:
         """Whether a FILE symbol comes before the locals of each object: so it does in what lld did not link."""
-        return self._files[0] < self._first and b"LLD" not in self._read_comment()
+        return not self._has_locals_before and b"LLD" not in self._comment()

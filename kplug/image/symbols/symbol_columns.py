@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from kplug.arch.types.word import byte_order
@@ -52,8 +53,8 @@ class SymbolColumns:
         self._name_questions = 0
         # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
-        # The bytes st_other and the section .comment, which few questions need.
-        self._others: Callable[[], bytes] = bytes
+        # An entry's byte st_other, and the section .comment, which few questions need.
+        self._other_of: Callable[[int], int] = lambda entry: 0
         self._comment: Callable[[], bytes] = bytes
 
     def _load(self, elf: ElfFile) -> None:
@@ -86,7 +87,7 @@ class SymbolColumns:
         self._size_bytes = ByteColumns(data, size, width, entry_size, little=little)
         self._info, first, second = (data[info + n :: entry_size] for n in (0, 2, 3))
         self._section_low, self._section_high = (first, second) if little else (second, first)
-        self._others = lambda: elf.section_bytes(table)[info + 1 :: entry_size]
+        self._other_of = partial(_byte_of, data, entry_size, info + 1)
         self._comment = lambda: _bytes_of(elf, ".comment")
         self.source = table.name
         extended = next((s for s in elf.sections if s.type == "SYMTAB_SHNDX"), None)
@@ -163,6 +164,11 @@ class SymbolColumns:
         if section == SHN_XINDEX and index < len(self._extended_sections):
             return self._extended_sections[index]
         return section
+
+
+def _byte_of(entries: bytes, size: int, place: int, entry: int) -> int:
+    """The byte at that place of an entry."""
+    return entries[entry * size + place]
 
 
 def _bytes_of(elf: ElfFile, name: str) -> bytes:

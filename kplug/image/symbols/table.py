@@ -184,9 +184,9 @@ class SymbolTable(SymbolPlaces):
         from kplug.image.symbols.source_files import SourceFiles
 
         files = entries_of(self._type_mask((STT_FILE,)))
-        others = self._binding_mask(STB_LOCAL) if files else b""
-        first = without_mask(others, self._type_mask((STT_FILE, STT_SECTION))).find(1, 1) if files else 0
-        return SourceFiles(files, first if first > 0 else len(self._info), self.name, self._others, self._comment)
+        before = self._info[1 : files[0]] if files else b""
+        has_locals = any(info >> 4 == STB_LOCAL and info & 0xF != STT_SECTION for info in before)
+        return SourceFiles(files, self.name, self._other_of, self._comment, has_locals)
 
     # -- name to symbols -----------------------------------------------------------------------------------------------
 
