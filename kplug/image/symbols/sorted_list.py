@@ -121,6 +121,10 @@ class LinesSymbolTable(OrderedSymbolTable):
         self._name_questions += 1
         return self._list.numbers_named(name.encode("utf-8", "surrogateescape"))
 
+    @property
+    def _before_names(self) -> bytes:
+        return b"\0" if "_strings" in self.__dict__ else b" "
+
     def _tails(self, part: bytes) -> Iterable[bytes]:
         return super()._tails(part) if "_strings" in self.__dict__ else self._list.tails(part)
 

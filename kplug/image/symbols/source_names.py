@@ -8,7 +8,7 @@ table has them, except for clang's LTO: from 5.14 on it cut what follows the fir
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 
 from kplug.named_tuples import NamedTuple
@@ -110,16 +110,29 @@ class OtherNames:
     """The names of a table that are others in the source: compilers added something to them, or they are mangled.
 
     `tails` gives what follows certain bytes, with them, to the end of a name. That the names begin there is not asked
-    of it: linkers merge a name into the tail of a longer one. `names` gives all.
+    of it: linkers merge a name into the tail of a longer one. `before` is the byte before a name that does begin, and
+    `names` gives all.
     """
 
-    def __init__(self, tails: Callable[[bytes], Iterable[bytes]], names: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        tails: Callable[[bytes], Iterable[bytes]],
+        names: Callable[[], Iterable[str]],
+        before: bytes = b"\0",
+    ) -> None:
         self._tails = tails
         self._names = names
+        self._before = before
         self._questions = 0
+        self._last: tuple[str, Collection[str]] | None = None
 
-    def of(self, name: str) -> Iterable[str]:
+    def of(self, name: str) -> Collection[str]:
         """The names whose source name is `name`, without that name, and perhaps some that the table does not have."""
+        if self._last is None or self._last[0] != name:  # who asks, asks more than once
+            self._last = name, self._found(name)
+        return self._last[1]
+
+    def _found(self, name: str) -> Collection[str]:
         mangled = self._by_spelling.get(" ".join(name.split()), []) if self._alike(name) else []
         prefixed = [prefix.pattern + each for prefix in PREFIXES for each in mangled]
         return {*self._affixed(name), *mangled, *prefixed}
@@ -130,12 +143,14 @@ class OtherNames:
         return alike if alike and self._demangled is None else ()
 
     def _affixed(self, name: str) -> Iterable[str]:
+        if not name.isidentifier():  # another expression: the search takes milliseconds
+            return ()
         self._questions += 1
         if self._questions > _FEW_QUESTIONS:
             return self._by_source_name.get(name, ())
         encoded = name.encode("utf-8", "surrogateescape")
         parts = (encoded + b".", encoded + b"$", *(prefix.pattern.encode() + encoded for prefix in PREFIXES))
-        found = {each for part in parts for each in self._tails(part)} if name else ()
+        found = {each for part in parts for each in self._tails(part)}
         return [text for each in found if source_name(text := _text(each)).name == name]
 
     @cached_property
@@ -159,13 +174,13 @@ class OtherNames:
 
     @cached_property
     def _mangled(self) -> Sequence[str]:
-        """What looks like a mangled name. One begins where a name does, after a NUL or a blank, if there is any."""
-        starts = (b"_R", b"_Z")
-        if not any(True for start in starts for before in (b"\0", b" ") for _ in self._tails(before + start)):
+        """What looks like a mangled name."""
+        # If there are any, some are of Rust functions in a module, or some begin where a name does.
+        if not any(True for part in (b"_RNv", self._before + b"_Z") for _ in self._tails(part)):
             return ()
         from kplug.image.symbols.mangled import may_be_mangled
 
-        names = {_text(each) for start in starts for each in self._tails(start)}
+        names = {_text(each) for start in (b"_R", b"_Z") for each in self._tails(start)}
         return sorted(filter(may_be_mangled, names))
 
     @cached_property

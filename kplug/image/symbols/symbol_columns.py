@@ -28,6 +28,11 @@ _NAMES_PER_STRING_TABLE = 4
 class SymbolColumns:
     """The entries of a symbol table in columns: `values` (addresses as ints), `sizes`, and those read by methods."""
 
+    @property
+    def _before_names(self) -> bytes:
+        """What is before each name in the text that is searched for names."""
+        return b"\0"
+
     def _prepare(self, elf: ElfFile, sections: Sequence[Section]) -> None:
         """Empty columns for the symbols of the kernel in `elf`."""
         self.sections = sections

@@ -264,7 +264,7 @@ class SymbolTable(SymbolPlaces):
     def _other_names(self) -> OtherNames:
         from kplug.image.symbols.source_names import OtherNames
 
-        return OtherNames(self._tails, self._sorted_names)
+        return OtherNames(self._tails, self._sorted_names, self._before_names)
 
     def _tails(self, part: bytes) -> Iterable[bytes]:
         """The tails of names that begin with these bytes."""
