@@ -75,6 +75,14 @@ class Both:
                 found.setdefault(int(words[0], 16), set()).add(words[2])
         return found
 
+    @cached_property
+    def answers(self) -> Mapping[int, tuple[Annotation, Annotation]]:
+        """What each says of some of every kind of address: with the full vmlinux, without any."""
+        return {
+            address: (self.full.resolver.where(address), self.bare.resolver.where(address))
+            for address in addresses(self)
+        }
+
 
 @pytest.fixture(scope="module", params=KERNELS)
 def both(request: pytest.FixtureRequest) -> Both:
@@ -121,7 +129,7 @@ def addresses(both: Both) -> Iterator[int]:
     percpu = [e for e in table.places() if table.section_index(e) and _section(table, e) == ".data..percpu"]
     for entry in chance.sample(percpu, 40):
         symbol = table.symbol(entry)
-        for instance in both.full._percpu.instances(known.image.symbol_address(symbol), None):  # type: ignore[union-attr]
+        for instance in both.full._reader._percpu.instances(known.image.symbol_address(symbol), None):  # type: ignore[union-attr]
             yield instance + chance.randrange(max(symbol.size, 1))
     for stack in stacks_of(known).stacks:
         yield chance.randrange(stack.start, stack.end)
@@ -169,10 +177,9 @@ def test_memory_is_answered_as_with_the_full_vmlinux(both: Both) -> None:
     """Modules, pages, slab objects, stacks, tasks, vmap areas, per-CPU areas, page tables: nothing is missing and
     nothing differs but what the rules above name."""
     # The address at which the image ends is in a segment of sid's, and in nothing that symbols bracket.
-    asked = [address for address in addresses(both) if address != both.known.symbol("_end")]
+    asked = {address: answers for address, answers in both.answers.items() if address != both.known.symbol("_end")}
     assert len(asked) > 1000
-    for address in asked:
-        full, bare = both.full.resolver.where(address), both.bare.resolver.where(address)
+    for address, (full, bare) in asked.items():
         told = [
             _words(layer) for layer in full.layers if layer.kind not in ONLY_ELF and not _is_of_the_image(full, layer)
         ]
@@ -194,8 +201,7 @@ def test_memory_is_answered_as_with_the_full_vmlinux(both: Both) -> None:
 def test_symbols_are_those_of_the_full_vmlinux(both: Both) -> None:
     """The same name where kallsyms has it; else none, or the symbol before, said to reach to the next one."""
     checked = 0
-    for address in addresses(both):
-        full, bare = both.full.resolver.where(address), both.bare.resolver.where(address)
+    for address, (full, bare) in both.answers.items():
         theirs, ours = full.last(model.SYMBOL), bare.last(model.SYMBOL)
         if theirs is None or full.first(model.MODULE) is not None:
             continue
