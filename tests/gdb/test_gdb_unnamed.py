@@ -325,8 +325,8 @@ def test_another_kernel_behind_gdbs_back(dumped: DumpSet, memory: ElfMemory, tmp
 def test_a_slow_line_is_not_made_to_wait(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
     with _Slow(memory, registers(dumped)) as stub:
         started = time.monotonic()
-        session = run(["kwhere", "kplug"], tmp_path, before=[X86_64, stub.command])
-        assert time.monotonic() - started < 60
+        session = run(["kwhere", "kplug"], tmp_path, before=[X86_64, stub.command], patient=False)
+        assert time.monotonic() - started < 600
     complaint = session["kwhere"].complaint
     assert "minutes" in complaint
     assert "set kplug kallsyms on" in complaint
@@ -342,7 +342,7 @@ def test_interrupted(dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None
             ["set kplug kallsyms on", press, "kwhere", "p 6 * 7", "set kplug kallsyms off", "kwhere "], tmp_path,
             before=[X86_64, stub.command],
         )  # fmt: skip
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 600
     assert session["kwhere"].error in ("KeyboardInterrupt", "Quit")
     assert "42" in session["p 6 * 7"].text
     assert "not searched" in session["kwhere "].complaint
