@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import gdb
 from kplug.errors import InputError
 from kplug.frozen import Frozen
+from kplug.image.banner import START as BANNER
 
 # Each Linux kernel has one of these sections, and no other program does.
 _KERNEL_SECTIONS = ("__ksymtab", "__ex_table", ".init.text", "__param")
@@ -54,7 +55,10 @@ def find_vmlinux() -> str | None:
 
 
 def looks_like_kernel(path: str) -> bool:
-    """Whether the file is a linked ELF file with a kernel's sections. Only headers are read, once for each file."""
+    """Whether the file is a linked ELF file with a kernel's sections, or without any and with a kernel's banner.
+
+    Each file is read once, of one with sections the headers alone.
+    """
     try:
         return _looks_like_kernel(file_id(path))
     except InputError:
@@ -71,7 +75,8 @@ def _looks_like_kernel(file: FileId) -> bool:
     if known is None:
         elf = ElfFile(file.path)
         names = {section.name for section in elf.sections}
-        known = _kernels[file] = not elf.relocatable and any(name in names for name in _KERNEL_SECTIONS)
+        known = any(name in names for name in _KERNEL_SECTIONS) if names else elf.holds(BANNER)
+        known = _kernels[file] = known and not elf.relocatable
         elf.close()
     return known
 

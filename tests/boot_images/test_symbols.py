@@ -17,10 +17,13 @@ import drgn
 import pytest
 import vmimages
 from support import real_images
+from support.boot_image_builder import without_sections
 from support.bounded_kplug import BoundedKplug
 
 from kplug.image.boot.boot_image import open_boot_image
+from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_vmlinux
+from kplug.image.opening.vmlinuz import kernel_in
 
 pytestmark = pytest.mark.kernel
 
@@ -180,6 +183,15 @@ def test_drgn_takes_the_file_for_a_dump_as_the_help_says(tmp_path: Path) -> None
     assert (done.stdout, done.returncode) == (f"{dumped.truth.address('schedule'):#x}\n", 0), done.stderr
 
 
+def system_map_of(name: str) -> dict[str, list[int]]:
+    real = addresses(name)
+    return {asked: [real[asked]] for asked in _ASKED}
+
+
+def asked_of(image: KernelImage) -> dict[str, list[int]]:
+    return {asked: [symbol.address for symbol in image.symbols.exact(asked)] for asked in _ASKED}
+
+
 @pytest.mark.parametrize("name", [name for name in real_images.NAMES if name.startswith("amd64")])  # arm64's is flat
 def test_a_stripped_vmlinux_has_the_symbols_of_its_kallsyms(name: str, tmp_path: Path) -> None:
     """What extract-vmlinux leaves on disk, given as the vmlinux."""
@@ -187,8 +199,26 @@ def test_a_stripped_vmlinux_has_the_symbols_of_its_kallsyms(name: str, tmp_path:
     assert boot.kind == "ELF"
     path = tmp_path / "vmlinux"
     path.write_bytes(boot.payload)
-    expected = {line.split()[2]: int(line.split()[0], 16) for line in system_map(name)}
-    symbols = open_vmlinux(str(path)).symbols
-    assert {asked: [symbol.address for symbol in symbols.exact(asked)] for asked in _ASKED} == {
-        asked: [expected[asked]] for asked in _ASKED
-    }
+    assert asked_of(open_vmlinux(str(path))) == system_map_of(name)
+
+
+def test_segments_alone_do_for_symbols_and_become_sections(tmp_path: Path) -> None:
+    path, output = tmp_path / "vmlinux", tmp_path / "with-symbols"
+    path.write_bytes(without_sections(open_boot_image(str(real_images.vmlinuz("amd64-6.1"))).payload))
+    assert asked_of(open_vmlinux(str(path))) == system_map_of("amd64-6.1")
+    command = [sys.executable, "-m", "kplug", "extract", "--symbols", str(path), "-o", str(output)]
+    subprocess.run(command, check=True)
+    listed = {line.split(" ", 2)[2]: [int(line[:16], 16)] for line in nm(output)}
+    assert {asked: listed[asked] for asked in _ASKED} == system_map_of("amd64-6.1")
+
+
+def test_machine_code_alone_behind_any_header_has_its_symbols(tmp_path: Path) -> None:
+    """objcopy -O binary leaves no header, and 7.x's kallsyms have no address: the pointers tell where it is linked."""
+    stripped, path = tmp_path / "vmlinux", tmp_path / "image"
+    stripped.write_bytes(open_boot_image(str(real_images.vmlinuz("amd64-sid"))).payload)
+    subprocess.run(["objcopy", "-O", "binary", str(stripped), str(path)], check=True)
+    code = path.read_bytes()
+    path.write_bytes(b"\xa5" * 777 + code)
+    opened = open_boot_image(str(path))
+    assert (opened.offset, opened.payload == code) == (777, True)
+    assert asked_of(kernel_in(opened)) == system_map_of("amd64-sid")

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.boot_image_builder import without_sections
 from support.gdb_expected import addresses_command, check_symbols, layer, names_command, nm, sample, sections
 from support.gdbhelp import run
+
+from kplug.image.boot.boot_image import open_boot_image
 
 if TYPE_CHECKING:
     from vmimages import KernelFiles
@@ -32,6 +35,16 @@ def test_symbols_as_linked(bare_61: Path, tmp_path: Path) -> None:
         known = {name for name, value in answer["state"].items() if value is not None}
         assert known <= {"freed"}
     assert re.search(r"^how +as linked; there is no target$", session["kaslr"].text, re.MULTILINE)
+
+
+def test_segments_alone(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
+    """A vmlinux without section headers is known by its banner, and has its own kallsyms."""
+    path = tmp_path / "vmlinux"
+    path.write_bytes(without_sections(open_boot_image(str(kernel_61.vmlinuz)).payload))
+    session = run(["set kplug lines off", "kwhere --json schedule"], tmp_path, vmlinux=path)
+    (answer,) = session["kwhere --json schedule"].json
+    (address,) = {symbol.address for symbol in nm(bare_61) if symbol.name == "schedule"}
+    assert int(answer["address"], 16) == address
 
 
 def test_other_kernels(kernel_612: KernelFiles, kernel_arm64: KernelFiles, tmp_path: Path) -> None:

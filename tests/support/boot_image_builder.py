@@ -203,3 +203,8 @@ def fit(kernel: bytes, compression: str = "none", arch: str = "arm64") -> bytes:
     total = 40 + 16 + len(tree) + len(strings)
     header = struct.pack(">10I", 0xD00DFEED, total, 56, 56 + len(tree), 40, 17, 16, 0, len(strings), len(tree))
     return header + bytes(16) + tree + strings
+
+
+def without_sections(elf: bytes) -> bytes:
+    """A 64-bit little-endian ELF file with segments alone: e_shoff, e_shnum and e_shstrndx are 0 (gABI)."""
+    return elf[:40] + bytes(8) + elf[48:60] + bytes(4) + elf[64:]

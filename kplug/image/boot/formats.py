@@ -16,6 +16,10 @@ class BadImageError(Exception):
     """What is wrong with the image, for a line that names the file."""
 
 
+class NoKernelError(BadImageError):
+    """There is nothing in it that could be a kernel."""
+
+
 class Part(NamedTuple):
     """Where a container has a kernel: its bytes (from `start`, `size` of them), and what the container says about it.
 

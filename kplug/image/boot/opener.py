@@ -12,7 +12,7 @@ from kplug.frozen import Frozen, replace
 from kplug.image.banner import banners_in, parse_banner
 from kplug.image.boot import reasons
 from kplug.image.boot.containers import CONTAINERS, HEAD_BYTES, container_of, is_packed_file, parts_of
-from kplug.image.boot.formats import BadImageError, Container, Part
+from kplug.image.boot.formats import BadImageError, Container, NoKernelError, Part
 from kplug.image.boot.plain import (
     BANNER,
     check_whole,
@@ -39,15 +39,13 @@ _MOST_CONTAINERS = 6
 # Places that are tried, and what is unpacked as a whole without looking like a kernel, in all of a file.
 _MOST_TRIES = 200
 _MOST_WHOLE = 8
+# How many times a byte is looked at, on the average.
+_MOST_LOOKS = 8
 # Beyond this, what follows a kernel is not searched for another.
 _MOST_REST_BYTES = 1 << 26
 _CPIO_MAGIC = b"0707"  # of every variant: an initramfs
 ELF, FLAT = "ELF", "flat Image"
 UNKNOWN = "unknown container"
-
-
-class _NoKernelError(BadImageError):
-    """There is nothing in it that could be one."""
 
 
 class Trail(Frozen):
@@ -118,7 +116,9 @@ class Opener:
     def __init__(self, data: bytes, progress: ProgressCallback | None) -> None:
         self._data = data
         self._progress = progress
-        self._left = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
+        self._most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
+        self._left = self._most
+        self._looked_at = 0
         self._tries = 0
         self._whole = 0
 
@@ -171,7 +171,7 @@ class Opener:
     def _somewhere(self, data: Window, trail: Trail) -> FoundKernel:
         kernels, attempts = self._search(data, trail)
         if not kernels:
-            raise _NoKernelError(reasons.no_kernel(trail.containers, attempts))
+            raise NoKernelError(reasons.no_kernel(trail.containers, attempts))
         return kernels[0]
 
     def _contained(self, data: Window, trail: Trail, container: Container, parts: list[Part]) -> FoundKernel:
@@ -196,7 +196,7 @@ class Opener:
                 end = length = unpacked.consumed
                 warnings = (*warnings, *_what_follows(name, inner, unpacked))
             kernel = self._nested(Window(unpacked.data), within.unpacked(name, length))
-        return replace(kernel, end=end, warnings=(*kernel.warnings, *warnings))
+        return replace(kernel, end=end, warnings=tuple(dict.fromkeys((*kernel.warnings, *warnings))))
 
     def _unpacked(self, name: str, packed: Window, size: int | None, container: Container) -> Unpacked:
         """What is in `packed`, which unpacks to `size` bytes if the container says so."""
@@ -237,6 +237,8 @@ class Opener:
 
         `thoroughly`: bare machine code is a kernel too.
         """
+        if not self._may_look_at(len(data)):
+            raise BadImageError("containers in it hold each other again and again")
         kernels: list[FoundKernel] = []
         attempts: list[Attempt] = []
         bare: list[Place] = []
@@ -263,13 +265,18 @@ class Opener:
         kernels = self._bare(data, trail, bare, attempts)
         return kernels or self._headerless(data, trail, starts), attempts
 
+    def _may_look_at(self, size: int) -> bool:
+        """Whether so many bytes more may be searched, or summed up for a checksum: each byte a few times in all."""
+        self._looked_at += size
+        return self._looked_at <= _MOST_LOOKS * (len(self._data) + self._most - self._left)
+
     def _at(self, place: Place, data: Window, trail: Trail, bare: list[Place]) -> FoundKernel | None:
         """The kernel at a place; None if there is none. What unpacks, and may be bare machine code, goes to `bare`."""
         here, what = data.part(place.position), place.what
         if what == PLAIN:
             return self._plain(here, place.position, trail)
         self._tries += 1
-        if self._tries > _MOST_TRIES:
+        if self._tries > _MOST_TRIES or not self._may_look_at(len(here) // 4):
             return None
         if isinstance(what, Container):
             parts = parts_of(what, here)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kplug.files.bounded_output import UnpackError
 from kplug.files.compression import Compression
-from kplug.image.boot.formats import BadImageError, Container
+from kplug.image.boot.formats import BadImageError, Container, NoKernelError
 from kplug.image.boot.linux import SELF_EXTRACTING
 from kplug.image.boot.search import Place
 from kplug.named_tuples import NamedTuple
@@ -41,10 +41,12 @@ def attempt(place: Place, error: BadImageError | UnpackError, offset: int) -> li
     """What to tell of a place that was no kernel; nothing, if its likeness was chance."""
     position, what = offset + place.position, place.what
     if isinstance(what, Container):
-        return [Attempt(1, what.name, position, str(error))]
+        outcome = "no kernel in it" if isinstance(error, NoKernelError) else str(error)
+        return [Attempt(1, what.name, position, outcome)]
     assert isinstance(what, Compression)
     if isinstance(error, BadImageError):
-        return [Attempt(1, what.name, position, "unpacks, but not to a kernel")]
+        outcome = "unpacks, but not to a kernel" if isinstance(error, NoKernelError) else f"unpacks; {error}"
+        return [Attempt(1, what.name, position, outcome)]
     if str(error).startswith("cannot unpack"):
         return [Attempt(0, what.name, position, str(error))]
     if error.unpacked or len(what.magic) > _LONG_MAGIC:

@@ -39,6 +39,8 @@ MAX_CONSTANTS_BYTES = 1 << 27
 MAX_NAME_TABLE_BYTES = 1 << 26
 # The kernel's symbol and string tables are 3 to 10 MB each; debug builds of the largest configurations stay below 64.
 MAX_TABLE_BYTES = 1 << 26
+# The largest kernels take 200 MiB, without their debug information.
+MAX_LOADED_BYTES = 1 << 29
 
 # The file header after e_ident, in the order of `ElfHeader`, for 32 and 64 bits (gABI).
 _HEADER_FORMATS = {32: "2H5I6H", 64: "2HI3QI6H"}
@@ -260,6 +262,12 @@ class ElfFile:
         for each in [each for each in self.loaded if each.what == "section .rodata"] or self.loaded:
             if each.size <= MAX_CONSTANTS_BYTES:
                 yield each.address, self.read(each.offset, each.size, each.what)
+
+    def holds(self, what: bytes) -> bool:
+        """Whether these bytes are somewhere in what it loads. False for a file that loads more than any kernel."""
+        if sum(each.size for each in self.loaded) > MAX_LOADED_BYTES:
+            return False
+        return any(what in self.read(each.offset, each.size, each.what) for each in self.loaded)
 
     def notes(self) -> tuple[Note, ...]:
         """All notes, from the NOTE sections, or from the NOTE segments of a file without sections (a core dump)."""

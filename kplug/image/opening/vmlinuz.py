@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 # Sections added by the C library's startup code and the linker of programs; sections of every kernel (some have
 # .interp, too).
 _PROGRAM_SECTIONS = frozenset((".note.ABI-tag", ".gnu.version_r", ".init_array"))
-# A packed kernel and what unpacks it.
-_MOST_WRAPPER_BYTES = 1 << 28
 _KERNEL_SECTIONS = frozenset((".head.text", ".init.text", ".init.data", "__ksymtab", "__ex_table", "__param"))
 
 
@@ -70,16 +68,13 @@ def unpacks_itself(image: KernelImage) -> bool:
         return False
     if {section.name for section in image.sections} & _KERNEL_SECTIONS:
         return False
-    from kplug.image.banner import START as BANNER
+    from kplug.image.banner import START
 
-    held = image.elf.loaded
-    if not held or sum(each.size for each in held) > _MOST_WRAPPER_BYTES:
-        return False
-    return not any(BANNER in image.elf.read(each.offset, each.size, each.what) for each in held)
+    return bool(image.elf.loaded) and not image.elf.holds(START)
 
 
 def _from_flat(boot: BootImage) -> KernelImage:
-    from kplug.image.boot.flat_image import FlatImage, address_of_start, link_base, moved_to
+    from kplug.image.boot.flat_image import FlatImage, address_of_start, link_base, moved_to, start_by_pointers
     from kplug.image.kallsyms.finder import find_tables
     from kplug.image.kallsyms.symbols import decode
     from kplug.image.opening.symbol_list_kernel import machine_of
@@ -91,8 +86,8 @@ def _from_flat(boot: BootImage) -> KernelImage:
     machine = boot.machine or machine_of(symbols) or ""
     word = named(machine).word(8 * tables.word_size, tables.byte_order == LITTLE)
     if tables.from_start:
-        # Where its pointers lead is known of Images with a header alone.
-        base = link_base(data, memory_size, word) if boot.header is not None else None
+        has_header = boot.header is not None
+        base = link_base(data, memory_size, word) if has_header else start_by_pointers(data, symbols, word)
         if base is None:
             raise InputError(f"{boot.path}: its kallsyms count from where it is linked, which nothing in it tells")
         symbols = moved_to(symbols, base)

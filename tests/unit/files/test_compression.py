@@ -15,7 +15,7 @@ import sys
 import pytest
 from support.boot_image_builder import LZO_MAGIC, PACKERS, lz4_bomb, zstd_bomb
 
-from kplug.files import compression
+from kplug.files import compression, lz4_frame
 from kplug.files.bounded_output import TooLargeError, UnpackError
 from kplug.files.compression import FORMATS, decompress, decompress_all, decompressed_start
 
@@ -29,6 +29,8 @@ TOOLS = {
 }
 _DEBIANS_MODULES = "/usr/lib/python3/dist-packages"  # the one package of lzo that is built: python3-lzo
 WAYS = [(name, way) for name in TOOLS for way in FORMATS[name].unpackers]
+# The lz4 tool's own format: blocks that need the ones before them or not, of several sizes, with and without checksums.
+LZ4_FRAMES = (("-1",), ("-9", "-BD", "-B4"), ("-1", "-B5", "--content-size", "-BX"), ("-1", "--no-frame-crc"))
 
 
 def by_tool(name: str, data: bytes) -> bytes:
@@ -67,6 +69,30 @@ def test_each_way_unpacks_what_the_tool_packed(
             decompress(name, packed[:length], ROOM)
     with pytest.raises(TooLargeError, match="more than 1000 bytes"):
         decompress(name, packed, 1000)
+
+
+@pytest.mark.parametrize("words", LZ4_FRAMES, ids=" ".join)
+@pytest.mark.parametrize("way", lz4_frame.UNPACKERS, ids=lambda way: way.__name__)
+def test_lz4_has_a_second_format(
+    words: tuple[str, ...], way: compression.Unpacker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("lz4") is None:
+        pytest.skip("no lz4")
+    packed = subprocess.run(["lz4", "-q", *words, "-c", "-"], input=DATA, capture_output=True, check=True).stdout
+    monkeypatch.setitem(FORMATS, "lz4", FORMATS["lz4"]._replace(variants={lz4_frame.MAGIC: (way,)}))
+    assert compression.recognise(packed[:16]) == "lz4"
+    try:
+        assert decompress("lz4", packed + b"more", ROOM) == (DATA, len(packed))
+    except UnpackError as error:
+        if "cannot unpack" in str(error):
+            pytest.skip("not installed here")
+        raise
+    assert decompressed_start("lz4", packed, 100) == DATA[:100]
+    for length in (5, 7, 12, len(packed) // 2, len(packed) - 5):
+        with pytest.raises(UnpackError, match=r"truncated|broken"):
+            decompress("lz4", packed[:length], ROOM)
+    with pytest.raises(TooLargeError, match="more than 1000 bytes"):
+        decompress("lz4", packed, 1000)
 
 
 def test_the_start_is_enough_where_the_rest_is_missing() -> None:
