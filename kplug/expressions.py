@@ -23,7 +23,7 @@ from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
 from kplug.image.images import as_images
 from kplug.named_tuples import NamedTuple
-from kplug.names import File, Match, Named, by_source_name, sections_named, symbols_named, symbols_of
+from kplug.names import File, Match, Named, by_source_name, note_of, sections_named, symbols_named, symbols_of
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
@@ -295,16 +295,17 @@ def _file_and_name(text: str) -> tuple[str | None, str]:
 def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, offset: int, size: int | None) -> Places:
     """The matches, moved by the offset. The size in an oops line (`+0x10/0xc7`) distinguishes symbols of one name."""
     matches, notes = found.matches, [found.note] if found.note is not None else []
+    wanted = _file_and_name(name)[1]
     within: dict[int, range] = {}
     if size is not None:
-        fitting = _of_size(size, found)
-        if not fitting and found.note is None:
+        fitting, is_renamed = _of_size(size, found), found.note is not None
+        if not fitting and not is_renamed:
             # The kernel may print another symbol by that name, a static one of clang's LTO.
-            others = by_source_name(_file_and_name(name)[1], None, images)
-            fitting = _of_size(size, others)
-            notes = [others.note] if fitting and others.note is not None else notes
+            fitting, is_renamed = _of_size(size, by_source_name(wanted, None, images)), True
         if not fitting:
             notes.append(_misfit(text, matches, size))
+        elif is_renamed:
+            notes = [note_of(wanted, fitting)]
         matches = fitting or matches
         if fitting and 0 <= offset < size:
             within = {each.address: range(each.address, each.address + size) for each in fitting if not _ends(each)}

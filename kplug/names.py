@@ -106,14 +106,19 @@ def by_source_name(name: str, file: File | None, images: Sequence[PlacedImage]) 
     found = _placed(symbols_of_source_name(name, images), file)
     parts = [each for each in found.matches if each.symbol is not None and source_name(each.symbol.name).is_part]
     whole = [each for each in found.matches if each not in parts] or parts
-    names = list(dict.fromkeys(each.symbol.name for each in whole if each.symbol is not None))
-    if not names:
+    if not whole:
         return found
+    return Named(whole, note_of(name, whole), parts if whole is not parts else (), found.unplaced)
+
+
+def note_of(name: str, matches: Sequence[Match]) -> str:
+    """That the matches, symbols, have `name` in their source, and what their names are in the symbol table."""
+    names = list(dict.fromkeys(each.symbol.name for each in matches if each.symbol is not None))
     more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
     note = f"{name} is {', '.join(names[:_MOST_SHOWN])}{more} in the symbol table"
-    if len(whole) > 1:
-        note += f", {len(whole)} symbols ({name}+OFFSET/SIZE tells them apart)"
-    return Named(whole, note, parts if whole is not parts else (), found.unplaced)
+    if len(matches) > 1:
+        note += f", {len(matches)} symbols ({name}+OFFSET/SIZE tells them apart)"
+    return note
 
 
 def _placed(symbols: Iterable[tuple[PlacedImage, Symbol]], file: File | None) -> Named:

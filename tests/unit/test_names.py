@@ -53,9 +53,19 @@ def test_all_functions_of_that_name_are_shown(kernel: list[PlacedImage]) -> None
     assert answers("foo+0x2", kernel) == {0x82: note, 0xA2: note}
 
 
-@pytest.mark.parametrize(("size", "address"), [(0x10, 0x82), (0x18, 0xA2), (0x6, 0x7A), (0x4, 0xC2)])
-def test_the_size_tells_them_apart_and_their_parts(kernel: list[PlacedImage], size: int, address: int) -> None:
-    assert list(answers(f"foo+0x2/{size:#x}", kernel)) == [address]
+@pytest.mark.parametrize(
+    ("size", "address", "name"),
+    [
+        (0x10, 0x82, "foo.isra.0"),
+        (0x18, 0xA2, "foo.constprop.0"),
+        (0x6, 0x7A, "__pfx_foo.isra.0"),
+        (0x4, 0xC2, "foo.isra.0.cold"),
+    ],
+)
+def test_the_size_tells_them_apart_and_their_parts(
+    kernel: list[PlacedImage], size: int, address: int, name: str
+) -> None:
+    assert answers(f"foo+0x2/{size:#x}", kernel) == {address: f"foo is {name} in the symbol table"}
 
 
 def test_a_source_file_tells_them_apart(kernel: list[PlacedImage]) -> None:

@@ -230,6 +230,15 @@ def test_names_are_found_in_modules(dumped: ModulesDump) -> None:
     assert len(dumped.session.places(".rodata")) == 1  # the vmlinux's
 
 
+def test_functions_of_modules_are_found_by_the_name_in_their_source(dumped: ModulesDump) -> None:
+    truth = [symbol for symbol in dumped.dumps.truth.symbols if symbol.module == "bridge"]
+    renamed = [symbol for symbol in truth if symbol.name.endswith(".isra.0") and not symbol.name.startswith("__pfx_")]
+    assert len(renamed) > 5
+    for symbol in renamed[:5]:
+        name = symbol.name.partition(".")[0]
+        assert symbol.address in [place.address for place in dumped.session.places(name)]
+
+
 def test_freed_code_has_no_address(dumped: ModulesDump) -> None:
     from kplug.errors import ExpressionError
 
