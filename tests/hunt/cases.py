@@ -118,8 +118,103 @@ _NAMES += (
     ),
 )
 
-# Lines as people paste them.
-_LINES: tuple[Case, ...] = ()
+# Lines as people paste them. `schedule+0x4/0xc7` and `vfs_write+0x235/0x3e3` are of amd64-6.1.
+_AT = "$ nm $VMLINUX | awk '/ {name}$/ {{ print \"0x\" $1 }}' | (read a; printf '0x%x\\n' $((a + {offset})))"
+_SCHEDULE, _WRITE = _AT.format(name="schedule", offset=4), _AT.format(name="vfs_write", offset=0x235)
+_PREFIXED = r"""[   12.345678] schedule+0x4/0xc7
+[   12.345678][  T123]  ? schedule+0x4/0xc7
+<4>[   12.345678] [C0] schedule+0x4/0xc7
+kern  :warn  : [Mon Nov 30 12:00:00 2026] schedule+0x4/0xc7
+2026-11-30T12:00:00,123456+00:00 schedule+0x4/0xc7
+Nov 30 12:00:00 host kernel: [   12.345678] RIP: 0010:schedule+0x4/0xc7
+Nov 30 12:00:00 host kernel: schedule+0x4/0xc7
+6,416,1799682,-;schedule+0x4/0xc7
+[2026-11-30 12:00:00.123] [   12.345678] schedule+0x4/0xc7
+[ 6020.023137@0] schedule+0x4/0xc7
+> > [   12.345678]  schedule+0x4/0xc7
+"""
+_FRAMES = r"""IP: [<ffffffff81a114f4>] schedule+0x4/0xc7
+RIP: 0010:[<ffffffff81a114f4>]  [<ffffffff81a114f4>] schedule+0x4/0xc7
+[<0>] schedule+0x4/0xc7
+pc : schedule+0x4/0xc7
+lr : schedule+0x4/0xc7 (P)
+schedule+0x4/0xc7 (unreliable)
+ unwind_backtrace from schedule+0x4/0xc7
+ #3 [ffffc90000013e08] schedule at ffffffff81a114f4
+    [exception RIP: schedule+4]
+#0  0xffffffff81a114f4 in schedule () at kernel/sched/core.c:6654
+#2  schedule+0x4/0xc7
+\tffffffff81a114f4 schedule+0x4 ([kernel.kallsyms])
+ => schedule+0x4
+ #0: ffff888012345678 (&rq->__lock){-.-.}-{2:2}, at: schedule+0x4/0xc7
+ schedule+0x4/0xc7 kernel/sched/core.c:6654
+WARNING: CPU: 0 PID: 1 at kernel/sched/core.c:6654 schedule+0x4/0xc7
+"""
+
+
+def _in_gdb(lines: str) -> str:
+    """A command that asks gdb about each of the lines."""
+    words = " ".join("'kwhere -b " + line.strip() + "'" for line in lines.splitlines())
+    return f"kgdb {words} | sort | uniq -c"
+
+
+def _each(lines: str) -> str:
+    """The number of lines, as uniq counts answers that are the same."""
+    return f"     {len(lines.splitlines()):2} 0x"
+
+
+_LINES = (
+    Case(
+        "lines: prefixes of dmesg, syslog, consoles, mail",
+        "kplug where -b -s $VMLINUX - | sort | uniq -c",
+        given=_PREFIXED,
+        right=f"{_SCHEDULE}\n{_each(_PREFIXED)}",
+        source="nm; all lines are the same place",
+        status=0,
+    ),
+    Case(
+        "lines: frames of the kernel's architectures and of tools",
+        "kplug where -b -s $VMLINUX - | sort | uniq -c",
+        given=_FRAMES.replace("\\t", "\t"),
+        right=f"{_SCHEDULE}\n{_each(_FRAMES)}",
+        source="nm; all lines are the same place",
+        status=0,
+    ),
+    Case(
+        "lines: the same in gdb, which computes none of them",
+        _in_gdb(_FRAMES.replace("\\t", "")),
+        right=f"{_SCHEDULE}\n{_each(_FRAMES)}",
+        wrong="rror",
+        source="nm",
+    ),
+    Case(
+        "lines: a size of another build, no address, several addresses",
+        "kplug where -b -s $VMLINUX -",
+        given="[   17.1]  vfs_write+0x235/0x400\n[   17.1] Call Trace:\n[   17.1] RAX: 0000000000000000 RBX: ffff8880\n"
+        " context_switch kernel/sched/core.c:5282 [inline]\n7f3c2b114f4 main+0x10 (/usr/bin/cat)\n",
+        right=f"{_WRITE}\nthe symbol's size here is 0x3e3, not 0x400\nCall Trace: no address or symbol in it\n"
+        "it names RAX, RBX: ask about one\ncontext_switch is inlined there\na frame of /usr/bin/cat",
+        source="nm, readelf -s",
+        status=1,
+    ),
+    Case(
+        "lines: a module without its load address",
+        "kplug where -bl -s $VMLINUX --module-dir $K/debug-modules 'RIP: 0010:lo_ioctl+0x9/0x81f [loop]'",
+        right="$ nm $K/debug-modules/kernel/drivers/block/loop.ko | awk '/ lo_ioctl$/ { print \"0x\" $1 }' |"
+        " (read a; printf '.text+0x%x\\n' $((a + 9)))\ndrivers/block/loop.c:1548",
+        source="nm; addr2line -e loop.ko",
+        status=0,
+    ),
+    Case(
+        "lines: a BPF program in a saved kallsyms",
+        "kplug where -b --kallsyms list '[   12.3]  bpf_prog_6deef7357e7b4530_f+0x10/0x7c'",
+        prepare="awk '$3 !~ /^__per_cpu/ { print }' $K/System.map | sed 's/ A / a /' | grep -v ' a ' > list;"
+        " printf 'ffffffffc0700010 t bpf_prog_6deef7357e7b4530_f\\t[bpf]\\n' >> list",
+        right="0xffffffffc0700020  bpf_prog_6deef7357e7b4530_f+0x10  [bpf]",
+        source="the list, 16 bytes further",
+        status=0,
+    ),
+)
 
 # Files and containers.
 _FILES: tuple[Case, ...] = ()
