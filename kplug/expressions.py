@@ -1,13 +1,12 @@
-"""The expressions that every front end takes: what users of gdb, crash and drgn type, and what an oops prints.
+"""The expressions that every front end takes: what users of gdb, crash and drgn type.
 
     0xffffffff81a114f4   ffffffff81a114f4   [<ffffffff81a114f4>]
     schedule   schedule+0x10   schedule+16   schedule-8   &init_task   inode.c:init_once
-    schedule+0x10/0xc7   ? ext4_lookup+0x4/0x80 [ext4]   RIP: 0010:schedule+0x4/0xc7
-    .rodata   .rodata+0x10
+    schedule+0x10/0xc7   .rodata   .rodata+0x10
     0x18 as struct task_struct   $rdi+8 as struct foo at $rdi
 
 `NAME@CPU` (runqueues@1, runqueues@*), which needs memory, is read by `kplug.memory.percpu`; `phys:0x2cf7000` needs page
-tables.
+tables. What logs have around a symbol is read by `kplug.log`.
 What this grammar does not know (registers, C expressions) is left to the host's evaluation.
 """
 
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING
 from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
-from kplug.image.images import as_images
 from kplug.named_tuples import NamedTuple
 from kplug.names import File, Match, Named, by_source_name, note_of, sections_named, symbols_named, symbols_of
 
@@ -46,10 +44,6 @@ _OFFSET = r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]
 _SYMBOL = r"&?\s*[A-Za-z_.][\w.$]*(?:::?[\w.$]+)*"
 # A source file and a symbol in it, as gdb writes it ('inode.c'::init_once) or shorter (inode.c:init_once).
 _IN_FILE = r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)"
-# What the kernel prints around a symbol: "? " before an unreliable frame, a register and its segment, the module after.
-_DECORATED = (
-    r"(?:\?\s+)?(?:(?:[RE]?IP|pc|lr)\s*:\s*(?:[0-9a-fA-F]{4}:)?)?(?P<bare>\S+?)(?:\s+\[(?P<module>[\w.-]+)\])?[,;:)]*"
-)
 _HEXADECIMAL = "0123456789abcdefABCDEF"
 
 
@@ -206,7 +200,6 @@ def places(
     near_null = re.fullmatch(_NULL, text)
     if near_null:
         return (Place(parse_number(near_null.group("offset") or "0") or 0),)
-    text, images = _undecorated(text, images, hints)
     name, sign, after = _last_sign(text)
     match = re.fullmatch(_OFFSET, after) if sign else None
     if match:
@@ -225,8 +218,7 @@ def is_of_kernel(text: str) -> bool:
     """Whether it is `symbol+offset/size`, which a debugger would compute: in C and in Python, / divides."""
     if "/" not in text or len(text) > MAX_LENGTH:
         return False
-    match = re.fullmatch(_DECORATED, text.strip())
-    name, sign, offset = _last_sign(match.group("bare") if match else text)
+    name, sign, offset = _last_sign(text.strip())
     found = re.fullmatch(_OFFSET, offset) if sign else None
     return found is not None and found.group("size") is not None and re.fullmatch(_SYMBOL, name.strip()) is not None
 
@@ -252,20 +244,6 @@ def _number_as_address(text: str, images: Sequence[PlacedImage]) -> int | None:
     if len(digits) == 8 and symbols_of(text, images):
         return None
     return int(digits, 16)
-
-
-def _undecorated(text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[str, Sequence[PlacedImage]]:
-    """The text without what an oops prints around it, and the images to search: `[ext4]` names one."""
-    match = re.fullmatch(_DECORATED, text)
-    if match is None:
-        return text, images
-    module = match.group("module")
-    if module is not None:
-        named = as_images(images).named(module)
-        images = [named] if named is not None else []
-        if not images:
-            raise ExpressionError(with_hint(f"{_shortened(text)}: module {module} is not loaded here", hints.module))
-    return match.group("bare"), images
 
 
 def _named(name: str, images: Sequence[PlacedImage], hints: Hints, lines: LineSource | None) -> Named:

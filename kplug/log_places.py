@@ -13,10 +13,13 @@ from kplug.image.images import as_images
 if TYPE_CHECKING:
     from kplug.image.placed import PlacedImage
     from kplug.log.lines import LogLine, Mention
+    from kplug.resolver import LineSource
 
 # A line of a log has one of these: nearly all expressions have none, and need no parser of lines.
 _IN_LINES = frozenset(" \t/[<{")
 _MOST_NAMED = 4
+# No symbol has more. The kernel computes a size, and that of a module's data may be below 0.
+_MOST_BYTES = 0x10000000
 
 
 def log_line(text: str) -> LogLine | None:
@@ -34,7 +37,9 @@ def is_log_line(text: str) -> bool:
     return line is not None and line.whole
 
 
-def places_in(line: LogLine, text: str, images: Sequence[PlacedImage], hints: Hints) -> tuple[Place, ...]:
+def places_in(
+    line: LogLine, text: str, images: Sequence[PlacedImage], hints: Hints, lines: LineSource | None = None
+) -> tuple[Place, ...]:
     """The runtime addresses that the line means. ExpressionError if it names none, or several."""
     if not line.mentions:
         raise ExpressionError(f"{_shortened(text)}: no address or symbol in it")
@@ -49,21 +54,26 @@ def places_in(line: LogLine, text: str, images: Sequence[PlacedImage], hints: Hi
         return (Place(mention.address or 0),)
     if mention.offset is None and mention.address is not None:
         return (Place(mention.address, _elsewhere(mention, images)),)
-    return _of_symbol(mention, images, hints)
+    return _of_symbol(mention, images, hints, lines)
 
 
-def _of_symbol(mention: Mention, images: Sequence[PlacedImage], hints: Hints) -> tuple[Place, ...]:
+def _of_symbol(
+    mention: Mention, images: Sequence[PlacedImage], hints: Hints, lines: LineSource | None
+) -> tuple[Place, ...]:
     """The places of the symbol: its start if the line states no offset."""
     core = str(mention.symbol)
     if mention.offset is not None:
-        core += f"+{mention.offset:#x}" + (f"/{mention.size:#x}" if mention.size is not None else "")
+        sized = mention.size is not None and mention.size < _MOST_BYTES
+        core += f"+{mention.offset:#x}" + (f"/{mention.size:#x}" if sized else "")
     try:
-        found = places(core, _searched(mention, core, images, hints), hints)
+        found = places(core, _searched(mention, core, images, hints), hints, lines)
     except ExpressionError as error:
         if mention.address is None:
             raise
         return (Place(mention.address, f"{error}: the answer is for the address in the line"),)
     note = None
+    if mention.offset is None and mention.text == f"{mention.symbol} [{mention.module}]":
+        return found  # typed so, not printed
     if mention.offset is None:
         note = f"the line has no offset: this is where {mention.symbol} begins"
     elif mention.size is not None and mention.offset > mention.size:

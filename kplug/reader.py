@@ -91,7 +91,7 @@ class Reader:
     def _of_line(self, line: LogLine, text: str) -> tuple[Place, ...]:
         """The places in a line of a log; UnplacedError for a symbol that only a module's file still has."""
         try:
-            return places_in(line, text, self._images, self._hints)
+            return places_in(line, text, self._images, self._hints, self._lines)
         except UnplacedError:
             raise
         except ExpressionError:

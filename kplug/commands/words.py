@@ -95,11 +95,11 @@ def split_for(command: Command, parser: argparse.ArgumentParser, line: str) -> L
 def pasted(line: str, parser: argparse.ArgumentParser) -> list[str] | None:
     """The words of a command's line that is a line of a log, after options: that is one word, whatever quotes, `>` or
     `-` are in it. None for another line."""
-    known, options, rest = flags(parser), [], line.strip()
-    while rest.startswith("-") and rest.split(None, 1)[0] in known:
-        option, _, rest = rest.partition(" ")
+    options, rest = [], line.strip()
+    while rest.startswith("-") and _is_flag(rest.split(None, 1)[0], parser):
+        option, *following = rest.split(None, 1)
         options.append(option)
-        rest = rest.strip()
+        rest = following[0] if following else ""
     return [*options, "--", rest] if is_log_line(rest) else None
 
 
@@ -124,18 +124,19 @@ def long_options(command: Command, parser: argparse.ArgumentParser | None = None
 
 def whole_expression(text: str, parser: argparse.ArgumentParser) -> str:
     """The text without the parser's options, as one expression."""
-    known = flags(parser)
     for option in _options_with_value(parser):
         text = re.sub(rf"(?<!\S){re.escape(option)}(?:\s+|=)\S+", "", text)
-    letters = "".join(option[1:] for option in known if not option.startswith("--"))
+    flag = r"(?<!\S)--?[A-Za-z][\w-]*(?!\S)"
+    return re.sub(flag, lambda m: "" if _is_flag(m.group(), parser) else m.group(), text).strip()
 
-    def is_flag(word: str) -> bool:
-        """As argparse takes them: several letters in one word, a long one shortened."""
-        if word.startswith("--"):
-            return any(option.startswith(word) for option in known)
-        return set(word[1:]) <= set(letters)
 
-    return re.sub(r"(?<!\S)--?[A-Za-z][\w-]*(?!\S)", lambda m: "" if is_flag(m.group()) else m.group(), text).strip()
+def _is_flag(word: str, parser: argparse.ArgumentParser) -> bool:
+    """Whether a word is an option without a value as argparse takes them: several letters in one word, a long one
+    shortened."""
+    known = flags(parser)
+    if word.startswith("--"):
+        return len(word) > 2 and any(option.startswith(word) for option in known)
+    return len(word) > 1 and set(word[1:]) <= set("".join(each[1:] for each in known if not each.startswith("--")))
 
 
 def with_expressions(

@@ -29,7 +29,7 @@ _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _WORD = r"[^\W\d_]{1,12}\.?"  # of a day or month, in the language of whoever ran the tool
 _NAME = r"[A-Za-z_.][\w.$]*"
 _NUMBER = r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}"
-_IN_FILE = r"[\w.+-]{1,255}\.[A-Za-z]{1,4}::?"
+_IN_FILE = r"'?[\w.+-]{1,255}\.[A-Za-z]{1,4}'?::?"
 # A file of the source and its line, as decode_stacktrace.sh and syzkaller write them.
 _PLACE = r"[^\s:()\[\]]{1,4096}:\d{1,7}(?::\d{1,7})?"
 _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
@@ -83,7 +83,7 @@ CORE = (
     ),
     Form(
         "schedule+22",
-        rf"(?P<symbol>{_NAME})\+(?P<offset>{_NUMBER})(?![\w.$+/])",
+        rf"(?P<symbol>(?:{_IN_FILE})?{_NAME})\+(?P<offset>{_NUMBER})(?![\w.$+/])",
         "crash, bpftrace, perf; %ps of old kernels",
         alone=False,
     ),
@@ -95,7 +95,7 @@ CORE = (
     ),
     Form(
         "schedule",
-        rf"(?P<symbol>{_NAME})(?![\w.$+/:@=\"'*-])",
+        rf"(?P<symbol>(?:{_IN_FILE})?{_NAME})(?![\w.$+/:@=\"'*-])",
         "%ps; ftrace without the sym-offset option",
         alone=False,
     ),

@@ -136,11 +136,13 @@ def test_words(bare_61: Path, tmp_path: Path) -> None:
         "kwhere inode.c:no_such_name",
         "kwhere [<ffffffff81000000>] [ffffffff81000000]",
         "kwhere --brief finish_task_switch+0x10/0x2c5",
+        "kwhere --brief > [   12.345678][    C0] RIP: 0010:schedule+0x4/0xc7",
     ]
     session = run(commands, tmp_path, vmlinux=bare_61)
     in_table = "finish_task_switch.isra.0"
     assert session[commands[7]].text.startswith(f"{linked[in_table] + 16:#x}  {in_table}+0x10")
     assert session[commands[0]].text.startswith(f"{linked['schedule'] + 4:#x}  schedule+0x4")
+    assert session[commands[8]].text == session[commands[0]].text
     assert len(session[commands[1]].text.splitlines()) == 2
     assert "module ext4" in session[commands[2]].complaint
     assert "(no_such_name + 4)" in session[commands[3]].complaint + session.stderr

@@ -15,7 +15,7 @@ from kplug.errors import ExpressionError
 from kplug.expressions import MAX_LENGTH, parse_number, places
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.files import open_module, open_vmlinux
+from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked, moved_by
 from kplug.image.symbols.symbol_list import SymbolList
@@ -307,33 +307,6 @@ def test_bare_hexadecimal_has_eight_digits_on_a_32_bit_machine(tmp_path: Path) -
     images = [placed(tmp_path, small_vmlinux(32))]
     assert addresses("c1000014", images) == [BASE_32 + 0x14]
     assert addresses("start_kernel", images) == [BASE_32 + 0x10]
-
-
-# -- what an oops prints around a symbol -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text", ["? start_kernel+0x4/0x20", "RIP: 0010:start_kernel+0x4/0x20", "start_kernel+0x4/0x20,"]
-)
-def test_the_decorations_of_an_oops_do_not_matter(kernel: list[PlacedImage], text: str) -> None:
-    """arch/x86/kernel/dumpstack.c: "? " before a frame that may be stale, the code segment before RIP."""
-    assert addresses(text, kernel) == [BASE_64 + 0x14]
-
-
-def test_a_module_in_brackets_means_its_own_symbols(tmp_path: Path, kernel: list[PlacedImage]) -> None:
-    """lib/vsprintf.c, %pS: "symbol+offset/size [module]"."""
-    elf = small_vmlinux(type=1, segments=[])
-    for section in elf.sections:
-        section.address = 0
-    elf.symbols = [Sym("start_kernel", 0x8, 0x20, ".text", FUNC, LOCAL)]
-    path = tmp_path / "my-mod.ko"
-    path.write_bytes(bytes(elf))
-    module = open_module(f"{path}@0xffffffffc0000000")
-    images = [*kernel, PlacedImage(module, as_linked(module.sections))]
-    assert addresses("start_kernel+0x4/0x20 [my_mod]", images) == [0xFFFFFFFFC000000C]
-    assert len(addresses("start_kernel", images)) == 2
-    with pytest.raises(ExpressionError, match="other"):
-        places("start_kernel+0x4/0x20 [other]", images)
 
 
 # -- a list of symbols, which states no sizes, files and sections ------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from support.elf_builder import BASE_64, small_vmlinux
+from support.elf_builder import BASE_64, FUNC, LOCAL, Sym, small_vmlinux
 
 from kplug.errors import ExpressionError
-from kplug.image.opening.files import open_vmlinux
+from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
 from kplug.session import Session
@@ -83,6 +84,37 @@ def test_what_differs_is_said(answers: Answers, line: str, offset: int, warning:
     (found,), (said,) = answers(line)
     assert found == offset
     assert warning in said
+
+
+@pytest.mark.parametrize(
+    "text", ["? start_kernel+0x4/0x20", "RIP: 0010:start_kernel+0x4/0x20", "start_kernel+0x4/0x20,"]
+)
+def test_the_decorations_of_an_oops_do_not_matter(answers: Answers, text: str) -> None:
+    """arch/x86/kernel/dumpstack.c: "? " before a frame that may be stale, the code segment before RIP."""
+    assert answers(text) == ([0x14], [])
+
+
+def test_a_size_below_0_tells_nothing(answers: Answers) -> None:
+    """Linux 6.1 prints it of a symbol in a module's data, where no symbol follows."""
+    assert answers("start_kernel+0x4/0xffffffffffffefd0") == ([0x14], [])
+
+
+def test_a_module_in_brackets_means_its_own_symbols(tmp_path: Path, session: Session) -> None:
+    """lib/vsprintf.c, %pS: "symbol+offset/size [module]"."""
+    elf = small_vmlinux(type=1, segments=[])
+    for section in elf.sections:
+        section.address = 0
+    elf.symbols = [Sym("start_kernel", 0x8, 0x20, ".text", FUNC, LOCAL)]
+    path = tmp_path / "my-mod.ko"
+    path.write_bytes(bytes(elf))
+    module = open_module(f"{path}@0xffffffffc0000000")
+    both = Session([*session.images, PlacedImage(module, as_linked(module.sections))])
+    for line in ("start_kernel+0x4/0x20 [my_mod]", "start_kernel+0x4 [my_mod]", "[    1.2] start_kernel+0x4 [my_mod]"):
+        assert [place.address for place in both.places(line)] == [0xFFFFFFFFC000000C]
+    assert both.places("start_kernel [my_mod]") == ((0xFFFFFFFFC0000008, None, None),)
+    assert len(both.places("start_kernel")) == 2
+    with pytest.raises(ExpressionError, match="other"):
+        both.places("start_kernel+0x4/0x20 [other]")
 
 
 def test_a_hashed_address_is_no_difference(answers: Answers) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from kplug.commands import COMMANDS
-from kplug.commands.words import expressions, long_options, split, whole_expression
+from kplug.commands.words import expressions, long_options, split, split_for, whole_expression, with_expressions
 from kplug.errors import ExpressionError, UsageError
 
 
@@ -79,6 +79,31 @@ def test_what_is_one_expression(line: str, asked: list[str]) -> None:
     parser = COMMANDS["where"].parser("kwhere")
     words = parser.parse_args(split(line).words).expressions
     assert expressions(words, whole_expression(line, parser), means_something) == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("[   12.3] ? a+0x1/0x2 [m]", ["[   12.3] ? a+0x1/0x2 [m]"]),
+        ("-bl > RIP: 0010:a+0x1/0x2", ["> RIP: 0010:a+0x1/0x2"]),
+        ("-b => a+0x1", ["=> a+0x1"]),
+        ('#1  a (s="it\'s") at b.c:1', ['#1  a (s="it\'s") at b.c:1']),
+        ("<4>-(0)[1:x] a+0x1/0x2 -b", ["<4>-(0)[1:x] a+0x1/0x2 -b"]),
+        ("a+0x1/0x2 -b b+0x1/0x2", ["a+0x1/0x2", "b+0x1/0x2"]),
+        ("a+0x1/0x2 as struct m", ["a+0x1/0x2 as struct m"]),
+    ],
+)
+def test_a_line_of_a_log_is_taken_as_it_is(line: str, asked: list[str]) -> None:
+    command = COMMANDS["where"]
+    parser = command.parser("kwhere")
+    arguments = parser.parse_args(split_for(command, parser, line).words)
+    assert with_expressions(arguments, line, parser, lambda text: None).expressions == asked
+
+
+def test_a_pipe_after_one_is_a_pipe() -> None:
+    command = COMMANDS["where"]
+    line = split_for(command, command.parser("kwhere"), "a+0x1/0x2 | less")
+    assert (line.words, line.pipeline) == (["a+0x1/0x2"], "less")
 
 
 def test_long_options() -> None:
