@@ -54,9 +54,9 @@ class LiveView:
 
 
 class KernelTablesView:
-    """A CPU in user mode under page-table isolation: the kernel through its own page tables, in physical memory."""
+    """A CPU in user mode that cannot read the kernel: through its page tables, in physical memory."""
 
-    description = "physical, through the kernel's page tables (the CPU uses the user's, which map hardly any of it)"
+    description = "physical, through the kernel's page tables (the CPU itself sees hardly any of it now)"
     label = ", by the kernel's page tables in physical memory"
 
     def read(self, address: int, size: int) -> bytes:
@@ -113,6 +113,12 @@ def _walked_state(address: int, *, kernel: bool) -> State | None:
 
 
 def may_be_isolated() -> bool:
-    """Whether the CPU may be using the user's half of a pair of page tables, which map hardly any of the kernel."""
+    """Whether the selected CPU may map hardly any of the kernel, which can be read through page tables all the same: it
+    uses the user's half of a pair of page tables, or (arm) debuggers see what it may read, in user mode.
+    """
     cr3 = registers.register("cr3")
-    return bool(cr3 is not None and cr3 & registers.CR3_USER_TABLES and physical.stub_has_it())
+    if cr3 is not None:
+        return bool(cr3 & registers.CR3_USER_TABLES) and physical.stub_has_it()
+    return (
+        registers.privileged() is False and physical.stub_has_it() and physical.current_tables(kernel=True) is not None
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kplug.arch.aarch64 import page_tables as aarch64
+from kplug.arch.arm import page_tables as arm
 from kplug.arch.i386 import page_tables as i386
 from kplug.arch.types.page_tables import Translation
 from kplug.arch.x86_64 import page_tables as x86_64
@@ -215,3 +216,35 @@ def test_the_tables_of_a_cpu_of_32_bits() -> None:
     assert i386.cpu_tables(registers.get, True) == i386.Tables(0x1CB2020, True)
     assert i386.cpu_tables({**registers, "cr4": 0}.get, False) == i386.Tables(0x1CB3000, False)
     assert i386.cpu_tables({**registers, "cr0": 1}.get, False) is None
+
+
+def test_arm() -> None:
+    """The short descriptors: sections and supersections, small and large pages, two tables where TTBCR.N is set."""
+    address, table = 0xC0D33610, 0x4020_4000
+    slot = table + (address >> 20) * 4
+
+    def walk(first: int, second: int = 0) -> Translation | None:
+        entries = {slot: first, (first & 0xFFFFFC00) + (address >> 12 & 0xFF) * 4: second}
+        return arm.Tables(table).translate(lambda place: entries.get(place, 0), address)
+
+    def expected(page: int, size: int, rights: str, level: int) -> Translation:
+        within = address & size - 1
+        return Translation(page + within, size - within, rights, size, level)
+
+    section, coarse, small, large = 2, 1, 2, 1
+    read_only, read_only_page = 1 << 15, 1 << 9
+    assert walk(0x40D0_0000 | section | read_only) == expected(0x40D0_0000, 1 << 20, "r-x", 1)
+    assert walk(0x40D0_0000 | section | 1 << 4) == expected(0x40D0_0000, 1 << 20, "rw-", 1)
+    high = 1 << 18 | 3 << 20 | 1 << 5  # a supersection, with bits 32 and above of its address
+    assert walk(0x4000_0000 | high | section) == expected(0x13_4000_0000, 16 << 20, "rwx", 1)
+    assert walk(0x5000_0400 | coarse, 0x40D3_3000 | small | 1) == expected(0x40D3_3000, 4 << 10, "rw-", 0)
+    assert walk(0x5000_0400 | coarse, 0x40D3_3000 | small | read_only_page) == expected(0x40D3_3000, 4 << 10, "r-x", 0)
+    assert walk(0x5000_0400 | coarse, 0x40D3_0000 | large | 1 << 15) == expected(0x40D3_0000, 64 << 10, "rw-", 0)
+    assert walk(0) is None
+    assert walk(0x5000_0400 | coarse, 0) is None
+    split = arm.Tables(0x1000, table, 1)
+    assert split.translate({slot: 0x40D0_0000 | section}.get, address) is not None  # type: ignore[arg-type]
+    registers = {"SCTLR": 1, "TTBR0": 0x4180_806A, "TTBR1": 0x4020_406A, "TTBCR": 0}
+    assert arm.cpu_tables(registers.get, True) == arm.Tables(0x4180_8000, 0x4020_4000, 0)
+    assert arm.cpu_tables({**registers, "TTBCR": 1 << 31}.get, True) is None  # the long descriptors
+    assert arm.cpu_tables({**registers, "SCTLR": 0}.get, True) is None
