@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, cached_property
+from itertools import islice
 
 from kplug.named_tuples import NamedTuple
 
 # Names searched for one by one, before a dictionary of all is made.
 _FEW_QUESTIONS = 64
 # No kernel has more; a broken table may.
-_MOST_TAILS, _MOST_NAME_BYTES = 1 << 18, 4096
+_MOST_TAILS, _MOST_MANGLED, _MOST_NAME_BYTES = 1 << 16, 1 << 14, 1024
 
 
 class Affix(NamedTuple):
@@ -133,14 +134,13 @@ class OtherNames:
         return self._last[1]
 
     def _found(self, name: str) -> Collection[str]:
-        mangled = self._by_spelling.get(" ".join(name.split()), []) if self._alike(name) else []
+        mangled = self._mangled_as(name) or ()
         prefixed = [prefix.pattern + each for prefix in PREFIXES for each in mangled]
         return {*self._affixed(name), *mangled, *prefixed}
 
     def unread(self, name: str) -> Sequence[str]:
         """The mangled names that may be `name` in the source, if there is nothing to demangle them with."""
-        alike = self._alike(name)
-        return alike if alike and self._demangled is None else ()
+        return self._alike(name) if self._mangled_as(name) is None else ()
 
     def _affixed(self, name: str) -> Iterable[str]:
         if not name.isidentifier():  # another expression: the search takes milliseconds
@@ -170,7 +170,8 @@ class OtherNames:
         from kplug.image.symbols.mangled import last_identifier
 
         part = last_identifier(name)
-        return [each for each in self._mangled if part in each] if part else ()
+        alike = (each for each in self._mangled if part in each)
+        return list(islice(alike, _MOST_MANGLED)) if part else ()
 
     @cached_property
     def _mangled(self) -> Sequence[str]:
@@ -180,28 +181,22 @@ class OtherNames:
             return ()
         from kplug.image.symbols.mangled import may_be_mangled
 
-        names = {_text(each) for start in (b"_R", b"_Z") for each in self._tails(start)}
-        return sorted(filter(may_be_mangled, names))
+        names = (_text(each) for start in (b"_R", b"_Z") for each in self._tails(start))
+        return sorted(set(filter(may_be_mangled, names)))
 
-    @cached_property
-    def _demangled(self) -> Sequence[str] | None:
-        from kplug.image.symbols.mangled import NoDemanglerError, demangled
+    def _mangled_as(self, name: str) -> Sequence[str] | None:
+        """The mangled names that are `name` in the source; None if there is nothing to demangle them with."""
+        alike = self._alike(name)
+        if not alike:
+            return ()
+        from kplug.image.symbols.mangled import NoDemanglerError, demangled, endings
 
+        wanted = " ".join(name.split())
         try:
-            return demangled([source_name(name).name for name in self._mangled])
+            texts = demangled([source_name(each).name for each in alike])
         except NoDemanglerError:
             return None
-
-    @cached_property
-    def _by_spelling(self) -> dict[str, list[str]]:
-        """The mangled names by all ways to write them."""
-        from kplug.image.symbols.mangled import endings
-
-        names: dict[str, list[str]] = {}
-        for name, text in zip(self._mangled, self._demangled or ()):
-            for ending in dict.fromkeys(endings(text)):
-                names.setdefault(ending, []).append(name)
-        return names
+        return [each for each, text in zip(alike, texts) if wanted in endings(text)]
 
 
 def _text(name: bytes) -> str:

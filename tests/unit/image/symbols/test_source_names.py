@@ -13,7 +13,7 @@ from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.symbols.listings import KallsymsListing
 from kplug.image.symbols.sorted_list import LinesSymbolTable, OrderedSymbolTable
-from kplug.image.symbols.source_names import SUFFIXES, source_name, with_source_names
+from kplug.image.symbols.source_names import SUFFIXES, source_name, tails, with_source_names
 from kplug.image.symbols.table import SymbolTable
 
 # (symbol, name in the source, a part of the function), as tables of kernels and the tests of gcc and LLVM have them.
@@ -135,3 +135,9 @@ def test_lists_of_symbols_have_them_too(by_kernel: bool) -> None:
     assert names(image.symbols, "counter") == ["counter.6"]
     assert names(image.symbols, "shared") == ["shared.llvm.99"]
     assert names(image.symbols, "nothing") == []
+
+
+def test_a_table_of_one_name_in_itself_is_bounded() -> None:
+    strings = b"foo._R" * 200_000 + b"\0"
+    assert sum(1 for _ in tails(strings, b"foo.")) <= 1 << 16
+    assert sum(map(len, tails(strings, b"_R"))) < 1 << 20
