@@ -52,6 +52,7 @@ class Hints(Frozen):
 
     vmlinux: str = ""
     module: str = ""
+    module_file: str = ""
     kaslr_offset: str = ""
     memory: str = ""
 

@@ -98,7 +98,7 @@ def _searched(mention: Mention, core: str, images: Sequence[PlacedImage], hints:
     named = as_images(images).named(mention.module)
     if named is None:
         message = f"{core} [{mention.module}]: module {mention.module} is not loaded here"
-        raise ExpressionError(with_hint(message, hints.module))
+        raise ExpressionError(with_hint(message, "; ".join(filter(None, (hints.module, hints.module_file)))))
     return [named]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import PHYSICAL, join_hints, with_hint
+from kplug.log_places import is_log_line
 from kplug.outputs import Output, Problem
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     words = arguments.expressions
     # Those of standard input come one by one, and each is answered before the next is read.
-    words = join_hints(words) if isinstance(words, list) else words
+    if isinstance(words, list):
+        line = " ".join(words)
+        words = [line] if is_log_line(line) else join_hints(words)
     with session.program(arguments.pid):
         for expression in words:
             try:

@@ -128,7 +128,9 @@ def _frame(text: str, position: int) -> _Frame | None:
     forms, matches = zip(*before, core, *after)
     stated = _stated(matches)
     is_word = len(forms) == 1 and stated.keys() == {"symbol"}
-    return _Frame(_mention(text[start:].strip(), stated), any(form.alone for form in forms), is_word)
+    # "ADDRESS SYMBOL+OFFSET/SIZE" may as well be two questions.
+    known = any(form.alone for form, _ in (*before, *after)) or (core[0].alone and not before)
+    return _Frame(_mention(text[start:].strip(), stated), known, is_word)
 
 
 def _stated(matches: Iterable[re.Match[str]]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from kplug.source import Source
 HINTS = Hints(
     vmlinux="give one with -s FILE",
     module="--module FILE@ADDR,SECTION=ADDR",
+    module_file="--module-dir DIR answers within its file",
     kaslr_offset="--kaslr OFFSET; an oops prints it as Kernel Offset",
     memory="-c VMCORE, or --qemu QMP",
 )

@@ -58,6 +58,7 @@ Answers = Callable[[str], "tuple[list[int], list[str]]"]
         ("#3 [ffffc90000013e08] start_kernel at ffffffff81000014", [0x14]),
         ("    ffffffff81000014 start_kernel+0x4 ([kernel.kallsyms])", [0x14]),
         (" twin+0x4/0x18", [0x64]),
+        ("ffffffff81000014 start_kernel+0x4/0x20", [0x14]),
         ("[<ffffffff81000044>] twin+0x4", [0x44]),
         ("[    1.000000] twin+0x4", [0x44, 0x64]),
         ("BUG: KASAN: use-after-free in start_kernel+0x4/0x20", [0x14]),

@@ -139,7 +139,13 @@ def test_an_expression_is_no_line_of_a_log(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["schedule+0x4/0xc7 | less", "schedule+0x4/0xc7 as struct page", "jiffies schedule+0x4/0xc7"]
+    "text",
+    [
+        "schedule+0x4/0xc7 | less",
+        "schedule+0x4/0xc7 as struct page",
+        "jiffies schedule+0x4/0xc7",
+        "ffffffff81a114f4 schedule+0x4/0xc7",
+    ],
 )
 def test_words_around_a_symbol_leave_the_whole_to_others(text: str) -> None:
     read = read_line(text)
