@@ -105,13 +105,15 @@ class SymbolTable(SymbolPlaces):
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, entry) of the sizeless symbols without a type, which come from assignments in the linker script and
-        from assembler labels. Export tables' own labels are left out: there are tens of thousands of them.
+        from assembler labels. Local labels (.L) and export tables' own are left out, which are no boundaries: there are
+        tens of thousands of them.
         """
         typeless = self._type_mask((STT_NOTYPE,))
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
         bookkeeping = both(self._section_mask(exports), self._binding_mask(STB_LOCAL))
         wanted = without_mask(without_mask(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
-        found = self._sizeless(wanted)
+        strings, column = self._strings, self._name_column
+        found = [i for i in self._sizeless(wanted) if not strings.startswith(b".L", column[i])]
         return list(zip(self._all_names(found), found))
 
     def boundary_candidates(self) -> dict[str, int]:
