@@ -13,10 +13,10 @@ To add one, append a `Case` to its part of the table:
 prints must be. `wrong`: no line of it may be. `given`: standard input. `prepare`: bash, run before. `status`: the exit
 status, if it matters. All are run in one new folder.
 
-At hand: kplug; kgdb COMMAND... (gdb with kplug sourced, on $VMLINUX; VMLINUX= for none); kdrgn. `kernel` is one of
-vm-images' manifest; $K is the folder of its files (vmlinux, vmlinuz, System.map, modules/, debug-modules/), $VMLINUX
-its vmlinux. `guest=True`: a guest of it, with KASLR, is stopped, kgdb is connected to it, and $KALLSYMS is a copy of
-its /proc/kallsyms.
+At hand: kplug; boot-image ARCH (its path); kallsyms-finder FILE (vmlinux-to-elf's); kgdb COMMAND... (gdb with kplug
+sourced, on $VMLINUX; VMLINUX= for none); kdrgn. `kernel` is one of vm-images' manifest; $K is the folder of its files
+(vmlinux, vmlinuz, System.map, modules/, debug-modules/), $VMLINUX its vmlinux. `guest=True`: a guest of it, with KASLR,
+is stopped, kgdb is connected to it, and $KALLSYMS is a copy of its /proc/kallsyms.
 """
 
 from __future__ import annotations
@@ -217,7 +217,114 @@ _LINES = (
 )
 
 # Files and containers.
-_FILES: tuple[Case, ...] = ()
+_MKIMAGE = "mkimage -O linux -T kernel -a 0x8000 -e 0x8000 -n linux"
+_ARM = "ln -s $(boot-image armhf) zImage; "
+_FOUND = "$ kallsyms-finder FILE | awk '/ schedule$/ { print $1 }' | xargs printf '0x%16s' | tr ' ' 0"
+_LISTED = "$ awk '/ schedule$/ { print \"0x\" $1 }' $K/System.map"
+_KERNEL = "kplug extract $K/vmlinuz -o kernel; "
+
+_FILES = (
+    Case(
+        "files: uImage of a zImage",
+        "kplug where -b --vmlinuz uImage schedule",
+        right=_FOUND.replace("FILE", "zImage"),
+        source="kallsyms-finder, from the zImage",
+        prepare=f"{_ARM} {_MKIMAGE} -A arm -C none -d zImage uImage > /dev/null",
+    ),
+    Case(
+        "files: FIT of a zImage",
+        "kplug where -b --vmlinuz fit schedule; kplug info fit",
+        right=_FOUND.replace("FILE", "zImage") + "\nFIT > zImage",
+        source="kallsyms-finder, from the zImage",
+        prepare=f"{_ARM} {_MKIMAGE} -f auto -A arm -C none -d zImage fit > /dev/null",
+    ),
+    Case(
+        "files: what extract wrote of a zImage is a kernel",
+        "kplug extract zImage -o kernel; kplug where -b -s kernel schedule",
+        right=_FOUND.replace("FILE", "zImage"),
+        source="kallsyms-finder, from the zImage",
+        prepare=_ARM,
+    ),
+    Case(
+        "files: extract --symbols of a zImage",
+        "kplug extract --symbols zImage -o kernel; nm kernel | awk '/ schedule$/ { print $1 }'; readelf -lW kernel",
+        right="$ kallsyms-finder zImage | awk '/ schedule$/ { print $1 }'\n0xc0208000",
+        source="kallsyms-finder; PAGE_OFFSET and TEXT_OFFSET of ARCH_MULTIPLATFORM with QCOM in arch/arm/Makefile",
+        prepare=_ARM,
+    ),
+    Case(
+        "files: a self-extracting ELF file (mips64el) is unpacked",
+        "kplug extract vmlinuz -o kernel; kplug where -b -s vmlinuz schedule; head -c4 kernel | grep -c ELF",
+        right=_FOUND.replace("FILE", "vmlinuz") + "\n0",
+        source="kallsyms-finder; the kernel inside has no ELF header",
+        prepare="ln -s $(boot-image mips64el) vmlinuz",
+    ),
+    Case(
+        "files: Qualcomm's UNCOMPRESSED_IMG, 20 bytes before an Image",
+        "kplug extract image -o kernel && cmp kernel $K/vmlinuz && echo the same; kplug where -b -s image schedule",
+        right=f"the same\n{_LISTED}",
+        source="System.map; the Image that was put in",
+        prepare='(printf UNCOMPRESSED_IMG; python3 -c \'import os, struct, sys; sys.stdout.buffer.write(struct.pack("<I",'
+        " os.path.getsize(sys.argv[1])))' $K/vmlinuz; cat $K/vmlinuz) > image",
+        kernel="arm64-6.12",
+    ),
+    Case(
+        "files: two kernels in a file are two",
+        "kplug where -s flash schedule; kplug extract --offset 0x20 flash -o one; strings one | grep -m1 '^Linux ver'",
+        right="2 kernels in it: bzImage at 0x20 (6.1.\nbzImage at 0x\n--offset\nLinux version 6.1.",
+        source="what was put in",
+        prepare="(head -c 32 /dev/zero; cat $K/vmlinuz $K/vmlinuz) > flash",
+    ),
+    Case(
+        "files: machine code alone, behind a header that nobody knows",
+        "kplug where -b -s image schedule",
+        right=_LISTED,
+        source="System.map",
+        prepare=f"{_KERNEL} objcopy -O binary kernel code; (head -c 777 /dev/urandom; cat code) > image",
+    ),
+    Case(
+        "files: machine code alone, with kallsyms that have no address",
+        "kplug where -b -s code schedule",
+        right=_LISTED,
+        source="System.map",
+        prepare=f"{_KERNEL} objcopy -O binary kernel code",
+        kernel="amd64-sid",
+    ),
+    Case(
+        "files: FIT of an lz4 frame",
+        "lz4 -t Image.lz4 && kplug where -b --vmlinuz fit schedule",
+        right=_LISTED,
+        source="System.map; lz4 -t says that it is lz4",
+        prepare=f"lz4 -q -1 $K/vmlinuz Image.lz4; {_MKIMAGE} -f auto -A arm64 -C lz4 -d Image.lz4 fit > /dev/null",
+        wrong="not lz4",
+        kernel="arm64-6.12",
+    ),
+    Case(
+        "files: FIT of a legacy lz4 frame",
+        "kplug where -b --vmlinuz fit schedule",
+        right=_LISTED,
+        source="System.map",
+        prepare=f"lz4 -q -l -1 $K/vmlinuz Image.lz4; {_MKIMAGE} -f auto -A arm64 -C lz4 -d Image.lz4 fit > /dev/null",
+        kernel="arm64-6.12",
+    ),
+    Case(
+        "files: a vmlinux with segments alone, at the shell and in gdb",
+        "kplug where -b -s segments schedule; VMLINUX=segments; kgdb 'kwhere --brief schedule'",
+        right=_LISTED,
+        source="System.map",
+        prepare=f"{_KERNEL} (head -c 40 kernel; head -c 8 /dev/zero; head -c 60 kernel | tail -c +49;"
+        " head -c 4 /dev/zero; tail -c +65 kernel) > segments",
+    ),
+    Case(
+        "files: no attempt is told as the cause",
+        "kplug extract no-kernel -o kernel",
+        right="no kernel found in it: neither a kernel's header nor a banner; tried what looks like xz at 0x1000",
+        source="there is nothing but xz's magic in it",
+        prepare="(head -c 4096 /dev/zero; printf '\\xfd7zXZ\\0'; head -c 4096 /dev/zero) > no-kernel",
+        wrong="no-kernel: the xz data is broken",
+        status=2,
+    ),
+)
 
 # gdb: other machines, other plugins, files without symbols.
 _OTHER = """cat > other.py <<END

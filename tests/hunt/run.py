@@ -25,11 +25,20 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "vm-images"), str(ROOT / "tests")]
 from hunt.cases import CASES, Case  # noqa: E402
 from support import gdbhelp  # noqa: E402
 from vmimages import VM, boot, fetch  # noqa: E402
+from vmimages.paths import cache_root  # noqa: E402
 
 _SECONDS = 300
 _SHOWN_LINES = 12
 # The commands that cases are written with.
 _TOOLS = {
+    # boot-image ARCH: the path of another architecture's.
+    "boot-image": f'exec {sys.executable} {ROOT}/vm-images/vm.py image "$1"',
+    # kallsyms-finder FILE: vmlinux-to-elf's; it is GPL, so it is installed apart, and only run.
+    "kallsyms-finder": f"""place={cache_root()}/vmlinux-to-elf
+[ -x $place/bin/kallsyms-finder ] || {{
+  {sys.executable} -m venv $place && $place/bin/pip install -q vmlinux-to-elf
+}} >&2
+exec $place/bin/kallsyms-finder "$@" 2>/dev/null""",
     "kplug": f'export PYTHONPATH={ROOT}; exec {sys.executable} -m kplug "$@"',
     # kgdb COMMAND...: gdb with kplug sourced, on $VMLINUX unless this is empty, and with the guest if there is one. The
     # commands are run one by one, and an error does not end gdb.

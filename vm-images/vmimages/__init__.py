@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .boot_images import BOOT_IMAGES, boot_image
 from .deaths import SYSRQ_WAYS, WAYS, death
 from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
@@ -15,6 +16,7 @@ from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
 
 __all__ = [
+    "BOOT_IMAGES",
     "FORMATS",
     "KERNELS",
     "SYSRQ_WAYS",
@@ -32,6 +34,7 @@ __all__ = [
     "Symbol",
     "VMError",
     "boot",
+    "boot_image",
     "cached",
     "death",
     "dump",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import dumping, initramfs, manifest, paths
+from .boot_images import BOOT_IMAGES, boot_image
 from .command import run_beside
 from .dumping import DumpSet, dumps
 from .errors import VMError
@@ -101,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         "--dump", action="append", default=[], metavar="NAME",
         help="make this kernel's dumps, as soon as it is here, while others are fetched; may be repeated",
     )  # fmt: skip
+
+    sub = add("image", _image, "a boot image of an architecture that is not booted here; prints its path")
+    sub.add_argument("arch", metavar="ARCH", help=", ".join(BOOT_IMAGES))
 
     sub = add("initramfs", _initramfs, "build the guest's filesystem")
     sub.add_argument("name", metavar="NAME")
@@ -212,6 +216,11 @@ def _fetch_each(arguments: argparse.Namespace, dump: Callable[[str], None]) -> i
             if name in arguments.dump:
                 dump(name)
     return 2 if broken else 0
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    print(boot_image(arguments.arch))
+    return 0
 
 
 def _initramfs(arguments: argparse.Namespace) -> int:
