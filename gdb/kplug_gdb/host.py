@@ -10,7 +10,7 @@ from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.debug_files import missing_dwarf, why_no_dwarf
+from kplug.image.opening.debug_files import dwarf_file, missing_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
 from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
@@ -63,10 +63,21 @@ class PlacedKernel:
         return noted_facts(self.images[0], self._current.view.read)
 
     @remembered(FOR_EVER)
-    def _without_lines(self) -> Sequence[str]:
-        """A warning if the debug information is in a file that is not there."""
-        image = self.images[0].image
-        missing = missing_dwarf(image.elf) if image.on_disk else None
+    def missing_file(self) -> str | None:
+        """Which file with debug information is not there, for the user; None if there is no such file, or gdb found it
+        at a place of its own."""
+        placed = self.images[0]
+        image = placed.image
+        try:
+            missing = missing_dwarf(image.elf) if image.on_disk else None
+        except InputError as error:
+            missing = str(error)
+        known = image.symbols.exact("start_kernel") if missing is not None else ()
+        lines = (GdbLines().line_layers(placed.symbol_address(each), each.address, placed) for each in known)
+        return None if any(lines) else missing
+
+    def _without_lines(self, lines: bool) -> tuple[str, ...]:
+        missing = self.missing_file() if lines else None
         return () if missing is None else (f"no source lines: {missing}",)
 
     def _direct_map(self) -> int | None:
@@ -82,7 +93,7 @@ class PlacedKernel:
         found = Found(
             self.images,
             facts=lambda: self.facts(finding.lasting),
-            warnings=(*finding.warnings, *(self._without_lines() if lines else ())),
+            warnings=(*finding.warnings, *self._without_lines(lines)),
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in finding.trail],
             lasting=finding.lasting,
         )
@@ -210,9 +221,9 @@ def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:
     lacking = []
     if not image.on_disk and not image.sections:
         lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
-    if not image.on_disk or why_no_dwarf(image.elf) is not None:
+    file = known.missing_file()
+    if file is not None or not image.on_disk or dwarf_file(image.elf) is None:
         cost = "source lines" if found.view is None or image.has_types else f"source lines; {COST}"
-        file = missing_dwarf(image.elf) if image.on_disk else None
         what = "debug information" if file is None else f"debug information: {file}"
         lacking.append(Missing(what, cost, "load the vmlinux of the kernel's debug package"))
     return lacking + drgn_kernel.missing(image, found.view, known.drgn)

@@ -66,7 +66,7 @@ class _Reader:
 def searched_machine() -> str | None:
     """gdb's architecture for the target; None if kplug does not know where to begin in such a kernel."""
     found = machine.architecture()
-    return found.name if found is not None and found.vector_table is not None else None
+    return found.name if found is not None and (found.memory_map or found.vector_table) is not None else None
 
 
 def search() -> tuple[RunningKernel, View]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 from kplug.errors import InputError
 from kplug.frozen import Frozen
@@ -93,7 +94,8 @@ def _is_of_build(path: str, build_id: str) -> bool:
     if not os.path.isfile(path):
         return False
     try:
-        return ElfFile(path).build_id == build_id
+        with closing(ElfFile(path)) as elf:
+            return elf.build_id == build_id
     except InputError:
         return False
 
