@@ -264,8 +264,8 @@ _FILES = (
         "kplug extract image -o kernel && cmp kernel $K/vmlinuz && echo the same; kplug where -b -s image schedule",
         right=f"the same\n{_LISTED}",
         source="System.map; the Image that was put in",
-        prepare='(printf UNCOMPRESSED_IMG; python3 -c \'import os, struct, sys; sys.stdout.buffer.write(struct.pack("<I",'
-        " os.path.getsize(sys.argv[1])))' $K/vmlinuz; cat $K/vmlinuz) > image",
+        prepare="(printf UNCOMPRESSED_IMG; python3 -c 'import os, struct, sys; sys.stdout.buffer.write(struct.pack("
+        '"<I", os.path.getsize(sys.argv[1])))\' $K/vmlinuz; cat $K/vmlinuz) > image',
         kernel="arm64-6.12",
     ),
     Case(
