@@ -51,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: first[groups[item.path]])
 
 
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay to the end: whoever looks for circles need not look through them each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def sampling(request: pytest.FixtureRequest) -> Sampling:
     """The share of addresses that this run asks."""
