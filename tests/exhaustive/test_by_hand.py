@@ -120,7 +120,8 @@ EXPECTED: dict[int, Row] = {
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     path = tmp_path_factory.mktemp("by_hand") / "vmlinux"
     ordered = sorted(SYMBOLS, key=lambda symbol: symbol.info >> 4 != 0)
-    return Subject(write_elf(path, Kind(), SECTIONS, SEGMENTS, ordered))
+    # Most of them are beside the few pages of it.
+    return Subject(write_elf(path, Kind(), SECTIONS, SEGMENTS, ordered), random_addresses=10_000)
 
 
 @pytest.mark.parametrize("address", EXPECTED, ids=hex)

@@ -57,8 +57,9 @@ class Differences:
 class Subject:
     """One kernel, seen by both."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, random_addresses: int = RANDOM_ADDRESSES) -> None:
         self.path = path
+        self._random_addresses = random_addresses
         self.elf = ElfFile(path)
         self.image = KernelImage(self.elf)
         tree = self.image.regions
@@ -88,7 +89,7 @@ class Subject:
         # Around the image too; and as many in the per-CPU section as its share of the bytes.
         ranges = [(low - (1 << 22), high + (1 << 23)), (0, 2 * self.percpu_end + 1)]
         weights = [end - start for start, end in ranges]
-        for start, end in choose.choices(ranges, weights, k=RANDOM_ADDRESSES):
+        for start, end in choose.choices(ranges, weights, k=self._random_addresses):
             found.add(choose.randrange(start, end))
         return sorted(bounds), sorted(found)
 
