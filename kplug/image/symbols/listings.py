@@ -75,7 +75,7 @@ def read_kallsyms(path: str = "/proc/kallsyms", machine: str = "") -> KallsymsLi
     if path.startswith("/proc/"):
         return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms", machine=machine)
     data = _read(path)
-    return KallsymsListing(data, path)
+    return KallsymsListing(data, path, machine=machine)
 
 
 def _first_owner(data: bytes) -> int:
