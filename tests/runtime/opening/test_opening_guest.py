@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,9 @@ def opened(machine: VM, *, vmlinux: bool = True) -> Opened:
     return open_kernel(Request(qemu=str(machine.qmp_socket), symbols=symbols))
 
 
+@cache
 def symbol(machine: VM, name: str) -> int:
+    """Asked once: an emulated guest takes a second to look through its kallsyms."""
     return int(machine.run(f"grep ' {name}$' /proc/kallsyms").split()[0], 16)
 
 
