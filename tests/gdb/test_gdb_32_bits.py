@@ -63,12 +63,14 @@ def test_i386_in_user_mode(tmp_path: Path) -> None:
     """Its kernel is within a window of 512 MiB; if it is not mapped, that may be page-table isolation."""
     elf, path = _kernel(tmp_path)
     registers = {"eip": 0x8048000, "esp": 0xBFFFF000, "cs": USER_CODE}
-    with I386Stub(SectionMemory(elf, MOVED), registers) as stub:
-        found = run(["kwhere --json start_kernel"], tmp_path, vmlinux=path, before=[stub.command])
-    assert int(found["kwhere --json start_kernel"].json[0]["address"], 16) == BASE_32 + MOVED + 0x10
-    with I386Stub(SectionMemory(elf, MOVED), registers, unreadable=True) as stub:
-        not_found = run(["kwhere start_kernel"], tmp_path, vmlinux=path, before=[stub.command])
-    assert "in user mode, where the kernel may not be mapped" in not_found["kwhere start_kernel"].complaint
+    memory = SectionMemory(elf, MOVED)
+    with I386Stub(memory, registers) as stub, I386Stub(memory, registers, unreadable=True) as blind:
+        session = run(
+            ["kwhere --json start_kernel", "disconnect", blind.command, "kwhere start_kernel"],
+            tmp_path, vmlinux=path, before=[stub.command],
+        )  # fmt: skip
+    assert int(session["kwhere --json start_kernel"].json[0]["address"], 16) == BASE_32 + MOVED + 0x10
+    assert "in user mode, where the kernel may not be mapped" in session["kwhere start_kernel"].complaint
 
 
 def test_arm(tmp_path: Path) -> None:
@@ -80,13 +82,27 @@ def test_arm(tmp_path: Path) -> None:
     rodata = next(each for each in other.sections if each.name == ".rodata")
     rodata.data = BANNER.replace(b"6.99.0", b"6.98.7").ljust(0x80, b"\0")
     registers = {"pc": BASE_32 + 0x14, "sp": BASE_32 + 0x2010, "r0": BASE_32 + 0x48, "cpsr": SUPERVISOR}
-    commands = ["kwhere --json $pc", "kwhere --json $r0", "kaslr"]
-    with ArmStub(SectionMemory(elf, 0), registers) as stub:
-        session = run(commands, tmp_path, vmlinux=path, before=[stub.command], program=GDB_OF_ALL)
+    with (
+        ArmStub(SectionMemory(elf, 0), registers) as stub,
+        ArmStub(SectionMemory(other, 0), {**registers, "cpsr": USER}) as another,
+    ):
+        session = run(
+            ["kwhere --json $pc", "kwhere --json $r0", "kaslr", "disconnect", another.command, "kwhere $pc"],
+            tmp_path, vmlinux=path, before=[stub.command], program=GDB_OF_ALL,
+        )  # fmt: skip
     assert session["kwhere --json $pc"].json[0]["summary"].startswith("start_kernel+0x4 ")
     assert session["kwhere --json $r0"].json[0]["summary"].startswith("twin+0x8 ")
     assert "not moved: +0x0: banner and build ID found there" in session["kaslr"].text
-    with ArmStub(SectionMemory(other, 0), {**registers, "cpsr": USER}) as stub:
-        session = run(commands, tmp_path, vmlinux=path, before=[stub.command], program=GDB_OF_ALL)
-    assert "6.99.0-test" in session["kwhere --json $pc"].complaint
-    assert "6.98.7-test" in session["kwhere --json $pc"].complaint
+    assert "6.99.0-test" in session["kwhere $pc"].complaint
+    assert "6.98.7-test" in session["kwhere $pc"].complaint
+
+
+def test_machines_whose_memory_is_searched(tmp_path: Path) -> None:
+    """Those with a table of exception handlers, or a memory map, where the program counter may lead to the kernel."""
+    if GDB_OF_ALL is None:
+        pytest.skip("no gdb-multiarch")
+    asked = "python from kplug_gdb import unnamed; print(unnamed.searched_machine())"
+    names = {"i386": "i386", "arm": "arm", "i386:x86-64": "x86_64", "riscv:rv64": "riscv64", "mips": "None"}
+    commands = [line for name in names for line in (f"set architecture {name}", asked)]
+    session = run(commands, tmp_path, program=GDB_OF_ALL)
+    assert [result.text.strip() for result in session.all(asked)] == list(names.values())

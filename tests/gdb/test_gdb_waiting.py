@@ -16,7 +16,7 @@ def test_what_it_waits_for(tmp_path: Path) -> None:
     elf, path = small_vmlinux(), tmp_path / "vmlinux"
     path.write_bytes(bytes(elf))
     program = (shutil.which(GDB) or GDB, "-nx", "-q", "-iex", "set debuginfod enabled off", str(path))
-    slow = SectionMemory(elf, 0x4000000, seconds=0.25)
+    slow = SectionMemory(elf, 0x4000000, seconds=0.2)
     with (
         Stub(slow, {"rip": BASE_64 + 0x4000014}) as stub,
         terminal(folder=tmp_path, program=program) as person,
