@@ -230,6 +230,9 @@ def test_values_before_apply(dumped: DumpSet, memory: ElfMemory, tmp_path: Path)
         "$kclass(init_task.comm)": "data",
         '$kwhere("&init_task")': "init_task+0x0 ",
         '$kwhere("schedule+0x4/0xc7")': "schedule+0x4 ",
+        # DWARF and gdb call it finish_task_switch.
+        "$kwhere(finish_task_switch)": "finish_task_switch.isra.0+0x0 ",
+        '$kwhere("finish_task_switch+0x10/0x2c5")': "finish_task_switch.isra.0+0x10 ",
         '$ksection("init_task")': ".data",
         '$kclass("&init_task")': "data",
         "$kclass($pc)": "text",
@@ -238,6 +241,7 @@ def test_values_before_apply(dumped: DumpSet, memory: ElfMemory, tmp_path: Path)
     }
     refused = [*(f"p ${name}(&init_task)" for name in ("kwhere", "kclass", "ksection", "kregion")),
                "p $kwhere(&schedule)", "p $kwhere(jiffies)", "p $kwhere(&init_task.comm)", "p $kwhere(linux_banner)",
+               "kwhere (long)finish_task_switch", "kwhere *finish_task_switch",
                "kwhere $x", "kwhere (char *)$x + 8", "kwhere $", "p $kwhere($x)"]  # fmt: skip
     registers_in_kernel = {**registers(dumped), "rip": address("schedule") + 4, "rsp": address("init_stack") + 0x3E98}
     before = [f"p {value}" for value in right]
