@@ -193,7 +193,10 @@ AFTER = (
     ),
     Form(" (unreliable)", r"\s+\(unreliable\)", "arch/powerpc/kernel/process.c, show_stack()"),
     Form(
-        " (P)", r"\s+\([A-Z]{1,8}\)", "arch/arm64/kernel/stacktrace.c, dump_backtrace_entry(): how the frame was found"
+        " (P)",
+        r"\s+\([A-Z]{1,8}\)",
+        "arch/arm64/kernel/stacktrace.c, dump_backtrace_entry(): how the frame was found",
+        alone=False,
     ),
     Form(" at ffffffff81a114f4", rf"\s+at\s+(?P<address>{_HEX})(?!\S)", "crash's bt"),
     Form(
@@ -221,14 +224,14 @@ AFTER = (
     ),
     Form(" (discriminator 3)", r"\s+\(discriminator \d{1,6}\)", "addr2line"),
     Form(" () at kernel/sched/core.c:6654", rf"\s*\([^\n]{{0,2000}}?\)\s+at\s+(?P<place>{_PLACE})", "gdb's bt"),
-    Form(" () from vmlinux", r"\s+\([^\n]{0,2000}?\)(?:\s+from\s+\S{1,400})?", "gdb's bt"),
+    Form(" () from vmlinux", r"\s+\([^\n]{0,2000}?\)(?:\s+from\s+\S{1,400})?", "gdb's bt", alone=False),
     Form("}", r"\}|\)|\]", "what closes the forms before it", alone=False),
     Form(
         " returned 0 after 12 usecs",
         r"\s+returned -?\d{1,10} after \d{1,20} usecs",
         "init/main.c, trace_initcall_finish()",
     ),
-    Form(" @ 1", r"\s+@ \d{1,10}", "init/main.c, trace_initcall_start()"),
+    Form(" @ 1", r"\s+@ \d{1,10}", "init/main.c, trace_initcall_start()", alone=False),
     Form(" EFLAGS: 00010246 CPU: 0", r"\s+EFLAGS: [0-9a-f]{8,16}(?:\s+CPU: \d{1,5})?", "arch/x86, show_regs()"),
     Form("\x1b[0m", r"\x1b\[[0-9;]{0,20}m", "colours", alone=False),
     Form(",", r"[,;:.!]", "punctuation", alone=False),

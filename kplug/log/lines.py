@@ -125,12 +125,10 @@ def _frame(text: str, position: int) -> _Frame | None:
     after, end = _parts(text, core[1].end(), AFTER)
     if end < len(text):
         return None
-    forms, matches = zip(*before, core, *after)
-    stated = _stated(matches)
-    is_word = len(forms) == 1 and stated.keys() == {"symbol"}
+    stated = _stated(match for _, match in (*before, core, *after))
     # "ADDRESS SYMBOL+OFFSET/SIZE" may as well be two questions.
     known = any(form.alone for form, _ in (*before, *after)) or (core[0].alone and not before)
-    return _Frame(_mention(text[start:].strip(), stated), known, is_word)
+    return _Frame(_mention(text[start:].strip(), stated), known, not known and stated.keys() == {"symbol"})
 
 
 def _stated(matches: Iterable[re.Match[str]]) -> dict[str, str]:

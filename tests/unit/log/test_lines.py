@@ -114,6 +114,8 @@ def test_what_has_no_place_says_why(line: str, why: str) -> None:
     ("line", "texts"),
     [
         ("[    1.2] Call Trace:", []),
+        ("[    1.2] schedule", []),
+        ("[    1.2] usb (new device)", []),
         ("Code: 48 89 e5 <0f> 0b", []),
         ("a+0x1/0x2 went to b+0x3/0x4", ["a+0x1/0x2", "b+0x3/0x4"]),
         ("RAX: 0000000000000000 RBX: ffff8b226f739300", ["RAX: 0000000000000000", "RBX: ffff8b226f739300"]),
@@ -132,6 +134,7 @@ def test_none_or_several_are_told(line: str, texts: list[str]) -> None:
         *("*(void **)$sp", "(long)&init_task", 'prog["init_task"].stack', "find_task(1).mm", "[1]", "runqueues@1"),
         *("&init_task.comm", "ffffffff81a114f4", "<ffffffff81a114f4>", "a < b", "x ? y : z", "hello world", "a[3]"),
         *("'inode.c'::init_once", "phys:0x2cf7000 + 8", "> out.txt", "1 if x else 2", "(schedule)"),
+        *("sizeof (int)", "prog.symbol (x)", "runqueues @ 1", "f (P)"),
     ],
 )
 def test_an_expression_is_no_line_of_a_log(text: str) -> None:
