@@ -7,9 +7,13 @@ Addresses are ints; ranges are half-open, `[start, end)`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kplug.frozen import Frozen, field
+
+if TYPE_CHECKING:
+    # A type checker has this with it; nothing need be installed for it.
+    from typing_extensions import Self
 
 SCHEMA = "kplug.where/1"
 
@@ -79,6 +83,21 @@ class Layer(Frozen):
     def offset(self, address: int) -> int | None:
         """Distance of `address` from the start, in bytes; None if the layer has no extent."""
         return None if self.start is None else address - self.start
+
+
+class SharedLayers(tuple[Layer, ...]):
+    """The layers of a whole stretch of addresses: one object for all of them, so what is made of it can be kept.
+
+    All else that an answer says is the same there as well, but for the addresses themselves. `outer` are the layers
+    around those of the stretch: again one object, for many stretches.
+    """
+
+    outer: tuple[Layer, ...]
+
+    def __new__(cls, outer: tuple[Layer, ...], own: tuple[Layer, ...]) -> Self:
+        self = super().__new__(cls, outer + own)
+        self.outer = outer
+        return self
 
 
 class State(Frozen):

@@ -84,7 +84,7 @@ class File(NamedTuple):
 
     def has(self, symbol: Symbol, placed: PlacedImage) -> bool:
         """Whether the symbol table says that a symbol is of this file, or else the debug information."""
-        file = placed.image.symbols.file_of(symbol.entry)
+        file = placed.image.symbols.file_of(symbol)
         if file is None and self.lines is not None and symbol.letter in CODE_LETTERS:
             address = placed.symbol_address(symbol)
             for layer in self.lines.line_layers(address, symbol.address, placed):

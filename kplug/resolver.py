@@ -101,9 +101,9 @@ class Resolver:
         """The whole answer for one runtime address. `text` is what the user typed, kept in the answer."""
         known = self.stretches.at(address) if self.stretches is not None else None
         if known is not None:
-            link_address = None if known.moved is None else address - known.moved
-            text = f"{address:#x}" if text is None else text
-            return Annotation(text, address, link_address, known.region_class, known.layers)
+            _, moved, region_class, shared = known
+            link_address = None if moved is None else address - moved
+            return Annotation(f"{address:#x}" if text is None else text, address, link_address, region_class, shared)
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()

@@ -196,22 +196,29 @@ class Session:
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
         address = plain_address(expression)
-        hint = read_hint(expression) if address is None else None
-        found = self.places(expression) if address is None else (Place(address),)
-        for place in found:
+        if address is not None:
+            annotation = self.resolver.where(address, expression)
+            # Nearly always, and for each line of a long log, there is nothing to add.
+            is_quiet = annotation.link_address is not None and self._is_quiet and not self.warnings
+            yield annotation if is_quiet and not self._is_program_asked else self._complete(annotation)
+            return
+        hint = read_hint(expression)
+        for place in self.places(expression):
             annotation = self._answer(place.address, expression)
             if place.within is not None and annotation.last(model.SYMBOL) is None:
                 annotation = self._within(annotation, place.within)
-            if self._is_program_asked:
-                annotation = self._of_program(annotation)
-            if hint is not None:
-                annotation = self._with_member(annotation, hint)
-            warnings = self._warnings(annotation)
-            if annotation.warnings:
-                warnings += annotation.warnings
-            if place.note is not None:
-                warnings = (*warnings, place.note)
-            yield replace(annotation, warnings=warnings) if warnings else annotation
+            yield self._complete(annotation, hint, place.note)
+
+    def _complete(self, annotation: Annotation, hint: TypeHint | None = None, note: str | None = None) -> Annotation:
+        """The answer with what only the session knows, and all warnings."""
+        if self._is_program_asked:
+            annotation = self._of_program(annotation)
+        if hint is not None:
+            annotation = self._with_member(annotation, hint)
+        warnings = self._warnings(annotation) + annotation.warnings
+        if note is not None:
+            warnings = (*warnings, note)
+        return replace(annotation, warnings=warnings) if warnings else annotation
 
     def _answer(self, address: int, expression: str) -> Annotation:
         """The answer; of a program counter to which a call returns, that of the call: it may be a function's last."""
@@ -283,7 +290,7 @@ class Session:
 
     def _warnings(self, annotation: Annotation) -> tuple[str, ...]:
         if self._is_quiet and _is_in_image(annotation):
-            return self.warnings  # nearly always, and for each line of a long log
+            return self.warnings
         specific = (*self._link_address_warning(annotation), *self._image_warnings(annotation))
         specific = (*specific, *self._program_warnings(annotation), *self._unread_note(annotation))
         return (*self.warnings, *self._space_warnings(annotation), *specific)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from kplug import model
 from kplug.kinds import in_order
-from kplug.named_tuples import NamedTuple
+from kplug.model import SharedLayers
 
 if TYPE_CHECKING:
     from kplug.image.placed import Piece, PlacedImage
@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     from kplug.space.locators import AreaLocator
 
 
-class Known(NamedTuple):
-    """What the addresses up to `end` have in common: their layers, and the distance from their link addresses, if these
-    are known.
-    """
-
-    end: int
-    moved: int | None
-    region_class: str
-    layers: tuple[Layer, ...]
+# What the addresses up to an end have in common: that end, the distance from their link addresses if these are known,
+# their class and layers. A plain tuple, as a long log has thousands of these.
+Known = tuple[int, Optional[int], str, SharedLayers]
 
 
 class Stretches:
@@ -46,26 +40,25 @@ class Stretches:
         position = bisect_right(self._starts, address)
         if position:
             known = self._known[self._starts[position - 1]]
-            if address < known.end:
+            if address < known[0]:
                 return known
-        piece = self._placed.piece(address)
-        outer = self._outer_layers(address, piece) if piece is not None else None
-        stretch = self._placed.stretch(address, piece) if piece is not None and outer is not None else None
-        if piece is None or outer is None or stretch is None:
+        stretch = self._placed.stretch(address)
+        if stretch is None:
             return None
-        moved = stretch.moved if self._placed.placement.link_known else None
-        known = Known(stretch.end, moved, piece.region_class, outer + stretch.symbols)
-        self._starts.insert(position, stretch.start)
-        self._known[stretch.start] = known
+        piece, start, end, moved, symbols = stretch
+        if piece.start not in self._outer:
+            self._outer[piece.start] = self._outer_layers(address, piece)
+        outer = self._outer[piece.start]
+        if outer is None:
+            return None
+        link_moved = moved if self._placed.placement.link_known else None
+        known = end, link_moved, piece.region_class, SharedLayers(outer, symbols)
+        self._starts.insert(position, start)
+        self._known[start] = known
         return known
 
     def _outer_layers(self, address: int, piece: Piece) -> tuple[Layer, ...] | None:
         """The layers around the symbols of a piece; None if they are not the same everywhere in it."""
-        if piece.start not in self._outer:
-            self._outer[piece.start] = self._make_outer_layers(address, piece)
-        return self._outer[piece.start]
-
-    def _make_outer_layers(self, address: int, piece: Piece) -> tuple[Layer, ...] | None:
         placement = self._placed.placement
         start, end = placement.runtime(piece.start), placement.runtime(piece.end - 1)
         if piece.region_class == model.PERCPU_CLASS or (placement.unmoved is not None and address in placement.unmoved):

@@ -26,8 +26,40 @@ class Summary(NamedTuple):
         return " ".join((self.head, *self.tail))
 
 
+class Choice(NamedTuple):
+    """What the one-line answer says, chosen from the layers: all of it but the offsets.
+
+    `shown` is the layer that it names, `special` one that says what the number itself means. `executable`: whether the
+    place is code.
+    """
+
+    shown: Layer | None
+    special: Layer | None
+    member: Layer | None
+    executable: bool
+    tail: tuple[str, ...]
+
+    def head(self, address: int) -> str:
+        """The head of the one-line answer for one of the addresses that have these layers."""
+        layer, special, member, executable, _ = self
+        if layer is None:
+            head = "unknown"
+        elif special is None or layer is special:
+            head = _words(layer, address, executable)
+        else:
+            words, is_gap = _words(layer, address), kind_of(layer).role is _GAP
+            head = kind_of(special).value.with_other(special, address, words, is_gap)
+        return head if member is None else f"{head}, {_words(member, address)}"
+
+
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
+    choice = chosen(annotation)
+    return Summary(choice.head(annotation.address), choice.tail)
+
+
+def chosen(annotation: Annotation) -> Choice:
+    """What the one-line answer is made of; for all addresses with the same `SharedLayers` it is the same."""
     area = part = special = module = section = narrowest = owner = page = percpu = cpu = member = None
     regions = []
     address = annotation.address
@@ -85,24 +117,17 @@ def summarize(annotation: Annotation) -> Summary:
         if section is not None
         else narrowest is not None and str(narrowest.details.get("type")).lower() == "t"
     )
-    head = _head(shown, special, address, executable)
-    return Summary(head if member is None else f"{head}, {_words(member, address)}", tail)
-
-
-def _head(layer: Layer | None, special: Layer | None, address: int, executable: bool) -> str:
-    if layer is None:
-        return "unknown"
-    if special is None or layer is special:
-        return _words(layer, address, executable)
-    return kind_of(special).value.with_other(special, address, _words(layer, address), kind_of(layer).role is _GAP)
+    return Choice(shown, special, member, executable, tail)
 
 
 def _words(layer: Layer, address: int, executable: bool = False) -> str:
-    offset = layer.offset(address) or 0
-    words = kind_of(layer).phrase(layer, offset)
+    start = layer.start
+    offset = 0 if start is None else address - start
+    words = (registered(layer.kind) or kind_of(layer)).phrase(layer, offset)
     # Code labels usually have no size. For data, or far into code, it means that the symbol's end is not known.
-    unsure = layer.details.get("sizeless") and layer.start is not None and offset >= (_FAR if executable else 1)
-    return f"{words} (sizeless)" if unsure else words
+    if layer.details.get("sizeless") and start is not None and offset >= (_FAR if executable else 1):
+        return f"{words} (sizeless)"
+    return words
 
 
 def _owner_words(layer: Layer, address: int) -> str:

@@ -93,7 +93,7 @@ def _row(placed: PlacedImage, symbol: Symbol, source_name: str | None = None) ->
         "source_name": source_name,
         "image": image.name,
         "section": sections[symbol.section_index].name if symbol.section_index < len(sections) else None,
-        "file": image.symbols.file_of(symbol.entry),
+        "file": image.symbols.file_of(symbol),
         "part_of": symbol.whole,
     }
 

@@ -50,17 +50,6 @@ class Piece(NamedTuple):
         return self.region_class in (model.TEXT, model.INIT) and (self.section is None or self.section.executable)
 
 
-class PlacedStretch(NamedTuple):
-    """Runtime addresses up to `end` with the same layers, of which `symbols` come after their piece's. They are `moved`
-    by that many bytes from their link addresses.
-    """
-
-    start: int
-    end: int
-    moved: int
-    symbols: tuple[Layer, ...]
-
-
 class PlacedImage:
     """A `KernelImage` with its `Placement`. All answers are for runtime addresses.
 
@@ -159,19 +148,23 @@ class PlacedImage:
             )
         return piece.layers + self.symbol_layers(link_address, piece.section)
 
-    def stretch(self, address: int, piece: Piece) -> PlacedStretch | None:
-        """The addresses around one of `piece` that have the same layers; None where that is not seen at once."""
+    def stretch(self, address: int) -> tuple[Piece, int, int, int, tuple[Layer, ...]] | None:
+        """The addresses around one that have the same layers: their piece, start and end, how far they were
+        moved, and the layers that come after the piece's. None where that is not seen at once, and outside the image.
+        """
         link_address = self.placement.link(address)
-        found = self.image.index.stretch(link_address) if self.image.link_map is None else None
-        if found is None:
+        piece = self._piece(bisect_right(self._bounds, link_address) - 1)
+        found = self.image.index.stretch(link_address) if piece is not None and self.image.link_map is None else None
+        if piece is None or found is None:
             return None
-        layer, moved = None, address - link_address
-        if found.extent is not None:
-            layer = self._symbol_layers.get(found.extent.start) or self._symbol_layer(found.extent)
+        (start, end, extent), moved, layer = found, address - link_address, None
+        if extent is not None:
+            layer = self._symbol_layers.get(extent.start) or self._symbol_layer(extent)
         elif piece.section is not None:
             layer = self._padding_layer(link_address, piece.section)
-        start, end = max(found.start, piece.start) + moved, min(found.end, piece.end) + moved
-        return PlacedStretch(start, end, moved, () if layer is None else (layer,))
+        # As max() and min(), for less: a long log has thousands of stretches.
+        start, end = piece.start if start < piece.start else start, piece.end if end > piece.end else end
+        return piece, start + moved, end + moved, moved, () if layer is None else (layer,)
 
     def symbol_layers(self, link_address: int, section: Section | None) -> tuple[Layer, ...]:
         """The symbols that hold a link address, widest first, or the gap between two of them in its section."""
@@ -336,7 +329,7 @@ class PlacedImage:
         listed = table.listed_letter(symbol.entry)
         if listed != symbol.letter:
             details["listed_type"] = listed
-        file = table.file_of(symbol.entry)
+        file = table.file_of(symbol)
         if file:
             details["file"] = file
         whole = symbol.whole

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
 from kplug.model import SCHEMA, UNKNOWN_STATE, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, InModule, Range
-from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
-from kplug.summary import summarize
+from kplug.render.remembered import Form, LayerForms, Shared, verbatim
+from kplug.summary import Choice, chosen, summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
 
@@ -51,50 +51,59 @@ def _state(state: State) -> str:
 _UNKNOWN = _state(UNKNOWN_STATE)
 
 
+def _value(value: Any) -> str:
+    """A value of a layer's details, as `_encode` writes it, which takes longer to begin than these types take."""
+    kind = type(value)
+    if kind is str:
+        return _string(value)
+    if value is None:
+        return "null"
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is list:
+        return f"[{', '.join(map(_value, value))}]"
+    return _encode(value)
+
+
+def _layer(layer: Layer, moved: int | None) -> Form:
+    """One layer. Its offset alone depends on the address."""
+    start = layer.start
+    details = ", ".join([f"{_string(key)}: {_value(value)}" for key, value in layer.details.items()])
+    head = (
+        f'{{"kind": "{layer.kind}", "name": {_string(layer.name)}, '
+        f'"start": {_hex(start)}, "end": {_hex(layer.end)}, "offset": '
+    )
+    tail = f', "details": {{{details}}}, "source": {_string(layer.source)}}}'
+    offset = "null" if start is None else '"%#x"'
+    return f"{verbatim(head)}{offset}{verbatim(tail)}", () if start is None else (start,)
+
+
+def _choice(annotation: Annotation) -> tuple[Choice, str]:
+    """What the one-line answer is made of, and the words after its head."""
+    choice = chosen(annotation)
+    return choice, "".join([f" {word}" for word in choice.tail])
+
+
 class JsonLines:
-    """Renders annotations. A layer that serves many addresses is encoded once, except for its offset."""
+    """Renders annotations. What serves many addresses is encoded once, except for its numbers."""
 
     def __init__(self) -> None:
-        # By the layer's id: the layer (which keeps it alive, so its id stays its own), its start, and the text around
-        # the offset.
-        self._layers: dict[int, tuple[Layer, int | None, str, str]] = {}
-        self._outer = OuterLayers(self._encode_outer)
+        self._layers = LayerForms(_layer, ", ")
+        self._answers = Shared(lambda annotation: (*_choice(annotation), self._layers.of(annotation)))
 
     def annotation(self, annotation: Annotation) -> str:
         """The object for one address, without a newline."""
         address = annotation.address
-        encoded, outer = self._layers, self._outer.text(annotation)
-        layers = [] if outer is None else [outer]
-        for layer in annotation.layers if outer is None else annotation.layers[-1:]:
-            _, start, head, tail = encoded.get(id(layer)) or self._encode_layer(layer)
-            layers.append(f'{head}"{address - start:#x}"{tail}' if start is not None else f"{head}null{tail}")
+        choice, tail, forms = self._answers.of(annotation)
+        layers = [text % tuple([address - base for base in bases]) for text, bases in forms]
         state = _UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)
         warnings = _encode(annotation.warnings) if annotation.warnings else "[]"
         return (
             f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
-            f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(str(summarize(annotation)))}, '
+            f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(choice.head(address) + tail)}, '
             f'"class": "{annotation.region_class}", "layers": [{", ".join(layers)}], '
             f'"state": {state}, "warnings": {warnings}}}'
         )
-
-    def _encode_layer(self, layer: Layer) -> tuple[Layer, int | None, str, str]:
-        if len(self._layers) > MAX_REMEMBERED:
-            self._layers.clear()
-        head = (
-            f'{{"kind": "{layer.kind}", "name": {_string(layer.name)}, '
-            f'"start": {_hex(layer.start)}, "end": {_hex(layer.end)}, "offset": '
-        )
-        tail = f', "details": {_encode(layer.details)}, "source": {_string(layer.source)}}}'
-        entry = self._layers[id(layer)] = layer, layer.start, head, tail
-        return entry
-
-    def _encode_outer(self, annotation: Annotation, layers: Sequence[Layer]) -> tuple[str, Sequence[int]]:
-        texts, bases = [], []
-        for layer in layers:
-            _, start, head, tail = self._layers.get(id(layer)) or self._encode_layer(layer)
-            texts.append(verbatim(head) + ("null" if start is None else '"%#x"') + verbatim(tail))
-            bases += [] if start is None else [start]
-        return ", ".join(texts), bases
 
     def in_module(self, output: InModule) -> str:
         """As `annotation`, without what would be runtime addresses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kplug.model import Annotation
 from kplug.outputs import InModule, NamedFacts, Output, Problem, Table
@@ -29,14 +29,17 @@ class Renderer:
         self._text = TextRenderer(style)
         self._blocks = 0
 
-    def lines(self, output: Output) -> Iterator[str]:
+    def lines(self, output: Output) -> Iterable[str]:
         """The lines to print for one output, without newlines."""
-        if isinstance(output, Annotation):
-            if self._json is not None:
-                yield self._json.annotation(output)
-            else:
-                yield self._text.annotation(output, self._brief, self._lines)
-        elif isinstance(output, InModule):
+        if not isinstance(output, Annotation):
+            return self._other_lines(output)
+        self._blocks += 1
+        if self._json is not None:
+            return (self._json.annotation(output),)
+        return (self._text.annotation(output, self._brief, self._lines),)
+
+    def _other_lines(self, output: Output) -> Iterator[str]:
+        if isinstance(output, InModule):
             if self._json is not None:
                 yield self._json.in_module(output)
             else:

@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from kplug import model
-from kplug.kinds import Kind, kind_of
+from kplug.kinds import kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
 from kplug.outputs import InModule, NamedFacts, Problem, Table
-from kplug.render.remembered import MAX_REMEMBERED, OuterLayers, verbatim
+from kplug.render.remembered import Form, LayerForms, Shared, verbatim
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
 from kplug.render.tables import TableRenderer
-from kplug.summary import summarize
+from kplug.summary import Choice, chosen
 
 _LABEL_WIDTH = 9
+# An image has some hundred paths of sections and regions.
+_MOST_TAILS = 4096
 
 
 class TextRenderer:
-    """Turns outputs into lines. A layer that serves many addresses is laid out once, except for its offset."""
+    """Turns outputs into lines. What serves many addresses is laid out once, except for its numbers."""
 
     def __init__(self, style: Style = PLAIN) -> None:
         self._style = style
         self._tables = TableRenderer(style)
-        # By the layer's id: the layer (kept alive so that its id stays unique), where offsets count from (None: no
-        # offset is shown), its line, what follows the offset, and its kind if that adds more.
-        self._layers: dict[int, tuple[Layer, int | None, str, str, Kind | None]] = {}
-        self._outer = OuterLayers(self._lay_out_outer)
+        self._layers = LayerForms(self._lay_out, "\n")
+        self._answers = Shared(lambda annotation: (*self._choice(annotation), self._layers.of(annotation)))
+        self._choices = Shared(self._choice)
+        self._tails: dict[tuple[str, ...], str] = {}
+        self._brief = f"{style.paint(style.address, '%#018x')}  {style.paint(style.symbol, '%s')}%s"
 
     def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end.
 
         `brief`: the one-line answer alone; with `place` the place in the source ends it.
         """
-        lines = [self.brief(annotation, brief and place)]
-        if not brief:
-            address, laid_out = annotation.address, self._layers
-            outer = self._outer.text(annotation)
-            if outer is not None:
-                lines.append(outer)
-            for layer in annotation.layers if outer is None else annotation.layers[-1:]:
-                _, start, line, of, special = laid_out.get(id(layer)) or self._lay_out(layer)
-                lines.append(line if start is None else f"{line}  +{address - start:#x}{of}")
-                if special is None:
-                    continue
-                if special.linked and start is None and annotation.link_address is not None:
-                    lines[-1] = f"{line}, link {annotation.link_address:#x}"
-                if special.more is not None:
-                    lines += [self._labelled("", safe(words)) for words in special.more(layer)]
+        if brief:
+            lines = [self.brief(annotation, place)]
+        else:
+            address, (choice, tail, forms) = annotation.address, self._answers.of(annotation)
+            lines = [self._brief % (address, safe(choice.head(address)), tail)]
+            lines += [text % tuple([address - base for base in bases]) for text, bases in forms]
             state = annotation.state is not UNKNOWN_STATE and _state_words(annotation)
             if state:
                 lines.append(self._labelled("state", state))
@@ -57,16 +51,10 @@ class TextRenderer:
 
     def brief(self, annotation: Annotation, place: bool = False) -> str:
         """The one-line answer; `place`: with FILE:LINE of the source at its end, where that is known."""
-        style = self._style
-        head, tail = summarize(annotation)
-        if style is PLAIN and not place:
-            return safe("  ".join((f"{annotation.address:#018x}", head, *tail)))
-        address = self._style.paint(style.address, f"{annotation.address:#018x}")
-        words = [self._style.paint(style.section, safe(word)) for word in tail]
+        choice, tail = self._choices.of(annotation)
+        brief = self._brief % (annotation.address, safe(choice.head(annotation.address)), tail)
         line = annotation.last(model.LINE) if place else None
-        if line is not None:
-            words.append(safe(line.name))
-        return "  ".join([address, self._style.paint(style.symbol, safe(head)), *words])
+        return brief if line is None else f"{brief}  {safe(line.name)}"
 
     def in_module(self, output: InModule, brief: bool, place: bool) -> str:
         """As `annotation`, with the place in the section instead of an address."""
@@ -86,36 +74,35 @@ class TextRenderer:
         """The lines of named facts."""
         return self._tables.facts(facts)
 
-    # -- one layer -----------------------------------------------------------------------------------------------------
+    # -- what is laid out once -----------------------------------------------------------------------------------------
 
-    def _lay_out(self, layer: Layer) -> tuple[Layer, int | None, str, str, Kind | None]:
-        if len(self._layers) > MAX_REMEMBERED:
-            self._layers.clear()
+    def _choice(self, annotation: Annotation) -> tuple[Choice, str]:
+        """What the one-line answer is made of, and the words after its head."""
+        choice, style = chosen(annotation), self._style
+        tail = self._tails.get(choice.tail)
+        if tail is None:
+            if len(self._tails) > _MOST_TAILS:
+                self._tails.clear()
+            tail = "".join([f"  {style.paint(style.section, safe(word))}" for word in choice.tail])
+            self._tails[choice.tail] = tail
+        return choice, tail
+
+    def _lay_out(self, layer: Layer, moved: int | None) -> Form:
         kind = kind_of(layer)
         words, shows_offset = kind.words(layer)
-        of = ""
-        if kind.sized and layer.start is not None and layer.end is not None:
-            of = f" of {layer.end - layer.start:#x}" if layer.end > layer.start else ""
-        start = layer.start if shows_offset else None
-        line, special = self._labelled(kind.label or kind.name, safe(words)), kind.linked or kind.more is not None
-        entry = self._layers[id(layer)] = layer, start, line, of, kind if special else None
-        return entry
-
-    def _lay_out_outer(self, annotation: Annotation, layers: Sequence[Layer]) -> tuple[str, Sequence[int]]:
-        lines, bases = [], []
-        for layer in layers:
-            _, start, line, of, special = self._layers.get(id(layer)) or self._lay_out(layer)
-            line = verbatim(line)
-            if start is not None:
-                line += f"  +%#x{of}"
-                bases.append(start)
-            elif special is not None and special.linked and annotation.link_address is not None:
-                line += ", link %#x"
-                bases.append(annotation.address - annotation.link_address)
-            lines.append(line)
-            if special is not None and special.more is not None:
-                lines += [verbatim(self._labelled("", safe(words))) for words in special.more(layer)]
-        return "\n".join(lines), bases
+        line = verbatim(self._labelled(kind.label or kind.name, safe(words)))
+        start, bases = layer.start, []
+        if shows_offset and start is not None:
+            line += "  +%#x"
+            bases.append(start)
+            if kind.sized and layer.end is not None and layer.end > start:
+                line += f" of {layer.end - start:#x}"
+        elif kind.linked and moved is not None:
+            line += ", link %#x"
+            bases.append(moved)
+        if kind.more is not None:
+            line = "\n".join((line, *(verbatim(self._labelled("", safe(words))) for words in kind.more(layer))))
+        return line, bases
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
         return f"  {self._style.paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"

@@ -167,10 +167,9 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace) 
     """The command's outputs; among its words, `-` stands for those on standard input, one per line."""
     given = getattr(arguments, command.words) if command.words else ()
     if "-" not in given:
-        yield from command.run(session, arguments)
-        return
+        return command.run(session, arguments)
     words = (word for each in given for word in (_lines(sys.stdin) if each == "-" else (each,)) if word)
-    yield from command.run(session, argparse.Namespace(**{**vars(arguments), command.words: words}))
+    return command.run(session, argparse.Namespace(**{**vars(arguments), command.words: words}))
 
 
 def _lines(stream: TextIO | None) -> Iterator[str]:

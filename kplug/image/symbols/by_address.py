@@ -16,7 +16,7 @@ from itertools import accumulate
 from operator import add
 
 from kplug.arch.types.word import BEYOND_ADDRESSES
-from kplug.image.symbols.extents import Extent, Padding, Stretch
+from kplug.image.symbols.extents import Extent, Padding
 from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.preference import preference
 from kplug.image.symbols.table import SymbolTable
@@ -144,23 +144,25 @@ class SymbolIndex:
         found.reverse()
         return tuple(found)
 
-    def stretch(self, address: int) -> Stretch | None:
-        """The addresses around one that the same single symbol holds, or none; None where that is not seen at once."""
+    def stretch(self, address: int) -> tuple[int, int, Extent | None] | None:
+        """Start and end of the addresses around one that a single symbol holds, and its extent, or no symbol. None
+        where that is not seen at once.
+        """
         self._cover(address)
         starts, reach = self._starts, self._reach_column()
         position = bisect_right(starts, address) - 1
         if position <= 0 or position + 1 == len(starts) or reach[position - 1] > address:
             return None
-        extent = self._extents.get(starts[position]) or self._extent(position)
-        start, end = max(extent.start, reach[position - 1], self._known_from), starts[position + 1]
+        extent, end = self._extents.get(starts[position]) or self._extent(position), starts[position + 1]
+        start = max(extent.start, reach[position - 1], self._known_from)
         if address < extent.end:
-            return Stretch(start, min(end, extent.end), extent)
+            return start, extent.end if extent.end < end else end, extent
         # Nothing holds it, unless a marker does.
         markers, marker = self._marker_starts, bisect_right(self._marker_starts, address)
         if marker and markers[marker - 1] == address:
             return None
         start = max(start, extent.end, markers[marker - 1] + 1 if marker else 0)
-        return Stretch(start, min(end, markers[marker]) if marker < len(markers) else end, None)
+        return start, min(end, markers[marker]) if marker < len(markers) else end, None
 
     def innermost(self, address: int) -> Extent | None:
         """The narrowest extent that holds `address`, or None: the last one of `chain(address)`."""

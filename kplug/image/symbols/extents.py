@@ -20,14 +20,6 @@ class Extent(NamedTuple):
     sizeless: bool
 
 
-class Stretch(NamedTuple):
-    """Addresses up to `end` that have the same answer: one symbol alone, or none."""
-
-    start: int
-    end: int
-    extent: Extent | None
-
-
 class Padding(NamedTuple):
     """Bytes that no symbol holds, between two that do. None at the edge of a section."""
 

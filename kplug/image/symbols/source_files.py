@@ -46,12 +46,12 @@ class SourceFiles:
         self._has_locals_before = has_locals_before
         self._names: dict[int, str] = {}
 
-    def of(self, entry: int) -> str | None:
-        """The file of a local symbol; None if the table does not prove it."""
+    def of(self, entry: int, symbol: str) -> str | None:
+        """The file of a local symbol of that name; None if the table does not prove it."""
         position = bisect_right(self._files, entry) - 1
         if position < 0 or not self._are_objects_marked:
             return None
-        if self._other(entry) & 3 != STV_DEFAULT or self._name(entry).startswith(_APPENDED):
+        if self._other(entry) & 3 != STV_DEFAULT or symbol.startswith(_APPENDED):
             return None
         file = self._files[position]
         name = self._names.get(file)

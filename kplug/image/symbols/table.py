@@ -152,11 +152,12 @@ class SymbolTable(SymbolPlaces):
 
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
-        info, section = self._info[index], self.section_index(index)
-        kind, binding, letter = self._words_of(info, section)
+        section = self.section_index(index)
+        kind, binding, letter = self._words_of(self._info[index], section)
         if self._letter_by_region is not None:
             letter = self._true_letter(letter, index, section)
-        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+        name = self._string(self._name_column[index])
+        return Symbol(name, self.values[index], self.size(index), kind, binding, letter, index, section)
 
     def _words_of(self, info: int, section: int) -> tuple[str, str, str]:
         """Type, binding and nm's letter of the entries with these numbers."""
@@ -169,17 +170,20 @@ class SymbolTable(SymbolPlaces):
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         """The letter by the symbol's region, if the letter says text because the section has both code and data."""
-        if letter not in "tT" or section_index >= len(self.sections) or self._letter_by_region is None:
-            return letter
-        section = self.sections[section_index]
-        if not (section.executable and section.writable):
+        if section_index not in self._mixed_sections or letter not in "tT" or self._letter_by_region is None:
             return letter
         true = self._letter_by_region(self.values[index]) or letter
         return true.upper() if letter == "T" else true
 
-    def file_of(self, index: int) -> str | None:
+    @cached_property
+    def _mixed_sections(self) -> frozenset[int]:
+        """The sections whose flags allow both code and data, by number."""
+        return frozenset(number for number, s in enumerate(self.sections) if s.executable and s.writable)
+
+    def file_of(self, symbol: Symbol) -> str | None:
         """The source file of a local symbol, where the order of the table proves it. None for global ones."""
-        return self._source_files.of(index) if self._info[index] >> 4 == STB_LOCAL else None
+        is_local = self._info[symbol.entry] >> 4 == STB_LOCAL
+        return self._source_files.of(symbol.entry, symbol.name) if is_local else None
 
     @cached_property
     def _source_files(self) -> SourceFiles:

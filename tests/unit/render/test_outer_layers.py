@@ -13,7 +13,7 @@ from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_it_runs, as_linked, moved_by
-from kplug.model import Annotation, Layer, State
+from kplug.model import Annotation, Layer, SharedLayers, State
 from kplug.render import remembered
 from kplug.render.json_lines import JsonLines
 from kplug.render.style import COLOURED, PLAIN
@@ -23,8 +23,8 @@ from kplug.space.address_space import AddressSpaceFacts, address_space
 
 
 def single(annotation: Annotation) -> Annotation:
-    """The same, of which renderers keep nothing: a state that was looked for is that of one address."""
-    return replace(annotation, state=State())
+    """The same, of which renderers keep no more than each layer."""
+    return replace(annotation, layers=tuple(annotation.layers))
 
 
 def assert_shown_alike(annotations: list[Annotation]) -> None:
@@ -32,13 +32,14 @@ def assert_shown_alike(annotations: list[Annotation]) -> None:
     for annotation in annotations:
         for text in texts:
             assert text.annotation(annotation) == text.annotation(single(annotation))
+            assert text.brief(annotation) == text.brief(single(annotation))
         assert lines.annotation(annotation) == lines.annotation(single(annotation))
 
 
 @pytest.mark.parametrize("few", [False, True])
 def test_a_kernel_in_several_places(tmp_path: Path, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if few:
-        monkeypatch.setattr(remembered, "_MOST_FORMS", 1)
+        monkeypatch.setattr(remembered, "MAX_REMEMBERED", 1)
     path = tmp_path / "100%s %#x"
     path.write_bytes(bytes(small_vmlinux()))
     image, annotations = open_vmlinux(str(path)), []
@@ -53,7 +54,22 @@ def test_a_kernel_in_several_places(tmp_path: Path, few: bool, monkeypatch: pyte
         annotations += [resolver.where(start + offset) for offset in range(-8, 0x4008, 8)]
         annotations += [resolver.where(number) for number in (0, 8, 1 << 47, (1 << 64) - 2)]
     assert any("%" in layer.source for annotation in annotations for layer in annotation.layers)
+    assert sum(isinstance(annotation.layers, SharedLayers) for annotation in annotations) > len(annotations) / 2
     assert_shown_alike(random.Random(2).sample(annotations, len(annotations)))
+
+
+def test_the_state_is_that_of_one_address(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(bytes(small_vmlinux()))
+    image = open_vmlinux(str(path))
+    resolver = Resolver([PlacedImage(image, as_linked(image.sections))])
+    annotations = [resolver.where(BASE_64 + offset) for offset in range(0, 0x40, 8)]
+    freed = [replace(annotation, state=State(mapped=True, freed=True)) for annotation in annotations]
+    renderer = TextRenderer(PLAIN)
+    for annotation, other in zip(annotations, freed):
+        assert "freed" not in renderer.annotation(annotation)
+        assert "freed" in renderer.brief(other)
+    assert_shown_alike([each for pair in zip(annotations, freed) for each in pair])
 
 
 def test_layers_that_have_more_lines_and_the_same_ones_elsewhere() -> None:

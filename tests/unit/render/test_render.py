@@ -260,8 +260,7 @@ def test_any_answer_is_what_json_dumps_writes(
 
 def test_layers_are_told_apart_however_many_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered of layers is bounded, and belongs to the layer, not to its place in memory."""
-    monkeypatch.setattr("kplug.render.json_lines.MAX_REMEMBERED", 5)
-    monkeypatch.setattr("kplug.render.text.MAX_REMEMBERED", 5)
+    monkeypatch.setattr("kplug.render.remembered.MAX_REMEMBERED", 5)
     lines, text = JsonLines(), TextRenderer(PLAIN)
     for number in range(100):
         layer = Layer(model.PERCPU, f"layer{number}", number, number + 1, "test")

@@ -46,7 +46,7 @@ def function(name: str, address: int, binding: int = LOCAL, other: int = 0) -> S
 def files_of(folder: Path, symbols: Sequence[Sym], comment: bytes = b"GCC: 12") -> dict[str, str | None]:
     made = [section for section in sections() if section.name != ".comment"]
     table = table_of(folder, Elf(sections=[*made, Sec(".comment", data=comment)], symbols=list(symbols)))
-    return {symbol.name: table.file_of(symbol.entry) for symbol in map(table.symbol, table.places())}
+    return {symbol.name: table.file_of(symbol) for symbol in map(table.symbol, table.places())}
 
 
 def test_local_symbols_are_of_the_file_before_them(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def linked(folder: Path, compiler: Sequence[str], linker: Sequence[str]) -> dict
     subprocess.run([*linker, "-pie", "-o", "vmlinux", "vmlinux.o"], cwd=folder, check=True, capture_output=True)
     elf = ElfFile(str(folder / "vmlinux"))
     table = SymbolTable(elf, elf.sections)
-    return {symbol.name: table.file_of(symbol.entry) for symbol in map(table.symbol, table.places())}
+    return {symbol.name: table.file_of(symbol) for symbol in map(table.symbol, table.places())}
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")

@@ -144,8 +144,8 @@ def test_the_letter_is_that_of_nm(tmp_path: Path, symbol: Sym, letter: str) -> N
 def test_a_static_symbol_has_the_file_it_follows_and_a_global_one_none(tmp_path: Path) -> None:
     table = table_of(tmp_path, small_vmlinux())
     twins = table.exact("twin")
-    assert [(s.address - BASE_64, table.file_of(s.entry)) for s in twins] == [(0x40, "a.c"), (0x60, "b.c")]
-    assert table.file_of(table.exact("start_kernel")[0].entry) is None
+    assert [(s.address - BASE_64, table.file_of(s)) for s in twins] == [(0x40, "a.c"), (0x60, "b.c")]
+    assert table.file_of(table.exact("start_kernel")[0]) is None
 
 
 def test_an_exact_name_is_not_a_part_of_one(tmp_path: Path) -> None:
