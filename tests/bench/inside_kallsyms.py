@@ -9,6 +9,7 @@ import gc
 import time
 
 import kplug.image.opening.sources
+import kplug.image.opening.symbol_list_kernel
 import kplug.image.symbols.sorted_list
 import kplug.live.modules
 import kplug.shell.cli  # noqa: F401
