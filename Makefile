@@ -17,7 +17,7 @@ FETCH := $(VENV)/python vm-images/vm.py fetch --all $(DUMPED:%=--dump %)
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
 	@echo "make test    all tests (fetches kernels, boots and dumps them)"
-	@echo "make test-all  the same, exhaustive comparisons whole, and those with a kernel that it builds"
+	@echo "make test-all  the same, exhaustive comparisons whole, and those with two kernels that it builds"
 	@echo "make unit    the fast tests alone"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
@@ -35,7 +35,8 @@ test: setup
 test-all:
 	@.ci/setup test build
 	$(FETCH)
-	KPLUG_BUILD_TREE=$$(.ci/build-tree) $(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
+	KPLUG_BUILD_TREE=$$(.ci/build-tree) KPLUG_PAGE_OWNER_TREE=$$(.ci/build-tree page-owner) \
+		$(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
 
 unit: setup
 	$(VENV)/python -m pytest -m "not kernel and not boot"

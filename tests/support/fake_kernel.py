@@ -130,7 +130,7 @@ class FakeKernel:
 
     def _sections(self) -> None:
         """SECTION_SIZE_BITS is 27 in both; here it is as much as RAM has. CONFIG_SPARSEMEM_EXTREME."""
-        self.struct("mem_section", 32, section_mem_map=("unsigned long", 0))
+        self.struct("mem_section", 32, section_mem_map=("unsigned long", 0), page_ext=("void *", 16))
         for name, value in (("SECTIONS_PER_ROOT", 128), ("NR_SECTION_ROOTS", 8)):
             self._objects[name] = drgn.Object(self.prog, "unsigned long", value)
         roots, sections = self.take(8 * 8), self.take(128 * 32)

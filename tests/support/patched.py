@@ -31,12 +31,17 @@ def patch_physical(kernel: Kernel, address: int, data: bytes) -> None:
 def unmap(kernel: Kernel, address: int, size: int) -> None:
     """Take whole pages at a kernel virtual address out of the dump, as makedumpfile does."""
 
+    for start in range(address, address + size, _PAGE):
+        unmap_physical(kernel, follow_phys(kernel.prog["init_mm"].address_of_(), start).value_(), _PAGE)
+
+
+def unmap_physical(kernel: Kernel, address: int, size: int) -> None:
+    """Take whole pages at a physical address out of the dump, as `unmap` does."""
+
     def absent(address: int, count: int, offset: int, physical: bool) -> bytes:
         raise drgn.FaultError("memory was not saved in the dump", address)
 
-    for start in range(address, address + size, _PAGE):
-        physical = follow_phys(kernel.prog["init_mm"].address_of_(), start).value_()
-        kernel.prog.add_memory_segment(physical, _PAGE, absent, True)
+    kernel.prog.add_memory_segment(address, size, absent, True)
     kernel.resumed()
 
 

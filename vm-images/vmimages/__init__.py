@@ -11,6 +11,7 @@ from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
+from .page_owner import page_owner_dump
 from .planted import Planted, Specimen, planted_dump, planted_guest, specimens, user_pid, user_specimens
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
@@ -43,6 +44,7 @@ __all__ = [
     "find",
     "kexec_dumps",
     "names",
+    "page_owner_dump",
     "planted_dump",
     "planted_guest",
     "specimens",

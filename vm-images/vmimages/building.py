@@ -1,4 +1,5 @@
-"""Modules and programs for a guest, built on the host: against the kernel's own header packages, with its compiler.
+"""Modules and programs for a guest, built on the host: against the kernel's own header packages, with its compiler if
+that is installed.
 
 What was built is kept in the cache under the digest of its sources.
 """
@@ -6,6 +7,7 @@ What was built is kept in the cache under the digest of its sources.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,11 +32,20 @@ def module(files: KernelFiles, source: Path, quiet: bool = False) -> Path:
     def build(folder: Path) -> None:
         place = folder / "source"
         shutil.copytree(source, place)
-        _run(["make", "-C", str(tree / "usr/src" / f"linux-headers-{files.release}"), f"M={place}", "modules"])
+        headers = tree / "usr/src" / f"linux-headers-{files.release}"
+        _run(["make", "-C", str(headers), f"M={place}", *_compiler(headers), "modules"])
         _run(["strip", "--strip-debug", str(place / f"{name}.ko"), "-o", str(folder / f"{name}.ko")])
         shutil.rmtree(place)
 
     return _built(sorted(source.iterdir()), f"{files.release}-{name}", build) / f"{name}.ko"
+
+
+def _compiler(headers: Path) -> list[str]:
+    """For make: the host's compiler, where the kernel's own is not installed, as that of a newer Debian is not."""
+    found = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', (headers / ".config").read_text(), re.MULTILINE)
+    if found is None or shutil.which(found[1]):
+        return []
+    return ["CC=gcc", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT="]  # an option that gcc has since 14
 
 
 def program(source: Path) -> Path:
@@ -92,6 +103,7 @@ def _headers(files: KernelFiles, quiet: bool) -> Path:
             # Type information for a module needs pahole; the guest needs none.
             for vmlinux in root.glob("usr/src/linux-headers-*/vmlinux"):
                 vmlinux.unlink()
+            _make_runnable(root, place)
             root.replace(place)
         progress.done(f"in {progress.elapsed:.0f} s")
     return place
@@ -109,5 +121,25 @@ def _apt_with(package: str, files: KernelFiles, progress: Progress) -> PrivateAp
 
 
 def _is_header_package(name: str) -> bool:
-    """Whether a dependency of header packages is another one. The rest is the compiler: it is the host's."""
-    return name.startswith(("linux-headers-", "linux-kbuild-"))
+    """Whether a dependency of header packages is another one, or the C library, which their programs may need in its
+    own version. The rest is the compiler: it is the host's."""
+    return name.startswith(("linux-headers-", "linux-kbuild-")) or name == "libc6"
+
+
+def _make_runnable(root: Path, place: Path) -> None:
+    """Have programs of a newer Debian than the host's run by that one's C library. `root` will be at `place`."""
+    loader, library = (next(root.rglob(name), None) for name in ("ld-linux-x86-64.so.2", "libc.so.6"))
+    if loader is None or library is None:
+        return
+    for tool in [path for path in root.glob("usr/lib/linux-kbuild-*/**/*") if path.is_file()]:
+        with tool.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+        needs = subprocess.run(["ldd", str(tool)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if b"GLIBC_" not in needs.stdout + needs.stderr:
+            continue
+        own = tool.with_name(f"own-{tool.name}")
+        tool.rename(own)
+        words = [place / path.relative_to(root) for path in (loader, library.parent, own)]
+        tool.write_text(f'#!/bin/sh\nexec {words[0]} --library-path {words[1]} {words[2]} "$@"\n')
+        tool.chmod(0o755)

@@ -47,6 +47,12 @@ _COMMANDS: tuple[tuple[str, str], ...] = (
         " && cd /sys/kernel/debug/slab && for cache in kmalloc-64 kmalloc-1k; do for what in alloc free; do"
         " echo == $cache $what; cat $cache/${what}_traces; done; done",
     ),
+    # Who allocated pages: each read gives one record, from the first page frame on.
+    (
+        "page-owner",
+        "grep -q page_owner= /proc/cmdline && { mount -t debugfs debugfs /sys/kernel/debug || true; }"
+        " && dd if=/sys/kernel/debug/page_owner bs=4096 count=8000",
+    ),
 )
 
 

@@ -29,6 +29,8 @@ _FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
         "the page is not in the dump: excluded when it was written, or no memory",
         FaultError,
     ),
+    # What describes the page in the file is all zeros: makedumpfile ended before it, since the disk was full.
+    (re.compile(r"Wrong page size: 0\b"), "the dump is incomplete: this page was never written", TruncatedError),
     (
         re.compile("Wrong page size|Decompres+ion failed|text search failed"),
         "the dump is truncated or broken there",

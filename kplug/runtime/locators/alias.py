@@ -7,6 +7,7 @@ from typing import Any
 
 from kplug import model
 from kplug.arch.types.memory_map import IMAGE_MAPPING, MODULES, VMALLOC
+from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, kind_of, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Annotation, Layer
@@ -141,6 +142,9 @@ class AliasLocator:
             others = [listed[1] + physical % page_size] if listed is not None else ()
         for other in others:
             yield self._resolved(address, other)
+        problem = mappings_of(self._kernel).problem
+        if problem is not None:
+            raise TargetError(f"other mappings of the page may be missing: {problem}")
 
     def _resolved(self, address: int, other: int) -> Layer:
         """The answer for another address of the same memory, as the resolver has it."""

@@ -20,7 +20,7 @@ from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.registry import locates
-from kplug.runtime.locators.tracks import ALLOCATORS, stack_words, track_lines, track_words
+from kplug.runtime.locators.tracks import ALLOCATORS, first_outside, stack_words, track_lines, track_words
 from kplug.runtime.tables.translation import page_size_of
 
 SOURCE = "kfence_metadata"
@@ -232,7 +232,7 @@ class KfenceLocator:
             # "show cpu and timestamp in alloc/free info" (5.17)
             "cpu": int(track.cpu) if "cpu" in members else None,
             "seconds": int(track.ts_nsec) / 1e9 if "ts_nsec" in members else None,
-            "caller": next((words for words in stack if not words.startswith(ALLOCATORS)), None),
+            "caller": first_outside(stack, ALLOCATORS),
             "stack": stack,
         }
 

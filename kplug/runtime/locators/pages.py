@@ -19,12 +19,22 @@ from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.pseudo_files import pseudo_name_of_inode
 from kplug.runtime.locators.registry import locates
+from kplug.runtime.locators.tracks import (
+    ALLOCATED_BY,
+    FREED_BY,
+    PAGE_ALLOCATORS,
+    first_outside,
+    stack_words,
+    track_lines,
+)
 from kplug.runtime.locators.vmap import backs_vmalloc
+from kplug.runtime.tables.page_owner import Event, page_owners, would_record
 from kplug.runtime.tables.struct_page import (
     ANON,
     FILE,
     FREE,
     KERNEL,
+    LARGE_KMALLOC,
     MAPPING_BITS,
     PAGE_TABLE,
     RESERVED,
@@ -50,6 +60,8 @@ _NAMES = {
     KERNEL: "kernel page",
     VMALLOC: "vmalloc page",
 }
+
+_UNTOLD = (FREE, KERNEL, LARGE_KMALLOC)  # nothing else in the kernel tells who has such a page, or had it
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
@@ -87,7 +99,7 @@ def _block_words(details: Mapping[str, Any]) -> str:
 def _absence_words(details: Mapping[str, Any]) -> str:
     if details["in_dump"] is None:
         return "all zeros, or excluded from the dump"
-    return "the dump is truncated there" if details.get("truncated") else "excluded from the dump"
+    return "the dump is truncated or incomplete there" if details.get("truncated") else "excluded from the dump"
 
 
 def _phrase(layer: Layer, offset: int) -> str:
@@ -126,11 +138,18 @@ KIND = register(
             "path": "(of a file's page)",
             "in_dump": "(`false`: the dump does not contain the page; `null`: it was excluded, or is a page of zeros:"
             " such dumps do not distinguish these)",
-            "truncated": "(the dump is truncated where it would have the page)",
+            "truncated": "(the dump is truncated, or incomplete, where it would have the page)",
             "describes": "(the layer is a struct page: what the page is that it describes)",
+            "recorded_as": "(`allocated`, `freed`: what page_owner says; absent where it has no record)",
+            "allocated_by": "",
+            "freed_by": "(by page_owner: `pid`, `tgid` if another, `comm`, `order` and `gfp` of the allocation,"
+            " `seconds` since boot, `age` in seconds, `caller` of the allocator, `stack`, and `no_stack` where there is"
+            " none: why)",
+            "record_with": "(what would record who allocates and frees, of a free page or one of the kernel's own)",
             "in_ram": "(`false`: no RAM has this page frame, so there is no struct page)",
         },
         words=_words,
+        more=track_lines,
         role=Role.PAGE,
         phrase=_phrase,
         object_type=lambda layer: "struct page" if layer.details.get("describes") else None,
@@ -149,6 +168,13 @@ class PageLocator:
         self._user = user
 
     def locate(self, address: int) -> Iterable[Layer]:
+        problems: list[str] = []
+        yield from self._layers(address, problems)
+        if problems:
+            raise TargetError("; ".join(problems))
+
+    def _layers(self, address: int, problems: list[str]) -> Iterable[Layer]:
+        """`problems` gets what could not be read, and why."""
         pages, tables = pages_of(self._kernel), page_tables(self._kernel)
         paging = tables.paging
         if pages is None or paging is None:
@@ -159,13 +185,13 @@ class PageLocator:
             if found is not None and pages.exists(found.physical >> paging.page_shift):
                 page = pages.page(found.physical >> paging.page_shift)
                 start = address & -paging.page_size
-                yield self._layer(page, start, start + paging.page_size, page_name(page))
+                yield self._layer(page, start, start + paging.page_size, page_name(page), problems)
             return
         described = pages.described(address)
         if described is not None:
             page = pages.page(described)
             start = pages.base + described * pages.size
-            layer = self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x}")
+            layer = self._layer(page, start, start + pages.size, f"struct page of pfn {described:#x}", problems)
             yield replace(layer, details={**layer.details, "describes": page_name(page)})
             return
         linear = tables.linear_physical(address)
@@ -191,9 +217,9 @@ class PageLocator:
         if page.state == KERNEL and backs_vmalloc(self._kernel, page.pfn, address if linear is None else None):
             page = replace(page, state=VMALLOC)
         start = address & -paging.page_size
-        yield self._layer(page, start, start + paging.page_size, page_name(page))
+        yield self._layer(page, start, start + paging.page_size, page_name(page), problems)
 
-    def _layer(self, page: Page, start: int, end: int, name: str) -> Layer:
+    def _layer(self, page: Page, start: int, end: int, name: str, problems: list[str]) -> Layer:
         paging = page_tables(self._kernel).paging
         pages = pages_of(self._kernel)
         assert paging is not None
@@ -219,6 +245,7 @@ class PageLocator:
         if page.state == FILE:
             details.update(self._file(page.mapping))
         details.update(self._absence(physical))
+        details.update(self._owner(page, problems))
         return Layer(KIND.name, name, start, end, SOURCE, details)
 
     def _absent(self, pages: Pages, pfn: int, start: int, end: int) -> Layer:
@@ -240,6 +267,41 @@ class PageLocator:
         except FaultError:
             return {"in_dump": False}
         return {"in_dump": None} if self._kernel.is_zero_filled(physical) else {}
+
+    def _owner(self, page: Page, problems: list[str]) -> dict[str, Any]:
+        """Who allocated and freed a page, where page_owner recorded it."""
+        kernel = self._kernel
+        try:
+            owners = page_owners(kernel)
+            if owners is None:
+                missing = would_record(kernel) if page.state in _UNTOLD else None
+                return {"record_with": missing} if missing is not None else {}
+            owner = owners.read(page.pfn) if page.state != RESERVED else None
+        except TargetError as error:
+            problems.append(f"who allocated the page is not known: {error}")
+            return {}
+        if owner is None:
+            return {}
+        allocated = {**self._event(owner.allocated, problems), "order": owner.order, "gfp": hex(owner.gfp)}
+        freed = self._event(owner.freed, problems) if owner.freed is not None else None
+        recorded_as = "allocated" if owner.is_allocated else "freed"
+        return {"recorded_as": recorded_as, ALLOCATED_BY: allocated, FREED_BY: freed}
+
+    def _event(self, event: Event, problems: list[str]) -> dict[str, Any]:
+        stack = stack_words(self._kernel, event.stack)
+        if event.problem is not None:
+            problems.append(event.problem)
+        return {
+            "pid": event.pid,
+            "tgid": event.tgid,
+            "comm": event.comm,
+            "cpu": None,
+            "seconds": event.seconds,
+            "age": event.age,
+            "caller": first_outside(stack, PAGE_ALLOCATORS),
+            "stack": stack,
+            **({"no_stack": event.no_stack} if event.no_stack is not None else {}),
+        }
 
     def _file(self, mapping: int) -> dict[str, Any]:
         """The inode that a page-cache page belongs to, its file system's name, and its path there, if any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -65,12 +65,6 @@ def _part_words(details: Mapping[str, Any]) -> str:
     return part
 
 
-def _more(layer: Layer) -> Iterator[str]:
-    yield from track_lines(layer)
-    if layer.details.get("record_with"):
-        yield f"who allocated and freed it is not recorded ({layer.details['record_with']} would)"
-
-
 def _phrase(layer: Layer, offset: int) -> str:
     details = layer.details
     if not details.get("object"):
@@ -114,7 +108,7 @@ KIND = register(
         },
         "a left red zone is a layer of its own, which ends where its `object` begins",
         words=_words,
-        more=_more,
+        more=track_lines,
         phrase=_phrase,
         object_type=lambda layer: None if layer.details["object"] is None else "",
     )

@@ -1,4 +1,5 @@
-"""Who allocated and freed an object, in words: what SLUB and KFENCE recorded, as JSON and as lines of text."""
+"""Who allocated and freed an object or a page, in words: what SLUB, KFENCE and page_owner recorded, as JSON and as
+lines of text."""
 
 from __future__ import annotations
 
@@ -17,11 +18,23 @@ ALLOCATORS = (
     "kmalloc_noprof", "kmalloc_trace", "kmalloc_large", "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free",
     "__slab_free",
 )  # fmt: skip
+PAGE_ALLOCATORS = (
+    "post_alloc_hook", "prep_new_page", "get_page_from_freelist", "__alloc_pages", "alloc_pages",
+    "__alloc_frozen_pages", "alloc_frozen_pages", "__folio_alloc", "folio_alloc", "vma_alloc_folio",
+    "__get_free_pages", "get_free_pages", "get_zeroed_page", "free_pages_prepare", "free_pcp_prepare", "free_unref",
+    "__free_unref", "__free_pages", "___free_pages", "free_pages", "free_frozen_pages", "__free_frozen_pages",
+    "set_page_owner", "__set_page_owner", "reset_page_owner", "__reset_page_owner",
+)  # fmt: skip
 
 
 def stack_words(kernel: Kernel, stack: Iterable[int]) -> list[str]:
     """Return addresses in the kernel's own words; as numbers where no symbol holds them."""
     return [symbol_words(kernel, entry) or hex(entry) for entry in stack]
+
+
+def first_outside(stack: Iterable[str], allocators: tuple[str, ...]) -> str | None:
+    """The function of a stack that called the allocator."""
+    return next((words for words in stack if not words.startswith(allocators)), None)
 
 
 def track_words(track: Mapping[str, Any]) -> str:
@@ -31,18 +44,30 @@ def track_words(track: Mapping[str, Any]) -> str:
 
 
 def track_lines(layer: Layer) -> Iterator[str]:
-    """The lines for who allocated and who freed an object, each with the stack."""
-    freed = "freed before" if layer.details.get("state") == "allocated" else "freed"
-    for key, words in ((ALLOCATED_BY, "allocated"), (FREED_BY, freed)):
+    """The lines for who allocated and who freed an object or a page, each with the stack."""
+    is_allocated = "allocated" in (layer.details.get("state"), layer.details.get("recorded_as"))
+    for key, words in ((ALLOCATED_BY, "allocated"), (FREED_BY, "freed before" if is_allocated else "freed")):
         track = layer.details.get(key)
         if track is not None:
             caller = f" in {track['caller']}" if track["caller"] else ""
-            yield f"{words}{caller} by task {track['pid']}{_where_and_when(track)}"
+            yield f"{words}{caller}{_by(track)}{_where_and_when(track)}"
             yield from (f"  {entry}" for entry in track["stack"])
+            if track.get("no_stack"):
+                yield f"  no stack: {track['no_stack']}"
+    if layer.details.get("record_with"):
+        yield f"who allocated and freed it is not recorded ({layer.details['record_with']} would)"
+
+
+def _by(track: Mapping[str, Any]) -> str:
+    if track["pid"] is None:
+        return ""
+    comm = f" ({track['comm']})" if track.get("comm") else ""
+    return f" by task {track['pid']}{comm}" + (f" of process {track['tgid']}" if track.get("tgid") else "")
 
 
 def _where_and_when(track: Mapping[str, Any]) -> str:
     words = f", CPU {track['cpu']}" if track["cpu"] is not None else ""
     if track["seconds"] is not None:
         words += f", {track['seconds']:.2f} s after boot"
-    return words + (f" ({track['age']:.2f} s ago)" if track.get("age") is not None else "")
+    words += f" ({track['age']:.2f} s ago)" if track.get("age") is not None else ""
+    return words + (f", order {track['order']}, gfp {track['gfp']}" if track.get("gfp") else "")

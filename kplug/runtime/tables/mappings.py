@@ -20,19 +20,19 @@ _MAX_TABLES = 1 << 13
 class Mappings:
     """The mappings at one moment. The direct map and vmemmap are left out, and the image, which is mapped as linked.
 
-    `is_complete`: no table was left out, because it cannot be read or there are too many.
+    `problem` says why there may be others: tables that were not searched. None if all were.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self.is_complete = True
+        self.problem: str | None = None
         self._pages: dict[int, list[int]] = {}
         # Large pages: physical address, size, and where they are mapped.
         self._large: list[tuple[int, int, int]] = []
         tables = page_tables(kernel)
         self._paging = paging = tables.paging
         if paging is None or paging.root is None:
-            self.is_complete = False
+            self.problem = "where the kernel's page tables are is not known"
             return
         self._tables = paging.tables(paging.root, False)
         self._skipped = tuple(self._left_out())
@@ -58,11 +58,11 @@ class Mappings:
             table, level, start = waiting.pop()
             data = try_read(kernel.read_physical, table, tables.entries * paging.entry_size)
             if data is None:
-                self.is_complete = False
+                self.problem = "some of the kernel's page tables cannot be read"
                 continue
             count += 1
             if count > _MAX_TABLES:
-                self.is_complete = False
+                self.problem = f"the kernel has over {_MAX_TABLES:,} page tables, and no more were searched"
                 return
             span = paging.page_shift + paging.table_bits * level
             for number, entry in enumerate(word.numbers(data, paging.entry_size)):
@@ -108,7 +108,7 @@ def addresses_of(kernel: Kernel, physical: int) -> Sequence[int]:
         if space is not None and kernel.word.is_kernel(place) and space.area_at(place).name == DIRECT_MAP:
             found = (place,)
     if not found:
-        read = "" if mappings_of(kernel).is_complete else ", as far as they can be read,"
+        read = "" if mappings_of(kernel).problem is None else ", as far as they can be read,"
         lack = "no RAM" if paging.direct_map is not None else "where the direct map is, is not known"
         raise TargetError(f"{lack}, and the kernel's page tables{read} do not map it")
     return found

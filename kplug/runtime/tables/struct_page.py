@@ -159,10 +159,13 @@ class Pages:
 
     def exists(self, pfn: int) -> bool:
         """Whether the page frame has a struct page."""
-        if self._section_shift is None:  # no sparse memory: one array up to the last page
-            return pfn < (self.max_pfn or 0)
-        section = pfn >> self._section_shift
-        return self._is_section(section)
+        section = self.section(pfn)
+        # without sparse memory: one array up to the last page
+        return pfn < (self.max_pfn or 0) if section is None else self._is_section(section)
+
+    def section(self, pfn: int) -> int | None:
+        """The number of the memory section that a page frame is in; None without sparse memory."""
+        return pfn >> self._section_shift if self._section_shift is not None else None
 
     @remembered(UNTIL_RESUMED)
     def _is_section(self, number: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support.open_dumps import session_in
@@ -34,24 +34,28 @@ class Guest(NamedTuple):
     pid: int
 
 
+# Every machine, with and without its vmlinux; those after the first two are asked by `make test-all`.
+_LA57 = {"la57": True, "append": ("kfence.sample_interval=1",)}
+_DEBUGGED = {"pti": True, "append": ("slub_debug=FZPU",)}
+_GUESTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
+    "6.1": ("amd64-6.1", True, {}),
+    "6.12 with 5 levels and KFENCE, without vmlinux": ("amd64-6.12", False, _LA57),
+    "6.1 without vmlinux": ("amd64-6.1", False, {}),
+    "6.12 with 5 levels and KFENCE": ("amd64-6.12", True, _LA57),
+    "6.1 with pti and slub_debug": ("amd64-6.1", True, _DEBUGGED),
+    "6.1 with pti and slub_debug, without vmlinux": ("amd64-6.1", False, _DEBUGGED),
+    "newest": ("amd64-sid", True, {}),
+    "newest without vmlinux": ("amd64-sid", False, {}),
+}
+
+
 @functools.lru_cache
-def _guest(name: str, vmlinux: bool) -> Guest:
+def _guest(machine: str) -> Guest:
     from vmimages import planted_dump, specimens, user_pid, user_specimens
 
-    if name == "amd64-6.1":
-        dump = planted_dump(name, quiet=True)
-    else:
-        dump = planted_dump(name, quiet=True, la57=True, append=("kfence.sample_interval=1",))
+    name, vmlinux, options = _GUESTS[machine]
+    dump = planted_dump(name, quiet=True, **options)
     return Guest(session_in(dump, vmlinux=vmlinux), specimens(dump), user_specimens(dump), user_pid(dump))
-
-
-# Every kernel, with and without its vmlinux; the last two are asked by `make test-all`.
-_GUESTS = {
-    "6.1": ("amd64-6.1", True),
-    "6.12 with 5 levels and KFENCE, without vmlinux": ("amd64-6.12", False),
-    "6.1 without vmlinux": ("amd64-6.1", False),
-    "6.12 with 5 levels and KFENCE": ("amd64-6.12", True),
-}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def guest(request: pytest.FixtureRequest) -> Guest:
     with headers_needed():
-        return _guest(*_GUESTS[request.param])
+        return _guest(request.param)
 
 
 def test_every_specimen_has_an_expectation(guest: Guest) -> None:

@@ -216,7 +216,7 @@ static void planted_stacks(void)
 		struct cea_exception_stacks *e = *per_cpu_ptr((struct cea_exception_stacks **)cea, cpu);
 		struct cpu_entry_area *area = container_of(e, struct cpu_entry_area, estacks);
 		void *top;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 		top = per_cpu(pcpu_hot.hardirq_stack_ptr, cpu);
 #else
 		top = *per_cpu_ptr((void **)planted_find("hardirq_stack_ptr"), cpu);
@@ -325,7 +325,7 @@ static void planted_images(void)
 		const char *kind = planted_page_kind(page);
 		int bit = PageSlab(page) ? 1 : PageTable(page) ? 2 : PageBuddy(page) ? 4 : PageAnon(page) ? 8 : page_count(page) && !PageReserved(page) ? 16 : 0;
 		if (bit && !(seen & bit)) { char key[30]; seen |= bit; snprintf(key, sizeof(key), "init_now_%d", bit);
-			P(key, a + 0x123, "vmlinux init page, now %s count %d mapcount-ish flags 0x%lx pfn 0x%lx", kind, page_count(page), page->flags, page_to_pfn(page)); }
+			P(key, a + 0x123, "vmlinux init page, now %s count %d pfn 0x%lx", kind, page_count(page), page_to_pfn(page)); }
 	}
 	P("mod_text", (unsigned long)&planted_text_function + 3, "planted_text_function+3");
 	P("mod_text_alias", (unsigned long)page_address(vmalloc_to_page(planted_text_function)) + offset_in_page(planted_text_function), "direct map of planted_text_function");

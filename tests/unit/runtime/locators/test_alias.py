@@ -17,6 +17,7 @@ from support.fake_vmap import FakeVmap
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.alias import KIND, AliasLocator
+from kplug.runtime.tables import mappings
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -229,3 +230,13 @@ def test_a_gap_has_no_name() -> None:
     assert KIND.phrase(layer, 0) == "alias of what is between one and two [thing]"
     assert KIND.words is not None
     assert KIND.words(layer) == ("0x1000  between one and two [thing]  ()", False)
+
+
+def test_tables_that_were_not_searched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a page that nothing else maps, as far as is known."""
+    fake = made(X86_64)
+    monkeypatch.setattr(mappings, "_MAX_TABLES", 1)
+    with pytest.raises(
+        TargetError, match="other mappings of the page may be missing: the kernel has over 1 page tables"
+    ):
+        found(fake, X86_64.direct_map + 0x30000)

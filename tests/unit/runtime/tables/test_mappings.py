@@ -34,7 +34,7 @@ def test_the_mappings_of_a_page(machine: Machine) -> None:
     found = mappings_of(fake.kernel)
     assert [found.of(frame + offset) for offset in (0, 0xFFF)] == [places, [place + 0xFFF for place in places]]
     assert found.of(frame + PAGE) == found.of(frame - 1) == []
-    assert found.is_complete
+    assert found.problem is None
 
 
 @each_machine
@@ -65,13 +65,13 @@ def test_tables_that_are_lost_and_too_many_tables(monkeypatch: pytest.MonkeyPatc
     fake = FakeKernel()
     fake.map(X86_64.vmalloc, 0x30000)
     monkeypatch.setattr(mappings, "_MAX_TABLES", 2)
-    assert not mappings_of(fake.kernel).is_complete
+    assert mappings_of(fake.kernel).problem == "the kernel has over 2 page tables, and no more were searched"
     monkeypatch.undo()
     lost = FakeKernel()
     lost.map(X86_64.vmalloc, 0x30000)
     lost.lose(X86_64.direct_map + _top(lost), PAGE)
     found = mappings_of(lost.kernel)
-    assert (found.of(0x30000), found.is_complete) == ([], False)
+    assert (found.of(0x30000), found.problem) == ([], "some of the kernel's page tables cannot be read")
     with pytest.raises(TargetError, match="no RAM, and the kernel's page tables, as far as they can be read, do not"):
         addresses_of(lost.kernel, 1 << 52)
 
