@@ -29,7 +29,9 @@ def _with_other_meaning(layer: Layer, address: int, words: str, is_gap: bool) ->
         return words
     if layer.details["what"] == "percpu-template":
         return f"per-CPU template of {words}"
-    # A small number has two readings; both are shown.
+    # A number may have two readings; both are shown.
+    if layer.details["what"] == "percpu-pointer":
+        return f"{words}, or {layer.name}"
     offset = f"per-CPU offset {f'{address:#x} ({words})' if is_gap else f'of {words}'}"
     return offset if layer.details["what"] == "percpu-offset" else f"{layer.name}, or {offset}"
 
@@ -63,7 +65,8 @@ SPECIAL = register(
         model.SPECIAL,
         300,
         {
-            "what": "(`null`, `errptr`, `poison`, `non-canonical`, `percpu-offset`, `percpu-template`, `user`)",
+            "what": "(`null`, `errptr`, `poison`, `non-canonical`, `percpu-offset`, `percpu-pointer`,"
+            " `percpu-template`, `user`)",
             "meaning": "",
             "guess": "",
             "meant": "(where they apply)",

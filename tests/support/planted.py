@@ -26,7 +26,7 @@ EXPECTED: tuple[Expected, ...] = (
     # -- slab ----------------------------------------------------------------------------------------------------------
     Expected("kmem_cache", (9,), (r"slab object kmem_cache\+0x0", r"slab +kmem_cache +allocated")),
     Expected("plain_alloc", (9,), (_OBJECT, r"slab +planted_plain +allocated +object size 0xc8")),
-    Expected("plain_freed_full_slab", (9,), (_OBJECT, r"free slab object planted_plain\+0x20")),
+    Expected("plain_freed_full_slab", (9,), (_OBJECT, r"free( \(CPU \d\))? slab object planted_plain\+0x20")),
     # A cache that is debugged has no lists of a CPU.
     Expected(
         "plain_freed_cpu",
@@ -54,9 +54,17 @@ EXPECTED: tuple[Expected, ...] = (
     # -- per-CPU -------------------------------------------------------------------------------------------------------
     Expected("pcpu_mod_instance", (11,), (r"planted_pcpu_var\+0x8 +\[planted\] +\.data\.\.percpu +\(CPU 1\)",)),
     Expected("pcpu_mod_instance0", (11,), (r"planted_pcpu_var\+0x0 +\[planted\] +\.data\.\.percpu +\(CPU 0\)",)),
-    Expected("pcpu_mod_cookie", (11,), (r"per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]",)),
+    # Since 6.15 these are in the image's freed memory.
+    Expected(
+        "pcpu_mod_cookie",
+        (11,),
+        (
+            r"per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]|"
+            r"__percpu pointer to planted_pcpu_var\+0x8 of module planted",
+        ),
+    ),
     Expected("pcpu_static", (11,), (r"cpu_info\+0x0 .*\(CPU 1\)",)),
-    Expected("pcpu_static_offset", (11,), (r"per-CPU offset of cpu_info\+0x4",)),
+    Expected("pcpu_static_offset", (11,), (r"per-CPU (offset|template) of cpu_info\+0x4",)),
     Expected("pcpu_dyn", (11,), (r"per-CPU allocation\+0x10 +\(CPU 1\)", r"percpu +allocation +dynamic")),
     Expected("pcpu_dyn_cookie", (11,), (r"per-CPU pointer", r"allocation of 0x40 bytes")),
     Expected("pcpu_big", (11,), (r"per-CPU allocation\+0x100 +\(CPU 1\)",)),

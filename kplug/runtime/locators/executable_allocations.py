@@ -214,7 +214,7 @@ class ExecutableAllocationLocator:
             yield from _code_layers(code)
             yield from self._slot(code, address)
         elif area.name == MODULES or self._is_guard_of_module(address):
-            freed = freed_section_at(kernel, address) if vmap_areas(kernel).is_free(address) else None
+            freed = freed_init(kernel, address)
             yield from _freed_layers(freed) if freed is not None else self._gap(known, address, area)
 
     def _is_guard_of_module(self, address: int) -> bool:
@@ -287,6 +287,20 @@ class ExecutableAllocationLocator:
         return max(befores, key=lambda each: each.end, default=None), min(
             afters, key=lambda each: each.start, default=None
         )
+
+
+def freed_init(kernel: Kernel, address: int) -> FreedSection | None:
+    """Whose init memory was at an address, if nobody is known to have the memory now."""
+    freed, areas = freed_section_at(kernel, address), vmap_areas(kernel)
+    if freed is None or areas.is_free(address):
+        return freed
+    # "execmem: add support for cache of large ROX pages" (6.13): the area that code is in stays, and has other code.
+    vmap = areas.at(address)
+    assert vmap is not None
+    parts = (each[0] for each in modules_of(kernel).neighbours(address) if each is not None)
+    in_cache = any(vmap.start <= part.start and part.end <= vmap.end for part in parts)
+    used = modules_of(kernel).holding(address) or executable_allocations(kernel).holding(address)
+    return freed if in_cache and not used and not areas.is_guard(vmap, address) else None
 
 
 class _Neighbour(NamedTuple):

@@ -12,8 +12,7 @@ from kplug.memory.reading import try_read
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.vmap import vmap_areas
-from kplug.runtime.modules.freed_init import freed_section_at
+from kplug.runtime.locators.executable_allocations import freed_init
 from kplug.runtime.tables.struct_page import Page, Pages, pages_of
 from kplug.runtime.tables.translation import page_tables
 
@@ -46,7 +45,7 @@ def is_freed_init(kernel: Kernel, address: int) -> bool:
     space = space_of(kernel)
     if space is None or not space.area_at(address).name.startswith((MODULES, VMALLOC)):
         return False
-    return freed_section_at(kernel, address) is not None and vmap_areas(kernel).is_free(address)
+    return freed_init(kernel, address) is not None
 
 
 @remembered(UNTIL_RESUMED)

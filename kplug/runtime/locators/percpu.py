@@ -84,11 +84,13 @@ class Percpu:
 
     def locate(self, address: int) -> Iterator[Layer]:
         """The layers of an address in a CPU's memory, or of a __percpu pointer."""
-        if self._image.piece(address) is not None:
-            return  # the image answers for static variables' own addresses
         try:
             known = self._map
         except NoAreasError:
+            return
+        if self._image.piece(address) is not None:  # the image answers for static variables' own addresses
+            if address not in known.areas.template:
+                yield from self._modules_pointer(address, known)
             return
         position = bisect_right(known.starts, address) - 1
         if position >= 0 and address < known.spans[position].end:
@@ -147,6 +149,19 @@ class Percpu:
             yield from self._module_layers(module, pointer, 0)
         if problem is not None:
             raise problem
+
+    def _modules_pointer(self, pointer: int, known: _Map) -> Iterator[Layer]:
+        """A __percpu pointer to a module's static variable. Where the image's own variables have their addresses in the
+        image (arm64; x86_64 since 6.15), these come after them there."""
+        chunk = _pointed(known, pointer)
+        module = self._module_or_problem(chunk, pointer)[0] if chunk is not None else None
+        if module is None:
+            return
+        variables = (each for each in self._module_layers(module, pointer, 0) if each.kind == model.SYMBOL)
+        variable = next((f"{each.name}+{pointer - (each.start or 0):#x}" for each in variables), "per-CPU data")
+        meaning = f"Also a __percpu pointer to {variable} of module {module.name}: each CPU has it at its own base."
+        details = {"what": "percpu-pointer", "meaning": meaning}
+        yield Layer(model.SPECIAL, "per-CPU pointer", None, None, _CHUNK_SOURCE, details)
 
     def _facts(self, chunk: Chunk, place: int, pointer: int) -> tuple[dict[str, Any], Allocation | None]:
         """The facts about an address in a chunk's base unit, from the chunk's records; unreadable ones stay None."""

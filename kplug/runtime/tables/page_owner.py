@@ -77,10 +77,13 @@ class PageOwners:
             self._owned = 1 << bits["PAGE_EXT_OWNER"]
             # "mm, page_owner: keep owner info when freeing the page" (5.4) called it PAGE_EXT_OWNER_ACTIVE
             self._allocated = 1 << bits.get("PAGE_EXT_OWNER_ALLOCATED", bits.get("PAGE_EXT_OWNER_ACTIVE", 0))
-            if kernel.symbol("page_ext_size") is not None:
-                self._size: int = prog["page_ext_size"].value_()
-            else:  # before 5556cfe8d994 (5.4)
-                self._size = drgn.sizeof(prog.type("struct page_ext")) + prog["extra_mem"].value_()
+            # Before 5556cfe8d994 (5.4) what comes after struct page_ext alone.
+            places = [kernel.symbol(name) for name in ("page_ext_size", "extra_mem")]
+            place = next((place for place in places if place is not None), None)
+            if place is None:
+                raise LookupError("neither page_ext_size nor extra_mem is known")
+            head: int = 0 if places[0] is not None else drgn.sizeof(prog.type("struct page_ext"))
+            self._size = head + kernel.read_word(place)
             handles = {name: kernel.symbol(name) for name in _NO_STACK}
             self._no_stack = {
                 kernel.read_unsigned(place, 4): _NO_STACK[name] for name, place in handles.items() if place is not None
@@ -175,10 +178,12 @@ def page_owners(kernel: Kernel) -> PageOwners | None:
 @remembered(UNTIL_RESUMED)
 def _offset(kernel: Kernel) -> int:
     """Where struct page_owner is in an entry: behind the flags. 0 if it is not there: this boot does not record."""
-    if kernel.symbol("page_owner_ops") is None:
+    place = kernel.symbol("page_owner_ops")
+    if place is None:
         return 0
     with reading("whether page_owner records"):
-        offset: int = kernel.prog["page_owner_ops"].offset.value_()
+        # Not by the variable: BTF has types alone.
+        offset: int = drgn.Object(kernel.prog, "struct page_ext_operations", address=place).offset.value_()
         return offset
 
 

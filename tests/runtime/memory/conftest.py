@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.memory_dumps import MemoryDump
+
+_WHOLE = ("test_page_owner.py", "test_sweeps_damaged.py")
 
 
 @pytest.fixture(scope="package", params=["amd64-6.1", "amd64-6.12", "amd64-6.12 alone"])
@@ -17,3 +21,8 @@ def dumped(request: pytest.FixtureRequest) -> MemoryDump:
 def isolated() -> MemoryDump:
     """With page-table isolation, under which the kernel unmaps what it freed of its image."""
     return MemoryDump.open("amd64-6.12", pti=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What takes minutes, or a kernel that is built for it, is asked by `make test-all` alone."""
+    return (collection_path.name in _WHOLE and not config.option.whole) or None
