@@ -291,8 +291,11 @@ class ExecutableAllocationLocator:
 
 def freed_init(kernel: Kernel, address: int) -> FreedSection | None:
     """Whose init memory was at an address, if nobody is known to have the memory now."""
-    freed, areas = freed_section_at(kernel, address), vmap_areas(kernel)
-    if freed is None or areas.is_free(address):
+    freed = freed_section_at(kernel, address)
+    if freed is None:
+        return None
+    areas = vmap_areas(kernel)
+    if areas.is_free(address):
         return freed
     # "execmem: add support for cache of large ROX pages" (6.13): the area that code is in stays, and has other code.
     vmap = areas.at(address)
