@@ -6,6 +6,8 @@ deep, how often, and how much is unpacked, is bounded for all of a file together
 
 from __future__ import annotations
 
+import contextlib
+
 from kplug.files.bounded_output import ProgressCallback, TooLargeError, Unpacked, UnpackError
 from kplug.files.compression import FORMATS, Compression, decompress, decompressed_start, recognise
 from kplug.frozen import Frozen, replace
@@ -25,7 +27,7 @@ from kplug.image.boot.plain import (
     is_elf_program,
 )
 from kplug.image.boot.reasons import Attempt
-from kplug.image.boot.search import PLAIN, Place, headerless, places
+from kplug.image.boot.search import PLAIN, Place, headerless, places, plain_places
 from kplug.image.boot.window import Window
 
 # Kernels unpack to 20 to 200 MiB; debug builds without their DWARF to less than this. All that is unpacked on the way
@@ -133,12 +135,16 @@ class Opener:
             if len(kernels) > 1 and offset is None:
                 raise BadImageError(reasons.several([each.choice() for each in kernels]))
             return kernels[0]
-        return kernel if offset is not None else self._with_another(kernel, data)
+        if offset is None:
+            return self._with_another(kernel, data)
+        return kernel if kernel.trail.containers else replace(kernel, payload=data.part(0, kernel.end))
 
     def _with_another(self, kernel: FoundKernel, data: Window) -> FoundKernel:
         """The kernel that the file's header names, with a warning if there is another one after it."""
-        rest = data.part(min(kernel.end, len(data)), _MOST_REST_BYTES)
-        others, _ = self._search(rest, Trail(kernel.end), thoroughly=False) if len(rest) else ([], [])
+        others: list[FoundKernel] = []
+        if kernel.end < len(data):
+            with contextlib.suppress(BadImageError):
+                others, _ = self._search(data.part(kernel.end, _MOST_REST_BYTES), Trail(kernel.end), thoroughly=False)
         if not others:
             return kernel
         payload = kernel.payload if kernel.trail.containers else kernel.payload.part(0, kernel.end)
@@ -155,7 +161,7 @@ class Opener:
             size = header.image_size if header is not None and is_certain_image(data) else len(data)
             return FoundKernel(data, FLAT, "Image", machine, trail, min(size, len(data)))
         if is_elf_kernel(data):
-            return FoundKernel(data, ELF, "vmlinux", elf_machine(data), trail, len(data))
+            return FoundKernel(data, ELF, "vmlinux", elf_machine(data), trail, elf_size(data) or len(data))
         found = container_of(data)
         return None if found is None else self._contained(data, trail, *found)
 
@@ -164,8 +170,11 @@ class Opener:
         kernel = self._by_header(data, trail)
         if kernel is not None:
             return kernel
-        if trail.exact and BANNER in data:  # bare machine code, as 32-bit arm and powerpc boot it
-            return FoundKernel(data, FLAT, None, None, trail, len(data))
+        if trail.exact and BANNER in data:
+            # A vendor's header may precede a kernel with a header of its own; else it is bare machine code, as 32-bit
+            # arm and powerpc boot it.
+            within = (self._plain(data.part(at), at, trail) for at in plain_places(data))
+            return next(filter(None, within), FoundKernel(data, FLAT, None, None, trail, len(data)))
         return self._somewhere(data, trail)
 
     def _somewhere(self, data: Window, trail: Trail) -> FoundKernel:

@@ -37,11 +37,15 @@ def places(data: Window) -> list[Place]:
         if container.searched and not is_packed_file(container):
             positions = (at for magic in container.magic for at in _positions(data, magic, container.magic_at))
             found += [Place(at, container) for at in positions if at]
-    for architecture in registry.declared():
-        if architecture.names.flat_image:
-            found += [Place(at, PLAIN) for at in _positions(data, architecture.names.flat_image, IMAGE_MAGIC_AT)]
-    found += [Place(at, PLAIN) for at in _positions(data, ELF_MAGIC, 0)]
+    found += [Place(at, PLAIN) for at in plain_places(data)]
     return sorted(found, key=lambda place: place.position)
+
+
+def plain_places(data: Window) -> list[int]:
+    """Where there is the magic of a kernel that has a header."""
+    images = (architecture.names.flat_image for architecture in registry.declared())
+    found = [at for magic in images if magic is not None for at in _positions(data, magic, IMAGE_MAGIC_AT)]
+    return sorted([*found, *_positions(data, ELF_MAGIC, 0)])
 
 
 def _positions(data: Window, magic: bytes, magic_at: int) -> Iterator[int]:
