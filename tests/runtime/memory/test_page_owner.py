@@ -33,6 +33,7 @@ _RECORD = re.compile(
     re.MULTILINE,
 )
 _NO_STACK = ("register_early_stack", "register_dummy_stack", "register_failure_stack")
+_FREED = 40  # of some 200 that have been used and are free
 
 
 class Told(NamedTuple):
@@ -107,7 +108,9 @@ def test_who_freed_a_page(session: Session, told: list[Told]) -> None:
     """A page between those that the guest lists is free: its record has who freed it."""
     listed = {page.pfn + number for page in told for number in range(1 << page.order)}
     freed = 0
-    for pfn in sorted(set(range(max(listed))) - listed)[::16]:
+    for pfn in sorted(set(range(max(listed))) - listed):
+        if freed == _FREED:
+            return
         found = answer(session, pfn)
         details = found.last("page").details  # type: ignore[union-attr]
         track = details.get("freed_by")
@@ -119,4 +122,4 @@ def test_who_freed_a_page(session: Session, told: list[Told]) -> None:
         assert re.search(
             rf"\n +freed in \S+ by task {track['pid']}.*, \d+\.\d\d s after boot \(\d+\.\d\d s ago\)\n", text
         )
-    assert freed > 20
+    pytest.fail(f"only {freed} pages have a record of who freed them")
