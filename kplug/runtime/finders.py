@@ -26,6 +26,8 @@ from kplug.runtime.types.btf import BtfTypes
 
 NAME = "kplug"
 NO_TYPES = "none: there is neither DWARF nor BTF"
+# The header, and some types.
+_COMPARED_BYTES = 1024
 _RUNNING = "/sys/kernel/btf/vmlinux"
 _BINDINGS = {
     "LOCAL": SymbolBinding.LOCAL,
@@ -155,12 +157,11 @@ def _drgn_symbol(placed: PlacedImage, symbol: Symbol, size: int) -> drgn.Symbol:
 
 
 def kernel_btf(kernel: Kernel) -> Btf | None:
-    """The kernel's BTF: in the file of its image, in its memory, or as the running kernel shows it; None if nowhere.
+    """The kernel's BTF: in its memory, in the file of its image, or as the running kernel shows it; None if nowhere.
 
-    It has some 4 MiB, thousands of packets of a guest's stub: so the file comes first. InputError or TargetError if it
-    is there but cannot be read.
+    InputError or TargetError if it is there but cannot be read.
     """
-    ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_the_image, _in_memory, _of_the_running_kernel)
+    ways: tuple[Callable[[Kernel], Btf | None], ...] = (_in_memory, _in_the_image, _of_the_running_kernel)
     return next((found for way in ways if (found := way(kernel)) is not None), None)
 
 
@@ -168,15 +169,22 @@ def _in_memory(kernel: Kernel) -> Btf | None:
     start, end = kernel.symbol("__start_BTF"), kernel.symbol("__stop_BTF")
     if start is None or end is None or not 0 < end - start <= MAX_BYTES:
         return None
+    # It has some 4 MiB, thousands of packets of a guest's stub: one is read if the image's file has the same.
+    data = _section_of_the_image(kernel) if kernel.live else None
+    if data is not None and len(data) == end - start and data.startswith(kernel.read(start, _COMPARED_BYTES)):
+        return _in_the_image(kernel)
     return Btf(kernel.read(start, end - start), "BTF in memory")
 
 
 def _in_the_image(kernel: Kernel) -> Btf | None:
-    placed = kernel.image
-    section = placed.image.elf.section(".BTF") if placed is not None else None
-    if placed is None or section is None:
-        return None
-    return Btf(placed.image.elf.section_bytes(section, MAX_BYTES), f"BTF of {placed.image.path}")
+    placed, data = kernel.image, _section_of_the_image(kernel)
+    return Btf(data, f"BTF of {placed.image.path}") if placed is not None and data is not None else None
+
+
+def _section_of_the_image(kernel: Kernel) -> bytes | None:
+    elf = kernel.image.image.elf if kernel.image is not None else None
+    section = elf.section(".BTF") if elf is not None else None
+    return elf.section_bytes(section, MAX_BYTES) if elf is not None and section is not None else None
 
 
 def _of_the_running_kernel(kernel: Kernel) -> Btf | None:
