@@ -177,7 +177,7 @@ def _inspected_boot_image(path: str) -> Inspected:
     from kplug.progress import Progress
 
     with Progress(f"unpacking {os.path.basename(path)}") as progress:
-        image = open_boot_image(path, progress.update)
+        image = open_boot_image(path, progress.update, any_elf=True)
     container = _boot_facts(image)
     if image.kind == "ELF":
         elf = ElfFile(path, io.BytesIO(image.payload))

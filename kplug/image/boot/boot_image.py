@@ -43,12 +43,15 @@ class BootImage(Frozen):
         return f"BootImage({self.path!r}, {self.containers!r}, {self.kind!r}, ...)"
 
 
-def open_boot_image(path: str, progress: ProgressCallback | None = None, offset: int | None = None) -> BootImage:
+def open_boot_image(
+    path: str, progress: ProgressCallback | None = None, offset: int | None = None, *, any_elf: bool = False
+) -> BootImage:
     """The kernel in the boot image at `path`. `progress` is called with the fraction of the unpacking that is done.
 
     An ELF file that is a kernel is taken as it is. `offset` is where in the file to begin: then the first kernel is
     taken, whatever follows. InputError, one line naming the file, if it contains no kernel or several, is truncated,
-    has a header, checksum or size that contradicts its bytes, or unpacks to more than a kernel does.
+    has a header, checksum or size that contradicts its bytes, or unpacks to more than a kernel does. `any_elf`: a
+    packed module or dump is taken, too.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -63,7 +66,7 @@ def open_boot_image(path: str, progress: ProgressCallback | None = None, offset:
     if offset is not None and not 0 <= offset < len(data):
         raise InputError(f"{path}: it has {len(data):#x} bytes, none at {offset:#x}")
     try:
-        return _made(path, Opener(data, progress).kernel(offset))
+        return _made(path, Opener(data, progress, any_elf).kernel(offset))
     except (UnpackError, BadImageError) as error:
         raise InputError(f"{path}: {error}") from None
 

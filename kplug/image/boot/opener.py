@@ -17,9 +17,12 @@ from kplug.image.boot.containers import CONTAINERS, HEAD_BYTES, container_of, is
 from kplug.image.boot.formats import BadImageError, Container, NoKernelError, Part
 from kplug.image.boot.plain import (
     BANNER,
+    ELF_TYPE_END,
+    NO_KERNELS,
     check_whole,
     elf_machine,
     elf_size,
+    elf_type,
     image_header,
     image_machine,
     is_certain_image,
@@ -113,10 +116,11 @@ class FoundKernel(Frozen):
 
 
 class Opener:
-    """One file, opened from the outside in."""
+    """One file, opened from the outside in. `any_elf`: a packed module or dump is taken like a kernel."""
 
-    def __init__(self, data: bytes, progress: ProgressCallback | None) -> None:
+    def __init__(self, data: bytes, progress: ProgressCallback | None, any_elf: bool = False) -> None:
         self._data = data
+        self._any_elf = any_elf
         self._progress = progress
         self._most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
         self._left = self._most
@@ -160,7 +164,7 @@ class Opener:
             header = image_header(data)
             size = header.image_size if header is not None and is_certain_image(data) else len(data)
             return FoundKernel(data, FLAT, "Image", machine, trail, min(size, len(data)))
-        if is_elf_kernel(data):
+        if is_elf_kernel(data) or (self._any_elf and elf_type(data[:ELF_TYPE_END]) in NO_KERNELS):
             return FoundKernel(data, ELF, "vmlinux", elf_machine(data), trail, elf_size(data) or len(data))
         found = container_of(data)
         return None if found is None else self._contained(data, trail, *found)

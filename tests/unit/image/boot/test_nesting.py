@@ -191,6 +191,15 @@ def test_extract_writes_the_kernel_at_an_offset(kplug: BoundedKplug, tmp_path: P
         assert re.search(message, answer.err)
 
 
+def test_a_packed_module_is_no_kernel_and_is_known(kplug: BoundedKplug, tmp_path: Path) -> None:
+    path = tmp_path / "packed.ko.xz"
+    path.write_bytes(PACKERS["xz"](KERNEL[:16] + b"\1\0" + KERNEL[18:]))
+    assert kplug.run("extract", str(path), "-o", str(tmp_path / "out")).status == 2
+    answer = kplug.run("info", str(path))
+    assert (answer.status, answer.err) == (0, "")
+    assert re.search("^container +xz file$", answer.out, re.M)
+
+
 def test_the_documentation_has_every_container_as_it_is_declared() -> None:
     page = (ROOT / "docs" / "sources.md").read_text()
     written = runpy.run_path(str(ROOT / "docs" / "formats_table.py"))["written"]
