@@ -184,7 +184,8 @@ EXPECTED: tuple[Expected, ...] = (
         (9, 10),
         (
             r"KFENCE",
-            r"planted_plain\+0x20(.|\n)*freed(.|\n)*planted_drop_object|^  kfence +(?!.*planted_plain).*(allocated|freed)",
+            r"planted_plain\+0x20(.|\n)*freed(.|\n)*planted_drop_object|"
+            r"^  kfence +(?!.*planted_plain).*(allocated|freed)",
         ),
     ),
     Expected("kfence_guard", (9, 14), (r"KFENCE", r"guard page")),
