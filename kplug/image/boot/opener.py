@@ -164,7 +164,10 @@ class Opener:
             header = image_header(data)
             size = header.image_size if header is not None and is_certain_image(data) else len(data)
             return FoundKernel(data, FLAT, "Image", machine, trail, min(size, len(data)))
-        if is_elf_kernel(data) or (self._any_elf and elf_type(data[:ELF_TYPE_END]) in NO_KERNELS):
+        other = NO_KERNELS.get(elf_type(data[:ELF_TYPE_END]))
+        if other is not None and not self._any_elf:
+            raise NoKernelError(f"not a kernel but {other}")
+        if other is not None or is_elf_kernel(data):
             return FoundKernel(data, ELF, "vmlinux", elf_machine(data), trail, elf_size(data) or len(data))
         found = container_of(data)
         return None if found is None else self._contained(data, trail, *found)

@@ -96,8 +96,8 @@ def is_certain_image(data: Window) -> bool:
 
 
 def is_elf_kernel(data: Window) -> bool:
-    """Whether it is an ELF file that is a kernel itself: one with a banner."""
-    return data.startswith(ELF_MAGIC) and BANNER in data
+    """Whether it is an ELF file that is a kernel itself: one to be executed, with a banner."""
+    return is_elf_program(data) and BANNER in data
 
 
 def check_whole(data: Window) -> None:
