@@ -280,7 +280,7 @@ def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, of
         fitting, is_renamed = _of_size(size, found), found.note is not None
         if not fitting and not is_renamed:
             # The kernel may print another symbol by that name, a static one of clang's LTO.
-            fitting, is_renamed = _of_size(size, by_source_name(wanted, None, images)), True
+            fitting, is_renamed = _whole_of_size(size, by_source_name(wanted, None, images)), True
         if not fitting:
             notes.append(_misfit(text, matches, size))
         elif is_renamed:
@@ -310,6 +310,14 @@ def _misfit(text: str, matches: Sequence[Match], size: int) -> str:
         return f"{text}: the next symbol begins before {size:#x} bytes: another program or trampoline?"
     sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in matches if each.symbol}))
     return f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
+
+
+def _whole_of_size(size: int, found: Named) -> Sequence[Match]:
+    """The matches that have that size, but for parts of a function: the kernel prints those by their own names."""
+    from kplug.image.symbols.source_names import source_name
+
+    whole = (each for each in found.matches if each.symbol is not None and not source_name(each.symbol.name).is_part)
+    return [each for each in whole if each.may_have_size(size)]
 
 
 def _of_size(size: int, found: Named) -> Sequence[Match]:
