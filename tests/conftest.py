@@ -9,8 +9,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.groups import group_of
 from support.sampling import Sampling
+
+# A busy machine fails no test; and what a fixture makes, no example changes.
+settings.register_profile(
+    "kplug", deadline=None, suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+)
+settings.load_profile("kplug")
 
 # An open kernel takes some 200 MB, and is held by circles of references.
 _COLLECTED_EACH = 1 << 29

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.elf_builder import BASE_64, ET_REL, FUNC, GLOBAL, LOCAL, NOTYPE, WEAK, Sec, Sym, small_vmlinux
 
@@ -94,7 +94,7 @@ _symbols = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(symbols=_symbols, boundaries=st.booleans())
 def test_any_symbols(tmp_path: Path, symbols: list[Sym], boundaries: bool) -> None:
     """With the boundary symbols of a kernel among them, or without any region."""
@@ -112,7 +112,7 @@ def test_any_symbols(tmp_path: Path, symbols: list[Sym], boundaries: bool) -> No
     assert_same(resolver, sorted(addresses))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     overlaps=st.lists(st.tuples(st.integers(0, 0x3000), st.integers(0, 0x2000)), max_size=6),
     addresses=st.lists(st.integers(BASE_64 - 2, BASE_64 + 0x4002), max_size=40),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import vmimages
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.elf_builder import BASE_64, FUNC, GLOBAL, LOCAL, NOTYPE, WEAK, Sym, small_vmlinux
 from support.sampling import Sampling
@@ -67,7 +67,7 @@ _symbols = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(symbols=_symbols, seed=st.integers(0, 1000))
 def test_any_symbols(tmp_path: Path, symbols: list[Sym], seed: int) -> None:
     elf = small_vmlinux()

@@ -156,8 +156,7 @@ class SymbolTable(SymbolPlaces):
         kind, binding, letter = self._words_of(self._info[index], section)
         if self._letter_by_region is not None:
             letter = self._true_letter(letter, index, section)
-        name = self._string(self._name_column[index])
-        return Symbol(name, self.values[index], self.size(index), kind, binding, letter, index, section)
+        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
 
     def _words_of(self, info: int, section: int) -> tuple[str, str, str]:
         """Type, binding and nm's letter of the entries with these numbers."""

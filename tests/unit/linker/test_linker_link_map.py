@@ -170,7 +170,7 @@ def test_a_file_too_large_for_a_map_is_refused(tmp_path: Path, monkeypatch: pyte
         read(tmp_path, GNU + ".text 0x1000 0x10\n")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["gnu.map", "lld.map"]), st.data())
 def test_a_damaged_map_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject

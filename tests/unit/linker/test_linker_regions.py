@@ -368,7 +368,7 @@ def made(spans: list[tuple[int, int]]) -> RegionTree:
     return RegionTree(Region("image", 20, 180, "_text", "_end"), regions)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(intervals, st.integers(-5, 300))
 def test_chain_holds_exactly_the_regions_around_the_address(spans: list[tuple[int, int]], address: int) -> None:
     chain = made(spans).chain(address)
@@ -379,7 +379,7 @@ def test_chain_holds_exactly_the_regions_around_the_address(spans: list[tuple[in
     assert sizes == sorted(sizes, reverse=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(intervals, st.integers(-5, 300))
 def test_a_gap_is_the_widest_run_of_the_image_that_no_region_holds(spans: list[tuple[int, int]], address: int) -> None:
     free = {at for at in range(20, 180) if not any(start <= at < end for start, end in spans)}
@@ -393,7 +393,7 @@ def test_a_gap_is_the_widest_run_of_the_image_that_no_region_holds(spans: list[t
         assert gap.end not in free
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(intervals)
 def test_between_two_boundaries_nothing_changes(spans: list[tuple[int, int]]) -> None:
     tree = made(spans)
@@ -403,7 +403,7 @@ def test_between_two_boundaries_nothing_changes(spans: list[tuple[int, int]]) ->
         assert len({(tree.chain(address), tree.gap(address)) for address in range(low, high)}) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(intervals)
 def test_a_parent_holds_its_child_and_comes_before_it(spans: list[tuple[int, int]]) -> None:
     tree = made(spans)

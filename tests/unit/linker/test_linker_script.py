@@ -223,7 +223,7 @@ def test_a_hostile_script_costs_no_more_than_its_length(text: str) -> None:
     assert time.process_time() - before < 5  # about a second on a slow machine; a quadratic reader takes minutes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_script_is_read_or_refused(data: st.DataObject) -> None:
     text = list(KERNEL)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bad_files import COMMANDS, FORMS, TWO_FORMS, acceptable, ask_all, refused
 from support.bounded_kplug import BoundedKplug
@@ -294,7 +294,7 @@ def test_flipped_bytes_with_fixed_seeds(kplug: BoundedKplug, file: Callable[[byt
         acceptable(kplug.run(command, "-s", path, *words), path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     form=st.sampled_from(sorted(FORMS)),
     flips=st.lists(st.tuples(st.integers(5, 4000), st.integers(0, 255)), min_size=1, max_size=12),

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.elf_builder import (
     BANNER,
@@ -300,7 +300,7 @@ _offsets = st.integers(0, 12).map(lambda number: 0x100 + 0x10 * number)
 
 
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(
     sections=st.lists(
         st.tuples(st.sampled_from(sorted(FLAGS)), _offsets, _offsets, st.integers(0, 6), st.sampled_from([1, 7, 8])),

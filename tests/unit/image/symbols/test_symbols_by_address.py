@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.elf_builder import (
     EM_AARCH64,
@@ -279,7 +279,7 @@ def brute_force(symbols: Sequence[Sym]) -> dict[int, tuple[int, frozenset[str]]]
     return groups
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(symbols=_symbols, addresses=st.lists(st.integers(0x0FF0, 0x5020), min_size=1, max_size=8))
 def test_the_symbols_that_hold_an_address_are_those_of_brute_force(
     tmp_path: Path, symbols: list[Sym], addresses: list[int]
@@ -302,7 +302,7 @@ def test_the_symbols_that_hold_an_address_are_those_of_brute_force(
         assert bulk == ([chain[-1].symbol.name, address - chain[-1].start] if chain else [None, None])
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     symbols=_symbols,
     addresses=st.lists(st.integers(0x1000, 0x4FFF), min_size=2, max_size=12),
