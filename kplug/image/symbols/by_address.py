@@ -3,7 +3,8 @@
 The rule, in one sentence: the narrowest symbol whose bytes hold the address, never the nearest one.
 - A sized symbol holds its bytes, within its section. What follows its end is padding, not more of the symbol.
 - A sizeless one (an assembler label) holds what follows, up to the next symbol, boundary marker or end of its section
-  or of the sized symbol around it; no more than it is known to have.
+  or of the sized symbol around it; no more than it is known to have. One of data ends at an assembler's local label
+  (.LC0) too: what a compiler put there, strings for the most part, has no other symbol.
 - A boundary marker of the linker script holds nothing: it answers for its own address only, if it is alone there.
 """
 
@@ -70,6 +71,10 @@ class SymbolIndex:
     @cached_property
     def _places(self) -> list[int]:
         return self.table.places(without=self._marked)
+
+    @cached_property
+    def _labels(self) -> list[int]:
+        return self.table.label_addresses()
 
     def __len__(self) -> int:
         """The number of symbols that can hold an address, without boundary markers."""
@@ -309,7 +314,7 @@ class SymbolIndex:
         return position
 
     def _sizeless_end(self, position: int) -> int:
-        """The end of the sizeless symbol at sorted `position`: next symbol, marker, or end of its section."""
+        """The end of the sizeless symbol at sorted `position`: next symbol, marker or label, or its section's end."""
         start = self._starts[position]
         section = self.table.sections[self.table.section_index(self._order[position])]
         if not section.address <= start < section.end:
@@ -321,6 +326,10 @@ class SymbolIndex:
         marker = bisect_right(self._marker_starts, start)
         if marker < len(self._marker_starts):
             end = min(end, self._marker_starts[marker])
+        if not section.executable:  # a function of the assembler has such labels within it
+            label = bisect_right(self._labels, start)
+            if label < len(self._labels):
+                end = min(end, self._labels[label])
         # Inside a sized symbol a label ends with it at the latest.
         end = min((end, *(self._ends[outer] for outer in self._reaching(position - 1, start))))
         return max(end, start)

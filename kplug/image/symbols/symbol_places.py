@@ -36,17 +36,31 @@ class SymbolPlaces(SymbolColumns):
         return without_mask(self._section_mask(held), self._type_mask((STT_SECTION, STT_FILE, STT_TLS)))
 
     @cached_property
-    def _places(self) -> bytes:
-        """The entries that can hold an address (see the module's docstring)."""
+    def _named(self) -> bytes:
+        """Those of them that have a name at all."""
         mask = bytearray(self._placed)
         # A broken table: a symbol without a name answers nothing.
         if max(self._name_column, default=0) >= len(self._strings):
             for index in compress(range(len(mask)), mask):
                 mask[index] = self._name_column[index] < len(self._strings)
-        mask = bytearray(without_mask(mask, self._unnamed_mask()))
-        for index in self._nameless(both(mask, self._type_mask((STT_NOTYPE,)))):
+        return without_mask(mask, self._unnamed_mask())
+
+    @cached_property
+    def _labels(self) -> list[int]:
+        """The assembler labels and mapping symbols."""
+        return self._nameless(both(self._named, self._type_mask((STT_NOTYPE,))))
+
+    @cached_property
+    def _places(self) -> bytes:
+        """The entries that can hold an address (see the module's docstring)."""
+        mask = bytearray(self._named)
+        for index in self._labels:
             mask[index] = 0
         return bytes(mask)
+
+    def label_addresses(self) -> list[int]:
+        """Where assembler labels and mapping symbols are, sorted: something else begins there, of data at least."""
+        return sorted(map(self.values.__getitem__, self._labels))
 
     def _is_place(self, index: int) -> bool:
         """Whether that entry can hold an address: without the names of all."""

@@ -149,10 +149,14 @@ class Oracle:
             return False
         if "A" not in self.section_rows[int(row.section)].flags:
             return False
+        return not self._is_label(row)
+
+    def _is_label(self, row: SymbolRow) -> bool:
+        """Whether the name is the assembler's own, of a local label or a mapping symbol."""
         name = _unprefixed(row.name)
         if name.startswith(".L"):
-            return False
-        return not (self.machine in ("aarch64", "arm", "riscv64") and _MAPPING_SYMBOL.match(name))
+            return True
+        return bool(self.machine in ("aarch64", "arm", "riscv64") and _MAPPING_SYMBOL.match(name))
 
     def _is_marker(self, row: SymbolRow, names: set[str]) -> bool:
         """Boundary symbols have no size; a copy under a build prefix counts where it has the boundary's value."""
@@ -185,6 +189,7 @@ class Oracle:
                 members[row.value].append(row)
         starts = sorted(members)
         stops = sorted({*members, *marks})
+        labels = sorted(row.value for row in self.symbol_rows if row.section.isdigit() and self._is_label(row))
         groups = []
         tables = self._tables()
         open_ends: list[int] = []  # of the sized groups that reach beyond the present one
@@ -202,6 +207,9 @@ class Oracle:
                 limits = [own.address + own.size, *open_ends]
                 if following < len(stops):
                     limits.append(stops[following])
+                label = bisect_right(labels, start)
+                if "X" not in own.flags and label < len(labels):
+                    limits.append(labels[label])
                 if chosen.name in tables:
                     limits.append(start + tables[chosen.name])
                 end = max(start, min(limits))

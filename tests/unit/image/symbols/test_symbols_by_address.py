@@ -90,6 +90,16 @@ def test_a_sizeless_symbol_reaches_to_the_next_one(tmp_path: Path) -> None:
     assert (extent.start, extent.end, extent.symbol.name, extent.sizeless) == (0x1000, 0x1040, "label", True)
 
 
+def test_a_sizeless_symbol_of_data_ends_at_a_local_label(tmp_path: Path) -> None:
+    """SIGMA2 of blake2s, and the strings behind it; a function of the assembler has such labels within it."""
+    symbols = [Sym(name, start, 0, ".data", NOTYPE) for name, start in (("SIGMA2", 0x2000), (".LC0", 0x2010))]
+    symbols += [Sym(name, start, 0, ".text", NOTYPE) for name, start in (("memcpy", 0x1000), (".Ltail", 0x1010))]
+    index = index_of(tmp_path, symbols)
+    assert [names(index, address) for address in (0x200F, 0x2010, 0x2011)] == [["SIGMA2"], [], []]
+    assert index.padding(0x2011, 0x2000, 0x3000).after == "SIGMA2"
+    assert names(index, 0x1011) == ["memcpy"]
+
+
 def test_a_sizeless_symbol_ends_with_its_section(tmp_path: Path) -> None:
     index = index_of(tmp_path, [Sym("label", 0x1F00, 0, ".text")])
     assert [names(index, a) for a in (0x1FFF, 0x2000, 0x2001)] == [["label"], [], []]
