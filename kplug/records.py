@@ -41,6 +41,9 @@ class Programs(Protocol):
     def of(self, pid: int) -> AbstractContextManager[None]:
         """Inside, user addresses are those of that task. UsageError if it has none, TargetError if it is unreadable."""
 
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a user address. TargetError if they cannot be read."""
+
 
 class Records(Frozen):
     """The sources of answers for a kernel with memory, in the forms that a `Session` takes.
@@ -302,6 +305,11 @@ class _Programs:
         assert programs is not None
         with programs.of(pid), self._asked.for_program():
             yield
+
+    def read(self, address: int, size: int) -> bytes:
+        programs = self._asked.supply.needed().programs
+        assert programs is not None
+        return programs.read(address, size)
 
 
 class _Modules:

@@ -186,6 +186,14 @@ class Session:
             finally:
                 self._is_program_asked = False
 
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of memory; inside `program` those at user addresses are that program's. TargetError if unreadable."""
+        if self._is_program_asked and self.space is not None and self.space.is_user(address):
+            assert self._programs is not None
+            return self._programs.read(address, size)
+        assert self.target is not None
+        return self.target.read(address, size)
+
     def _of_program(self, annotation: Annotation) -> Annotation:
         """The answer for an address that is known to be a program's: no per-CPU variable's offset, not near NULL."""
         if self.space is None or not self.space.is_user(annotation.address):

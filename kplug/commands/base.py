@@ -95,5 +95,9 @@ class Command(Frozen):
         return "\n".join(["examples:", *shown]) if shown else ""
 
 
+def add_pid_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pid", type=int, metavar="PID", help="the process that user addresses belong to")
+
+
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object for each answer, one per line")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.commands.annotated import TEXT, WHAT, Annotator, all_ones, memory_target, text_of
-from kplug.commands.base import Command, add_json_argument
+from kplug.commands.base import Command, add_json_argument, add_pid_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import parse_number
 from kplug.outputs import Column, Hex, Output, Problem, Table
@@ -44,6 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-f", "--follow", action="count", default=0, help="show what pointers point to as well; -ff: two levels, ..."
     )
     parser.add_argument("--size", type=int, choices=(1, 2, 4, 8), help="bytes of a word (default: those of a pointer)")
+    add_pid_argument(parser)
     add_json_argument(parser)
 
 
@@ -53,13 +54,14 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if arguments.follow > _MAX_DEPTH:
         raise UsageError(f"pointers are followed over {_MAX_DEPTH} levels at most")
     words = _Words(session, target, arguments.size or session.word.size, arguments.follow)
-    try:
-        starts = [place.address for place in session.places(expression)]
-    except (ExpressionError, TargetError) as error:
-        yield Problem(str(error))
-        return
-    for start in starts:
-        yield from words.outputs(start, count)
+    with session.program(arguments.pid):
+        try:
+            starts = [place.address for place in session.places(expression)]
+        except (ExpressionError, TargetError) as error:
+            yield Problem(str(error))
+            return
+        for start in starts:
+            yield from words.outputs(start, count)
 
 
 def _asked(words: Sequence[str]) -> tuple[str, int]:
@@ -80,6 +82,7 @@ class _Words:
     """Reads words of one size, and says what they are."""
 
     def __init__(self, session: Session, target: Target, size: int, depth: int) -> None:
+        self._session = session
         self._target = target
         self._size = size
         self._end = session.word.mask + 1
@@ -98,7 +101,7 @@ class _Words:
             step = min(end, (here | (_PAGE - 1)) + 1) - here
             step += -step % self._size  # a word across the page's end
             try:
-                data = self._target.read(here, step)
+                data = self._session.read(here, step)
             except TargetError as error:
                 if rows:
                     yield Table("kplug.memory/1", _COLUMNS, rows, title, indented="address")
@@ -140,7 +143,7 @@ class _Words:
             yield {**row, **self._nothing(), "note": "points back to here"}
             return
         try:
-            data = self._target.read(pointer, self._size)
+            data = self._session.read(pointer, self._size)
         except TargetError:
             return  # the row already says what it is
         row = {**row, **self._value(data)}
@@ -162,11 +165,13 @@ X = Command(
     summary="words of memory, each with what it is",
     description="""Show COUNT words of memory from ADDR on, with the one-line answer for each that is an address.
 
-ADDR is anything that kwhere takes. With -f what a pointer points to is shown below it, indented.""",
+ADDR is anything that kwhere takes. With -f what a pointer points to is shown below it, indented.
+--pid PID reads user addresses as that process has them.""",
     examples=(
         ("init_task 16", "16 words"),
         ("-f 0xffffffff82a1aa40", "with what they point to"),
         ("--size 4 jiffies 2", "words of 4 bytes"),
+        ("--pid 1 0x401000", "of a process"),
     ),
     add_arguments=_add_arguments,
     run=_run,

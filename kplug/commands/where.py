@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kplug.commands.base import Command, add_json_argument
+from kplug.commands.base import Command, add_json_argument, add_pid_argument
 from kplug.errors import ExpressionError, TargetError, UsageError
 from kplug.expressions import PHYSICAL, join_hints, with_hint
 from kplug.log_places import is_log_line
@@ -27,7 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="source lines and inlined callers (for files alone only with this, and drgn); with --brief FILE:LINE",
     )
     parser.add_argument("--physical", action="store_true", help="EXPR is a physical address, as with phys:")
-    parser.add_argument("--pid", type=int, metavar="PID", help="the process that user addresses belong to")
+    add_pid_argument(parser)
     parser.add_argument(
         "--members",
         action="store_true",

@@ -288,10 +288,11 @@ def test_in_user_mode(isolated: VM, isolated_truth: GroundTruth, tmp_path: Path)
     mode = "maintenance packet qqemu.PhyMemMode"
     program, init, hole = "kwhere --json $pc", "kwhere --json --pid 1 0x401000", "kwhere --json --pid 1 0x18"
     no_address = f"kwhere --json {symbols[0].address ^ 1 << 58:#x}"
+    code = "kx --json --pid 1 0x401000 2"
     isolated.stop_in_user_mode(1)
     try:
         session = run(
-            ["thread 2", "p/x $cs", program, init, hole, no_address,
+            ["thread 2", "p/x $cs", program, init, hole, code, no_address,
              by_address, areas, "kmod --json", mode, "thread 1", f"{by_address} ", f"{areas} "],
             tmp_path, vmlinux=isolated.files.vmlinux, before=[f"target remote {isolated.gdb}"],
         )  # fmt: skip
@@ -304,6 +305,7 @@ def test_in_user_mode(isolated: VM, isolated_truth: GroundTruth, tmp_path: Path)
     assert answer["state"]["permissions"] == "r-x"
     (answer,) = session[init].json
     assert (layer(answer, "vma")["details"]["pid"], answer["state"]["mapped"]) == (1, True)
+    assert [int(row["value"], 16) > 0 for row in session[code].json] == [True, True]
     (answer,) = session[hole].json
     assert [each["kind"] for each in answer["layers"]] == ["area", "gap"]
     # The high bits of an address that is not canonical are not ignored.

@@ -11,6 +11,7 @@ import drgn
 from kplug.arch.registry import named
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.memory.reading import FaultError
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.translation import page_tables
@@ -75,6 +76,20 @@ class UserSpace:
             yield
         finally:
             self._asked = before
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of the program's memory. FaultError if it has no page there, or the dump lacks it."""
+        data = bytearray()
+        while len(data) < size:
+            here = address + len(data)
+            root = self.root(here)
+            if root is None:
+                raise TargetError(f"memory at {here:#x}: {self.problem() or 'the page tables are not known'}")
+            page = page_tables(self._kernel).translate(here, root)
+            if page is None:
+                raise FaultError(f"the process has no page there: {here:#x}")
+            data += self._kernel.read_physical(page.physical, min(page.room, size - len(data)))
+        return bytes(data)
 
     @property
     def is_asked(self) -> bool:

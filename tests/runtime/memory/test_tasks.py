@@ -16,7 +16,7 @@ from drgn.helpers.linux.pid import for_each_task
 from support.answers import kinds, only
 from support.memory_dumps import PAGE, MemoryDump
 
-from kplug.errors import UsageError
+from kplug.errors import TargetError, UsageError
 from kplug.summary import summarize
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
@@ -175,6 +175,10 @@ def test_user_addresses_of_a_process_that_the_question_names(dumped: MemoryDump)
             assert (layer.start, layer.end) == (start, end)
         (answer,) = session.where("init_task")  # the kernel's half is as it is
         assert only(answer, "symbol").name == "init_task"
+        assert session.read(mappings[0][0], 4) == b"\x7fELF"
+        with pytest.raises(TargetError, match="the process has no page there: 0x18"):
+            session.read(0x18, 4)
+        assert session.read(answer.address, 16) == dumped.prog.read(answer.address, 16)
     assert "vma" not in kinds(dumped.where(mappings[0][0]))
     for pid, message in ((2, "kthreadd"), (99999, "no task has the ID 99999")):
         with pytest.raises(UsageError, match=message), session.program(pid):
