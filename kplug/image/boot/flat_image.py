@@ -134,7 +134,8 @@ def link_base(data: bytes, memory_size: int, word: WordFormat) -> int | None:
 def start_by_pointers(data: bytes, symbols: SymbolList, word: WordFormat) -> int | None:
     """The link address of an image without a header, whose symbols count from its start; None if too few agree.
 
-    Most pointers in a kernel's data are to functions: the address sought is the one from which they all count.
+    Most pointers in a kernel's data are to functions: the address sought is the one from which most functions count
+    that anything points to.
     """
     starts = [address for number, address in enumerate(symbols.addresses) if symbols.letters[number] in b"Tt"]
     functions: dict[int, list[int]] = {}
@@ -142,9 +143,11 @@ def start_by_pointers(data: bytes, symbols: SymbolList, word: WordFormat) -> int
         functions.setdefault(offset % _LEAST_ALIGNMENT, []).append(offset)
     counts: Counter[int] = Counter()
     shift = word.bits - 16
+    seen: set[int] = set()  # what is no pointer, as -1 after 0, is often repeated
     for place in range(0, len(data) - _PIECE, _PIECE):
         numbers = word.numbers(data[place : place + _PIECE])
-        pointers = {number for number in numbers if number >> shift == 0xFFFF}
+        pointers = {number for number in numbers if number >> shift == 0xFFFF} - seen
+        seen |= pointers
         for number in islice(pointers, _MOST_POINTERS):
             counts.update([number - offset for offset in functions.get(number % _LEAST_ALIGNMENT, ())])
     (best, number), (_, next_best) = [*counts.most_common(2), (0, 0), (0, 0)][:2]

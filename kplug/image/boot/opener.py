@@ -167,6 +167,8 @@ class Opener:
         other = NO_KERNELS.get(elf_type(data[:ELF_TYPE_END]))
         if other is not None and not self._any_elf:
             raise NoKernelError(f"not a kernel but {other}")
+        if is_elf_program(data):
+            check_whole(data)
         if other is not None or is_elf_kernel(data):
             return FoundKernel(data, ELF, "vmlinux", elf_machine(data), trail, elf_size(data) or len(data))
         found = container_of(data)

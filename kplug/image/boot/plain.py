@@ -101,8 +101,8 @@ def is_elf_kernel(data: Window) -> bool:
 
 
 def check_whole(data: Window) -> None:
-    """Check the size of a flat Image that EFI can start: the headers for EFI state the file's size."""
-    end = max((section.offset + section.size for section in pe_sections(data)), default=0)
+    """Check the size of a file whose headers state it: an ELF file, or a flat Image that EFI can start."""
+    end = _elf_end(data) or max((section.offset + section.size for section in pe_sections(data)), default=0)
     if end > len(data):
         raise BadImageError(f"truncated: its header claims {end} bytes, it has {len(data)}")
 
@@ -112,6 +112,11 @@ def elf_size(data: Window) -> int | None:
 
     None if they are not such headers, or if there are fewer bytes.
     """
+    end = _elf_end(data)
+    return end if end is not None and end <= len(data) else None
+
+
+def _elf_end(data: Window) -> int | None:
     head = data[:_ELF_HEADER_BYTES]
     bits = {1: 32, 2: 64}.get(head[4] if len(head) == _ELF_HEADER_BYTES else 0)
     if bits is None or head[5] not in (1, 2) or head[6] != 1 or not is_elf_program(data):
@@ -120,10 +125,10 @@ def elf_size(data: Window) -> int | None:
     phoff, shoff, _, *actual_sizes, phnum, shentsize, shnum = struct.unpack_from(order + form, head, start)
     if tuple(actual_sizes) != sizes or not 0 < phnum <= _MOST_SEGMENTS:
         return None
-    end = max(phoff + sizes[1] * phnum, shoff + shentsize * shnum)
+    end: int = max(phoff + sizes[1] * phnum, shoff + shentsize * shnum)
     with contextlib.suppress(struct.error):
         for number in range(phnum):
             offset, size = data.unpack(order + program_form, phoff + number * sizes[1])
             end = max(end, offset + size)
-        return end if end <= len(data) else None
+        return end
     return None

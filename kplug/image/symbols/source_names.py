@@ -145,13 +145,16 @@ class OtherNames:
     def _affixed(self, name: str) -> Iterable[str]:
         if not name.isidentifier():  # another expression: the search takes milliseconds
             return ()
+        wanted = source_name(name).name  # of __pfx_foo, which may be __pfx_foo.llvm.1 in the table, it is foo
+        prefix = name[: -len(wanted)]
         self._questions += 1
         if self._questions > _FEW_QUESTIONS:
-            return self._by_source_name.get(name, ())
+            return [each for each in self._by_source_name.get(wanted, ()) if each.startswith(prefix)]
         encoded = name.encode("utf-8", "surrogateescape")
         parts = (encoded + b".", encoded + b"$", *(prefix.pattern.encode() + encoded for prefix in PREFIXES))
         found = {each for part in parts for each in self._tails(part)}
-        return [text for each in found if source_name(text := _text(each)).name == name]
+        texts = map(_text, found)
+        return [text for text in texts if source_name(text).name == wanted and text.startswith(prefix)]
 
     @cached_property
     def _by_source_name(self) -> dict[str, list[str]]:

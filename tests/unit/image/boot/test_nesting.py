@@ -230,6 +230,7 @@ CRUMBS = b"\x5a" * 999 + b"\xfd7zXZ\0" + b"\x5a" * 999
         (fit(lz4_frame(IMAGE)[:-500], "lz4"), "truncated: the lz4 data ends too early"),
         (fit(b"\x77" * 999, "lz4"), "its FIT header says lz4, but the data is not lz4"),
         (b"CHROMEOS" + struct.pack("<3I", 2, 1, 1 << 30), "truncated: it ends within its ChromeOS kernel preamble"),
+        (KERNEL[:-1], rf"truncated: its header claims {len(KERNEL)} bytes, it has {len(KERNEL) - 1}"),
         (uncompressed_img(IMAGE)[:2000], "truncated: its UNCOMPRESSED_IMG header claims .* bytes, it has 2000"),
         (CODE + OTHER_BANNER, "2 kernels' banners in it, and neither a header nor kallsyms tells where .* begins"),
     ],

@@ -88,6 +88,12 @@ def test_functions_come_before_their_parts(table: SymbolTable) -> None:
     assert names(table, "foo") == ["foo.isra.0", "foo.constprop.0", "__pfx_foo.isra.0", "foo.isra.0.cold"]
 
 
+def test_the_padding_before_a_function_has_its_own_name_in_the_source(table: SymbolTable) -> None:
+    """So prints a kernel that cuts `.llvm.N`: `? __pfx_foo+0x10/0x10`."""
+    assert names(table, "__pfx_foo") == ["__pfx_foo.isra.0"]
+    assert names(table, "__cfi_foo") == []
+
+
 def test_static_variables_of_functions_are_not_called_by_their_numbered_names(table: SymbolTable) -> None:
     """Every function may have a `counter`, and a debugger's own `counter` is meant."""
     assert names(table, "counter") == ["counter.6"]
@@ -100,7 +106,7 @@ def test_nothing_else_is_found(table: SymbolTable, name: str) -> None:
 
 
 def test_many_questions_have_the_same_answers(tmp_path: Path, table: SymbolTable) -> None:
-    few = {name: names(table, name) for name in ("foo", "counter", "barfoo", "oo")}
+    few = {name: names(table, name) for name in ("foo", "counter", "barfoo", "oo", "__pfx_foo", "__pfx_oo")}
     for number in range(100):
         assert names(table, f"nothing{number}") == []
     assert {name: names(table, name) for name in few} == few
