@@ -155,6 +155,16 @@ def flat_image(data: bytes, magic: bytes = b"ARM\x64", offset: int = 0x38) -> by
     return bytes(header) + data
 
 
+def efi_image(image: bytes) -> bytes:
+    """The flat Image as a PE file that EFI starts (arch/arm64/kernel/efi-header.S), all in one section."""
+    data = bytearray(image)
+    data[:2] = b"MZ"
+    struct.pack_into("<I", data, 0x3C, 0x40)
+    struct.pack_into("<4s2H12xH", data, 0x40, b"PE\0\0", 0xAA64, 1, 0)
+    struct.pack_into("<8s8x2I16x", data, 0x58, b".text", len(image) - 0x40, 0x40)
+    return bytes(data)
+
+
 def android(kernel: bytes, version: int = 2, page: int = 2048) -> bytes:
     """AOSP, system/tools/mkbootimg: the kernel's size first, the page size at 36, the version at 40."""
     header = bytearray(4096 if version >= 3 else page)

@@ -11,6 +11,7 @@ from kplug.frozen import Frozen
 from kplug.image.boot.formats import BadImageError
 from kplug.image.boot.opener import FLAT, MAX_UNPACKED_BYTES, FoundKernel, Opener
 from kplug.image.boot.plain import ELF_TYPE_END, NO_KERNELS, ImageHeader, elf_type, image_header
+from kplug.image.elf.file import DUMPS
 
 __all__ = ["MAX_UNPACKED_BYTES", "BootImage", "open_boot_image"]
 
@@ -75,6 +76,9 @@ def _check_file(path: str, head: bytes, size: int) -> None:
     """InputError for a file that is clearly not a boot image, before all of it is read."""
     if elf_type(head) in NO_KERNELS:
         raise InputError(f"{path}: not a boot image but {NO_KERNELS[elf_type(head)]}")
+    for magic, kind in DUMPS:
+        if head.startswith(magic):
+            raise InputError(f"{path}: not a boot image but {kind} (a dump is given with -c)")
     if size > MAX_FILE_BYTES and head.startswith(b"\x7fELF"):
         raise InputError(f"{path}: an ELF file of {size >> 20} MiB, not a boot image (a vmlinux is given with -s)")
     if size > MAX_FILE_BYTES:

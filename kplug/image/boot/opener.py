@@ -23,7 +23,7 @@ from kplug.image.boot.plain import (
     elf_machine,
     elf_size,
     elf_type,
-    image_header,
+    image_end,
     image_machine,
     is_certain_image,
     is_elf_kernel,
@@ -161,9 +161,7 @@ class Opener:
         machine = image_machine(data)
         if machine is not None:
             check_whole(data)
-            header = image_header(data)
-            size = header.image_size if header is not None and is_certain_image(data) else len(data)
-            return FoundKernel(data, FLAT, "Image", machine, trail, min(size, len(data)))
+            return FoundKernel(data, FLAT, "Image", machine, trail, image_end(data))
         other = NO_KERNELS.get(elf_type(data[:ELF_TYPE_END]))
         if other is not None and not self._any_elf:
             raise NoKernelError(f"not a kernel but {other}")
@@ -220,7 +218,8 @@ class Opener:
         """What is in `packed`, which unpacks to `size` bytes if the container says so."""
         # lzma's magic is only a common choice of its parameters.
         if name != "lzma" and not packed.startswith(FORMATS[name].magics):
-            raise BadImageError(f"its {container.name} header says {name}, but the data is not {name}")
+            actual = recognise(packed[:16]) or f"not {name}"
+            raise BadImageError(f"its {container.name} header says {name}, but the data is {actual}")
         most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(packed)))
         if size is not None and size > most:
             raise BadImageError(f"claims to unpack to {size} bytes, from {len(packed)}; no kernel does")
@@ -313,9 +312,8 @@ class Opener:
         return None
 
     def _plain(self, here: Window, position: int, trail: Trail) -> FoundKernel | None:
-        header = image_header(here)
-        if header is not None and is_certain_image(here):
-            image = here.part(0, header.image_size)
+        if is_certain_image(here):
+            image = here.part(0, image_end(here))
             if BANNER in image:
                 end = position + len(image)
                 return FoundKernel(image, FLAT, "Image", image_machine(here), trail.at(position, "an Image's"), end)

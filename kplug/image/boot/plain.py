@@ -95,6 +95,18 @@ def is_certain_image(data: Window) -> bool:
     return header.flags < _MOST_FLAGS and header.text_offset < header.image_size <= _MOST_IMAGE_BYTES
 
 
+def image_end(data: Window) -> int:
+    """Where in the data a flat Image ends: by its sections, or else where its memory would end, .bss included."""
+    header = image_header(data)
+    size = header.image_size if header is not None and is_certain_image(data) else len(data)
+    return min(_sections_end(data) or size, len(data))
+
+
+def _sections_end(data: Window) -> int:
+    """Where the sections of an EFI program end; 0 if there are none."""
+    return max((section.offset + section.size for section in pe_sections(data)), default=0)
+
+
 def is_elf_kernel(data: Window) -> bool:
     """Whether it is an ELF file that is a kernel itself: one to be executed, with a banner."""
     return is_elf_program(data) and BANNER in data
@@ -102,7 +114,7 @@ def is_elf_kernel(data: Window) -> bool:
 
 def check_whole(data: Window) -> None:
     """Check the size of a file whose headers state it: an ELF file, or a flat Image that EFI can start."""
-    end = _elf_end(data) or max((section.offset + section.size for section in pe_sections(data)), default=0)
+    end = _elf_end(data) or _sections_end(data)
     if end > len(data):
         raise BadImageError(f"truncated: its header claims {end} bytes, it has {len(data)}")
 

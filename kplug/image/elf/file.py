@@ -348,14 +348,14 @@ def build_id_in(notes: Iterable[Note]) -> str | None:
     return None
 
 
+DUMPS = ((b"KDUMP", "a kdump-compressed dump"), (b"DISKDUMP", "a diskdump"), (b"makedumpfile", "a flattened dump"))
 _OTHER_KINDS = (
     (b"MZ", "a bootable kernel image"),
     (b"\x1f\x8b", "gzip data"),
     (b"\xfd7zXZ", "xz data"),
     (b"BZh", "bzip2 data"),
     (b"\x28\xb5\x2f\xfd", "zstd data"),
-    (b"KDUMP", "a kdump-compressed dump"),
-    (b"makedumpfile", "a flattened dump"),
+    *DUMPS,
 )
 
 

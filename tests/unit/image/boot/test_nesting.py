@@ -17,6 +17,7 @@ from support.boot_image_builder import (
     android,
     bzimage,
     chromeos,
+    efi_image,
     fit,
     flat_image,
     lz4_frame,
@@ -165,11 +166,18 @@ def test_two_kernels_in_a_file_are_told_as_two(tmp_path: Path, gap: int) -> None
     assert image_of(tmp_path, data, second + 64).payload == OTHER_IMAGE
 
 
-@pytest.mark.parametrize("first", ["Image", "uImage", "gzip", "ELF"])
+@pytest.mark.parametrize("first", ["Image", "EFI Image", "uImage", "gzip", "ELF"])
 def test_a_kernel_behind_the_one_that_the_header_names_is_told_of(tmp_path: Path, first: str) -> None:
-    one = {"Image": IMAGE + bytes(4096), "uImage": uimage(IMAGE), "gzip": PACKERS["gzip"](IMAGE), "ELF": KERNEL}[first]
+    """An Image with a header for EFI ends before its .bss, whose size is in the Image's own."""
+    one = {
+        "Image": IMAGE + bytes(4096),
+        "EFI Image": efi_image(IMAGE),
+        "uImage": uimage(IMAGE),
+        "gzip": PACKERS["gzip"](IMAGE),
+        "ELF": KERNEL,
+    }[first]
     image = image_of(tmp_path, one + b"\xff" * 100 + OTHER_IMAGE)
-    assert image.payload in (KERNEL, IMAGE) or image.payload[: len(IMAGE)] == IMAGE
+    assert image.payload in (KERNEL, IMAGE, one) or image.payload[: len(IMAGE)] == IMAGE
     assert OTHER_BANNER not in image.payload
     place = len(one) + 100
     told = f"another kernel is in it: Image at {place:#x} (5.10.0-two) (kplug extract --offset {place:#x} writes it)"
@@ -229,6 +237,7 @@ CRUMBS = b"\x5a" * 999 + b"\xfd7zXZ\0" + b"\x5a" * 999
         (self_extracting(b""), "a program or a library, not a kernel: neither a kernel's header nor a banner"),
         (fit(lz4_frame(IMAGE)[:-500], "lz4"), "truncated: the lz4 data ends too early"),
         (fit(b"\x77" * 999, "lz4"), "its FIT header says lz4, but the data is not lz4"),
+        (fit(PACKERS["xz"](IMAGE), "lz4"), "its FIT header says lz4, but the data is xz"),
         (b"CHROMEOS" + struct.pack("<3I", 2, 1, 1 << 30), "truncated: it ends within its ChromeOS kernel preamble"),
         (KERNEL[:-1], rf"truncated: its header claims {len(KERNEL)} bytes, it has {len(KERNEL) - 1}"),
         (uncompressed_img(IMAGE)[:2000], "truncated: its UNCOMPRESSED_IMG header claims .* bytes, it has 2000"),
