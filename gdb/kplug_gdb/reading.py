@@ -62,12 +62,12 @@ def _read(address: int, size: int) -> bytes:
     for_memory), which for QEMU is the first CPU; a value is read in the selected one.
     """
     inferior = gdb.selected_inferior()
-    pointer = inferior.architecture().integer_type(8, False).array(size - 1).pointer()
-    if address >> (8 * pointer.sizeof):  # gdb would read at the address without its high bits
+    byte = inferior.architecture().integer_type(8, False)
+    if address >> (8 * byte.pointer().sizeof):  # gdb would read at the address without its high bits
         raise FaultError(f"nothing is mapped at {address:#x}: the machine's addresses are shorter")
     if _MAJOR < 14:
         return bytes(inferior.read_memory(address, size))
-    value = gdb.Value(address).cast(pointer).dereference()
+    value = gdb.Value(address).cast(byte.array(size - 1).pointer()).dereference()
     if _MAJOR >= 15:
         return bytes(value.bytes)
     return value.string("latin-1", "strict", size).encode("latin-1")
