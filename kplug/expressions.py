@@ -162,9 +162,11 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     if not images:
         return f" ({with_hint('no vmlinux', hints.vmlinux)})"
     first = images[0].image
-    nameless = [placed.image.path for placed in images if not placed.image.symbols]
+    nameless = [placed.image for placed in images if not placed.image.symbols]
     if nameless:
-        return f" ({', '.join(nameless)}: no symbol table)"
+        from kplug.image.opening.debug_files import no_symbol_table  # only where something is missing
+
+        return f" ({'; '.join(f'{image.path}: {no_symbol_table(image)}' for image in nameless)})"
     if re.fullmatch(_IN_FILE, name):
         if not first.symbols.sizes_are_stated:
             return f" ({first.symbols_path} does not have the symbols' source files: give the name alone)"

@@ -361,7 +361,10 @@ class Session:
         placed, _ = found
         if placed.image.symbols:
             return (*placed.warnings, *placed.disagreements(annotation))
-        return (*placed.warnings, f"{placed.image.path}: no symbol table, so symbols and regions are not known")
+        from kplug.image.opening.debug_files import no_symbol_table  # few images have none
+
+        why = f"{placed.image.path}: {no_symbol_table(placed.image)}, so symbols and regions are not known"
+        return (*placed.warnings, why)
 
     @cached_property
     def _is_quiet(self) -> bool:

@@ -14,10 +14,10 @@ from contextlib import closing
 from kplug.errors import InputError
 from kplug.frozen import Frozen
 from kplug.image.elf.file import ElfFile
-from kplug.image.kernel_image import DEBUG_INFO
-from kplug.image.opening.files import DEBUG_DIRECTORIES, find_debug_file
+from kplug.image.kernel_image import DEBUG_INFO, KernelImage
+from kplug.image.opening.files import DEBUG_DIRECTORIES, MOST_LINK_BYTES, find_debug_file, linked_name
 
-_MOST_LINK_BYTES = 4096
+_NOT_THERE = "is not there, or is of another build"
 NO_DWARF = "{path} has no debug information (DWARF)"
 
 
@@ -52,10 +52,10 @@ def missing_dwarf(elf: ElfFile) -> str | None:
     """Which file its DWARF is in or refers to that is not there, for the user; None if there is no such file."""
     found = dwarf_file(elf)
     if found is None:
-        link = _linked_name(elf)
+        link = linked_name(elf)
         if link is None:
             return None
-        return f"the DWARF of {elf.path} is in {link} (.gnu_debuglink), which is not there, or is of another build"
+        return f"the DWARF of {elf.path} is in {link} (.gnu_debuglink), which {_NOT_THERE}"
     supplement = supplement_of(found)
     if supplement is None or supplement.path is not None:
         return None
@@ -67,8 +67,14 @@ def missing_dwarf(elf: ElfFile) -> str | None:
 
 def missing_debug_file(elf: ElfFile) -> str:
     """That a separate debug file was sought and not found, for the user."""
-    link = _linked_name(elf)
-    return "its debug file is not there" if link is None else f"its debug file {link} (.gnu_debuglink) is not there"
+    link = linked_name(elf)
+    return f"its debug file {'' if link is None else f'{link} (.gnu_debuglink) '}{_NOT_THERE}"
+
+
+def no_symbol_table(image: KernelImage) -> str:
+    """That an image has no symbols, for the user, and which file would have them."""
+    is_missing = image.on_disk and image.symbols_path == image.path and linked_name(image.elf)
+    return f"no symbol table, and {missing_debug_file(image.elf)}" if is_missing else "no symbol table"
 
 
 def supplement_of(elf: ElfFile) -> Supplement | None:
@@ -76,7 +82,7 @@ def supplement_of(elf: ElfFile) -> Supplement | None:
     section = elf.section(".gnu_debugaltlink")
     if section is None:
         return None  # line tables do not refer to what .debug_sup names
-    name, _, build_id = elf.section_bytes(section, _MOST_LINK_BYTES).partition(b"\0")
+    name, _, build_id = elf.section_bytes(section, MOST_LINK_BYTES).partition(b"\0")
     text, wanted = os.fsdecode(name), build_id.hex()
     path = next((path for path in _places(elf, text, wanted) if _is_of_build(path, wanted)), None)
     return Supplement(section.name, text, wanted, path)
@@ -98,10 +104,3 @@ def _is_of_build(path: str, build_id: str) -> bool:
             return elf.build_id == build_id
     except InputError:
         return False
-
-
-def _linked_name(elf: ElfFile) -> str | None:
-    section = elf.section(".gnu_debuglink")
-    if section is None:
-        return None
-    return os.fsdecode(elf.section_bytes(section, _MOST_LINK_BYTES).partition(b"\0")[0])

@@ -27,6 +27,8 @@ MAX_UNPACKED_BYTES = 1 << 29
 # A real module packs to a third or a tenth. A file that unpacks to far more than that was made to fill memory.
 MAX_UNPACKING_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 1 << 24
+# The name of a file, and its checksum or build ID.
+MOST_LINK_BYTES = 4096
 PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
 
 
@@ -179,17 +181,23 @@ def find_debug_file(elf: ElfFile) -> ElfFile | None:
     return None
 
 
+def linked_name(elf: ElfFile) -> str | None:
+    """The name of its separate debug file, as .gnu_debuglink has it."""
+    section = elf.section(".gnu_debuglink")
+    if section is None:
+        return None
+    return os.fsdecode(elf.section_bytes(section, MOST_LINK_BYTES).partition(b"\0")[0])
+
+
 def _debug_file_candidates(elf: ElfFile, build_id: str | None) -> Iterator[str]:
     if build_id and len(build_id) > 2:
         for directory in DEBUG_DIRECTORIES:
             yield f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
     folder = os.path.dirname(os.path.abspath(elf.path))
     names = [os.path.basename(elf.path), os.path.basename(elf.path) + ".debug"]
-    link = elf.section(".gnu_debuglink")
-    if link is not None:
-        name = elf.section_bytes(link, limit=4096).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-        if name and "/" not in name:
-            names.insert(0, name)
+    link = linked_name(elf)
+    if link and "/" not in link:
+        names.insert(0, link)
     for name in dict.fromkeys(names):
         yield f"{folder}/{name}"
         yield f"{folder}/.debug/{name}"

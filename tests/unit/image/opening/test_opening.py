@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.bounded_kplug import BoundedKplug
 from support.elf_builder import (
     BASE_64,
     BUILD_ID,
@@ -103,6 +104,20 @@ def test_a_debug_file_is_found_below_the_debug_directory_at_the_files_own_place(
 def test_a_debug_file_is_found_beside_the_file(tmp_path: Path, system: Path, place: str) -> None:
     debug = put(tmp_path / "d" / place, small_vmlinux())
     assert found(put(tmp_path / "d" / "vmlinux", stripped())) == debug
+
+
+@pytest.mark.parametrize("other", [None, other_build()])
+def test_a_debug_file_that_is_missing_is_named(kplug: BoundedKplug, tmp_path: Path, other: Elf | None) -> None:
+    path = put(tmp_path / "vmlinux", with_link(b"my.debug"))
+    if other is not None:
+        put(tmp_path / "my.debug", other)
+    why = f"{path}: no symbol table, and its debug file my.debug (.gnu_debuglink) is not there, or is of another build"
+    assert (
+        f"  warning  {why}, so symbols and regions are not known\n" in kplug.run("where", "-s", path, hex(BASE_64)).out
+    )
+    for command in ("where", "sym"):
+        answer = kplug.run(command, "-s", path, "start_kernel")
+        assert (answer.status, answer.err) == (1, f"kplug: start_kernel: no such symbol or section ({why})\n")
 
 
 def test_a_debug_file_of_another_build_is_not_taken(tmp_path: Path, system: Path) -> None:
