@@ -21,7 +21,7 @@ from kplug.arch.types.word import WIDEST_BITS, WIDEST_MASK
 from kplug.errors import ExpressionError, UnplacedError
 from kplug.frozen import Frozen
 from kplug.named_tuples import NamedTuple
-from kplug.names import File, Match, Named, by_source_name, note_of, sections_named, symbols_named, symbols_of
+from kplug.names import File, Match, Named, of_size, sections_named, symbols_named, symbols_of
 
 if TYPE_CHECKING:  # the commands import this file, and declaring them must not take the time to import these
     from kplug.image.placed import PlacedImage
@@ -276,20 +276,15 @@ def _file_and_name(text: str) -> tuple[str | None, str]:
 def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, offset: int, size: int | None) -> Places:
     """The matches, moved by the offset. The size in an oops line (`+0x10/0xc7`) distinguishes symbols of one name."""
     matches, notes = found.matches, [found.note] if found.note is not None else []
-    wanted = _file_and_name(name)[1]
     within: dict[int, range] = {}
     if size is not None:
-        fitting, is_renamed = _of_size(size, found), found.note is not None
-        if not fitting and not is_renamed:
-            # The kernel may print another symbol by that name, a static one of clang's LTO.
-            fitting, is_renamed = _whole_of_size(size, by_source_name(wanted, None, images)), True
-        if not fitting:
+        fitting = of_size(size, _file_and_name(name)[1], found, images)
+        if not fitting.matches:
             notes.append(_misfit(text, matches, size))
-        elif is_renamed:
-            notes = [note_of(wanted, fitting)]
-        matches = fitting or matches
-        if fitting and 0 <= offset < size:
-            within = {each.address: range(each.address, each.address + size) for each in fitting if not _ends(each)}
+        else:
+            matches, notes = fitting.matches, [fitting.note] if fitting.note is not None else []
+            if 0 <= offset < size:
+                within = {each.address: range(each.address, each.address + size) for each in matches if not _ends(each)}
     unended = next((each.symbol for each in matches if each.symbol is not None and not _ends(each)), None)
     if unended is not None and offset and (size is None or within):
         told = f": {size:#x} bytes are what the question says" if size is not None else ""
@@ -312,17 +307,3 @@ def _misfit(text: str, matches: Sequence[Match], size: int) -> str:
         return f"{text}: the next symbol begins before {size:#x} bytes: another program or trampoline?"
     sizes = ", ".join(sorted({f"{each.symbol.size:#x}" for each in matches if each.symbol}))
     return f"{text}: the symbol's size here is {sizes or 'unknown'}, not {size:#x}: another build?"
-
-
-def _whole_of_size(size: int, found: Named) -> Sequence[Match]:
-    """The matches that have that size, but for parts of a function: the kernel prints those by their own names."""
-    from kplug.image.symbols.source_names import source_name
-
-    whole = (each for each in found.matches if each.symbol is not None and not source_name(each.symbol.name).is_part)
-    return [each for each in whole if each.may_have_size(size)]
-
-
-def _of_size(size: int, found: Named) -> Sequence[Match]:
-    """The matches that have that size, else the parts of them that do."""
-    fitting = [each for each in found.matches if each.may_have_size(size)]
-    return fitting or [each for each in found.parts if each.may_have_size(size)]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # A line of a log has one of these: nearly all expressions have none, and need no parser of lines.
 _IN_LINES = frozenset(" \t/[<{")
 _MOST_NAMED = 4
-# No symbol has more. The kernel computes a size, and that of a module's data may be below 0.
-_MOST_BYTES = 0x10000000
 
 
 def log_line(text: str) -> LogLine | None:
@@ -63,8 +61,7 @@ def _of_symbol(
     """The places of the symbol: its start if the line states no offset."""
     core = str(mention.symbol)
     if mention.offset is not None:
-        sized = mention.size is not None and mention.size < _MOST_BYTES
-        core += f"+{mention.offset:#x}" + (f"/{mention.size:#x}" if sized else "")
+        core += f"+{mention.offset:#x}" + (f"/{mention.size:#x}" if mention.size is not None else "")
     try:
         found = places(core, _searched(mention, core, images, hints), hints, lines)
     except ExpressionError as error:
@@ -76,8 +73,8 @@ def _of_symbol(
         return found  # typed so, not printed
     if mention.offset is None:
         note = f"the line has no offset: this is where {mention.symbol} begins"
-    elif mention.size is not None and mention.offset > mention.size:
-        note = f"{core}: not in the symbol, by the size in the line"
+    elif mention.outside is not None:
+        note = mention.outside
     elif mention.address is not None:
         same = tuple(place for place in found if place.address == mention.address)
         if same:

@@ -16,7 +16,7 @@ from kplug.image.opening.module_files import ModuleFiles
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement
 from kplug.model import Annotation
-from kplug.names import by_source_name, symbols_named
+from kplug.names import of_size, symbols_named
 from kplug.outputs import InModule, Problem
 
 if TYPE_CHECKING:
@@ -53,15 +53,16 @@ class UnplacedModules:
             yield self._answer(match, placed, mention, text, notes)
 
     def _matches(self, mention: Mention, placed: PlacedImage) -> tuple[Sequence[Match], list[str]]:
-        found = symbols_named(str(mention.symbol), None, [placed])
-        if mention.size is None:
-            return found.matches, [found.note] if found.note else []
-        for named in (found, by_source_name(str(mention.symbol), None, [placed])):
-            fitting = [match for match in (*named.matches, *named.parts) if match.may_have_size(mention.size)]
-            if fitting:
-                return fitting, [named.note] if named.note else []
-        other = f"no symbol {mention.symbol} in {placed.image.path} has the size {mention.size:#x}: another build?"
-        return found.matches, [other]
+        name = str(mention.symbol)
+        found = symbols_named(name, None, [placed])
+        other = None
+        if mention.size is not None:
+            fitting = of_size(mention.size, name, found, [placed])
+            if fitting.matches:
+                found = fitting
+            else:
+                other = f"no symbol {name} in {placed.image.path} has the size {mention.size:#x}: another build?"
+        return found.matches, [note for note in (found.note, other, mention.outside) if note is not None]
 
     def _answer(self, match: Match, placed: PlacedImage, mention: Mention, text: str, notes: Sequence[str]) -> InModule:
         assert match.symbol is not None

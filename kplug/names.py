@@ -44,12 +44,19 @@ class Match(NamedTuple):
             return size < distance or not distance
         return not self.placed.image.symbols.sizes_are_stated and 0 < distance - size < _MOST_PADDING
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the symbol only belongs to a function, such as its `.cold` part."""
+        from kplug.image.symbols.source_names import source_name  # few questions need it
+
+        return self.symbol is not None and source_name(self.symbol.name).is_part
+
 
 class Named(NamedTuple):
     """What a name stands for.
 
-    `note` says so where the symbols' names are others. `parts` are symbols that only belong to the function, such as
-    its `.cold` part. `unplaced`: the section, and why its address is not known, of the first match without an address.
+    `note` says so where the symbols' names are others. `parts` are symbols that only belong to the function.
+    `unplaced`: the section, and why its address is not known, of the first match without an address.
     """
 
     matches: Sequence[Match]
@@ -101,14 +108,30 @@ def symbols_named(name: str, file: File | None, images: Sequence[PlacedImage]) -
 
 def by_source_name(name: str, file: File | None, images: Sequence[PlacedImage]) -> Named:
     """The symbols that have that name in their source, and another one in the symbol table."""
-    from kplug.image.symbols.source_names import source_name  # few questions need it
-
     found = _placed(symbols_of_source_name(name, images), file)
-    parts = [each for each in found.matches if each.symbol is not None and source_name(each.symbol.name).is_part]
-    whole = [each for each in found.matches if each not in parts] or parts
-    if not whole:
+    if not found.matches:
         return found
-    return Named(whole, note_of(name, whole), parts if whole is not parts else (), found.unplaced)
+    parts: list[Match] = []
+    whole: list[Match] = []
+    for each in found.matches:
+        (parts if each.is_part else whole).append(each)
+    if not whole:
+        parts, whole = whole, parts
+    return Named(whole, note_of(name, whole), parts, found.unplaced)
+
+
+def of_size(size: int, name: str, found: Named, images: Sequence[PlacedImage]) -> Named:
+    """Of what was found for a name, the symbols that have that size, else their parts that do. None of exactly that
+    name: then those that have it in their source, for a kernel of clang's LTO prints a static one by that name."""
+    fitting = [each for each in found.matches if each.may_have_size(size)]
+    fitting = fitting or [each for each in found.parts if each.may_have_size(size)]
+    if found.note is None:
+        if fitting:
+            return Named(fitting)
+        others = by_source_name(name, None, images).matches
+        # The kernel prints parts by their own names.
+        fitting = [each for each in others if not each.is_part and each.may_have_size(size)]
+    return Named(fitting, note_of(name, fitting) if fitting else None)
 
 
 def note_of(name: str, matches: Sequence[Match]) -> str:

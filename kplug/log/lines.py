@@ -23,6 +23,8 @@ from kplug.named_tuples import NamedTuple
 
 # More than any log has around an address.
 _MOST_PARTS = 24
+# No symbol has more. The kernel computes a size, and that of a module's data may be below 0.
+_MOST_BYTES = 0x10000000
 # What a serial line loses or adds.
 _UNPRINTED = dict.fromkeys((*range(9), *range(14, 27), 127))
 
@@ -43,6 +45,13 @@ class Mention(NamedTuple):
     register: str | None = None
     unplaced: str | None = None
     build_id: str | None = None
+
+    @property
+    def outside(self) -> str | None:
+        """A note if the offset is not in the symbol, by the size that the line states."""
+        if self.offset is None or self.size is None or self.offset <= self.size:
+            return None
+        return f"{self.symbol}+{self.offset:#x}/{self.size:#x}: not in the symbol, by the size in the line"
 
 
 class LogLine(NamedTuple):
@@ -159,7 +168,9 @@ def _mention(text: str, stated: dict[str, str]) -> Mention:
     module = stated.get("module")
     if module is None and "module_file" in stated:
         module = stated["module_file"].rpartition("/")[2].partition(".ko")[0].replace("-", "_")
-    symbol, offset, size = stated.get("symbol"), stated.get("offset"), stated.get("size")
+    symbol, offset, size = stated.get("symbol"), stated.get("offset"), _number(stated.get("size"))
+    if size is not None and size >= _MOST_BYTES:
+        size = None
     address = _address(stated.get("address"))
     if symbol is None and address is None:
         address = 0 if stated.get("address") else None
@@ -173,9 +184,7 @@ def _mention(text: str, stated: dict[str, str]) -> Mention:
             unplaced = f"{symbol} and a source line, and no address"
         elif symbol is None:
             unplaced = "neither an address nor a symbol"
-    return Mention(
-        text, symbol, _number(offset), _number(size), module, address, None, unplaced, stated.get("build_id")
-    )
+    return Mention(text, symbol, _number(offset), size, module, address, None, unplaced, stated.get("build_id"))
 
 
 def _address(text: str | None) -> int | None:

@@ -87,10 +87,28 @@ def test_what_the_file_does_not_have_is_said(
     assert why in capsys.readouterr().err
 
 
-def test_a_size_of_another_build_is_said(given: list[str], release: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ("my_open+0x4/0x24 [my_mod]", "has the size 0x24: another build?"),
+        ("my_open+0x24/0x20 [my_mod]", "my_open+0x24/0x20: not in the symbol, by the size in the line"),
+    ],
+)
+def test_an_offset_or_a_size_that_the_symbol_does_not_have_is_said(
+    given: list[str], release: str, capsys: pytest.CaptureFixture[str], line: str, warning: str
+) -> None:
     capsys.readouterr()
-    assert main([*given, "-b", "my_open+0x4/0x24 [my_mod]"]) == 0
-    assert "has the size 0x24: another build?" in capsys.readouterr().out
+    assert main([*given, "-b", line]) == 0
+    assert warning in capsys.readouterr().out
+
+
+def test_a_size_below_0_tells_nothing(given: list[str], release: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Linux 6.1 prints it of a symbol in a module's data, where no symbol follows."""
+    capsys.readouterr()
+    assert main([*given, "-b", "my_open+0x4/0xffffffffffffefd0 [my_mod]"]) == 0
+    answer, warning = capsys.readouterr().out.splitlines()
+    assert answer.startswith(".text+0xc ")
+    assert "where module my_mod is loaded is not known" in warning
 
 
 def test_a_module_of_another_kernel_is_not_used(
