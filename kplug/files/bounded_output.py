@@ -12,6 +12,16 @@ ProgressCallback = Callable[[float], None]
 
 # Bytes unpacked at a time.
 CHUNK = 1 << 20
+# Kernels unpack to 20 to 200 MiB, modules and debug builds of kernels without their DWARF to less than this.
+MAX_UNPACKED_BYTES = 1 << 29
+# zstd -22 packs a kernel to a fifth. A file that unpacks to far more than that was made to fill memory.
+_MAX_UNPACKING_RATIO = 100
+_ALWAYS_UNPACKED_BYTES = 1 << 24
+
+
+def unpacking_limit(packed_size: int) -> int:
+    """The bytes that a kernel or module of that packed size unpacks to at most."""
+    return min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, _MAX_UNPACKING_RATIO * packed_size))
 
 
 class UnpackError(Exception):
@@ -23,6 +33,10 @@ class UnpackError(Exception):
     def __init__(self, reason: str, unpacked: int = 0) -> None:
         super().__init__(reason)
         self.unpacked = unpacked
+
+
+class MissingUnpackerError(UnpackError):
+    """Nothing that unpacks this format is installed; the reason says what to install."""
 
 
 class TooLargeError(UnpackError):

@@ -14,6 +14,7 @@ from kplug.files import lz4, lz4_frame, lzop, python_formats, zstd
 from kplug.files.bounded_output import (
     BoundedOutput,
     EnoughError,
+    MissingUnpackerError,
     NotInstalledError,
     ProgressCallback,
     Unpacked,
@@ -101,7 +102,7 @@ def _unpacked(
         except UnpackError as error:
             raise type(error)(str(error), out.size) from None
         return Unpacked(out.bytes(), consumed)
-    raise UnpackError(f"cannot unpack {compression.name}: {compression.remedy}")
+    raise MissingUnpackerError(f"cannot unpack {compression.name}: {compression.remedy}")
 
 
 FORMATS: dict[str, Compression] = {

@@ -9,11 +9,9 @@ from kplug.files.bounded_output import ProgressCallback, UnpackError
 from kplug.files.opening import open_file
 from kplug.frozen import Frozen
 from kplug.image.boot.formats import BadImageError
-from kplug.image.boot.opener import FLAT, MAX_UNPACKED_BYTES, FoundKernel, Opener
+from kplug.image.boot.opener import FLAT, FoundKernel, Opener
 from kplug.image.boot.plain import ELF_TYPE_END, NO_KERNELS, ImageHeader, elf_type, image_header
-from kplug.image.elf.file import DUMPS
-
-__all__ = ["MAX_UNPACKED_BYTES", "BootImage", "open_boot_image"]
+from kplug.image.elf.file import DUMPS, ELF_MAGIC
 
 MAX_FILE_BYTES = 1 << 29
 
@@ -79,7 +77,7 @@ def _check_file(path: str, head: bytes, size: int) -> None:
     for magic, kind in DUMPS:
         if head.startswith(magic):
             raise InputError(f"{path}: not a boot image but {kind} (a dump is given with -c)")
-    if size > MAX_FILE_BYTES and head.startswith(b"\x7fELF"):
+    if size > MAX_FILE_BYTES and head.startswith(ELF_MAGIC):
         raise InputError(f"{path}: an ELF file of {size >> 20} MiB, not a boot image (a vmlinux is given with -s)")
     if size > MAX_FILE_BYTES:
         raise InputError(f"{path}: {size >> 20} MiB; no boot image is larger than {MAX_FILE_BYTES >> 20} MiB")

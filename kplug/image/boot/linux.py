@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kplug.image.boot.formats import Container, Part
-from kplug.image.boot.plain import ELF_MAGIC, elf_machine, is_elf_program
+from kplug.image.boot.plain import elf_machine, is_elf_program
 from kplug.image.boot.window import Window
+from kplug.image.elf.file import ELF_MAGIC
 
 # The bytes of a file that recognise it: bzImage's header ends here.
 HEAD_BYTES = 0x250

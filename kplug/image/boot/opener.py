@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 
-from kplug.files.bounded_output import ProgressCallback, TooLargeError, Unpacked, UnpackError
+from kplug.files.bounded_output import ProgressCallback, TooLargeError, Unpacked, UnpackError, unpacking_limit
 from kplug.files.compression import FORMATS, Compression, decompress, decompressed_start, recognise
 from kplug.frozen import Frozen, replace
+from kplug.image.banner import START as BANNER
 from kplug.image.banner import banners_in, parse_banner
 from kplug.image.boot import reasons
 from kplug.image.boot.containers import CONTAINERS, HEAD_BYTES, container_of, is_packed_file, parts_of
 from kplug.image.boot.formats import BadImageError, Container, NoKernelError, Part
 from kplug.image.boot.plain import (
-    BANNER,
     ELF_TYPE_END,
     NO_KERNELS,
     check_whole,
@@ -33,12 +33,6 @@ from kplug.image.boot.reasons import Attempt
 from kplug.image.boot.search import PLAIN, Place, headerless, places, plain_places
 from kplug.image.boot.window import Window
 
-# Kernels unpack to 20 to 200 MiB; debug builds without their DWARF to less than this. All that is unpacked on the way
-# to a kernel has to fit.
-MAX_UNPACKED_BYTES = 1 << 29
-# zstd -22 packs a kernel to a fifth. A file that unpacks to far more than that was made to fill memory.
-MAX_UNPACKING_RATIO = 100
-_ALWAYS_UNPACKED_BYTES = 1 << 24
 # An Android image, in it a vendor's header, in it a FIT, in it a uImage of a zImage: no real nesting is deeper.
 _MOST_CONTAINERS = 6
 # Places that are tried, and what is unpacked as a whole without looking like a kernel, in all of a file.
@@ -122,7 +116,8 @@ class Opener:
         self._data = data
         self._any_elf = any_elf
         self._progress = progress
-        self._most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(data)))
+        # All that is unpacked on the way to a kernel has to fit.
+        self._most = unpacking_limit(len(data))
         self._left = self._most
         self._looked_at = 0
         self._tries = 0
@@ -220,7 +215,7 @@ class Opener:
         if name != "lzma" and not packed.startswith(FORMATS[name].magics):
             actual = recognise(packed[:16]) or f"not {name}"
             raise BadImageError(f"its {container.name} header says {name}, but the data is {actual}")
-        most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(packed)))
+        most = unpacking_limit(len(packed))
         if size is not None and size > most:
             raise BadImageError(f"claims to unpack to {size} bytes, from {len(packed)}; no kernel does")
         try:
@@ -327,8 +322,7 @@ class Opener:
         return None
 
     def _packed(self, name: str, here: Window, position: int, trail: Trail) -> FoundKernel:
-        most = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * len(here)))
-        unpacked = self._decompress(name, here, most)
+        unpacked = self._decompress(name, here, unpacking_limit(len(here)))
         found = trail.at(position, f"{name}'s").unpacked(name, unpacked.consumed)
         kernel = self._nested(Window(unpacked.data), found)
         return replace(kernel, end=position + unpacked.consumed)

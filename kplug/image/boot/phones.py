@@ -24,7 +24,7 @@ def _uncompressed_img(data: Window) -> list[Part] | None:
 
 
 def _mediatek(data: Window) -> list[Part] | None:
-    """A header of 512 bytes; the size behind the magic does not count it."""
+    """A header of 512 bytes; the size after the magic does not count it."""
     return [Part(512, data.unpack("<I", 4)[0])] if len(data) >= 512 else None
 
 

@@ -9,12 +9,12 @@ from kplug.arch import registry
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.word import byte_order, struct_order
 from kplug.frozen import Frozen
+from kplug.image.banner import START as BANNER
 from kplug.image.boot.efi import pe_sections
 from kplug.image.boot.formats import BadImageError
 from kplug.image.boot.window import Window
+from kplug.image.elf.file import ELF_MAGIC
 
-BANNER = b"Linux version "
-ELF_MAGIC = b"\x7fELF"
 # By e_type, ET_REL and ET_CORE.
 NO_KERNELS: dict[int | None, str] = {
     1: "a module, or another object file (a module is placed with --module)",
@@ -120,7 +120,7 @@ def check_whole(data: Window) -> None:
 
 
 def elf_size(data: Window) -> int | None:
-    """The bytes that the headers of an executable ELF file speak of, behind which another file may follow.
+    """The bytes that the headers of an executable ELF file claim, after which there may be another file.
 
     None if they are not such headers, or if there are fewer bytes.
     """

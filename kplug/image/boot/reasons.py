@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kplug.files.bounded_output import UnpackError
+from kplug.files.bounded_output import MissingUnpackerError, UnpackError
 from kplug.files.compression import Compression
 from kplug.image.boot.formats import BadImageError, Container, NoKernelError
 from kplug.image.boot.linux import SELF_EXTRACTING
@@ -16,7 +16,7 @@ from kplug.named_tuples import NamedTuple
 
 _MOST_TOLD = 3
 _LONGEST = 160
-# A shorter magic occurs in any noise: what begins with it is told of only if something was unpacked.
+# A shorter magic occurs in any noise: what begins with it is mentioned only if something was unpacked.
 _LONG_MAGIC = 4
 
 
@@ -47,7 +47,7 @@ def attempt(place: Place, error: BadImageError | UnpackError, offset: int) -> li
     if isinstance(error, BadImageError):
         outcome = "unpacks, but not to a kernel" if isinstance(error, NoKernelError) else f"unpacks; {error}"
         return [Attempt(1, what.name, position, outcome)]
-    if str(error).startswith("cannot unpack"):
+    if isinstance(error, MissingUnpackerError):
         return [Attempt(0, what.name, position, str(error))]
     if error.unpacked or len(what.magic) > _LONG_MAGIC:
         return [Attempt(2, f"what looks like {what.name}", position, str(error))]

@@ -9,8 +9,9 @@ from kplug.files.compression import FORMATS, Compression
 from kplug.image.banner import banners_at
 from kplug.image.boot.containers import CONTAINERS, is_packed_file
 from kplug.image.boot.formats import Container
-from kplug.image.boot.plain import ELF_MAGIC, IMAGE_MAGIC_AT
+from kplug.image.boot.plain import IMAGE_MAGIC_AT
 from kplug.image.boot.window import Window
+from kplug.image.elf.file import ELF_MAGIC
 from kplug.image.kallsyms.finder import find_tables
 from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsNotFoundError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kplug.errors import InputError, UsageError
 from kplug.files.opening import open_file
-from kplug.image.elf.file import ElfFile
+from kplug.image.elf.file import MAX_LOADED_BYTES, ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.kernel_image import KernelImage
 from kplug.image.module_sections import section_addresses
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 # Where debug files are installed (gdb's debug-file-directory, drgn's default search path).
 DEBUG_DIRECTORIES = ("/usr/lib/debug",)
-# A module with debug information is some tens of megabytes; a file that unpacks to more is not a module.
-MAX_UNPACKED_BYTES = 1 << 29
-# A real module packs to a third or a tenth. A file that unpacks to far more than that was made to fill memory.
-MAX_UNPACKING_RATIO = 100
-_ALWAYS_UNPACKED_BYTES = 1 << 24
 # The name of a file, and its checksum or build ID.
 MOST_LINK_BYTES = 4096
 PACKED_ENDINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
@@ -37,16 +32,15 @@ def open_elf(path: str) -> ElfFile:
     name = PACKED_ENDINGS.get(os.path.splitext(path)[1])
     if name is None:
         return ElfFile(path)
-    from kplug.files.bounded_output import UnpackError
+    from kplug.files.bounded_output import MAX_UNPACKED_BYTES, UnpackError, unpacking_limit
     from kplug.files.compression import decompress_all
 
     with open_file(path) as packed:
         size = os.fstat(packed.fileno()).st_size
         if size > MAX_UNPACKED_BYTES:
             raise InputError(f"{path}: {size >> 20} MiB packed; no module is so large")
-        limit = min(MAX_UNPACKED_BYTES, max(_ALWAYS_UNPACKED_BYTES, MAX_UNPACKING_RATIO * size))
         try:
-            data = decompress_all(name, packed.read(MAX_UNPACKED_BYTES), limit)
+            data = decompress_all(name, packed.read(MAX_UNPACKED_BYTES), unpacking_limit(size))
         except (OSError, UnpackError) as error:
             raise InputError(f"{path}: cannot be unpacked: {error}") from None
     return ElfFile(path, io.BytesIO(data))
@@ -75,7 +69,7 @@ def _kallsyms_in(elf: ElfFile) -> SymbolList:
     from kplug.image.kallsyms.embedded import embedded_symbols
 
     size = max((each.offset + each.size for each in elf.loaded), default=0)
-    if not 0 < size <= MAX_UNPACKED_BYTES:
+    if not 0 < size <= MAX_LOADED_BYTES:
         return no_symbols("no symbol table")
     return embedded_symbols(elf, elf.read(0, size, "what it loads"))
 

@@ -45,7 +45,7 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
 
 
 def _searched(path: str, progress: ProgressCallback | None) -> KernelImage:
-    """A file that nothing at its start tells of: the kernel that a search finds in it."""
+    """The kernel that a search finds in a file whose start is none that is known."""
     from kplug.image.boot.boot_image import open_boot_image
 
     try:
