@@ -31,7 +31,7 @@ _NAME = r"[A-Za-z_.][\w.$]*"
 _NUMBER = r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}"
 _IN_FILE = r"'?[\w.+-]{1,255}\.[A-Za-z]{1,4}'?::?"
 # A file of the source and its line, as decode_stacktrace.sh and syzkaller write them.
-_PLACE = r"[^\s:()\[\]]{1,4096}:\d{1,7}(?::\d{1,7})?"
+_PLACE = r"[^\s:()\[\]]{1,4096}\.[A-Za-z]{1,4}:\d{1,7}(?::\d{1,7})?"
 _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
 _FACILITIES = "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res\\d{1,2}|local\\d"
 
@@ -268,8 +268,13 @@ TITLES = (
 REGISTERS = (
     Form(
         "RSP: 0018:ffffc90000013e08 EFLAGS: 00010246",
-        r"(?:R[0-9A-Z]{2}|E[A-Z]{2}|CR2|[FG]S|NIP|CTR|ORIG_RAX|epc|[a-z]{1,2}\d{0,2})\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?[0-9a-fA-F]{8}",
+        r"(?:R[0-9A-Z]{2}|E[A-Z]{2}|CR2|DR\d|[FG]S|status|NIP|CTR|ORIG_RAX|epc|[a-z]{1,2}\d{0,2})\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?[0-9a-fA-F]{8}",
         "show_regs() of each architecture",
+    ),
+    Form(
+        "CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033",
+        r"CS:\s{1,2}[0-9a-f]{4} DS: [0-9a-f]{4} ",
+        "arch/x86/kernel/process_64.c, __show_regs()",
     ),
 )
 
@@ -278,7 +283,8 @@ IN_TEXT = (
     rf"(?<![\w.$])(?P<symbol>{_NAME})\+(?P<offset>0x[0-9a-fA-F]{{1,16}})/(?P<size>0x[0-9a-fA-F]{{1,16}})(?![\w.$+/])"
     r"(?:\s{1,8}\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s(?P<build_id>[0-9a-f]{8,64}))?\])?"
 )
-ADDRESS_IN_TEXT = rf"(?<![\w.$+])(?P<address>{_HEX})(?![\w.$+])"
+# Neither the ID of an oops (kernel/panic.c, print_oops_end_marker()) nor a task's flags (kernel/sched/core.c).
+ADDRESS_IN_TEXT = rf"(?<![\w.$+])(?<!end trace )(?<!flags:)(?P<address>{_HEX})(?![\w.$+])"
 # A register and its value, after that of its segment.
 REGISTER = (
     r"(?<![\w.$])(?P<register>[A-Za-z]\w{1,6}|[A-Za-z])\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?"

@@ -89,6 +89,7 @@ BPF = "bpf_prog_6deef7357e7b4530_f"
         ("stack-protector: Kernel stack is corrupted in: schedule+0x4/0xc7", (S, 4, 0xC7, None, None)),
         ("RSP: 0018:ffffc90000013e08 EFLAGS: 00010246", (None, None, None, None, 0xFFFFC90000013E08)),
         ("CR2: 0000000000000018 CR3: 0000000103c5a000 CR4: 00000000001706e0", (None, None, None, None, 0x18)),
+        ("status: 0000000200000120 badaddr: 0000000000000018 cause: 000000000000000d", (None, None, None, None, 0x18)),
         ("\x1b[33m\x00bpf_prog_6deef7357e7b4530_f+0x10/0x7c\x1b[0m", (BPF, 16, 0x7C, None, None)),
     ],
 )  # fmt: skip
@@ -110,12 +111,21 @@ def test_what_has_no_place_says_why(line: str, why: str) -> None:
     assert why in (one(line).unplaced or "")
 
 
+def test_what_a_worker_is_for_is_no_source_line() -> None:
+    """kernel/workqueue.c, print_worker_info()."""
+    assert one("Workqueue: writeback wb_workfn (flush-259:0)")[1:] == Mention("", "wb_workfn")[1:]
+
+
 @pytest.mark.parametrize(
     ("line", "texts"),
     [
         ("[    1.2] Call Trace:", []),
         ("[    1.2] schedule", []),
         ("[    1.2] usb (new device)", []),
+        ("[    1.2] CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033", []),
+        ("[    1.2] DR3: 0000000000000000 DR6: 00000000fffe0ff0 DR7: 0000000000000400", []),
+        ("[    1.2] ---[ end trace 4d7c2c9d4b3b6e6a ]---", []),
+        ("[    1.2] task:init state:S stack:0 pid:1 ppid:0 flags:0x00000002", []),
         ("Code: 48 89 e5 <0f> 0b", []),
         ("a+0x1/0x2 went to b+0x3/0x4", ["a+0x1/0x2", "b+0x3/0x4"]),
         ("RAX: 0000000000000000 RBX: ffff8b226f739300", ["RAX: 0000000000000000", "RBX: ffff8b226f739300"]),
