@@ -23,8 +23,9 @@ def apply() -> str:
     applied = linked.applied_offset(main.image) if main is not None else None
     if main is None or not (has_process() or applied):
         raise UsageError(f"{name}: there is no target whose kernel could have moved")
-    if session.warnings and has_process() and not main.placement.kaslr_offset:
-        raise UsageError(f"{name}: {session.warnings[0]}")
+    doubts = HOST.finding().warnings if has_process() and not main.placement.kaslr_offset else ()
+    if doubts:
+        raise UsageError(f"{name}: {doubts[0]}")
     path, placement = main.image.path, main.placement
     if not main.image.on_disk:
         raise UsageError(

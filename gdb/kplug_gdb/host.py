@@ -10,7 +10,7 @@ from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.frozen import Frozen
 from kplug.image.kernel_image import KernelImage
-from kplug.image.opening.debug_files import dwarf_file, missing_dwarf
+from kplug.image.opening.debug_files import dwarf_file, has_dwarf, missing_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
 from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
@@ -66,15 +66,26 @@ class PlacedKernel:
     def missing_file(self) -> str | None:
         """Which file with debug information is not there, for the user; None if there is no such file, or gdb found it
         at a place of its own."""
-        placed = self.images[0]
-        image = placed.image
+        image = self.images[0].image
         try:
             missing = missing_dwarf(image.elf) if image.on_disk else None
         except InputError as error:
             missing = str(error)
-        known = image.symbols.exact("start_kernel") if missing is not None else ()
-        lines = (GdbLines().line_layers(placed.symbol_address(each), each.address, placed) for each in known)
-        return None if any(lines) else missing
+        return None if missing is None or self._has_lines() else missing
+
+    @remembered(FOR_EVER)
+    def lacks_debug_information(self) -> bool:
+        """Whether neither kplug nor gdb found any."""
+        image = self.images[0].image
+        return self.missing_file() is not None or not (
+            image.on_disk and (has_dwarf(image.elf) or self._has_lines() or dwarf_file(image.elf) is not None)
+        )
+
+    def _has_lines(self) -> bool:
+        """Whether gdb has source lines of the kernel."""
+        placed = self.images[0]
+        known = placed.image.symbols.exact("start_kernel")
+        return any(GdbLines().line_layers(placed.symbol_address(each), each.address, placed) for each in known)
 
     def _without_lines(self, lines: bool) -> tuple[str, ...]:
         missing = self.missing_file() if lines else None
@@ -133,6 +144,10 @@ class Host:
         if not found.finding.lasting:
             return known.session_as(found.finding, SETTINGS.lines, FrontEnd(_HINTS))
         return known.session(found.finding, SETTINGS.lines)
+
+    def finding(self) -> Finding:
+        """How the kernel's place was found, verified now. KplugError, worded for the user."""
+        return self._known()[1].finding
 
     def _known(self) -> tuple[PlacedKernel, FoundKernel]:
         """The kernel, verified now, and how it was found."""
@@ -222,7 +237,7 @@ def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:
     if not image.on_disk and not image.sections:
         lacking.append(Missing("a vmlinux", "sections, segments", "`file VMLINUX`, or `set kplug vmlinuz FILE`"))
     file = known.missing_file()
-    if file is not None or not image.on_disk or dwarf_file(image.elf) is None:
+    if known.lacks_debug_information():
         cost = "source lines" if found.view is None or image.has_types else f"source lines; {COST}"
         what = "debug information" if file is None else f"debug information: {file}"
         lacking.append(Missing(what, cost, "load the vmlinux of the kernel's debug package"))
