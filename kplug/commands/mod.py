@@ -50,7 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     source = session.modules
     if source is None:
-        through = "kmod: the kernel's list of modules is read through drgn"
+        through = "the kernel's list of modules is read through drgn"
         if session.target is not None and session.target.has_memory():  # gdb's
             raise UsageError(f"{through}, which is not in use: `kplug` says why")
         from importlib.util import find_spec
