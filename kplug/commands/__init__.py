@@ -21,7 +21,7 @@ _FILES = {
     "map": "map",
     "mod": "mod",
     "info": "info",
-    "notes": "info",
+    "notes": "notes",
     "kaslr": "status",
     "kplug": "status",
 }

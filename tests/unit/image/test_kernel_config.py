@@ -49,7 +49,7 @@ def test_the_running_kernels_is_where_it_tells_it(tmp_path: Path, monkeypatch: p
     session = kernel_without_a_file([BASE_64, BASE_64 + 8], Memory(0, b""))
     [problem] = outputs(session, "info", "--config")
     assert isinstance(problem, Problem)  # another kernel's
-    monkeypatch.setattr("kplug.commands.info._runs_here", lambda image: True)
+    monkeypatch.setattr("kplug.commands.info.runs_here", lambda image: True)
     [table] = outputs(session, "info", "--config=64BIT")
     assert isinstance(table, Table)
     assert list(table.rows) == [{"line": "CONFIG_64BIT=y", "path": str(path)}]
@@ -66,7 +66,7 @@ def test_a_running_kernel_that_hides_its_addresses_still_says_what_it_is(
     version.write_bytes(BANNER)
     notes.write_bytes(note(b"GNU", 3, BUILD_ID))
     monkeypatch.setattr("kplug.commands.info._RUNNING_BANNER", str(version))
-    monkeypatch.setattr("kplug.commands.info._RUNNING_NOTES", str(notes))
+    monkeypatch.setattr("kplug.commands.notes._RUNNING_NOTES", str(notes))
     monkeypatch.setattr("kplug.live.machine.Machine", lambda: Machine(str(tmp_path)))
     assert cli.main(["info", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
