@@ -25,13 +25,19 @@ _NEW = {
 
 
 class FakePageOwner:
-    """`old`: 5.4's, which has neither times nor tasks. `on`: booted with page_owner=on. Without sparse memory, the
-    array begins at a multiple of MAX_ORDER_PAGES below the node, which begins at the second page of RAM."""
+    """`old`: 5.4's, which has neither times nor tasks; `oldest`: one before, which has no flag for what is allocated.
+    `on`: booted with page_owner=on. Without sparse memory, the array begins at a multiple of MAX_ORDER_PAGES below the
+    node, which begins at the second page of RAM."""
 
-    def __init__(self, fake: FakeKernel, *, old: bool = False, on: bool = True, sparse: bool = True) -> None:
+    def __init__(
+        self, fake: FakeKernel, *, old: bool = False, oldest: bool = False, on: bool = True, sparse: bool = True
+    ) -> None:
         self.fake, self._sparse = fake, sparse
         fake.struct("page_ext", 8, flags=("unsigned long", 0))
-        fake.enum("page_ext_flags", PAGE_EXT_OWNER=0, **{f"PAGE_EXT_OWNER_{'ACTIVE' if old else 'ALLOCATED'}": 1})
+        if oldest:
+            fake.enum("page_ext_flags", PAGE_EXT_DEBUG_GUARD=0, PAGE_EXT_OWNER=1)
+        else:
+            fake.enum("page_ext_flags", PAGE_EXT_OWNER=0, **{f"PAGE_EXT_OWNER_{'ACTIVE' if old else 'ALLOCATED'}": 1})
         fake.struct("page_owner", 16 if old else 80, **(_OLD if old else _NEW))
         fake.struct("page_ext_operations", 16, offset=("unsigned long", 0), size=("unsigned long", 8))
         fake.variable("page_owner_ops", "struct page_ext_operations", OFFSET if on else 0)
@@ -67,6 +73,11 @@ class FakePageOwner:
         node = fake.variable("contig_page_data", "struct pglist_data")
         fake.words(node + 136, fake.first_pfn + 1, RAM // PAGE - 1)
         self.pointer, self._base = node + 152, self.table - fake.first_pfn * ENTRY
+
+    def go_offline(self) -> None:
+        """Mark the section's pointer with PAGE_EXT_INVALID. Records are then put where it leads as it is."""
+        self._base += 1
+        self.fake.words(self.pointer, self._base)
 
     def entry(self, pfn: int) -> int:
         """Where the struct page_ext of a page is."""

@@ -6,7 +6,6 @@ Each page has an entry in an array (mm/page_ext.c): struct page_ext, then what e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import drgn
 from drgn.helpers.linux.mmzone import for_each_online_pgdat, nr_to_section
@@ -15,6 +14,7 @@ from drgn.helpers.linux.percpu import per_cpu
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
+from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.tables.stack_depot import stack_depot
@@ -75,8 +75,10 @@ class PageOwners:
             self._flags: int = drgn.offsetof(prog.type("struct page_ext"), "flags")
             bits = {each.name: each.value for each in prog.type("enum page_ext_flags").enumerators or ()}
             self._owned = 1 << bits["PAGE_EXT_OWNER"]
-            # "mm, page_owner: keep owner info when freeing the page" (5.4) called it PAGE_EXT_OWNER_ACTIVE
-            self._allocated = 1 << bits.get("PAGE_EXT_OWNER_ALLOCATED", bits.get("PAGE_EXT_OWNER_ACTIVE", 0))
+            # "mm, page_owner: keep owner info when freeing the page" (5.4) called it PAGE_EXT_OWNER_ACTIVE. Before, a
+            # freed page had no record.
+            names = ("PAGE_EXT_OWNER_ALLOCATED", "PAGE_EXT_OWNER_ACTIVE", "PAGE_EXT_OWNER")
+            self._allocated = 1 << next(bits[name] for name in names if name in bits)
             # Before 5556cfe8d994 (5.4) what comes after struct page_ext alone.
             places = [kernel.symbol(name) for name in ("page_ext_size", "extra_mem")]
             place = next((place for place in places if place is not None), None)
@@ -177,7 +179,7 @@ def page_owners(kernel: Kernel) -> PageOwners | None:
 
 @remembered(UNTIL_RESUMED)
 def _offset(kernel: Kernel) -> int:
-    """Where struct page_owner is in an entry: behind the flags. 0 if it is not there: this boot does not record."""
+    """Where struct page_owner is in an entry: after the flags. 0 if it is not there: this boot does not record."""
     place = kernel.symbol("page_owner_ops")
     if place is None:
         return 0

@@ -92,6 +92,13 @@ def test_a_record_without_times_and_tasks() -> None:
     assert lines(owned.told())[0] == f"allocated in {owned.words[0]}, order 1, gfp 0xdc0"
 
 
+def test_a_record_of_before_freed_pages_kept_theirs() -> None:
+    """Before "mm, page_owner: keep owner info when freeing the page" (5.4) a page with a record is allocated."""
+    owned = Owned(old=True, oldest=True)
+    owned.record(flags=1 << 1)
+    assert owned.told().details["recorded_as"] == "allocated"
+
+
 def test_without_sparse_memory() -> None:
     owned = Owned(sparse=False)
     owned.record(pid=42, tgid=42)
@@ -134,8 +141,8 @@ def test_kinds_of_pages(planted: dict[str, int]) -> None:
 
 def test_a_section_that_goes_offline() -> None:
     owned = Owned()
+    owned.owners.go_offline()
     owned.record()
-    owned.fake.words(owned.owners.pointer, owned.owners.entry(0) + 1)
     assert "allocated_by" not in owned.told().details
 
 
