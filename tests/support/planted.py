@@ -1,7 +1,8 @@
 """What kwhere has to say of each address that a guest planted, as patterns over its text answer.
 
 The values in them are those that the guest printed; none is taken from kplug. {n0}, {n1}, ... are the numbers of the
-specimen's own words as kplug writes addresses, {pid} and {comm} the task's that they name, {cpu} the CPU of its key.
+specimen's own words as kplug writes addresses, {pid} and {comm} the task's that they name, {cpu} the CPU of its key,
+{in_page} {n0} without its last three digits.
 """
 
 from __future__ import annotations
@@ -26,12 +27,19 @@ EXPECTED: tuple[Expected, ...] = (
     # -- slab ----------------------------------------------------------------------------------------------------------
     Expected("kmem_cache", (9,), (r"slab object kmem_cache\+0x0", r"slab +kmem_cache +allocated")),
     Expected("plain_alloc", (9,), (_OBJECT, r"slab +planted_plain +allocated +object size 0xc8")),
-    Expected("plain_freed_full_slab", (9,), (_OBJECT, r"free( \(CPU \d\))? slab object planted_plain\+0x20")),
+    # Since 6.18 a CPU may have it in a sheaf.
+    Expected(
+        "plain_freed_full_slab", (9,), (_OBJECT, r" (cpu-free \(CPU \d\)|free) slab object planted_plain\+0x20\b")
+    ),
     # A cache that is debugged has no lists of a CPU.
     Expected(
         "plain_freed_cpu",
         (9,),
-        (_OBJECT, r"cpu-free \(CPU {cpu}\) slab object planted_plain\+0x8| free slab object \S+\+0x8(.|\n)*freed in"),
+        (
+            _OBJECT,
+            r" cpu-free \(CPU {cpu}\) slab object planted_plain\+0x8\b|"
+            r" free slab object planted_plain\+0x8\b(.|\n)*freed in planted_drop_object\+",
+        ),
     ),
     Expected("user_alloc", (9, 10), (_OBJECT, r"allocated", r"planted_make_object", r"task {pid}\b", r"CPU {cpu}\b")),
     Expected("full_alloc", (9, 10), (_OBJECT, r"allocated", r"planted_make_object")),
@@ -59,12 +67,19 @@ EXPECTED: tuple[Expected, ...] = (
         "pcpu_mod_cookie",
         (11,),
         (
-            r"per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]|"
-            r"__percpu pointer to planted_pcpu_var\+0x8 of module planted",
+            r"^0x00000000\w+ +per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]|"
+            r"^0xffffffff\w+ (.|\n)*__percpu pointer to planted_pcpu_var\+0x8 of module planted",
         ),
     ),
     Expected("pcpu_static", (11,), (r"cpu_info\+0x0 .*\(CPU 1\)",)),
-    Expected("pcpu_static_offset", (11,), (r"per-CPU (offset|template) of cpu_info\+0x4",)),
+    Expected(
+        "pcpu_static_offset",
+        (11,),
+        (
+            r"^0x00000000\w+ +per-CPU offset of cpu_info\+0x4\b|"
+            r"^0xffffffff\w+ +per-CPU template of cpu_info\+0x4\b",
+        ),
+    ),
     Expected("pcpu_dyn", (11,), (r"per-CPU allocation\+0x10 +\(CPU 1\)", r"percpu +allocation +dynamic")),
     Expected("pcpu_dyn_cookie", (11,), (r"per-CPU pointer", r"allocation of 0x40 bytes")),
     Expected("pcpu_big", (11,), (r"per-CPU allocation\+0x100 +\(CPU 1\)",)),
@@ -118,7 +133,7 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("init_now_4", (3,), (r"freed; now a free page",)),
     Expected("reuse_slab", (3,), (r"freed; now .*slab object planted_reuse\+0x8", r"slab +planted_reuse +allocated")),
     Expected("reuse_stack", (3,), (r"freed; now .*stack of {pid} \({comm}\)",)),
-    Expected("reuse_vmalloc", (3,), (r"freed; now .*vmalloc of planted_reuse\+{page}",)),
+    Expected("reuse_vmalloc", (3,), (r"freed; now .*vmalloc of planted_reuse\+{page}$",)),
     # A program that has ended since gave it back.
     Expected("reuse_pagetable", (3,), (r"freed; now \S",)),
     Expected("mod_init_text", (2, 3), (r"\.init\.text\+0x\w+ +\[planted\] .*freed", r"section +\.init\.text")),
@@ -178,14 +193,14 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("user_hole", (19,), (r"between the first address and /planted/planted_user at 0x400000", r"not mapped")),
     # -- KFENCE, where it samples --------------------------------------------------------------------------------------
     Expected("kfence_live", (9, 10), (r"KFENCE", r"planted_plain\+0x10", r"allocated", r"planted_make_object")),
-    # Another cache may have its page again: there are 255, and one is taken each millisecond.
+    # Another object may have its page again: there are 255, and one is taken each millisecond.
     Expected(
         "kfence_freed",
         (9, 10),
         (
             r"KFENCE",
-            r"planted_plain\+0x20(.|\n)*freed(.|\n)*planted_drop_object|"
-            r"^  kfence +(?!.*planted_plain).*(allocated|freed)",
+            r"planted_plain\+0x20\b(.|\n)*freed(.|\n)*planted_drop_object|"
+            r"^  kfence +(?!.*planted_plain).*(allocated|freed).* {in_page}\w{3}-",
         ),
     ),
     Expected("kfence_guard", (9, 14), (r"KFENCE", r"guard page")),
@@ -209,7 +224,7 @@ def missing(specimen: Specimen, answer: str) -> list[str]:
     if expected is None:
         return []
     values = _values(specimen)
-    fields = r"\{(n\d|pid|comm|cpu|cache|offset|pfn|page)\}"
+    fields = r"\{(n\d|pid|comm|cpu|cache|offset|pfn|page|in_page)\}"
     wanted = [re.sub(fields, lambda found: values[found[1]], pattern) for pattern in expected.patterns]
     return [pattern for pattern in wanted if not re.search(pattern, answer, re.MULTILINE)]
 
@@ -227,6 +242,8 @@ def _values(specimen: Specimen) -> dict[str, str]:
         found = re.search(pattern, truth)
         if found:
             values[name] = re.escape(found[1])
+    if "n0" in values:
+        values["in_page"] = values["n0"][:-3]
     page = re.search(r"page (\d+) of vmalloc", truth)
     if page:
         values["page"] = f"{0x1000 * int(page[1]) + 0x40:#x}"
