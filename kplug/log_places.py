@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kplug import model
@@ -20,6 +21,7 @@ _IN_LINES = frozenset(" \t/[<{")
 _MOST_NAMED = 4
 
 
+@lru_cache(maxsize=1)  # who asks, asks more than once
 def log_line(text: str) -> LogLine | None:
     """The line of a log that a question is; None for an expression."""
     if text.isalnum() or _IN_LINES.isdisjoint(text) or len(text) > MAX_LENGTH:
@@ -68,14 +70,8 @@ def _of_symbol(
         if mention.address is None:
             raise
         return (Place(mention.address, f"{error}: the answer is for the address in the line"),)
-    note = None
-    if mention.offset is None and mention.text == f"{mention.symbol} [{mention.module}]":
-        return found  # typed so, not printed
-    if mention.offset is None:
-        note = f"the line has no offset: this is where {mention.symbol} begins"
-    elif mention.outside is not None:
-        note = mention.outside
-    elif mention.address is not None:
+    note = mention.note
+    if note is None and mention.address is not None:
         same = tuple(place for place in found if place.address == mention.address)
         if same:
             return same

@@ -39,18 +39,19 @@ class UnplacedModules:
         self._opened: dict[tuple[str, str | None], tuple[PlacedImage | None, tuple[str, ...]]] = {}
 
     def answers(self, mention: Mention, text: str) -> Iterator[InModule | Problem]:
-        """The answers for a symbol in a module, none without a file of the module; a problem if no file will do."""
+        """The answers for a symbol in a module, none without a file of the module; a problem if no file will do, unless
+        the line has an address as well."""
         assert mention.module is not None
         placed, refused = self._file(mention.module, mention.build_id)
-        if placed is None:
-            if refused:
-                yield Problem(f"{mention.text}: {'; '.join(refused)}")
-            return
-        matches, notes = self._matches(mention, placed)
-        if not matches:
-            yield Problem(f"{mention.text}: {placed.image.path} has no symbol {mention.symbol}")
-        for match in matches:
-            yield self._answer(match, placed, mention, text, notes)
+        if placed is not None:
+            matches, notes = self._matches(mention, placed)
+            for match in matches:
+                yield self._answer(match, placed, mention, text, notes)
+            if matches:
+                return
+            refused = (f"{placed.image.path} has no symbol {mention.symbol}",)
+        if refused and mention.address is None:
+            yield Problem(f"{mention.text}: {'; '.join(refused)}")
 
     def _matches(self, mention: Mention, placed: PlacedImage) -> tuple[Sequence[Match], list[str]]:
         name = str(mention.symbol)
@@ -62,7 +63,7 @@ class UnplacedModules:
                 found = fitting
             else:
                 other = f"no symbol {name} in {placed.image.path} has the size {mention.size:#x}: another build?"
-        return found.matches, [note for note in (found.note, other, mention.outside) if note is not None]
+        return found.matches, [note for note in (found.note, other, mention.note) if note is not None]
 
     def _answer(self, match: Match, placed: PlacedImage, mention: Mention, text: str, notes: Sequence[str]) -> InModule:
         assert match.symbol is not None

@@ -249,7 +249,11 @@ class Session:
         if self._module_files is None or line is None or len(line.mentions) != 1:
             return ()
         mention = line.mentions[0]
-        if mention.module is None or mention.symbol is None or self.images.named(mention.module) is not None:
+        if mention.module is None or mention.symbol is None or mention.unplaced is not None:
+            return ()
+        if mention.offset is None and mention.address is not None:
+            return ()  # the address counts
+        if self.images.named(mention.module) is not None:
             return ()
         return tuple(self._module_files().answers(mention, expression))
 

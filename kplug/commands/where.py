@@ -45,11 +45,10 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     with session.program(arguments.pid):
         for expression in words:
             try:
+                in_modules = session.in_modules(expression)
                 answers = session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
-                yield from answers if not arguments.members else _with_members(session, answers)
-            except ExpressionError as error:
-                yield from session.in_modules(expression) or (Problem(str(error)),)
-            except TargetError as error:
+                yield from in_modules or (answers if not arguments.members else _with_members(session, answers))
+            except (ExpressionError, TargetError) as error:
                 yield Problem(str(error))
 
 

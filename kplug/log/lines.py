@@ -47,9 +47,12 @@ class Mention(NamedTuple):
     build_id: str | None = None
 
     @property
-    def outside(self) -> str | None:
-        """A note if the offset is not in the symbol, by the size that the line states."""
-        if self.offset is None or self.size is None or self.offset <= self.size:
+    def note(self) -> str | None:
+        """A note if the line states no place in its symbol, or one outside it."""
+        if self.offset is None:
+            is_typed = self.text == f"{self.symbol} [{self.module}]"  # which no kernel prints
+            return None if is_typed else f"the line has no offset: this is where {self.symbol} begins"
+        if self.size is None or self.offset <= self.size:
             return None
         return f"{self.symbol}+{self.offset:#x}/{self.size:#x}: not in the symbol, by the size in the line"
 

@@ -51,6 +51,7 @@ def release(given: list[str]) -> str:
         ("RIP: 0010:my_init+0x4/0x10 [my_mod]", ".init.text+0x4      my_init+0x4  [my_mod]  .init.text"),
         ("twin+0x4/0x18 [my_mod]", ".text+0x64          twin+0x4  [my_mod]  .text"),
         ("my_read+0x4/0x10 [my_mod]", ".text+0x84          my_read.isra.0+0x4  [my_mod]  .text"),
+        ("[<ffffffffc0012345>] my_open+0x4/0x20 [my_mod]", ".text+0xc           my_open+0x4  [my_mod]  .text"),
     ],
 )
 def test_the_place_in_the_module(
@@ -77,6 +78,7 @@ def test_no_runtime_address_is_claimed(given: list[str], release: str, capsys: p
     [
         ("nothing+0x4/0x20 [my_mod]", "has no symbol nothing"),
         ("my_open+0x4/0x20 [other]", "module other is not loaded here"),
+        ("my_open (drivers/a.c:12) [my_mod]", "my_open and a source line, and no address"),
     ],
 )
 def test_what_the_file_does_not_have_is_said(
@@ -88,13 +90,26 @@ def test_what_the_file_does_not_have_is_said(
 
 
 @pytest.mark.parametrize(
+    "line",
+    ["[<ffffffffc0012345>] nothing+0x4/0x20 [my_mod]", "#3 [ffffc90000013e08] my_open at ffffffffc0012345 [my_mod]"],
+)
+def test_an_address_in_the_line_is_answered_where_the_file_does_not_help(
+    given: list[str], release: str, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    capsys.readouterr()
+    assert main([*given, "-b", line]) == 0
+    assert capsys.readouterr().out.startswith("0xffffffffc0012345 ")
+
+
+@pytest.mark.parametrize(
     ("line", "warning"),
     [
+        ("=> my_open [my_mod]", "the line has no offset: this is where my_open begins"),
         ("my_open+0x4/0x24 [my_mod]", "has the size 0x24: another build?"),
         ("my_open+0x24/0x20 [my_mod]", "my_open+0x24/0x20: not in the symbol, by the size in the line"),
     ],
 )
-def test_an_offset_or_a_size_that_the_symbol_does_not_have_is_said(
+def test_what_the_line_lacks_or_has_otherwise_is_said(
     given: list[str], release: str, capsys: pytest.CaptureFixture[str], line: str, warning: str
 ) -> None:
     capsys.readouterr()
