@@ -60,14 +60,12 @@ def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
     import ctypes
 
     library = c_library("liblz4.so.1")
-    arguments = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+    arguments = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     declare(library, "LZ4_decompress_safe", ctypes.c_int, arguments)
     space = ctypes.create_string_buffer(_BLOCK)
-    packed = bytes(data)
-    address = ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value or 0
 
     def unpack(start: int, size: int) -> bytes:
-        count = library.LZ4_decompress_safe(address + start, space, size, _BLOCK)
+        count = library.LZ4_decompress_safe(bytes(data[start : start + size]), space, size, _BLOCK)
         if count < 0:
             raise broken("lz4")
         return ctypes.string_at(space, count)

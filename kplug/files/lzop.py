@@ -92,10 +92,8 @@ def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
 
     library = c_library("liblzo2.so.2")
     pointer = ctypes.c_void_p
-    arguments = [pointer, ctypes.c_ulong, pointer, ctypes.POINTER(ctypes.c_ulong), pointer]
+    arguments = [ctypes.c_char_p, ctypes.c_ulong, pointer, ctypes.POINTER(ctypes.c_ulong), pointer]
     declare(library, "lzo1x_decompress_safe", ctypes.c_int, arguments)
-    packed = bytes(data)
-    address = ctypes.cast(ctypes.c_char_p(packed), pointer).value or 0
     space = ctypes.create_string_buffer(1 << 18)
 
     def unpack(start: int, packed_size: int, size: int) -> bytes:
@@ -103,7 +101,8 @@ def unpack_with_library(data: memoryview, out: BoundedOutput) -> int:
         if size > len(space):
             space = ctypes.create_string_buffer(size)
         count = ctypes.c_ulong(size)
-        if library.lzo1x_decompress_safe(address + start, packed_size, space, ctypes.byref(count), None):
+        packed = bytes(data[start : start + packed_size])
+        if library.lzo1x_decompress_safe(packed, packed_size, space, ctypes.byref(count), None):
             raise broken("lzo")
         return ctypes.string_at(space, count.value)
 

@@ -121,6 +121,7 @@ class Opener:
         self._left = self._most
         self._looked_at = 0
         self._tries = 0
+        self._untried = 0
         self._whole = 0
 
     def kernel(self, offset: int | None) -> FoundKernel:
@@ -130,7 +131,7 @@ class Opener:
         if kernel is None:
             kernels, attempts = self._search(data, trail)
             if not kernels:
-                raise BadImageError(reasons.no_kernel((), attempts))
+                raise BadImageError(reasons.no_kernel((), attempts, self._untried))
             if len(kernels) > 1 and offset is None:
                 raise BadImageError(reasons.several([each.choice() for each in kernels]))
             return kernels[0]
@@ -182,7 +183,7 @@ class Opener:
     def _somewhere(self, data: Window, trail: Trail) -> FoundKernel:
         kernels, attempts = self._search(data, trail)
         if not kernels:
-            raise NoKernelError(reasons.no_kernel(trail.containers, attempts))
+            raise NoKernelError(reasons.no_kernel(trail.containers, attempts, self._untried))
         return kernels[0]
 
     def _contained(self, data: Window, trail: Trail, container: Container, parts: list[Part]) -> FoundKernel:
@@ -250,7 +251,7 @@ class Opener:
         `thoroughly`: bare machine code is a kernel too.
         """
         if not self._may_look_at(len(data)):
-            raise BadImageError("containers in it hold each other again and again")
+            raise BadImageError("not searched, since too much in the file may hold a kernel")
         kernels: list[FoundKernel] = []
         attempts: list[Attempt] = []
         bare: list[Place] = []
@@ -288,7 +289,8 @@ class Opener:
         if what == PLAIN:
             return self._plain(here, place.position, trail)
         self._tries += 1
-        if self._tries > _MOST_TRIES or not self._may_look_at(len(here) // 4):
+        if self._tries > _MOST_TRIES or (isinstance(what, Container) and not self._may_look_at(len(here) // 4)):
+            self._untried += 1
             return None
         if isinstance(what, Container):
             parts = parts_of(what, here)
@@ -341,8 +343,9 @@ class Opener:
 
     def _bare(self, data: Window, trail: Trail, bare: list[Place], attempts: list[Attempt]) -> list[FoundKernel]:
         """Data without a header is recognised by its banner, for which all of it must be unpacked."""
-        for place in bare:
+        for number, place in enumerate(bare):
             if self._whole >= _MOST_WHOLE or self._left <= 0:
+                self._untried += len(bare) - number
                 break
             self._whole += 1
             assert isinstance(place.what, Compression)

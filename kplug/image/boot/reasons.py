@@ -54,19 +54,23 @@ def attempt(place: Place, error: BadImageError | UnpackError, offset: int) -> li
     return []
 
 
-def no_kernel(containers: Sequence[str], attempts: Sequence[Attempt]) -> str:
-    """The sentence for data in which there is none."""
+def no_kernel(containers: Sequence[str], attempts: Sequence[Attempt], untried: int) -> str:
+    """The sentence for data in which there is none, in as much of it as was tried."""
     names = ["ELF file" if name == SELF_EXTRACTING.name else name for name in containers]
     where = f"no kernel in the {' > '.join(names)}" if names else "no kernel found in it"
     if tuple(containers) == (SELF_EXTRACTING.name,):
         where = "a program or a library, not a kernel"
     sentence = f"{where}: neither a kernel's header nor a banner"
     told = sorted(attempts)[:_MOST_TOLD]
-    if not told:
+    if not told and not untried:
         return sentence if containers else f"{sentence}, no container, nothing packed"
-    tried = "; ".join(f"{each.what} at {each.position:#x}: {each.outcome[:_LONGEST]}" for each in told)
-    left = len(attempts) - len(told)
-    return f"{sentence}; tried {tried}{f'; and {left} more' if left else ''}"
+    parts = [f"{each.what} at {each.position:#x}: {each.outcome[:_LONGEST]}" for each in told]
+    parts[:1] = [f"tried {part}" for part in parts[:1]]
+    if len(attempts) > len(told):
+        parts.append(f"and {len(attempts) - len(told)} more")
+    if untried:
+        parts.append(f"not tried: {untried} more places that look like a container or packed data")
+    return "; ".join([sentence, *parts])
 
 
 def several(choices: Sequence[Choice]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from kplug.arch import registry
 from kplug.files.compression import FORMATS, Compression
@@ -17,8 +18,10 @@ from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.named_tuples import NamedTuple
 
-# A magic of three bytes turns up about four times in 64 MiB of noise.
-_MOST_PLACES = 64
+# A magic of three bytes turns up about four times in 64 MiB of noise; a firmware may have hundreds of packed files. In
+# what begins like a plain kernel, a banner is sought.
+_MOST_PLACES = 1000
+_MOST_PLAIN_PLACES = 64
 PLAIN = "kernel"
 
 
@@ -45,8 +48,8 @@ def places(data: Window) -> list[Place]:
 def plain_places(data: Window) -> list[int]:
     """Where there is the magic of a kernel that has a header."""
     images = (architecture.names.flat_image for architecture in registry.declared())
-    found = [at for magic in images if magic is not None for at in _positions(data, magic, IMAGE_MAGIC_AT)]
-    return sorted([*found, *_positions(data, ELF_MAGIC, 0)])
+    magics = [(magic, IMAGE_MAGIC_AT) for magic in images if magic is not None] + [(ELF_MAGIC, 0)]
+    return sorted(at for each in magics for at in islice(_positions(data, *each), _MOST_PLAIN_PLACES))
 
 
 def _positions(data: Window, magic: bytes, magic_at: int) -> Iterator[int]:

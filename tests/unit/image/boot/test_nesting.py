@@ -185,6 +185,17 @@ def test_a_kernel_behind_the_one_that_the_header_names_is_told_of(tmp_path: Path
     assert image_of(tmp_path, one + b"\xff" * 100 + OTHER_IMAGE, place).payload == OTHER_IMAGE
 
 
+def test_a_kernel_after_many_packed_files_is_found_or_what_was_not_tried_is_said(tmp_path: Path) -> None:
+    """As in a router's firmware. Eight are unpacked as a whole, and two hundred to see how they begin."""
+    text = PACKERS["gzip"](b"a manual page " * 40)
+    assert image_of(tmp_path, bytes(64) + text * 150 + PACKERS["gzip"](IMAGE)).payload == IMAGE
+    for count in (150, 300):
+        with pytest.raises(InputError) as caught:
+            image_of(tmp_path, bytes(64) + text * count)
+        told = f"; and 5 more; not tried: {count - 8} more places that look like a container or packed data"
+        assert str(caught.value).endswith(told)
+
+
 def test_extract_writes_the_kernel_at_an_offset(kplug: BoundedKplug, tmp_path: Path) -> None:
     path, output = tmp_path / "flash", tmp_path / "vmlinux"
     path.write_bytes(bytes(64) + IMAGE + bytes(4096) + OTHER_IMAGE)
