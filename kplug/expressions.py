@@ -164,9 +164,9 @@ def _why_not(name: str, images: Sequence[PlacedImage], hints: Hints) -> str:
     first = images[0].image
     nameless = [placed.image for placed in images if not placed.image.symbols]
     if nameless:
-        from kplug.image.opening.debug_files import no_symbol_table  # only where something is missing
+        from kplug.image.opening.debug_files import why_no_symbols  # only where something is missing
 
-        return f" ({'; '.join(f'{image.path}: {no_symbol_table(image)}' for image in nameless)})"
+        return f" ({'; '.join(f'{image.path}: {why_no_symbols(image)}' for image in nameless)})"
     if re.fullmatch(_IN_FILE, name):
         if not first.symbols.sizes_are_stated:
             return f" ({first.symbols_path} does not have the symbols' source files: give the name alone)"

@@ -365,9 +365,9 @@ class Session:
         placed, _ = found
         if placed.image.symbols:
             return (*placed.warnings, *placed.disagreements(annotation))
-        from kplug.image.opening.debug_files import no_symbol_table  # few images have none
+        from kplug.image.opening.debug_files import why_no_symbols  # few images have none
 
-        why = f"{placed.image.path}: {no_symbol_table(placed.image)}, so symbols and regions are not known"
+        why = f"{placed.image.path}: {why_no_symbols(placed.image)}, so symbols and regions are not known"
         return (*placed.warnings, why)
 
     @cached_property

@@ -71,8 +71,10 @@ def missing_debug_file(elf: ElfFile) -> str:
     return f"its debug file {'' if link is None else f'{link} (.gnu_debuglink) '}{_NOT_THERE}"
 
 
-def no_symbol_table(image: KernelImage) -> str:
-    """That an image has no symbols, for the user, and which file would have them."""
+def why_no_symbols(image: KernelImage) -> str:
+    """Why an image has no symbols, for the user, and which file would have them."""
+    if image.bases == {} and image.elf.has_symbol_table:
+        return "a module whose address is not given"
     is_missing = image.on_disk and image.symbols_path == image.path and linked_name(image.elf)
     return f"no symbol table, and {missing_debug_file(image.elf)}" if is_missing else "no symbol table"
 

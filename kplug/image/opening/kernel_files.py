@@ -26,8 +26,7 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
     with open_file(path) as file:
         head = file.read(_PEEKED_BYTES)
     if head.startswith(ELF_MAGIC):
-        image = refuse_program(open_vmlinux(path))
-        return open_vmlinuz(path, progress) if unpacks_itself(image) else image
+        return _elf_kernel(path, progress)
     from kplug.image.symbols.listings import stub_package
 
     if re.match(_LISTING, head) or stub_package(head) is not None:
@@ -38,10 +37,15 @@ def open_kernel(path: str, progress: ProgressCallback | None = None) -> KernelIm
 
     _refuse_packed_listing(path, head)
     if _is_packed_vmlinux(path, head):
-        return open_vmlinux(path)
+        return _elf_kernel(path, progress)
     if not is_boot_image(head[:HEAD_BYTES]):
         return _searched(path, progress)
     return open_vmlinuz(path, progress)
+
+
+def _elf_kernel(path: str, progress: ProgressCallback | None) -> KernelImage:
+    image = refuse_program(open_vmlinux(path))
+    return open_vmlinuz(path, progress) if unpacks_itself(image) else image
 
 
 def _searched(path: str, progress: ProgressCallback | None) -> KernelImage:

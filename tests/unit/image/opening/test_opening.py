@@ -120,6 +120,15 @@ def test_a_debug_file_that_is_missing_is_named(kplug: BoundedKplug, tmp_path: Pa
         assert (answer.status, answer.err) == (1, f"kplug: start_kernel: no such symbol or section ({why})\n")
 
 
+def test_a_module_given_as_the_vmlinux_is_not_said_to_have_no_symbols(kplug: BoundedKplug, tmp_path: Path) -> None:
+    path = put(
+        tmp_path / "m.ko", small_vmlinux(type=ET_REL, segments=[], symbols=[Sym("mod_open", 8, 4, ".text", FUNC)])
+    )
+    answer = kplug.run("where", "-s", path, "absent")
+    said = f"kplug: absent: no such symbol or section ({path}: a module whose address is not given)\n"
+    assert (answer.status, answer.err) == (1, said)
+
+
 def test_a_debug_file_of_another_build_is_not_taken(tmp_path: Path, system: Path) -> None:
     put(tmp_path / "vmlinux.debug", other_build())
     put(system / ".build-id" / HEX[:2] / f"{HEX[2:]}.debug", other_build())

@@ -345,9 +345,13 @@ def test_a_system_map_without_its_end_is_cut_off(
 
 
 @pytest.mark.parametrize("option", ["-s", "--vmlinuz"])
-def test_a_program_is_no_kernel(capsys: pytest.CaptureFixture[str], option: str) -> None:
+def test_a_program_is_no_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert main(["where", option, "/bin/ls", "one"]) == 2
     assert "a program or a library, not a kernel" in capsys.readouterr().err
+    if option == "-s":
+        packed = put(tmp_path / "vmlinux.gz", gzip.compress(Path("/bin/ls").read_bytes()))
+        assert main(["where", option, packed, "one"]) == 2
+        assert "a program or a library, not a kernel" in capsys.readouterr().err
 
 
 def test_a_kallsyms_of_code_alone_says_so_of_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
