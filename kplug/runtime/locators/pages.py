@@ -61,7 +61,8 @@ _NAMES = {
     VMALLOC: "vmalloc page",
 }
 
-_UNTOLD = (FREE, KERNEL, LARGE_KMALLOC)  # nothing else in the kernel tells who has such a page, or had it
+# Nothing else in the kernel says who has such a page, or had it.
+_WITHOUT_OWNER = (FREE, KERNEL, LARGE_KMALLOC)
 
 
 def _words(layer: Layer) -> tuple[str, bool]:
@@ -274,7 +275,7 @@ class PageLocator:
         try:
             owners = page_owners(kernel)
             if owners is None:
-                missing = would_record(kernel) if page.state in _UNTOLD else None
+                missing = would_record(kernel) if page.state in _WITHOUT_OWNER else None
                 return {"record_with": missing} if missing is not None else {}
             owner = owners.read(page.pfn) if page.state != RESERVED else None
         except TargetError as error:

@@ -21,7 +21,7 @@ from kplug.runtime.tables.stack_depot import stack_depot
 from kplug.runtime.tables.struct_page import pages_of
 
 BOOT_OPTION = "page_owner=on"
-_NO_CONFIG = f"a kernel with CONFIG_PAGE_OWNER=y, and {BOOT_OPTION}"
+_NO_CONFIG = f"CONFIG_PAGE_OWNER=y and {BOOT_OPTION}"
 
 _INVALID = 1  # PAGE_EXT_INVALID, of a section that goes offline
 _NANOSECONDS = 10**9

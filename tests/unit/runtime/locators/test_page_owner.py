@@ -18,7 +18,7 @@ from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.pages import KIND, PageLocator
 
-NEEDS = "a kernel with CONFIG_PAGE_OWNER=y, and page_owner=on"
+NEEDS = "CONFIG_PAGE_OWNER=y and page_owner=on"
 
 
 class Owned:
@@ -180,7 +180,7 @@ def test_a_kernel_that_was_not_told_to_record() -> None:
     ("planted", "said"), [({}, NEEDS), ({"mapcount": PGTY_BUDDY}, NEEDS), ({"mapcount": PGTY_SLAB}, None)]
 )
 def test_a_kernel_that_cannot_record(planted: dict[str, int], said: str | None) -> None:
-    """It is said of a free page, and of the kernel's own; what others are, tells whose they are."""
+    """It is said of a free page, and of the kernel's own; whose others are is known by what they are."""
     fake = FakeKernel()
     FakeVmap(fake)
     fake.page(fake.first_pfn + 0x31, **planted)
