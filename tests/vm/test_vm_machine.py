@@ -207,15 +207,15 @@ def test_list_and_clean(cache: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(manifest.KERNELS)
     assert main(["list", "--json"]) == 0
-    for name in ("dumps", "kernels", "apt"):
+    for name in ("dumps", "kernels", "apt", "boot-images", "disks"):
         (cache / name / "x").mkdir(parents=True)
     assert main(["clean"]) == 0
-    assert [path.name for path in cache.iterdir()] == ["kernels"]
+    assert {path.name for path in cache.iterdir()} == {"boot-images", "kernels"}
     assert main(["clean", "--all"]) == 0
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["list", "fetch", "initramfs", "boot", "dump", "truth", "clean"])
+@pytest.mark.parametrize("name", ["list", "fetch", "image", "initramfs", "boot", "dump", "truth", "clean"])
 def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])

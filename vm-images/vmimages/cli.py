@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     _machine_options(sub)
 
     sub = add("clean", _clean, "remove dumps, package lists and leftovers from the cache")
-    sub.add_argument("--all", action="store_true", help="the kernels too")
+    sub.add_argument("--all", action="store_true", help="the kernels and boot images too")
     return parser
 
 
@@ -297,6 +297,8 @@ def _clean(arguments: argparse.Namespace) -> int:
         "archives",
         "built",
         "built-lock",
+        "disks",
+        "disks-lock",
         "dumps",
         "dumps-lock",
         "gdb-index",
@@ -308,7 +310,7 @@ def _clean(arguments: argparse.Namespace) -> int:
         "run",
         "test-dumps-lock",
         "truth",
-        *(("kernels", "lock") if arguments.all else ()),
+        *(("boot-images", "kernels", "lock") if arguments.all else ()),
     )
     for name in names:
         path = paths.cache_root() / name
