@@ -104,7 +104,7 @@ def bzimage(payload: bytes, setup_sectors: int = 2, payload_offset: int = 0x20, 
 
 
 def zboot(payload: bytes, name: str, size: int) -> bytes:
-    """drivers/firmware/efi/libstub/zboot-header.S; the size behind the payload is not counted."""
+    """drivers/firmware/efi/libstub/zboot-header.S; the size after the payload is not counted."""
     data = bytearray(0x200)
     data[:8] = b"MZ\0\0zimg"
     struct.pack_into("<II", data, 8, 0x200, len(payload))
@@ -123,14 +123,14 @@ def uimage(payload: bytes, compression: int = 0, machine: int = 22, kind: int = 
 
 
 def zimage(payload: bytes, little: bool = True) -> bytes:
-    """arch/arm/boot/compressed/head.S: the magic, where it starts and ends; the packed kernel somewhere behind."""
+    """arch/arm/boot/compressed/head.S: the magic, where it starts and ends; the packed kernel somewhere after it."""
     size = 0x400 + len(payload) + 64
     head = bytes(0x24) + struct.pack("<3I" if little else ">3I", 0x016F2818, 0, size)
     return head.ljust(0x400, b"\0") + payload + bytes(64)
 
 
 def uncompressed_img(kernel: bytes) -> bytes:
-    """Qualcomm's LK, app/aboot/aboot.c: 20 bytes, and a device tree behind the kernel."""
+    """Qualcomm's LK, app/aboot/aboot.c: 20 bytes, and a device tree after the kernel."""
     return b"UNCOMPRESSED_IMG" + struct.pack("<I", len(kernel)) + kernel + b"\xd0\x0d\xfe\xed" + bytes(60)
 
 

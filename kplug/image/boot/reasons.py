@@ -1,6 +1,6 @@
 """Why no kernel was found, or not the one that is meant: what was found, what was tried, and what came of it.
 
-An attempt that failed is never told as the cause: what begins like packed data need not be any.
+The error of a failed attempt is never given as the cause: what begins like packed data need not be any.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def wrapper(data: bytes) -> bytes:
 
 
 def twice(data: bytes) -> bytes:
-    """Two of them, behind what nobody knows."""
+    """Two of them, after a header that nobody knows."""
     return b"\xaa" * 77 + data + b"\xbb" * 99 + data
 
 

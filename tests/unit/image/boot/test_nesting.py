@@ -152,8 +152,8 @@ def test_the_innermost_kernel_comes_out(tmp_path: Path, which: str) -> None:
 
 
 @pytest.mark.parametrize("gap", [0, 4096 + 20])
-def test_two_kernels_in_a_file_are_told_as_two(tmp_path: Path, gap: int) -> None:
-    """Behind a header that is not known; each is at the offset that is told."""
+def test_two_kernels_in_a_file_are_reported_as_two(tmp_path: Path, gap: int) -> None:
+    """After a header that is not known; each is at the offset that is stated."""
     head, one, other = b"\x55" * 64, PACKERS["gzip"](IMAGE), uimage(PACKERS["xz"](OTHER_IMAGE), 0, 22)
     data = head + one + b"\xff" * gap + other + bytes(100)
     second = len(head) + len(one) + gap
@@ -167,7 +167,7 @@ def test_two_kernels_in_a_file_are_told_as_two(tmp_path: Path, gap: int) -> None
 
 
 @pytest.mark.parametrize("first", ["Image", "EFI Image", "uImage", "gzip", "ELF"])
-def test_a_kernel_behind_the_one_that_the_header_names_is_told_of(tmp_path: Path, first: str) -> None:
+def test_another_kernel_after_the_one_that_the_header_names_is_mentioned(tmp_path: Path, first: str) -> None:
     """An Image with a header for EFI ends before its .bss, whose size is in the Image's own."""
     one = {
         "Image": IMAGE + bytes(4096),

@@ -91,7 +91,7 @@ def test_a_sizeless_symbol_reaches_to_the_next_one(tmp_path: Path) -> None:
 
 
 def test_a_sizeless_symbol_of_data_ends_at_a_local_label(tmp_path: Path) -> None:
-    """SIGMA2 of blake2s, and the strings behind it; a function of the assembler has such labels within it."""
+    """SIGMA2 of blake2s, and the strings after it; a function of the assembler has such labels within it."""
     symbols = [Sym(name, start, 0, ".data", NOTYPE) for name, start in (("SIGMA2", 0x2000), (".LC0", 0x2010))]
     symbols += [Sym(name, start, 0, ".text", NOTYPE) for name, start in (("memcpy", 0x1000), (".Ltail", 0x1010))]
     index = index_of(tmp_path, symbols)
