@@ -18,7 +18,7 @@ from kplug.errors import TargetError
 from kplug.image.elf.sections import PERCPU_SECTION
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import UNTIL_RESUMED, remembered
-from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols
+from kplug.memory.percpu import KIND, MODULE, Areas, NoAreasError, StaticPercpu, shifted_symbols, template
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel
@@ -29,6 +29,9 @@ from kplug.runtime.tables.percpu_chunks import CHUNKS, Chunk, ChunkReader
 
 # The smallest allocation, for which the maps have a bit (include/linux/percpu.h, PCPU_MIN_ALLOC_SIZE, since 4.14).
 _GRAIN = 4
+# More than modules have after the image's own variables: PERCPU_MODULE_RESERVE (include/linux/percpu.h) is 8 KiB, and
+# 64 KiB with CONFIG_MEM_ALLOC_PROFILING.
+_MOST_RESERVED = 1 << 18
 _CHUNK_SOURCE = "the chunks of mm/percpu.c in memory"
 
 
@@ -84,13 +87,15 @@ class Percpu:
 
     def locate(self, address: int) -> Iterator[Layer]:
         """The layers of an address in a CPU's memory, or of a __percpu pointer."""
+        in_image = self._image.piece(address) is not None
+        if in_image and not self._follows_template(address):
+            return  # the image answers for static variables' own addresses
         try:
             known = self._map
         except NoAreasError:
             return
-        if self._image.piece(address) is not None:  # the image answers for static variables' own addresses
-            if address not in known.areas.template:
-                yield from self._modules_pointer(address, known)
+        if in_image:
+            yield from self._modules_pointer(address, known)
             return
         position = bisect_right(known.starts, address) - 1
         if position >= 0 and address < known.spans[position].end:
@@ -105,6 +110,16 @@ class Percpu:
             yield from self._pointer(address, chunk, known)
         if known.problem is not None and self._kernel.word.is_kernel(address):
             raise TargetError(known.problem)
+
+    def _follows_template(self, address: int) -> bool:
+        """Whether a module's __percpu pointer may have this value: only then is it worth reading the chunks."""
+        found = self._template
+        return found is not None and found.stop <= address < found.stop + _MOST_RESERVED
+
+    @property
+    @remembered(UNTIL_RESUMED)
+    def _template(self) -> range | None:
+        return template(self._image)
 
     def _in_chunk(self, address: int, span: _Span, chunk: Chunk, known: _Map) -> Iterator[Layer]:
         place = address - span.distance  # in the base unit

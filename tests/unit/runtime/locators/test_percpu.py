@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("drgn")
 
-from support.fake_kernel import CPU_AREA, CPUS, PERCPU, FakeKernel
+from support.fake_kernel import CPU_AREA, CPUS, INIT_END, PERCPU, FakeKernel
 from support.fake_machines import MACHINES, PAGE, X86_64, Machine
 from support.fake_percpu import FIRST, RESERVED, FakePercpu
 
@@ -165,7 +165,7 @@ def test_a_percpu_pointer(machine: Machine) -> None:
         locator(fake).instances(pointer, 2)
 
 
-def test_the_per_cpu_variables_of_a_module() -> None:
+def test_the_per_cpu_variables_of_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeKernel()
     percpu = FakePercpu(fake)
     start = percpu.base + RESERVED
@@ -180,6 +180,16 @@ def test_the_per_cpu_variables_of_a_module() -> None:
     assert (held.name, held.start, held.end) == ("mod", start + CPU_AREA + 0x40, start + CPU_AREA + 0x60)
     assert "module" not in [layer.kind for layer in found(fake, start + CPU_AREA + 0x60)]
     assert shapes(fake, start + 0x100)[1][1] == "allocation"
+    # Its __percpu pointers come after the image's own, where the image has its .bss.
+    pointer = percpu.pointer(start + 0x40)
+    assert pointer == fake.machine.image + INIT_END + 0x40
+    for address in (pointer, pointer + 0x1F):
+        (layer,) = found(fake, address)
+        assert (layer.kind, layer.name, layer.details["what"]) == ("special", "per-CPU pointer", "percpu-pointer")
+        assert layer.details["meaning"].startswith("Also a __percpu pointer to per-CPU data of module mod:")
+    assert found(fake, pointer - 1) == found(fake, pointer + 0x20) == []
+    monkeypatch.setattr(Percpu, "_map", None)  # which reads all chunks: not for the rest of the image
+    assert found(fake, pointer - 0x41) == found(fake, fake.machine.image + 0x10) == []
 
 
 # -- what cannot be read -----------------------------------------------------------------------------------------------
