@@ -260,3 +260,19 @@ def test_the_init_memory_that_a_module_had(machine: Machine) -> None:
     fake.kernel.resumed()
     assert not any(layer.name == "loop" for layer in found(fake, start))
     assert MemoryState(fake.kernel).state(start).freed is None
+
+
+@each_machine
+def test_the_init_memory_that_a_module_had_among_others(machine: Machine) -> None:
+    """Since "execmem: add support for cache of large ROX pages" (6.13) the area stays, for other code."""
+    fake, vmap, code = made(machine)
+    text, start = machine.modules, machine.modules + 4 * PAGE
+    vmap.area(text, 8)
+    code.module("loop", text, PAGE, {".text": text, ".init.text": start})
+    module, section = found(fake, start)
+    assert (module.name, module.details["freed"], section.name) == ("loop", True, ".init.text")
+    assert MemoryState(fake.kernel).state(start).freed is True
+    code.bpf_program("bpf_prog_1", start, start + 0x40)
+    fake.kernel.resumed()
+    assert [layer.name for layer in found(fake, start)] == ["bpf", "bpf_prog_1"]
+    assert MemoryState(fake.kernel).state(start).freed is None

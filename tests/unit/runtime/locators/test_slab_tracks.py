@@ -68,6 +68,14 @@ def test_who_allocated_an_object() -> None:
     ]
 
 
+def test_a_call_that_is_the_last_of_its_function() -> None:
+    """Its return address is after the function, where no other begins."""
+    tracked = Tracked()
+    tracked.stack[0] = tracked.fake.machine.image + 0x30
+    tracked.track(1, ALLOCATION)
+    assert tracked.told().details["allocated_by"]["stack"] == ["start_kernel+0x20/0x20", tracked.words[1]]
+
+
 @pytest.mark.parametrize("free", [(), (1,)])
 def test_who_freed_an_object(free: tuple[int, ...]) -> None:
     """Of an allocated one, the free is that of the object that was there before."""
