@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Callable, Union  # collections.abc.Callable in a Union is an error before Python 3.9.2
 
 from kplug.expressions import NO_HINTS, Hints
@@ -55,6 +56,20 @@ class FrontEnd(Frozen):
 
 
 _ANY_FRONT_END = FrontEnd()
+
+
+def unplaced_modules(
+    directories: Sequence[str], main: PlacedImage | None, lines: LineSource | None = None
+) -> Callable[[], UnplacedModules]:
+    """What opens the files of modules without a place; few questions need it."""
+
+    @cache
+    def files() -> UnplacedModules:
+        from kplug.module_files import UnplacedModules
+
+        return UnplacedModules(directories, main, lines)
+
+    return files
 
 
 def session_of(

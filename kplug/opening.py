@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from os.path import exists
 from typing import TYPE_CHECKING
 
-from kplug.assembly import Found, FrontEnd, session_of
+from kplug.assembly import Found, FrontEnd, session_of, unplaced_modules
 from kplug.errors import UsageError
 from kplug.expressions import NO_HINTS, Hints
 from kplug.frozen import replace
@@ -21,8 +20,6 @@ from kplug.source import Source
 
 if TYPE_CHECKING:
     from kplug.image.opening.sources import Joined
-    from kplug.module_files import UnplacedModules
-    from kplug.resolver import LineSource
 
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
@@ -111,28 +108,14 @@ def _session(found: Found, lines: bool, hints: Hints, directories: Sequence[str]
     front_end = FrontEnd(hints)
     main = next((placed for placed in found.images if not placed.image.is_module), None)
     if not lines:
-        found = replace(found, module_files=_module_files(directories, main))
+        found = replace(found, module_files=unplaced_modules(directories, main))
         return session_of(found, front_end=front_end)
     from kplug.runtime.types.lines import DrgnLines
 
     source = DrgnLines(found.images)
-    files = _module_files(directories, main, source)
+    files = unplaced_modules(directories, main, source)
     found = replace(found, warnings=(*found.warnings, *source.warnings), module_files=files)
     return session_of(found, lines=source, front_end=front_end)
-
-
-def _module_files(
-    directories: Sequence[str], main: PlacedImage | None, lines: LineSource | None = None
-) -> Callable[[], UnplacedModules]:
-    """What opens the files of modules without a place; few questions need it."""
-
-    @cache
-    def files() -> UnplacedModules:
-        from kplug.module_files import UnplacedModules
-
-        return UnplacedModules(directories, main, lines)
-
-    return files
 
 
 class NothingKnownError(UsageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gdb
-from kplug.assembly import Found, FrontEnd, session_of
+from kplug.assembly import Found, FrontEnd, session_of, unplaced_modules
 from kplug.errors import InputError, KplugError, TargetError
 from kplug.expressions import Hints
 from kplug.frozen import Frozen
@@ -107,6 +107,8 @@ class PlacedKernel:
             warnings=(*finding.warnings, *self._without_lines(lines)),
             ways=[f"{attempt.way}: {attempt.outcome}" for attempt in finding.trail],
             lasting=finding.lasting,
+            # A kernel in memory says itself which modules it has.
+            module_files=unplaced_modules((), self.images[0]) if self._current.view is None else None,
         )
         records = on_demand(self.images, self.target, self.drgn) if self.drgn is not None else None
         return session_of(

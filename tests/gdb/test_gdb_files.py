@@ -56,6 +56,20 @@ def test_other_kernels(kernel_612: KernelFiles, kernel_arm64: KernelFiles, tmp_p
         check_symbols(session[command].json, symbols, 0)
 
 
+def test_a_module_without_a_place(kernel_61: KernelFiles, bare_61: Path, tmp_path: Path) -> None:
+    """A pasted line says what is where in the module, and not where the module was: its file in the tree tells."""
+    module = tmp_path / "kernel" / "loop.ko"
+    module.parent.mkdir()
+    shutil.copy(next(kernel_61.debug_modules.rglob("loop.ko")), module)
+    shutil.copy(bare_61, tmp_path / "vmlinux")
+    (answer,) = run(["kwhere --json lo_ioctl+0x9/0x81f [loop]"], tmp_path, vmlinux=tmp_path / "vmlinux")[
+        "kwhere --json lo_ioctl+0x9/0x81f [loop]"
+    ].json
+    (start,) = {symbol.address for symbol in nm(module) if symbol.name == "lo_ioctl"}
+    assert answer["address"] is None
+    assert (layer(answer, "section")["name"], layer(answer, "section")["offset"]) == (".text", hex(start + 9))
+
+
 def test_a_file_for_kplug_alone(kernel_61: KernelFiles, tmp_path: Path) -> None:
     """Without a file of its own and a target, gdb's machine is an i386; the kernel's is the vmlinux's."""
     path, text = next(kernel_61.debug_modules.rglob("loop.ko")), 0xFFFFFFFFC0400000

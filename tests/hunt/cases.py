@@ -206,6 +206,15 @@ _LINES = (
         status=0,
     ),
     Case(
+        "lines: a module without its load address, in gdb",
+        "VMLINUX=tree/vmlinux kgdb 'kwhere -b lo_ioctl+0x9/0x81f [loop]'",
+        right="$ nm tree/kernel/drivers/block/loop.ko | awk '/ lo_ioctl$/ { print \"0x\" $1 }' |"
+        " (read a; printf '.text+0x%x\\n' $((a + 9)))",
+        source="nm",
+        prepare="mkdir -p tree/kernel/drivers/block; strip -g -o tree/vmlinux $VMLINUX;"
+        " cp $K/debug-modules/kernel/drivers/block/loop.ko tree/kernel/drivers/block",
+    ),
+    Case(
         "lines: a BPF program in a saved kallsyms",
         "kplug where -b --kallsyms list '[   12.3]  bpf_prog_6deef7357e7b4530_f+0x10/0x7c'",
         prepare="awk '$3 !~ /^__per_cpu/ { print }' $K/System.map | sed 's/ A / a /' | grep -v ' a ' > list;"
