@@ -50,7 +50,7 @@ class Records(Frozen):
 
     `images`: those given and the kernel's modules. `areas`: the memory that the kernel gave to modules. `facts` reads
     those of the address space, `types` are sources of the kernel's types, `virtual` gives the kernel's addresses of a
-    physical one. `freed` says whether the kernel freed a page of its image, `stack_at` gives the stack that holds an
+    physical one. `freed` says whether the kernel freed what was at an address, `stack_at` gives the stack that holds an
     address, and `is_zero_filled` says whether it reads as zeros because the dump does not contain the page. `frames`
     walks the stack of a CPU with these registers. `live`: the kernel runs, so the debugger sees what is mapped.
     """

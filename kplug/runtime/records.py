@@ -10,7 +10,7 @@ from kplug.records import Records
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.address_state import MemoryState
-from kplug.runtime.locators.freed import is_freed
+from kplug.runtime.locators.freed import was_freed
 from kplug.runtime.locators.percpu import Percpu
 from kplug.runtime.locators.registry import locators
 from kplug.runtime.locators.stacks import stack_at
@@ -43,7 +43,7 @@ def records_of(kernel: Kernel, user: UserSpace | None = None) -> Records:
         (ProgramLayouts(kernel),),
         partial(addresses_of, kernel),
         user,
-        partial(is_freed, kernel),
+        partial(was_freed, kernel),
         partial(stack_at, kernel),
         partial(is_zero_filled, kernel),
         partial(_frames, kernel),

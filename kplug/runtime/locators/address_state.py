@@ -6,7 +6,7 @@ from kplug.errors import TargetError
 from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
 from kplug.runtime.kernel.kernel import Kernel
-from kplug.runtime.locators.freed import is_freed, is_freed_init
+from kplug.runtime.locators.freed import was_freed
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -35,9 +35,7 @@ class MemoryState:
         problems = []
         freed = mapped = permissions = page_size = None
         try:
-            freed = is_freed(self._kernel, address)
-            if freed is None and is_freed_init(self._kernel, address):
-                freed = True
+            freed = was_freed(self._kernel, address)
         except TargetError as error:
             problems.append(str(error))
         try:

@@ -40,7 +40,15 @@ def is_freed(kernel: Kernel, address: int) -> bool | None:
     return True if _has_booted(kernel) else None
 
 
-def is_freed_init(kernel: Kernel, address: int) -> bool:
+def was_freed(kernel: Kernel, address: int) -> bool | None:
+    """Whether the kernel freed what was at an address: a page of its image, or a module's init memory, where nobody has
+    memory now. None if that is not known, or it was neither. TargetError if the struct page cannot be read.
+    """
+    of_image = is_freed(kernel, address)
+    return True if of_image is None and _is_freed_init(kernel, address) else of_image
+
+
+def _is_freed_init(kernel: Kernel, address: int) -> bool:
     """Whether an address is where a module had init memory, and nobody has memory now."""
     space = space_of(kernel)
     if space is None or not space.area_at(address).name.startswith((MODULES, VMALLOC)):

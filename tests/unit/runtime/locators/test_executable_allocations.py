@@ -18,6 +18,7 @@ from kplug.model import Layer
 from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.executable_allocations import ExecutableAllocationLocator, executable_allocations
 from kplug.runtime.modules.freed_init import freed_section_at
+from kplug.runtime.records import records_of
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -252,6 +253,7 @@ def test_the_init_memory_that_a_module_had(machine: Machine) -> None:
         assert (section.kind, section.name, section.end) == ("section", name, end)
         assert freed_section_at(fake.kernel, address) is not None
         assert MemoryState(fake.kernel).state(address).freed is True
+        assert records_of(fake.kernel).freed(address) is True  # asked where gdb sees what is mapped
     assert found(fake, start + 0x100)[0].details["before"] == ["earlier"]
     assert found(fake, start + 0x10)[0].details["before"] is None
     assert [shapes(fake, place)[0][0] for place in (start - 1, start + PAGE, start + 0x6000)] == ["gap"] * 3
