@@ -41,7 +41,11 @@ EXPECTED: tuple[Expected, ...] = (
             r" free slab object planted_plain\+0x8\b(.|\n)*freed in planted_drop_object\+",
         ),
     ),
-    Expected("user_alloc", (9, 10), (_OBJECT, r"allocated", r"planted_make_object", r"task {pid}\b", r"CPU {cpu}\b")),
+    Expected(
+        "user_alloc",
+        (9, 10),
+        (_OBJECT, r"allocated", r"planted_make_object", r"task {pid}\b", r"CPU {cpu}\b", r"\[planted\] \.init\.text\+"),
+    ),
     Expected("full_alloc", (9, 10), (_OBJECT, r"allocated", r"planted_make_object")),
     Expected("user_freed", (9, 10), (_OBJECT, r"free slab object", r"planted_drop_object")),
     Expected("full_freed", (9, 10), (_OBJECT, r"free slab object", r"planted_drop_object")),

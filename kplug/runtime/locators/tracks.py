@@ -8,6 +8,7 @@ from typing import Any
 
 from kplug.model import Layer
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.modules.freed_init import freed_init_words
 from kplug.runtime.modules.symbol_words import symbol_words
 
 ALLOCATED_BY, FREED_BY = "allocated_by", "freed_by"
@@ -28,8 +29,8 @@ PAGE_ALLOCATORS = (
 
 
 def stack_words(kernel: Kernel, stack: Iterable[int]) -> list[str]:
-    """Return addresses in the kernel's own words; as numbers where no symbol holds them."""
-    return [symbol_words(kernel, entry) or hex(entry) for entry in stack]
+    """Return addresses in the kernel's own words; as numbers where no symbol holds them, nor a module's freed init."""
+    return [symbol_words(kernel, entry) or freed_init_words(kernel, entry) or hex(entry) for entry in stack]
 
 
 def first_outside(stack: Iterable[str], allocators: tuple[str, ...]) -> str | None:

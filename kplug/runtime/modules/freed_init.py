@@ -49,6 +49,16 @@ def freed_section_at(kernel: Kernel, address: int) -> FreedSection | None:
     return last._replace(before=tuple(each.module.name for each in others))
 
 
+def freed_init_words(kernel: Kernel, address: int) -> str | None:
+    """`[module] .init.text+0x9a` of an address where a module had its init memory, with the others that had it there.
+    None if none had."""
+    found = freed_section_at(kernel, address)
+    if found is None:
+        return None
+    words = f"[{found.module.name}] {found.name or 'init memory'}+{address - found.start:#x}"
+    return f"{words} (or in {', '.join(found.before)})" if found.before else words
+
+
 @remembered(UNTIL_RESUMED)
 def _freed(kernel: Kernel) -> tuple[Sequence[FreedSection], Sequence[int]]:
     """All of them by their starts, and these."""

@@ -17,6 +17,7 @@ from support.fake_vmap import FakeVmap
 from kplug.model import Layer
 from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.executable_allocations import ExecutableAllocationLocator, executable_allocations
+from kplug.runtime.locators.tracks import stack_words
 from kplug.runtime.modules.freed_init import freed_section_at
 from kplug.runtime.records import records_of
 
@@ -257,6 +258,8 @@ def test_the_init_memory_that_a_module_had(machine: Machine) -> None:
     assert found(fake, start + 0x100)[0].details["before"] == ["earlier"]
     assert found(fake, start + 0x10)[0].details["before"] is None
     assert [shapes(fake, place)[0][0] for place in (start - 1, start + PAGE, start + 0x6000)] == ["gap"] * 3
+    called = ["[loop] .init.text+0x7f", "[loop] .init.text+0x17f (or in earlier)", hex(start - 1)]
+    assert stack_words(fake.kernel, [start + 0x7F, start + 0x17F, start - 1]) == called
     assert MemoryState(fake.kernel).state(start - 1).freed is None
     vmap.area(start, 1)  # somebody else's memory now
     fake.kernel.resumed()
