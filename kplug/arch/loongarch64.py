@@ -28,6 +28,7 @@ ARCHITECTURE = Architecture(
         qemu=("loongarch64",),
         pe=0x6264,
     ),
+    relative_relocation=3,  # R_LARCH_RELATIVE
     telling_symbols=("kernel_entry_end", "handle_sys"),
     boundaries=_boundaries,
     upper_half=True,

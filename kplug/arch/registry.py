@@ -14,6 +14,7 @@ from importlib import import_module
 
 from kplug import arch
 from kplug.arch.types.record import Architecture, Names
+from kplug.arch.types.word import ByteOrder
 
 _NO_DECLARATIONS = frozenset(("registry", "types", "calls", "note_registers", "registers"))
 _FREQUENT = ("x86_64", "aarch64")
@@ -105,6 +106,21 @@ def by_gdb(name: str) -> Architecture | None:
 def by_flat_image(magic: bytes) -> Architecture | None:
     """By the magic at 0x38 of a flat Image."""
     return _first(lambda each: each.names.flat_image == magic)
+
+
+def by_zimage(number: int) -> Architecture | None:
+    """By the magic number of a zImage."""
+    return _first(lambda each: each.names.zimage == number)
+
+
+@cache
+def relative_relocations(bits: int, byte_order: ByteOrder) -> frozenset[int]:
+    """The types of relocations that set a word to "load address plus addend", of all kernels with such words."""
+    return frozenset(
+        each.relative_relocation
+        for each in declared()
+        if each.bits == bits and byte_order in each.byte_orders and each.relative_relocation is not None
+    )
 
 
 def by_uimage(number: int) -> Architecture | None:

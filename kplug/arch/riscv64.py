@@ -249,6 +249,7 @@ ARCHITECTURE = Architecture(
         fit=("riscv",),
     ),
     elf=ELF_WORDS,
+    relative_relocation=3,  # R_RISCV_RELATIVE
     telling_symbols=("relocate_enable_mmu", "handle_exception"),
     boundaries=boundaries,
     memory_map=_memory_map,

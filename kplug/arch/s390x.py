@@ -58,6 +58,8 @@ ARCHITECTURE = Architecture(
     ),
     byte_orders=(BIG,),
     elf=ElfWords(segment_types={0x70000000: "S390_PGSTE"}),
+    relative_relocation=12,  # R_390_RELATIVE
+    link_alignment=1 << 20,  # TEXT_OFFSET
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
     poison_delta=0xDEAD000000000000,  # 7.x; 0 before

@@ -66,10 +66,12 @@ class Inspected(Frozen):
         if self.payload:
             from kplug.image.elf.raw_notes import find_notes
 
-            found = find_notes(self.payload, little_endian=word.little_endian)
-            return (
-                [] if found is None else list(decoded_notes(found.data, form, "recognised by its form", found.offset))
-            )
+            # Nothing says which byte order a flat image has.
+            for little_endian in (word.little_endian, not word.little_endian):
+                found = find_notes(self.payload, little_endian=little_endian)
+                if found is not None:
+                    form = NoteFormat(self.machine or "", little_endian, word.bits)
+                    return list(decoded_notes(found.data, form, "recognised by its form", found.offset))
         return []
 
     @cached_property

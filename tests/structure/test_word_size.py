@@ -26,7 +26,6 @@ FORMATS = {
     "kplug/image/boot/uboot.py": "uImages and device trees are big-endian (U-Boot's include/image.h)",
     "kplug/image/boot/setup_header.py": "struct setup_header is x86's: little-endian (Documentation/arch/x86/boot.rst)",
     "kplug/image/boot/opener.py": "the unpacked size behind the payload, as scripts/Makefile.lib writes it",
-    "kplug/image/kallsyms/finder.py": "Elf64_Rela of arm64 and x86_64, where tables are said to be such",
     "kplug/memory/dump_header.py": "flattened streams are big-endian (makedumpfile's IMPLEMENTATION)",
     "kplug/memory/foreign_dumps.py": "magic numbers of other programs' formats, each in the order of its own machines",
     "kplug/memory/raw_image.py": "LiME's headers are little-endian, as the machines are that it runs on",

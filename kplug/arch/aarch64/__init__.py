@@ -111,6 +111,7 @@ ARCHITECTURE = Architecture(
         properties={0xC0000000: ("AArch64 feature", ("BTI", "PAC", "GCS"))},  # ELF for the Arm 64-bit Architecture
     ),
     flat_image_page_sizes={1: 1 << 12, 2: 1 << 14, 3: 1 << 16},  # Documentation/arch/arm64/booting.rst
+    relative_relocation=0x403,  # R_AARCH64_RELATIVE
     telling_symbols=("__primary_switched", "primary_entry", "el1_sync", "el1t_64_sync_handler"),
     build_numbers=("text_size", "_kernel_flags_le_lo32", "PECOFF_FILE_ALIGNMENT"),
     vmcoreinfo_numbers=("kimage_voffset",),  # 4.17, arch_crash_save_vmcoreinfo()

@@ -78,6 +78,7 @@ ARCHITECTURE = Architecture(
         drgn="ARM",
         gdb=("arm", "armv5t", "armv5te", "armv6", "armv7", "armv8-a"),
         qemu=("arm",),
+        zimage=0x016F2818,
         uimage=2,
         pe=0x1C2,
         fit=("arm",),

@@ -33,8 +33,9 @@ class Names(Frozen):
     `uname` is the name from `uname -m`, which is also in dumps of makedumpfile's format; a name that ends with "*"
     stands for all names that begin with it. `other` are further names that users type. `kernel` is the folder in the
     kernel's arch/. `drgn` is the name in drgn.Architecture. `qemu` are the suffixes of qemu-system-*. The rest is for
-    boot images: the magic at 0x38 of a flat Image (arch/*/include/asm/image.h), the number in a uImage (U-Boot's
-    include/image.h), the machine of a PE header, the name in a FIT (U-Boot's boot/image.c).
+    boot images: the magic at 0x38 of a flat Image (arch/*/include/asm/image.h), that of a zImage
+    (arch/*/boot/compressed/head.S), the number in a uImage (U-Boot's include/image.h), the machine of a PE header, the
+    name in a FIT (U-Boot's boot/image.c).
     """
 
     elf: tuple[ElfMachine, ...]
@@ -46,6 +47,7 @@ class Names(Frozen):
     gdb: tuple[str, ...] = ()
     qemu: tuple[str, ...] = ()
     flat_image: bytes | None = None
+    zimage: int | None = None
     uimage: int | None = None
     pe: int | None = None
     fit: tuple[str, ...] = ()
@@ -168,6 +170,11 @@ class Architecture(Frozen):
     elf: ElfWords = _NO_WORDS
     # The page size by bits 1 and 2 of a flat Image's flags.
     flat_image_page_sizes: Mapping[int, int] = field(default_factory=dict)
+    # The relocation type that sets a word to "load address plus addend" (R_*_RELATIVE), of kernels that relocate
+    # themselves by RELA entries.
+    relative_relocation: int | None = None
+    # A kernel without a header that says so is linked at a multiple of this.
+    link_alignment: int = 2 << 20
     # Symbols that no other architecture has, in kernels from 4.19 on (arch/*/kernel/head*.S, entry*.S).
     telling_symbols: tuple[str, ...] = ()
     # Absolute symbols that scripts/kallsyms.c leaves out (read_symbol(), in all releases): only a System.map has them.

@@ -25,8 +25,6 @@ _SAMPLE, _PIECE = 1 << 12, 1 << 15
 # A chance value does not agree with a thousand others.
 _LEAST_POINTERS = 64
 _SMALLEST_PAGE = 1 << 12
-# x86_64's CONFIG_PHYSICAL_ALIGN: no kernel without a header is linked at less.
-_LEAST_ALIGNMENT = 1 << 21
 # Pointers that are looked at in each piece; and how many times as many count from the right address as from any other.
 _MOST_POINTERS, _CLEARLY = 256, 4
 # Functions that every kernel exports to modules, and how many of them have to agree.
@@ -131,25 +129,26 @@ def link_base(data: bytes, memory_size: int, word: WordFormat) -> int | None:
     return base if number >= _LEAST_POINTERS else None
 
 
-def start_by_pointers(data: bytes, symbols: SymbolList, word: WordFormat) -> int | None:
+def start_by_pointers(data: bytes, symbols: SymbolList, word: WordFormat, alignment: int) -> int | None:
     """The link address of an image without a header, whose symbols count from its start; None if too few agree.
 
-    Most pointers in a kernel's data are to functions: the address sought is the one from which most functions count
-    that anything points to.
+    Most pointers in a kernel's data are to functions: the address sought is the multiple of `alignment` from which most
+    functions count that anything points to.
     """
     starts = [address for number, address in enumerate(symbols.addresses) if symbols.letters[number] in b"Tt"]
     functions: dict[int, list[int]] = {}
     for offset in set(starts):
-        functions.setdefault(offset % _LEAST_ALIGNMENT, []).append(offset)
+        functions.setdefault(offset % alignment, []).append(offset)
     counts: Counter[int] = Counter()
     shift = word.bits - 16
+    top = 0xFFFF if word.kernel_start else 0
     seen: set[int] = set()  # what is no pointer, as -1 after 0, is often repeated
     for place in range(0, len(data) - _PIECE, _PIECE):
         numbers = word.numbers(data[place : place + _PIECE])
-        pointers = {number for number in numbers if number >> shift == 0xFFFF} - seen
+        pointers = {number for number in numbers if number >> shift == top and number >= alignment} - seen
         seen |= pointers
         for number in islice(pointers, _MOST_POINTERS):
-            counts.update([number - offset for offset in functions.get(number % _LEAST_ALIGNMENT, ())])
+            counts.update([number - offset for offset in functions.get(number % alignment, ())])
     (best, number), (_, next_best) = [*counts.most_common(2), (0, 0), (0, 0)][:2]
     return best if number >= max(_LEAST_POINTERS, _CLEARLY * next_best) else None
 

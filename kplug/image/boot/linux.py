@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kplug.arch import registry
 from kplug.image.boot.formats import Container, Part
-from kplug.image.boot.plain import elf_machine, is_elf_program
+from kplug.image.boot.plain import elf_machine, is_elf_program, name_of
 from kplug.image.boot.window import Window
 from kplug.image.elf.file import ELF_MAGIC
 
@@ -32,9 +33,10 @@ def _zimage(data: Window) -> list[Part] | None:
     head = data[:0x30]
     if len(head) < 0x30:
         return None
-    start, end = data.unpack("<2I" if head[0x24:0x28] == _ZIMAGE_MAGICS[0] else ">2I", 0x28)
+    magic, start, end = data.unpack("<3I" if head[0x24:0x28] == _ZIMAGE_MAGICS[0] else ">3I", 0x24)
     size = end - start
-    return [Part(0, size if 0x30 < size < len(data) else len(data), is_exact=False)]
+    machine = name_of(registry.by_zimage(magic))
+    return [Part(0, size if 0x30 < size < len(data) else len(data), machine=machine, is_exact=False)]
 
 
 def _self_extracting(data: Window) -> list[Part] | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
+from kplug.arch import registry
+from kplug.arch.types.word import LITTLE, StructOrder, struct_order
 from kplug.frozen import replace
 from kplug.image.kallsyms.addresses_finder import address_tables
 from kplug.image.kallsyms.names_finder import Read, marker_tables, name_tables
@@ -27,9 +29,6 @@ AddressOf = Callable[[int], "int | None"]
 # Real tables are among the first with these forms; a file that needs more was crafted.
 _MAX_TOKEN_TABLES = 8
 _MAX_TRIES = 1 << 12
-# The relocation types that set a word to "load address plus addend", in 64-bit ELF: R_AARCH64_RELATIVE, and
-# R_RISCV_RELATIVE and R_LARCH_RELATIVE (psABIs).
-_RELATIVE_RELOCATIONS = (0x403, 3)
 _RELOCATION_BYTES = 24
 
 
@@ -105,11 +104,13 @@ def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = N
 
 
 def _with_relocated_base(tables: KallsymsTables, data: Bytes, address_of: AddressOf | None) -> KallsymsTables:
-    """The tables with the base from a relocation, if the word itself is 0 (arm64, riscv: RELA)."""
+    """The tables with the base from a relocation, if the word itself is 0 (64-bit RELA)."""
     base = None
-    if tables.word_size == 8 and tables.byte_order == "little":
-        position = _base_position(tables)
-        base = _relocated_word(data, position, address_of)
+    if tables.word_size == 8:
+        kinds = registry.relative_relocations(8 * tables.word_size, tables.byte_order)
+        base = _relocated_word(
+            data, _base_position(tables), address_of, struct_order(tables.byte_order == LITTLE), kinds
+        )
     if base is None:
         return replace(tables, from_start=True)
     return replace(tables, relative_base=base)
@@ -120,8 +121,10 @@ def _base_position(tables: KallsymsTables) -> int:
     return tables.addresses + size + -size % tables.word_size
 
 
-def _relocated_word(data: Bytes, position: int, address_of: AddressOf | None) -> int | None:
-    """The value that a RELA relocation puts at a position; None if there is none.
+def _relocated_word(
+    data: Bytes, position: int, address_of: AddressOf | None, order: StructOrder, kinds: Collection[int]
+) -> int | None:
+    """The value that a RELA relocation of one of these types puts at a position; None if there is none.
 
     In a flat image the address of a position is not known. There the value sought is the start of the image, which is
     also the lowest symbol's address, so that place and value differ by the position.
@@ -129,18 +132,18 @@ def _relocated_word(data: Bytes, position: int, address_of: AddressOf | None) ->
     place = position if address_of is None else address_of(position)
     if place is None:
         return None
-    for kind in _RELATIVE_RELOCATIONS:
+    for kind in kinds:
+        start, end = struct.pack(order + "Q", place), re.escape(struct.pack(order + "Q", kind))
         if address_of is not None:
-            pattern = re.escape(struct.pack("<QQ", place, kind))
+            pattern = re.escape(start) + end
+        elif order == "<":  # images are linked at a multiple of 64 KiB
+            pattern = re.escape(start[:2]) + rb"[\0-\xff]{6}" + end
         else:
-            # Images are linked at a multiple of 64 KiB.
-            pattern = (
-                re.escape(struct.pack("<H", place & 0xFFFF)) + rb"[\0-\xff]{6}" + re.escape(struct.pack("<Q", kind))
-            )
+            pattern = rb"[\0-\xff]{6}" + re.escape(start[6:]) + end
         for match in re.finditer(pattern, data):
             entry = bytes(data[match.start() : match.start() + _RELOCATION_BYTES])
             if len(entry) == _RELOCATION_BYTES:
-                target, _, value = struct.unpack("<QQQ", entry)
+                target, _, value = struct.unpack(order + "QQQ", entry)
                 if address_of is not None or target - value == position:
                     return int(value)
     return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Union
 
@@ -252,9 +252,7 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     base = image.base
     if not base:
         raise InputError(f"{boot.path}: the Image does not say where it is linked; its symbols have no addresses")
-    # Data after _edata in the file is not part of the kernel: the signature for Secure Boot.
-    held = min(len(boot.payload), (symbols.address("_edata") or base + len(boot.payload)) - base)
-    held = held if held > 0 else len(boot.payload)
+    held = held_bytes(len(boot.payload), symbols.address, base)
     limit = base + max(image.memory_size, held)
     ranges = list(_ranges(symbols, base, limit, base + held))
     form = Form(image.bits, image.little_endian)
@@ -287,6 +285,16 @@ def _flat_skeleton(boot: BootImage, image: FlatImage, symbols: SymbolList) -> _S
     rest: list[Bytes] = [bytes(_PAGE - len(start)), memoryview(boot.payload)[:held]]
     index = len(headers) - 1
     return _Skeleton(start, rest, form, headers, bytes(names.data), index, tuple(sections), image)
+
+
+def held_bytes(size: int, address_of: Callable[[str], int | None], base: int) -> int:
+    """The bytes of a file of that size that are the kernel's: what follows them is the signature for Secure Boot.
+
+    They end with the data, or with the init memory where the linker script has that after the data.
+    """
+    data_end, init = address_of("_edata"), address_of("_sinittext")
+    end = address_of("__init_end") if init is not None and data_end is not None and init >= data_end else data_end
+    return end - base if end is not None and 0 < end - base <= size else size
 
 
 def _section(index: int, each: _Range, header: SectionHeader) -> Section:

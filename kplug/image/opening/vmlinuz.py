@@ -84,10 +84,13 @@ def _from_flat(boot: BootImage) -> KernelImage:
     tables = find_tables(data, name=boot.path)
     symbols = decode(data, tables, name=boot.path)
     machine = boot.machine or machine_of(symbols) or ""
-    word = named(machine).word(8 * tables.word_size, tables.byte_order == LITTLE)
+    architecture = named(machine)
+    word = architecture.word(8 * tables.word_size, tables.byte_order == LITTLE)
     if tables.from_start:
-        has_header = boot.header is not None
-        base = link_base(data, memory_size, word) if has_header else start_by_pointers(data, symbols, word)
+        if boot.header is not None:
+            base = link_base(data, memory_size, word)
+        else:
+            base = start_by_pointers(data, symbols, word, architecture.link_alignment)
         if base is None:
             raise InputError(f"{boot.path}: its kallsyms count from where it is linked, which nothing in it tells")
         symbols = moved_to(symbols, base)

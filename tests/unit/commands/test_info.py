@@ -37,6 +37,7 @@ from support.info import facts_of
 from support.kernel_memory import Memory, kernel_without_a_file
 
 from kplug.commands import COMMANDS
+from kplug.commands.inspection import BOOT_IMAGE, Inspected
 from kplug.outputs import Problem, Table
 from kplug.shell.arguments import command_parser
 
@@ -284,3 +285,10 @@ def test_the_commands_are_at_every_prompt() -> None:
     assert COMMANDS["info"].host_name == "kinfo"
     assert COMMANDS["notes"].host_name == "knotes"
     assert command_parser(COMMANDS["info"]).parse_args(["x"]).file == "x"
+
+
+@pytest.mark.parametrize("little", [True, False])
+def test_the_notes_of_bare_machine_code_are_found_in_both_byte_orders(little: bool) -> None:
+    """Nothing in an s390x's vmlinuz says which machine's it is."""
+    payload = b"code" * 25 + build_id_note(BUILD_ID, little)
+    assert Inspected("vmlinuz", BOOT_IMAGE, payload=payload).note_value("GNU", "BUILD_ID") == BUILD_ID.hex()

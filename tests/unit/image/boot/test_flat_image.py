@@ -9,6 +9,7 @@ import pytest
 
 from kplug.arch import registry
 from kplug.image.boot.flat_image import start_by_pointers
+from kplug.image.opening.symbols_elf import held_bytes
 from kplug.image.symbols.symbol_list import SymbolList
 
 BASE = 0xFFFFFFFF81000000
@@ -24,4 +25,26 @@ def test_what_is_repeated_is_one_pointer(functions: list[int], base: int | None)
     pointers = struct.pack(f"<{len(functions)}Q", *(BASE + function for function in functions))
     pieces = struct.pack("<2I", 0, 0xFFFFFFFF).ljust(PIECE_BYTES, b"\0") * PIECES
     data = pointers.ljust(PIECE_BYTES, b"\0") + pieces
-    assert start_by_pointers(data, symbols, registry.named("x86_64").word()) == base
+    assert start_by_pointers(data, symbols, registry.named("x86_64").word(), 2 << 20) == base
+
+
+def test_pointers_are_read_as_the_architecture_has_them() -> None:
+    """s390x's kernel is big-endian, and linked at 1 MiB: its addresses have no high bits."""
+    architecture = registry.named("s390x")
+    symbols = SymbolList(b"f\0", array("I", [0] * 100), FUNCTIONS, b"T" * 100, "kallsyms")
+    pointers = struct.pack(">100Q", *(0x100000 + function for function in FUNCTIONS))
+    numbers = struct.pack(">100Q", *range(100))  # what is small is no pointer
+    data = (pointers + numbers).ljust(2 * PIECE_BYTES, b"\0")
+    assert start_by_pointers(data, symbols, architecture.word(), architecture.link_alignment) == 0x100000
+    little = architecture.word(little_endian=True)
+    assert start_by_pointers(data, symbols, little, architecture.link_alignment) is None
+
+
+@pytest.mark.parametrize(
+    ("end_of_data", "init", "held"), [(0x3000, (0x1000, 0x2000), 0x3000), (0x1000, (0x2000, 0x3000), 0x3000)]
+)
+def test_what_is_after_the_kernel_in_its_file_is_left_out(end_of_data: int, init: tuple[int, int], held: int) -> None:
+    """arm64 has its data at the end, s390x its init memory."""
+    at = {"_edata": BASE + end_of_data, "_sinittext": BASE + init[0], "__init_end": BASE + init[1]}
+    assert held_bytes(0x3200, at.get, BASE) == held
+    assert held_bytes(0x3200, {}.get, BASE) == 0x3200

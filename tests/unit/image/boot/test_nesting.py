@@ -59,7 +59,7 @@ XZ_ZIMAGE = zimage(with_size("xz", PACKERS["xz"](CODE), len(CODE)))
 NESTED: dict[str, tuple[bytes, bytes, tuple[str, ...], str | None, str | None]] = {
     "uImage of a zImage": (uimage(XZ_ZIMAGE, 0, 2), CODE, ("uImage", "zImage"), "xz", "arm"),
     "FIT of a zImage": (fit(XZ_ZIMAGE, "none", "arm"), CODE, ("FIT", "zImage"), "xz", "arm"),
-    "zImage, big-endian": (zimage(PACKERS["gzip"](CODE), little=False), CODE, ("zImage",), "gzip", None),
+    "zImage, big-endian": (zimage(PACKERS["gzip"](CODE), little=False), CODE, ("zImage",), "gzip", "arm"),
     "UNCOMPRESSED_IMG": (uncompressed_img(IMAGE), IMAGE, ("UNCOMPRESSED_IMG", "Image"), None, "aarch64"),
     "Android of UNCOMPRESSED_IMG": (
         android(uncompressed_img(IMAGE)),

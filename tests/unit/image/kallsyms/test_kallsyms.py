@@ -135,6 +135,17 @@ def test_a_relative_base_of_zero_is_what_the_relocation_says() -> None:
     assert decode(unrelocated, without).addresses[0] == 0
 
 
+def test_a_relocation_is_read_in_the_byte_order_of_the_tables() -> None:
+    """R_390_RELATIVE (12) of the big-endian architecture."""
+    base = 0x100000
+    form = Form("6.4 to 6.10", "after", BASE, byte_order="big")
+    symbols = some_symbols(form, base)
+    data, written = image(form, symbols, base)
+    place = 0x4000 + written.places["relative_base"]
+    whole = data[:place] + bytes(8) + data[place + 8 :] + struct.pack(">QQQ", base + place, 12, base)
+    assert listed(decode(whole, find_tables(whole))) == symbols
+
+
 def test_bytes_mappings_and_views_are_searched_alike() -> None:
     data, _, symbols = made(BEFORE)
     mapped = mmap.mmap(-1, len(data))
