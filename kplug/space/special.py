@@ -256,15 +256,20 @@ def _guesses(address: int, architecture: Architecture, space: AddressSpace, tagg
         meaning = f"With its 32-bit halves swapped it is {swapped:#x}, {space.area_at(swapped).name}."
         yield Special(NON_CANONICAL_VALUE, "swapped halves", meaning, guess=True, meant=swapped)
     if architecture.top_byte_tags or architecture.signed_pointers:
-        # The upper bits are often tags and authentication codes, so one flipped bit means nothing.
+        # The upper bits are often tags and authentication codes. A code that differs from no code in one bit is rare.
         if not tagged:
+            yield from _one_bit_flipped(address, space, 55)
             yield from _authenticated(address, space)
         return
     if address >> 47 == 1 and _plausible(address | 0xFFFF << 48, space):
         whole = address | 0xFFFF << 48
         meaning = f"With the lost upper 16 bits restored it is {whole:#x}, {space.area_at(whole).name}."
         yield Special(NON_CANONICAL_VALUE, "upper bits lost", meaning, guess=True, meant=whole)
-    for bit in range(architecture.bits - 1, 46, -1):
+    yield from _one_bit_flipped(address, space, architecture.bits - 1)
+
+
+def _one_bit_flipped(address: int, space: AddressSpace, highest: int) -> Iterator[Special]:
+    for bit in range(highest, 46, -1):
         flipped = address ^ 1 << bit
         if _plausible(flipped, space):
             meaning = f"With bit {bit} flipped it is {flipped:#x}, {space.area_at(flipped).name}."

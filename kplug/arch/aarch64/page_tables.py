@@ -47,6 +47,10 @@ class Tables(Frozen):
     def entries(self) -> int:
         return 1 << self.page_shift - 3
 
+    @property
+    def top_entries(self) -> int:
+        return 1 << self.address_bits - self.page_shift - (self.page_shift - 3) * (self.levels - 1)
+
     @cached_property
     def _lowest_address_mask(self) -> int:
         top = 50 if self.wide else 48

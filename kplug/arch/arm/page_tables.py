@@ -24,7 +24,7 @@ class Tables(Frozen):
     split: int = 0
 
     levels = 2
-    entries = 4096
+    entries = top_entries = 4096
     entry_size = 4
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:

@@ -30,6 +30,10 @@ class Tables(Frozen):
         return 512 if self.pae else 1024
 
     @property
+    def top_entries(self) -> int:
+        return 4 if self.pae else 1024
+
+    @property
     def entry_size(self) -> int:
         return 8 if self.pae else 4
 

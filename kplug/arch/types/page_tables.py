@@ -45,6 +45,10 @@ class Tables(Protocol):
     def entries(self) -> int:
         """The number of entries in a full table."""
 
+    @property
+    def top_entries(self) -> int:
+        """The number of entries in the top table, which is shorter if an address has few bits for it."""
+
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
         """The translation of a virtual address, or None if it is not mapped. Errors are those of `read`."""
 

@@ -24,7 +24,7 @@ class Tables(Frozen):
     no_execute: bool = True
     encryption: int = 0
 
-    entries = 512
+    entries = top_entries = 512
     entry_size = _ENTRY_BYTES
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:

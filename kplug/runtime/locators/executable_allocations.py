@@ -213,9 +213,12 @@ class ExecutableAllocationLocator:
         if code is not None:
             yield from _code_layers(code)
             yield from self._slot(code, address)
+            return
+        freed = freed_init(kernel, address)
+        if freed is not None:
+            yield from _freed_layers(freed)
         elif area.name == MODULES or self._is_guard_of_module(address):
-            freed = freed_init(kernel, address)
-            yield from _freed_layers(freed) if freed is not None else self._gap(known, address, area)
+            yield from self._gap(known, address, area)
 
     def _is_guard_of_module(self, address: int) -> bool:
         """Whether an address is in the guard page after memory of a module, wherever modules are."""

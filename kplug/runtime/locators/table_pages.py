@@ -37,7 +37,7 @@ def _words(layer: Layer) -> tuple[str, bool]:
 KIND = register(
     Kind(
         "pagetable",
-        800,
+        940,
         {
             "level": "(`pte` to `pgd`)",
             "mm": "",
@@ -82,12 +82,16 @@ class TablePageLocator:
             return
         page = pages.page(physical >> paging.page_shift)
         # The kernel's own tables are not marked as page tables; a marked page may belong to any program.
-        # The second page of a block that is no compound page has no state.
-        if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL, None):
+        # The second page of a block that is no compound page has no state. arm64's programs have short top tables,
+        # which are slab objects (pgd_cache).
+        if page.state not in (struct_page.PAGE_TABLE, struct_page.RESERVED, struct_page.KERNEL, struct_page.SLAB, None):
             return
-        start = physical & -paging.page_size
+        size = paging.page_size
+        if page.state == struct_page.SLAB:
+            size = paging.tables(0, True).top_entries * paging.entry_size
+        start = physical & -size
         table = self._kernels_own().get(start)
-        if table is None and page.state in (struct_page.PAGE_TABLE, struct_page.KERNEL, None):
+        if table is None and page.state != struct_page.RESERVED:
             table = self._programs().get(start)
         if table is None:
             return
@@ -105,8 +109,8 @@ class TablePageLocator:
         if table.isolated:
             name += " for user mode"
             details["isolated"] = True
-        first = address & -paging.page_size
-        yield Layer(KIND.name, name, first, first + paging.page_size, "page tables", details)
+        first = address & -size
+        yield Layer(KIND.name, name, first, first + size, "page tables", details)
 
     @remembered(UNTIL_RESUMED)
     def _kernels_own(self) -> dict[int, _Table]:
@@ -117,10 +121,10 @@ class TablePageLocator:
             return {}
         top = paging.tables(paging.root, False)
         # One table for both halves, or a separate one for the kernel.
-        first = top.entries // 2 if named(self._kernel.machine).shared_top_table else 0
+        first = top.top_entries // 2 if named(self._kernel.machine).shared_top_table else 0
         upper = self._kernel.word.mask + 1 - (1 << paging.address_bits)
         found: dict[int, _Table] = {}
-        _collect(found, tables, paging.root, first, top.entries, upper, None)
+        _collect(found, tables, paging.root, first, top.top_entries, upper, None)
         return found
 
     @remembered(UNTIL_RESUMED)
@@ -131,7 +135,7 @@ class TablePageLocator:
         found: dict[int, _Table] = {}
         if paging is None:
             return found
-        entries = paging.tables(0, True).entries
+        entries = paging.tables(0, True).top_entries
         last = entries // 2 if named(self._kernel.machine).shared_top_table else entries
         leaders: dict[int, Task] = {}
         for task in sorted(tasks_of(self._kernel).tasks, key=lambda task: task.pid):

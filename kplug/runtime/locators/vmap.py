@@ -269,8 +269,7 @@ class VmapLocator:
             yield self._layer(areas, area, address)
         elif areas.problem is not None:
             raise TargetError(areas.problem)
-        elif held.name.startswith(VMALLOC) and not page_tables(self._kernel).in_image(address):
-            # Between modules, `kplug.runtime.locators.executable_allocations` says more.
+        elif held.name.startswith(VMALLOC) and not self._is_known_otherwise(address):
             below, above = areas.around(address)
             start = below.end if below is not None and below.end > held.start else held.start
             end = above.start if above is not None and above.start < held.end else held.end
@@ -280,6 +279,10 @@ class VmapLocator:
                 "why": "no vmap area is here",
             }
             yield Layer(model.GAP, "hole", start, end, SOURCE, details)
+
+    def _is_known_otherwise(self, address: int) -> bool:
+        """Whether an address that no area has is the image's, or was a module's init memory, of which more is said."""
+        return page_tables(self._kernel).in_image(address) or freed_section_at(self._kernel, address) is not None
 
     def _layer(self, areas: VmapAreas, area: VmapArea, address: int) -> Layer:
         guard, caller = areas.is_guard(area, address), areas.caller(area) if area.vm else None

@@ -38,7 +38,7 @@ class Mappings:
         self._skipped = tuple(self._left_out())
         top = self._tables.levels - 1
         # One table for both halves, or a separate one for the kernel.
-        first = self._tables.entries // 2 if named(kernel.machine).shared_top_table else 0
+        first = self._tables.top_entries // 2 if named(kernel.machine).shared_top_table else 0
         upper = kernel.word.mask + 1 - (1 << paging.address_bits)
         self._walk(paging.root, top, upper, first)
 
@@ -56,7 +56,8 @@ class Mappings:
         waiting, count, word = [(root, top, upper)], 0, kernel.word
         while waiting:
             table, level, start = waiting.pop()
-            data = try_read(kernel.read_physical, table, tables.entries * paging.entry_size)
+            size = tables.top_entries if level == top else tables.entries
+            data = try_read(kernel.read_physical, table, size * paging.entry_size)
             if data is None:
                 self.problem = "some of the kernel's page tables cannot be read"
                 continue

@@ -106,7 +106,7 @@ class PageTables:
         waiting = [(root, top, 0)]
         while waiting:
             table, level, start = waiting.pop()
-            count = tables.entries
+            count = tables.top_entries if level == top else tables.entries
             data = try_read(self._kernel.read_physical, table, count * paging.entry_size)
             if data is None:
                 continue

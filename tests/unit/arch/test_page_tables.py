@@ -107,22 +107,23 @@ def walk_arm64(
 
 
 @pytest.mark.parametrize(
-    ("page_shift", "address_bits", "levels"),
+    ("page_shift", "address_bits", "levels", "top"),
     [
-        (12, 39, 3),
-        (12, 48, 4),
-        (12, 52, 5),
-        (14, 36, 2),
-        (14, 47, 3),
-        (14, 48, 4),
-        (14, 52, 4),
-        (16, 42, 2),
-        (16, 52, 3),
+        (12, 39, 3, 512),
+        (12, 48, 4, 512),
+        (12, 52, 5, 16),
+        (14, 36, 2, 2048),
+        (14, 47, 3, 2048),
+        (14, 48, 4, 2),
+        (14, 52, 4, 32),
+        (16, 42, 2, 8192),
+        (16, 52, 3, 1024),
     ],
 )
-def test_arm64_geometries(page_shift: int, address_bits: int, levels: int) -> None:
+def test_arm64_geometries(page_shift: int, address_bits: int, levels: int, top: int) -> None:
     """Documentation/arch/arm64/memory.rst has these: as many levels, pages of that size, blocks one level up."""
-    assert aarch64.Tables(0, address_bits, page_shift).levels == levels
+    tables = aarch64.Tables(0, address_bits, page_shift)
+    assert (tables.levels, tables.top_entries) == (levels, top)
     size = 1 << page_shift
     found = walk_arm64(page_shift, address_bits, 0, 7 * size | VALID | TABLE | UXN)
     in_page = ADDRESS_64 & size - 1

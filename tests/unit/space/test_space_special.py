@@ -418,6 +418,14 @@ def test_a_cpu_without_pointer_authentication_has_no_codes() -> None:
     assert reasons(0xFEEF800080123456, arm64(kernel_pac_mask=0)) == []
 
 
+def test_one_bit_above_the_address_is_wrong() -> None:
+    """A code may look so too, but rarely."""
+    flipped, code = reasons(0xFF7F000000123456, arm64())
+    assert flipped == ("bit 55 flipped", 0xFFFF000000123456)
+    assert code == ("pointer authentication code", 0x123456)
+    assert reasons(0xFFFD000000123456, arm64(kernel_pac_mask=0)) == [("bit 49 flipped", 0xFFFF000000123456)]
+
+
 def test_what_is_left_without_a_code_must_be_more_than_null() -> None:
     assert reasons(0xFF11000000000000, arm64()) == []
 

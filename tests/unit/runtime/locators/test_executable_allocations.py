@@ -18,6 +18,7 @@ from kplug.model import Layer
 from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.executable_allocations import ExecutableAllocationLocator, executable_allocations
 from kplug.runtime.locators.tracks import stack_words
+from kplug.runtime.locators.vmap import VmapLocator
 from kplug.runtime.modules.freed_init import freed_section_at
 from kplug.runtime.records import records_of
 
@@ -265,6 +266,18 @@ def test_the_init_memory_that_a_module_had(machine: Machine) -> None:
     fake.kernel.resumed()
     assert not any(layer.name == "loop" for layer in found(fake, start))
     assert MemoryState(fake.kernel).state(start).freed is None
+
+
+def test_the_init_memory_that_a_module_in_vmalloc_had() -> None:
+    """The hole that is there now is not told."""
+    fake, vmap, code = made(AARCH64)
+    text, start = AARCH64.vmalloc, AARCH64.vmalloc + 0x10000
+    vmap.area(text, 2)
+    code.module("loop", text, PAGE, {".text": text, ".init.text": start})
+    assert [layer.name for layer in found(fake, start + 8)] == ["loop", ".init.text"]
+    assert list(VmapLocator(fake.kernel).locate(start + 8)) == []
+    assert found(fake, start + PAGE) == []
+    assert [layer.name for layer in VmapLocator(fake.kernel).locate(start + PAGE)] == ["hole"]
 
 
 @each_machine

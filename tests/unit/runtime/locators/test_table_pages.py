@@ -5,12 +5,14 @@ The fake kernel's tables are real ones: where each is and what it maps is known 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("drgn")
 
-from support.fake_kernel import PGTY_TABLE, TOP_TABLE, FakeKernel
-from support.fake_machines import MACHINES, PAGE, X86_64, Machine
+from support.fake_kernel import PGTY_SLAB, PGTY_TABLE, TOP_TABLE, FakeKernel
+from support.fake_machines import AARCH64, MACHINES, PAGE, X86_64, Machine
 from support.fake_tasks import FakeTasks
 from support.fake_zones import FakeZones
 
@@ -18,6 +20,13 @@ from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.table_pages import TablePageLocator, user_root
 
+# 47 bits of address: the top table has half as many entries as a page has room for.
+NARROW = replace(
+    AARCH64,
+    direct_map=0xFFFF800000000000,
+    linked=0xFFFFC00080000000,
+    notes=("NUMBER(VA_BITS)=47", "NUMBER(TCR_EL1_T1SZ)=0x11", "NUMBER(PHYS_OFFSET)=0x40000000"),
+)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 
@@ -110,6 +119,26 @@ def test_the_top_table_of_user_mode_under_page_table_isolation(isolated: bool) -
     assert [layer.name for layer in found] == (["pgd table of 7 (shell) for user mode"] if isolated else [])
     assert [layer.details["isolated"] for layer in found] == ([True] if isolated else [])
     assert told(fake, root).name == "pgd table of 7 (shell)"
+
+
+def test_top_tables_that_share_a_page() -> None:
+    """arm64's are objects of pgd_cache, where they have few entries (arch/arm64/mm/pgd.c)."""
+    fake = FakeKernel(NARROW)
+    tasks = FakeTasks(fake)
+    first = fake.take(PAGE)
+    roots = first, first + 0x800
+    for pid, root in enumerate(roots, 5):
+        tasks.task(pid, "shell", mm=fake.make("mm_struct", {"pgd": root}))
+    fake.page(fake.pfn(roots[0]), mapcount=PGTY_SLAB)
+    below = fake.take(PAGE) + PAGE
+    fake.map(0x7F0000400000, NARROW.ram, root=roots[1])
+    fake.page(fake.pfn(below), mapcount=PGTY_TABLE)
+    layers = [told(fake, place + 8) for place in roots]
+    assert [(layer.name, layer.start, layer.end) for layer in layers] == [
+        (f"pgd table of {pid} (shell)", root, root + 0x800) for pid, root in enumerate(roots, 5)
+    ]
+    layer = told(fake, below)
+    assert (layer.name, layer.details["maps_from"]) == ("pud table of 6 (shell)", "0x7f0000000000")
 
 
 def test_a_page_of_the_kernels_that_is_no_table() -> None:
