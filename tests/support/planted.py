@@ -19,6 +19,7 @@ class Expected(NamedTuple):
     key: str
     questions: tuple[int, ...]
     patterns: tuple[str, ...]
+    arch: str | None = None  # the only one that has it
 
 
 _OBJECT = r"slab +{cache} .*{n0}-.*\+{offset}$"
@@ -62,7 +63,7 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("vmalloc_guard", (14, 15), (r"guard page", r"0x10 bytes past its end", r"vmap .*{n0}-", r"not mapped")),
     Expected("vmalloc_hole", (15,), (r"between \S.* and \S.*", r"not mapped")),
     Expected("vmap", (15,), (r"vmap .*VM_MAP.*\+0x1008",)),
-    Expected("ioremap", (15,), (r"ioremap", r"physical 0xfee00000", r"\+0x20")),
+    Expected("ioremap", (15,), (r"ioremap", r"physical {physical}\b", r"\+0x20")),
     # -- per-CPU -------------------------------------------------------------------------------------------------------
     Expected("pcpu_mod_instance", (11,), (r"planted_pcpu_var\+0x8 +\[planted\] +\.data\.\.percpu +\(CPU 1\)",)),
     Expected("pcpu_mod_instance0", (11,), (r"planted_pcpu_var\+0x0 +\[planted\] +\.data\.\.percpu +\(CPU 0\)",)),
@@ -72,16 +73,16 @@ EXPECTED: tuple[Expected, ...] = (
         (11,),
         (
             r"^0x00000000\w+ +per-CPU offset of planted_pcpu_var\+0x8 +\[planted\]|"
-            r"^0xffffffff\w+ (.|\n)*__percpu pointer to planted_pcpu_var\+0x8 of module planted",
+            r"^0xffff\w+ (.|\n)*__percpu pointer to planted_pcpu_var\+0x8 of module planted",
         ),
     ),
-    Expected("pcpu_static", (11,), (r"cpu_info\+0x0 .*\(CPU 1\)",)),
+    Expected("pcpu_static", (11,), (r"{variable}\+0x0 .*\(CPU 1\)",)),
     Expected(
         "pcpu_static_offset",
         (11,),
         (
-            r"^0x00000000\w+ +per-CPU offset of cpu_info\+0x4\b|"
-            r"^0xffffffff\w+ +per-CPU template of cpu_info\+0x4\b",
+            r"^0x00000000\w+ +per-CPU offset of {variable}\+0x4\b|"
+            r"^0xffff\w+ +per-CPU template of {variable}\+0x4\b",
         ),
     ),
     Expected("pcpu_dyn", (11,), (r"per-CPU allocation\+0x10 +\(CPU 1\)", r"percpu +allocation +dynamic")),
@@ -93,17 +94,26 @@ EXPECTED: tuple[Expected, ...] = (
     Expected(
         r"irq_stack_guard_cpu\d", (14,), (r"guard .*IRQ stack of CPU {cpu}, 0x20 bytes past its end", "not mapped")
     ),
-    Expected(r"estack_DF_cpu\d", (13,), (r"double fault stack of CPU {cpu}\+0x800",)),
-    Expected(r"estack_NMI_cpu\d", (13,), (r"NMI stack of CPU {cpu}\+0x800",)),
-    Expected(r"estack_DB_cpu\d", (13,), (r"debug exception stack of CPU {cpu}\+0x800",)),
-    Expected(r"estack_MCE_cpu\d", (13,), (r"machine check stack of CPU {cpu}\+0x800",)),
-    Expected(r"estack_guard_NMI_cpu\d", (14,), (r"guard page of the NMI stack of CPU {cpu}, 0x80 bytes past its end",)),
+    Expected(r"estack_DF_cpu\d", (13,), (r"double fault stack of CPU {cpu}\+0x800",), "amd64"),
+    Expected(r"estack_NMI_cpu\d", (13,), (r"NMI stack of CPU {cpu}\+0x800",), "amd64"),
+    Expected(r"estack_DB_cpu\d", (13,), (r"debug exception stack of CPU {cpu}\+0x800",), "amd64"),
+    Expected(r"estack_MCE_cpu\d", (13,), (r"machine check stack of CPU {cpu}\+0x800",), "amd64"),
     Expected(
-        r"estack_guard_DB_cpu\d", (14,), (r"guard page of the debug .* stack of CPU {cpu}, 0x8 bytes past its end",)
+        r"estack_guard_NMI_cpu\d",
+        (14,),
+        (r"guard page of the NMI stack of CPU {cpu}, 0x80 bytes past its end",),
+        "amd64",
     ),
-    Expected(r"entry_stack_cpu\d", (13,), (r"entry stack of CPU {cpu}\+0x50",)),
-    Expected(r"cea_tss_cpu\d", (13,), (r"tss of CPU {cpu}\+0x4",)),
-    Expected(r"cea_gdt_cpu\d", (13,), (r"gdt of CPU {cpu}\+0x10",)),
+    Expected(
+        r"estack_guard_DB_cpu\d",
+        (14,),
+        (r"guard page of the debug .* stack of CPU {cpu}, 0x8 bytes past its end",),
+        "amd64",
+    ),
+    Expected(r"overflow_stack_cpu\d", (13,), (r"stack +overflow stack of CPU {cpu} .*\+0x800$",), "arm64"),
+    Expected(r"entry_stack_cpu\d", (13,), (r"entry stack of CPU {cpu}\+0x50",), "amd64"),
+    Expected(r"cea_tss_cpu\d", (13,), (r"tss of CPU {cpu}\+0x4",), "amd64"),
+    Expected(r"cea_gdt_cpu\d", (13,), (r"gdt of CPU {cpu}\+0x10",), "amd64"),
     Expected("kthread_stack", (12,), (r"stack of {pid} \(plantedthread\)\+", r"{n0}-", r"live")),
     Expected("kthread_stack_dead", (12,), (r"stack of {pid} \(plantedthread\)\+0x1000", r"dead")),
     Expected("kthread_guard_below", (14,), (r"guard page of the stack of \d+ \(plantedthread\), 0x18 bytes past",)),
@@ -132,8 +142,8 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("vm_data", (4, 20), (r"init_task\+0x0 ", r"\[data\]", r"mapped rw-")),
     Expected("vm_roai", (4, 20), (r"\[rodata > ro_after_init\]", r"mapped r--")),
     Expected("vm_bss", (4, 20), (r"\[bss\]", r"mapped rw-")),
-    Expected("vm_brk", (20,), (r"\[brk\]",)),
-    Expected("vm_start_kernel", (3,), (r"start_kernel\+0x0 ", r"\[init > init.text\]", r"freed; now \S")),
+    Expected("vm_brk", (20,), (r"\[brk\]",), "amd64"),
+    Expected("vm_start_kernel", (3,), (r"start_kernel\+0x0 ", r"\[init > init.text\b", r"freed; now \S")),
     Expected("init_now_4", (3,), (r"freed; now a free page",)),
     Expected("reuse_slab", (3,), (r"freed; now .*slab object planted_reuse\+0x8", r"slab +planted_reuse +allocated")),
     Expected("reuse_stack", (3,), (r"freed; now .*stack of {pid} \({comm}\)",)),
@@ -171,8 +181,8 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("err_512", (8,), (r"ERR_PTR\(-ERESTARTSYS\)",)),
     Expected("null_off", (5,), (r"NULL\+0x18",)),
     Expected("zero_size", (5, 7), (r"ZERO_SIZE_PTR",)),
-    # With five levels these bits are part of an address.
-    Expected("flipped", (6,), (r"bit 50 flipped: .*\(a guess\)|hole between",)),
+    # With five levels these bits can be part of an address.
+    Expected("flipped", (6,), (r"bit 50 flipped: .*\(a guess\)|hole between|beyond RAM",)),
     Expected("flipped_direct", (6,), (r"bit 55 flipped: .*\(a guess\)|hole between",)),
     Expected("ascii", (6,), (r'text "HelloWor"', r"\(a guess\)")),
     Expected("swapped", (6,), (r"swapped halves", r"\(a guess\)")),
@@ -228,7 +238,7 @@ def missing(specimen: Specimen, answer: str) -> list[str]:
     if expected is None:
         return []
     values = _values(specimen)
-    fields = r"\{(n\d|pid|comm|cpu|cache|offset|pfn|page|in_page)\}"
+    fields = r"\{(n\d|pid|comm|cpu|cache|offset|pfn|physical|variable|page|in_page)\}"
     wanted = [re.sub(fields, lambda found: values[found[1]], pattern) for pattern in expected.patterns]
     return [pattern for pattern in wanted if not re.search(pattern, answer, re.MULTILINE)]
 
@@ -242,6 +252,8 @@ def _values(specimen: Specimen) -> dict[str, str]:
         ("cpu", r"(?:CPU|cpu) (\d+)"),
         ("cache", r"^(\S+) object"),
         ("pfn", r"pfn (0x\w+)"),
+        ("variable", r"(\w+)(?: of CPU \d \(vmlinux|\+4$)"),
+        ("physical", r"ioremap of (0x\w+)"),
     ):
         found = re.search(pattern, truth)
         if found:

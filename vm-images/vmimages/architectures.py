@@ -20,6 +20,7 @@ class Architecture:
     levels: tuple[str, str] | None  # what to add to it for the usual levels of page tables, and for one more
     words: tuple[str, ...]  # of the kernel's command line
     pti: str  # and the one that asks for page-table isolation
+    cross: str  # the start of the names of the tools that build for it elsewhere
     elf_paging: bool  # QEMU can dump by virtual address
     uname: str  # as `uname -m` has it; makedumpfile knows dumps of its own machine only
     modes: re.Pattern[str]  # each CPU's mode, in the monitor's registers
@@ -31,6 +32,11 @@ class Architecture:
     def is_the_hosts(self) -> bool:
         """Whether this is what the host is."""
         return platform.machine() == self.uname
+
+    @property
+    def tools(self) -> str:
+        """The start of the names of the tools that build for it here."""
+        return "" if self.is_the_hosts else self.cross
 
 
 # RDRAND seeds the guest's random numbers; else it waits for noise that an emulated machine hardly has.
@@ -45,6 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         words=("console=ttyS0", _TRUST_CPU),
         # TCG's CPUs don't need isolation, and the kernel knows; =on asks for it all the same.
         pti="pti=on",
+        cross="x86_64-linux-gnu-",
         elf_paging=True,
         uname="x86_64",
         modes=re.compile(r"\bCPL=(\d)"),
@@ -61,6 +68,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         levels=None,
         words=("console=ttyAMA0", _TRUST_CPU),
         pti="kpti=on",
+        cross="aarch64-linux-gnu-",
         elf_paging=False,
         uname="aarch64",
         modes=re.compile(r"\bPSTATE=[0-9a-f]+ \S+ (?:NS |S )?(EL\d)"),
@@ -76,3 +84,11 @@ def architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     except KeyError:
         raise VMError(f"there is no machine to boot {name} on") from None
+
+
+def host() -> str:
+    """Debian's name of what this machine is."""
+    for name, row in ARCHITECTURES.items():
+        if row.is_the_hosts:
+            return name
+    raise VMError(f"nothing can be built on {platform.machine()}")

@@ -1,5 +1,5 @@
 """Modules and programs for a guest, built on the host: against the kernel's own header packages, with its compiler if
-that is installed.
+that is installed. For a guest of another architecture they are built by Debian's cross compiler.
 
 What was built is kept in the cache under the digest of its sources.
 """
@@ -16,45 +16,50 @@ from pathlib import Path
 
 from . import manifest, paths
 from .apt import PrivateApt
+from .aptparse import Package
+from .architectures import architecture, host
 from .errors import HeadersGone, VMError
 from .fetching import KernelFiles
 from .package_tree import unpack_with_needed
 from .progress import Progress
 
 _SECONDS = 300
+# A segment of its own for the code of a program, in pages of 4 KiB: what amd64's linker does unasked.
+_TEXT_APART = ("-Wl,-z,separate-code", "-Wl,-z,max-page-size=4096")
 
 
 def module(files: KernelFiles, source: Path, quiet: bool = False) -> Path:
     """The module NAME.ko of the folder NAME, which has its Makefile, for that kernel; without debug information."""
     name = source.name
-    tree = _headers(files, quiet)
+    tree, tools = _headers(files, quiet), architecture(files.arch).tools
 
     def build(folder: Path) -> None:
         place = folder / "source"
         shutil.copytree(source, place)
         headers = tree / "usr/src" / f"linux-headers-{files.release}"
-        _run(["make", "-C", str(headers), f"M={place}", *_compiler(headers), "modules"])
-        _run(["strip", "--strip-debug", str(place / f"{name}.ko"), "-o", str(folder / f"{name}.ko")])
+        _run(["make", "-C", str(headers), f"M={place}", *_compiler(headers, tools), "modules"])
+        _run([f"{tools}strip", "--strip-debug", str(place / f"{name}.ko"), "-o", str(folder / f"{name}.ko")])
         shutil.rmtree(place)
 
     return _built(sorted(source.iterdir()), f"{files.release}-{name}", build) / f"{name}.ko"
 
 
-def _compiler(headers: Path) -> list[str]:
-    """For make: the host's compiler, where the kernel's own is not installed, as that of a newer Debian is not."""
+def _compiler(headers: Path, tools: str) -> list[str]:
+    """For make: what compiler there is, where the kernel's own is not installed, as that of a newer Debian is not."""
     found = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', (headers / ".config").read_text(), re.MULTILINE)
     if found is None or shutil.which(found[1]):
         return []
-    return ["CC=gcc", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT="]  # an option that gcc has since 14
+    return [f"CC={tools}gcc", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT="]  # an option that gcc has since 14
 
 
-def program(source: Path) -> Path:
-    """The program of one C file, for this machine's own architecture; it needs no library."""
+def program(arch: str, source: Path) -> Path:
+    """The program of one C file, for Debian's architecture `arch`; it needs no library."""
 
     def build(folder: Path) -> None:
-        _run(["gcc", "-static", "-O1", "-o", str(folder / source.stem), str(source)])
+        compiler = f"{architecture(arch).tools}gcc"
+        _run([compiler, "-static", "-O1", *_TEXT_APART, "-o", str(folder / source.stem), str(source)])
 
-    return _built([source], source.stem, build) / source.stem
+    return _built([source], f"{arch}-{source.stem}", build) / source.stem
 
 
 def _built(sources: list[Path], label: str, build: Callable[[Path], None]) -> Path:
@@ -96,8 +101,14 @@ def _headers(files: KernelFiles, quiet: bool) -> Path:
         progress = Progress(f"{files.name} headers", quiet=quiet)
         with tempfile.TemporaryDirectory(prefix=f".{files.name}.", dir=place.parent) as temporary:
             root = Path(temporary) / "root"
-            apt = _apt_with(f"linux-headers-{files.release}", files, progress)
-            unpack_with_needed(apt, f"linux-headers-{files.release}", _is_header_package, root, progress)
+            apt, package = _apt_with(f"linux-headers-{files.release}", files, progress)
+            unpack_with_needed(apt, package.name, lambda name: name.startswith("linux-headers-"), root, progress)
+            # The programs among them run here, whatever the kernel's architecture is. The C library is for those that
+            # need their own version of it. The rest that is needed is the compiler: it is the host's.
+            programs = next(name for name, _ in package.depends if name.startswith("linux-kbuild-"))
+            apt = PrivateApt(apt.suites, host())
+            apt.update(progress.note)
+            unpack_with_needed(apt, programs, "libc6".__eq__, root, progress)
             for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
                 makefile.write_text(makefile.read_text().replace("/usr/src/", f"{place}/usr/src/"))
             # Type information for a module needs pahole; the guest needs none.
@@ -109,21 +120,16 @@ def _headers(files: KernelFiles, quiet: bool) -> Path:
     return place
 
 
-def _apt_with(package: str, files: KernelFiles, progress: Progress) -> PrivateApt:
-    """The suites that have a package, of those the kernel may be from."""
+def _apt_with(package: str, files: KernelFiles, progress: Progress) -> tuple[PrivateApt, Package]:
+    """The suites that have a package, of those the kernel may be from, and their newest version of it."""
     for source in manifest.find(files.name).sources:
         apt = PrivateApt(source.suites, files.arch)
         progress.update(f"reading the package lists of {source.suites[0]}")
         apt.update(progress.note)
-        if apt.show(package):
-            return apt
+        found = apt.show(package)
+        if found:
+            return apt, found[0]
     raise HeadersGone(f"{package} is gone from the mirror: take the newer kernel (vm.py fetch {files.name} --refresh)")
-
-
-def _is_header_package(name: str) -> bool:
-    """Whether a dependency of header packages is another one, or the C library, which their programs may need in its
-    own version. The rest is the compiler: it is the host's."""
-    return name.startswith(("linux-headers-", "linux-kbuild-")) or name == "libc6"
 
 
 def _make_runnable(root: Path, place: Path) -> None:

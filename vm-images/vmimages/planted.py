@@ -67,7 +67,7 @@ def planted_dump(
     label = "-".join((name, "planted", *(["la57"] if la57 else []), *(["pti"] if pti else []), *append))
     place = paths.cache_root() / "dumps" / label
     module = building.module(files, _SPECIMENS / "planted", quiet)
-    program = building.program(_SPECIMENS / "planted_user.c")
+    program = building.program(files.arch, _SPECIMENS / "planted_user.c")
     # A dump of other specimens than these is made again.
     built_from = f"{module.parent.name} {program.parent.name}"
     options = {"append": tuple(append), "la57": la57, "pti": pti}
@@ -111,7 +111,7 @@ def planted_guest(name: str, *, memory: int = _MEMORY, quiet: bool = False, **op
     """The kernel `name`, booted as `boot` does with those options, with all specimens in it."""
     files = fetch(name, quiet=quiet)
     module = building.module(files, _SPECIMENS / "planted", quiet)
-    program = building.program(_SPECIMENS / "planted_user.c")
+    program = building.program(files.arch, _SPECIMENS / "planted_user.c")
     inside = (("planted/planted.ko", module), ("planted/planted_user", program))
     with boot(name, memory=memory, files=inside, quiet=quiet, **options) as vm:
         user = _start_program(vm)

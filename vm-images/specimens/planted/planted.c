@@ -24,10 +24,12 @@
 #include <linux/nmi.h>
 #include <linux/page-flags.h>
 #include <linux/io.h>
-#include <asm/cpu_entry_area.h>
-#include <asm/nmi.h>
+#include <linux/kernel_stat.h>
+#include <linux/pgtable.h>
 #include <asm/processor.h>
-#include <asm/pgtable.h>
+#ifdef CONFIG_X86
+#include <asm/cpu_entry_area.h>
+#endif
 #if IS_ENABLED(CONFIG_KFENCE)
 #include <linux/kfence.h>
 #endif
@@ -35,6 +37,17 @@
 MODULE_LICENSE("GPL");
 
 #define P(key, addr, fmt, ...) printk(KERN_INFO "PLANT|%s|0x%lx|" fmt "\n", key, (unsigned long)(addr), ##__VA_ARGS__)
+
+/* What each architecture calls its own: a per-CPU variable of vmlinux, a device's registers, the sp of a task that sleeps. */
+#ifdef CONFIG_X86
+#define PLANTED_STATIC cpu_info
+#define PLANTED_DEVICE 0xfee00000	/* the local APIC */
+#define PLANTED_SP(task) ((task)->thread.sp)
+#else
+#define PLANTED_STATIC kernel_cpustat
+#define PLANTED_DEVICE 0x09010000	/* the clock of QEMU's virt machine */
+#define PLANTED_SP(task) ((task)->thread.cpu_context.sp)
+#endif
 
 static unsigned long (*planted_lookup)(const char *name);
 
@@ -183,8 +196,8 @@ static void planted_vmallocs(void)
 	P("vmap", m + 0x1008, "vmap of 2 pages 0x%px +0x1008", m);
 	P("vmalloc_hole", VMALLOC_START + (1UL << 43), "far hole in vmalloc space");
 	{
-		void __iomem *io = ioremap(0xfee00000, 0x1000);
-		P("ioremap", (unsigned long)io + 0x20, "ioremap of 0xfee00000 (local APIC) +0x20");
+		void __iomem *io = ioremap(PLANTED_DEVICE, 0x1000);
+		P("ioremap", (unsigned long)io + 0x20, "ioremap of 0x%x +0x20", PLANTED_DEVICE);
 	}
 	(void)vm;
 }
@@ -195,8 +208,8 @@ static void planted_percpus(void)
 	P("pcpu_mod_instance", (char *)per_cpu_ptr(&planted_pcpu_var, 1) + 8, "planted_pcpu_var+8 of CPU 1 (module static)");
 	P("pcpu_mod_instance0", per_cpu_ptr(&planted_pcpu_var, 0), "planted_pcpu_var of CPU 0 (module static)");
 	P("pcpu_mod_cookie", (unsigned long)&planted_pcpu_var + 8, "__percpu pointer &planted_pcpu_var+8 (module static)");
-	P("pcpu_static", per_cpu_ptr(&cpu_info, 1), "cpu_info of CPU 1 (vmlinux static)");
-	P("pcpu_static_offset", (unsigned long)&cpu_info + 4, "__percpu offset of cpu_info+4");
+	P("pcpu_static", per_cpu_ptr(&PLANTED_STATIC, 1), __stringify(PLANTED_STATIC) " of CPU 1 (vmlinux static)");
+	P("pcpu_static_offset", (unsigned long)&PLANTED_STATIC + 4, "__percpu offset of " __stringify(PLANTED_STATIC) "+4");
 	planted_dyn_pcpu = alloc_percpu(struct planted_dyn);
 	P("pcpu_dyn", (char *)per_cpu_ptr(planted_dyn_pcpu, 1) + 0x10, "dynamic 64-byte alloc_percpu +0x10 on CPU 1; __percpu 0x%lx", (unsigned long)planted_dyn_pcpu);
 	P("pcpu_dyn_cookie", (unsigned long)planted_dyn_pcpu + 0x10, "__percpu pointer of the dynamic 64-byte alloc +0x10");
@@ -205,12 +218,11 @@ static void planted_percpus(void)
 	P("pcpu_big_cookie", (unsigned long)planted_big_pcpu[7] + 0x100, "__percpu pointer of it +0x100");
 }
 
-static void planted_stacks(void)
+#ifdef CONFIG_X86
+static void planted_cpu_stacks(void)
 {
 	int cpu;
 	struct cea_exception_stacks *__percpu *cea = (void *)planted_find("cea_exception_stacks");
-	unsigned long cached = 0;
-	(void)cached;
 	for_each_online_cpu(cpu) {
 		char key[40];
 		struct cea_exception_stacks *e = *per_cpu_ptr((struct cea_exception_stacks **)cea, cpu);
@@ -238,8 +250,30 @@ static void planted_stacks(void)
 		snprintf(key, sizeof(key), "cea_gdt_cpu%d", cpu);
 		P(key, area->gdt + 0x10, "cpu_entry_area GDT of CPU %d", cpu);
 	}
+}
+#else
+static void planted_cpu_stacks(void)
+{
+	char *__percpu *irq_stacks = (void *)planted_find("irq_stack_ptr");
+	char __percpu *overflow_stacks = (void *)planted_find("overflow_stack");
+	int cpu;
+	for_each_online_cpu(cpu) {
+		char key[40], *bottom = *per_cpu_ptr(irq_stacks, cpu);
+		snprintf(key, sizeof(key), "irq_stack_cpu%d", cpu);
+		P(key, bottom + THREAD_SIZE - 0x108, "IRQ stack of CPU %d, 0x108 below its end, irq_stack_ptr 0x%px", cpu, bottom);
+		snprintf(key, sizeof(key), "irq_stack_guard_cpu%d", cpu);
+		P(key, bottom - 0x20, "0x20 below the IRQ stack of CPU %d (guard)", cpu);
+		snprintf(key, sizeof(key), "overflow_stack_cpu%d", cpu);
+		P(key, per_cpu_ptr(overflow_stacks, cpu) + 0x800, "overflow stack of CPU %d +0x800", cpu);
+	}
+}
+#endif
+
+static void planted_stacks(void)
+{
+	planted_cpu_stacks();
 	P("kthread_stack", planted_stack_local, "local of kthread plantedthread pid %d, live part, stack 0x%px", planted_thread->pid, task_stack_page(planted_thread));
-	P("kthread_stack_dead", (unsigned long)task_stack_page(planted_thread) + 0x1000, "dead part (below sp) of stack of plantedthread pid %d sp 0x%lx", planted_thread->pid, planted_thread->thread.sp);
+	P("kthread_stack_dead", (unsigned long)task_stack_page(planted_thread) + 0x1000, "dead part (below sp) of stack of plantedthread pid %d sp 0x%lx", planted_thread->pid, PLANTED_SP(planted_thread));
 	P("kthread_guard_below", (unsigned long)task_stack_page(planted_thread) - 0x18, "0x18 below the stack of plantedthread (area's gap/guard of the area below)");
 	P("kthread_guard_above", (unsigned long)task_stack_page(planted_thread) + THREAD_SIZE + 0x28, "guard page above stack of plantedthread, 0x28 past end");
 	P("kthread_end_magic", end_of_stack(planted_thread), "STACK_END_MAGIC word of plantedthread's stack, value 0x%lx", *end_of_stack(planted_thread));
@@ -268,8 +302,8 @@ static void planted_one_pte(struct mm_struct *mm, const char *who, unsigned long
 		snprintf(key, sizeof(key), "pt_pte_%s", who);
 		P(key, pte, "PTE entry of %s for va 0x%lx", who, va);
 		snprintf(key, sizeof(key), "userpage_direct_%s", who);
-		if (*(u64 *)pte & 1) {
-			unsigned long pfn = (*(u64 *)pte & 0x000ffffffffff000ULL) >> 12;
+		if (pte_present(*(pte_t *)pte)) {
+			unsigned long pfn = pte_pfn(*(pte_t *)pte);
 			P(key, (unsigned long)__va(pfn << 12) + 0x30, "direct map of user page va 0x%lx pfn 0x%lx", va, pfn);
 			snprintf(key, sizeof(key), "struct_page_user_%s", who);
 			P(key, pfn_to_page(pfn), "struct page of user page pfn 0x%lx", pfn);
@@ -318,7 +352,9 @@ static void planted_images(void)
 	P("vm_data", &init_task, "init_task (.data)");
 	P("vm_roai", planted_find("__start_ro_after_init") + 0x10, "ro_after_init section +0x10");
 	P("vm_bss", planted_find("__bss_start") + 0x5000, "bss +0x5000");
+#ifdef CONFIG_X86
 	P("vm_brk", planted_find("__brk_base") + 0x40, "brk +0x40");
+#endif
 	P("vm_start_kernel", st, "start_kernel (.init.text, freed); page now %s", planted_page_kind(pfn_to_page(__pa_symbol(st) >> 12)));
 	for (a = ib & PAGE_MASK; a < ie && seen != 31; a += PAGE_SIZE) {
 		struct page *page = pfn_to_page(__pa_symbol(a) >> 12);
