@@ -27,6 +27,9 @@ _collected_at = 0
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="ask every address in exhaustive comparisons")
     parser.addoption("--sample-seed", type=int, help="choose the addresses of an earlier run")
+    parser.addoption(
+        "--kernel", action="append", help="compare the answers of these files' kernels, not the usual ones"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

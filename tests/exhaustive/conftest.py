@@ -7,7 +7,11 @@ from support.oracle import kernels
 from support.oracle_comparison import Subject
 
 
-@pytest.fixture(scope="package", params=(*kernels.NAMES, "riscv64-6.12"))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    kernels.parametrize(metafunc, "subject", (*kernels.NAMES, "riscv64-6.12"))
+
+
+@pytest.fixture(scope="package")
 def subject(request: pytest.FixtureRequest) -> Subject:
     """One kernel: what the oracle knows of it and what kplug does. Some 300 MB, so only one at a time."""
     return Subject(kernels.vmlinux(request.param))

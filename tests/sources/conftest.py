@@ -7,7 +7,11 @@ from support.full_vmlinux import Full
 from support.oracle import kernels
 
 
-@pytest.fixture(scope="package", params=kernels.ALL)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    kernels.parametrize(metafunc, "full", kernels.ALL)
+
+
+@pytest.fixture(scope="package")
 def full(request: pytest.FixtureRequest) -> Full:
     """One kernel with its vmlinux. Some 300 MB, so only one at a time."""
     return Full(request.param)

@@ -196,7 +196,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _fetch_each(arguments: argparse.Namespace, dump: Callable[[str], None]) -> int:
     broken = 0
     names = list(arguments.names or manifest.names())
-    others = [row.name for row in manifest.KERNELS if row.name not in names] if arguments.all else []
+    others = [row.name for row in manifest.KERNELS if row.tested and row.name not in names] if arguments.all else []
     for name in names + others:
         try:
             files = fetch(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)

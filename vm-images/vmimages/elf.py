@@ -51,9 +51,10 @@ def section(file: BinaryIO, wanted: str) -> bytes | None:
 def build_id(path: Path) -> str:
     """The build ID of an ELF file, in hex."""
     with path.open("rb") as file:
+        order = ">" if file.read(6)[5:] == b"\2" else "<"
         for name in (".notes", ".note.gnu.build-id"):
             data = section(file, name)
-            found = build_id_in_notes(data) if data is not None else None
+            found = build_id_in_notes(data, order) if data is not None else None
             if found:
                 return found
     raise VMError(f"{path}: no build ID")

@@ -115,14 +115,14 @@ def _make(row: Kernel, present: KernelFiles | None, keep_archives: bool, progres
             try:
                 # The debug twin first: it is the one that may be missing, and then the image is of no use.
                 debs = [_download(apt, package, progress) for package in (candidate.debug, *candidate.images)]
-                busybox = _busybox(apt, progress)
+                busybox = _busybox(apt, progress) if not row.files_only else None
             except VMError as error:
                 reasons.append(str(error))
                 progress.note(f"{candidate.release}: {error}")
                 continue
             _unpack(row, candidate, debs, busybox, progress)
             if not keep_archives:
-                apt.forget([*debs, busybox[0]])
+                apt.forget([*debs, *([busybox[0]] if busybox is not None else [])])
             return
         if not listed:
             reasons.append(f"{source.image} and its debug twin aren't in {', '.join(source.suites)}")
@@ -147,7 +147,7 @@ def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
 
 
 def _unpack(
-    row: Kernel, candidate: Candidate, debs: Sequence[Path], busybox: tuple[Path, str], progress: Progress
+    row: Kernel, candidate: Candidate, debs: Sequence[Path], busybox: tuple[Path, str] | None, progress: Progress
 ) -> None:
     """Unpack next to the place, then rename: what is at the place is always complete."""
     place = kernel_dir(row.name)
@@ -161,6 +161,8 @@ def _unpack(
 
         def choose(path: str, size: int) -> str | None:
             name = unpack.destination(path, size, candidate.release, manifest.DEBUG_MODULES)
+            if name is not None and row.files_only and "/" in name:
+                return None
             # Of two files that could be one thing the bigger is the real one.
             if name is None or size <= sizes.get(name, -1):
                 return None
@@ -168,20 +170,33 @@ def _unpack(
             return name
 
         for deb in debs:
-            unpack.unpack(deb, choose, temporary, lambda at: progress.update(f"unpacking  {size_text(at)}"))
-        unpack.unpack(
-            busybox[0], lambda path, _: "busybox" if path.endswith("bin/busybox") else None, temporary, lambda _: None
-        )
-        missing = [name for name in (*_NEEDED, "busybox") if not (temporary / name).exists()]
+            unpack.unpack(
+                deb,
+                choose,
+                temporary,
+                lambda at: progress.update(f"unpacking  {size_text(at)}"),
+                # A debug twin has thousands of modules after it.
+                lambda written: row.files_only and "vmlinux" in written,
+            )
+        if busybox is not None:
+            unpack.unpack(
+                busybox[0],
+                lambda path, _: "busybox" if path.endswith("bin/busybox") else None,
+                temporary,
+                lambda _: None,
+            )
+        needed = (*_NEEDED, *(["busybox"] if busybox is not None else []))
+        missing = [name for name in needed if not (temporary / name).exists()]
         if missing:
             raise VMError(f"{row.name}: the packages of {candidate.release} have no {', '.join(missing)}")
-        os.chmod(temporary / "busybox", 0o755)
+        if busybox is not None:
+            os.chmod(temporary / "busybox", 0o755)
         progress.update("reading the modules")
         for folder in ("modules", "debug-modules"):
             (temporary / folder).mkdir(exist_ok=True)
         (temporary / "modules" / "modules.dep").write_text(modules.make_modules_dep(temporary / "modules"))
         progress.update("computing checksums")
-        _write_info(row, candidate, busybox[1], temporary)
+        _write_info(row, candidate, busybox[1] if busybox is not None else None, temporary)
         _swap(temporary, place)
     except OSError as error:
         raise VMError(f"{row.name}: {error.strerror}: {error.filename}") from None
@@ -190,7 +205,7 @@ def _unpack(
     progress.done(f"{candidate.release} in {progress.elapsed:.0f} s")
 
 
-def _write_info(row: Kernel, candidate: Candidate, busybox_version: str, root: Path) -> None:
+def _write_info(row: Kernel, candidate: Candidate, busybox_version: str | None, root: Path) -> None:
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     packages = {package.name: package for package in (*candidate.images, candidate.debug)}
     info = {

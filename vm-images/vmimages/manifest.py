@@ -3,7 +3,7 @@ versions leave the mirror with each update.
 
 To add a kernel, add a row to `KERNELS`. Debian 11's would be
 
-    Kernel("amd64-5.10", "amd64", (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),)),
+    Kernel("amd64-5.10", "amd64", (Source(BULLSEYE, "linux-image-cloud-amd64"),)),
 
 A row's name starts with the architecture. To boot one of another, add a row to `architectures.py` too.
 """
@@ -32,6 +32,8 @@ class Kernel:
     arch: str  # Debian's name of the architecture
     sources: tuple[Source, ...]
     default: bool = True  # fetched when no name is given
+    tested: bool = True  # `make test` asks about it; others are fetched for a cell of `make matrix` alone
+    files_only: bool = False  # without modules and busybox: nothing boots it
 
     @property
     def bootable(self) -> bool:
@@ -39,8 +41,10 @@ class Kernel:
         return self.arch in ARCHITECTURES
 
 
+BULLSEYE = ("bullseye", "bullseye-security")
 BOOKWORM = ("bookworm", "bookworm-security")
 TRIXIE = ("trixie", "trixie-security")
+SID = ("sid",)
 
 KERNELS: tuple[Kernel, ...] = (
     Kernel("amd64-6.1", "amd64", (Source(BOOKWORM, "linux-image-cloud-amd64"),)),
@@ -64,12 +68,38 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel(
         "amd64-5.10",
         "amd64",
-        (Source(("bullseye", "bullseye-security"), "linux-image-cloud-amd64"),),
+        (Source(BULLSEYE, "linux-image-cloud-amd64"),),
         default=False,
     ),
-    Kernel("amd64-sid", "amd64", (Source(("sid",), "linux-image-cloud-amd64"),), default=False),
-    Kernel("arm64-sid", "arm64", (Source(("sid",), "linux-image-cloud-arm64"),), default=False),
+    Kernel("amd64-sid", "amd64", (Source(SID, "linux-image-cloud-amd64"),), default=False),
+    Kernel("arm64-sid", "arm64", (Source(SID, "linux-image-cloud-arm64"),), default=False),
     Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False),
+    *(
+        Kernel(name, name.partition("-")[0], (Source(suites, image),), default=False, tested=False, files_only=True)
+        for name, suites, image in (
+            ("amd64-6.1-generic", BOOKWORM, "linux-image-amd64"),
+            ("amd64-6.12-rt", TRIXIE, "linux-image-rt-amd64"),
+            ("arm64-5.10", BULLSEYE, "linux-image-cloud-arm64"),
+            ("arm64-6.1", BOOKWORM, "linux-image-cloud-arm64"),
+            ("armhf-5.10", BULLSEYE, "linux-image-armmp"),
+            ("armhf-6.1", BOOKWORM, "linux-image-armmp"),
+            ("armhf-6.1-lpae", BOOKWORM, "linux-image-armmp-lpae"),
+            ("armhf-6.12", TRIXIE, "linux-image-armmp"),
+            ("armhf-sid", SID, "linux-image-armmp"),
+            ("i386-5.10", BULLSEYE, "linux-image-686"),
+            ("i386-6.1", BOOKWORM, "linux-image-686"),
+            ("i386-6.1-pae", BOOKWORM, "linux-image-686-pae"),
+            ("ppc64el-5.10", BULLSEYE, "linux-image-powerpc64le"),
+            ("ppc64el-6.1", BOOKWORM, "linux-image-powerpc64le"),
+            ("ppc64el-6.12", TRIXIE, "linux-image-powerpc64le"),
+            ("ppc64el-sid", SID, "linux-image-powerpc64le"),
+            ("riscv64-sid", SID, "linux-image-riscv64"),
+            ("s390x-5.10", BULLSEYE, "linux-image-s390x"),
+            ("s390x-6.1", BOOKWORM, "linux-image-s390x"),
+            ("s390x-6.12", TRIXIE, "linux-image-s390x"),
+            ("s390x-sid", SID, "linux-image-s390x"),
+        )
+    ),
 )
 
 # Modules that the guest loads when it boots, besides what these depend on. A kernel that has one built in, or not at

@@ -45,8 +45,15 @@ def destination(member: str, size: int, release: str, debug_modules: Iterable[st
     return None
 
 
-def unpack(deb: Path, choose: Callable[[str, int], str | None], into: Path, update: Callable[[int], None]) -> list[str]:
-    """Write the files for which `choose(path, size)` gives a name, below `into`; return the names. Skips links."""
+def unpack(
+    deb: Path,
+    choose: Callable[[str, int], str | None],
+    into: Path,
+    update: Callable[[int], None],
+    enough: Callable[[list[str]], bool] = lambda written: False,
+) -> list[str]:
+    """Write the files for which `choose(path, size)` gives a name, below `into`; return the names. Skips links. The
+    rest of the package is not read once `enough(names)` is true."""
     written: list[str] = []
     try:
         process = subprocess.Popen(
@@ -69,6 +76,9 @@ def unpack(deb: Path, choose: Callable[[str, int], str | None], into: Path, upda
                 with source, target.open("wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
                 written.append(name)
+                if enough(written):
+                    process.kill()
+                    return written
         # What pads the archive's end must be read, or dpkg-deb ends with a broken pipe.
         while process.stdout.read(1 << 20):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 NAMES = ("amd64-6.1", "amd64-6.12", "arm64-6.12")
 #: The oldest and the newest too. The mirror has those for some time only: a test is skipped without them.
 ALL = ("amd64-5.10", "amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12", "arm64-sid")
+
+
+def parametrize(metafunc: pytest.Metafunc, fixture: str, names: Sequence[str]) -> None:
+    """Have the tests that use `fixture` run for each of these kernels, or for those of --kernel."""
+    marked = any(fixture in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if fixture in metafunc.fixturenames and not marked:
+        metafunc.parametrize(fixture, metafunc.config.option.kernel or names, indirect=True, scope="package")
 
 
 @functools.cache
