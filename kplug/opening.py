@@ -45,10 +45,11 @@ def _nothing() -> None:
     """Nothing besides."""
 
 
-def memory_session(source: Source, meanwhile: Callable[[], None] | None = None) -> Session:
+def memory_session(source: Source, meanwhile: Callable[[], None] | None = None, asked: Sequence[str] = ()) -> Session:
     """A kernel with memory: a vmcore, a guest, or if neither is named the running kernel.
 
     With `meanwhile` its types are read at once, and that is done, with what else does not need them, in that time.
+    `asked` are names that will be asked for.
     """
     if source.core and source.qemu:
         raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
@@ -76,7 +77,7 @@ def memory_session(source: Source, meanwhile: Callable[[], None] | None = None) 
         vmcoreinfo=source.vmcoreinfo,
         joined=_joined(source),
     )
-    opened = open_kernel(request, rest if meanwhile is not None else None)
+    opened = open_kernel(request, rest if meanwhile is not None else None, asked)
     from kplug.runtime.session import session_of as session_of_opened
 
     return session_of_opened(opened, lines=source.lines)

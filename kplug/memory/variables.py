@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
@@ -11,6 +12,12 @@ from kplug.frozen import replace
 from kplug.image.placed import PlacedImage
 from kplug.memory.reading import Read, try_read
 from kplug.space.address_space import AddressSpaceFacts
+
+if TYPE_CHECKING:
+    from kplug.image.kernel_image import KernelImage
+
+_SHADOW_PAGE, _LEVEL, _COMMAND_LINE = "kasan_early_shadow_page", "__pgtable_l5_enabled", "saved_command_line"
+_COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
 def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
@@ -33,9 +40,17 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
         image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
         runtime_image_end=placed.placement.runtime(root.end),
-        kasan_shadow=has("kasan_early_shadow_page"),
+        kasan_shadow=has(_SHADOW_PAGE),
         **told,
     )
+
+
+def look_up_names(image: KernelImage, others: Iterable[str] = ()) -> None:
+    """Have the image find the symbols that `memory_facts` asks for, and these, and its regions, so that it has them."""
+    architecture = named(image.machine)
+    facts = (*(row[0] for row in architecture.symbol_facts), *(row[0] for row in architecture.variables))
+    image.symbols.look_up((*facts, _SHADOW_PAGE, _LEVEL, _COMMAND_LINE, *others))
+    _ = image.index  # which has the regions made
 
 
 def begins_to_boot(placed: PlacedImage, read: Read) -> bool:
@@ -45,9 +60,6 @@ def begins_to_boot(placed: PlacedImage, read: Read) -> bool:
         return address is not None and not any(read(address, 4))
     except TargetError:
         return False
-
-
-_COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
 def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
@@ -63,7 +75,7 @@ def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
         if value or (value is not None and field == "phys_base"):  # which is 0 where the image was not moved
             known.setdefault(field, value)
     if facts.pgtable_l5_enabled is None and "page_offset_base" in known:  # set after the level is
-        level = _variable(placed, read, "__pgtable_l5_enabled", 4)
+        level = _variable(placed, read, _LEVEL, 4)
         if level is not None:
             known["pgtable_l5_enabled"] = bool(level)
     known["kaslr_disabled"] = _kaslr_disabled(placed, read)
@@ -83,7 +95,7 @@ def _kaslr_disabled(placed: PlacedImage, read: Read) -> bool | None:
 
 def _command_line(placed: PlacedImage, read: Read) -> bytes | None:
     """The kernel's command line, or its first 4 KiB."""
-    address = _variable(placed, read, "saved_command_line", placed.image.elf.word.size)
+    address = _variable(placed, read, _COMMAND_LINE, placed.image.elf.word.size)
     text = b""
     while address and b"\0" not in text and len(text) < _COMMAND_LINE_MAX:
         at = address + len(text)

@@ -195,7 +195,8 @@ class Prompt:
 
     def _drgn_command(self, command: str) -> Status:
         """A line as drgn's own prompt takes it after a %."""
-        for plugin in ("drgn.commands._builtin", "drgn.commands._crash"):  # was not done when the target was opened
+        # Not done when the target was opened.
+        for plugin in ("drgn.commands._builtin", "drgn.commands._crash", "kplug.drgn_plugin"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(plugin)
         from drgn.commands import CommandNotFoundError, run_command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from kplug.source import Source
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
 
+_NAME = re.compile(r"[A-Za-z_]\w*")
+# Of the names in commands, so many are looked up beforehand.
+_MOST_NAMES = 8
+
 
 def run(source: Source, commands: Sequence[str], color: str) -> int:
     """Open what `source` names; then run `commands`, or those on standard input. Returns the exit status."""
@@ -24,7 +29,7 @@ def run(source: Source, commands: Sequence[str], color: str) -> int:
 
         background.start("kplug.repl.prompt")
     try:
-        prompt = _open(source, Screen(color, paging=interactive), any(map(_asks, commands)))
+        prompt = _open(source, Screen(color, paging=interactive), [each for each in commands if _asks(each)])
         if interactive:
             gc.enable()
             gc.freeze()
@@ -43,14 +48,15 @@ def _asks(command: str) -> bool:
     return any(name == each.host_name for each in COMMANDS.values())
 
 
-def _open(source: Source, screen: Screen, asks: bool) -> Prompt:
-    """The kernel, open. If a command `asks` about it, drgn reads its types while this file's imports are done."""
+def _open(source: Source, screen: Screen, questions: Sequence[str]) -> Prompt:
+    """The kernel, open. For the questions about it, drgn reads its types while this file's imports are done."""
     from kplug.opening import memory_session
 
     def imports() -> None:
         import kplug.repl.dispatch  # noqa: F401
 
-    session = memory_session(source, imports if asks else None)  # where drgn is not installed, this says so
+    names = [name for each in questions for name in _NAME.findall(each)[1:]][:_MOST_NAMES]
+    session = memory_session(source, imports if questions else None, names)  # without drgn, this says so
     import drgn
 
     from kplug.repl.dispatch import Prompt

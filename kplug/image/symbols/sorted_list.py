@@ -115,6 +115,9 @@ class LinesSymbolTable(OrderedSymbolTable):
             return super().has_name(name)
         return self._list.holds(name)
 
+    def look_up(self, names: Iterable[str]) -> None:
+        """None: a name is as soon found when it is asked for."""
+
     def indexes_of(self, name: str) -> list[int]:
         if "_strings" in self.__dict__ or self._name_questions >= _FEW_QUESTIONS:
             return super().indexes_of(name)

@@ -55,7 +55,9 @@ class SymbolColumns:
         # For a relocatable file, the address that the values of each section's symbols count from.
         self._bases: Mapping[int, int] | None = None
         self._names: list[str] | None = None
+        # How many names were searched for one by one, and the entries of those that were found so.
         self._name_questions = 0
+        self._found: dict[str, list[int]] = {}
         # Type, binding and letter by (st_info, section index): a table has some hundred such pairs.
         self._words: dict[tuple[int, int], tuple[str, str, str]] = {}
         # An entry's byte st_other, and the section .comment, which few questions need.

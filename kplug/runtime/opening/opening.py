@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import drgn
 
 from kplug.arch.note_registers import qemu_note_size
 from kplug.arch.registry import named
 from kplug.arch.types.word import BEYOND_ADDRESSES
-from kplug.errors import InputError, MismatchError
+from kplug.entry_points import declared_names
+from kplug.errors import InputError, KplugError, MismatchError
 from kplug.files.opening import open_file
 from kplug.image.elf.file import notes_in
 from kplug.image.kernel_image import KernelImage
@@ -22,6 +25,7 @@ from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.raw_image import raw_extents
 from kplug.memory.split_dump import Part, missing_words, parts_of
+from kplug.memory.variables import look_up_names
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
@@ -35,9 +39,11 @@ from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
 from kplug.runtime.threads.cpu_registers import MonitorRegisters
 
-# drgn imports its plug-ins when the first target is set. Its own add commands to its prompt, and take longer to
-# import than a dump to open. Those of others, which may find debug information, are loaded.
-_UNNEEDED_PLUGINS = "builtin_commands,crash_commands"
+# drgn imports its plug-ins when the first target is set. Its own and kplug's add commands to its prompt, and take
+# longer to import than a dump to open. Those of others, which may find debug information, are loaded.
+_UNNEEDED_PLUGINS = ("builtin_commands", "crash_commands", "kplug")
+# The symbols by which most questions find what the kernel has, beside those of the facts of its address space.
+_ASKED_BY_MOST = ("modules", "linux_banner", "page_owner_ops", "__kfence_pool", "__per_cpu_start", "__per_cpu_end")
 PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
 # Makes drgn walk the page tables itself, instead of libkdumpfile.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
@@ -45,16 +51,17 @@ _PAGE_BYTES = 4096
 _NT_TASKSTRUCT = 4
 
 
-def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None) -> Opened:
+def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, asked: Sequence[str] = ()) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if it cannot be opened.
 
-    With `meanwhile` drgn reads the types at once, while that is done; without, at the first question that needs one.
+    With `meanwhile` drgn reads the types at once, while that is done, and while the symbols that are asked for most are
+    found, with those in `asked`; without, at the first question that needs one.
     """
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_image(request.symbols[0]) if request.symbols else None
     if request.joined is not None:
         image = request.joined.image
-    with heard() as messages, switched(PLUGIN_SWITCH, _UNNEEDED_PLUGINS):
+    with heard() as messages, switched(PLUGIN_SWITCH, _unneeded_plugins()):
         if request.core is not None:
             extents = raw_extents(request.core, request.raw)
             if extents:
@@ -75,7 +82,8 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None) -
 
         def work() -> None:
             if image is not None:
-                len(image.symbols)  # decodes them
+                with suppress(KplugError):  # the question that needs the symbols has the error again, and says so
+                    look_up_names(image, (*_ASKED_BY_MOST, *asked))
             meanwhile()
 
         types_read_while(prog, work)
@@ -95,6 +103,13 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None) -
         has_dwarf=has_dwarf,
         disputed=request.joined.disputed if request.joined is not None else {},
     )
+
+
+def _unneeded_plugins() -> str:
+    """The plug-ins that drgn is not to load; with all of them, it does not even import what finds them."""
+    others = declared_names("drgn.plugins", sys.path).difference(_UNNEEDED_PLUGINS)
+    has_archives = any(map(os.path.isfile, sys.path))  # which may have some too
+    return ",".join(_UNNEEDED_PLUGINS) if others or has_archives else "*"
 
 
 # -- vmcores -----------------------------------------------------------------------------------------------------------

@@ -163,6 +163,24 @@ def test_an_exact_name_is_not_a_part_of_one(tmp_path: Path) -> None:
     assert table.exact("") == []
 
 
+@pytest.mark.parametrize("many", [0, 3, 1000])
+def test_names_looked_up_together_are_found_as_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """By each way: a search for each place, by the bytes of the names' columns, by the columns."""
+    names = [*(f"{'a' * length}tail{number % 7}" for number, length in enumerate(range(40))), "tail1", "tail1", ""]
+    asked = ["tail1", "aatail2", "nothing", "", "tail9", *names[:9]]
+    one_by_one = functions(tmp_path, names)
+    expected = {name: [i for i, each in enumerate(["", *names]) if each == name and name] for name in asked}
+    assert {name: one_by_one.indexes_of(name) for name in asked} == expected
+    monkeypatch.setattr("kplug.image.symbols.table._FEW_PLACES", 0)
+    monkeypatch.setattr("kplug.image.symbols.table._MANY_PLACES", many)
+    together = functions(tmp_path, names)
+    together.look_up(asked)
+    monkeypatch.setattr(SymbolTable, "_search", None)  # nothing is searched for again
+    assert {name: together.indexes_of(name) for name in asked} == expected
+
+
 def test_files_sections_and_undefined_symbols_are_found_by_no_name(tmp_path: Path) -> None:
     symbols = [
         Sym("a.c", 0, 0, SHN_ABS, FILE, LOCAL),
