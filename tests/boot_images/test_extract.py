@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import vmimages
@@ -18,6 +19,9 @@ from support import real_images
 from support.boot_image_builder import android, unified, with_size, zboot
 
 from kplug.image.boot.boot_image import BootImage, open_boot_image
+
+if TYPE_CHECKING:
+    from support.sampling import Sampling
 
 pytestmark = pytest.mark.kernel
 
@@ -30,10 +34,10 @@ def extracted(image: Path, output: Path, *words: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", real_images.NAMES)
-def test_extraction_is_byte_for_byte_the_scripts(name: str, tmp_path: Path) -> None:
+def test_extraction_is_byte_for_byte_the_scripts(name: str, sampling: Sampling, tmp_path: Path) -> None:
     """Up to 6.17 the script does not know a flat Image; since then it gives the file as it is."""
     image = real_images.vmlinuz(name)
-    expected = real_images.by_the_script(name, image, tmp_path)
+    expected = real_images.by_the_script(name, image, tmp_path, sampling.whole)
     if not expected and name.startswith("arm64"):
         expected = image.read_bytes()
     assert len(expected) > 1 << 24
@@ -47,9 +51,11 @@ def bzimage() -> tuple[bytes, BootImage, str]:
 
 
 @pytest.mark.parametrize("name", real_images.PACKERS)
-def test_each_compression_in_a_real_bzimage(name: str, bzimage: tuple[bytes, BootImage, str], tmp_path: Path) -> None:
+def test_each_compression_in_a_real_bzimage(
+    name: str, bzimage: tuple[bytes, BootImage, str], sampling: Sampling, tmp_path: Path
+) -> None:
     data, opened, version = bzimage
-    packed = real_images.packed(name, opened.payload, f"vmlinux-{version}")
+    packed = real_images.packed(name, opened.payload, f"vmlinux-{version}", sampling.whole)
     image = tmp_path / "vmlinuz"
     image.write_bytes(real_images.bzimage_with(data, with_size(name, packed, len(opened.payload))))
     assert open_boot_image(str(image)).compression == name
@@ -80,9 +86,10 @@ def image() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def image_packed(image: bytes) -> dict[str, bytes]:
+def image_packed(image: bytes, sampling: Sampling) -> dict[str, bytes]:
     version = vmimages.fetch("arm64-6.12").version
-    return {name: real_images.packed(name, image, f"Image-{version}") for name in ("gzip", "lzo", "lz4")}
+    whole = sampling.whole
+    return {name: real_images.packed(name, image, f"Image-{version}", whole) for name in ("gzip", "lzo", "lz4")}
 
 
 @pytest.mark.parametrize("container", ["Image.gz", "Image.lz4", "zboot", "Android", "unified", "uImage", "FIT"])
