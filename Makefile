@@ -10,7 +10,9 @@ export PYTHONDONTWRITEBYTECODE :=
 SIDE_BY_SIDE := -n 2
 # Many tests ask the dumps of these: they are made while other kernels are fetched.
 DUMPED := amd64-6.1 amd64-6.12 amd64-sid arm64-6.12
-FETCH := $(VENV)/python vm-images/vm.py fetch --all $(DUMPED:%=--dump %)
+# Modules are built for these.
+BUILT_FOR := amd64-6.1 amd64-6.12
+FETCH := $(PYTHON) vm-images/vm.py fetch --all $(DUMPED:%=--dump %) $(BUILT_FOR:%=--headers %)
 
 .PHONY: help setup test test-all unit check demo bench matrix questions hunt format clean
 
@@ -28,15 +30,14 @@ help:
 setup:
 	@.ci/setup test
 
-test: setup
-	$(FETCH)
+test:
+	@.ci/setup test -- $(FETCH)
 	$(VENV)/python -m pytest $(SIDE_BY_SIDE)
 
 test-all:
-	@.ci/setup test build
-	$(FETCH)
-	KPLUG_BUILD_TREE=$$(.ci/build-tree) KPLUG_PAGE_OWNER_TREE=$$(.ci/build-tree page-owner) \
-		$(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
+	@.ci/setup test build -- $(FETCH)
+	map=$$(.ci/build-tree) && page_owner=$$(.ci/build-tree page-owner) && \
+		KPLUG_BUILD_TREE=$$map KPLUG_PAGE_OWNER_TREE=$$page_owner $(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
 
 unit: setup
 	$(VENV)/python -m pytest -m "not kernel and not boot"

@@ -12,7 +12,6 @@ pytest.importorskip("drgn")
 from support.answers import rows
 from support.gdbhelp import run
 from support.open_dumps import session_in
-from support.specimens import headers_needed
 
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.threads.frame import Frame
@@ -33,8 +32,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 def died() -> DumpSet:
     from vmimages import death
 
-    with headers_needed():
-        return death("amd64-6.1", "irq", quiet=True)
+    return death("amd64-6.1", "irq", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.vmhelp import BUILD_ID, make_deb, make_module, make_vmlinux
 from vmimages import cli, fetching, manifest
 from vmimages.aptparse import Package, version_key
 from vmimages.dumping import DumpSet
-from vmimages.errors import VMError
+from vmimages.errors import HeadersGone, VMError
 from vmimages.manifest import Kernel, Source
 from vmimages.truth import GroundTruth
 
@@ -48,7 +51,7 @@ class FakeApt:
     mirror: Mirror
     suites = ("x",)
 
-    def __init__(self, suites: tuple[str, ...], arch: str) -> None:
+    def __init__(self, suites: tuple[str, ...], arch: str, kernel: str) -> None:
         pass
 
     def update(self, note: Callable[[str], None]) -> None:
@@ -105,6 +108,70 @@ def test_fetch(mirror: Mirror, cache: Path) -> None:
     assert not list(mirror.folder.glob("*.deb"))
     info = json.loads(files.info.read_text())
     assert info["packages"][f"linux-image-{NEW}-dbg"] == {"version": "9.1.2-1", "sha256": "00"}
+
+
+def test_a_kernel_for_its_files_alone(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = manifest.KERNELS
+    whole = fetching.fetch(NAME, quiet=True)
+    monkeypatch.setattr(manifest, "KERNELS", (dataclasses.replace(row, files_only=True),))
+    assert fetching.fetch(NAME, quiet=True) == whole  # more than is wanted is fine
+    whole.info.unlink()
+    files = fetching.fetch(NAME, quiet=True)
+    assert files.vmlinux.read_bytes() == make_vmlinux()
+    assert not list(files.modules.rglob("*.ko"))
+    assert not list(files.debug_modules.iterdir())
+    monkeypatch.setattr(manifest, "KERNELS", (row,))
+    assert fetching.cached(NAME) is None
+
+
+def test_other_kernels_are_downloaded_while_one_is_unpacked(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = manifest.KERNELS
+    monkeypatch.setattr(manifest, "KERNELS", (row, dataclasses.replace(row, name="amd64-other")))
+    downloaded = threading.Event()
+    unpack = fetching.unpack.unpack
+
+    def slow(*arguments: Any) -> list[str]:
+        assert downloaded.wait(600)
+        return unpack(*arguments)
+
+    def obtain(name: str, *arguments: bool, **options: bool) -> Callable[[threading.Event], fetching.KernelFiles]:
+        unpacked = fetching.obtain(name, *arguments, **options)
+        if name == "amd64-other":
+            downloaded.set()
+        return unpacked
+
+    monkeypatch.setattr(fetching.unpack, "unpack", slow)
+    monkeypatch.setattr(cli, "obtain", obtain)
+    assert cli.main(["fetch", "--all"]) == 0
+    assert [fetching.verify(fetching.fetch(each.name)) for each in manifest.KERNELS] == [[], []]
+
+
+def test_a_kernel_whose_header_packages_are_gone_is_fetched_anew(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetching.fetch(NAME, quiet=True)
+    newer = "9.1.0-3-cloud-amd64"
+    mirror.add("linux-image-cloud-amd64", "9.1.3-1", {}, depends=f"linux-image-{newer}")
+    mirror.add_kernel(newer, "9.1.3-1")
+
+    def headers(files: fetching.KernelFiles) -> None:
+        if files.release == NEW:
+            raise HeadersGone("gone")
+
+    monkeypatch.setattr(cli, "headers", headers)
+    assert cli.main(["fetch", NAME, "--headers", NAME]) == 0
+    assert fetching.fetch(NAME).release == newer
+    assert "vm.py: gone" in capsys.readouterr().err
+
+
+def test_unpacking_stops_when_told(mirror: Mirror, cache: Path) -> None:
+    unpacked = fetching.obtain(NAME, quiet=True)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(VMError, match="interrupted"):
+        unpacked(stop)
+    assert list((cache / "kernels").iterdir()) == []
+    assert fetching.verify(fetching.fetch(NAME, quiet=True)) == []
 
 
 def test_a_warm_cache_needs_no_mirror(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

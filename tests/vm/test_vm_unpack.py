@@ -63,6 +63,15 @@ def test_unpack_takes_files_and_leaves_links(tmp_path: Path) -> None:
     assert seen
 
 
+def test_what_comes_after_enough_is_left(tmp_path: Path) -> None:
+    deb = make_deb(tmp_path / "a.deb", "a", "1", {name: name.encode() * 100_000 for name in ("a", "b", "c", "d")})
+    names = unpack.unpack(
+        deb, lambda path, _: path, tmp_path / "out", lambda _: None, lambda written: len(written) == 2
+    )
+    assert len(names) == 2
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == [name.encode() * 100_000 for name in names]
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, 3000])
 def test_broken_package(tmp_path: Path, size: int) -> None:
     deb = make_deb(tmp_path / "a.deb", "a", "1", {"etc/x": b"x" * 20000})

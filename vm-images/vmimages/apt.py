@@ -74,13 +74,16 @@ def machine_mirrors() -> Mirrors:
 
 
 class PrivateApt:
-    """apt for some suites of one architecture, all of its state in one folder of the cache."""
+    """apt for some suites of one architecture, all of its state in one folder of the cache.
 
-    def __init__(self, suites: Sequence[str], arch: str) -> None:
+    What it downloads lies in a folder that `kernel` names, else that of the architecture.
+    """
+
+    def __init__(self, suites: Sequence[str], arch: str, kernel: str | None = None) -> None:
         self.suites = tuple(suites)
         self.arch = arch
         self.root = cache_root() / "apt" / f"{suites[0]}-{arch}"
-        self.archives = cache_root() / "archives" / arch
+        self.archives = cache_root() / "archives" / (kernel or arch)
         self._updated = False
 
     def _prepare(self) -> None:

@@ -31,7 +31,7 @@ _TEXT_APART = ("-Wl,-z,separate-code", "-Wl,-z,max-page-size=4096")
 def module(files: KernelFiles, source: Path, quiet: bool = False) -> Path:
     """The module NAME.ko of the folder NAME, which has its Makefile, for that kernel; without debug information."""
     name = source.name
-    tree, tools = _headers(files, quiet), architecture(files.arch).tools
+    tree, tools = headers(files, quiet), architecture(files.arch).tools
 
     def build(folder: Path) -> None:
         place = folder / "source"
@@ -91,8 +91,11 @@ def _run(command: list[str]) -> None:
         raise VMError(f"{command[0]} failed: {lines[0] if lines else f'status {done.returncode}'}")
 
 
-def _headers(files: KernelFiles, quiet: bool) -> Path:
-    """The unpacked header packages of a kernel. Their Makefiles find each other there."""
+def headers(files: KernelFiles, quiet: bool = False) -> Path:
+    """The unpacked header packages of a kernel. Their Makefiles find each other there.
+
+    A mirror has those of its own kernels only: HeadersGone for an older one.
+    """
     place = paths.cache_root() / "headers" / f"{files.name}-{files.release}"
     with paths.locked("headers-lock"):
         if place.exists():
@@ -101,14 +104,15 @@ def _headers(files: KernelFiles, quiet: bool) -> Path:
         progress = Progress(f"{files.name} headers", quiet=quiet)
         with tempfile.TemporaryDirectory(prefix=f".{files.name}.", dir=place.parent) as temporary:
             root = Path(temporary) / "root"
-            apt, package = _apt_with(f"linux-headers-{files.release}", files, progress)
-            unpack_with_needed(apt, package.name, lambda name: name.startswith("linux-headers-"), root, progress)
-            # The programs among them run here, whatever the kernel's architecture is. The C library is for those that
-            # need their own version of it. The rest that is needed is the compiler: it is the host's.
-            programs = next(name for name, _ in package.depends if name.startswith("linux-kbuild-"))
-            apt = PrivateApt(apt.suites, host())
-            apt.update(progress.note)
-            unpack_with_needed(apt, programs, "libc6".__eq__, root, progress)
+            with paths.locked("lock"):  # apt's folders are shared with the fetching of kernels
+                apt, package = _apt_with(f"linux-headers-{files.release}", files, progress)
+                unpack_with_needed(apt, package.name, lambda name: name.startswith("linux-headers-"), root, progress)
+                # The programs among them run here, whatever the kernel's architecture is. The C library is for those
+                # that need their own version of it. The rest that is needed is the compiler: it is the host's.
+                programs = next(name for name, _ in package.depends if name.startswith("linux-kbuild-"))
+                apt = PrivateApt(apt.suites, host())
+                apt.update(progress.note)
+                unpack_with_needed(apt, programs, "libc6".__eq__, root, progress)
             for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
                 makefile.write_text(makefile.read_text().replace("/usr/src/", f"{place}/usr/src/"))
             # Type information for a module needs pahole; the guest needs none.

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
@@ -16,10 +17,11 @@ from typing import Any, NoReturn
 
 from . import dumping, initramfs, manifest, paths
 from .boot_images import BOOT_IMAGES, boot_image
+from .building import headers
 from .command import run_beside
 from .dumping import DumpSet, dumps
-from .errors import VMError
-from .fetching import KernelFiles, cached, fetch, verify
+from .errors import HeadersGone, VMError
+from .fetching import KernelFiles, cached, fetch, obtain, verify
 from .kexec import kexec_dumps
 from .machine import READY_SECONDS, VM, boot
 from .options import Options
@@ -103,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         help="make this kernel's dumps, as soon as it is here, while others are fetched; may be repeated",
     )  # fmt: skip
 
+    sub.add_argument(
+        "--headers", action="append", default=[], metavar="NAME",
+        help="this kernel's header packages too; if the mirror has them no longer, its newer kernel is fetched",
+    )  # fmt: skip
+
     sub = add("image", _image, "a boot image of an architecture that is not booted here; prints its path")
     sub.add_argument("arch", metavar="ARCH", help=", ".join(BOOT_IMAGES))
 
@@ -180,42 +187,73 @@ def _files_json(files: KernelFiles) -> dict[str, str]:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    # The network is waited for most of the time; a boot and its dumps take one core. One at a time.
-    with ThreadPoolExecutor(1) as beside:
-        dumped: list[Future[DumpSet]] = []
+    """Downloads, unpacking and dumps go on side by side, one of each at a time."""
+    names = list(arguments.names or manifest.names())
+    others = [row.name for row in manifest.KERNELS if row.tested and row.name not in names] if arguments.all else []
+    dumped: list[Future[DumpSet]] = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as unpacking, ThreadPoolExecutor(1) as beside:
+
+        def arrive(name: str, unpack: Callable[[threading.Event], KernelFiles]) -> bool:
+            whole = _is_whole(unpack(stop), arguments.verify)
+            if whole and name in arguments.dump:
+                dumped.append(beside.submit(dumps, name, quiet=True))
+            return whole
+
+        def left_out(name: str, error: VMError) -> None:
+            if name not in others:
+                raise error
+            print(f"vm.py: left out: {error}", file=sys.stderr)
+
+        arriving: dict[str, Future[bool]] = {}
+        broken = 0
         try:
-            status = _fetch_each(arguments, lambda name: dumped.append(beside.submit(dumps, name, quiet=True)))
+            # Those to be dumped come first: it takes longest.
+            for name in sorted(names + others, key=lambda name: name not in arguments.dump):
+                try:
+                    unpack = obtain(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)
+                    arriving[name] = unpacking.submit(arrive, name, unpack)
+                except VMError as error:
+                    left_out(name, error)
+            for name, arrival in arriving.items():
+                try:
+                    broken += not arrival.result()
+                except VMError as error:
+                    left_out(name, error)
+            for name in arguments.headers:
+                if _with_headers(name, arguments.keep_archives) and name in arguments.dump:
+                    dumped.append(beside.submit(dumps, name, quiet=True))
         except BaseException:
+            stop.set()
+            unpacking.shutdown(wait=False, cancel_futures=True)
             beside.shutdown(wait=False, cancel_futures=True)
             raise
         for made in dumped:
             print(f"{made.result().files.name:12} {'dumps':32} {made.result().root}")
-    return status
-
-
-def _fetch_each(arguments: argparse.Namespace, dump: Callable[[str], None]) -> int:
-    broken = 0
-    names = list(arguments.names or manifest.names())
-    others = [row.name for row in manifest.KERNELS if row.tested and row.name not in names] if arguments.all else []
-    for name in names + others:
-        try:
-            files = fetch(name, refresh=arguments.refresh, keep_archives=arguments.keep_archives)
-        except VMError as error:
-            if name not in others:
-                raise
-            print(f"vm.py: left out: {error}", file=sys.stderr)
-            continue
-        wrong = verify(files) if arguments.verify else []
-        if wrong:
-            # Without its stamp it is no longer in the cache: the next fetch makes it again.
-            files.info.unlink()
-            broken += 1
-            print(f"vm.py: {name}: not as unpacked: {', '.join(wrong[:5])}; fetch it again", file=sys.stderr)
-        else:
-            print(f"{name:12} {files.release:32} {files.root}")
-            if name in arguments.dump:
-                dump(name)
     return 2 if broken else 0
+
+
+def _with_headers(name: str, keep_archives: bool) -> bool:
+    """Have the header packages of a kernel in the cache; whether a newer kernel had to be fetched for it."""
+    try:
+        headers(fetch(name))
+        return False
+    except HeadersGone as error:
+        print(f"vm.py: {error}", file=sys.stderr)
+    headers(fetch(name, refresh=True, keep_archives=keep_archives))
+    return True
+
+
+def _is_whole(files: KernelFiles, verified: bool) -> bool:
+    """Say that a kernel is here; if it is to be verified, whether it is as it was unpacked."""
+    wrong = verify(files) if verified else []
+    if wrong:
+        # Without its stamp it is no longer in the cache: the next fetch makes it again.
+        files.info.unlink()
+        print(f"vm.py: {files.name}: not as unpacked: {', '.join(wrong[:5])}; fetch it again", file=sys.stderr)
+    else:
+        print(f"{files.name:12} {files.release:32} {files.root}", flush=True)
+    return not wrong
 
 
 def _image(arguments: argparse.Namespace) -> int:
@@ -311,6 +349,7 @@ def _clean(arguments: argparse.Namespace) -> int:
         "test-dumps-lock",
         "truth",
         *(("boot-images", "kernels", "lock") if arguments.all else ()),
+        *(f"{row.name}-lock" for row in manifest.KERNELS if arguments.all),
     )
     for name in names:
         path = paths.cache_root() / name

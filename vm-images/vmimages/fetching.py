@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,8 @@ def cached(name: str) -> KernelFiles | None:
     root = kernel_dir(name)
     try:
         info = json.loads((root / "info.json").read_text())
-        if info["layout"] != LAYOUT or info["debug_modules_wanted"] != list(manifest.DEBUG_MODULES):
+        wanted = () if row.files_only else manifest.DEBUG_MODULES
+        if info["layout"] != LAYOUT or not set(wanted) <= set(info["debug_modules_wanted"]):
             return None
         for path, about in info["files"].items():
             if (root / path).stat().st_size != about["size"]:
@@ -79,27 +82,64 @@ def verify(files: KernelFiles) -> list[str]:
 
 def fetch(name: str, refresh: bool = False, keep_archives: bool = False, quiet: bool = False) -> KernelFiles:
     """The kernel `name`, fetched if the cache doesn't have it. `refresh` asks the mirror for a newer one."""
+    return obtain(name, refresh, keep_archives, quiet)(threading.Event())
+
+
+def obtain(
+    name: str, refresh: bool = False, keep_archives: bool = False, quiet: bool = False
+) -> Callable[[threading.Event], KernelFiles]:
+    """Download the packages of the kernel `name` if the cache doesn't have it.
+
+    What is returned unpacks them, in any thread, until the event is set: others can be downloaded meanwhile.
+    """
     row = manifest.find(name)
     found = None if refresh else cached(name)
-    if found is not None:
-        return found
-    # One fetch at a time: apt's folders are shared by several kernels.
-    with locked("lock"):
-        # Another process may have fetched it while this one waited.
-        found = cached(name)
-        if found is not None and not refresh:
-            return found
-        _make(row, found, keep_archives, Progress(name, quiet=quiet))
-    found = cached(name)
-    if found is None:
-        raise VMError(f"{name}: the cache isn't whole right after fetching; is {cache_root()} being changed?")
-    return found
+    with contextlib.ExitStack() as locks:
+        if found is None:
+            locks.enter_context(locked(f"{name}-lock"))
+            # Another process may have fetched it while this one waited.
+            found = cached(name)
+        packages = None
+        if found is None or refresh:
+            progress = Progress(name, quiet=quiet)
+            # One at a time: apt's folders are shared by several kernels.
+            with locked("lock"):
+                packages = _packages(row, found, progress)
+        held = locks.pop_all()
+
+    def unpacked(stop: threading.Event) -> KernelFiles:
+        with held:
+            if packages is not None:
+                _unpack(row, packages, progress, stop)
+                if not keep_archives:
+                    packages.apt.forget(packages.files)
+            files = cached(name)
+        if files is None:
+            raise VMError(f"{name}: the cache isn't whole right after fetching; is {cache_root()} being changed?")
+        return files
+
+    return unpacked
 
 
-def _make(row: Kernel, present: KernelFiles | None, keep_archives: bool, progress: Progress) -> None:
+@dataclass(frozen=True)
+class _Packages:
+    """A kernel's packages, downloaded."""
+
+    apt: PrivateApt
+    candidate: Candidate
+    debs: Sequence[Path]  # the debug twin first
+    busybox: tuple[Path, str] | None  # and its version; None where nothing boots the kernel
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.debs, *([self.busybox[0]] if self.busybox is not None else [])]
+
+
+def _packages(row: Kernel, present: KernelFiles | None, progress: Progress) -> _Packages | None:
+    """The newest packages that are whole on the mirror; None if they are those of what is present."""
     reasons = []
     for source in row.sources:
-        apt = PrivateApt(source.suites, row.arch)
+        apt = PrivateApt(source.suites, row.arch, row.name)
         try:
             progress.update(f"reading the package lists of {source.suites[0]}")
             apt.update(progress.note)
@@ -111,19 +151,14 @@ def _make(row: Kernel, present: KernelFiles | None, keep_archives: bool, progres
             listed += 1
             if present is not None and (present.release, present.version) == (candidate.release, candidate.version):
                 progress.done(f"{present.release} is the newest")
-                return
+                return None
             try:
                 # The debug twin first: it is the one that may be missing, and then the image is of no use.
                 debs = [_download(apt, package, progress) for package in (candidate.debug, *candidate.images)]
-                busybox = _busybox(apt, progress) if not row.files_only else None
+                return _Packages(apt, candidate, debs, _busybox(apt, progress) if not row.files_only else None)
             except VMError as error:
                 reasons.append(str(error))
                 progress.note(f"{candidate.release}: {error}")
-                continue
-            _unpack(row, candidate, debs, busybox, progress)
-            if not keep_archives:
-                apt.forget([*debs, *([busybox[0]] if busybox is not None else [])])
-            return
         if not listed:
             reasons.append(f"{source.image} and its debug twin aren't in {', '.join(source.suites)}")
     raise VMError(f"{row.name}: nothing could be fetched: {'; '.join(dict.fromkeys(reasons))}")
@@ -146,10 +181,9 @@ def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
     return _download(apt, found[0], progress), found[0].version
 
 
-def _unpack(
-    row: Kernel, candidate: Candidate, debs: Sequence[Path], busybox: tuple[Path, str] | None, progress: Progress
-) -> None:
+def _unpack(row: Kernel, packages: _Packages, progress: Progress, stop: threading.Event) -> None:
     """Unpack next to the place, then rename: what is at the place is always complete."""
+    candidate = packages.candidate
     place = kernel_dir(row.name)
     place.parent.mkdir(parents=True, exist_ok=True)
     for left in place.parent.glob(f".{row.name}.*"):  # what an interrupted run left; the lock says nobody uses it
@@ -169,34 +203,33 @@ def _unpack(
             sizes[name] = size
             return name
 
-        for deb in debs:
+        def update(at: int) -> None:
+            if stop.is_set():
+                raise VMError(f"{row.name}: interrupted")
+            progress.update(f"unpacking  {size_text(at)}")
+
+        for deb in packages.debs:
+            # A debug twin has thousands of modules after it.
+            unpack.unpack(deb, choose, temporary, update, lambda written: row.files_only and "vmlinux" in written)
+        if packages.busybox is not None:
             unpack.unpack(
-                deb,
-                choose,
-                temporary,
-                lambda at: progress.update(f"unpacking  {size_text(at)}"),
-                # A debug twin has thousands of modules after it.
-                lambda written: row.files_only and "vmlinux" in written,
-            )
-        if busybox is not None:
-            unpack.unpack(
-                busybox[0],
+                packages.busybox[0],
                 lambda path, _: "busybox" if path.endswith("bin/busybox") else None,
                 temporary,
-                lambda _: None,
+                update,
             )
-        needed = (*_NEEDED, *(["busybox"] if busybox is not None else []))
+        needed = (*_NEEDED, *(["busybox"] if packages.busybox is not None else []))
         missing = [name for name in needed if not (temporary / name).exists()]
         if missing:
             raise VMError(f"{row.name}: the packages of {candidate.release} have no {', '.join(missing)}")
-        if busybox is not None:
+        if packages.busybox is not None:
             os.chmod(temporary / "busybox", 0o755)
         progress.update("reading the modules")
         for folder in ("modules", "debug-modules"):
             (temporary / folder).mkdir(exist_ok=True)
         (temporary / "modules" / "modules.dep").write_text(modules.make_modules_dep(temporary / "modules"))
         progress.update("computing checksums")
-        _write_info(row, candidate, busybox[1] if busybox is not None else None, temporary)
+        _write_info(row, candidate, packages.busybox[1] if packages.busybox is not None else None, temporary)
         _swap(temporary, place)
     except OSError as error:
         raise VMError(f"{row.name}: {error.strerror}: {error.filename}") from None
@@ -218,7 +251,7 @@ def _write_info(row: Kernel, candidate: Candidate, busybox_version: str | None, 
         "fetched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "packages": {name: {"version": p.version, "sha256": p.sha256} for name, p in packages.items()},
         "busybox_version": busybox_version,
-        "debug_modules_wanted": list(manifest.DEBUG_MODULES),
+        "debug_modules_wanted": [] if row.files_only else list(manifest.DEBUG_MODULES),
         "files": {str(path.relative_to(root)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths},
     }
     (root / "info.json").write_text(json.dumps(info, indent=1) + "\n")

@@ -73,7 +73,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("amd64-sid", "amd64", (Source(SID, "linux-image-cloud-amd64"),), default=False),
     Kernel("arm64-sid", "arm64", (Source(SID, "linux-image-cloud-arm64"),), default=False),
-    Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False),
+    Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False, files_only=True),
     *(
         Kernel(name, name.partition("-")[0], (Source(suites, image),), default=False, tested=False, files_only=True)
         for name, suites, image in (

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from support.open_dumps import session_in
 from support.planted import EXPECTED, expected_of, missing
-from support.specimens import headers_needed
 
 from kplug.render.text import TextRenderer
 
@@ -70,8 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def guest(request: pytest.FixtureRequest) -> Guest:
-    with headers_needed():
-        return _guest(request.param)
+    return _guest(request.param)
 
 
 def test_every_specimen_has_an_expectation(guest: Guest) -> None:

@@ -15,7 +15,6 @@ pytest.importorskip("drgn")
 
 from support.answers import rows
 from support.open_dumps import session_in
-from support.specimens import headers_needed
 
 from kplug import model
 from kplug.commands.stacks_entered import stacks_entered
@@ -110,8 +109,7 @@ def death(request: pytest.FixtureRequest) -> Death:
     from vmimages import death
 
     name, way, vmlinux = request.param
-    with headers_needed():
-        return Death(death(name, way, quiet=True), way, vmlinux)
+    return Death(death(name, way, quiet=True), way, vmlinux)
 
 
 def places(death: Death, name: str, offset: int) -> set[int] | None:
