@@ -44,7 +44,6 @@ _OFFSET = r"\s*(?P<offset>0[xX][0-9a-fA-F]+|[0-9]+)(?:/(?P<size>0[xX][0-9a-fA-F]
 _SYMBOL = r"&?\s*[A-Za-z_.][\w.$]*(?:::?[\w.$]+)*"
 # A source file and a symbol in it, as gdb writes it ('inode.c'::init_once) or shorter (inode.c:init_once).
 _IN_FILE = r"'?(?P<file>[^':]+\.[A-Za-z]+)'?::?(?P<name>[^:]+)"
-_HEXADECIMAL = "0123456789abcdefABCDEF"
 
 
 class Hints(Frozen):
@@ -121,8 +120,11 @@ Places = tuple[Place, ...]
 
 def plain_address(text: str) -> int | None:
     """The number that `text` is, if it is written as nearly all of a long log are: 0x and at most 16 digits."""
-    if text[:2] == "0x" and 2 < len(text) <= 18 and not text[2:].strip(_HEXADECIMAL):
-        return int(text, 16)
+    if text[:2] == "0x" and len(text) <= 18 and text.isalnum() and text.isascii():
+        try:
+            return int(text, 16)
+        except ValueError:  # no digits, or others
+            return None
     return None
 
 

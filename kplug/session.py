@@ -203,12 +203,9 @@ class Session:
 
     def where(self, expression: str) -> Iterator[Annotation]:
         """The answers for one expression: one, or several where symbols share the name. Raises KplugError."""
-        address = plain_address(expression)
-        if address is not None:
-            annotation = self.resolver.where(address, expression)
-            # Nearly always, and for each line of a long log, there is nothing to add.
-            is_quiet = annotation.link_address is not None and self._is_quiet and not self.warnings
-            yield annotation if is_quiet and not self._is_program_asked else self._complete(annotation)
+        annotation = self.where_plain(expression)
+        if annotation is not None:
+            yield annotation
             return
         hint = read_hint(expression)
         for place in self.places(expression):
@@ -216,6 +213,16 @@ class Session:
             if place.within is not None and annotation.last(model.SYMBOL) is None:
                 annotation = self._within(annotation, place.within)
             yield self._complete(annotation, hint, place.note)
+
+    def where_plain(self, expression: str) -> Annotation | None:
+        """The answer for an address as nearly all of a long log are written (`plain_address`); None for all else."""
+        address = plain_address(expression)
+        if address is None:
+            return None
+        annotation = self.resolver.where(address, expression)
+        # Nearly always, and for each line of a long log, there is nothing to add.
+        is_quiet = annotation.link_address is not None and self._is_quiet and not self.warnings
+        return annotation if is_quiet and not self._is_program_asked else self._complete(annotation)
 
     def _complete(self, annotation: Annotation, hint: TypeHint | None = None, note: str | None = None) -> Annotation:
         """The answer with what only the session knows, and all warnings."""

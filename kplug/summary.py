@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kplug.kinds import Role, kind_of, registered
+from collections.abc import Sequence
+from typing import Optional
+
+from kplug.kinds import Role, kind_of, name_and_offset, registered
 from kplug.model import Annotation, Layer
 from kplug.named_tuples import NamedTuple
 
@@ -51,6 +54,16 @@ class Choice(NamedTuple):
             head = kind_of(special).value.with_other(special, address, words, is_gap)
         return head if member is None else f"{head}, {_words(member, address)}"
 
+    def before_offset(self) -> tuple[str, int] | None:
+        """The head up to its offset, and where that counts from, if the head ends in it at each of these addresses."""
+        layer, special, member, executable, _ = self
+        if layer is None or layer.start is None or member is not None or (special is not None and special is not layer):
+            return None
+        last = _FAR if layer.end is None else layer.end - layer.start - 1
+        if kind_of(layer).phrase is not name_and_offset or _is_far(layer, last, executable):
+            return None
+        return f"{layer.name}+", layer.start
+
 
 def summarize(annotation: Annotation) -> Summary:
     """Head and tail of the one-line answer: `schedule+0x4 .text [text > sched.text]`."""
@@ -58,12 +71,17 @@ def summarize(annotation: Annotation) -> Summary:
     return Summary(choice.head(annotation.address), choice.tail)
 
 
-def chosen(annotation: Annotation) -> Choice:
-    """What the one-line answer is made of; for all addresses with the same `SharedLayers` it is the same."""
-    area = part = special = module = section = narrowest = owner = page = percpu = cpu = member = None
-    regions = []
-    address = annotation.address
-    for layer in annotation.layers:  # one pass: this is done for each address of a long log
+# What layers are for the one-line answer: how many these are, those of most roles, and the path of regions. A plain
+# tuple, as it is made for each address of a long log.
+_One = Optional[Layer]
+Noted = tuple[int, _One, _One, _One, _One, _One, _One, _One, _One, _One, _One, _One, tuple[str, ...]]
+NOTHING_NOTED: Noted = 0, None, None, None, None, None, None, None, None, None, None, None, ()
+
+
+def noted(layers: Sequence[Layer], address: int, around: Noted = NOTHING_NOTED) -> Noted:
+    """What the layers of an answer are for; the first of them are those that were noted as `around`."""
+    count, area, part, special, module, section, narrowest, owner, page, percpu, cpu, member, regions = around
+    for layer in layers[count:]:
         kind = registered(layer.kind) or kind_of(layer)
         role = kind.role
         if role is _PLACE or role is _SECTION or role is _REGION or role is _GAP:
@@ -73,7 +91,7 @@ def chosen(annotation: Annotation) -> Choice:
             if role is _SECTION:
                 section = section or layer  # the output section; an input section of the link map comes after it
             elif role is _REGION:
-                regions.append(layer.name)
+                regions += (layer.name,)
         elif role is _AREA:
             if area is None:
                 area = layer
@@ -91,6 +109,18 @@ def chosen(annotation: Annotation) -> Choice:
             member = member if layer.details.get("guess") else layer
         elif role is not _NONE and (layer.start is not None or not kind.needs_extent):
             owner = layer
+    count = len(layers)
+    return count, area, part, special, module, section, narrowest, owner, page, percpu, cpu, member, regions
+
+
+def chosen(annotation: Annotation, around: Noted = NOTHING_NOTED) -> Choice:
+    """What the one-line answer is made of; for all addresses with the same `SharedLayers` it is the same.
+
+    `around`: what was noted of its first layers.
+    """
+    address = annotation.address
+    found = noted(annotation.layers, address, around)
+    _, area, part, special, module, section, narrowest, owner, page, percpu, cpu, member, regions = found
     # As the kernel prints it: the module in brackets after the symbol.
     tail: tuple[str, ...] = (f"[{module.name}]",) if module is not None else ()
     if section is not None:
@@ -124,10 +154,15 @@ def _words(layer: Layer, address: int, executable: bool = False) -> str:
     start = layer.start
     offset = 0 if start is None else address - start
     words = (registered(layer.kind) or kind_of(layer)).phrase(layer, offset)
-    # Code labels usually have no size. For data, or far into code, it means that the symbol's end is not known.
-    if layer.details.get("sizeless") and start is not None and offset >= (_FAR if executable else 1):
-        return f"{words} (sizeless)"
-    return words
+    return f"{words} (sizeless)" if start is not None and _is_far(layer, offset, executable) else words
+
+
+def _is_far(layer: Layer, offset: int, executable: bool) -> bool:
+    """Whether the symbol may have ended before that offset.
+
+    Code labels usually have no size. For data, or far into code, it means that the symbol's end is not known.
+    """
+    return offset >= (_FAR if executable else 1) and bool(layer.details.get("sizeless"))
 
 
 def _owner_words(layer: Layer, address: int) -> str:

@@ -42,9 +42,14 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if isinstance(words, list):
         line = " ".join(words)
         words = [line] if is_log_line(line) else join_hints(words)
+    is_plain = not arguments.physical and not arguments.members
     with session.program(arguments.pid):
         for expression in words:
             try:
+                plain = session.where_plain(expression) if is_plain else None
+                if plain is not None:
+                    yield plain
+                    continue
                 in_modules = session.in_modules(expression)
                 answers = session.where(f"{PHYSICAL}{expression}" if arguments.physical else expression)
                 yield from in_modules or (answers if not arguments.members else _with_members(session, answers))

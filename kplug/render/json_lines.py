@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from json.encoder import encode_basestring_ascii as _string
 from typing import Any
 
 from kplug.model import SCHEMA, UNKNOWN_STATE, Annotation, Layer, State
 from kplug.outputs import Brief, Hex, InModule, Range
-from kplug.render.remembered import Form, LayerForms, Shared, verbatim
-from kplug.summary import Choice, chosen, summarize
+from kplug.render.remembered import AnswerForms, Form, Shared
+from kplug.summary import summarize
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
 
@@ -47,10 +47,6 @@ def _state(state: State) -> str:
     )
 
 
-# Its hash costs, and in a long log it is that of each address.
-_UNKNOWN = _state(UNKNOWN_STATE)
-
-
 def _value(value: Any) -> str:
     """A value of a layer's details, as `_encode` writes it, which takes longer to begin than these types take."""
     kind = type(value)
@@ -60,6 +56,8 @@ def _value(value: Any) -> str:
         return "null"
     if kind is bool:
         return "true" if value else "false"
+    if kind is int:
+        return str(value)
     if kind is list:
         return f"[{', '.join(map(_value, value))}]"
     return _encode(value)
@@ -74,36 +72,49 @@ def _layer(layer: Layer, moved: int | None) -> Form:
         f'"start": {_hex(start)}, "end": {_hex(layer.end)}, "offset": '
     )
     tail = f', "details": {{{details}}}, "source": {_string(layer.source)}}}'
-    offset = "null" if start is None else '"%#x"'
-    return f"{verbatim(head)}{offset}{verbatim(tail)}", () if start is None else (start,)
+    return ([f"{head}null{tail}"], []) if start is None else ([f'{head}"', f'"{tail}'], [start])
 
 
-def _choice(annotation: Annotation) -> tuple[Choice, str]:
-    """What the one-line answer is made of, and the words after its head."""
-    choice = chosen(annotation)
-    return choice, "".join([f" {word}" for word in choice.tail])
+def _inner(text: str) -> str:
+    """The text in a string, without its quotes."""
+    return _string(text)[1:-1]
+
+
+def _frame(annotation: Annotation, tail: tuple[str, ...], around: Sequence[str]) -> Form:
+    """What is around the layers, from the input to what `_end` gives."""
+    texts, bases = [f'{{"schema": "{SCHEMA}", "input": ', ', "address": "'], [0]
+    if annotation.link_address is None:
+        texts.append('", "link_address": null, "summary": "')
+    else:
+        texts += ['", "link_address": "', '", "summary": "']
+        bases.append(annotation.address - annotation.link_address)
+    words = _inner("".join([f" {word}" for word in tail]))
+    texts.append(f'{words}", "class": "{annotation.region_class}", "layers": [{around[0]}')
+    return [*texts, *around[1:], "], ", "}"], bases
+
+
+def _end(state: State, warnings: tuple[str, ...]) -> str:
+    """What comes after the layers."""
+    return f'"state": {_state(state)}, "warnings": {_encode(warnings) if warnings else "[]"}'
+
+
+# In a long log it is that of each address.
+_UNKNOWN_END = _end(UNKNOWN_STATE, ())
 
 
 class JsonLines:
     """Renders annotations. What serves many addresses is encoded once, except for its numbers."""
 
     def __init__(self) -> None:
-        self._layers = LayerForms(_layer, ", ")
-        self._answers = Shared(lambda annotation: (*_choice(annotation), self._layers.of(annotation)))
+        self._answers = Shared(AnswerForms(_layer, ", ", _frame, _inner).of)
 
     def annotation(self, annotation: Annotation) -> str:
         """The object for one address, without a newline."""
-        address = annotation.address
-        choice, tail, forms = self._answers.of(annotation)
-        layers = [text % tuple([address - base for base in bases]) for text, bases in forms]
-        state = _UNKNOWN if annotation.state is UNKNOWN_STATE else _state(annotation.state)
-        warnings = _encode(annotation.warnings) if annotation.warnings else "[]"
-        return (
-            f'{{"schema": "{SCHEMA}", "input": {_string(annotation.input)}, "address": "{address:#x}", '
-            f'"link_address": {_hex(annotation.link_address)}, "summary": {_string(choice.head(address) + tail)}, '
-            f'"class": "{annotation.region_class}", "layers": [{", ".join(layers)}], '
-            f'"state": {state}, "warnings": {warnings}}}'
-        )
+        end = _UNKNOWN_END
+        if annotation.warnings or annotation.state is not UNKNOWN_STATE:
+            end = _end(annotation.state, annotation.warnings)
+        form = self._answers.of(annotation)
+        return form.filled(annotation.address, _string(annotation.input), end, _inner)
 
     def in_module(self, output: InModule) -> str:
         """As `annotation`, without what would be runtime addresses."""

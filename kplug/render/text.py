@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kplug import model
 from kplug.kinds import kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
 from kplug.outputs import InModule, NamedFacts, Problem, Table
-from kplug.render.remembered import Form, LayerForms, Shared, verbatim
+from kplug.render.remembered import AnswerForms, Form, Shared
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
 from kplug.render.tables import TableRenderer
-from kplug.summary import Choice, chosen
 
 _LABEL_WIDTH = 9
-# An image has some hundred paths of sections and regions.
-_MOST_TAILS = 4096
 
 
 class TextRenderer:
@@ -25,34 +22,31 @@ class TextRenderer:
     def __init__(self, style: Style = PLAIN) -> None:
         self._style = style
         self._tables = TableRenderer(style)
-        self._layers = LayerForms(self._lay_out, "\n")
-        self._answers = Shared(lambda annotation: (*self._choice(annotation), self._layers.of(annotation)))
-        self._choices = Shared(self._choice)
-        self._tails: dict[tuple[str, ...], str] = {}
-        self._brief = f"{style.paint(style.address, '%#018x')}  {style.paint(style.symbol, '%s')}%s"
+        forms = AnswerForms(self._lay_out, "", self._frame, safe)
+        self._answers = Shared(forms.of)
+        self._heads = Shared(lambda annotation: forms.of(annotation, brief=True))
+        self._before_address, self._after_address = style.paint(style.address, "\n").split("\n")
+        self._before_head, self._after_head = style.paint(style.symbol, "\n").split("\n")
 
     def annotation(self, annotation: Annotation, brief: bool = False, place: bool = False) -> str:
         """The answer for one address: the one-line answer, then a line for each layer. No newline at the end.
 
         `brief`: the one-line answer alone; with `place` the place in the source ends it.
         """
+        address, end = annotation.address, ""
+        state = not brief and annotation.state is not UNKNOWN_STATE and _state_words(annotation)
+        if state:
+            end = f"\n{self._labelled('state', state)}"
+        for warning in annotation.warnings:
+            end += f"\n{self._labelled('warning', safe(warning), self._style.warning)}"
         if brief:
-            lines = [self.brief(annotation, place)]
-        else:
-            address, (choice, tail, forms) = annotation.address, self._answers.of(annotation)
-            lines = [self._brief % (address, safe(choice.head(address)), tail)]
-            lines += [text % tuple([address - base for base in bases]) for text, bases in forms]
-            state = annotation.state is not UNKNOWN_STATE and _state_words(annotation)
-            if state:
-                lines.append(self._labelled("state", state))
-        if annotation.warnings:
-            lines += [self._labelled("warning", safe(warning), self._style.warning) for warning in annotation.warnings]
-        return "\n".join(lines)
+            return f"{self.brief(annotation, place)}{end}"
+        return self._answers.of(annotation).filled(address, f"{address:#018x}", end, safe)
 
     def brief(self, annotation: Annotation, place: bool = False) -> str:
         """The one-line answer; `place`: with FILE:LINE of the source at its end, where that is known."""
-        choice, tail = self._choices.of(annotation)
-        brief = self._brief % (annotation.address, safe(choice.head(annotation.address)), tail)
+        address = annotation.address
+        brief = self._heads.of(annotation).filled(address, f"{address:#018x}", "", safe)
         line = annotation.last(model.LINE) if place else None
         return brief if line is None else f"{brief}  {safe(line.name)}"
 
@@ -76,33 +70,30 @@ class TextRenderer:
 
     # -- what is laid out once -----------------------------------------------------------------------------------------
 
-    def _choice(self, annotation: Annotation) -> tuple[Choice, str]:
-        """What the one-line answer is made of, and the words after its head."""
-        choice, style = chosen(annotation), self._style
-        tail = self._tails.get(choice.tail)
-        if tail is None:
-            if len(self._tails) > _MOST_TAILS:
-                self._tails.clear()
-            tail = "".join([f"  {style.paint(style.section, safe(word))}" for word in choice.tail])
-            self._tails[choice.tail] = tail
-        return choice, tail
+    def _frame(self, annotation: Annotation, tail: tuple[str, ...], around: Sequence[str]) -> Form:
+        """What is around the layers: the one-line answer, of which address and head are open, and further lines."""
+        style = self._style
+        words = "".join([f"  {style.paint(style.section, safe(word))}" for word in tail])
+        between = f"{self._after_address}  {self._before_head}"
+        return [self._before_address, between, f"{self._after_head}{words}{around[0]}", *around[1:], "", ""], ()
 
     def _lay_out(self, layer: Layer, moved: int | None) -> Form:
         kind = kind_of(layer)
         words, shows_offset = kind.words(layer)
-        line = verbatim(self._labelled(kind.label or kind.name, safe(words)))
-        start, bases = layer.start, []
+        texts, bases, start = [f"\n{self._labelled(kind.label or kind.name, safe(words))}"], [], layer.start
         if shows_offset and start is not None:
-            line += "  +%#x"
-            bases.append(start)
+            texts[0] += "  +"
+            texts.append("")
             if kind.sized and layer.end is not None and layer.end > start:
-                line += f" of {layer.end - start:#x}"
+                texts[1] = f" of {layer.end - start:#x}"
+            bases.append(start)
         elif kind.linked and moved is not None:
-            line += ", link %#x"
+            texts[0] += ", link "
+            texts.append("")
             bases.append(moved)
         if kind.more is not None:
-            line = "\n".join((line, *(verbatim(self._labelled("", safe(words))) for words in kind.more(layer))))
-        return line, bases
+            texts[-1] += "".join([f"\n{self._labelled('', safe(words))}" for words in kind.more(layer)])
+        return texts, bases
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
         return f"  {self._style.paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"
