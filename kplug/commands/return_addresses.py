@@ -101,7 +101,8 @@ class ReturnAddresses:
 def is_code(annotation: Annotation, word: WordFormat) -> bool:
     """Whether the address is in code: an executable section, or memory that is executable in the page tables."""
     section = annotation.first(model.SECTION)
-    if section is not None:
+    # x86_64's .data may be marked as executable, too (cb33ff9e063c, 6.14).
+    if section is not None and not {"W", "X"} <= set(section.details["flags"]):
         return "X" in section.details["flags"]
     if annotation.last(model.SYMBOL) is not None and annotation.region_class == model.TEXT:
         return True

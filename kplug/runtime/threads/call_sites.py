@@ -34,8 +34,10 @@ class CallSites:
         if not kernel.word.is_kernel(address):
             return False
         piece = kernel.image.piece(address) if kernel.image is not None else None
-        if piece is not None and piece.section is not None:
-            return piece.section.executable
+        section = piece.section if piece is not None else None
+        # x86_64's .data may be marked as executable, too (cb33ff9e063c, 6.14).
+        if section is not None and not (section.executable and section.writable):
+            return section.executable
         if piece is not None and piece.region_class in (model.TEXT, model.INIT):
             return True if piece.region_class == model.TEXT else None
         try:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.answers import outputs
-from support.elf_builder import BASE_64, EM_AARCH64, Elf, small_vmlinux
+from support.elf_builder import BASE_64, EM_AARCH64, Elf, X, small_vmlinux
 
 from kplug.arch.registers import canonical, flag_names, is_register, ordered
 from kplug.commands.annotated import text_of
@@ -395,6 +395,14 @@ def test_an_architecture_whose_calls_are_not_known(tmp_path: Path) -> None:
     target = stack_target(TEXT + 0x48)
     session = session_of(tmp_path, target, small_vmlinux(machine=243))  # EM_RISCV
     assert [row["kind"] for row in rows(session, "stack")] == ["code?"]
+
+
+def test_data_in_a_section_that_is_marked_as_executable(tmp_path: Path) -> None:
+    """x86_64's .data since 6.14."""
+    elf = small_vmlinux()
+    next(section for section in elf.sections if section.name == ".data").flags |= X
+    session = session_of(tmp_path, stack_target(DATA + 8, TEXT + 1), elf)
+    assert [row["kind"] for row in rows(session, "stack")] == ["data", "code?"]
 
 
 def test_arm64_stack(tmp_path: Path) -> None:
