@@ -120,6 +120,7 @@ class Annotation(Frozen):
 
     `address` is the runtime address asked about, `link_address` the same place in the ELF file (None outside every
     image), `region_class` the one-word answer ("class" in JSON).
+    `bits` is the width of the kernel's addresses, None if that is the widest.
     """
 
     input: str
@@ -129,6 +130,7 @@ class Annotation(Frozen):
     layers: tuple[Layer, ...]
     state: State = UNKNOWN_STATE
     warnings: tuple[str, ...] = ()
+    bits: int | None = None
 
     def __init__(
         self,
@@ -139,6 +141,7 @@ class Annotation(Frozen):
         layers: tuple[Layer, ...],
         state: State = UNKNOWN_STATE,
         warnings: tuple[str, ...] = (),
+        bits: int | None = None,
     ) -> None:
         values = {
             "input": input,
@@ -148,6 +151,7 @@ class Annotation(Frozen):
             "layers": layers,
             "state": state,
             "warnings": warnings,
+            "bits": bits,
         }
         _set(self, "__dict__", values)
 

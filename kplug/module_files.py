@@ -85,7 +85,10 @@ class UnplacedModules:
         )
         region_class = piece.region_class if piece is not None else model.NO_CLASS
         layers = tuple(counted(layer) for layer in layers)
-        annotation = Annotation(text, address - start, None, region_class, layers, warnings=(*notes, unplaced))
+        warnings = (*notes, unplaced)
+        annotation = Annotation(
+            text, address - start, None, region_class, layers, warnings=warnings, bits=placed.image.elf.bits
+        )
         return InModule(annotation, section.name)
 
     def _file(self, name: str, build_id: str | None) -> tuple[PlacedImage | None, tuple[str, ...]]:

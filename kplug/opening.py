@@ -202,6 +202,8 @@ def _placement(image: KernelImage, kaslr_offset: int | None) -> Placement:
         return as_linked(image.extents, "as linked; no KASLR offset is known", known=False)
     if not kaslr_offset:
         return as_linked(image.extents)
+    if abs(kaslr_offset) > image.elf.word.mask:
+        raise UsageError(f"--kaslr {kaslr_offset:#x}: an address of this kernel has {image.elf.bits} bits")
     if kaslr_offset % _SMALLEST_PAGE:
         raise UsageError(f"--kaslr {kaslr_offset:#x}: not a multiple of the page size")
     return moved_by(image.extents, kaslr_offset, "--kaslr")

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kplug import model
+from kplug.arch.registry import named
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.errors import TargetError
 from kplug.frozen import replace
 from kplug.image.images import as_images
@@ -87,8 +89,10 @@ class Resolver:
         self.images = as_images(images)
         self.space = space
         machine = images[0].image.machine if images else space.machine if space else ""
+        word = images[0].image.elf.word if images else named(machine).word()
+        self._bits = None if word.bits == WIDEST_BITS else word.bits
         self._area = AreaLocator(space) if space else None
-        self._special = SpecialLocator(machine, space)
+        self._special = SpecialLocator(machine, space, word)
         self._percpu_offset = images[0].placement.unmoved if images else None
         self._locators = tuple(locators)
         self.lines = lines
@@ -103,7 +107,8 @@ class Resolver:
         if known is not None:
             _, moved, region_class, shared = known
             link_address = None if moved is None else address - moved
-            return Annotation(f"{address:#x}" if text is None else text, address, link_address, region_class, shared)
+            text = f"{address:#x}" if text is None else text
+            return Annotation(text, address, link_address, region_class, shared, bits=self._bits)
         link_address = None
         region_class = model.NO_CLASS
         image_layers: tuple[Layer, ...] = ()
@@ -160,6 +165,7 @@ class Resolver:
             layers=tuple(layers),
             state=state,
             warnings=tuple(dict.fromkeys(warnings)) if warnings else (),
+            bits=self._bits,
         )
 
     @staticmethod

@@ -61,6 +61,7 @@ ARCHITECTURE = Architecture(
     telling_symbols=("start_here_multiplatform", "system_call_common"),
     boundaries=boundaries,
     poison_delta=0x5DEADBEEF0000000,
+    linear_map=0xC000000000000000,
     upper_half=True,
     char_signed=False,
 )

@@ -250,7 +250,7 @@ ARCHITECTURE = Architecture(
     ),
     elf=ELF_WORDS,
     relative_relocation=3,  # R_RISCV_RELATIVE
-    telling_symbols=("relocate_enable_mmu", "handle_exception"),
+    telling_symbols=("relocate_enable_mmu", "do_trap_ecall_u"),
     boundaries=boundaries,
     memory_map=_memory_map,
     registers=lambda: _REGISTERS,

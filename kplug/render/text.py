@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from kplug import model
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.kinds import kind_of
 from kplug.model import UNKNOWN_STATE, Annotation, Layer
 from kplug.outputs import InModule, NamedFacts, Problem, Table
@@ -41,20 +43,23 @@ class TextRenderer:
             end += f"\n{self._labelled('warning', safe(warning), self._style.warning)}"
         if brief:
             return f"{self.brief(annotation, place)}{end}"
-        return self._answers.of(annotation).filled(address, f"{address:#018x}", end, safe)
+        text = self._answers.of(annotation).filled(address, f"{address:#018x}", end, safe)
+        return text if annotation.bits is None else _as_wide(text, annotation.bits)
 
     def brief(self, annotation: Annotation, place: bool = False) -> str:
         """The one-line answer; `place`: with FILE:LINE of the source at its end, where that is known."""
         address = annotation.address
         brief = self._heads.of(annotation).filled(address, f"{address:#018x}", "", safe)
+        if annotation.bits is not None:
+            brief = _as_wide(brief, annotation.bits)
         line = annotation.last(model.LINE) if place else None
         return brief if line is None else f"{brief}  {safe(line.name)}"
 
     def in_module(self, output: InModule, brief: bool, place: bool) -> str:
         """As `annotation`, with the place in the section instead of an address."""
         address = output.annotation.address
-        text = self.annotation(output.annotation, brief, place)
-        return text.replace(f"{address:#018x}", f"{safe(output.section)}+{address:#x}".ljust(18), 1)
+        text, width = self.annotation(output.annotation, brief, place), 2 + (output.annotation.bits or WIDEST_BITS) // 4
+        return text.replace(f"{address:#0{width}x}", f"{safe(output.section)}+{address:#x}".ljust(width), 1)
 
     def problem(self, problem: Problem) -> str:
         """The line for what could not be answered."""
@@ -97,6 +102,11 @@ class TextRenderer:
 
     def _labelled(self, label: str, words: str, colour: str | None = None) -> str:
         return f"  {self._style.paint(colour or self._style.label, label.ljust(_LABEL_WIDTH - 1))} {words}"
+
+
+def _as_wide(text: str, bits: int) -> str:
+    """The text with the digits of addresses that the machine has: layers have those of the widest machine."""
+    return re.sub(rf"0x0{{{(WIDEST_BITS - bits) // 4}}}(?=[0-9a-f]{{{bits // 4}}}\b)", "0x", text)
 
 
 def _state_words(annotation: Annotation) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kplug import model
+from kplug.arch.types.word import WordFormat
 from kplug.kinds import Kind, Role, Value, name_and_range, register
 from kplug.model import Layer
 from kplug.space.address_space import AddressSpace, Area
@@ -118,14 +119,15 @@ def area_parts(space: AddressSpace, area: Area, address: int) -> Iterable[Layer]
 class SpecialLocator:
     """Values that are not places: NULL and near it, error pointers, poison, non-canonical ones."""
 
-    def __init__(self, machine: str, space: AddressSpace | None) -> None:
+    def __init__(self, machine: str, space: AddressSpace | None, word: WordFormat | None = None) -> None:
         self._machine = machine
         self._space = space
+        self._word = word
 
     def locate(self, address: int) -> Iterable[Layer]:
         from kplug.space.special import specials  # most addresses are ordinary and do not need its tables
 
-        for special in specials(address, self._machine, self._space):
+        for special in specials(address, self._machine, self._space, self._word):
             details: dict[str, Any] = {"what": special.what, "meaning": special.meaning}
             if special.guess:
                 details["guess"] = True

@@ -64,18 +64,15 @@ FILLS = (
     Poison(0xF8, "KASAN_VMALLOC_INVALID", "KASAN shadow of vmalloc space not in use", "mm/kasan/kasan.h", guess=True),
 )
 
+# The last word of a freed slab object: POISON_FREE, and then POISON_END as its last byte.
+FREE_END = Poison(0xA5, "POISON_FREE ... POISON_END", "the last {} bytes of a freed slab object", _POISON_H)
+FREE_BYTE = 0x6B
+HEX_DUMP_ORDER = ", in the order of a hex dump"
+
 # 64-bit values; an access may be up to VALUE_REACH bytes after them.
 VALUE_REACH = 0x1000
 VALUES = (
     Poison(0xFFFFFFFFFFFF4111, "STACKLEAK_POISON", "stack erased at the end of a system call", "linux/stackleak.h"),
-    Poison(0xA56B6B6B6B6B6B6B, "POISON_FREE ... POISON_END", "the last 8 bytes of a freed slab object", _POISON_H),
-    Poison(
-        0x6B6B6B6B6B6B6BA5,
-        "POISON_FREE ... POISON_END",
-        "the last 8 bytes of a freed slab object, in the order of a hex dump",
-        _POISON_H,
-        guess=True,
-    ),
     Poison(0xADACAFAEA9A8ABAA, "KFENCE_CANARY_PATTERN_U64", "canary around a KFENCE object", "mm/kfence/kfence.h"),
     Poison(0x09F911029D74E35B, "RED_INACTIVE", "red zone around a SLAB object that is free", _POISON_H, "up to 6.6"),
     Poison(0xD84156C5635688C0, "RED_ACTIVE", "red zone around a SLAB object in use", _POISON_H, "up to 6.6"),

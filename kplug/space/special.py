@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from kplug.arch import registry
 from kplug.arch.types.memory_map import IMAGE_MAPPING, KERNEL, NON_CANONICAL, TOP, USER, AddressSpace
 from kplug.arch.types.record import Architecture
 from kplug.arch.types.special_values import Poison
-from kplug.arch.types.word import WIDEST_MASK
-from kplug.frozen import Frozen
+from kplug.arch.types.word import BIG, WIDEST_BITS, WIDEST_MASK, WordFormat, byte_order, signed
+from kplug.frozen import Frozen, replace
 from kplug.space import errno_table, poison
 
 NULL = "null"
@@ -37,15 +38,21 @@ class Special(Frozen):
     source: str = ""
 
 
-def specials(address: int, machine: str, space: AddressSpace | None) -> tuple[Special, ...]:
-    """Every reading of `address`, the most specific first; () for an ordinary kernel address."""
+def specials(
+    address: int, machine: str, space: AddressSpace | None, word: WordFormat | None = None
+) -> tuple[Special, ...]:
+    """Every reading of `address`, the most specific first; () for an ordinary kernel address.
+
+    `word`: how the kernel has its words; as the machine's usually are, if it is not given.
+    """
     architecture = registry.named(machine)
+    word = word or architecture.word()
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
     kind = None if space is None else space.area_at(address).kind
     if kind == KERNEL and address < architecture.address_mask + 1 - _LAST_VALUES and address not in _SIGN_EXTENDED:
         return ()
-    found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture)]
+    found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture, word)]
     explained = bool(found) and not all(special.guess for special in found)
     if kind == NON_CANONICAL and space is not None:
         shadow = list(_kasan_shadow(address, architecture, space))
@@ -104,20 +111,45 @@ def _null(address: int) -> Iterator[Special]:
         yield Special(NULL, "ZERO_SIZE_PTR", meaning, 0x10, source="include/linux/slab.h")
 
 
-def _poisons(address: int, architecture: Architecture) -> Iterator[Special]:
+def _poisons(address: int, architecture: Architecture, word: WordFormat) -> Iterator[Special]:
     yield from _pointer_poisons(address, architecture)
-    for row in poison.VALUES:
+    for row in (*_values(word.bits), *_free_ends(word.bits, word.little_endian)):
         offset = address - row.value
         if 0 <= offset < poison.VALUE_REACH:
             yield _poison(row, row.value, offset)
     yield from _fills(address, architecture)
     low, high = address & 0xFFFFFFFF, address >> 32
     for row in poison.MAGICS:
+        if architecture.linear_map == address & -(1 << 32) == row.value << 32 or architecture.linear_map == address:
+            continue  # where memory begins is more likely meant
         if low == row.value and not high:
             yield _poison(row, row.value, 0)
         elif high == row.value:
             # The magic follows 32 bits of lock.
             yield _poison(row, row.value << 32, low, " in the upper half", guess=low != 0)
+
+
+@cache
+def _values(bits: int) -> tuple[Poison, ...]:
+    """The rows of `poison.VALUES` on a machine of so many bits: of small negative numbers, where they are fewer."""
+    mask = (1 << bits) - 1
+    return tuple(
+        replace(row, value=row.value & mask)
+        for row in poison.VALUES
+        if signed(row.value & mask, mask) == signed(row.value) or bits == WIDEST_BITS
+    )
+
+
+@cache
+def _free_ends(bits: int, little_endian: bool) -> tuple[Poison, ...]:
+    """The last word of a freed slab object, as a number and, where that is another one, in the order of a hex dump."""
+    size, row = bits // 8, poison.FREE_END
+    data = bytes([poison.FREE_BYTE] * (size - 1) + [row.value])
+    number = replace(row, value=int.from_bytes(data, byte_order(little_endian)), meaning=row.meaning.format(size))
+    if not little_endian:
+        return (number,)
+    shown = replace(number, value=int.from_bytes(data, BIG), meaning=number.meaning + poison.HEX_DUMP_ORDER, guess=True)
+    return number, shown
 
 
 _POINTER_REACH = 0x1000
@@ -128,6 +160,11 @@ def _pointer_poisons(address: int, architecture: Architecture) -> Iterator[Speci
     """The pointer poison itself; else the one that `address` is probably a member or the container of."""
     delta = architecture.poison_delta
     if delta is None:
+        return
+    if delta == 0:  # what is near is near NULL
+        for row in poison.POINTERS:
+            if row.value == address and row.name in _CONTAINED:
+                yield _poison(row, address, 0, guess=True)
         return
     offsets = [(address - delta - row.value, row) for row in poison.POINTERS]
     exact = [row for offset, row in offsets if offset == 0]
@@ -148,7 +185,6 @@ def _pointer_poisons(address: int, architecture: Architecture) -> Iterator[Speci
 
 _CONTAINED = ("LIST_POISON1", "LIST_POISON2")  # container_of() is what one does with a list entry
 _FILL_REACH = 0x4000
-_REPEAT_8 = 0x0101010101010101
 _REPEAT_4 = 0x01010101
 _SIGN = WIDEST_MASK & -(1 << 32)
 _SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS if row.value >> 7)
@@ -156,10 +192,15 @@ _SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS
 
 def _fills(address: int, architecture: Architecture) -> Iterator[Special]:
     for row in (*poison.FILLS, *architecture.fills):
-        value = row.value * _REPEAT_8
+        value = int.from_bytes(bytes([row.value]) * architecture.word_size, BIG)
         offset = address - value
         if -_FILL_REACH < offset < _FILL_REACH:
-            yield _poison(row, value, offset)
+            # A 32-bit kernel's memory may be there.
+            yield _poison(
+                row, value, offset, guess=architecture.linear_map is not None and value >= architecture.linear_map
+            )
+        if architecture.bits < WIDEST_BITS:
+            continue
         half = row.value * _REPEAT_4
         if address == half:
             yield _poison(row, half, 0, " (32 bits)", guess=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.elf_builder import BASE_64, small_vmlinux
 
@@ -42,3 +44,11 @@ def test_what_cannot_be_opened(named: dict[str, str], error: type[Exception], wo
 def test_an_offset_that_no_kernel_is_moved_by(vmlinux: str) -> None:
     with pytest.raises(UsageError, match="not a multiple of the page size"):
         kplug.open(vmlinux, kaslr_offset=0x123)
+
+
+@pytest.mark.parametrize("offset", [1 << 32, -1 << 33])
+def test_an_offset_that_the_machine_does_not_have(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(bytes(small_vmlinux(32)))
+    with pytest.raises(UsageError, match=f"--kaslr {offset:#x}: an address of this kernel has 32 bits"):
+        kplug.open(str(path), kaslr_offset=offset)

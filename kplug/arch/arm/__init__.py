@@ -95,5 +95,7 @@ ARCHITECTURE = Architecture(
         handler=_system_call,
         fixed=0xFFFF0000,  # CONFIG_VECTORS_BASE of all that have an MMU
     ),
+    poison_delta=0,
+    linear_map=0xC0000000,  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
     char_signed=False,
 )

@@ -245,6 +245,8 @@ class Architecture(Frozen):
 
     # -- values with a meaning -----------------------------------------------------------------------------------------
     poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
+    # Where the kernel has the memory linearly (PAGE_OFFSET), if that is a value that means something elsewhere.
+    linear_map: int | None = None
     fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with
     kasan_shadow_offset: Callable[[AddressSpaceFacts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN
     top_byte_tags: bool = False  # the top byte of an address may be a tag

@@ -24,7 +24,7 @@ from kplug.model import Annotation, Layer, State
 from kplug.outputs import Column, Hex, NamedFacts, Problem, Table
 from kplug.render.json_lines import JsonLines
 from kplug.render.safe import safe
-from kplug.render.style import COLOURED, PLAIN
+from kplug.render.style import COLOURED, PLAIN, Style
 from kplug.render.text import TextRenderer
 from kplug.session import Session
 from kplug.summary import summarize
@@ -361,6 +361,19 @@ def test_the_one_line_answer_ends_with_the_place_in_the_source(tmp_path: Path) -
     assert render.annotation(told, place=True) == render.annotation(told)
     # Where the place is not known nothing is said of it.
     assert render.brief(annotation, place=True) == render.brief(annotation)
+
+
+@pytest.mark.parametrize("style", [PLAIN, COLOURED])
+def test_addresses_have_the_digits_of_the_machine(style: Style) -> None:
+    layer = Layer("section", ".text", 0xC1000000, 0xC1001000, "test", {"type": "PROGBITS", "flags": "AX"})
+    annotation = Annotation("schedule", 0xC1000010, None, "text", (layer,), bits=32)
+    render = TextRenderer(style)
+    words = re.sub(r"\x1b\[[0-9;]*m", "", render.annotation(annotation))
+    assert re.findall("0x[0-9a-f]+", words) == ["0xc1000010", "0x10", "0xc1000000", "0xc1001000", "0x10"]
+    assert "0xc1000010 " in re.sub(r"\x1b\[[0-9;]*m", "", render.brief(annotation))
+    # An address that the machine does not have keeps its digits.
+    assert "0x00000001c1000010" in render.brief(Annotation("", 0x1C1000010, None, "none", (), bits=32))
+    assert "0x00000000c1000010" in render.brief(Annotation("", 0xC1000010, None, "none", ()))
 
 
 def test_what_memory_says_is_the_last_line() -> None:
