@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from os.path import exists
 from typing import TYPE_CHECKING
@@ -24,32 +25,35 @@ if TYPE_CHECKING:
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
 _UNREAD = f"the files do not say what is there; memory may: -c {_MEMORY}, as root (it needs drgn)"
+# Addresses and names in what will be asked, and of how many names the symbols are found beforehand.
+_ADDRESS = re.compile(r"\b(?:0[xX])?[0-9a-fA-F]{8,}")
+_NAME = re.compile(r"\b[A-Za-z_]\w*")
+_MOST_NAMES = 8
 # The smallest step by which any architecture moves a kernel.
 _SMALLEST_PAGE = 0x1000
 
 
-def open_session(source: Source, hints: Hints = NO_HINTS, *, asks: bool = False) -> Session:
+def open_session(source: Source, hints: Hints = NO_HINTS, *, asked: Sequence[str] | None = None) -> Session:
     """Open what `source` names. `hints` are the caller's words for how the user can supply what is missing.
 
-    For a caller that `asks` about addresses, drgn reads a dump's types while the rest is made ready.
+    For a caller that will ask about addresses, with the words in `asked`, drgn reads a dump's types while the rest is
+    made ready.
 
     KplugError, worded for the user, if it cannot be opened; `NothingKnownError` for the running kernel if it does not
     show its addresses.
     """
     if source.has_memory:
-        return memory_session(source, _nothing if asks else None)
+        return memory_session(source, asked)
     return _file_session(source, hints) if source.files else _live_session(source.lines, hints)
 
 
-def _nothing() -> None:
-    """Nothing besides."""
-
-
-def memory_session(source: Source, meanwhile: Callable[[], None] | None = None, asked: Sequence[str] = ()) -> Session:
+def memory_session(
+    source: Source, asked: Sequence[str] | None = None, meanwhile: Callable[[], None] | None = None
+) -> Session:
     """A kernel with memory: a vmcore, a guest, or if neither is named the running kernel.
 
-    With `meanwhile` its types are read at once, and that is done, with what else does not need them, in that time.
-    `asked` are names that will be asked for.
+    With `asked`, what will be asked, its types are read at once, and in that time what the answers need besides is made
+    ready, and `meanwhile` done.
     """
     if source.core and source.qemu:
         raise UsageError("kplug: -c and --qemu: only one kernel can be asked about")
@@ -63,9 +67,15 @@ def memory_session(source: Source, meanwhile: Callable[[], None] | None = None, 
 
     def rest() -> None:
         import kplug.runtime.session  # noqa: F401
+        from kplug.runtime.locators import registry
 
+        registry.load()
         if meanwhile is not None:
             meanwhile()
+        if any(map(_ADDRESS.search, asked or ())):  # it may be of anything; a name is of the image
+            from kplug.runtime.kernel.helpers import load
+
+            load()
 
     request = Request(
         core=source.core,
@@ -77,7 +87,8 @@ def memory_session(source: Source, meanwhile: Callable[[], None] | None = None, 
         vmcoreinfo=source.vmcoreinfo,
         joined=_joined(source),
     )
-    opened = open_kernel(request, rest if meanwhile is not None else None, asked)
+    names = [name for each in asked or () for name in _NAME.findall(each)][:_MOST_NAMES]
+    opened = open_kernel(request, rest if asked is not None else None, names)
     from kplug.runtime.session import session_of as session_of_opened
 
     return session_of_opened(opened, lines=source.lines)

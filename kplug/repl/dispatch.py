@@ -8,7 +8,6 @@ import contextlib
 import importlib
 import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -187,6 +186,8 @@ class Prompt:
     # -- the shell, drgn's commands, Python ----------------------------------------------------------------------------
 
     def _shell(self, command: str) -> Status:
+        import subprocess
+
         sys.stdout.flush()
         status = waited_for(
             subprocess.Popen(shell_words(command) if command else [os.environ.get("SHELL") or "/bin/sh"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,10 +13,6 @@ from kplug.source import Source
 
 if TYPE_CHECKING:
     from kplug.repl.dispatch import Prompt
-
-_NAME = re.compile(r"[A-Za-z_]\w*")
-# Of the names in commands, so many are looked up beforehand.
-_MOST_NAMES = 8
 
 
 def run(source: Source, commands: Sequence[str], color: str) -> int:
@@ -55,8 +50,8 @@ def _open(source: Source, screen: Screen, questions: Sequence[str]) -> Prompt:
     def imports() -> None:
         import kplug.repl.dispatch  # noqa: F401
 
-    names = [name for each in questions for name in _NAME.findall(each)[1:]][:_MOST_NAMES]
-    session = memory_session(source, imports if questions else None, names)  # without drgn, this says so
+    asked = [each.partition(" ")[2] for each in questions]  # without the commands' names
+    session = memory_session(source, asked or None, imports)  # where drgn is not installed, this says so
     import drgn
 
     from kplug.repl.dispatch import Prompt

@@ -6,16 +6,16 @@ import contextlib
 import os
 import select
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from kplug.commands.words import Line
 from kplug.errors import InputError
 from kplug.render.style import COLOURED, PLAIN, Style
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Writer(Protocol):
@@ -84,6 +84,8 @@ class _Pipeline:
     terminal = False
 
     def __init__(self, command: str, environment: dict[str, str] | None = None) -> None:
+        import subprocess  # few questions need it, and what follows it here
+
         sys.stdout.flush()
         self._process = subprocess.Popen(
             shell_words(command), stdin=subprocess.PIPE, text=True, errors="backslashreplace", env=environment
@@ -110,6 +112,8 @@ def shell_words(command: str) -> list[str]:
 
 def waited_for(process: subprocess.Popen[Any]) -> int:
     """The exit status of a program that has the terminal; it handles Ctrl-C itself."""
+    import signal
+
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return process.wait()
@@ -130,6 +134,8 @@ class _Paged:
         self._command = pager
         self._pager: _Pipeline | None = None
         self._kept: list[str] = []
+        import shutil
+
         self._columns, rows = shutil.get_terminal_size()
         self._rows_left = rows - 1
 
@@ -196,6 +202,8 @@ class Screen:
         """The pager's command line; None if there is no pager, or it is off."""
         if not self.paging or not (sys.stdin.isatty() and sys.stdout.isatty()) or is_dumb():
             return None
+        import shutil
+
         command = os.environ.get("KPLUG_PAGER", os.environ.get("PAGER") or "less")
         try:
             words = shlex.split(command)

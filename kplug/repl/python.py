@@ -9,7 +9,6 @@ import codeop
 import linecache
 import os
 import re
-import shutil
 import sys
 import traceback
 import warnings
@@ -149,6 +148,8 @@ def value_text(value: Any) -> str:
     """A value as drgn's own prompt shows it."""
     if isinstance(value, drgn.Object):
         try:
+            import shutil
+
             text: str = value.format_(columns=shutil.get_terminal_size((0, 0)).columns)
             return text
         except drgn.FaultError:

@@ -150,7 +150,8 @@ def _command_session(command: Command, arguments: argparse.Namespace) -> Session
     """The session of the kernel; an empty one for a command that inspects a file on its own."""
     if not command.file_word or getattr(arguments, command.file_word) is None:
         try:
-            return open_session(source_of(arguments), HINTS, asks=not command.file_word)
+            words = getattr(arguments, command.words) if command.words else ()
+            return open_session(source_of(arguments), HINTS, asked=None if command.file_word else words)
         except NothingKnownError:
             if not command.file_word:
                 raise

@@ -24,7 +24,7 @@ import pytest
 from support.oracle import binutils, kernels
 
 from kplug.image.boot.boot_image import open_boot_image
-from kplug.runtime.threads.cpu_registers import parse_registers
+from kplug.runtime.threads.monitor_registers import parse_registers
 from kplug.shell import cli
 
 pytestmark = pytest.mark.kernel

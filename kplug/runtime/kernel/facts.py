@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.arch.registry import named
 from kplug.errors import TargetError
@@ -14,6 +13,7 @@ from kplug.frozen import replace
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
@@ -84,7 +84,7 @@ def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
             offset = prog["_cea_offset"]
         areas = []
         for cpu in possible_cpus(kernel):
-            index = cpu if offset is None else per_cpu(offset, cpu).value_()
+            index = cpu if offset is None else helpers.per_cpu(offset, cpu).value_()
             areas.append((cpu, first + index * area.size))
         members = tuple(
             (member.name, member.offset, size)

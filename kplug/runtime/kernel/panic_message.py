@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from drgn.helpers.linux.printk import get_printk_records
-
 from kplug.errors import TargetError
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.kernel import Kernel, reading
 
 # Starts of the messages of panic(), die() and its callers: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.
@@ -35,7 +34,7 @@ def last_words(kernel: Kernel) -> LastWords:
     panic = reason = None
     reported = False  # the first line of a report says the most; the report ends with an end trace
     with reading("the kernel's log"):
-        for number, record in enumerate(get_printk_records(kernel.prog)):
+        for number, record in enumerate(helpers.get_printk_records(kernel.prog)):
             if number > _MAX_RECORDS:
                 raise TargetError("the kernel's log does not end")
             text = record.text.decode("utf-8", "backslashreplace")

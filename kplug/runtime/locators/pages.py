@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.fs import inode_path
 
 from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
 from kplug.errors import TargetError
@@ -15,6 +14,7 @@ from kplug.frozen import replace
 from kplug.kinds import Kind, Role, name_and_offset, range_words, register
 from kplug.memory.reading import FaultError, TruncatedError
 from kplug.model import Layer
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.pseudo_files import pseudo_name_of_inode
@@ -313,7 +313,7 @@ class PageLocator:
             inode = drgn.Object(prog, "struct address_space *", mapping & ~MAPPING_BITS).host
             details["inode"] = inode.i_ino.value_()
             details["device"] = inode.i_sb.s_id.string_().decode(errors="backslashreplace")
-            path = inode_path(inode)
+            path = helpers.inode_path(inode)
             if path is not None and not path.strip(b"/"):
                 path = pseudo_name_of_inode(self._kernel, inode) or path
             details["path"] = f"/{path.decode(errors='backslashreplace').lstrip('/')}" if path is not None else None

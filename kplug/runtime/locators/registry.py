@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Optional
 
 from kplug.errors import TargetError
@@ -73,5 +72,6 @@ def locators(kernel: Kernel, user: UserSpace | None = None, *, without: Kind | N
 
 def load() -> None:
     """Import every file in this folder: each declares its kind, and its locator if it has one."""
-    for found in iter_modules([os.path.dirname(__file__)]):
-        import_module(f"{__package__}.{found.name}")
+    for name in sorted(os.listdir(os.path.dirname(__file__))):
+        if name.endswith(".py"):
+            import_module(f"{__package__}.{name[: -len('.py')]}")

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from drgn.helpers.linux.slab import get_slab_cache_aliases, slab_object_info
-
 from kplug.arch.types.word import WordFormat
 from kplug.errors import TargetError
 from kplug.kinds import Kind, before_range, register
@@ -15,6 +13,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates
@@ -264,7 +263,7 @@ class SlabLocator:
 
     def _drgn_info(self, address: int) -> Any:
         with reading(f"the slab object at {address:#x}"):
-            return slab_object_info(self._kernel.prog, address)
+            return helpers.slab_object_info(self._kernel.prog, address)
 
 
 @remembered(UNTIL_RESUMED)
@@ -272,7 +271,7 @@ def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     """The names that were merged into each cache, as far as sysfs's tree in memory has them."""
     found: dict[str, list[str]] = {}
     with suppress(TargetError), reading("the names of merged slab caches"):
-        for name, target in get_slab_cache_aliases(kernel.prog).items():
+        for name, target in helpers.get_slab_cache_aliases(kernel.prog).items():
             found.setdefault(target, []).append(name)
     return {target: sorted(names) for target, names in found.items()}
 

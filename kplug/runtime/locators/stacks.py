@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.arch.registry import named
 from kplug.arch.types.record import VariableStack
@@ -19,6 +18,7 @@ from kplug.memory.reading import try_read
 from kplug.memory.thread_size import thread_size
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.locators.freed import owned_address
@@ -130,7 +130,7 @@ class Stacks:
             return
         with reading("the cached stacks"):
             for cpu in possible_cpus(self._kernel):
-                for vm in per_cpu(cached, cpu):
+                for vm in helpers.per_cpu(cached, cpu):
                     if vm:
                         start = vm.addr.value_()
                         yield Stack(start, start + size, "none", f"unused stack, kept by CPU {cpu}", cpu, None, 0)
@@ -159,7 +159,7 @@ class Stacks:
 
     def _per_cpu_value(self, name: str, cpu: int) -> int:
         variable, _, member = name.partition(".")
-        found = per_cpu(self._kernel.prog[variable], cpu)
+        found = helpers.per_cpu(self._kernel.prog[variable], cpu)
         return int((found.member_(member) if member else found).value_())
 
     def _of_exceptions(self) -> Iterator[Stack]:
@@ -175,7 +175,7 @@ class Stacks:
             for cpu in possible_cpus(self._kernel):
                 for each in declared:
                     with suppress(KeyError):
-                        variable = per_cpu(self._of_the_kernel(each.variable), cpu)
+                        variable = helpers.per_cpu(self._of_the_kernel(each.variable), cpu)
                         if each.is_pointer:
                             start, size = variable.value_(), self._task_stack_size
                         else:
@@ -202,7 +202,10 @@ class Stacks:
             # The entry stack is in the same area of the CPU, below these.
             entry = drgn.offsetof(area, "entry_stack_page") - drgn.offsetof(area, "estacks")
             entry_size = prog.type("struct entry_stack").size or 0
-            bases = [(cpu, per_cpu(prog["cea_exception_stacks"], cpu).value_()) for cpu in possible_cpus(self._kernel)]
+            bases = [
+                (cpu, helpers.per_cpu(prog["cea_exception_stacks"], cpu).value_())
+                for cpu in possible_cpus(self._kernel)
+            ]
         for cpu, base in bases:
             if not base:
                 continue

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 import drgn
-from drgn.helpers.linux.pid import for_each_task
 
 from kplug import model
 from kplug.errors import TargetError
@@ -14,6 +13,7 @@ from kplug.kinds import Kind, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
@@ -89,7 +89,7 @@ class Tasks:
     def _read(self, prog: drgn.Program) -> Iterator[Task]:
         seen: set[int] = set()
         try:
-            for task in for_each_task(prog, idle=True):
+            for task in helpers.for_each_task(prog, idle=True):
                 address = task.value_()
                 if address in seen:
                     continue

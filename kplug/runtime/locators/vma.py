@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import drgn
-from drgn.helpers.linux.mm import for_each_vma, vma_find, vma_name
 
 from kplug import model
 from kplug.arch.types.page_tables import Paging
@@ -16,6 +15,7 @@ from kplug.kinds import Kind, before_range, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.facts import space_of
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.kernel.pseudo_files import pseudo_name
@@ -62,7 +62,7 @@ class VmaLocator:
         if program is None:
             return
         with reading(f"the mappings of {program.tid} ({program.comm})"):
-            vma = vma_find(program.mm, address)
+            vma = helpers.vma_find(program.mm, address)
             if not vma:
                 return
             start, end, flags = vma.vm_start.value_(), vma.vm_end.value_(), vma.vm_flags.value_()
@@ -160,7 +160,7 @@ def _mappings_of(kernel: Kernel, mm: int) -> Sequence[_Mapping]:
     what = "the mappings of a program"
     found: list[_Mapping] = []
     with reading(what):
-        for vma in for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm)):
+        for vma in helpers.for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm)):
             mapping = _Mapping(vma.vm_start.value_(), vma.vm_end.value_(), vma.value_())
             if mapping.start >= mapping.end or (found and mapping.start < found[-1].end):
                 raise TargetError(f"{what}: corrupted: {mapping.start:#x}-{mapping.end:#x} is out of order")
@@ -178,7 +178,7 @@ def _path(kernel: Kernel, vma: drgn.Object) -> str | None:
     with reading(f"the name of the mapping at {vma.vm_start.value_():#x}"):
         file = vma.vm_file.read_()
         name = pseudo_name(kernel, file.f_path.dentry) if file else None
-        name = name or vma_name(vma) or _special_name(kernel, vma)
+        name = name or helpers.vma_name(vma) or _special_name(kernel, vma)
         if file and name.startswith(b"/") and not name.endswith(b" (deleted)") and _is_unlinked(file.f_path.dentry):
             name += b" (deleted)"
         return name.decode(errors="backslashreplace") or None

@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import drgn
 
@@ -31,13 +32,14 @@ from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
-from kplug.runtime.opening.qmp import Guest, ask, connection_for_drgn
 from kplug.runtime.opening.raw import open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.split import join
 from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
-from kplug.runtime.threads.cpu_registers import MonitorRegisters
+
+if TYPE_CHECKING:
+    from kplug.runtime.opening.qmp import Guest
 
 # drgn imports its plug-ins when the first target is set. Its own and kplug's add commands to its prompt, and take
 # longer to import than a dump to open. Those of others, which may find debug information, are loaded.
@@ -304,6 +306,9 @@ def _open_running(given: str | None) -> OpenTarget:
 
 
 def _open_guest(address: str, given: str | None, image: KernelImage | None) -> OpenTarget:
+    from kplug.runtime.opening.qmp import ask, connection_for_drgn
+    from kplug.runtime.threads.monitor_registers import MonitorRegisters
+
     guest = ask(address)
     if image is not None and image.machine and guest.machine is not None and image.machine != guest.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")

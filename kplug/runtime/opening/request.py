@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import drgn
 
@@ -11,7 +12,9 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.sources import Joined
 from kplug.memory.dump_header import DumpHeader
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.runtime.threads.cpu_registers import CpuRegisters
+
+if TYPE_CHECKING:
+    from kplug.runtime.threads.cpu_registers import CpuRegisters
 
 
 class Request(Frozen):

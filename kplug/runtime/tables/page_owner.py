@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import drgn
-from drgn.helpers.linux.mmzone import for_each_online_pgdat, nr_to_section
-from drgn.helpers.linux.percpu import per_cpu
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.nodes import online_nodes
 from kplug.runtime.tables.stack_depot import stack_depot
 from kplug.runtime.tables.struct_page import pages_of
 
@@ -124,9 +124,9 @@ class PageOwners:
         section = pages.section(pfn) if pages is not None else None
         with reading("the page extensions"):
             if section is not None:  # CONFIG_SPARSEMEM: an array for each section
-                value: int = nr_to_section(prog, section).page_ext.value_()
+                value: int = helpers.nr_to_section(prog, section).page_ext.value_()
                 return value if value and not value & _INVALID else None
-            for node in for_each_online_pgdat(prog):
+            for node in online_nodes(prog):
                 first: int = node.node_start_pfn.value_()
                 if first <= pfn < first + node.node_spanned_pages.value_():
                     block = 1 << (node.node_zones[0].free_area.type_.length or 1) - 1  # MAX_ORDER_NR_PAGES
@@ -195,6 +195,6 @@ def _clock(kernel: Kernel) -> int | None:
     try:
         with reading("the clock"):
             queues = kernel.prog["runqueues"]
-            return max((per_cpu(queues, cpu).clock.value_() for cpu in online_cpus(kernel)), default=None)
+            return max((helpers.per_cpu(queues, cpu).clock.value_() for cpu in online_cpus(kernel)), default=None)
     except TargetError:  # an answer stands without it
         return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 
 import drgn
-from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
 
@@ -75,7 +75,7 @@ class Cache:
         """Each CPU, and the address of its kmem_cache_cpu; none since 32c894c7274b (7.0)."""
         if not slabs.has_cpu_slab:
             return []
-        return [(cpu, per_cpu_ptr(cache.cpu_slab, cpu).value_()) for cpu in slabs.cpus]
+        return [(cpu, helpers.per_cpu_ptr(cache.cpu_slab, cpu).value_()) for cpu in slabs.cpus]
 
     def _parts(self, slabs: Slabs, inuse: int) -> tuple[Part, ...]:
         """The layout that calculate_sizes() in mm/slub.c made. Empty if flags and sizes do not agree."""
@@ -183,7 +183,7 @@ class Slabs:
         """The CPU in one of whose sheaves an object is; None if in none of them: then it is in a node's."""
         with reading(f"the sheaves of the slab cache {cache.name}"):
             for cpu in self.cpus:
-                sheaves = per_cpu_ptr(cache.sheaves, cpu)
+                sheaves = helpers.per_cpu_ptr(cache.sheaves, cpu)
                 for sheaf in (sheaves.main.read_(), sheaves.spare.read_()):
                     count = min(sheaf.size.value_(), _MAX_SHEAF) if sheaf else 0
                     if count and start in sheaf.objects[:count].value_():

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import drgn
-from drgn.helpers.linux.mm import compound_head, pfn_to_page
-from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
-from drgn.helpers.linux.percpu import per_cpu_ptr
 
 from kplug.errors import TargetError
 from kplug.frozen import Frozen, replace
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.nodes import online_nodes
+from kplug.runtime.tables.memory_sections import has_struct_pages
 from kplug.runtime.tables.translation import page_tables
 
 FREE, SLAB, ANON, FILE, PAGE_TABLE, RESERVED = "free", "slab", "anon", "file", "pagetable", "reserved"
@@ -90,6 +90,15 @@ class _Types:
         return known or (f"type {top:#x}" if self.by_top_byte and 0x80 <= top < 0xFF else None)
 
 
+def _first_page(prog: drgn.Program) -> int:
+    """The struct page of page frame 0, whether there is one or not: the array of all begins there."""
+    try:
+        first: int = prog["vmemmap"].value_()
+    except LookupError:  # one array without holes
+        first = (prog["mem_map"] - prog["ARCH_PFN_OFFSET"]).value_()
+    return first
+
+
 class Pages:
     """The struct pages of a kernel. Needs its types."""
 
@@ -102,7 +111,7 @@ class Pages:
             prog = kernel.prog
             page = prog.type("struct page")
             self.size = page.size or 0
-            self.base: int = pfn_to_page(prog, 0).value_()
+            self.base = _first_page(prog)
             self._flags = drgn.offsetof(page, "flags")
             self._refcount = drgn.offsetof(page, "_refcount")
             self._mapcount = drgn.offsetof(page, "_mapcount")
@@ -170,7 +179,7 @@ class Pages:
     @remembered(UNTIL_RESUMED)
     def _is_section(self, number: int) -> bool:
         with reading("the memory sections"):
-            return bool(valid_section_nr(self._kernel.prog, number))
+            return has_struct_pages(self._kernel.prog, number)
 
     @property
     def max_pfn(self) -> int | None:
@@ -255,7 +264,7 @@ class Pages:
         if self._compound is None:  # d50569612c29 (7.1) made it compound_info
             with reading(f"the compound page of page frame {pfn:#x}"):
                 page = drgn.Object(self._kernel.prog, "struct page *", self.base + pfn * self.size)
-                address: int = compound_head(page).value_()
+                address: int = helpers.compound_head(page).value_()
         else:
             link = self._word.at(data, self._compound)
             if not link & 1:
@@ -301,13 +310,13 @@ class Pages:
         with reading("the per-CPU lists of free pages"):
             prog = self._kernel.prog
             cpus = possible_cpus(self._kernel)
-            for node in for_each_online_pgdat(prog):
+            for node in online_nodes(prog):
                 for number in range(min(node.nr_zones.value_(), 16)):
                     zone = node.node_zones[number]
                     # 28f836b6777b (5.14): before, pageset, a struct with the pcp in it.
                     sets = zone.per_cpu_pageset if zone.type_.has_member("per_cpu_pageset") else zone.pageset
                     for cpu in cpus:
-                        lists = per_cpu_ptr(sets, cpu)
+                        lists = helpers.per_cpu_ptr(sets, cpu)
                         if lists.type_.type.has_member("pcp"):
                             lists = lists.pcp
                         self._walk_per_cpu(lists.lists, found)

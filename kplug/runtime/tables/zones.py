@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from drgn.helpers.linux.mmzone import for_each_online_pgdat
-
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.nodes import online_nodes
 
 _MOST_NODES = 1 << 10  # NODES_SHIFT is at most 10
 _MOST_ZONES = 16  # MAX_NR_ZONES is at most 6
@@ -43,7 +42,7 @@ def _zones(kernel: Kernel) -> Sequence[Zone]:
 
 
 def _read(kernel: Kernel) -> Iterator[Zone]:
-    for count, node in enumerate(for_each_online_pgdat(kernel.prog)):
+    for count, node in enumerate(online_nodes(kernel.prog)):
         if count >= _MOST_NODES:
             return
         number = node.node_id.value_()

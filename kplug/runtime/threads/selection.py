@@ -8,14 +8,13 @@ from itertools import takewhile
 from typing import Any
 
 import drgn
-from drgn.helpers.linux.pid import find_task
-from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_on_cpu
 
 from kplug.arch.registers import canonical, ordered
 from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.thread_size import thread_size
 from kplug.named_tuples import NamedTuple
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
 from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
 from kplug.runtime.threads.cpu_registers import CpuRegisters
@@ -123,7 +122,7 @@ class Selection:
         if thread.tid <= 0:
             return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
         with reading(str(thread)):
-            task = find_task(self._kernel.prog, thread.tid)
+            task = helpers.find_task(self._kernel.prog, thread.tid)
             if not task or task.value_() != thread.task.value_():
                 self._thread = None
                 raise TargetError(f"the selected task, {thread}, has ended")
@@ -135,7 +134,7 @@ class Selection:
             return threads[0]
         # A task that runs cannot be unwound without its CPU's registers.
         with reading("the tasks"):
-            return self._thread_of(find_task(self._kernel.prog, 1))
+            return self._thread_of(helpers.find_task(self._kernel.prog, 1))
 
     @remembered(UNTIL_RESUMED)
     def _find_threads(self) -> Sequence[Thread]:
@@ -151,7 +150,7 @@ class Selection:
     def _thread_on(self, cpu: int, crashed: bool) -> Thread:
         """The task on a CPU. A dump's notes have its registers even if the dump does not contain its task's memory."""
         try:
-            return self._thread_of(cpu_curr(self._kernel.prog, cpu), cpu=cpu, crashed=crashed)
+            return self._thread_of(helpers.cpu_curr(self._kernel.prog, cpu), cpu=cpu, crashed=crashed)
         except drgn.FaultError as error:
             if self._kernel.live or self._cpus is None or not self._cpus.of(cpu):
                 raise
@@ -184,8 +183,8 @@ class Selection:
         return None
 
     def _thread_of(self, task: Any, *, cpu: int | None = None, crashed: bool = False) -> Thread:
-        if cpu is None and task_on_cpu(task):
-            cpu = task_cpu(task)
+        if cpu is None and helpers.task_on_cpu(task):
+            cpu = helpers.task_cpu(task)
         comm = task.comm.string_().decode("utf-8", "backslashreplace")
         return Thread(task.pid.value_(), comm, cpu, crashed, task)
 
@@ -310,7 +309,7 @@ class Selection:
             kernels = [frame.sp for frame in frames if self._kernel.word.is_kernel(frame.sp)]
             if size is not None and any(start <= sp <= start + size for sp in kernels):
                 return True
-            current: bool = cpu_curr(self._kernel.prog, cpu).value_() == thread.task.value_()
+            current: bool = helpers.cpu_curr(self._kernel.prog, cpu).value_() == thread.task.value_()
             return current
 
     def _unwind_from(self, thread: Thread, registers: Mapping[str, int]) -> Sequence[Frame]:
@@ -326,7 +325,7 @@ class Selection:
 def task_with_id(kernel: Kernel, tid: int) -> drgn.Object:
     """The task with that ID in the init namespace. UsageError if there is none; drgn's errors if it is unreadable."""
     # drgn takes no negative numbers, nor those of more than 64 bits.
-    task = find_task(kernel.prog, tid) if 0 <= tid <= _MAX_PID else None
+    task = helpers.find_task(kernel.prog, tid) if 0 <= tid <= _MAX_PID else None
     if not task:
         raise UsageError(f"no task has the ID {tid}")
     return task

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Optional
 
-from drgn.helpers.linux.sched import cpu_curr
-
 from kplug.arch.registers import canonical
 from kplug.errors import TargetError
+from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.kernel import Kernel, reading
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Thread
@@ -33,7 +32,7 @@ class TaskOnCpu:
         if cpu is None:
             return _NONE
         with reading(f"the task on CPU {cpu}"):
-            task = cpu_curr(self._kernel.prog, cpu)
+            task = helpers.cpu_curr(self._kernel.prog, cpu)
             comm = task.comm.string_().decode("utf-8", "backslashreplace")
             return Thread(task.pid.value_(), comm, cpu, False, task)
 

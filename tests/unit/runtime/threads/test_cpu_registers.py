@@ -21,7 +21,8 @@ pytest.importorskip("drgn")
 from support.elf_notes import note, prstatus
 
 from kplug.errors import TargetError
-from kplug.runtime.threads.cpu_registers import MonitorRegisters, NoteRegisters, parse_registers, pt_regs_bytes
+from kplug.runtime.threads.cpu_registers import NoteRegisters, pt_regs_bytes
+from kplug.runtime.threads.monitor_registers import MonitorRegisters, parse_registers
 
 X86 = """\r
 CPU#0\r

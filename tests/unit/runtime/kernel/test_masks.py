@@ -1,0 +1,86 @@
+"""What kplug reads of bit masks, nodes and memory sections itself, beside drgn's own helpers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from drgn.helpers.linux.bitops import for_each_set_bit
+from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
+from support.fake_kernel import FakeKernel
+from support.fake_zones import FakeZones
+
+from kplug.runtime.kernel.masks import numbers_in
+from kplug.runtime.kernel.nodes import online_nodes
+from kplug.runtime.tables.memory_sections import has_struct_pages
+
+FORMS = {
+    "pointer": "struct mem_section **",
+    "pointers": "struct mem_section *[8]",
+    "rows": "struct mem_section [8][128]",
+}
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 130, 192])
+def test_the_numbers_of_a_mask_are_those_of_drgns_helper(count: int) -> None:
+    fake = FakeKernel()
+    place = fake.variable("mask", "unsigned long [3]")
+    fake.words(place, 1 << 63 | 0b101, 1, (1 << 64) - 1)
+    mask = fake.prog["mask"]
+    assert list(numbers_in(mask, count)) == list(for_each_set_bit(mask, count))
+
+
+def test_a_node_without_numa_is_that_of_drgns_helper() -> None:
+    fake = FakeKernel()
+    FakeZones(fake)
+    places = [node.value_() for node in online_nodes(fake.prog)]
+    assert (
+        places
+        == [node.value_() for node in for_each_online_pgdat(fake.prog)]
+        == [fake.prog["contig_page_data"].address_]
+    )
+
+
+def test_the_nodes_with_numa_are_those_of_drgns_helper() -> None:
+    fake = FakeKernel()
+    FakeZones(fake)
+    fake.words(fake.prog["node_states"].address_ or 0, 7, 0b101)
+    fake.variable("nr_node_ids", "unsigned int", 4)
+    place = fake.variable("node_data", "struct pglist_data *[4]", size=32)
+    fake.words(place, *(fake.make("pglist_data") for _ in range(4)))
+    places = [node.value_() for node in online_nodes(fake.prog)]
+    assert places == [node.value_() for node in for_each_online_pgdat(fake.prog)]
+    assert len(places) == 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("has_enum", [False, True])
+def test_sections_have_struct_pages_as_drgns_helper_says(form: str, has_enum: bool) -> None:
+    fake = FakeKernel()
+    pointer = fake.prog["mem_section"].read_()
+    row = pointer[0].value_()
+    if form != "pointer":
+        place = fake.take(8 * 128 * 32)
+        fake.known("mem_section", FORMS[form], place)
+        if form == "pointers":
+            fake.words(place, row)
+        else:
+            fake.poke(place, bytes(fake.prog.read(row, 128 * 32)))
+    if has_enum:
+        fake.enum("", SECTION_MARKED_PRESENT_BIT=0, SECTION_HAS_MEM_MAP_BIT=1, SECTION_MAP_LAST_BIT=5)
+    numbers = (*range(40), 127, 128, 1023, 1024, 1 << 40)
+    found = [number for number in numbers if has_struct_pages(fake.prog, number)]
+    assert found == [number for number in numbers if valid_section_nr(fake.prog, number)]
+    assert found
+
+
+def test_a_session_is_made_without_drgns_helpers_and_what_few_answers_need() -> None:
+    ask = (
+        "import sys, kplug.runtime.session, kplug.repl.dispatch; from kplug.runtime.locators import registry;"
+        "registry.load(); print(*sys.modules)"
+    )
+    found = subprocess.check_output([sys.executable, "-c", ask], text=True).split()
+    assert "kplug.runtime.locators.slab" in found
+    heavy = {"drgn.helpers.linux", "drgn.cli", "drgn.commands", "importlib.metadata", "inspect", "json", "pathlib"}
+    assert heavy.union({"shutil", "socket", "subprocess"}).intersection(found) == set()
