@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_in_one_line(kplug: Kplug, folder: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*KPLUG, "-c", "vmcore", "-s", "vmlinux", "-e", "kmap"], cwd=folder, env=environment_of(folder),
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=600, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (2, "kplug: standard output: No space left on device\n")
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_opened_is_one_line(folder: Path, words: list[str], messa
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "kplug", *words], cwd=folder, input="", capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "kplug", *words], cwd=folder, input="", capture_output=True, text=True, timeout=600,
         check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ADDRESS_SPACE = 1 << 30  # bytes
-PATIENCE = 120.0  # seconds until the child counts as hung; how long a case may take is the test's to say
+PATIENCE = 600.0  # seconds until the child counts as hung; how long a case may take is the test's to say
 _ROOT = Path(__file__).resolve().parents[2]
 
 

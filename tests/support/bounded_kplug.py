@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ADDRESS_SPACE = 1 << 30  # bytes
-PATIENCE = 120.0  # seconds until a child counts as hung; how long a case may take is the test's to say
+PATIENCE = 600.0  # seconds until a child counts as hung; how long a case may take is the test's to say
 _ROOT = Path(__file__).resolve().parents[2]
 
 

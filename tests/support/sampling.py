@@ -25,6 +25,10 @@ class Sampling:
         chosen = random.Random(self.seed).sample(range(len(items)), len(items) // share)
         return [items[number] for number in sorted(chosen)]
 
+    def one_of(self, items: Sequence[T]) -> Sequence[T]:
+        """One of some that are much alike and take long; all of them for a whole run."""
+        return items if self.whole else [items[self.seed % len(items)]]
+
     def count(self, whole: int) -> int:
         """How many of something that can be asked without end, where a whole run asks so many."""
         return whole if self.whole else whole // SHARE

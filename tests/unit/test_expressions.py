@@ -219,7 +219,7 @@ def test_no_text_takes_long(kernel: list[PlacedImage], text: str) -> None:
     started = time.process_time()
     with pytest.raises(ExpressionError):
         places(text, kernel)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5  # measured: at most 0.1 s; one with the square takes minutes
 
 
 # -- names that several things have ------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def readelf(path: Path, *flags: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "LC_ALL": "C"},
     ).stdout
 

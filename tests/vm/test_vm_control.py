@@ -65,7 +65,7 @@ def test_late_answer_is_not_the_next_ones(tmp_path: Path) -> None:
         with pytest.raises(VMError, match=r"'one'.*stopped"):
             control.run("one", timeout=0.1)
         go.set()
-        assert control.run("two", timeout=60) == (0, b"second\n")
+        assert control.run("two", timeout=600) == (0, b"second\n")
         control.close()
 
 

@@ -31,7 +31,7 @@ def connected(folder: Path, answers: Answers) -> Iterator[QMPClient]:
             for reply in replies:
                 connection.sendall(reply if isinstance(reply, bytes) else json.dumps(reply).encode() + b"\r\n")
 
-    with UnixServer(folder / "q", talk), QMPClient(folder / "q", timeout=60) as client:
+    with UnixServer(folder / "q", talk), QMPClient(folder / "q", timeout=600) as client:
         yield client
 
 

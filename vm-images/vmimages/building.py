@@ -23,7 +23,7 @@ from .fetching import KernelFiles
 from .package_tree import unpack_with_needed
 from .progress import Progress
 
-_SECONDS = 300
+_SECONDS = 600
 # A segment of its own for the code of a program, in pages of 4 KiB: what amd64's linker does unasked.
 _TEXT_APART = ("-Wl,-z,separate-code", "-Wl,-z,max-page-size=4096")
 

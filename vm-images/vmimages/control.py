@@ -64,7 +64,7 @@ class Control:
         self._ready = False
         self._buffer.clear()
 
-    def run(self, command: str, timeout: float = 120.0) -> tuple[int, bytes]:
+    def run(self, command: str, timeout: float = 600.0) -> tuple[int, bytes]:
         """The exit status and the output (of both kinds) of a shell command in the guest."""
         if "\n" in command:
             raise VMError("a command for the guest is one line")

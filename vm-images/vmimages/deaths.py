@@ -23,7 +23,7 @@ WAYS: tuple[str, ...] = ("null", "irq", "softirq", "nmi", "overflow", "call-null
 # By sysrq: where the handler points to then, as a symbol.
 SYSRQ_WAYS: dict[str, str | None] = {"call-null": None, "call-data": "init_task"}
 _MEMORY = 192
-_SECONDS, _STARTED_SECONDS, _STUB_SECONDS = 600.0, 3.0, 60.0
+_SECONDS, _STARTED_SECONDS, _STUB_SECONDS = 600.0, 3.0, 600.0
 _LAST_WORDS = "end Kernel panic"
 
 

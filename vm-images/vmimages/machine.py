@@ -23,8 +23,8 @@ from .progress import Progress
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth
 
-READY_SECONDS = 300.0
-_START_SECONDS = 120.0
+READY_SECONDS = 600.0
+_START_SECONDS = 600.0
 _POLL = 0.05
 _END_SECONDS = 30.0
 _TAIL_BYTES = 8000
@@ -117,7 +117,7 @@ class VM:
             self.spin(self.options.spin)
         self._progress.done(f"ready in {self.boot_seconds:.1f} s  ({self.files.release})")
 
-    def run(self, command: str, timeout: float = 120.0) -> str:
+    def run(self, command: str, timeout: float = 600.0) -> str:
         """The output of a shell command in the guest (which must be running). A failing one is an error."""
         status, output = self.run_bytes(command, timeout)
         text = output.decode(errors="replace")
@@ -125,7 +125,7 @@ class VM:
             raise VMError(f"{command!r} failed in the guest (status {status}): {text.strip()[-200:]}")
         return text
 
-    def run_bytes(self, command: str, timeout: float = 120.0) -> tuple[int, bytes]:
+    def run_bytes(self, command: str, timeout: float = 600.0) -> tuple[int, bytes]:
         """The same with the exit status, and the output as it is."""
         if self._control is None or self._closed:
             raise VMError("the machine has ended")
@@ -173,7 +173,7 @@ class VM:
         """Have a program keep `cpu` busy in user mode, as the option `spin` has it from the start."""
         self.run(f"spin {cpu} >/dev/null 2>&1 &")
 
-    def stop_in_user_mode(self, cpu: int, timeout: float = 120.0) -> None:
+    def stop_in_user_mode(self, cpu: int, timeout: float = 600.0) -> None:
         """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;
         see `spin`.
         """

@@ -21,7 +21,7 @@ _SPECIMENS = Path(__file__).resolve().parent.parent / "specimens"
 # Room for what is planted; of 256 MiB the module would find too little.
 _MEMORY = 512
 _LINE = re.compile(r"(?:PLANT|USER)\|(\w+)\|(?:0x)?([0-9a-f]+)\|(.*)")
-_SECONDS = 300.0
+_SECONDS = 600.0
 
 
 class Specimen(NamedTuple):

@@ -27,7 +27,7 @@ _OPENS = TESTS / "support" / "open_broken.py"
 def kplug(*words: str | Path, run_by: Sequence[str] = ()) -> tuple[int, str, str]:
     """Exit status, output and errors of the real command."""
     command = [*run_by, sys.executable, "-m", "kplug", *map(str, words)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return result.returncode, result.stdout, result.stderr
 
 
@@ -215,7 +215,7 @@ class TestNoGuest:
             assert served.wait(300)
             time.sleep(0.5)  # until drgn waits
             process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=600)
             assert (process.returncode, output, errors) == (130, "", "")
 
 

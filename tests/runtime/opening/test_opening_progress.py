@@ -74,6 +74,6 @@ def test_ctrl_c_does_not_wait_for_the_work() -> None:
         "    raise SystemExit(130)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], timeout=300, capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, "-c", code], timeout=600, capture_output=True, text=True, check=False, env=os.environ
     )
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

@@ -30,7 +30,7 @@ def run(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **(environment or {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, "-m", "kplug", *words]
-    return subprocess.run(command, input=stdin, env=environment, timeout=300, check=False, **options)
+    return subprocess.run(command, input=stdin, env=environment, timeout=600, check=False, **options)
 
 
 def on_a_terminal(*words: str, **environment: str) -> str:

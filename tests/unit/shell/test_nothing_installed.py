@@ -27,7 +27,7 @@ def run(*words: str, packages: bool = False) -> tuple[int, str, str]:
     command = [sys.executable, *([] if packages else ["-S"]), "-m", "kplug", *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment.update(PYTHONPATH=str(ROOT), PYTHONNOUSERSITE="1", PYTHONUTF8="1")
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
