@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
+from itertools import repeat
 
 from kplug.linker.boundary_table import table_symbols
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
 from kplug.linker.regions import Region
 
 BY_CONVENTION = "boundary symbols by naming convention"
@@ -25,9 +28,7 @@ _NOT_BOUNDARIES = (
     "__UNIQUE_ID",
     "__tracepoint_",
     "__traceiter_",
-    "__efistub_",
-    "__pi_",
-    "__kvm_nvhe_",
+    *OBJECT_PREFIXES,
     ".L",
     "$",
 )
@@ -35,6 +36,8 @@ _NOT_BOUNDARY_BYTES = tuple(prefix.encode() for prefix in _NOT_BOUNDARIES)
 # Of two boundary symbols in no row of the table, one has a name that begins or ends like this (`conventional_pairs`).
 CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
 CONVENTIONAL_END = b"_end"
+_BEGINS = (b"_start", b"_begin")
+CONVENTIONAL_SUFFIXES = (*_BEGINS, CONVENTIONAL_END)
 
 
 @cache
@@ -49,8 +52,30 @@ def may_be_boundary(conventional: Collection[bytes], machine: str = "") -> set[b
     The other names returned need not be in the list.
     """
     stems = {name[: -len(CONVENTIONAL_END)] for name in conventional if name.endswith(CONVENTIONAL_END)}
-    names = stems.union(conventional, *({stem + end for stem in stems} for end in (b"_start", b"_begin")))
+    begun = {stem + begin for stem in stems for begin in _BEGINS}
+    names = {*conventional, *begun, *(stem for stem in stems if stem.startswith(b"__"))}
     return {name for name in names if not name.startswith(_NOT_BOUNDARY_BYTES)} | _table_names(machine)
+
+
+def is_conventional(name: bytes) -> bool:
+    """Whether it is one of the names that `may_be_boundary` is given."""
+    return name.startswith(CONVENTIONAL_STARTS) or name.endswith(CONVENTIONAL_END)
+
+
+@cache
+def pattern_of_names(machine: str) -> re.Pattern[bytes]:
+    """What finds the names (group 1) that `may_be_boundary` returns in lines that end in one, after a space: those that
+    are in the table, and all others that begin with `_`, with few besides."""
+    table = _table_names(machine)
+    never = [
+        name[1:]
+        for name in _NOT_BOUNDARY_BYTES
+        if name.startswith(b"_")
+        and name.decode() not in OBJECT_PREFIXES
+        and not any(map(bytes.startswith, table, repeat(name)))
+    ]
+    others = b"|".join(re.escape(name) for name in table if not name.startswith(b"_"))
+    return re.compile(rb" (_(?!%b)[^\n]*|(?:%b)(?=\n))" % (b"|".join(map(re.escape, never)), others))
 
 
 def conventional_pairs(symbols: Mapping[str, int]) -> Iterator[Region]:

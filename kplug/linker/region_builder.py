@@ -16,7 +16,7 @@ from kplug.arch import registry
 from kplug.arch.types.boundaries import BoundaryRow
 from kplug.frozen import replace
 from kplug.linker.boundary_names import BY_CONVENTION, conventional_pairs
-from kplug.linker.boundary_table import ROOT_END, ROOT_START, boundary_table
+from kplug.linker.boundary_table import ROOT_END, ROOT_START, TEXT_ROWS, boundary_table
 from kplug.linker.regions import Region, RegionTree, size_of
 from kplug.model import TEXT
 
@@ -27,6 +27,8 @@ BY_SCRIPT = "linker script {}"
 LARGEST_IMAGE = 1 << 32  # bytes; a larger [_text, _end) means a wrong symbol table
 MOST_UNKNOWN_PAIRS = 1000  # a kernel has a handful; more in a crafted symbol table are ignored
 LARGEST_OUTSIDER = 1 << 30  # bytes; the same for a region that is not inside it
+#: The symbols that `text_interior` needs.
+TEXT_BOUNDS = (ROOT_START, ROOT_END, *(name for pair in TEXT_ROWS[0].pairs for name in (pair.start, *pair.ends)))
 _TEXT_PAIR = r"__\w+_text_(?:start|begin)"
 
 
@@ -68,6 +70,13 @@ def build_region_tree(symbols: Mapping[str, int], machine: str, script: LinkerSc
         [region for region in found if region.start == region.end],
         machine,
     )
+
+
+def text_interior(symbols: Mapping[str, int]) -> range:
+    """The addresses within text, without the first: where one of a pair is there, and a name that no row has does not
+    begin with `_`, the pair is no region (`_plausible`)."""
+    text = _from_row(TEXT_ROWS[0], symbols, _root(symbols))
+    return range(text.start + 1, text.end) if text is not None else range(0)
 
 
 def _script_pairs(

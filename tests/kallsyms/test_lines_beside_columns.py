@@ -227,6 +227,54 @@ def test_a_broken_line_elsewhere_is_named_as_soon_as_all_are_asked_for() -> None
         image.symbols.glob("*")
 
 
+# Some blocks of lines, each of which is cut apart when it is asked for.
+_MANY = [(0x100 + 4 * n, "t", f"function_{n}") for n in range(1200)]
+
+
+def test_a_line_that_is_out_of_order_is_an_error_where_it_is_asked_for() -> None:
+    from kplug.errors import InputError
+
+    lines = kernel_of(*_MANY).split(b"\n")
+    lines[600], lines[610] = lines[610], lines[600]
+    listing = KallsymsListing(b"\n".join(lines), "/proc/kallsyms", by_kernel=True)
+    image = image_of(listing.kernel, "x86_64")
+    for ask in (lambda: image.index.chain(_BASE + 0x100 + 4 * 598), lambda: image.symbols.glob("function*")):
+        with pytest.raises(InputError, match="/proc/kallsyms: not all lines are of symbols with an address"):
+            ask()
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [
+            (0x5000, "T", "x_start"),
+            (0x6000, "T", "x_end"),
+            (0x7000, "T", "__y_text_start"),
+            (0x8000, "T", "__y_text_end"),
+        ],
+        [(0x100000, "D", "x_start"), (0x110000, "D", "x_end"), (0x7000, "t", "x_end"), (0x120000, "D", "orc_lookup")],
+        [(0x180000 + 8 * n, "d", f"data_{n}") for n in range(400)],
+    ],
+)
+def test_names_within_code_and_outside_it(rows: list[tuple[int, str, str]]) -> None:
+    assert_alike(*images(kernel_of(*_MANY, *rows), "x86_64"), count=40)
+
+
+def test_lines_that_are_added_at_the_bounds_of_blocks() -> None:
+    text = kernel_of(*_MANY)
+    for number in range(0, 1200, 171):
+        place = _BASE + 0x100 + 4 * number
+        added = [(place, "B", "__bss_start"), (place, "B", "__bss_stop"), (place + 0x1000, "D", "_edata")]
+        listings = [KallsymsListing(text, "kallsyms", by_kernel=by_kernel) for by_kernel in (False, True)]
+        whole, lines = (listing.with_symbols(added).kernel for listing in listings)
+        assert [lines.name_bytes(number) for number in range(len(lines))] == whole.names
+        for name in (b"__bss_start", b"__bss_stop", b"_edata", b"_etext", b"function_1199"):
+            assert lines.numbers_named(name) == [whole.numbers[name]]  # type: ignore[attr-defined]
+        assert lines.boundary_numbers == whole.boundary_numbers
+        assert lines.data_numbers() == whole.data_numbers()
+
+
 def test_symbols_that_are_added_are_found_beside_the_others() -> None:
     text = kernel_of((0x10, "t", "one"))
     added = [(_BASE + 0x180000, "B", "__bss_start"), (_BASE + 0x190000, "B", "__bss_stop")]

@@ -18,9 +18,9 @@ from operator import add
 
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.image.symbols.extents import Extent, Padding
-from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.preference import preference
 from kplug.image.symbols.table import SymbolTable
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
 
 # Bytes around a requested address whose symbols are sorted for it.
 _NEIGHBOURHOOD = 1 << 16

@@ -120,14 +120,13 @@ class KallsymsListing:
         digits = self._data.find(b" ")
         lines = [f"{address:0{digits}x} {letter} {name}".encode() for address, letter, name in sorted(added)]
         listing = KallsymsListing(self._data, self.path, by_kernel=self._by_kernel, machine=self._machine)
-        listing._add((*self._added, *lines), lines, self.__dict__.get("kernel"))
+        listing._add((*self._added, *lines), self._lines)
         return listing
 
-    def _add(self, added: Sequence[bytes], lines: Sequence[bytes], kernel: SymbolList | None) -> None:
-        """Have these lines in addition, of which `kernel` lacks the last `lines` if the kernel is known."""
+    def _add(self, added: Sequence[bytes], plain: SymbolLines | None) -> None:
+        """Have these lines in addition to those of the text, which `plain` has."""
         self._added = tuple(added)
-        if isinstance(kernel, SymbolLines):
-            self.__dict__["kernel"] = kernel.with_lines(lines, self._all)
+        self.__dict__["_lines"] = plain
 
     @property
     def _own(self) -> bytes:
@@ -147,10 +146,14 @@ class KallsymsListing:
     def kernel(self) -> SymbolList:
         """The kernel's own symbols."""
         self._refuse_hidden()
-        lines = None
-        if self._by_kernel:
-            lines = SymbolLines.of(self._data, self._end, self.path, self._all, self._machine)
-        return lines or self._all()
+        if self._lines is None:
+            return self._all()
+        return self._lines.with_lines(self._added, self._all) if self._added else self._lines
+
+    @cached_property
+    def _lines(self) -> SymbolLines | None:
+        """The kernel's own symbols, of which few are decoded, without those that were added."""
+        return SymbolLines.of(self._data, self._end, self.path, self._all, self._machine) if self._by_kernel else None
 
     def _all(self) -> SymbolList:
         """The kernel's own symbols, after checking all lines."""

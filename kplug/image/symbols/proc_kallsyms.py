@@ -1,8 +1,11 @@
 """/proc/kallsyms of the running kernel as a list of symbols, of which only the requested ones are decoded.
 
+Reading the file takes longer than all else that a question about one symbol needs: a name is searched for in the text,
+an address by bisection, and only a question about all symbols has every line cut apart.
+
 The kernel writes all lines in one form, sorted by address, since it searches its own table by address
-(get_symbol_pos() in kernel/kallsyms.c). The order and the letters are checked in every line. Other errors in a line are
-found when it is requested, or when all are.
+(get_symbol_pos() in kernel/kallsyms.c). A sample of the lines is checked at once, the others with those around them
+when one is requested, or when all are.
 """
 
 from __future__ import annotations
@@ -10,23 +13,44 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import compress, count, islice
 from operator import gt, itemgetter
 from typing import overload
 
-from kplug.image.symbols.symbol_list import SymbolList, affixed, numbers_among
+from kplug.errors import InputError
+from kplug.image.symbols.line_blocks import LineBlocks
+from kplug.image.symbols.symbol_list import DATA_LETTERS, STATIC_DATA_LETTERS, SymbolList, with_copies
+from kplug.linker.boundary_names import CONVENTIONAL_SUFFIXES, is_conventional, may_be_boundary, pattern_of_names
+from kplug.linker.region_builder import TEXT_BOUNDS, text_interior
+from kplug.named_tuples import NamedTuple
 
 # nm's letters, except those of symbols without an address.
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
-_START = rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z"
+_LINE = rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z"
+_DATA, _STATIC_DATA = (re.compile(b" [" + letters + b"] ") for letters in (DATA_LETTERS, STATIC_DATA_LETTERS))
+_TEXT_BOUNDS = tuple(name.encode() for name in TEXT_BOUNDS)
+
+
+class _Boundaries(NamedTuple):
+    """The numbers of the lines with boundary symbols' names, and the parts of the text before and after code alone."""
+
+    numbers: dict[bytes, int]
+    beside_code: Sequence[range]
+
+
+class _Known(NamedTuple):
+    """What is known of the lines already: those that were added are by name."""
+
+    lines: LineBlocks
+    added: Mapping[bytes, int]
+    boundaries: _Boundaries
 
 
 class SymbolLines(SymbolList):
-    """The symbols of `lines`, sorted, each an address of `digits` hexadecimal digits, a letter and a name.
+    """The symbols of the lines in `text` up to `end`: each an address, a letter and a name.
 
-    They are in `text` up to `end`, except those that were `added`.
     `read_all` makes the columns of all of them, at the first question that needs one. InputError names a broken line.
     """
 
@@ -34,84 +58,82 @@ class SymbolLines(SymbolList):
         self,
         text: bytes,
         end: int,
-        lines: list[bytes],
-        letters: bytes,
         source: str,
         read_all: Callable[[], SymbolList],
-        added: Collection[bytes] = (),
         machine: str = "",
+        known: _Known | None = None,
     ) -> None:
         # The columns are made later, and not here.
-        self.__dict__.update(_text=text, _end=end, _lines=lines, letters=letters, source=source, _read_all=read_all)
-        self.__dict__.update(in_order=True, _digits=text.find(b" "), _added=added, _found={}, machine=machine)
-
-    _text: bytes
-    _end: int
-    _lines: list[bytes]
-    _added: Collection[bytes]
-    _digits: int
-    _found: dict[bytes, list[int]]
-    _read_all: Callable[[], SymbolList]
+        self.__dict__.update(source=source, machine=machine, in_order=True)
+        self._text = text
+        self._end = end
+        self._digits = text.find(b" ")
+        self._read_all = read_all
+        self._lines = LineBlocks(text, end, self._check) if known is None else known.lines
+        self._added: Mapping[bytes, int] = {} if known is None else known.added
+        if known is not None:
+            self.__dict__["_boundaries"] = known.boundaries
+        self._found: dict[bytes, list[int]] = {}
 
     @classmethod
     def of(
         cls, text: bytes, end: int, source: str, read_all: Callable[[], SymbolList], machine: str = ""
     ) -> SymbolLines | None:
-        """The list in `text` up to `end`; None if its lines have another form, or are not sorted."""
-        digits = text.find(b" ")
-        lines = text.split(b"\n")
-        del lines[len(lines) - text.count(b"\n", end) - 1 :]
-        if text[end - 1 : end] != b"\n" or digits not in (8, 16) or not lines:
+        """The list in `text` up to `end`; None if a sample of its lines has another form, or is not sorted."""
+        if text[end - 1 : end] != b"\n" or text.find(b" ") not in (8, 16) or b"\0" in text:
             return None
+        made = cls(text, end, source, read_all, machine)
+        sample = made._lines.sample()
+        regular = made._is_regular(sample) and all(re.match(_LINE, line) for line in (sample[0], sample[-1]))
+        return made if regular else None
+
+    def _is_regular(self, lines: Sequence[bytes]) -> bool:
+        """Whether the lines have letters of symbols with an address, and are sorted: at one address in any order."""
+        digits = self._digits
         try:
             letters = bytes(map(itemgetter(digits + 1), lines))
         except IndexError:
-            return None
-        if letters.translate(None, _LETTERS) or b"\0" in text:
-            return None
-        if not all(re.match(_START, line) for line in (lines[0], lines[-1])):
-            return None
-        # At one address, they need not be in order.
+            return False
         falling = compress(count(), map(gt, lines, islice(lines, 1, None)))
-        if any(lines[number][:digits] != lines[number + 1][:digits] for number in falling):
-            return None
-        return cls(text, end, lines, letters, source, read_all, machine=machine)
+        sorted_ = all(lines[number][:digits] == lines[number + 1][:digits] for number in falling)
+        return sorted_ and not letters.translate(None, _LETTERS)
+
+    def _check(self, lines: Sequence[bytes]) -> None:
+        if not self._is_regular(lines):
+            _ = self._whole
+            raise InputError(self._why_irregular)
+
+    @property
+    def _why_irregular(self) -> str:
+        return f"{self.source}: not all lines are of symbols with an address, sorted by that"
 
     def from_source(self, source: str) -> SymbolLines:
-        return self._with(self._lines, self.letters, self.boundary_numbers, lambda: self._whole, self._added, source)
+        return self._copy(source, lambda: self._whole, _Known(self._lines, self._added, self._boundaries))
 
-    def _with(
-        self,
-        lines: list[bytes],
-        letters: bytes,
-        boundary_numbers: Mapping[bytes, int],
-        read_all: Callable[[], SymbolList],
-        added: Collection[bytes],
-        source: str,
-    ) -> SymbolLines:
-        made = SymbolLines(self._text, self._end, lines, letters, source, read_all, added, self.machine)
-        made.__dict__["boundary_numbers"] = boundary_numbers
-        return made
-
-    def with_lines(self, added: Collection[bytes], read_all: Callable[[], SymbolList]) -> SymbolLines:
+    def with_lines(self, added: Iterable[bytes], read_all: Callable[[], SymbolList]) -> SymbolLines:
         """The same with more lines, each after those of its address; `read_all` reads them too.
 
         They are for boundary symbols (`table_symbols`) that no line has.
         """
-        lines, letters, numbers = self._lines.copy(), bytearray(self.letters), self.boundary_numbers
-        for line in added:
-            place = bisect_right(_Addresses(lines, self._digits), int(line[: self._digits], 16))
-            lines.insert(place, line)
-            letters.insert(place, line[self._digits + 1])
-            numbers = {name: number + (number >= place) for name, number in numbers.items()}
-            numbers[line[self._digits + 3 :]] = place
-        return self._with(lines, bytes(letters), numbers, read_all, (*self._added, *added), self.source)
+        lines = sorted(added)
+        places = [bisect_right(self.lazy_addresses, int(line[: self._digits], 16)) for line in lines]
+        blocks = self._lines.with_added([(self._lines.start_of(place), line) for place, line in zip(places, lines)])
+        numbers = {name: number + bisect_right(places, number) for name, number in self.boundary_numbers.items()}
+        new = {self._name_in(line): place + before for before, (place, line) in enumerate(zip(places, lines))}
+        boundaries = self._boundaries._replace(numbers={**numbers, **new})
+        return self._copy(self.source, read_all, _Known(blocks, new, boundaries))
+
+    def _copy(self, source: str, read_all: Callable[[], SymbolList], known: _Known) -> SymbolLines:
+        return SymbolLines(self._text, self._end, source, read_all, self.machine, known)
 
     # -- the columns: attributes of a list, which nobody writes ----------------------------------------------------
 
     @cached_property
     def _whole(self) -> SymbolList:
-        return self._read_all()
+        whole = self._read_all()
+        if len(whole) != len(self) or not whole.in_order:
+            raise InputError(self._why_irregular)
+        return whole
 
     @cached_property
     def strings(self) -> bytes:  # type: ignore[override]
@@ -124,6 +146,10 @@ class SymbolLines(SymbolList):
     @cached_property
     def addresses(self) -> Sequence[int]:  # type: ignore[override]
         return self._whole.addresses
+
+    @cached_property
+    def letters(self) -> bytes:  # type: ignore[override]
+        return self._whole.letters
 
     # -- without them ----------------------------------------------------------------------------------------------
 
@@ -138,8 +164,14 @@ class SymbolLines(SymbolList):
     def highest(self) -> int:
         return self.lazy_addresses[-1]
 
+    def letter(self, number: int) -> int:
+        return self._lines[number][self._digits + 1]
+
+    def _name_in(self, line: bytes) -> bytes:
+        return line[self._digits + 3 :]
+
     def name_bytes(self, number: int) -> bytes:
-        return self._lines[number][self._digits + 3 :]
+        return self._name_in(self._lines[number])
 
     def name(self, number: int) -> str:
         return self.name_bytes(number).decode("utf-8", "backslashreplace")
@@ -153,51 +185,86 @@ class SymbolLines(SymbolList):
             self._found[name] = sorted(self._search(name))
         return self._found[name]
 
+    def _search(self, name: bytes) -> Iterator[int]:
+        if name in self._added:
+            yield self._added[name]
+        if not name or b"\n" in name:
+            return
+        for position in _positions(self._text, b" " + name + b"\n", range(self._end)):
+            if position - self._digits - 3 == self._text.rfind(b"\n", 0, position):  # not in a name with a space in it
+                yield self._lines.number_at(position)
+
     def tails(self, part: bytes) -> Iterable[bytes]:
         """The tails of names that begin with these bytes; not of those added, which are boundary symbols'."""
         from kplug.image.symbols.source_names import tails  # few questions need it
 
         return tails(self._text[: self._end], part, b"\n")
 
-    def _search(self, name: bytes) -> set[int]:
-        found: set[int] = set()
-        for line in self._added:
-            if line[self._digits + 3 :] == name:
-                found.update(self._alike(line))
-        wanted = b" " + name + b"\n"
-        position = self._text.find(wanted, 0, self._end) if name else -1
-        while position >= 0:
-            line = self._text[self._text.rfind(b"\n", 0, position) + 1 : position + len(wanted) - 1]
-            if len(line) == self._digits + 2 + len(wanted) - 1:
-                found.update(self._alike(line))
-            position = self._text.find(wanted, position + 1, self._end)
-        return found
-
-    def _alike(self, line: bytes) -> Iterable[int]:
-        """The numbers of the lines that are identical to that one."""
-        number = bisect_left(self._lines, line[: self._digits])
-        while number < len(self._lines) and self._lines[number].startswith(line[: self._digits]):
-            if self._lines[number] == line:
-                yield number
-            number += 1
-
     def address(self, name: str) -> int | None:
         numbers = self.numbers_named(name.encode("utf-8", "surrogateescape"))
         return self.lazy_addresses[numbers[-1]] if numbers else None
 
-    def numbers_among(self, wanted: Collection[bytes]) -> dict[bytes, int]:
-        names = map(itemgetter(slice(self._digits + 3, None)), self._lines)
-        return {self.name_bytes(number): number for number in numbers_among(names, frozenset(wanted))}
+    # -- boundary symbols, and data --------------------------------------------------------------------------------
 
-    def names_like(self, starts: Iterable[bytes], end: bytes) -> set[bytes]:
-        # Not the added ones: their names are known.
-        return set(affixed(self._text, self._end, b" ", b"\n", starts, end))
+    @property
+    def boundary_numbers(self) -> dict[bytes, int]:
+        return self._boundaries.numbers
+
+    @cached_property
+    def _boundaries(self) -> _Boundaries:
+        """Of names that do not begin as most boundary symbols' do, only those outside code are looked at: within it,
+        they would not count."""
+        text, end = self._text, self._end
+        found = {match[1]: match.start(1) for match in pattern_of_names(self.machine).finditer(text, 0, end)}
+        others: dict[bytes, int] = {}
+        bounds = {name.decode(): self._address_of(found[name]) for name in _TEXT_BOUNDS if name in found}
+        code = text_interior(bounds)
+        first, last = (
+            self._lines.start_of(bisect_left(self.lazy_addresses, bound)) for bound in (code.start, code.stop)
+        )
+        beside = range(first), range(last, end)
+        for part in beside:
+            for suffix in CONVENTIONAL_SUFFIXES:
+                for position in _positions(text, suffix + b"\n", part):
+                    start = text.rindex(b" ", 0, position) + 1
+                    others[text[start : position + len(suffix)]] = start
+        found = {**others, **found}
+        names = with_copies(may_be_boundary(list(filter(is_conventional, found)), self.machine))
+        return _Boundaries({name: self._lines.number_at(found[name]) for name in names.intersection(found)}, beside)
+
+    def _address_of(self, position: int) -> int:
+        """The address before the name at that position of the text."""
+        end = position - 3
+        return int(self._text[end - self._digits : end], 16)
+
+    @property
+    def lists_static_data(self) -> bool:
+        wanted = -(-len(self) // 100)
+        return len(list(islice(self._lettered(_STATIC_DATA), wanted))) == wanted
+
+    def data_numbers(self) -> list[int]:
+        added = (number for number in self._added.values() if self.letter(number) in DATA_LETTERS)
+        return sorted((*map(self._lines.number_at, self._lettered(_DATA)), *added))
+
+    def _lettered(self, pattern: re.Pattern[bytes]) -> Iterator[int]:
+        """Where in the text that is, outside code."""
+        for part in self._boundaries.beside_code:
+            for match in pattern.finditer(self._text, part.start, part.stop):
+                yield match.start()
+
+
+def _positions(text: bytes, wanted: bytes, part: range) -> Iterator[int]:
+    """Where that is in a part of the text."""
+    position = text.find(wanted, part.start, part.stop)
+    while position >= 0:
+        yield position
+        position = text.find(wanted, position + 1, part.stop)
 
 
 class _Addresses(Sequence[int]):
     """The addresses of lines."""
 
-    def __init__(self, lines: list[bytes], digits: int) -> None:
+    def __init__(self, lines: LineBlocks, digits: int) -> None:
         self._lines = lines
         self._digits = digits
 
@@ -210,5 +277,7 @@ class _Addresses(Sequence[int]):
     def __getitem__(self, index: slice) -> list[int]: ...
     def __getitem__(self, index: int | slice) -> int | list[int]:
         if isinstance(index, slice):
-            return [int(line[: self._digits], 16) for line in self._lines[index]]
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
         return int(self._lines[index][: self._digits], 16)

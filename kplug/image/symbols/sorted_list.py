@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kplug.image.symbols.proc_kallsyms import SymbolLines
 from kplug.image.symbols.symbol import Around
-from kplug.image.symbols.table_of_list import ListedSymbolTable
+from kplug.image.symbols.table_of_list import INFO_OF_LETTER, ListedSymbolTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,6 +51,8 @@ class OrderedSymbolTable(ListedSymbolTable):
                 super()._set_sizes()
             elif name in _COLUMNS:
                 super()._set_columns()
+            elif name == "_info":
+                super()._set_info()
             else:
                 raise AttributeError(name)
             return self.__dict__[name]
@@ -63,7 +65,7 @@ class OrderedSymbolTable(ListedSymbolTable):
             return super().section_index(index)
         cuts, owners = self._owners
         owner = owners[bisect_right(cuts, self.values[index]) - 1]
-        return owner if self._list.letters[index] not in b"Aa" else self._owner_of_absolute(owner)
+        return owner if self._list.letter(index) not in b"Aa" else self._owner_of_absolute(owner)
 
     def size(self, index: int) -> int:
         if "sizes" in self.__dict__:
@@ -106,6 +108,13 @@ class LinesSymbolTable(OrderedSymbolTable):
 
     def _set_names(self) -> None:
         """None: lines have no such columns."""
+
+    def _set_info(self) -> None:
+        """The letter of a line is read when one is asked for."""
+        self.__dict__.pop("_info", None)
+
+    def _info_of(self, index: int) -> int:
+        return INFO_OF_LETTER[self._list.letter(index)]
 
     def name(self, index: int) -> str:
         return super().name(index) if "_strings" in self.__dict__ else self._list.name(index)

@@ -8,8 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import compress, count
 
-from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.linker.boundary_names import CONVENTIONAL_END, CONVENTIONAL_STARTS, may_be_boundary
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
+
+# nm's letters of data; those of static ones, of which a kernel has as many as of code.
+DATA_LETTERS, STATIC_DATA_LETTERS = b"dDrRbB", b"drb"
+_DATA_MASK = bytes(letter in DATA_LETTERS for letter in range(256))
 
 
 class SymbolList:
@@ -86,6 +90,19 @@ class SymbolList:
         start = self.name_offsets[number]
         return self.strings[start : self.strings.index(b"\0", start)]
 
+    def letter(self, number: int) -> int:
+        """The letter of a symbol by its number."""
+        return self.letters[number]
+
+    @property
+    def lists_static_data(self) -> bool:
+        """Whether it has static data symbols. kallsyms without KALLSYMS_ALL has hardly any."""
+        return 100 * sum(map(self.letters.count, STATIC_DATA_LETTERS)) >= len(self.letters)
+
+    def data_numbers(self) -> list[int]:
+        """The numbers of the symbols of data outside text, and perhaps of those in it."""
+        return list(compress(count(), self.letters.translate(_DATA_MASK)))
+
     # -- a few names: one pass, instead of a dictionary of all names ---------------------------------------------------
 
     def numbers_among(self, wanted: Collection[bytes]) -> dict[bytes, int]:
@@ -96,8 +113,7 @@ class SymbolList:
     def boundary_numbers(self) -> dict[bytes, int]:
         """The numbers of symbols whose names may be boundary symbols', and of copies of such names."""
         names = may_be_boundary(self.names_like(CONVENTIONAL_STARTS, CONVENTIONAL_END), self.machine)
-        prefixes = [prefix.encode() for prefix in OBJECT_PREFIXES]
-        return self.numbers_among(names.union(prefix + name for prefix in prefixes for name in names))
+        return self.numbers_among(with_copies(names))
 
     def boundary_address(self, name: str) -> int | None:
         """As `address`, for a symbol with the name of a boundary symbol."""
@@ -118,6 +134,12 @@ class SymbolList:
 def no_symbols(why: str) -> SymbolList:
     """An empty list; the reason `why` is given as its source."""
     return SymbolList(b"", array("I"), (), b"", why)
+
+
+def with_copies(names: Collection[bytes]) -> set[bytes]:
+    """The names, and what a build's prefixes make of them."""
+    prefixes = [prefix.encode() for prefix in OBJECT_PREFIXES]
+    return {*names, *(prefix + name for prefix in prefixes for name in names)}
 
 
 def numbers_among(names: Iterable[bytes], wanted: frozenset[bytes]) -> Iterable[int]:

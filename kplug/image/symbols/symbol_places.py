@@ -14,9 +14,9 @@ from itertools import compress
 from kplug.arch import registry
 from kplug.image.symbols.byte_columns import BLOCK_BITS
 from kplug.image.symbols.masks import both, either, entries_of, without_mask
-from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import STT_FILE, STT_NOTYPE, STT_OBJECT, STT_SECTION, STT_TLS
 from kplug.image.symbols.symbol_columns import SymbolColumns
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
 
 _PREFIX_BYTES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 

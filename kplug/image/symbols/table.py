@@ -155,10 +155,13 @@ class SymbolTable(SymbolPlaces):
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
         section = self.section_index(index)
-        kind, binding, letter = self._words_of(self._info[index], section)
+        kind, binding, letter = self._words_of(self._info_of(index), section)
         if self._letter_by_region is not None:
             letter = self._true_letter(letter, index, section)
         return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+
+    def _info_of(self, index: int) -> int:
+        return self._info[index]
 
     def _words_of(self, info: int, section: int) -> tuple[str, str, str]:
         """Type, binding and nm's letter of the entries with these numbers."""

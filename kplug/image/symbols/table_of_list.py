@@ -21,18 +21,18 @@ from kplug.arch.types.word import BEYOND_ADDRESSES, LITTLE
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
 from kplug.image.elf.sections import PERCPU_SECTION, Section, extent
-from kplug.image.symbols.masks import entries_of
 from kplug.image.symbols.nm_letters import LetterByRegion
-from kplug.image.symbols.object_prefixes import OBJECT_PREFIXES
 from kplug.image.symbols.symbol import SHN_ABS, STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, Symbol
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table import SymbolTable
 from kplug.linker.boundary_names import may_be_boundary
 from kplug.linker.boundary_table import ROOT_END, ROOT_START, table_symbols
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
+from kplug.linker.region_builder import TEXT_BOUNDS, text_interior
 
 # What the case and kind of nm's letter say about a symbol's binding; no list has its type.
 _BINDINGS = {**dict.fromkeys("WwVv", STB_WEAK), "u": STB_GNU_UNIQUE}
-_INFO_OF_LETTER = bytes(
+INFO_OF_LETTER = bytes(
     (_BINDINGS.get(chr(letter), STB_GLOBAL if chr(letter).isupper() else STB_LOCAL)) << 4 for letter in range(256)
 )
 # The letters that name the kind of section. The other ones (weak, indirect, absolute) cannot contradict it.
@@ -40,7 +40,6 @@ _PLACE_LETTERS = "tdrb"
 _ABSOLUTE = b"Aa"
 # Symbols that end something: if the next section begins immediately, they lie in that.
 _ENDS = r"(?s)_e(?:text|init|data|rodata|srodata)|.*_end\Z|__(?:stop|end)_"
-_DATA_MASK = bytes(chr(letter) in "dDrRbB" for letter in range(256))
 _PREFIXES = tuple(prefix.encode() for prefix in OBJECT_PREFIXES)
 _PARTS = (
     ("_stext", "_etext", SHF_EXECINSTR),
@@ -69,11 +68,14 @@ class ListedSymbolTable(SymbolTable):
         self._prepare(elf, sections)
         self.source = symbols.source
         self.values = symbols.lazy_addresses
-        self._info = symbols.letters.translate(_INFO_OF_LETTER)
+        self._set_info()
         if not any(section.occupies_addresses for section in sections):
             self.sections = self._extents()
         self._set_columns()
         self._set_sizes()
+
+    def _set_info(self) -> None:
+        self._info = self._list.letters.translate(INFO_OF_LETTER)
 
     def _set_columns(self) -> None:
         """The columns for all symbols, but for the sizes."""
@@ -119,7 +121,7 @@ class ListedSymbolTable(SymbolTable):
         """Whether the list calls per-CPU variables absolute, as kallsyms does if they are linked at 0 (4.6 to 6.14,
         make_percpus_absolute() in scripts/kallsyms.c)."""
         first = self._first("__per_cpu_start")
-        return first is not None and self._list.letters[first[1]] in _ABSOLUTE
+        return first is not None and self._list.letter(first[1]) in _ABSOLUTE
 
     @cached_property
     def _owners(self) -> tuple[list[int], list[int]]:
@@ -195,15 +197,22 @@ class ListedSymbolTable(SymbolTable):
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, number) of the symbols that may be boundary symbols: global ones with such a name, and those that
         kernels are known to have, also with a build prefix."""
-        letters, numbers = self._list.letters, self._list.boundary_numbers
+        numbers = self._list.boundary_numbers
         names = may_be_boundary(numbers, self._machine).intersection(numbers)
         names |= {copy for prefix in _PREFIXES for name in names if (copy := prefix + name) in numbers}
         found = sorted((numbers[name], name.decode("utf-8", "backslashreplace")) for name in names)
-        return [
-            (name, number)
-            for number, name in found
-            if chr(letters[number]).isupper() or _bare(name, self._machine) in table_symbols(self._machine)
-        ]
+        return [(name, number) for number, name in found if self._may_be_boundary(name, number)]
+
+    def _may_be_boundary(self, name: str, number: int) -> bool:
+        if _bare(name, self._machine) in table_symbols(self._machine):
+            return True
+        is_global = chr(self._list.letter(number)).isupper()
+        return is_global and (name.startswith("_") or self.values[number] not in self._text_interior)
+
+    @cached_property
+    def _text_interior(self) -> range:
+        bounds = {name: first[0] for name in TEXT_BOUNDS if (first := self._first(name)) is not None}
+        return text_interior(bounds)
 
     @cached_property
     def _boundaries(self) -> frozenset[int]:
@@ -217,28 +226,25 @@ class ListedSymbolTable(SymbolTable):
         return bool(self._places[index])
 
     def empty_objects(self) -> list[int]:
-        """All data, if the list only has a few symbols outside text: then the ends of data are not known."""
-        if not self._lists_text_only:
-            return []
-        data = entries_of(self._list.letters.translate(_DATA_MASK))
-        return [number for number in data if self.section_index(number) != SHN_ABS]
-
-    @property
-    def _lists_text_only(self) -> bool:
-        """Whether it is from kallsyms without KALLSYMS_ALL: it has hardly any static data symbols, of which a kernel
-        has as many as of code."""
-        letters = self._list.letters
+        """All data outside text, if the list has few other symbols there: then the ends of data are not known."""
         is_kernel = self._first(ROOT_START) is not None or self._first("_stext") is not None
-        return is_kernel and 100 * sum(map(letters.count, b"drb")) < len(letters)
+        if not is_kernel or self._list.lists_static_data:
+            return []
+        data = (number for number in self._list.data_numbers() if self.values[number] not in self._text_interior)
+        return [number for number in data if self.section_index(number) != SHN_ABS]
 
     def symbol(self, index: int) -> Symbol:
         symbol = super().symbol(index)
         # Per-CPU variables are called absolute whether they are local or not.
         return symbol._replace(binding="") if symbol.letter == "D" and self.listed_letter(index) == "A" else symbol
 
+    def file_of(self, symbol: Symbol) -> str | None:
+        """None: no list has source files."""
+        return None
+
     def listed_letter(self, entry: int) -> str:
         """The letter that the list has for a symbol."""
-        return chr(self._list.letters[entry])
+        return chr(self._list.letter(entry))
 
     def _true_letter(self, letter: str, index: int, section_index: int) -> str:
         listed = self.listed_letter(index)
