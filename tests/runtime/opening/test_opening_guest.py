@@ -146,8 +146,8 @@ class TestGuest:
             open_kernel(Request(qemu=str(guest.qmp_socket), symbols=(wrong,)))
 
     def test_a_monitor_that_another_client_holds(self, guest: VM, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kplug.runtime.opening.qmp.CONNECT_SECONDS", 0.5)
         first = opened(guest, vmlinux=False)
+        monkeypatch.setattr("kplug.runtime.opening.qmp.CONNECT_SECONDS", 0.5)
         with pytest.raises(InputError, match=r"another client holds it$"):
             ask(str(guest.qmp_socket))
         assert first.prog
