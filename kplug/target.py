@@ -22,7 +22,8 @@ class FramePlace(Frozen):
 
     `interrupted`: it did not call the frame inside it; an exception or interrupt came (its pc is not a return address).
     `saved_at` is where on the stack its pc is saved, if the host knows that. `guessed`: nothing says that the frame is
-    one but a word on the stack that looks like its return address.
+    one but a word on the stack that looks like its return address. `record` is where its frame record is, if the host
+    knows that instead of its stack pointer, which is 0 then.
     """
 
     number: int
@@ -33,6 +34,7 @@ class FramePlace(Frozen):
     interrupted: bool = False
     saved_at: int | None = None
     guessed: bool = False
+    record: int = 0
 
 
 class StackBounds(Frozen):

@@ -152,10 +152,16 @@ def _saved_at(frame: FramePlace, inner: int, stack: _Words) -> int | None:
         if stack.at(frame.sp - stack.size) == frame.pc:
             return frame.sp - stack.size
         return next((place for place in stack.places(inner, frame.sp) if stack.at(place) == frame.pc), None)
-    # x86: the exception pushed ip, cs, flags, sp, ss; the frame inside may be on another stack.
+    # In the registers that the exception saved; the frame inside may be on another stack.
     end = stack.start + len(stack.words) * stack.size
     for place in stack.places(inner if stack.start <= inner < end else stack.start, end):
-        cs, sp = stack.at(place + stack.size), stack.at(place + 3 * stack.size)
-        if cs and (stack.at(place), sp) == (frame.pc, frame.sp):  # unlike a program counter, cs is never 0
+        if stack.at(place) != frame.pc:
+            continue
+        # x86 pushes ip, cs, flags, sp, ss; unlike a program counter, cs is never 0.
+        if stack.at(place + stack.size) and stack.at(place + 3 * stack.size) == frame.sp:
+            return place
+        # arm64's struct user_pt_regs ends with sp, pc, pstate, of which the upper half is 0.
+        state = stack.at(place + stack.size)
+        if state is not None and state < 1 << 32 and stack.at(place - stack.size) == frame.sp:
             return place
     return None

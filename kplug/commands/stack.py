@@ -96,8 +96,10 @@ def _further(
     here = next((place for place, (_, each) in enumerate(entered) if each == bounds), len(entered))
     for number, each in entered[here + 1 :]:
         frame = by_number[number]
-        # A call leaves the return address below its caller's stack pointer.
-        place = frame.sp if frame.interrupted else frame.sp - size
+        # A call leaves the return address below its caller's stack pointer, or in its own record.
+        place = frame.record or (frame.sp if frame.interrupted else frame.sp - size)
+        if frame.record and frame.saved_at is not None and each.start <= frame.saved_at < place:
+            place = frame.saved_at
         if not each.guessed:
             yield max(place & -size, each.start), each
 

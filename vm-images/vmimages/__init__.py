@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .boot_images import BOOT_IMAGES, boot_image
-from .deaths import SYSRQ_WAYS, WAYS, death
+from .deaths import death, ways
 from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
 from .fetching import KernelFiles, cached, fetch
@@ -20,9 +20,7 @@ __all__ = [
     "BOOT_IMAGES",
     "FORMATS",
     "KERNELS",
-    "SYSRQ_WAYS",
     "VM",
-    "WAYS",
     "DumpSet",
     "GroundTruth",
     "Kernel",
@@ -50,4 +48,5 @@ __all__ = [
     "specimens",
     "user_pid",
     "user_specimens",
+    "ways",
 ]

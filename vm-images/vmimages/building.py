@@ -87,7 +87,7 @@ def _run(command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise VMError(f"{command[0]} took longer than {_SECONDS} s") from None
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "***" in line]
         raise VMError(f"{command[0]} failed: {lines[0] if lines else f'status {done.returncode}'}")
 
 

@@ -1,7 +1,7 @@
 """Kernels that died, each in one way: a dump of each, and the kernel's own last words.
 
-The module `specimens/deaths` dies as it is told. It is built by the host's compiler; guests of other architectures call
-what a handler of sysrq was made to point to.
+The module `specimens/deaths` dies as it is told. Where there is no compiler for the kernel's architecture, the guest can
+call what a handler of sysrq was made to point to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import time
 from pathlib import Path
 
-from . import building, dumping, paths
+from . import building, dumping, manifest, paths
 from .architectures import architecture
 from .dumping import DumpSet
 from .errors import VMError
@@ -20,22 +20,29 @@ from .machine import VM, boot
 
 _SPECIMENS = Path(__file__).resolve().parent.parent / "specimens"
 WAYS: tuple[str, ...] = ("null", "irq", "softirq", "nmi", "overflow", "call-null", "call-slab", "call-data", "init")
+# Only x86_64 has NMIs that a module can handle.
+_NMI_ARCH = "amd64"
 # By sysrq: where the handler points to then, as a symbol.
-SYSRQ_WAYS: dict[str, str | None] = {"call-null": None, "call-data": "init_task"}
+SYSRQ_WAYS: dict[str, str | None] = {"sysrq-null": None, "sysrq-data": "init_task"}
 _MEMORY = 192
 _SECONDS, _STARTED_SECONDS, _STUB_SECONDS = 600.0, 3.0, 600.0
 _LAST_WORDS = "end Kernel panic"
+
+
+def ways(name: str) -> tuple[str, ...]:
+    """The ways in which the kernel `name` can die: those of the module, which has to be built, and those by sysrq."""
+    arch = manifest.find(name).arch
+    return (*(way for way in WAYS if way != "nmi" or arch == _NMI_ARCH), *SYSRQ_WAYS)
 
 
 def death(name: str, way: str, *, refresh: bool = False, quiet: bool = False) -> DumpSet:
     """ELF dumps of the kernel `name` that died that way, out of the cache or made in one boot. The truth is of the
     moment before; `console` in it is what the kernel said.
     """
+    if way not in ways(name):
+        raise VMError(f"{name} cannot die by {way!r}; there are: {', '.join(ways(name))}")
     files = fetch(name, quiet=quiet)
-    of_host = architecture(files.arch).is_the_hosts
-    if way not in (WAYS if of_host else SYSRQ_WAYS):
-        raise VMError(f"{name} cannot die by {way!r}; there are: {', '.join(WAYS if of_host else SYSRQ_WAYS)}")
-    module = building.module(files, _SPECIMENS / "deaths", quiet) if of_host else None
+    module = building.module(files, _SPECIMENS / "deaths", quiet) if way in WAYS else None
     place = paths.cache_root() / "dumps" / f"{name}-death-{way}"
     built_from = module.parent.name if module is not None else ""
     return dumping.kept(

@@ -33,21 +33,33 @@ class Frame(NamedTuple):
     lost: bool = False
     saved_at: int | None = None
 
+    @property
+    def record(self) -> int:
+        """Where the record of a frame is that was found by frame records alone (arm64 without DWARF): they give no
+        stack pointer; 0 if it has one.
+        """
+        return 0 if self.sp else self.registers.get("x29", 0)
+
 
 def frame_places(frames: Sequence[Frame], size: int) -> Sequence[FramePlace]:
     """The frames as a target has them; `size` is that of a word."""
-    callees = (None, *frames)
-    return tuple(
-        FramePlace(
-            *(f.number, f.pc, f.sp, f.function, f.is_inline, f.interrupted), _saved_at(f, callee, size), f.guessed
+    places = []
+    callee: Frame | None = None
+    for frame in frames:
+        places.append(
+            FramePlace(
+                *(frame.number, frame.pc, frame.sp, frame.function, frame.is_inline, frame.interrupted),
+                *(_saved_at(frame, callee, size), frame.guessed, frame.record),
+            )
         )
-        for f, callee in zip(frames, callees)
-    )
+        # An inlined function has the registers of the one that it is inlined into.
+        callee = callee if frame.is_inline else frame
+    return tuple(places)
 
 
 def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
-    """Where the return address is that leads to a frame found by frame records alone (arm64 without DWARF): they tell
-    no stack pointer. In the callee's record (AAPCS64, "The Frame Pointer"), after the caller's frame pointer.
+    """Where the return address is that leads to a frame without a stack pointer: in the callee's record (AAPCS64, "The
+    Frame Pointer"), after the caller's frame pointer.
     """
     if frame.saved_at is not None:
         return frame.saved_at

@@ -233,6 +233,12 @@ def test_interrupted_frames_slot_is_the_exception_frame() -> None:
     assert {at: frame.number for at, frame in frame_slots(frames, 0x1000, words, 8).items()} == {0x1010: 1}
 
 
+def test_arm64_saves_the_program_counter_after_the_stack_pointer() -> None:
+    frames = [FramePlace(0, 0x1111111, 0x1000, None), FramePlace(1, 0x2222222, 0x9000, None, interrupted=True)]
+    words = [0x9000, 0x2222222, 0x1_00000000, 0x9000, 0x2222222, 0x80000005, 0x9000, 0x2222222]
+    assert {at: frame.number for at, frame in frame_slots(frames, 0x1000, words, 8).items()} == {0x1020: 1}
+
+
 @given(st.lists(st.tuples(st.integers(0, MASK), st.integers(0, MASK), st.booleans(), st.booleans()), max_size=6))
 def test_any_frames(places: list[tuple[int, int, bool, bool]]) -> None:
     frames = [FramePlace(number, pc, sp, None, inline, odd) for number, (pc, sp, inline, odd) in enumerate(places)]
