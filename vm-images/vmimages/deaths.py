@@ -1,7 +1,7 @@
 """Kernels that died, each in one way: a dump of each, and the kernel's own last words.
 
-The module `specimens/deaths` dies as it is told. Where there is no compiler for the kernel's architecture, the guest can
-call what a handler of sysrq was made to point to.
+The module `specimens/deaths` dies as it is told. Where there is no compiler for the kernel's architecture, the guest
+can call what a handler of sysrq was made to point to.
 """
 
 from __future__ import annotations
