@@ -16,7 +16,7 @@ from kplug.lifetimes import UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, is_remember
 from kplug.memory.variables import begins_to_boot
 from kplug.records import Records, first_line
 from kplug.session import Missing
-from kplug_gdb import dependencies, physical, registers
+from kplug_gdb import cpus, dependencies, physical, registers
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.gdb_target import description
 from kplug_gdb.kernel_memory import KernelMemory
@@ -91,18 +91,13 @@ class DrgnRecords:
         from kplug.runtime.session import records_over
 
         progress.without_threads()  # gdb can only be used from its own thread
-        selected = _selected_cpu if self._core is None else _selected_registers
-        return records_over(self._memory, self.memo, self._placed, self._core, description(), selected)
+        selected = cpus.selected_cpu if self._core is None else _selected_registers
+        of_guest = cpus.GuestRegisters(self._placed.image.machine)
+        return records_over(self._memory, self.memo, self._placed, self._core, description(), selected, of_guest)
 
     @remembered(UNTIL_RESUMED)
     def _reads_blocks(self) -> bool:
         return is_fast()
-
-
-def _selected_cpu() -> int | None:
-    """The number of the selected thread's CPU. QEMU's stub gives CPUs the numbers of threads, from 1 on."""
-    thread = gdb.selected_thread()
-    return thread.ptid[1] - 1 if thread is not None and physical.stub_has_it() else None
 
 
 def _selected_registers() -> Mapping[str, int] | None:

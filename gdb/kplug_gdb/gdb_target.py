@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import gdb
 from kplug.arch.calls import call_reach, calls_before
-from kplug.arch.registers import ordered, registers_of
 from kplug.arch.types.word import WIDEST_BITS, WordFormat
 from kplug.errors import ExpressionError, TargetError
 from kplug.expressions import places
@@ -30,8 +29,6 @@ _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
 # A name alone, with or without an offset: if gdb has no such symbol either, there was nothing to evaluate.
 _NAME = re.compile(r"&?\s*\.?[A-Za-z_][\w.]*(?:\s*[-+]\s*\w+)?")
 _UNKNOWN_TO_GDB = ("No symbol ", "A syntax error in expression, near `.")
-# What gdb calls registers that the core calls otherwise.
-_GDBS_NAMES = ("cpsr",)
 NO_READING = "this core has physical addresses only: gdb would read the vmlinux, not the dump"
 
 
@@ -130,14 +127,9 @@ class GdbTarget(Target):
     def frames(self) -> Sequence[FramePlace]:
         """The kernel's frames as drgn finds them: gdb does not know how the kernel's exceptions are unwound."""
         records = self._records()
-        names = registers_of(self._machine).pt_regs
-        walked = records.frames(self._registers_named(names)) if records is not None and names else ()
+        saved = registers.in_pt_regs(self._machine) if records is not None else {}
+        walked = records.frames(saved) if records is not None and saved else ()
         return walked or self._gdbs_frames()
-
-    def _registers_named(self, names: Sequence[str]) -> Mapping[str, int]:
-        """The selected CPU's registers by the core's names; gdb has others for some."""
-        found = ordered(registers.of_innermost_frame((*names, *_GDBS_NAMES)), self._machine)
-        return {name: found[name] for name in names if name in found}
 
     def _gdbs_frames(self) -> Sequence[FramePlace]:
         """gdb's frames, as far as each caller's program counter follows a call. While gdb's symbols are not in place

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import gdb
+from kplug.arch.registers import ordered, registers_of
 from kplug_gdb import machine
 
 # Groups of registers that hold no addresses.
 _OTHER_GROUPS = {"float", "vector", "sse", "mmx"}
+# What gdb calls registers that the core calls otherwise.
+_GDBS_NAMES = ("cpsr",)
 
 # Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).
 CR0_PAGING = 1 << 31
@@ -112,7 +115,14 @@ def of_selected_frame() -> Iterator[tuple[str, int | None]]:
         yield name, found
 
 
-def of_innermost_frame(names: Iterable[str]) -> dict[str, int]:
+def in_pt_regs(of_machine: str) -> dict[str, int]:
+    """The selected CPU's registers that a struct pt_regs has, by the core's names; gdb has others for some."""
+    names = registers_of(of_machine).pt_regs
+    found = ordered(_of_innermost_frame((*names, *_GDBS_NAMES)), of_machine)
+    return {name: found[name] for name in names if name in found}
+
+
+def _of_innermost_frame(names: Iterable[str]) -> dict[str, int]:
     """The registers of the selected CPU, of those names; empty if there is no frame."""
     found = {}
     for name in names:

@@ -67,10 +67,17 @@ def session_of(opened: Opened, hints: Hints = HINTS, *, lines: bool = False) -> 
 
 
 def records_over(
-    memory: Memory, memo: Memo, placed: PlacedImage, core: str | None, description: str, selected: Selected
+    memory: Memory,
+    memo: Memo,
+    placed: PlacedImage,
+    core: str | None,
+    description: str,
+    selected: Selected,
+    cpus: CpuRegisters,
 ) -> Records:
-    """The records of a kernel that a debugger holds, of which it reads the `memory`, or of the dump `core` that it has
-    open. `selected` says which CPU the user has selected. TargetError, worded for the user, if they cannot be had."""
+    """The records of a kernel that a debugger holds, of which it reads the `memory` and the registers of the `cpus`, or
+    of the dump `core` that it has open. `selected` says which CPU the user has selected. TargetError, worded for the
+    user, if they cannot be had."""
     if core is None:
         opened = open_over(memory, placed, description)
     else:
@@ -80,8 +87,8 @@ def records_over(
     kernel = kernel_of(opened, placed, memo)
     if not kernel.has_types:  # which reads all of the debug information, in threads of drgn's
         raise TargetError(f"{placed.image.path}: drgn finds no types in it")
-    cpus = _cpu_registers(opened, kernel)
-    return records_of(kernel, UserSpace(kernel, TaskOnCpu(kernel, selected, cpus), cpus))
+    known = _cpu_registers(opened, kernel) if core is not None else cpus
+    return records_of(kernel, UserSpace(kernel, TaskOnCpu(kernel, selected, known), known))
 
 
 def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | None = None) -> Kernel:

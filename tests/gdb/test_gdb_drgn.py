@@ -86,6 +86,19 @@ def check_vmalloc(answers: list[dict[str, Any]], rows: list[tuple[int, int, str]
 # -- a guest -----------------------------------------------------------------------------------------------------------
 
 LOADED = "python import sys; print('drgn' in sys.modules)"
+# Of both CPUs, by the first one's thread; its selected frame, which is not the innermost, stays selected.
+STACK_POINTERS = (
+    "thread 2",
+    "set $other = $sp",
+    "thread 1",
+    "set $own = $sp",
+    "frame 1",
+    "frame",
+    *(f"{question} ${name}{below}" for name in ("own", "other") for below in ("", "-8")
+      for question in ("output/x", "kwhere --json")),
+    "thread",
+    "frame ",
+)  # fmt: skip
 # What gdb does itself, with its own libraries and its own debug information.
 OWN = (
     "kaslr --apply",
@@ -134,7 +147,7 @@ def guest(moved: VM, tmp_path_factory: pytest.TempPathFactory) -> Asked:
          "kmod --json", f"kmod --json {name}", f"kmod {truth.modules[name][0]:#x}", "kplug --json",
          asked(cache + 8), asked(f"{pointer:#x}@*"), asked(pointer + distances[1]), asked(pointer),
          asked(truth.address("__init_begin")), asked(stack), asked("init_task"), f"kstack {stack:#x}",
-         *renamed_commands(truth), *OWN],
+         *STACK_POINTERS, *renamed_commands(truth), *OWN],
         scratch, vmlinux=moved.files.vmlinux, before=before,
     )  # fmt: skip
     return Asked(truth, cache, pointer, (distances[0], distances[1]), session)
@@ -203,6 +216,18 @@ def test_stack_task_and_freed_init(guest: Asked) -> None:
     told = guest.session[f"kstack {guest.stack:#x}"].text
     assert "stack of 0 (swapper/0)" in told
     assert "the kernel's own record of it" in told
+
+
+def test_the_side_of_each_cpus_stack_pointer(guest: Asked) -> None:
+    for name in ("own", "other"):
+        pointer = int(guest.session[f"output/x ${name}"].text, 16)
+        if pointer < 1 << 63:  # in user mode
+            continue
+        for below, side in (("", "live"), ("-8", "dead")):
+            details = layer(guest.session[f"kwhere --json ${name}{below}"].json[0], "stack")["details"]
+            assert (details["side"], details["sp"]) == (side, hex(pointer))
+    assert "thread is 1" in guest.session["thread"].text
+    assert guest.session["frame"].text == guest.session["frame "].text
 
 
 def renamed_commands(truth: GroundTruth) -> list[str]:
