@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from os.path import exists
 from typing import TYPE_CHECKING
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
 _UNREAD = f"the files do not say what is there; memory may: -c {_MEMORY}, as root (it needs drgn)"
-# Addresses and names in what will be asked, and of how many names the symbols are found beforehand.
-_ADDRESS = re.compile(r"\b(?:0[xX])?[0-9a-fA-F]{8,}")
-_NAME = re.compile(r"\b[A-Za-z_]\w*")
-_MOST_NAMES = 8
 # The smallest step by which any architecture moves a kernel.
 _SMALLEST_PAGE = 0x1000
 
@@ -72,10 +67,6 @@ def memory_session(
         registry.load()
         if meanwhile is not None:
             meanwhile()
-        if any(map(_ADDRESS.search, asked or ())):  # it may be of anything; a name is of the image
-            from kplug.runtime.kernel.helpers import load
-
-            load()
 
     request = Request(
         core=source.core,
@@ -87,8 +78,7 @@ def memory_session(
         vmcoreinfo=source.vmcoreinfo,
         joined=_joined(source),
     )
-    names = [name for each in asked or () for name in _NAME.findall(each)][:_MOST_NAMES]
-    opened = open_kernel(request, rest if asked is not None else None, names)
+    opened = open_kernel(request, rest if asked is not None else None, asked or ())
     from kplug.runtime.session import session_of as session_of_opened
 
     return session_of_opened(opened, lines=source.lines)

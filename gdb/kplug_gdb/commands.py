@@ -1,4 +1,4 @@
-"""The k-commands at gdb's prompt: the core's own, each a `gdb.Command`."""
+"""The k-commands at gdb's prompt: the core's own, each a `gdb.Command`. What runs them is imported when one is run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from collections.abc import Iterator
 import gdb
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError
-from kplug.commands.words import with_expressions
 from kplug.errors import UsageError
 from kplug.frozen import replace
 from kplug.outputs import NamedFacts, Output
-from kplug_gdb import completion, words
+from kplug_gdb import words
 from kplug_gdb.functions import FUNCTIONS
 from kplug_gdb.guard import guard
 from kplug_gdb.names import Owners, is_registered, shown
-from kplug_gdb.output import show
-from kplug_gdb.reading import has_process
-from kplug_gdb.waiting import Waiting
 
 
 class KCommand(gdb.Command):
@@ -44,6 +40,9 @@ class KCommand(gdb.Command):
 
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         """Run the command and show its output."""
+        from kplug_gdb.output import show
+        from kplug_gdb.waiting import Waiting
+
         with Waiting() as waiting:
             show(waiting.each(self.outputs(arguments, line)), arguments, from_tty)
 
@@ -55,6 +54,8 @@ class KCommand(gdb.Command):
     def complete(self, text: str, word: str | None) -> list[str] | int:
         if word is None:
             return []  # gdb asks for break characters first: its default ones
+        from kplug_gdb import completion
+
         try:
             with guard():
                 return completion.complete(self.command, text, word)
@@ -66,7 +67,9 @@ class WhereCommand(KCommand):
     """kwhere: without arguments it asks about $pc, and a line of several words may be one expression."""
 
     def outputs(self, arguments: argparse.Namespace, line: str) -> Iterator[Output]:
+        from kplug.commands.words import with_expressions
         from kplug_gdb.host import HOST
+        from kplug_gdb.reading import has_process
 
         if not arguments.expressions and not has_process():
             raise UsageError(f"{shown(self.command)}: no address given, and without a target there is no $pc")
@@ -81,6 +84,7 @@ class KaslrCommand(KCommand):
     def answer(self, arguments: argparse.Namespace, line: str, from_tty: bool) -> None:
         if arguments.apply:
             from kplug_gdb.apply import apply
+            from kplug_gdb.waiting import Waiting
 
             self.dont_repeat()
             with Waiting():

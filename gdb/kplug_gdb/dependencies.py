@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,11 +77,6 @@ def _is_checkout(root: str) -> bool:
     return os.path.isfile(os.path.join(root, "pyproject.toml"))
 
 
-# gdb's own threads block these, so that they reach the thread that handles them (gdbsupport/block-signals.h). So must
-# the threads that drgn starts to read debug information.
-_GDBS_SIGNALS = {signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGTERM}
-
-
 @lru_cache
 def has_drgn() -> bool:
     """Whether there is a drgn for gdb's Python. Imports nothing."""
@@ -92,6 +85,8 @@ def has_drgn() -> bool:
 
 def drgn_remedy() -> str:
     """The command that installs drgn where it is found."""
+    import shlex
+
     if not _is_checkout(_root):
         return f"{_VERSION} -m pip install --target {shlex.quote(_root)} drgn"
     venv = _own_venv(_root)
@@ -120,7 +115,12 @@ def import_drgn() -> str:
 @contextmanager
 def gdbs_signals_held_back() -> Iterator[None]:
     """Threads started inside leave gdb's signals to gdb's own thread. Ctrl-C waits until the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GDBS_SIGNALS)
+    import signal
+
+    # gdb's own threads block these, so that they reach the thread that handles them (gdbsupport/block-signals.h). So
+    # must the threads that drgn starts to read debug information.
+    gdbs = {signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, gdbs)
     try:
         yield
     finally:

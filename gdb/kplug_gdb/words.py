@@ -6,7 +6,6 @@ import argparse
 
 import gdb
 from kplug.commands.base import Command, Parser
-from kplug.commands.words import pasted
 from kplug.errors import UsageError
 from kplug_gdb import names
 from kplug_gdb.settings import SETTINGS
@@ -14,6 +13,8 @@ from kplug_gdb.settings import SETTINGS
 
 def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
     """The arguments of a line. UsageError if they are wrong."""
+    from kplug.commands.words import pasted  # defining the commands does not need what this imports
+
     log_line = pasted(line, parser) if command.words == "expressions" else None
     if log_line is not None:
         return parser.parse_args(log_line)
@@ -25,6 +26,16 @@ def parse(command: Command, parser: Parser, line: str) -> argparse.Namespace:
 def parser_of(command: Command) -> Parser:
     """The command's parser, with the options and the help text for gdb alone."""
     name = names.shown(command)
+    if (command.name, name) not in _parsers:
+        _parsers[command.name, name] = _made(command, name)
+    return _parsers[command.name, name]
+
+
+# By the command's name in the core, and here.
+_parsers: dict[tuple[str, str], Parser] = {}
+
+
+def _made(command: Command, name: str) -> Parser:
     more = _IN_GDB.get(command.name, "").format(name=name, prefix=SETTINGS.prefix)
     parser = command.parser(name, more)
     if command.name == "kaslr":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from kplug.errors import UsageError
 from kplug.frozen import Frozen
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 class HelpRequestedError(Exception):
     """-h was given: `str()` is the help to show. Not a failure."""
+
+
+T = TypeVar("T")
+
+
+def _in_english(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Do it with argparse's own words as they are. It looks for files with a translation of each of them, every time,
+    which is a large part of what a parser takes; what kplug says is English."""
+    names = vars(argparse)
+    former, names["_"] = names["_"], str
+    try:
+        return work(*arguments, **options)
+    finally:
+        names["_"] = former
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -35,6 +49,12 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 class Parser(argparse.ArgumentParser):
     """argparse that raises errors for the front end to show, instead of printing and exiting."""
+
+    def __init__(self, **options: Any) -> None:
+        _in_english(super().__init__, **options)
+
+    def format_help(self) -> str:
+        return _in_english(super().format_help)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} (try {self.prog} --help)")

@@ -26,11 +26,10 @@ from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.raw_image import raw_extents
 from kplug.memory.split_dump import Part, missing_words, parts_of
-from kplug.memory.variables import look_up_names
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
-from kplug.runtime.opening import vmcoreinfo_search
+from kplug.runtime.opening import made_ready, vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.raw import open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 # drgn imports its plug-ins when the first target is set. Its own and kplug's add commands to its prompt, and take
 # longer to import than a dump to open. Those of others, which may find debug information, are loaded.
 _UNNEEDED_PLUGINS = ("builtin_commands", "crash_commands", "kplug")
-# The symbols by which most questions find what the kernel has, beside those of the facts of its address space.
-_ASKED_BY_MOST = ("modules", "linux_banner", "page_owner_ops", "__kfence_pool", "__per_cpu_start", "__per_cpu_end")
 PLUGIN_SWITCH = "DRGN_DISABLE_PLUGINS"
 # Makes drgn walk the page tables itself, instead of libkdumpfile.
 _PAGE_TABLE_SWITCH = "DRGN_PREFER_PGTABLE_READER"
@@ -56,8 +53,8 @@ _NT_TASKSTRUCT = 4
 def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, asked: Sequence[str] = ()) -> Opened:
     """Open it, with its debug information. InputError, worded for the user, if it cannot be opened.
 
-    With `meanwhile` drgn reads the types at once, while that is done, and while the symbols that are asked for most are
-    found, with those in `asked`; without, at the first question that needs one.
+    With `meanwhile` drgn reads the types at once; in that time this is done, and what the texts in `asked` need is made
+    ready. Without, drgn reads them at the first question that needs one.
     """
     given = _given_vmcoreinfo(request.vmcoreinfo)
     image = open_image(request.symbols[0]) if request.symbols else None
@@ -83,10 +80,9 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
     if meanwhile is not None and has_dwarf:
 
         def work() -> None:
-            if image is not None:
-                with suppress(KplugError):  # the question that needs the symbols has the error again, and says so
-                    look_up_names(image, (*_ASKED_BY_MOST, *asked))
             meanwhile()
+            with suppress(KplugError):  # the question that needs the symbols has the error again, and says so
+                made_ready.make_ready(image, info, asked)
 
         types_read_while(prog, work)
     warnings = (*target.warnings, *(f"drgn: {message}" for message in messages))

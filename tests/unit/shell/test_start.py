@@ -15,7 +15,7 @@ from kplug.arch import registry
 
 # Python's own that take milliseconds each, and what is for memory, for a prompt or for other answers.
 HEAVY = {"ast", "asyncio", "ctypes", "dataclasses", "dis", "importlib.metadata", "inspect", "json", "logging"}
-HEAVY |= {"pathlib", "pkgutil", "shutil", "socket", "subprocess", "tempfile", "tokenize", "traceback"}
+HEAVY |= {"locale", "pathlib", "pkgutil", "shutil", "socket", "subprocess", "tempfile", "tokenize", "traceback"}
 ROOMS = ("kplug.runtime", "kplug.repl", "kplug.image.boot", "kplug.image.kallsyms", "drgn", "prompt_toolkit")
 _RUN = """
 import sys
