@@ -87,7 +87,7 @@ class Subject:
         choose = random.Random(SEED)
         low, high = oracle.image
         # Around the image too; and as many in the per-CPU section as its share of the bytes.
-        ranges = [(low - (1 << 22), high + (1 << 23)), (0, 2 * self.percpu_end + 1)]
+        ranges = [(max(low - (1 << 22), 0), high + (1 << 23)), (0, 2 * self.percpu_end + 1)]
         weights = [end - start for start, end in ranges]
         for start, end in choose.choices(ranges, weights, k=self._random_addresses):
             found.add(choose.randrange(start, end))

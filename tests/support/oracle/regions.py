@@ -1,7 +1,7 @@
 """The boundary symbols of the kernel's linker scripts, typed from the documentation.
 
 Sources: a list of regions made from fifteen kernel trees (kernel-facts 1.1 and 1.2), and the linker scripts that it
-names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv}/kernel/vmlinux.lds.S. Not from kplug.
+names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv,s390}/kernel/vmlinux.lds.S. Not from kplug.
 
 A name is the linker script's own word for what it brackets: the input section's, without leading dots and underscores
 (`*(.spinlock.text)` stands between `__lock_text_start` and `__lock_text_end`), else the stem of the two symbols.
@@ -14,7 +14,8 @@ from typing import NamedTuple
 X86 = ("x86_64",)
 ARM64 = ("aarch64",)
 RISCV = ("riscv64",)
-ALL = (*X86, *ARM64, *RISCV)
+S390 = ("s390x",)
+ALL = (*X86, *ARM64, *RISCV, *S390)
 
 
 class Pair(NamedTuple):
@@ -176,6 +177,24 @@ PAIRS = [
     Pair("init_pg_dir", "init_pg_end", "init_pg_dir", "bss", ARM64),
     Pair("init_pg_end", "early_init_stack", "early_init_stack", "bss", ARM64),
     Pair("__brk_base", "__brk_limit", "brk", "brk", X86),
+    # s390: code that stays below 2 GiB, what is patched there, and what the decompressor fills in.
+    Pair(
+        "__ftrace_hotpatch_trampolines_start",
+        "__ftrace_hotpatch_trampolines_end",
+        "ftrace_hotpatch_trampolines",
+        None,
+        S390,
+    ),
+    Pair("__got_start", "__got_end", "got", None, S390),
+    Pair("_start_amode31_refs", "_end_amode31_refs", "amode31.refs", None, S390),
+    Pair("_samode31", "_eamode31", "amode31", None, S390),
+    Pair("_stext_amode31", "_etext_amode31", "amode31.text", None, S390),
+    Pair("_start_amode31_ex_table", "_stop_amode31_ex_table", "amode31.ex_table", None, S390),
+    Pair("__nospec_call_start", "__nospec_call_end", "nospec_call_table", None, S390),
+    Pair("__nospec_return_start", "__nospec_return_end", "nospec_return_table", None, S390),
+    Pair("__boot_data_start", "__boot_data_end", "boot.data", None, S390),
+    Pair("__boot_data_preserved_start", "__boot_data_preserved_end", "boot.preserved.data", None, S390),
+    Pair("_sinittext", "_einittext", "init.text", None, S390),
     # Per-CPU.
     Pair("__per_cpu_start", "__per_cpu_end", "percpu", "percpu"),
     Pair("__kvm_nvhe___per_cpu_start", "__kvm_nvhe___per_cpu_end", "hyp.data..percpu"),
