@@ -29,7 +29,7 @@ from kplug.model import Annotation
 from kplug.render.json_lines import JsonLines
 from kplug.render.text import TextRenderer
 from kplug.runtime.attached import session_for
-from kplug.runtime.kernel.platform import word_of
+from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.kernel.values import address_of
 from kplug.session import Session
 
@@ -92,8 +92,10 @@ def where_all(prog: Program, address: Address, *, pid: int | None = None) -> lis
 
     Arguments and errors are those of `where`.
     """
-    expression = address if isinstance(address, str) else hex(address_of(address, _named(address), word_of(prog)))
     asked = session_for(prog)
+    assert isinstance(asked.target, DrgnTarget)
+    kernel = asked.target.kernel
+    expression = address if isinstance(address, str) else hex(address_of(address, _named(address), kernel))
     with asked.program(pid):
         return [_answer(annotation) for annotation in asked.where(expression)]
 

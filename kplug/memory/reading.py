@@ -16,6 +16,10 @@ class FaultError(TargetError):
     """Nothing is mapped at the address, or the dump does not contain it; other addresses may be readable."""
 
 
+class MissingPartError(FaultError):
+    """The address is in a file of a split dump that is not there."""
+
+
 class TruncatedError(FaultError):
     """The dump is truncated or broken where it would have the address."""
 
@@ -27,7 +31,8 @@ def entry_reader(read_physical: Read, size: int, order: ByteOrder) -> ReadEntry:
         try:
             return int.from_bytes(read_physical(physical, size), order)
         except TargetError as error:
-            raise TargetError(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
+            kind = MissingPartError if isinstance(error, MissingPartError) else TargetError
+            raise kind(f"the page table entry at physical {physical:#x} cannot be read: {error}") from None
 
     return entry
 

@@ -13,7 +13,7 @@ from kplug.expressions import Hints
 from kplug.frozen import replace
 from kplug.lifetimes import UNTIL_FILES_CHANGE, Memo, remembered
 from kplug.memory.dump_header import read_header
-from kplug.memory.split_dump import missing_words, part_of
+from kplug.memory.split_dump import missing, missing_words, part_of
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.runtime.opening.request import Opened
@@ -91,9 +91,10 @@ def _session(prog: drgn.Program) -> Session:
     path = None if live else prog.core_dump_path
     if path is not None:
         with suppress(InputError):  # drgn reads it all the same: only the header's facts are missing
-            lost = missing_words([part for part in [part_of(path)] if part is not None])
+            parts = [part for part in [part_of(path)] if part is not None]
+            lost = missing_words(parts)
             warnings = () if lost is None else (f"{path}: {lost}",)
-            opened = replace(opened, header=read_header(path), warnings=warnings)
+            opened = replace(opened, header=read_header(path), warnings=warnings, missing=tuple(missing(parts)))
     return session_of(opened, HINTS)
 
 

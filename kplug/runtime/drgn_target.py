@@ -157,7 +157,7 @@ class DrgnTarget(Target):
         why = f" ({self._why_nameless})" if self._why_nameless else ""
         if self._evaluator is not None:
             try:
-                return address_of(self._evaluator(expression), expression, self.kernel.word)
+                return address_of(self._evaluator(expression), expression, self.kernel)
             except ExpressionError as error:
                 # It may have been meant as a symbol.
                 raise ExpressionError(f"{error}{why if tokens is not None else ''}") from None

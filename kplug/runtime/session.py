@@ -26,6 +26,7 @@ from kplug.runtime.opening.debugger_memory import Memory, open_over
 from kplug.runtime.opening.opening import open_kernel
 from kplug.runtime.opening.request import Opened, Request
 from kplug.runtime.records import records_of
+from kplug.runtime.tables.missing_parts import in_missing_parts
 from kplug.runtime.threads.cpu_registers import CpuRegisters, NoteRegisters
 from kplug.runtime.threads.task_on_cpu import Selected, TaskOnCpu
 from kplug.runtime.threads.user_space import UserSpace
@@ -102,6 +103,7 @@ def kernel_of(opened: Opened, placed: PlacedImage | None = None, memo: Memo | No
         has_dwarf=opened.has_dwarf,
         module_directories=opened.module_directories,
         is_zero_filled=opened.header.is_zero_filled if opened.header is not None else lambda physical: False,
+        is_missing=in_missing_parts(opened.missing),
         memo=memo,
     )
     if not opened.has_dwarf:

@@ -8,7 +8,7 @@ import drgn
 from drgn import TypeKind
 
 from kplug.runtime.finders import types_source
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.type_layouts import LayoutMember, TypeLayout
 
 
@@ -25,7 +25,7 @@ class ProgramLayouts:
     def named(self, keyword: str, name: str) -> TypeLayout | None:
         if not self._kernel.has_types:
             return None
-        with reading(f"the type {keyword} {name}" if keyword else f"the type {name}"):
+        with self._kernel.reading(f"the type {keyword} {name}" if keyword else f"the type {name}"):
             try:
                 found = self._kernel.prog.type(f"{keyword} {name}".strip())
             except (LookupError, SyntaxError):

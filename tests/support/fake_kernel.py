@@ -20,6 +20,7 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import moved_by
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.tables.missing_parts import in_missing_parts
 from support.elf_builder import FUNC, NOTYPE, OBJECT, SHT_NOBITS, A, Elf, Sec, Seg, Sym, W, X
 from support.fake_machines import PAGE, X86_64, Machine
 
@@ -71,6 +72,7 @@ class FakeKernel:
         self.ram = bytearray(RAM)
         self.pages = bytearray(RAM // PAGE * STRUCT_PAGE)
         self.lost: dict[int, tuple[int, str]] = {}  # physical ranges that cannot be read: start, end, drgn's words
+        self.missing: list[range] = []  # of physical memory, in parts of a split dump that are not there
         self._mapped: dict[int, int] = {}
         self._free = _FIRST_FREE
         self._types: dict[str, drgn.Type] = {}
@@ -153,7 +155,8 @@ class FakeKernel:
         notes.append(f"SYMBOL(swapper_pg_dir)={machine.image + TOP_TABLE:x}")
         elf = KernelImage(ElfFile("vmlinux", io.BytesIO(bytes(self._elf()))))
         placed = PlacedImage(elf, moved_by(elf.extents, machine.kaslr_offset, "a test"))
-        return Kernel(self.prog, placed, vmcoreinfo=VmcoreInfo("\n".join(notes)))
+        is_missing = in_missing_parts(self.missing)
+        return Kernel(self.prog, placed, vmcoreinfo=VmcoreInfo("\n".join(notes)), is_missing=is_missing)
 
     def _elf(self) -> Elf:
         linked = self.machine.linked

@@ -8,7 +8,7 @@ import drgn
 
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.masks import numbers_in
 
 
@@ -31,7 +31,7 @@ def online_cpus(kernel: Kernel) -> Sequence[int]:
 
 
 def _cpus(kernel: Kernel, name: str) -> Sequence[int]:
-    with reading("the CPUs"):
+    with kernel.reading("the CPUs"):
         prog = kernel.prog
         try:
             mask = prog[f"__{name}"]

@@ -15,7 +15,7 @@ from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.variables import memory_facts
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 
 _MAX_ENUMERATORS = 4096
@@ -78,7 +78,7 @@ def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
         return {}
     if not area.size:
         return {}
-    with reading("the CPUs' entry areas"):
+    with kernel.reading("the CPUs' entry areas"):
         offset = None
         if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, by multiples of the size
             offset = prog["_cea_offset"]

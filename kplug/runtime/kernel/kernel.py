@@ -11,7 +11,7 @@ import drgn
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
 from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, Memo, remembered
-from kplug.memory.reading import FaultError, TruncatedError
+from kplug.memory.reading import FaultError, MissingPartError, TruncatedError
 from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.progress import waiting
 from kplug.runtime.kernel.platform import machine_of, word_of
@@ -21,11 +21,12 @@ TRUNCATED_PAGE = "the dump is truncated in this page"
 # And of a page in a file of a split dump that is not there.
 MISSING_PART = "the page is in a part of the split dump that is missing"
 
+_EXCLUDED = re.compile("Excluded page")
 # Messages of drgn 0.3 and libkdumpfile 0.5 about memory, and their meaning. In a kdump file an excluded page cannot be
 # distinguished from one that has no memory.
 _FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
     (
-        re.compile("Excluded page"),
+        _EXCLUDED,
         "the page is not in the dump: excluded when it was written, or no memory",
         FaultError,
     ),
@@ -46,34 +47,8 @@ _FAULTS: tuple[tuple[re.Pattern[str], str, type[FaultError]], ...] = (
     (re.compile("could not find memory segment"), "drgn has no way to translate this address", FaultError),
     (re.compile("[Uu]nexpected EOF|[Ss]hort read"), "the dump is truncated before this memory", TruncatedError),
     (re.compile(TRUNCATED_PAGE), TRUNCATED_PAGE, TruncatedError),
-    (re.compile(MISSING_PART), MISSING_PART, FaultError),
+    (re.compile(MISSING_PART), MISSING_PART, MissingPartError),
 )
-
-
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Exceptions of drgn inside become a TargetError that says what could not be read: `what`, worded for the user."""
-    try:
-        yield
-    except drgn.FaultError as error:
-        raise TargetError(f"{what}: {fault_words(error)}") from None
-    except (drgn.MissingDebugInfoError, drgn.ObjectAbsentError, LookupError, AttributeError) as error:
-        # A type, variable or member is not in the debug information.
-        said = str(error.args[0] if error.args else error)
-        raise TargetError(f"{what}: {said}") from None
-    except (
-        drgn.BadDataError,
-        drgn.OutOfBoundsError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        NotImplementedError,
-    ) as error:
-        raise TargetError(f"{what}: {error}") from None
-    except Exception as error:
-        if not is_lost(error):
-            raise
-        raise TargetError(f"{what}: {lost_words(error)}") from None
 
 
 def is_lost(error: Exception) -> bool:
@@ -93,24 +68,6 @@ def lost_words(error: Exception) -> str:
     return " ".join(str(error).split()) or "the target cannot be read"
 
 
-def fault_words(error: drgn.FaultError) -> str:
-    """Why memory could not be read, and at which address, on one line."""
-    text = " ".join(str(error).split())
-    return next((f"{words}: {error.address:#x}" for said, words, _ in _FAULTS if said.search(text)), text)
-
-
-def _read_error(error: Exception, what: str) -> Exception:
-    """The exception to raise if memory could not be read: `error` itself if it is about something else."""
-    if isinstance(error, drgn.FaultError):
-        kind = next((kind for said, _, kind in _FAULTS if said.search(str(error))), FaultError)
-        return kind(fault_words(error))
-    if isinstance(error, (OverflowError, ValueError)):
-        return TargetError(f"{what} cannot be read: {error}")
-    if is_lost(error):
-        return TargetError(f"{what} cannot be read: {lost_words(error)}")
-    return error
-
-
 class Kernel:
     """The Program, the vmlinux in its place if there is one, and what was read, as long as it holds.
 
@@ -118,8 +75,9 @@ class Kernel:
     asked. `has_types` says whether drgn has the kernel's types, from DWARF or BTF. `vmcoreinfo` is what the kernel told
     of itself, empty where nothing is known of it. `module_directories` are folders that the user says have the modules'
     debug files. `is_zero_filled` says of a physical address that it reads as zeros only because the dump has nothing
-    there: it was excluded, or a page of zeros. `has_dwarf` says whether drgn has debug information of the vmlinux. A
-    debugger that holds the kernel gives its own `memo`. `word` is how this kernel has its words.
+    there: it was excluded, or a page of zeros; `is_missing` of an address, virtual or physical, that cannot be read,
+    that it is in a part of a split dump that is not there. `has_dwarf` says whether drgn has debug information of the
+    vmlinux. A debugger that holds the kernel gives its own `memo`. `word` is how this kernel has its words.
     """
 
     def __init__(
@@ -131,6 +89,7 @@ class Kernel:
         vmcoreinfo: VmcoreInfo | None = None,
         module_directories: Sequence[str] = (),
         is_zero_filled: Callable[[int], bool] = lambda physical: False,
+        is_missing: Callable[[Kernel, int], bool] = lambda kernel, address: False,
         has_dwarf: bool = True,
         memo: Memo | None = None,
     ) -> None:
@@ -140,6 +99,7 @@ class Kernel:
         self.vmcoreinfo = vmcoreinfo if vmcoreinfo is not None else VmcoreInfo("")
         self.live = live
         self.is_zero_filled = is_zero_filled
+        self._is_missing = is_missing
         self.has_dwarf = has_dwarf
         self.module_directories = tuple(module_directories)
         self.memo = memo if memo is not None else Memo()
@@ -158,14 +118,63 @@ class Kernel:
         try:
             return bytes(self.prog.read(address, size))
         except Exception as error:
-            raise _read_error(error, f"memory at {address:#x}") from None
+            raise self._read_error(error, f"memory at {address:#x}") from None
 
     def read_physical(self, address: int, size: int) -> bytes:
         """Bytes at a physical address; errors as for `read`."""
         try:
             return bytes(self.prog.read(address, size, True))
         except Exception as error:
-            raise _read_error(error, f"physical memory at {address:#x}") from None
+            raise self._read_error(error, f"physical memory at {address:#x}") from None
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """drgn's errors inside become a TargetError that says what could not be read: `what`, in words for the user."""
+        try:
+            yield
+        except drgn.FaultError as error:
+            raise TargetError(f"{what}: {self.fault_words(error)}") from None
+        except (drgn.MissingDebugInfoError, drgn.ObjectAbsentError, LookupError, AttributeError) as error:
+            # A type, variable or member is not in the debug information.
+            said = str(error.args[0] if error.args else error)
+            raise TargetError(f"{what}: {said}") from None
+        except (
+            drgn.BadDataError,
+            drgn.OutOfBoundsError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            NotImplementedError,
+        ) as error:
+            raise TargetError(f"{what}: {error}") from None
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            raise TargetError(f"{what}: {lost_words(error)}") from None
+
+    def fault_words(self, error: drgn.FaultError) -> str:
+        """Why memory could not be read, and at which address, on one line."""
+        return str(self._fault(error))
+
+    def _fault(self, error: drgn.FaultError) -> FaultError:
+        """What an error of drgn's about memory means."""
+        text = " ".join(str(error).split())
+        for said, words, kind in _FAULTS:
+            if said.search(text):
+                if said is _EXCLUDED and self._is_missing(self, error.address):
+                    words, kind = MISSING_PART, MissingPartError
+                return kind(f"{words}: {error.address:#x}")
+        return FaultError(text)
+
+    def _read_error(self, error: Exception, what: str) -> Exception:
+        """The exception to raise if memory could not be read: `error` itself if it is about something else."""
+        if isinstance(error, drgn.FaultError):
+            return self._fault(error)
+        if isinstance(error, (OverflowError, ValueError)):
+            return TargetError(f"{what} cannot be read: {error}")
+        if is_lost(error):
+            return TargetError(f"{what} cannot be read: {lost_words(error)}")
+        return error
 
     def read_word(self, address: int) -> int:
         """The word at a kernel virtual address, errors as `read`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kplug.errors import TargetError
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 
 # Starts of the messages of panic(), die() and its callers: arch/x86/mm/fault.c, lib/bug.c, arch/*/kernel/traps.c.
 _PANIC = "Kernel panic - not syncing: "
@@ -33,7 +33,7 @@ def last_words(kernel: Kernel) -> LastWords:
     """The messages of a kernel with types. TargetError if its log cannot be read."""
     panic = reason = None
     reported = False  # the first line of a report says the most; the report ends with an end trace
-    with reading("the kernel's log"):
+    with kernel.reading("the kernel's log"):
         for number, record in enumerate(helpers.get_printk_records(kernel.prog)):
             if number > _MAX_RECORDS:
                 raise TargetError("the kernel's log does not end")

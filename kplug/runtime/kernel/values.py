@@ -9,7 +9,7 @@ import drgn
 
 from kplug.arch.types.word import WordFormat
 from kplug.errors import ExpressionError
-from kplug.runtime.kernel.kernel import fault_words
+from kplug.runtime.kernel.kernel import Kernel
 
 _PLACES = (
     drgn.TypeKind.ARRAY,
@@ -21,32 +21,31 @@ _PLACES = (
 )
 
 
-def address_of(value: Any, text: str, word: WordFormat) -> int:
+def address_of(value: Any, text: str, kernel: Kernel) -> int:
     """The address that a value means: numbers and pointers are one; a struct, array or function in memory has one.
 
-    `text` is what was evaluated, `word` how the target has its words. ExpressionError for anything else, and
-    for what cannot be read.
+    `text` is what was evaluated. ExpressionError for anything else, and for what cannot be read.
     """
     if isinstance(value, drgn.Object):
-        return _object_address(value, text, word)
+        return _object_address(value, text, kernel)
     if isinstance(value, drgn.Symbol):
         return int(value.address)
     try:
         number = operator.index(value)
     except TypeError:
         raise ExpressionError(f"{text}: is a Python {type(value).__name__}, not an address") from None
-    return _unsigned(number, text, word)
+    return _unsigned(number, text, kernel.word)
 
 
-def _object_address(value: drgn.Object, text: str, word: WordFormat) -> int:
+def _object_address(value: drgn.Object, text: str, kernel: Kernel) -> int:
     if value.type_.unaliased_kind() in _PLACES:
         if value.absent_ or value.address_ is None:
             raise ExpressionError(f"{text}: {value.type_.type_name()} is in no memory, so it has no address")
         return int(value.address_)
     try:
-        return _unsigned(operator.index(value), text, word)
+        return _unsigned(operator.index(value), text, kernel.word)
     except drgn.FaultError as error:
-        raise ExpressionError(f"{text}: {fault_words(error)}") from None
+        raise ExpressionError(f"{text}: {kernel.fault_words(error)}") from None
     except (TypeError, drgn.ObjectAbsentError) as error:
         raise ExpressionError(f"{text}: {error}") from None
 

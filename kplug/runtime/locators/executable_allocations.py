@@ -21,7 +21,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.vmap import vmap_areas
@@ -68,7 +68,7 @@ class ExecutableAllocations:
         )
         for what, read in readers:
             try:
-                with reading(what):
+                with kernel.reading(what):
                     for code in read(kernel):
                         if code.start < code.end:
                             found.append(code)
@@ -174,7 +174,7 @@ def probes(kernel: Kernel) -> dict[int, str]:
         return found
 
     try:
-        with reading("the kprobes"):
+        with kernel.reading("the kprobes"):
             return read()
     except TargetError:
         return {}
@@ -235,7 +235,7 @@ class ExecutableAllocationLocator:
         if code.source != "kprobe_insn_slots":
             return
         kernel = self._kernel
-        with reading("the size of kprobe slots"):
+        with kernel.reading("the size of kprobe slots"):
             cache = kernel.prog["kprobe_insn_slots"]
             size = cache.insn_size.value_() * drgn.sizeof(kernel.prog.type("kprobe_opcode_t"))
         start = address - (address - code.start) % size if 0 < size <= _PAGE else code.start

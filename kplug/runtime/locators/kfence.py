@@ -18,7 +18,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tracks import ALLOCATORS, first_outside, stack_words, track_lines, track_words
 from kplug.runtime.tables.translation import page_size_of
@@ -112,7 +112,7 @@ class _Pool:
         self.start = start
         self.page_size = page_size_of(kernel)
         self.end = start + 2 * self.page_size * (_MOST_OBJECTS + 1)
-        with reading("KFENCE's records"):
+        with kernel.reading("KFENCE's records"):
             self._type = kernel.prog.type("struct kfence_metadata")
             self._size: int = drgn.sizeof(self._type)
             self._states = {
@@ -159,7 +159,7 @@ class _Pool:
     def _cache_name(self, metadata: drgn.Object) -> str:
         if not metadata.cache:
             return _DESTROYED
-        with reading(f"the slab cache at {int(metadata.cache):#x}"):
+        with self._kernel.reading(f"the slab cache at {int(metadata.cache):#x}"):
             name: bytes = self._kernel.prog.read_c_string(metadata.cache.name.value_(), max_size=_MAX_NAME)
         return name.decode(errors="backslashreplace")
 

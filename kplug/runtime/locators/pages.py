@@ -12,11 +12,11 @@ from kplug.arch.types.memory_map import DIRECT_MAP, VMEMMAP
 from kplug.errors import TargetError
 from kplug.frozen import replace
 from kplug.kinds import Kind, Role, name_and_offset, range_words, register
-from kplug.memory.reading import FaultError, TruncatedError
+from kplug.memory.reading import FaultError, MissingPartError, TruncatedError
 from kplug.model import Layer
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.pseudo_files import pseudo_name_of_inode
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tracks import (
@@ -100,6 +100,8 @@ def _block_words(details: Mapping[str, Any]) -> str:
 def _absence_words(details: Mapping[str, Any]) -> str:
     if details["in_dump"] is None:
         return "all zeros, or excluded from the dump"
+    if details.get("missing_part"):
+        return "in a part of the split dump that is missing"
     return "the dump is truncated or incomplete there" if details.get("truncated") else "excluded from the dump"
 
 
@@ -140,6 +142,7 @@ KIND = register(
             "in_dump": "(`false`: the dump does not contain the page; `null`: it was excluded, or is a page of zeros:"
             " such dumps do not distinguish these)",
             "truncated": "(the dump is truncated, or incomplete, where it would have the page)",
+            "missing_part": "(the page is in a part of a split dump that is missing)",
             "describes": "(the layer is a struct page: what the page is that it describes)",
             "recorded_as": "(`allocated`, `freed`: what page_owner says; absent where it has no record)",
             "allocated_by": "",
@@ -265,6 +268,8 @@ class PageLocator:
             self._kernel.read_physical(physical, 1)
         except TruncatedError:
             return {"in_dump": False, "truncated": True}
+        except MissingPartError:
+            return {"in_dump": False, "missing_part": True}
         except FaultError:
             return {"in_dump": False}
         return {"in_dump": None} if self._kernel.is_zero_filled(physical) else {}
@@ -309,7 +314,7 @@ class PageLocator:
         details: dict[str, Any] = {"inode": None, "device": None, "path": None}
         prog = self._kernel.prog
         # What was read before an error is kept.
-        with suppress(TargetError), reading("the file of a page"):
+        with suppress(TargetError), self._kernel.reading("the file of a page"):
             inode = drgn.Object(prog, "struct address_space *", mapping & ~MAPPING_BITS).host
             details["inode"] = inode.i_ino.value_()
             details["device"] = inode.i_sb.s_id.string_().decode(errors="backslashreplace")

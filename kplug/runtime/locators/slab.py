@@ -14,7 +14,7 @@ from kplug.memory.reading import FaultError
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tracks import ALLOCATED_BY, FREED_BY, stack_words, track_lines
@@ -262,7 +262,7 @@ class SlabLocator:
         return None if info is None or info.allocated is None else ALLOCATED if info.allocated else free
 
     def _drgn_info(self, address: int) -> Any:
-        with reading(f"the slab object at {address:#x}"):
+        with self._kernel.reading(f"the slab object at {address:#x}"):
             return helpers.slab_object_info(self._kernel.prog, address)
 
 
@@ -270,7 +270,7 @@ class SlabLocator:
 def _aliases_of(kernel: Kernel) -> dict[str, list[str]]:
     """The names that were merged into each cache, as far as sysfs's tree in memory has them."""
     found: dict[str, list[str]] = {}
-    with suppress(TargetError), reading("the names of merged slab caches"):
+    with suppress(TargetError), kernel.reading("the names of merged slab caches"):
         for name, target in helpers.get_slab_cache_aliases(kernel.prog).items():
             found.setdefault(target, []).append(name)
     return {target: sorted(names) for target, names in found.items()}

@@ -20,7 +20,7 @@ from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tasks import Task, is_data, tasks_of
@@ -97,7 +97,7 @@ class Stacks:
         found: dict[int, Stack] = {}
         for make in (self._of_tasks, self._of_exceptions, self._of_interrupts, self._cached):
             try:
-                with reading("the stacks"):
+                with kernel.reading("the stacks"):
                     for stack in make():
                         found.setdefault(stack.start, stack)
             except TargetError as error:
@@ -128,7 +128,7 @@ class Stacks:
             cached = prog["cached_stacks"]
         except LookupError:
             return
-        with reading("the cached stacks"):
+        with self._kernel.reading("the cached stacks"):
             for cpu in possible_cpus(self._kernel):
                 for vm in helpers.per_cpu(cached, cpu):
                     if vm:
@@ -140,7 +140,7 @@ class Stacks:
         if declared is None:
             return
         for cpu in possible_cpus(self._kernel):
-            with reading("the IRQ stacks"):
+            with self._kernel.reading("the IRQ stacks"):
                 size = self._task_stack_size
                 if declared.type is not None:
                     size = self._kernel.prog.type(declared.type).size or 0
@@ -171,7 +171,7 @@ class Stacks:
 
     def _in_variables(self, declared: Sequence[VariableStack]) -> Iterator[Stack]:
         """The stacks that are per-CPU variables, or that one points to; a kernel may be built without."""
-        with reading("the exception stacks"):
+        with self._kernel.reading("the exception stacks"):
             for cpu in possible_cpus(self._kernel):
                 for each in declared:
                     with suppress(KeyError):
@@ -195,7 +195,7 @@ class Stacks:
         """The stacks in the CPU entry areas, with these `names`, each with the guard page that its structure has below
         it."""
         prog = self._kernel.prog
-        with reading("the exception stacks"):
+        with self._kernel.reading("the exception stacks"):
             members = prog.type("struct cea_exception_stacks").members or ()
             places = {member.name: (member.offset, drgn.sizeof(member.type)) for member in members if member.name}
             area = prog.type("struct cpu_entry_area")
@@ -369,7 +369,7 @@ def thread_size_of(kernel: Kernel) -> int:
     """THREAD_SIZE, from the vmlinux's symbols, else its types. TargetError if it is not known."""
     size = thread_size(kernel.image) if kernel.image is not None else None
     if size is None:
-        with reading("the size of a stack"):
+        with kernel.reading("the size of a stack"):
             size = kernel.prog.type("union thread_union").size
     if not size:
         raise TargetError("the size of a stack is not known")

@@ -13,7 +13,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.locators.tasks import Task, tasks_of
@@ -172,7 +172,7 @@ class TablePageLocator:
 def user_root(kernel: Kernel, mm: int) -> int | None:
     """The physical address of the top page table of an mm_struct; None if it cannot be read."""
     try:
-        with reading(f"the memory at {mm:#x}"):
+        with kernel.reading(f"the memory at {mm:#x}"):
             pgd: int = drgn.Object(kernel.prog, "struct mm_struct *", mm).pgd.value_()
     except TargetError:
         return None

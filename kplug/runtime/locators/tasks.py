@@ -14,7 +14,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.translation import page_tables
@@ -60,7 +60,7 @@ class Tasks:
         self._word = kernel.word
         self.problem: str | None = None
         prog = kernel.prog
-        with reading("the tasks"):
+        with kernel.reading("the tasks"):
             kind = prog.type("struct task_struct")
             self.size = self._struct_size(kind)
             self._pid, self._comm = drgn.offsetof(kind, "pid"), drgn.offsetof(kind, "comm")
@@ -98,7 +98,7 @@ class Tasks:
                     raise TargetError("the list of tasks does not end")
                 yield self._task(address)
         except drgn.FaultError as error:
-            self.problem = f"the tasks could not all be read: {fault_words(error)}"
+            self.problem = f"the tasks could not all be read: {self._kernel.fault_words(error)}"
         except (LookupError, ValueError, AttributeError) as error:
             self.problem = f"the tasks could not all be read: {error}"
         except TargetError as error:

@@ -17,7 +17,7 @@ from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.pseudo_files import pseudo_name
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.tables.translation import page_tables
@@ -61,7 +61,7 @@ class VmaLocator:
         program = self._user.program()
         if program is None:
             return
-        with reading(f"the mappings of {program.tid} ({program.comm})"):
+        with self._kernel.reading(f"the mappings of {program.tid} ({program.comm})"):
             vma = helpers.vma_find(program.mm, address)
             if not vma:
                 return
@@ -159,7 +159,7 @@ def _mappings_of(kernel: Kernel, mm: int) -> Sequence[_Mapping]:
     """
     what = "the mappings of a program"
     found: list[_Mapping] = []
-    with reading(what):
+    with kernel.reading(what):
         for vma in helpers.for_each_vma(drgn.Object(kernel.prog, "struct mm_struct *", mm)):
             mapping = _Mapping(vma.vm_start.value_(), vma.vm_end.value_(), vma.value_())
             if mapping.start >= mapping.end or (found and mapping.start < found[-1].end):
@@ -175,7 +175,7 @@ def _named(path: str | None) -> str | None:
 
 def _path(kernel: Kernel, vma: drgn.Object) -> str | None:
     """The last column of a mapping's line in /proc/PID/maps; None if that is empty."""
-    with reading(f"the name of the mapping at {vma.vm_start.value_():#x}"):
+    with kernel.reading(f"the name of the mapping at {vma.vm_start.value_():#x}"):
         file = vma.vm_file.read_()
         name = pseudo_name(kernel, file.f_path.dentry) if file else None
         name = name or helpers.vma_name(vma) or _special_name(kernel, vma)

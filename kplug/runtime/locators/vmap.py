@@ -17,7 +17,7 @@ from kplug.memory.reading import try_read
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.facts import space_of
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.registry import locates
 from kplug.runtime.modules.freed_init import freed_section_at
 from kplug.runtime.modules.symbol_words import symbol_words
@@ -113,7 +113,7 @@ class VmapAreas:
         self.memo = kernel.memo
         self.problem: str | None = None
         found: dict[int, VmapArea] = {}
-        with reading("the vmap areas"):
+        with kernel.reading("the vmap areas"):
             self._layout(kernel.prog)
             for head, lazy in self._heads(kernel):
                 self._walk(head, lazy, found)
@@ -169,7 +169,7 @@ class VmapAreas:
                 found.setdefault(area.start, area)
                 place = self._word.at(data, self._list)
         except drgn.FaultError as error:
-            self.problem = f"the list of vmap areas could not be read at {place:#x}: {fault_words(error)}"
+            self.problem = f"the list of vmap areas could not be read at {place:#x}: {self._kernel.fault_words(error)}"
         except TargetError as error:
             self.problem = str(error)
 

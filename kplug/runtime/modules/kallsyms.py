@@ -20,7 +20,7 @@ from kplug.image.module_sections import section_addresses
 from kplug.image.symbols.symbol import STT_FUNC, STT_OBJECT
 from kplug.image.symbols.table import SymbolTable
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.parts import INIT_TEXT, RODATA, TEXT, MemoryRange
 from kplug.runtime.modules.struct_module import Module
 
@@ -72,7 +72,7 @@ def symbol_names(kernel: Kernel, module: Module) -> bytes:
     if not pointer:
         return b""
     try:
-        with reading(f"the symbols of module {module.name}"):
+        with kernel.reading(f"the symbols of module {module.name}"):
             offset = drgn.offsetof(kernel.prog.type("struct mod_kallsyms"), "strtab")
             start = kernel.read_word(pointer + offset)
             part = module.part_at(start)
@@ -92,7 +92,7 @@ class ModuleKallsyms:
         pointer = module.number("kallsyms")  # 8244062ef1e5 (4.5); before, the tables' addresses were in struct module
         if not pointer:
             return
-        with reading(f"the symbols of module {module.name}"):
+        with kernel.reading(f"the symbols of module {module.name}"):
             kind = kernel.prog.type("struct mod_kallsyms")
             data = kernel.read(pointer, drgn.sizeof(kind))
             fields = {member.name: (member.offset, drgn.sizeof(member.type)) for member in kind.members or ()}

@@ -13,7 +13,7 @@ from functools import cached_property
 from kplug.arch.types.memory_map import Area
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.modules.parts import MemoryRange
 from kplug.runtime.modules.struct_module import MAX_MODULES, Module, ModuleLayout
@@ -49,7 +49,7 @@ class Modules:
         head = kernel.symbol("modules")
         if head is None and not _has_modules(kernel):
             return ()
-        with reading("the module list"):
+        with kernel.reading("the module list"):
             layout = ModuleLayout(kernel)
             if head is None:
                 head = kernel.prog["modules"].address_
@@ -75,7 +75,7 @@ class Modules:
     @cached_property
     def _unloaded(self) -> tuple[Unloaded, ...]:
         found: dict[str, Unloaded] = {}
-        with reading("the unloaded modules"):
+        with self._kernel.reading("the unloaded modules"):
             for gone in (*last_unloaded(self._kernel), *unloaded_tainted(self._kernel)):
                 found[gone.name] = gone  # the list of those that tainted it says more
         return tuple(found.values())

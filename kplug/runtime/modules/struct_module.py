@@ -10,7 +10,7 @@ import drgn
 from kplug.errors import TargetError
 from kplug.image.elf.file import build_id_in, notes_in
 from kplug.memory.reading import try_read
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.lists import list_nodes
 from kplug.runtime.modules.parts import (
     DATA,
@@ -210,7 +210,7 @@ class ModuleLayout:
         """The string at that address; None for NULL, or if it cannot be read. TargetError as for `read`."""
         if not address:
             return None
-        with reading(f"the string at {address:#x}"):
+        with self.kernel.reading(f"the string at {address:#x}"):
             try:
                 data: bytes = self.kernel.prog.read_c_string(address, False, max_size=MAX_TEXT_BYTES)
             except (drgn.FaultError, ValueError, OverflowError):
@@ -310,7 +310,7 @@ class ModuleLayout:
         attributes = module.number("sect_attrs")
         if not attributes:
             return
-        with reading(f"the sections of module {module.name}"):
+        with self.kernel.reading(f"the sections of module {module.name}"):
             yield from self._section_reader(attributes)
 
     @cached_property
@@ -359,7 +359,7 @@ class ModuleLayout:
         """The names of the modules that use it: `struct module_use` on `source_list`."""
         if self._member("source_list") is None:  # without CONFIG_MODULE_UNLOAD
             return
-        with reading(f"the users of module {module.name}"):
+        with self.kernel.reading(f"the users of module {module.name}"):
             use = self.kernel.prog.type("struct module_use")
             link_at, source_at = drgn.offsetof(use, "source_list"), drgn.offsetof(use, "source")
             head = module.address + self.offset("source_list")
@@ -376,7 +376,7 @@ class ModuleLayout:
 
     @cached_property
     def _taint_table(self) -> str:
-        with reading("the letters of taints"):
+        with self.kernel.reading("the letters of taints"):
             flags = self.kernel.prog["taint_flags"]  # 7fd8329ba502 (4.10)
             # BTF does not have the number of entries; no module has the bits after the last one.
             count = flags.type_.length or _MOST_TAINTS

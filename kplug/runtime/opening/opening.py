@@ -25,7 +25,7 @@ from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.raw_image import raw_extents
-from kplug.memory.split_dump import Part, missing_words, parts_of
+from kplug.memory.split_dump import Part, missing, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
@@ -100,6 +100,7 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
         cpus=target.cpus,
         has_dwarf=has_dwarf,
         disputed=request.joined.disputed if request.joined is not None else {},
+        missing=target.missing,
     )
 
 
@@ -155,7 +156,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
     elif given is not None:
         how.append("VMCOREINFO: as given (--vmcoreinfo)")
     _hide_user_half(prog, header)
-    target = OpenTarget(path, prog, f"vmcore {path}", how, header=header)
+    target = OpenTarget(path, prog, f"vmcore {path}", how, header=header, missing=tuple(missing(parts)))
     if any(segment.file_size < segment.size for segment in header.segments):
         how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
     lost = missing_words(parts)

@@ -42,6 +42,7 @@ class Opened(Frozen):
     from the kallsyms in memory; None if there is none.
 
     `has_dwarf` says whether drgn has its debug information, `disputed` what another source says about single symbols.
+    `missing` is the physical memory in parts of a split dump that are not there.
     `description` names the target for the user, `vmcoreinfo` is its note, `how` says what the dump did not state and
     where it was found; `warnings` go with every answer. `header` is a vmcore's, `cpus` has registers of the CPUs that
     drgn does not give.
@@ -61,6 +62,7 @@ class Opened(Frozen):
     cpus: CpuRegisters | None = None
     has_dwarf: bool = True
     disputed: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[range, ...] = ()
 
 
 class OpenTarget(Frozen):
@@ -73,3 +75,4 @@ class OpenTarget(Frozen):
     warnings: list[str] = field(default_factory=list)
     header: DumpHeader | None = None
     cpus: CpuRegisters | None = None
+    missing: tuple[range, ...] = ()

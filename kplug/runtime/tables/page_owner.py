@@ -15,7 +15,7 @@ from kplug.memory.reading import FaultError
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.nodes import online_nodes
 from kplug.runtime.tables.stack_depot import stack_depot
 from kplug.runtime.tables.struct_page import pages_of
@@ -67,7 +67,7 @@ class PageOwners:
         self._kernel = kernel
         self.memo = kernel.memo
         self._offset = offset
-        with reading("page_owner's records"):
+        with kernel.reading("page_owner's records"):
             prog = kernel.prog
             self._type = prog.type("struct page_owner")
             self._members = {member.name for member in self._type.members or ()}
@@ -122,7 +122,7 @@ class PageOwners:
         """Where the entry of page frame 0 would be, if the array of a page went so far down."""
         prog, pages = self._kernel.prog, pages_of(self._kernel)
         section = pages.section(pfn) if pages is not None else None
-        with reading("the page extensions"):
+        with self._kernel.reading("the page extensions"):
             if section is not None:  # CONFIG_SPARSEMEM: an array for each section
                 value: int = helpers.nr_to_section(prog, section).page_ext.value_()
                 return value if value and not value & _INVALID else None
@@ -183,7 +183,7 @@ def _offset(kernel: Kernel) -> int:
     place = kernel.symbol("page_owner_ops")
     if place is None:
         return 0
-    with reading("whether page_owner records"):
+    with kernel.reading("whether page_owner records"):
         # Not by the variable: BTF has types alone.
         offset: int = drgn.Object(kernel.prog, "struct page_ext_operations", address=place).offset.value_()
         return offset
@@ -193,7 +193,7 @@ def _offset(kernel: Kernel) -> int:
 def _clock(kernel: Kernel) -> int | None:
     """The clock of the records, local_clock(), when a CPU last read it for its run queue; None if not known."""
     try:
-        with reading("the clock"):
+        with kernel.reading("the clock"):
             queues = kernel.prog["runqueues"]
             return max((helpers.per_cpu(queues, cpu).clock.value_() for cpu in online_cpus(kernel)), default=None)
     except TargetError:  # an answer stands without it

@@ -10,7 +10,7 @@ import drgn
 from kplug.errors import TargetError
 from kplug.memory.percpu import DYNAMIC, MODULE, Areas
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 
 # Far more than usual: some hundreds of chunks on some 20 lists, with some hundred pages per unit.
 _MOST_CHUNKS, _MOST_SLOTS, _MOST_UNIT_PAGES = 1 << 16, 1 << 10, 1 << 14
@@ -44,7 +44,7 @@ class ChunkReader:
     def units(self, areas: Areas) -> tuple[int, dict[int, int]]:
         """The base unit's address, and each CPU's unit offset from it."""
         prog = self._kernel.prog
-        with reading(f"{CHUNKS} could not be read"):
+        with self._kernel.reading(f"{CHUNKS} could not be read"):
             base = prog["pcpu_base_addr"].value_()
             offsets = prog["pcpu_unit_offsets"]
             return base, {cpu: offsets[cpu].value_() for cpu in areas.offsets}
@@ -53,7 +53,7 @@ class ChunkReader:
         """The chunks of modules and of allocations. What could not be read is added to `problems`, the rest is kept."""
         prog = self._kernel.prog
         with _noted(problems):
-            with reading(f"{CHUNKS}: pcpu_reserved_chunk could not be read"):
+            with self._kernel.reading(f"{CHUNKS}: pcpu_reserved_chunk could not be read"):
                 reserved = prog["pcpu_reserved_chunk"]
                 there = bool(reserved)
             if there:  # it is on no list
@@ -68,7 +68,7 @@ class ChunkReader:
 
     def _list_heads(self) -> list[drgn.Object]:
         prog = self._kernel.prog
-        with reading(f"{CHUNKS}: pcpu_nr_slots could not be read"):
+        with self._kernel.reading(f"{CHUNKS}: pcpu_nr_slots could not be read"):
             slots = prog["pcpu_nr_slots"].value_()
             try:
                 lists = prog["pcpu_chunk_lists"].read_()  # 3c7be18ac9a0 (5.9)
@@ -84,7 +84,7 @@ class ChunkReader:
     def _on_list(self, head: drgn.Object, seen: set[int]) -> Iterator[drgn.Object]:
         """The chunks on one list, as pointers. TargetError if the list leads nowhere, or loops."""
         prog = self._kernel.prog
-        with reading(f"{CHUNKS}: a list could not be read"):
+        with self._kernel.reading(f"{CHUNKS}: a list could not be read"):
             start = head.address_
             chunk_type = prog.type("struct pcpu_chunk")
             within = drgn.offsetof(chunk_type, "list")
@@ -102,7 +102,7 @@ class ChunkReader:
                 node = following
 
     def _chunk(self, chunk: drgn.Object, kind: str) -> Chunk:
-        with reading(f"{CHUNKS} could not be read"):
+        with self._kernel.reading(f"{CHUNKS} could not be read"):
             read = chunk[0].read_()
             page_size = int(self._kernel.prog["PAGE_SIZE"])
             descriptor, base, pages = chunk.value_(), read.base_addr.value_(), read.nr_pages.value_()

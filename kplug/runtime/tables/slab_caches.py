@@ -11,7 +11,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 
 OBJECT, LEFT_RED_ZONE, RIGHT_RED_ZONE, FREE_POINTER = "object", "left red zone", "right red zone", "free pointer"
 ALLOCATION_TRACK, FREE_TRACK, REQUESTED_SIZE = "allocation track", "free track", "requested size"
@@ -48,7 +48,7 @@ class Cache:
 
     def __init__(self, slabs: Slabs, address: int) -> None:
         prog = slabs.kernel.prog
-        with reading(f"the slab cache at {address:#x}"):
+        with slabs.kernel.reading(f"the slab cache at {address:#x}"):
             cache = drgn.Object(prog, "struct kmem_cache *", address)
             name = prog.read_c_string(cache.name.value_(), max_size=_MAX_NAME)
             self.name = name.decode(errors="backslashreplace")
@@ -124,7 +124,7 @@ class Slabs:
         self.word = kernel.word
         self.memo = kernel.memo
         prog = kernel.prog
-        with reading("the slab allocator"):
+        with kernel.reading("the slab allocator"):
             cache = prog.type("struct kmem_cache")
             try:
                 slab = prog.type("struct slab")  # d122019bf061 (5.17); before, it is in struct page
@@ -181,7 +181,7 @@ class Slabs:
 
     def sheaf_cpu(self, cache: Cache, start: int) -> int | None:
         """The CPU in one of whose sheaves an object is; None if in none of them: then it is in a node's."""
-        with reading(f"the sheaves of the slab cache {cache.name}"):
+        with self.kernel.reading(f"the sheaves of the slab cache {cache.name}"):
             for cpu in self.cpus:
                 sheaves = helpers.per_cpu_ptr(cache.sheaves, cpu)
                 for sheaf in (sheaves.main.read_(), sheaves.spare.read_()):

@@ -11,7 +11,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.tables.slab_caches import slabs_of
 from kplug.runtime.tables.stack_depot import stack_depot
 
@@ -40,7 +40,7 @@ class Tracks:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         kind = slabs_of(kernel).track
-        with reading("struct track"):
+        with kernel.reading("struct track"):
             if kind is None:
                 raise LookupError("it is not in the debug information")
             self._size: int = kind.size or 0
@@ -109,7 +109,7 @@ def _tick_of(kernel: Kernel) -> int | None:
     place = kernel.symbol("clocksource_jiffies")
     if place is None:
         return None
-    with reading("the length of a jiffy"):
+    with kernel.reading("the length of a jiffy"):
         clock = drgn.Object(kernel.prog, "struct clocksource", address=place)
         tick: int = clock.mult.value_() >> clock.shift.value_()
     return tick if 0 < tick < _NANOSECONDS else None

@@ -13,7 +13,7 @@ import drgn
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 
 _ALIGN = 4  # DEPOT_STACK_ALIGN: offsets in handles count 16 bytes
 _MOST_FRAMES = 256  # the most that CONFIG_STACKDEPOT_MAX_FRAMES can be
@@ -27,7 +27,7 @@ class StackDepot:
         self._kernel = kernel
         self.memo = kernel.memo
         prog = kernel.prog
-        with reading("the stack depot"):
+        with kernel.reading("the stack depot"):
             fields = {
                 member.name: (member.bit_offset, member.bit_field_size or 0)
                 for part in prog.type("union handle_parts").members or ()

@@ -12,7 +12,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError, try_read
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import possible_cpus
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.nodes import online_nodes
 from kplug.runtime.tables.memory_sections import has_struct_pages
 from kplug.runtime.tables.translation import page_tables
@@ -107,7 +107,7 @@ class Pages:
         self.memo = kernel.memo
         self._word = kernel.word
         self._last: Page | None = None
-        with reading("struct page"):
+        with kernel.reading("struct page"):
             prog = kernel.prog
             page = prog.type("struct page")
             self.size = page.size or 0
@@ -178,7 +178,7 @@ class Pages:
 
     @remembered(UNTIL_RESUMED)
     def _is_section(self, number: int) -> bool:
-        with reading("the memory sections"):
+        with self._kernel.reading("the memory sections"):
             return has_struct_pages(self._kernel.prog, number)
 
     @property
@@ -262,7 +262,7 @@ class Pages:
     def _head_of(self, pfn: int, data: bytes, flags: int) -> int:
         """The first page of a compound page."""
         if self._compound is None:  # d50569612c29 (7.1) made it compound_info
-            with reading(f"the compound page of page frame {pfn:#x}"):
+            with self._kernel.reading(f"the compound page of page frame {pfn:#x}"):
                 page = drgn.Object(self._kernel.prog, "struct page *", self.base + pfn * self.size)
                 address: int = helpers.compound_head(page).value_()
         else:
@@ -307,7 +307,7 @@ class Pages:
     def _per_cpu_free(self) -> Mapping[int, int]:
         """The pages on the per-CPU lists of free ones: page frame number, order of the block."""
         found: dict[int, int] = {}
-        with reading("the per-CPU lists of free pages"):
+        with self._kernel.reading("the per-CPU lists of free pages"):
             prog = self._kernel.prog
             cpus = possible_cpus(self._kernel)
             for node in online_nodes(prog):

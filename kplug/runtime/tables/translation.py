@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from kplug.arch.registry import named
+from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, ReadEntry, Translation
 from kplug.errors import TargetError
-from kplug.lifetimes import UNTIL_RESUMED, remembered
+from kplug.lifetimes import FOR_EVER, UNTIL_RESUMED, remembered
+from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.reading import entry_reader, try_read
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
@@ -26,7 +28,7 @@ class PageTables:
     def paging(self) -> Paging | None:
         """How the kernel maps its memory; None for an architecture without page tables in kplug."""
         make = named(self._kernel.machine).paging
-        return make(_PagingSources(self._kernel)) if make is not None else None
+        return make(_PagingSources(self._kernel, facts_of(self._kernel))) if make is not None else None
 
     def translate(self, address: int, root: int | None = None) -> Translation | None:
         """The translation of an address by the kernel's page tables, or those at `root` (physical, a user program's).
@@ -134,6 +136,14 @@ def page_tables(kernel: Kernel) -> PageTables:
     return PageTables(kernel)
 
 
+@remembered(FOR_EVER)
+def noted_paging(kernel: Kernel) -> Paging | None:
+    """How a kernel maps its memory, as far as VMCOREINFO alone tells it: none of that memory is read."""
+    make = named(kernel.machine).paging
+    facts = with_vmcoreinfo(AddressSpaceFacts(), kernel.vmcoreinfo, kernel.machine)
+    return make(_PagingSources(kernel, facts, reads=False)) if make is not None else None
+
+
 def is_zero_filled(kernel: Kernel, address: int) -> bool:
     """Whether a virtual address reads as zeros because the dump does not contain the page: it was excluded, or had only
     zeros."""
@@ -163,9 +173,10 @@ def _image_range(kernel: Kernel) -> range | None:
 class _PagingSources:
     """What `Architecture.paging` needs from a kernel (`PagingSources`)."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, facts: AddressSpaceFacts, reads: bool = True) -> None:
         self._kernel = kernel
-        self.facts = facts_of(kernel)
+        self._reads = reads
+        self.facts = facts
         self.numbers = kernel.vmcoreinfo.numbers
         self.page_size = kernel.vmcoreinfo.page_size
         self.image = _image_range(kernel)
@@ -181,7 +192,7 @@ class _PagingSources:
 
     def variable(self, name: str, image_offset: int | None = None) -> int | None:
         address = self._kernel.symbol(name)
-        if address is None:
+        if address is None or not self._reads:
             return None
         word = self._kernel.word
         if image_offset is None:

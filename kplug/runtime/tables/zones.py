@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.nodes import online_nodes
 
 _MOST_NODES = 1 << 10  # NODES_SHIFT is at most 10
@@ -35,7 +35,7 @@ def zone_of(kernel: Kernel, pfn: int) -> Zone | None:
 @remembered(UNTIL_RESUMED)
 def _zones(kernel: Kernel) -> Sequence[Zone]:
     try:
-        with reading("the zones"):
+        with kernel.reading("the zones"):
             return tuple(_read(kernel))
     except TargetError:  # an answer stands without them
         return ()

@@ -16,7 +16,7 @@ from kplug.memory.thread_size import thread_size
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus, present_cpus
-from kplug.runtime.kernel.kernel import Kernel, fault_words, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.frame import Frame
 from kplug.runtime.threads.unwinder import StackAt, Unwinder, symbol_name
@@ -87,7 +87,7 @@ class Selection:
                 return self._select(thread)
         if not self._kernel.has_types:
             raise TargetError(f"task {tid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
-        with reading(f"task {tid}"):
+        with self._kernel.reading(f"task {tid}"):
             return self._select(self._thread_of(task_with_id(self._kernel, tid)))
 
     def select_cpu(self, cpu: int) -> Thread:
@@ -110,7 +110,7 @@ class Selection:
 
     def select_task(self, task: Any) -> Thread:
         """Select the task of a drgn `struct task_struct *`."""
-        with reading("the task"):
+        with self._kernel.reading("the task"):
             return self._select(self._thread_of(task))
 
     def _select(self, thread: Thread) -> Thread:
@@ -121,7 +121,7 @@ class Selection:
         """A thread that was selected before the kernel ran."""
         if thread.tid <= 0:
             return next((each for each in self.threads() if each.cpu == thread.cpu), thread)
-        with reading(str(thread)):
+        with self._kernel.reading(str(thread)):
             task = helpers.find_task(self._kernel.prog, thread.tid)
             if not task or task.value_() != thread.task.value_():
                 self._thread = None
@@ -133,14 +133,14 @@ class Selection:
         if threads and (not self._kernel.live or self._cpus is not None):
             return threads[0]
         # A task that runs cannot be unwound without its CPU's registers.
-        with reading("the tasks"):
+        with self._kernel.reading("the tasks"):
             return self._thread_of(helpers.find_task(self._kernel.prog, 1))
 
     @remembered(UNTIL_RESUMED)
     def _find_threads(self) -> Sequence[Thread]:
         if not self._kernel.has_types:
             return self._nameless()
-        with reading("the tasks on the CPUs"):
+        with self._kernel.reading("the tasks on the CPUs"):
             crashed = self._crashed_cpu()
             # A panic takes the other CPUs offline as they are.
             cpus = online_cpus(self._kernel) if crashed is None else present_cpus(self._kernel)
@@ -154,7 +154,8 @@ class Selection:
         except drgn.FaultError as error:
             if self._kernel.live or self._cpus is None or not self._cpus.of(cpu):
                 raise
-            return Thread(-1, "", cpu, crashed, None, f"its task_struct cannot be read: {fault_words(error)}")
+            why = f"its task_struct cannot be read: {self._kernel.fault_words(error)}"
+            return Thread(-1, "", cpu, crashed, None, why)
 
     def _nameless(self) -> Sequence[Thread]:
         """A thread for each CPU whose registers are known, if there is no debug information to find the tasks."""
@@ -226,7 +227,7 @@ class Selection:
         return self._cpus.of(cpu).get(canonical("sp", self._kernel.machine)[0])
 
     def _thread_at(self, task: int) -> Thread:
-        with reading("the task"):
+        with self._kernel.reading("the task"):
             return self._thread_of(drgn.Object(self._kernel.prog, "struct task_struct *", task))
 
     def select_frame(self, number: int) -> Frame:
@@ -273,7 +274,7 @@ class Selection:
 
     def _check_stack(self, thread: Thread) -> None:
         """TargetError for a task that has ended: its stack is freed before its parent asks for its status."""
-        with reading(f"the stack of {thread}"):
+        with self._kernel.reading(f"the stack of {thread}"):
             if not thread.task.stack.value_():
                 raise TargetError(f"{thread} has ended: it is a zombie, whose stack is freed")
 
@@ -304,7 +305,7 @@ class Selection:
     def _belong(self, thread: Thread, cpu: int, frames: Sequence[Frame]) -> bool:
         """Whether a CPU's frames are those of a task: the CPU may have gone to another one since it was asked."""
         size = thread_size(self._kernel.image) if self._kernel.image is not None else None
-        with reading(f"the stack of {thread}"):
+        with self._kernel.reading(f"the stack of {thread}"):
             start = thread.task.stack.value_()
             kernels = [frame.sp for frame in frames if self._kernel.word.is_kernel(frame.sp)]
             if size is not None and any(start <= sp <= start + size for sp in kernels):

@@ -8,7 +8,7 @@ from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.frame import Frame
 from kplug.runtime.threads.selection import Selection
@@ -61,7 +61,7 @@ def _saved_pointer(kernel: Kernel, task: int) -> int | None:
     member = named(kernel.machine).saved_stack_pointer
     if member is None:
         return None
-    with reading("the stack pointer of a task"):
+    with kernel.reading("the stack pointer of a task"):
         found = drgn.Object(kernel.prog, "struct task_struct *", task)
         for name in member.split("."):
             found = found.member_(name)

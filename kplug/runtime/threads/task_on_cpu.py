@@ -8,7 +8,7 @@ from typing import Optional
 from kplug.arch.registers import canonical
 from kplug.errors import TargetError
 from kplug.runtime.kernel import helpers
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Thread
 
@@ -31,7 +31,7 @@ class TaskOnCpu:
         cpu = self._cpu()
         if cpu is None:
             return _NONE
-        with reading(f"the task on CPU {cpu}"):
+        with self._kernel.reading(f"the task on CPU {cpu}"):
             task = helpers.cpu_curr(self._kernel.prog, cpu)
             comm = task.comm.string_().decode("utf-8", "backslashreplace")
             return Thread(task.pid.value_(), comm, cpu, False, task)

@@ -23,7 +23,7 @@ from kplug.arch.registers import canonical, is_register, ordered, registers_of
 from kplug.arch.registry import named
 from kplug.errors import TargetError
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.debug_files import debug_files_of
 from kplug.runtime.modules.images import symbol_extent
 from kplug.runtime.tables.translation import page_tables
@@ -72,7 +72,7 @@ class Unwinder:
 
     def of_task(self, task: Any, what: str, more: Mapping[str, int]) -> Sequence[Frame]:
         """The frames of a task. `more` are registers of its CPU that drgn does not give."""
-        with reading(what):
+        with self._kernel.reading(what):
             return self._walk(self._traced(task), what, more)
 
     def of_registers(self, registers: Mapping[str, int], what: str) -> Sequence[Frame] | None:
@@ -249,7 +249,7 @@ class Unwinder:
     def _traced_from(self, registers: Mapping[str, int], what: str) -> Any:
         """drgn's stack trace from registers; None if they are not known."""
         prog = self._kernel.prog
-        with reading(what):
+        with self._kernel.reading(what):
             kind = prog.type("struct pt_regs")
             data = pt_regs_bytes(registers, self._kernel.machine, kind.size or 0, self._kernel.word)
             return self._traced(drgn.Object.from_bytes_(prog, kind, data)) if data is not None else None
@@ -266,7 +266,7 @@ class Unwinder:
     def _frames_of(self, trace: Any, what: str, more: Mapping[str, int]) -> list[Frame]:
         """drgn's frames. The innermost has all of the `more` registers, its callers those that no call changes."""
         machine = self._kernel.machine
-        with reading(what):
+        with self._kernel.reading(what):
             frames = [self._frame_of(number, frame) for number, frame in enumerate(trace)]
         kept = {name: value for name, value in more.items() if name in registers_of(machine).system}
         return [

@@ -13,7 +13,7 @@ from kplug.errors import TargetError, UsageError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.named_tuples import NamedTuple
-from kplug.runtime.kernel.kernel import Kernel, reading
+from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.cpu_registers import CpuRegisters
 from kplug.runtime.threads.selection import Selection, Thread, task_with_id
@@ -38,7 +38,7 @@ class Choice(Protocol):
 @remembered(UNTIL_RESUMED)
 def _program_of(kernel: Kernel, tid: int, comm: str, task: int) -> _Program | None:
     """The program of a task, by the address of its task_struct. TargetError if it cannot be read."""
-    with reading(f"the memory of {tid} ({comm})"):
+    with kernel.reading(f"the memory of {tid} ({comm})"):
         mm = drgn.Object(kernel.prog, "struct task_struct *", task).mm.read_()
         if not mm:
             return None
@@ -65,7 +65,7 @@ class UserSpace:
         """
         if not self._kernel.has_types:
             raise TargetError(f"task {pid}: finding tasks needs the kernel's types, and there is neither DWARF nor BTF")
-        with reading(f"task {pid}"):
+        with self._kernel.reading(f"task {pid}"):
             task = task_with_id(self._kernel, pid)
             comm = task.comm.string_().decode("utf-8", "backslashreplace")
             asked = Thread(pid, comm, None, False, task)

@@ -6,11 +6,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import drgn
 import pytest
 from support.open_dumps import session_in
 from support.threads import target_of
 
 from kplug.errors import InputError, TargetError
+from kplug.memory.reading import Read
+from kplug.memory.split_dump import missing, part_of
+from kplug.runtime.attached import session_for
+from kplug.runtime.kernel.kernel import MISSING_PART
 from kplug.runtime.opening.request import Request
 from kplug.runtime.session import open_session
 from kplug.session import Session
@@ -84,6 +89,36 @@ def test_what_is_missing_is_said_with_every_answer(crashed: DumpSet, tmp_path: P
     assert warning.endswith(" are missing (give each with another -c)")
     with pytest.raises(TargetError, match="the page is in a part of the split dump that is missing"):
         session.target.read(crashed.truth.address("linux_banner"), 16)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_drgns_own_prompt_says_the_same_of_a_part(crashed: DumpSet, tmp_path: Path, number: int) -> None:
+    """There the library has opened the file, and calls excluded whatever is in the others."""
+    path = apart(crashed, tmp_path)[number]
+    prog = drgn.Program()
+    prog.set_core_dump(path)
+    asked, own = session_for(prog), open_session(Request(path))
+    (warning,) = asked.warnings
+    assert warning in own.warnings
+    part = part_of(path)
+    assert part is not None
+    for gap in missing([part]):
+        for physical in (gap.start, gap.stop - 8):
+            words = [said(target_of(session).kernel.read_physical, physical) for session in (asked, own)]
+            assert words == [f"{MISSING_PART}: {physical:#x}"] * 2
+    # Of these no page was excluded: where one cannot be read, it or a page table is in another part.
+    found = [said(asked.target.read, crashed.truth.address(name)) for name in SYMBOLS]
+    assert MISSING_PART in found[0]
+    assert all(MISSING_PART in words for words in found if words)
+
+
+def said(read: Read, address: int) -> str:
+    """The error of a read; nothing of one that succeeds."""
+    try:
+        read(address, 8)
+    except TargetError as error:
+        return str(error)
+    return ""
 
 
 def test_another_dump_is_no_part(crashed: DumpSet) -> None:

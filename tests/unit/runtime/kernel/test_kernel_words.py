@@ -94,9 +94,9 @@ def test_a_list_that_leads_to_no_kernel_address(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=name_of)
 def test_values_are_as_wide_as_the_machine(machine: Machine) -> None:
-    word = kernel_of(machine, [0]).word
+    kernel = kernel_of(machine, [0])
     bits = 8 * machine.size
-    assert address_of(-1, "-1", word) == (1 << bits) - 1
+    assert address_of(-1, "-1", kernel) == (1 << bits) - 1
     for number in (1 << bits, -(1 << bits - 1) - 1):
         with pytest.raises(ExpressionError, match=f"more than {bits} bits"):
-            address_of(number, "x", word)
+            address_of(number, "x", kernel)

@@ -347,6 +347,17 @@ def test_a_page_where_the_dump_is_truncated_was_not_excluded() -> None:
     assert "excluded" not in words
 
 
+def test_a_page_in_a_part_of_the_dump_that_is_missing_was_not_excluded() -> None:
+    fake = made()
+    fake.lose(X86_64.direct_map + 0x30000, PAGE, why="Excluded page: 0x30000")
+    fake.missing.append(range(0x30000, 0x40000))
+    layer = told(fake, X86_64.direct_map + 0x30000)
+    assert (layer.details["in_dump"], layer.details["missing_part"]) == (False, True)
+    words, _ = KIND.words(layer)
+    assert "in a part of the split dump that is missing" in words
+    assert "excluded" not in words
+
+
 def test_a_struct_page_that_cannot_be_read() -> None:
     fake = made()
     fake.lose_pages(0x1F0)
