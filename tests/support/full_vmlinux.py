@@ -81,8 +81,8 @@ class Full:
         return sorted(found)
 
     def few_addresses(self, sampling: Sampling) -> list[int]:
-        """Those for which whole answers are compared: all bounds, and one of 40 of the others, or a sample of these."""
-        return sorted({*self.bounds, *sampling.of(self.addresses[::40])})
+        """Those for which whole answers are compared: all bounds, and one of 40 of the others, or a sample of both."""
+        return sorted({*sampling.of(self.bounds, 4), *sampling.of(self.addresses[::40])})
 
     @cached_property
     def columns(self) -> Columns:
