@@ -18,6 +18,7 @@ ARCHITECTURE = Architecture(
     ),
     bits=32,
     elf=ELF_WORDS,
+    head_symbol="_start",
     boundaries=boundaries,
     upper_half=True,
     char_signed=False,

@@ -28,7 +28,7 @@ from kplug.arch.types.memory_map import (
 )
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names
 from kplug.arch.types.registers import Registers
-from kplug.model import TEXT
+from kplug.model import RODATA, TEXT
 from kplug.named_tuples import NamedTuple
 
 # RISC-V ELF psABI, "Program Property".
@@ -54,7 +54,8 @@ def boundaries() -> BoundaryRows:
             ),
         ),
         "data": (
-            # riscv's [_sdata, _edata) holds rodata too; writable data starts here.
+            # riscv's [_sdata, _edata) holds rodata too; writable data starts at _data, to which mark_rodata_ro() goes.
+            row("srodata", "__end_rodata _data", cls=RODATA, freed=False, ro=True, where=_SCRIPT, kernels="5.10-"),
             row("data.rw", "_data _edata", where=_SCRIPT, kernels="5.10-"),
         ),
     }
@@ -249,6 +250,7 @@ ARCHITECTURE = Architecture(
         fit=("riscv",),
     ),
     elf=ELF_WORDS,
+    head_symbol="_start",
     relative_relocation=3,  # R_RISCV_RELATIVE
     telling_symbols=("relocate_enable_mmu", "do_trap_ecall_u"),
     boundaries=boundaries,

@@ -11,6 +11,12 @@ _SCRIPT = "arch/s390/kernel/vmlinux.lds.S"
 def _boundaries() -> BoundaryRows:
     return {
         "text": (
+            row(
+                "ftrace_hotpatch_trampolines",
+                "__ftrace_hotpatch_trampolines_start __ftrace_hotpatch_trampolines_end",
+                where=_SCRIPT,
+                kernels="5.15-",
+            ),
             row("amode31", "_samode31 _eamode31", where=_SCRIPT, kernels="5.15-"),
             row("amode31.text", "_stext_amode31 _etext_amode31", where=_SCRIPT, kernels="5.15-"),
             row(

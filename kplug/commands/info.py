@@ -26,7 +26,13 @@ _MAX_BANNER_BYTES = 512
 
 def _info(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     from kplug.commands.inspection import inspect
+    from kplug.image.symbols.listings import is_listing
 
+    if arguments.file and is_listing(arguments.file):
+        from kplug.image.opening.symbol_list_kernel import open_system_map
+
+        yield from _image_info(open_system_map(arguments.file), arguments)
+        return
     if arguments.file:
         yield from _file_info(inspect(arguments.file), arguments)
         return
@@ -190,7 +196,8 @@ INFO = Command(
     name="info",
     summary="what is in a kernel file: header, kernel, sections, segments, notes",
     description="""Show what is in a kernel file: header, release, compiler, build ID, sections,
-segments, notes. A vmlinux, a module (.ko, packed too), a vmcore, a vmlinuz, a flat Image, a debug file.""",
+segments, notes. A vmlinux, a module (.ko, packed too), a vmcore, a vmlinuz, a flat Image, a debug file,
+a System.map.""",
     examples=(
         ("vmlinuz", "what is in a boot image"),
         ("ext4.ko.xz", "a module: vermagic, parameters, ..."),

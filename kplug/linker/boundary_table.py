@@ -151,6 +151,8 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
         "__inittext_begin __inittext_end",  # arm64, loongarch
         "__init_text_begin __init_text_end",  # riscv
         "_sinittext _einittext",
+        cls=INIT,  # its own: kallsyms of code alone have no bounds of init around it
+        freed=True,
         where=EVERY_SCRIPT,
     ),
     _row("inittext", "_sinittext _einittext"),

@@ -15,7 +15,8 @@ _SCRIPT = "arch/arm/kernel/vmlinux.lds.S"
 def _boundaries() -> BoundaryRows:
     return {
         "text": (
-            row("head.text", "_text _stext", cls=TEXT, freed=False, ro=True, where=_SCRIPT),
+            # STRICT_KERNEL_RWX leaves what is below _stext writable, and makes it no code (arch/arm/mm/init.c).
+            row("head.text", "_text _stext", cls=TEXT, freed=False, ro=False, where=_SCRIPT),
             row("proc.info", "__proc_info_begin __proc_info_end", where="arch/arm/include/asm/vmlinux.lds.h"),
             row("text_itcm", "__sitcm_text __eitcm_text", cls=TEXT, where=_SCRIPT, outside=True),
             row("data_dtcm", "__sdtcm_data __edtcm_data", cls=DATA, where=_SCRIPT, outside=True),

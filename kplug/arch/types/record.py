@@ -182,6 +182,8 @@ class Architecture(Frozen):
     # The rows of the linker script that only this architecture has, by the part of the image.
     boundaries: Callable[[], BoundaryRows] | None = None
     freed_gaps: tuple[Freed, ...] = ()
+    # Where code precedes _text in the image: the symbol at its start, a function of stated size or not.
+    head_symbol: str | None = None
     # Symbols below the image, in kernels that link the per-CPU section at 0, are per-CPU variables.
     percpu_at_zero: bool = False
     # Names in VMCOREINFO's NUMBER(...) that only this architecture's kernels write.

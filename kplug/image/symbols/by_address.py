@@ -370,8 +370,12 @@ class SymbolIndex:
         markers = self._marker_addresses.get(address)
         if not markers:
             return None
-        symbols = map(self.table.symbol, markers)
-        best, *others = sorted(symbols, key=lambda s: (s.name not in self._start_markers, preference(s)))
+        table, starts = self.table, self._start_markers
+        symbols = map(table.symbol, markers)
+        # A number, or the place of an empty section that is in no memory, is not what the address is.
+        best, *others = sorted(
+            symbols, key=lambda s: (not table.is_allocated(s.section_index), s.name not in starts, preference(s))
+        )
         aliases = tuple(name for name in dict.fromkeys(s.name for s in others) if name != best.name)
         return Extent(address, address, best, aliases, True)
 

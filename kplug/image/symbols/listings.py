@@ -65,6 +65,12 @@ def read_system_map(path: str) -> SymbolList:
     return symbols
 
 
+def is_listing(path: str) -> bool:
+    """Whether a file begins with the line of a symbol."""
+    with open_file(path) as file:
+        return re.match(_LINE + rb"\n", file.read(_STUB_BYTES)) is not None
+
+
 def read_kallsyms(path: str = "/proc/kallsyms", machine: str = "") -> KallsymsListing:
     """/proc/kallsyms, or a saved copy of it. InputError if it cannot be read, or is something else.
 

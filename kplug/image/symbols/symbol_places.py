@@ -29,6 +29,10 @@ class SymbolPlaces(SymbolColumns):
         """The sections that hold addresses, by number."""
         return frozenset(section.index for section in self.sections if section.allocated and section.index)
 
+    def is_allocated(self, section: int) -> bool:
+        """Whether the section of that number holds addresses."""
+        return section in self._held
+
     @cached_property
     def _placed(self) -> bytes:
         """The entries that can hold an address if they have a name that counts."""

@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import accumulate, compress, count, islice
 from typing import TYPE_CHECKING
 
+from kplug.arch.registry import named
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.symbols.masks import both, entries_of, without_mask
@@ -121,9 +122,14 @@ class SymbolTable(SymbolPlaces):
     def boundary_candidates(self) -> dict[str, int]:
         """Names and link addresses of the symbols that may be boundary symbols.
 
-        This includes absolute symbols: some linkers leave boundary symbols outside sections absolute.
+        This includes absolute symbols: some linkers leave boundary symbols outside sections absolute; and the function
+        with which the image begins, if that is not _text.
         """
-        return {name: self.values[index] for name, index in self.typeless_entries if name}
+        found = {name: self.values[index] for name, index in self.typeless_entries if name}
+        head = named(self._machine).head_symbol
+        if head is not None and head not in found:
+            found.update((head, self.values[index]) for index in self.indexes_of(head)[:1])
+        return found
 
     def as_list(self) -> SymbolList:
         """The symbols that can hold an address, as kallsyms would list them."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import compress, repeat
 
+from kplug.arch.registry import named
 from kplug.arch.types.word import BEYOND_ADDRESSES, LITTLE
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.section_flags import SHF_EXECINSTR, SHF_WRITE
@@ -101,6 +102,8 @@ class ListedSymbolTable(SymbolTable):
         if percpu is not None and percpu_end is not None and percpu[0] == 0 < percpu_end[0]:
             extents.append(extent(len(extents), PERCPU_SECTION, 0, percpu_end[0], SHF_WRITE))
         start, end = self._first(ROOT_START), self._first(ROOT_END)
+        head = self._first(named(self._machine).head_symbol or ROOT_START)
+        start = min(filter(None, (head, start)), default=None)
         if start is not None and end is not None and start[0] < end[0]:
             extents.append(extent(len(extents), "", start[0], end[0], SHF_WRITE | SHF_EXECINSTR))
         else:

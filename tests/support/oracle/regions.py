@@ -51,8 +51,10 @@ PAIRS = [
     Pair("__soc_builtin_dtb_table_start", "__soc_builtin_dtb_table_end", "soc_builtin_dtb_table", None, RISCV),
     Pair("__soc_early_init_table_start", "__soc_early_init_table_end", "soc_early_init_table", None, RISCV),
     Pair("_data", "_edata", "data.rw", None, RISCV),
+    Pair("__end_rodata", "_data", "srodata", "rodata", RISCV),
     # Text.
     Pair("_text", "_stext", "head.text", "text", ARM64),
+    Pair("_start", "_text", "head.text", "text", RISCV),
     Pair("__entry_text_start", "__entry_text_end", "entry.text"),
     Pair("__irqentry_text_start", "__irqentry_text_end", "irqentry.text"),
     Pair("__softirqentry_text_start", "__softirqentry_text_end", "softirqentry.text"),

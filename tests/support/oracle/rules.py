@@ -216,9 +216,12 @@ class Oracle:
             others = _names_but(chosen, [*ranked, *marks.get(start, ())])
             groups.append(Group(start, end, chosen, others, not size))
         markers = {}
+        allocated = {str(row.number) for row in self.section_rows if "A" in row.flags}
         beginnings = {region.start_symbol for region in (*self.regions, *self.empty)}
         for address, rows in marks.items():
-            ranked = sorted(rows, key=lambda row: (row.name not in beginnings, _preference(row)))
+            ranked = sorted(
+                rows, key=lambda row: (row.section not in allocated, row.name not in beginnings, _preference(row))
+            )
             markers[address] = Group(address, address, ranked[0], _names_but(ranked[0], ranked), True)
         return groups, markers
 

@@ -292,3 +292,18 @@ def test_the_notes_of_bare_machine_code_are_found_in_both_byte_orders(little: bo
     """Nothing in an s390x's vmlinuz says which machine's it is."""
     payload = b"code" * 25 + build_id_note(BUILD_ID, little)
     assert Inspected("vmlinuz", BOOT_IMAGE, payload=payload).note_value("GNU", "BUILD_ID") == BUILD_ID.hex()
+
+
+def test_a_system_map_is_a_list_of_symbols(tmp_path: Path, kplug: BoundedKplug) -> None:
+    path = tmp_path / "System.map"
+    path.write_text("c1000000 T _text\nc1000020 T entry_INT80_32\nc1002000 B _end\n")
+    answer = kplug.run("info", str(path), "--json")
+    assert json.loads(answer.out) == {
+        "schema": "kplug.info/1",
+        "path": str(path),
+        "kind": "list of symbols",
+        "machine": "i386",
+        "symbols": 3,
+        "image_start": "0xc1000000",
+        "image_end": "0xc1002000",
+    }

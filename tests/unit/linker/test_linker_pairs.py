@@ -79,10 +79,39 @@ def test_a_text_region_that_no_table_knows_is_found() -> None:
         {"__crc_kernel_neon_begin": 0x21000, "__crc_kernel_neon_end": 0x21004},
         {"__tracepoint_contention_begin": 0x21000, "__tracepoint_contention_end": 0x21050},
         {"_start": 0x21000, "_end_": 0x22000},
+        {"kernel_sec_start": 0x21000, "kernel_sec_end": 0x21008},  # two variables of arm
     ],
 )
 def test_names_that_only_look_like_a_pair_are_no_region(symbols: dict[str, int]) -> None:
     assert extra(**symbols) == set()
+
+
+@pytest.mark.parametrize(
+    ("machine", "start", "end", "name", "read_only"),
+    [
+        ("arm", "_text", "_stext", "head.text", False),  # pages below _stext are made writable data
+        ("riscv64", "__end_rodata", "_data", "srodata", True),  # mark_rodata_ro() goes to _data
+        (
+            "s390x",
+            "__ftrace_hotpatch_trampolines_start",
+            "__ftrace_hotpatch_trampolines_end",
+            "ftrace_hotpatch_trampolines",
+            None,
+        ),
+    ],
+)
+def test_regions_of_one_architecture(machine: str, start: str, end: str, name: str, read_only: bool | None) -> None:
+    symbols = {"_text": 0x1000, "_end": 0x90000, start: 0x1000, end: 0x3000}
+    region = next(each for each in build_region_tree(symbols, machine).regions if each.name == name)
+    assert (region.start, region.end, region.read_only_after_init) == (0x1000, 0x3000, read_only)
+
+
+def test_init_code_is_init_where_only_code_has_symbols() -> None:
+    """kallsyms without CONFIG_KALLSYMS_ALL have neither __init_begin nor __init_end."""
+    symbols = {"_text": 0x1000, "_stext": 0x1000, "_etext": 0x2000, "_sinittext": 0x3000, "_einittext": 0x4000}
+    tree = build_region_tree(symbols, "i386")
+    assert tree.region_class(0x3000) == "init"
+    assert tree.chain(0x3000)[-1].freed_after_boot
 
 
 def test_a_second_name_for_a_region_adds_nothing() -> None:

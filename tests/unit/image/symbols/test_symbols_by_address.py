@@ -23,7 +23,9 @@ from support.elf_builder import (
     TLS_SYMBOL,
     WEAK,
     Elf,
+    Sec,
     Sym,
+    W,
 )
 from support.symbol_tables import sections, table_of
 
@@ -54,6 +56,20 @@ def test_a_sized_symbol_holds_its_bytes_and_no_more(tmp_path: Path) -> None:
         [],
         ["g"],
     ]
+
+
+def test_a_marker_in_no_allocated_section_does_not_name_the_address(tmp_path: Path) -> None:
+    """ppc64 has an empty .data_nosave at the start of __bug_table; riscv an absolute copy of each for its EFI stub."""
+    markers = ["__nosave_begin", "__copy", "__start___bug_table"]
+    table_sections = [*sections(), Sec(".data_nosave", flags=W, address=0x2000)]
+    symbols = [
+        Sym("__nosave_begin", 0x2000, section=".data_nosave"),
+        Sym("__copy", 0x2000, section=SHN_ABS),
+        Sym("__start___bug_table", 0x2000, section=".data"),
+    ]
+    table = table_of(tmp_path, Elf(machine=EM_X86_64, sections=table_sections, symbols=symbols))
+    (extent,) = SymbolIndex(table, markers, markers[:1]).chain(0x2000)
+    assert (extent.symbol.name, extent.aliases) == ("__start___bug_table", ("__nosave_begin", "__copy"))
 
 
 def test_a_sizeless_symbol_ends_where_what_it_names_does(tmp_path: Path) -> None:
