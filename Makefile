@@ -36,8 +36,9 @@ test:
 
 test-all:
 	@.ci/setup test build -- $(FETCH)
-	map=$$(.ci/build-tree) && page_owner=$$(.ci/build-tree page-owner) && \
-		KPLUG_BUILD_TREE=$$map KPLUG_PAGE_OWNER_TREE=$$page_owner $(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
+	map=$$(.ci/build-tree) && page_owner=$$(.ci/build-tree page-owner) && kasan=$$(.ci/build-tree kasan) && \
+		KPLUG_BUILD_TREE=$$map KPLUG_PAGE_OWNER_TREE=$$page_owner KPLUG_KASAN_TREE=$$kasan \
+		$(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
 
 unit: setup
 	$(VENV)/python -m pytest -m "not kernel and not boot"

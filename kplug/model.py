@@ -104,12 +104,14 @@ class State(Frozen):
     """What the target's memory says about the address now. None: not known; never a guess.
 
     `permissions` are those of the page tables ("r-x"), `page_size` the bytes that one entry of them maps.
+    `kasan` is whether KASAN allows access to the byte ("accessible"), or why not.
     """
 
     mapped: bool | None = None
     permissions: str | None = None
     freed: bool | None = None
     page_size: int | None = None
+    kasan: str | None = None
 
 
 UNKNOWN_STATE = State()

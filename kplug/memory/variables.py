@@ -16,7 +16,8 @@ from kplug.space.address_space import AddressSpaceFacts
 if TYPE_CHECKING:
     from kplug.image.kernel_image import KernelImage
 
-_SHADOW_PAGE, _LEVEL, _COMMAND_LINE = "kasan_early_shadow_page", "__pgtable_l5_enabled", "saved_command_line"
+_SHADOW_PAGES = ("kasan_early_shadow_page", "kasan_zero_page")  # the second is its name before 5.0
+_LEVEL, _COMMAND_LINE = "__pgtable_l5_enabled", "saved_command_line"
 _COMMAND_LINE_PIECE, _COMMAND_LINE_MAX = 256, 4096
 
 
@@ -40,7 +41,7 @@ def static_facts(placed: PlacedImage) -> AddressSpaceFacts:
         image_end=root.end if linked else None,
         runtime_image_start=placed.placement.runtime(root.start),
         runtime_image_end=placed.placement.runtime(root.end),
-        kasan_shadow=has(_SHADOW_PAGE),
+        kasan_shadow=any(map(has, _SHADOW_PAGES)),
         **told,
     )
 
@@ -49,7 +50,7 @@ def look_up_names(image: KernelImage, others: Iterable[str] = ()) -> None:
     """Have the image find the symbols that `memory_facts` asks for, and these, and its regions, so that it has them."""
     architecture = named(image.machine)
     facts = (*(row[0] for row in architecture.symbol_facts), *(row[0] for row in architecture.variables))
-    image.symbols.look_up((*facts, _SHADOW_PAGE, _LEVEL, _COMMAND_LINE, *others))
+    image.symbols.look_up((*facts, *_SHADOW_PAGES, _LEVEL, _COMMAND_LINE, *others))
     _ = image.index  # which has the regions made
 
 

@@ -43,6 +43,7 @@ def _state(state: State) -> str:
             "permissions": state.permissions,
             "freed": state.freed,
             "page_size": state.page_size,
+            "kasan": state.kasan,
         }
     )
 

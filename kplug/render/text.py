@@ -124,6 +124,8 @@ def _state_words(annotation: Annotation) -> str:
             words.append(f"the ELF file says {flags}")
     if state.freed is not None:
         words.append("freed" if state.freed else "not freed")
+    if state.kasan is not None:
+        words.append(f"KASAN: {state.kasan}")
     return "; ".join(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .boot_images import BOOT_IMAGES, boot_image
+from .built_trees import kasan_dump, kasan_specimens, page_owner_dump
 from .deaths import death, ways
 from .dumping import FORMATS, DumpSet, dump, dumps
 from .errors import VMError
@@ -11,7 +12,6 @@ from .kexec import kexec_dumps
 from .machine import VM, boot
 from .manifest import KERNELS, Kernel, find, names
 from .options import Options
-from .page_owner import page_owner_dump
 from .planted import Planted, Specimen, planted_dump, planted_guest, specimens, user_pid, user_specimens
 from .qmp import QMPClient, QMPError
 from .truth import GroundTruth, Symbol
@@ -40,6 +40,8 @@ __all__ = [
     "dumps",
     "fetch",
     "find",
+    "kasan_dump",
+    "kasan_specimens",
     "kexec_dumps",
     "names",
     "page_owner_dump",

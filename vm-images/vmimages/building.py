@@ -30,18 +30,29 @@ _TEXT_APART = ("-Wl,-z,separate-code", "-Wl,-z,max-page-size=4096")
 
 def module(files: KernelFiles, source: Path, quiet: bool = False) -> Path:
     """The module NAME.ko of the folder NAME, which has its Makefile, for that kernel; without debug information."""
-    name = source.name
     tree, tools = headers(files, quiet), architecture(files.arch).tools
+    place = tree / "usr/src" / f"linux-headers-{files.release}"
+    return _module(source, files.release, [f"--directory={place}", *_compiler(place, tools)], tools)
+
+
+def module_for_tree(files: KernelFiles, source: Path) -> Path:
+    """As `module`, for the kernel of a build tree, whose `headers` are what modules need of its sources."""
+    words = [f"--directory={files.root / 'headers'}", f"O={files.root}"]
+    return _module(source, f"{files.release}-{files.build_id[:8]}", words, architecture(files.arch).tools)
+
+
+def _module(source: Path, release: str, words: list[str], tools: str) -> Path:
+    """The module of a folder; `words` are for make, `tools` before the names of the programs."""
+    name = source.name
 
     def build(folder: Path) -> None:
         place = folder / "source"
         shutil.copytree(source, place)
-        headers = tree / "usr/src" / f"linux-headers-{files.release}"
-        _run(["make", "-C", str(headers), f"M={place}", *_compiler(headers, tools), "modules"])
+        _run(["make", *words, f"M={place}", "modules"])
         _run([f"{tools}strip", "--strip-debug", str(place / f"{name}.ko"), "-o", str(folder / f"{name}.ko")])
         shutil.rmtree(place)
 
-    return _built(sorted(source.iterdir()), f"{files.release}-{name}", build) / f"{name}.ko"
+    return _built(sorted(source.iterdir()), f"{release}-{name}", build) / f"{name}.ko"
 
 
 def _compiler(headers: Path, tools: str) -> list[str]:

@@ -17,7 +17,7 @@ from .errors import VMError
 from .fetching import KernelFiles, fetch
 from .machine import VM, boot
 
-_SPECIMENS = Path(__file__).resolve().parent.parent / "specimens"
+SPECIMENS = Path(__file__).resolve().parent.parent / "specimens"
 # Room for what is planted; of 256 MiB the module would find too little.
 _MEMORY = 512
 _LINE = re.compile(r"(?:PLANT|USER)\|(\w+)\|(?:0x)?([0-9a-f]+)\|(.*)")
@@ -41,7 +41,7 @@ class Planted(NamedTuple):
 
     @property
     def specimens(self) -> list[Specimen]:
-        return _listed(self.said)
+        return listed(self.said)
 
     @property
     def user_specimens(self) -> list[Specimen]:
@@ -66,8 +66,8 @@ def planted_dump(
     files = fetch(name, quiet=quiet)
     label = "-".join((name, "planted", *(["la57"] if la57 else []), *(["pti"] if pti else []), *append))
     place = paths.cache_root() / "dumps" / label
-    module = building.module(files, _SPECIMENS / "planted", quiet)
-    program = building.program(files.arch, _SPECIMENS / "planted_user.c")
+    module = building.module(files, SPECIMENS / "planted", quiet)
+    program = building.program(files.arch, SPECIMENS / "planted_user.c")
     # A dump of other specimens than these is made again.
     built_from = f"{module.parent.name} {program.parent.name}"
     options = {"append": tuple(append), "la57": la57, "pti": pti}
@@ -78,7 +78,7 @@ def planted_dump(
 
 def specimens(dump: DumpSet) -> list[Specimen]:
     """What the module planted."""
-    return _listed(dump.truth.text("planted"))
+    return listed(dump.truth.text("planted"))
 
 
 def user_specimens(dump: DumpSet) -> list[Specimen]:
@@ -91,12 +91,13 @@ def user_pid(dump: DumpSet) -> int:
     return _pid(dump.truth.text("planted-user"))
 
 
-def _listed(text: str) -> list[Specimen]:
+def listed(text: str) -> list[Specimen]:
+    """The specimens that a log of the guest lists."""
     return [Specimen(key, int(number, 16), truth.strip()) for key, number, truth in _LINE.findall(text)]
 
 
 def _user_listed(text: str) -> list[Specimen]:
-    return [each._replace(key=f"user_{each.key}") for each in _listed(text) if each.key != "pid"]
+    return [each._replace(key=f"user_{each.key}") for each in listed(text) if each.key != "pid"]
 
 
 def _pid(text: str) -> int:
@@ -110,12 +111,12 @@ def _pid(text: str) -> int:
 def planted_guest(name: str, *, memory: int = _MEMORY, quiet: bool = False, **options: Any) -> Iterator[Planted]:
     """The kernel `name`, booted as `boot` does with those options, with all specimens in it."""
     files = fetch(name, quiet=quiet)
-    module = building.module(files, _SPECIMENS / "planted", quiet)
-    program = building.program(files.arch, _SPECIMENS / "planted_user.c")
+    module = building.module(files, SPECIMENS / "planted", quiet)
+    program = building.program(files.arch, SPECIMENS / "planted_user.c")
     inside = (("planted/planted.ko", module), ("planted/planted_user", program))
     with boot(name, memory=memory, files=inside, quiet=quiet, **options) as vm:
         user = _start_program(vm)
-        anonymous = next(each.address for each in _listed(user) if each.key == "anon")
+        anonymous = next(each.address for each in listed(user) if each.key == "anon")
         said = vm.run(f"insmod /planted/planted.ko uva={anonymous:#x} && echo planted", timeout=_SECONDS)
         if "planted" not in said:
             raise VMError(f"the module cannot be loaded: {said.strip()}")

@@ -7,6 +7,7 @@ from kplug.model import UNKNOWN_STATE, State
 from kplug.resolver import StateError
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import was_freed
+from kplug.runtime.tables.kasan import ACCESSIBLE, kasan_of
 from kplug.runtime.tables.translation import page_tables
 from kplug.runtime.threads.user_space import UserSpace
 
@@ -45,7 +46,18 @@ class MemoryState:
                 permissions, page_size = found.permissions, found.page_size
         except TargetError as error:
             problems.append(str(error))
-        state = State(mapped, permissions, freed, page_size)
+        kasan = None
+        try:
+            kasan = self._kasan(address, mapped)
+        except TargetError as error:
+            problems.append(str(error))
+        state = State(mapped, permissions, freed, page_size, kasan)
         if problems:
             raise StateError("; ".join(problems), state)
         return state
+
+    def _kasan(self, address: int, mapped: bool | None) -> str | None:
+        """What KASAN's shadow says of an address. Where nothing is mapped, one page of zeros is the shadow of all."""
+        kasan = kasan_of(self._kernel)
+        words = kasan.words(address) if kasan is not None else None
+        return None if words == ACCESSIBLE and not mapped else words

@@ -17,23 +17,21 @@ from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_page
 from kplug.runtime.locators.registry import locates
-from kplug.runtime.locators.tracks import ALLOCATED_BY, FREED_BY, stack_words, track_lines
+from kplug.runtime.locators.slab_owners import ALLOCATED, QUARANTINED, add_owners
+from kplug.runtime.locators.tracks import track_lines
 from kplug.runtime.tables import struct_page
+from kplug.runtime.tables.kasan import kasan_of
 from kplug.runtime.tables.slab_caches import (
-    ALLOCATION_TRACK,
-    FREE_TRACK,
     LEFT_RED_ZONE,
     OBJECT,
     PADDING,
-    REQUESTED_SIZE,
     Cache,
     Slabs,
     slabs_of,
 )
-from kplug.runtime.tables.slab_tracks import Track, slab_tracks
 from kplug.runtime.tables.struct_page import pages_of
 
-ALLOCATED, FREE, CPU_FREE, CORRUPTED = "allocated", "free", "cpu-free", "corrupted"
+FREE, CPU_FREE, FREED, CORRUPTED = "free", "cpu-free", "freed", "corrupted"
 
 SOURCE = "slab allocator"
 
@@ -92,17 +90,21 @@ KIND = register(
         {
             "cache": "",
             "object": "",
-            "state": "(`allocated`, `free`, `cpu-free`, `corrupted`)",
+            "state": "(`allocated`, `free`, `cpu-free`, `quarantined`: freed, and kept by KASAN; `freed`: by"
+            " KASAN's shadow, if its quarantine has too many to look at; `corrupted`)",
             "cpu": "(whose list a `cpu-free` object is on)",
             "object_size": "",
             "requested": "(bytes that kmalloc was asked for, where recorded)",
             "allocated_by": "",
-            "freed_by": "(`pid`, `cpu`, `seconds` since boot, `age` in seconds, `caller` of the allocator, `stack`; of"
-            " an allocated object: who freed it before)",
+            "freed_by": "(by SLUB or KASAN: `pid`, `cpu`, `seconds` since boot, `age` in seconds, `caller` of the"
+            " allocator, `stack`; of an allocated object: who freed it before)",
+            "work_created": "(by KASAN: who last gave the object to call_rcu() or a work queue, the last one first:"
+            " `caller`, `stack`)",
             "record_with": "(the option of the kernel's command line that would record who allocates and frees)",
             "padding": "(the address is in none of the object's own bytes)",
             "part": "(`object`, `left red zone`, `right red zone`, `free pointer`, `allocation track`, `free track`,"
-            " `requested size`, `padding`, `padding or other metadata`; `null` where the layout is not certain)",
+            " `requested size`, `KASAN metadata`, `padding`, `padding or other metadata`; `null` where the layout is"
+            " not certain)",
             "merged_with": "",
         },
         "a left red zone is a layer of its own, which ends where its `object` begins",
@@ -161,57 +163,19 @@ class SlabLocator:
         details["part"] = part.name if part is not None else None
         problems = []
         try:
-            details["state"], cpu = self._state(slab, start)
+            state, cpu = self._state(slab, start)
+            details["state"] = self._unless_quarantined(cache, start) if state == ALLOCATED else state
             if cpu is not None:
                 details["cpu"] = cpu
         except TargetError as error:
             problems.append(str(error))
-        if slabs.is_slub:
-            problems += self._add_tracks(slab, start, details)
+        problems += add_owners(kernel, cache, start, details)
         first, last = start + shift, start - cache.left_pad + cache.size + shift
         if place < start:
             first, last = first - cache.left_pad, first
         yield Layer(KIND.name, cache.name, first, last, SOURCE, details)
         if problems:
             raise TargetError("; ".join(problems))
-
-    def _add_tracks(self, slab: _Slab, start: int, details: dict[str, Any]) -> list[str]:
-        """Add who allocated and freed an object to its details. Returns what could not be read, and why."""
-        cache = slab.cache
-        if not cache.tracks_users:
-            if slab.slabs.can_track(cache):
-                details["record_with"] = f"slub_debug=U,{cache.name}"
-            return []
-        problems = []
-        for name, key in ((ALLOCATION_TRACK, ALLOCATED_BY), (FREE_TRACK, FREED_BY)):
-            part = cache.part(name)
-            assert part is not None
-            details[key] = None
-            try:
-                track = slab_tracks(self._kernel).read(start + part.start)
-            except TargetError as error:
-                problems.append(f"who {key.replace('_by', '')} the object is not known: {error}")
-                continue
-            if track is not None:
-                details[key] = self._track(track)
-                problems += [track.problem] if track.problem is not None else []
-        requested = cache.part(REQUESTED_SIZE)
-        if requested is not None and details["state"] == ALLOCATED:
-            with suppress(FaultError):
-                size = self._kernel.read_unsigned(start + requested.start, requested.end - requested.start)
-                details["requested"] = size if 0 < size <= cache.object_size else None
-        return problems
-
-    def _track(self, track: Track) -> dict[str, Any]:
-        (caller,) = stack_words(self._kernel, (track.caller,))
-        return {
-            "pid": track.pid,
-            "cpu": track.cpu,
-            "seconds": track.seconds,
-            "age": track.age,
-            "caller": caller,
-            "stack": stack_words(self._kernel, track.stack),
-        }
 
     def _object_start(self, slab: _Slab, address: int) -> int | None:
         """The start of the object in whose room an address is; None after the last."""
@@ -255,6 +219,19 @@ class SlabLocator:
             state = self._drgn_state(start, CPU_FREE)
             return state, slabs.sheaf_cpu(cache, start) if state == CPU_FREE else None
         return ALLOCATED, None
+
+    def _unless_quarantined(self, cache: Cache, start: int) -> str | None:
+        """The state of an object that is on no list of free ones: KASAN keeps freed ones for a while."""
+        kasan = kasan_of(self._kernel)
+        if kasan is None:
+            return ALLOCATED
+        freed = kasan.is_freed(start)
+        # The shadow lets freed objects be accessed, too, if these may be read.
+        if freed is False and not cache.is_typesafe_by_rcu:
+            return ALLOCATED
+        # It also says of unused objects of a mempool that they were freed.
+        kept = kasan.is_quarantined(cache, start)
+        return QUARANTINED if kept else ALLOCATED if kept is False else FREED if freed else None
 
     def _drgn_state(self, address: int, free: str) -> str | None:
         """What drgn says of an object that it may know better; `free` is the word for one that is not allocated."""

@@ -1,5 +1,5 @@
-"""Who allocated and freed an object or a page, in words: what SLUB, KFENCE and page_owner recorded, as JSON and as
-lines of text."""
+"""Who allocated and freed an object or a page, in words: what SLUB, KASAN, KFENCE and page_owner recorded, as JSON and
+as lines of text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.freed_init import freed_init_words
 from kplug.runtime.modules.symbol_words import symbol_words
 
-ALLOCATED_BY, FREED_BY = "allocated_by", "freed_by"
+ALLOCATED_BY, FREED_BY, WORK_CREATED = "allocated_by", "freed_by", "work_created"
 
 # Functions of the allocators, by the starts of their names: their caller is the one that allocated or freed.
 ALLOCATORS = (
     "kfence_", "__kfence_", "kmem_cache_alloc", "kmem_cache_free", "__kmem_cache_free", "__kmalloc", "kfree",
     "kmalloc_noprof", "kmalloc_trace", "kmalloc_large", "slab_alloc", "__slab_alloc", "___slab_alloc", "slab_free",
-    "__slab_free",
+    "__slab_free", "slab_post_alloc_hook", "kasan_", "__kasan_", "____kasan_", "poison_slab_object",
+    "unpoison_slab_object", "poison_kmalloc_redzone", "save_stack", "set_track",
 )  # fmt: skip
 PAGE_ALLOCATORS = (
     "post_alloc_hook", "prep_new_page", "get_page_from_freelist", "__alloc_pages", "alloc_pages",
@@ -40,8 +41,7 @@ def first_outside(stack: Iterable[str], allocators: tuple[str, ...]) -> str | No
 
 def track_words(track: Mapping[str, Any]) -> str:
     """Who it was, in a few words."""
-    caller = f" in {track['caller']}" if track["caller"] else ""
-    return f"by task {track['pid']}{caller}"
+    return f"by task {track['pid']}{_in(track)}"
 
 
 def track_lines(layer: Layer) -> Iterator[str]:
@@ -50,13 +50,19 @@ def track_lines(layer: Layer) -> Iterator[str]:
     for key, words in ((ALLOCATED_BY, "allocated"), (FREED_BY, "freed before" if is_allocated else "freed")):
         track = layer.details.get(key)
         if track is not None:
-            caller = f" in {track['caller']}" if track["caller"] else ""
-            yield f"{words}{caller}{_by(track)}{_where_and_when(track)}"
+            yield f"{words}{_in(track)}{_by(track)}{_where_and_when(track)}"
             yield from (f"  {entry}" for entry in track["stack"])
             if track.get("no_stack"):
                 yield f"  no stack: {track['no_stack']}"
+    for number, work in enumerate(layer.details.get(WORK_CREATED, ())):
+        yield f"{'before that, ' if number else ''}work with it created{_in(work)}"
+        yield from (f"  {entry}" for entry in work["stack"])
     if layer.details.get("record_with"):
         yield f"who allocated and freed it is not recorded ({layer.details['record_with']} would)"
+
+
+def _in(track: Mapping[str, Any]) -> str:
+    return f" in {track['caller']}" if track["caller"] else ""
 
 
 def _by(track: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.memory.reading import FaultError
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
-from kplug.runtime.kernel.cpus import online_cpus
+from kplug.runtime.kernel.clock import since_boot_and_ago
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.nodes import online_nodes
 from kplug.runtime.tables.stack_depot import stack_depot
@@ -24,7 +24,6 @@ BOOT_OPTION = "page_owner=on"
 _NO_CONFIG = f"CONFIG_PAGE_OWNER=y and {BOOT_OPTION}"
 
 _INVALID = 1  # PAGE_EXT_INVALID, of a section that goes offline
-_NANOSECONDS = 10**9
 # Handles that stand for no stack: register_early_stack() and the like.
 _NO_STACK = {
     "early_handle": "it was before page_owner recorded stacks",
@@ -152,10 +151,7 @@ class PageOwners:
                 stack = stack_depot(self._kernel).stack(handle)
             except TargetError as error:
                 problem = str(error)
-        now, age = _clock(self._kernel), None
-        if when is not None and now is not None and when <= now:
-            age = round((now - when) / _NANOSECONDS, 3)
-        seconds = round(when / _NANOSECONDS, 3) if when is not None else None
+        seconds, age = since_boot_and_ago(self._kernel, when) if when is not None else (None, None)
         return Event(pid, tgid if tgid != pid else None, comm, seconds, age, stack, no_stack, problem)
 
     def _number(self, record: drgn.Object, name: str) -> int | None:
@@ -187,14 +183,3 @@ def _offset(kernel: Kernel) -> int:
         # Not by the variable: BTF has types alone.
         offset: int = drgn.Object(kernel.prog, "struct page_ext_operations", address=place).offset.value_()
         return offset
-
-
-@remembered(UNTIL_RESUMED)
-def _clock(kernel: Kernel) -> int | None:
-    """The clock of the records, local_clock(), when a CPU last read it for its run queue; None if not known."""
-    try:
-        with kernel.reading("the clock"):
-            queues = kernel.prog["runqueues"]
-            return max((helpers.per_cpu(queues, cpu).clock.value_() for cpu in online_cpus(kernel)), default=None)
-    except TargetError:  # an answer stands without it
-        return None

@@ -15,7 +15,9 @@ from kplug.runtime.kernel.kernel import Kernel
 
 OBJECT, LEFT_RED_ZONE, RIGHT_RED_ZONE, FREE_POINTER = "object", "left red zone", "right red zone", "free pointer"
 ALLOCATION_TRACK, FREE_TRACK, REQUESTED_SIZE = "allocation track", "free track", "requested size"
-PADDING, PADDING_OR_METADATA = "padding", "padding or other metadata"
+KASAN_METADATA, PADDING, PADDING_OR_METADATA = "KASAN metadata", "padding", "padding or other metadata"
+
+NO_KASAN_FREE_META = 0x7FFFFFFF  # KASAN_NO_FREE_META
 
 _MAX_NAME = 256
 _MAX_SHEAF = 1 << 12  # objects; calculate_sheaf_capacity() gives some tens
@@ -25,6 +27,7 @@ _FLAGS = {
     "_SLAB_RED_ZONE": 0x400,
     "_SLAB_KMALLOC": 0x1000,
     "_SLAB_STORE_USER": 0x10000,
+    "_SLAB_TYPESAFE_BY_RCU": 0x80000,
     "_SLAB_NO_USER_FLAGS": 0x10000000,
 }
 # CONFIG_SLUB_DEBUG: what slub_debug= names, since e17f1dfba37b (5.8) and before
@@ -38,6 +41,14 @@ class Part(NamedTuple):
     name: str
     start: int
     end: int
+
+
+class KasanOffsets(NamedTuple):
+    """Where KASAN's records are, from the object: struct kasan_cache. `alloc_meta` is 0 if there is none; `free_meta`
+    is 0 if that is in the object."""
+
+    alloc_meta: int
+    free_meta: int
 
 
 class Cache:
@@ -63,7 +74,12 @@ class Cache:
             self.has_sheaves = self.sheaves is not None and bool(self.sheaves.value_())
             self.per_cpu = self._cpu_slabs(slabs, cache)
             self.flags: int = cache.flags.value_() if slabs.is_slub else 0
+            self.is_typesafe_by_rcu = bool(self.flags & slabs.typesafe_by_rcu) if slabs.is_slub else False
             self.tracks_users = False
+            self.kasan: KasanOffsets | None = None
+            if slabs.has_kasan:
+                info = cache.kasan_info
+                self.kasan = KasanOffsets(info.alloc_meta_offset.value_(), info.free_meta_offset.value_())
             self.parts: tuple[Part, ...] = ()
             if slabs.is_slub:
                 self.parts = self._parts(slabs, cache.inuse.value_())
@@ -101,8 +117,12 @@ class Cache:
         if place > end:
             return ()
         self.tracks_users = bool(flags & slabs.store_user)
-        # KASAN's metadata and a slabobj_ext may come after what is known.
-        unsure = slabs.has_kasan or flags & slabs.in_object
+        kasan_end = slabs.kasan_end(self.kasan) if self.kasan is not None else 0
+        if kasan_end is not None and place < kasan_end <= end:
+            parts.append(Part(KASAN_METADATA, place, kasan_end))
+            place = kasan_end
+        # A slabobj_ext may come after what is known.
+        unsure = kasan_end is None or flags & slabs.in_object
         parts.append(Part(PADDING_OR_METADATA if unsure else PADDING, place, end))
         return tuple(part for part in parts if part.start < part.end)
 
@@ -137,7 +157,8 @@ class Slabs:
             self.has_left_pad = cache.has_member("red_left_pad")
             self.has_cpu_slab = cache.has_member("cpu_slab")
             self.may_have_sheaves = cache.has_member("cpu_sheaves")
-            self.has_kasan = cache.has_member("kasan_info")
+            # Tag-based KASAN lacks the offsets of records since 6.1.
+            self.has_kasan = "alloc_meta_offset" in _members(cache, "kasan_info")
             self.cache_offset = drgn.offsetof(slab, "slab_cache")
             if self.is_slub:
                 self.freelist = drgn.offsetof(slab, "freelist")
@@ -151,6 +172,8 @@ class Slabs:
         self._set_flags(prog)
         self.track = _type(prog, "struct track", "slub.c")
         self.track_size: int = (self.track.size or 0) if self.track is not None else 0
+        metas = [_type(prog, f"struct kasan_{which}_meta") if self.has_kasan else None for which in ("alloc", "free")]
+        self._kasan_sizes = [(kind.size or 0) if kind is not None else 0 for kind in metas]
 
     def _set_flags(self, prog: drgn.Program) -> None:
         bits = _type(prog, "enum _slab_flag_bits")
@@ -158,6 +181,7 @@ class Slabs:
         self.red_zone = named.get("_SLAB_RED_ZONE", 0)
         self.store_user = named.get("_SLAB_STORE_USER", 0)
         self.kmalloc = named.get("_SLAB_KMALLOC", 0)
+        self.typesafe_by_rcu = named.get("_SLAB_TYPESAFE_BY_RCU", 0)
         self.no_user_flags = named.get("_SLAB_NO_USER_FLAGS", 0)
         self.in_object = named.get(_IN_OBJECT, 0)
         # b85f369b81ae (7.0) made it a word; it came with a flag.
@@ -166,6 +190,11 @@ class Slabs:
     def can_track(self, cache: Cache) -> bool:
         """Whether the kernel could be told to record who uses a cache's objects (slub_debug=)."""
         return bool(cache.parts and self._has_debugging and not cache.flags & self.no_user_flags)
+
+    def kasan_end(self, offsets: KasanOffsets) -> int | None:
+        """Where KASAN's records end, from the object: 0 if there are none behind it, None if that is not known."""
+        behind = [each for each in zip(offsets, self._kasan_sizes) if 0 < each[0] < NO_KASAN_FREE_META]
+        return max(map(sum, behind), default=0) if all(size for _, size in behind) else None
 
     @property
     @remembered(UNTIL_RESUMED)
@@ -194,6 +223,11 @@ class Slabs:
     def cache(self, address: int) -> Cache:
         """The cache whose struct is at an address. TargetError if that cannot be read, or is none."""
         return Cache(self, address)
+
+
+def _members(kind: drgn.Type, name: str) -> set[str | None]:
+    """The names of the members of a structure that is a member; empty if there is none."""
+    return {each.name for each in kind.member(name).type.members or ()} if kind.has_member(name) else set()
 
 
 def _type(prog: drgn.Program, name: str, file: str | None = None) -> drgn.Type | None:

@@ -80,6 +80,7 @@ def as_json(annotation: Annotation) -> dict[str, Any]:
             "permissions": annotation.state.permissions,
             "freed": annotation.state.freed,
             "page_size": annotation.state.page_size,
+            "kasan": annotation.state.kasan,
         },
         "warnings": list(annotation.warnings),
     }
@@ -95,7 +96,7 @@ def assert_contract(answer: dict[str, Any]) -> None:
     assert answer["link_address"] is None or HEX.fullmatch(answer["link_address"])
     assert answer["class"] in CLASSES
     assert answer["summary"]
-    assert list(answer["state"]) == ["mapped", "permissions", "freed", "page_size"]
+    assert list(answer["state"]) == ["mapped", "permissions", "freed", "page_size", "kasan"]
     assert all(isinstance(warning, str) for warning in answer["warnings"])
     # A gap is between regions or between symbols, so it comes after the ones or after the others.
     kinds = [layer["kind"] for layer in answer["layers"] if layer["kind"] != "gap"]
