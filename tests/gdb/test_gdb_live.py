@@ -219,7 +219,8 @@ class TestIsolated:
         assert answer["state"]["mapped"] is True
         assert session["kwhere --json $pc "].json[0]["class"] == "text"
         (answer,) = session["kwhere --json linux_banner"].json
-        assert answer["state"] == {"mapped": True, "permissions": "r--", "freed": False, "page_size": 2 << 20}
+        state = {"mapped": True, "permissions": "r--", "freed": False, "page_size": 2 << 20, "kasan": None}
+        assert answer["state"] == state
 
     def test_interrupted(self, isolated: VM, isolated_truth: GroundTruth, bare_612: Path, tmp_path: Path) -> None:
         """Ctrl-C in physical mode, the signal or gdb's own notice of it: the mode is put back first."""
