@@ -14,6 +14,7 @@ from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.symbols import by_address as symbol_index
 from kplug.image.symbols import sorted_list as ordered_symbols
+from kplug.image.symbols.line_scan import LineScan
 from kplug.image.symbols.listings import KallsymsListing, read_kallsyms, read_system_map
 from kplug.image.symbols.sorted_list import LinesSymbolTable, OrderedSymbolTable
 from kplug.image.symbols.symbol_list import SymbolList
@@ -152,6 +153,9 @@ def test_the_kernel_that_runs_here(sampling: Sampling) -> None:
     listing = read_kallsyms()
     assert listing.kernel.source == "/proc/kallsyms"
     assert len(listing.kernel) == len(found[0].symbols.values)
+    others = found[2].listed
+    assert others is not None
+    assert listing.kernel.boundary_numbers == others.boundary_numbers
 
 
 # -- made up ---------------------------------------------------------------------------------------------------------
@@ -259,6 +263,18 @@ def test_a_line_that_is_out_of_order_is_an_error_where_it_is_asked_for() -> None
 )
 def test_names_within_code_and_outside_it(rows: list[tuple[int, str, str]]) -> None:
     assert_alike(*images(kernel_of(*_MANY, *rows), "x86_64"), count=40)
+
+
+def test_lines_that_arrive_in_pieces() -> None:
+    text, whole = kernel_of(*_MANY, (0x110000, "D", "x_start"), (0x120000, "D", "x_end")), LineScan("x86_64")
+    whole.go_on(text, len(text))
+    chance, pieces, arrived = random.Random(1), LineScan("x86_64"), bytearray()
+    while len(arrived) < len(text):
+        arrived += text[len(arrived) : len(arrived) + chance.randrange(1, 9000)]
+        pieces.go_on(arrived, arrived.rfind(b"\n") + 1)
+    assert vars(pieces) == vars(whole)
+    listing = KallsymsListing(arrived, "kallsyms", by_kernel=True, machine="x86_64", scan=pieces)
+    assert_alike(by_all_columns(text, "x86_64"), image_of(listing.kernel, "x86_64"), count=40)
 
 
 def test_lines_that_are_added_at_the_bounds_of_blocks() -> None:

@@ -1,4 +1,4 @@
-"""The lines of a long text by number: counted in one pass, and cut apart a block at a time where one is asked for."""
+"""The lines of a long text by number: they are cut apart a block at a time, where one is asked for."""
 
 from __future__ import annotations
 
@@ -6,35 +6,41 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
-# To cut a block apart takes some 30 microseconds.
-_BLOCK_BYTES = 1 << 14
+from kplug.image.symbols.line_scan import Text
+
+# Of so many blocks, a sample of the lines has one.
+_SAMPLE_STEP = 8
 
 
 class LineBlocks:
-    """The lines of `text` up to `end`, where one ends. `check` looks at those of a block when it is cut apart."""
+    """The lines of `text` up to `end`, where one ends, in blocks that begin at `starts`, at lines of these `numbers`.
+
+    `check` looks at the lines of a block when it is cut apart.
+    """
 
     def __init__(
         self,
-        text: bytes,
+        text: Text,
         end: int,
         check: Callable[[Sequence[bytes]], None],
-        counted: tuple[Sequence[int], Sequence[int], int] | None = None,
+        starts: Sequence[int],
+        numbers: Sequence[int],
         added: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         self._text = text
         self._end = end
         self._check = check
         self._cut: dict[int, Sequence[bytes]] = {}
-        # Where each block begins, and the number of the line there; the number of all lines.
-        self._starts, self._numbers, self._length = counted or _counted(text, end)
+        # Where each block begins, and the number of the line there.
+        self._starts, self._numbers = starts, numbers
         self._added = added
+        self._length = numbers[-1] + text.count(b"\n", starts[-1], end) + len(list(self._added_in(len(starts) - 1)))
 
     def with_added(self, added: Sequence[tuple[int, bytes]]) -> LineBlocks:
         """The same with these lines too, each before the one that begins at a position in the text: in order."""
         places = [place for place, _ in added]
         numbers = [0, *(n + bisect_right(places, s) for s, n in zip(self._starts[1:], self._numbers[1:]))]
-        counted = self._starts, numbers, self._length + len(added)
-        return LineBlocks(self._text, self._end, self._check, counted, added)
+        return LineBlocks(self._text, self._end, self._check, self._starts, numbers, added)
 
     def __len__(self) -> int:
         return self._length
@@ -51,7 +57,7 @@ class LineBlocks:
 
     def _lines(self, block: int) -> list[bytes]:
         start, end = self._starts[block], self._end_of(block)
-        lines = self._text[start : end - 1].split(b"\n")
+        lines = bytes(self._text[start : end - 1]).split(b"\n")
         for before, (place, line) in enumerate(self._added_in(block)):
             lines.insert(self._text.count(b"\n", start, place) + before, line)
         return lines
@@ -64,13 +70,13 @@ class LineBlocks:
         start, end = self._starts[block] if block else -1, self._end_of(block)
         return ((place, line) for place, line in self._added if start < place <= end)
 
-    def _firsts(self, first: int, end: int) -> Iterable[bytes]:
-        return (self._text[start : self._text.index(b"\n", start)] for start in self._starts[first:end])
+    def _firsts(self, first: int, end: int, step: int = 1) -> Iterable[bytes]:
+        return (bytes(self._text[start : self._text.index(b"\n", start)]) for start in self._starts[first:end:step])
 
     def sample(self) -> Sequence[bytes]:
-        """The lines of the first and the last block, and the first one of each block in between."""
+        """The lines of the first and the last block, and the first one of some blocks in between."""
         last = len(self._starts) - 1
-        return [*self._lines(0), *self._firsts(1, last), *(self._lines(last) if last else ())]
+        return [*self._lines(0), *self._firsts(1, last, _SAMPLE_STEP), *(self._lines(last) if last else ())]
 
     def number_at(self, position: int) -> int:
         """The number of the line that holds that position of the text."""
@@ -86,13 +92,3 @@ class LineBlocks:
         block = bisect_right(self._numbers, number) - 1
         before = self._block(block)[: number - self._numbers[block]]
         return self._starts[block] + sum(map(len, before)) + len(before)
-
-
-def _counted(text: bytes, end: int) -> tuple[Sequence[int], Sequence[int], int]:
-    starts, numbers, start, number = [0], [0], 0, 0
-    while 0 < (following := text.find(b"\n", start + _BLOCK_BYTES, end) + 1) < end:
-        number += text.count(b"\n", start, following)
-        start = following
-        starts.append(start)
-        numbers.append(number)
-    return starts, numbers, number + text.count(b"\n", start, end)

@@ -18,6 +18,8 @@ from operator import add
 from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.files.opening import open_file
+from kplug.files.read_ahead import ReadAhead
+from kplug.image.symbols.line_scan import LineScan, Text
 from kplug.image.symbols.proc_kallsyms import SymbolLines
 from kplug.image.symbols.symbol_list import SymbolList
 
@@ -78,13 +80,13 @@ def read_kallsyms(path: str = "/proc/kallsyms", machine: str = "") -> KallsymsLi
 
     Lines are checked when symbols are asked for: a broken one is reported then.
     """
-    if path.startswith("/proc/"):
-        return KallsymsListing(_read_seq_file(path), path, by_kernel=path == "/proc/kallsyms", machine=machine)
+    if path == "/proc/kallsyms":
+        return _running_kallsyms(path, machine)
     data = _read(path)
     return KallsymsListing(data, path, machine=machine)
 
 
-def _first_owner(data: bytes) -> int:
+def _first_owner(data: Text) -> int:
     """The position of the first owner in brackets, or -1. s_show() has a tab before it, a terminal spaces."""
     # A search for one byte is fast.
     bracket = data.find(b"[")
@@ -105,14 +107,17 @@ class KallsymsListing:
     are checked closely.
     """
 
-    def __init__(self, data: bytes, path: str, *, by_kernel: bool = False, machine: str = "") -> None:
+    def __init__(
+        self, data: Text, path: str, *, by_kernel: bool = False, machine: str = "", scan: LineScan | None = None
+    ) -> None:
         self.path = path
         self._machine = machine
         self._by_kernel = by_kernel
         owner = _first_owner(data)
         # The start of the first line that is not the kernel's own.
         self._end = len(data) if owner < 0 else data.rfind(b"\n", 0, owner) + 1
-        self._data, self._owned = data, data[self._end :]
+        self._data, self._owned = data, bytes(data[self._end :])
+        self._scan = scan
         self._added: tuple[bytes, ...] = ()
 
     @cached_property
@@ -137,7 +142,7 @@ class KallsymsListing:
     @property
     def _own(self) -> bytes:
         """The kernel's own lines."""
-        own = self._data[: self._end]
+        own = bytes(self._data[: self._end])
         for line in self._added:
             place = _place(own, line[: line.index(b" ")])
             own = b"".join((own[:place], line, b"\n", own[place:]))
@@ -159,7 +164,9 @@ class KallsymsListing:
     @cached_property
     def _lines(self) -> SymbolLines | None:
         """The kernel's own symbols, of which few are decoded, without those that were added."""
-        return SymbolLines.of(self._data, self._end, self.path, self._all, self._machine) if self._by_kernel else None
+        if not self._by_kernel:
+            return None
+        return SymbolLines.of(self._data, self._end, self.path, self._all, self._machine, self._scan)
 
     def _all(self) -> SymbolList:
         """The kernel's own symbols, after checking all lines."""
@@ -327,10 +334,14 @@ def _read(path: str) -> bytes:
     return data
 
 
-def _read_seq_file(path: str) -> bytes:
-    """Read a file of /proc with as little as possible between the reads: each gives at most a page."""
+def _running_kallsyms(path: str, machine: str) -> KallsymsListing:
+    """The running kernel's listing. What has arrived is looked at while the kernel writes the rest."""
+    text, scan = bytearray(), LineScan(machine)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
+        for chunk in ReadAhead(path).chunks():
+            text += chunk
+            if text.find(b"[", scan.end) < 0:  # perhaps the lines of modules begin
+                scan.go_on(text, text.rfind(b"\n") + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+    return KallsymsListing(text, path, by_kernel=True, machine=machine, scan=scan)

@@ -21,8 +21,9 @@ from typing import overload
 
 from kplug.errors import InputError
 from kplug.image.symbols.line_blocks import LineBlocks
+from kplug.image.symbols.line_scan import LineScan, Text
 from kplug.image.symbols.symbol_list import DATA_LETTERS, STATIC_DATA_LETTERS, SymbolList, with_copies
-from kplug.linker.boundary_names import CONVENTIONAL_SUFFIXES, is_conventional, may_be_boundary, pattern_of_names
+from kplug.linker.boundary_names import CONVENTIONAL_SUFFIXES, is_conventional, may_be_boundary
 from kplug.linker.region_builder import TEXT_BOUNDS, text_interior
 from kplug.named_tuples import NamedTuple
 
@@ -56,12 +57,12 @@ class SymbolLines(SymbolList):
 
     def __init__(
         self,
-        text: bytes,
+        text: Text,
         end: int,
         source: str,
         read_all: Callable[[], SymbolList],
-        machine: str = "",
-        known: _Known | None = None,
+        machine: str,
+        known: LineScan | _Known,
     ) -> None:
         # The columns are made later, and not here.
         self.__dict__.update(source=source, machine=machine, in_order=True)
@@ -69,20 +70,33 @@ class SymbolLines(SymbolList):
         self._end = end
         self._digits = text.find(b" ")
         self._read_all = read_all
-        self._lines = LineBlocks(text, end, self._check) if known is None else known.lines
-        self._added: Mapping[bytes, int] = {} if known is None else known.added
-        if known is not None:
-            self.__dict__["_boundaries"] = known.boundaries
+        self._added: Mapping[bytes, int] = {}
+        if isinstance(known, LineScan):
+            self._lines = LineBlocks(text, end, self._check, known.starts, known.numbers)
+            self._scan = known
+        else:
+            self._lines, self._added, self.__dict__["_boundaries"] = known
         self._found: dict[bytes, list[int]] = {}
 
     @classmethod
     def of(
-        cls, text: bytes, end: int, source: str, read_all: Callable[[], SymbolList], machine: str = ""
+        cls,
+        text: Text,
+        end: int,
+        source: str,
+        read_all: Callable[[], SymbolList],
+        machine: str = "",
+        scan: LineScan | None = None,
     ) -> SymbolLines | None:
-        """The list in `text` up to `end`; None if a sample of its lines has another form, or is not sorted."""
-        if text[end - 1 : end] != b"\n" or text.find(b" ") not in (8, 16) or b"\0" in text:
+        """The list in `text` up to `end`; None if a sample of its lines has another form, or is not sorted.
+
+        `scan` has looked at some of the lines already.
+        """
+        if text[end - 1 : end] != b"\n" or text.find(b" ") not in (8, 16) or text.find(b"\0", 0, end) >= 0:
             return None
-        made = cls(text, end, source, read_all, machine)
+        scan = scan or LineScan(machine)
+        scan.go_on(text, end)
+        made = cls(text, end, source, read_all, machine, scan)
         sample = made._lines.sample()
         regular = made._is_regular(sample) and all(re.match(_LINE, line) for line in (sample[0], sample[-1]))
         return made if regular else None
@@ -198,7 +212,7 @@ class SymbolLines(SymbolList):
         """The tails of names that begin with these bytes; not of those added, which are boundary symbols'."""
         from kplug.image.symbols.source_names import tails  # few questions need it
 
-        return tails(self._text[: self._end], part, b"\n")
+        return tails(bytes(self._text[: self._end]), part, b"\n")
 
     def address(self, name: str) -> int | None:
         numbers = self.numbers_named(name.encode("utf-8", "surrogateescape"))
@@ -215,7 +229,7 @@ class SymbolLines(SymbolList):
         """Of names that do not begin as most boundary symbols' do, only those outside code are looked at: within it,
         they would not count."""
         text, end = self._text, self._end
-        found = {match[1]: match.start(1) for match in pattern_of_names(self.machine).finditer(text, 0, end)}
+        found = self._scan.names
         others: dict[bytes, int] = {}
         bounds = {name.decode(): self._address_of(found[name]) for name in _TEXT_BOUNDS if name in found}
         code = text_interior(bounds)
@@ -227,9 +241,10 @@ class SymbolLines(SymbolList):
             for suffix in CONVENTIONAL_SUFFIXES:
                 for position in _positions(text, suffix + b"\n", part):
                     start = text.rindex(b" ", 0, position) + 1
-                    others[text[start : position + len(suffix)]] = start
+                    others[bytes(text[start : position + len(suffix)])] = start
         found = {**others, **found}
-        names = with_copies(may_be_boundary(list(filter(is_conventional, found)), self.machine))
+        conventional = self._scan.conventional.union(filter(is_conventional, others))
+        names = with_copies(may_be_boundary(conventional, self.machine))
         return _Boundaries({name: self._lines.number_at(found[name]) for name in names.intersection(found)}, beside)
 
     def _address_of(self, position: int) -> int:
@@ -253,7 +268,7 @@ class SymbolLines(SymbolList):
                 yield match.start()
 
 
-def _positions(text: bytes, wanted: bytes, part: range) -> Iterator[int]:
+def _positions(text: Text, wanted: bytes, part: range) -> Iterator[int]:
     """Where that is in a part of the text."""
     position = text.find(wanted, part.start, part.stop)
     while position >= 0:

@@ -75,7 +75,9 @@ class OrderedSymbolTable(ListedSymbolTable):
         values, value = self.values, self.values[index]
         bound = bisect_right(self._bounds, value)
         ends = self._bounds[bound : bound + 1]
-        start = following = bisect_right(values, value, index)
+        start = following = index + 1
+        if following < len(values) and values[following] == value:
+            start = following = bisect_right(values, value, following)
         while following < len(values) and not (ends and values[following] >= ends[0]):
             if self._is_place(following):
                 ends = [values[following]]
