@@ -93,6 +93,7 @@ class Kasan:
         self._kernel = kernel
         self.memo = kernel.memo
         self._offset = offset
+        self._end = (kernel.word.mask + 1) // GRANULE + offset & kernel.word.mask
         with kernel.reading("KASAN's records"):
             self._alloc_meta = kernel.prog.type("struct kasan_alloc_meta")
             self._free_meta = kernel.prog.type("struct kasan_free_meta")
@@ -110,8 +111,11 @@ class Kasan:
         return (place - self._offset) * GRANULE & self._kernel.word.mask if self._is_shadow(place) else None
 
     def _is_shadow(self, place: int) -> bool:
+        """Whether an address is in the shadow. No, if that does not end where it should with this offset: arm64's was
+        another one before 5.11."""
         space = space_of(self._kernel)
-        return space is not None and space.area_at(place).name.startswith(_AREA)
+        area = space.area_at(place) if space is not None else None
+        return area is not None and area.name.startswith(_AREA) and area.end == self._end
 
     def words(self, address: int) -> str | None:
         """Whether KASAN allows access to the byte at an address, or why not; None if not known."""

@@ -23,6 +23,7 @@ from kplug.model import Layer
 from kplug.runtime.locators.address_state import MemoryState
 from kplug.runtime.locators.kasan_shadow import KasanShadowLocator
 from kplug.runtime.locators.slab import KIND, SlabLocator
+from kplug.runtime.tables.kasan import Kasan
 
 ALLOC_META, FREE_META = 0x40, 0x58
 FREED, FREED_WITH_TRACK, RED_ZONE = 0xFB, 0xFA, 0xFC
@@ -322,6 +323,12 @@ def test_an_address_in_the_shadow() -> None:
     assert (layer.name, layer.start) == (f"KASAN shadow of {first:#x}-{first + 8:#x}", place)
     assert layer.details == {"of": hex(first), "says": "a freed slab object"}
     assert list(KasanShadowLocator(recorded.fake.kernel).locate(first)) == []
+
+
+def test_an_offset_that_is_not_this_kernels() -> None:
+    recorded = Recorded()
+    kernel, start = recorded.fake.kernel, recorded.slab.base
+    assert [Kasan(kernel, offset).shadow(start) for offset in (OFFSET, OFFSET + 8)] == [0, None]
 
 
 def test_no_word_of_the_shadow() -> None:
