@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.frozen import Frozen
 from kplug.model import Annotation
 
@@ -18,7 +19,14 @@ class Size(int):
 
 
 class Address(Hex):
-    """An address in a table where all have 16 digits."""
+    """A word in a table where all have the digits of the machine."""
+
+    bits: int
+
+    def __new__(cls, value: int, bits: int = WIDEST_BITS) -> Address:
+        self = super().__new__(cls, value)
+        self.bits = bits
+        return self
 
 
 class HumanSize(int):

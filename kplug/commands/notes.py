@@ -182,7 +182,13 @@ def _note_details(note: DecodedNote, path: str) -> Iterator[Output]:
         whose = f"CPU {note.cpu}" if note.cpu is not None else f"PID {note.pid}"
         columns = (Column("REGISTER", "register"), Column("VALUE", "register_value"))
         rows = [
-            {"register": register, "register_value": Address(value), "owner": note.owner, "cpu": note.cpu, "path": path}
+            {
+                "register": register,
+                "register_value": Address(value, note.bits),
+                "owner": note.owner,
+                "cpu": note.cpu,
+                "path": path,
+            }
             for register, value in note.registers.items()
         ]
         yield Table("kplug.note_registers/1", columns, rows, f"{name}: {whose}")

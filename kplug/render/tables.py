@@ -89,7 +89,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, HumanSize):
         return _human_size(value)
     if isinstance(value, Address):
-        return f"{value:#018x}"
+        return f"{value:#0{2 + value.bits // 4}x}"
     return f"{value:#x}" if isinstance(value, (Hex, Size)) else safe(str(value))
 
 

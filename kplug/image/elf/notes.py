@@ -33,9 +33,9 @@ class DecodedNote(Frozen):
     """A note and what is known about it. `name` is None if no type of that number is known for the owner.
 
     `value` is its content in one line, None if only bytes are known. `text` is its content if that has many lines,
-    `registers` are those in it, by canonical name. `place` names the section or segment, `offset` is its position in
-    the file (None: not in a file). For notes that each CPU has, `cpu` is the number of notes of that kind before it;
-    None if they are the kernel's own, which do not tell (kplug/memory/crash_notes.py).
+    `registers` are those in it, by canonical name, of so many `bits`. `place` names the section or segment, `offset` is
+    its position in the file (None: not in a file). For notes that each CPU has, `cpu` is the number of notes of that
+    kind before it; None if they are the kernel's own, which do not tell (kplug/memory/crash_notes.py).
     """
 
     owner: str
@@ -49,6 +49,7 @@ class DecodedNote(Frozen):
     registers: Mapping[str, int] = field(default_factory=dict)
     place: str = ""
     offset: int | None = None
+    bits: int = WIDEST_BITS
 
     @property
     def shown(self) -> str:
@@ -117,7 +118,9 @@ def decode(
         decoded = {}
     if kind not in (kinds.PRSTATUS, kinds.QEMU_CPU):
         cpu = None
-    found = DecodedNote(note.owner, note.type, name, note.description, place=place, offset=offset, **decoded)
+    found = DecodedNote(
+        note.owner, note.type, name, note.description, place=place, offset=offset, bits=form.bits, **decoded
+    )
     return found if cpu is None else of_cpu(found, cpu)
 
 

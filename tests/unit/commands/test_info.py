@@ -38,7 +38,10 @@ from support.kernel_memory import Memory, kernel_without_a_file
 
 from kplug.commands import COMMANDS
 from kplug.commands.inspection import BOOT_IMAGE, Inspected
+from kplug.commands.notes import note_outputs
+from kplug.image.elf.notes import DecodedNote
 from kplug.outputs import Problem, Table
+from kplug.render.text import TextRenderer
 from kplug.shell.arguments import command_parser
 
 SECONDS = 2.0
@@ -307,3 +310,9 @@ def test_a_system_map_is_a_list_of_symbols(tmp_path: Path, kplug: BoundedKplug) 
         "image_start": "0xc1000000",
         "image_end": "0xc1002000",
     }
+
+
+def test_registers_in_notes_have_the_digits_of_the_machine() -> None:
+    note = DecodedNote("CORE", 1, "PRSTATUS", b"", pid=1, registers={"eip": 0xC1000010}, bits=32)
+    tables = [output for output in note_outputs([note], "core", verbose=True) if isinstance(output, Table)]
+    assert "0xc1000010" in "\n".join(TextRenderer().table(tables[-1])).split()
