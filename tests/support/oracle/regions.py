@@ -1,7 +1,7 @@
 """The boundary symbols of the kernel's linker scripts, typed from the documentation.
 
 Sources: a list of regions made from fifteen kernel trees (kernel-facts 1.1 and 1.2), and the linker scripts that it
-names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv,s390}/kernel/vmlinux.lds.S. Not from kplug.
+names: include/asm-generic/vmlinux.lds.h, arch/{x86,arm64,riscv,s390,powerpc,arm}/kernel/vmlinux.lds.S. Not from kplug.
 
 A name is the linker script's own word for what it brackets: the input section's, without leading dots and underscores
 (`*(.spinlock.text)` stands between `__lock_text_start` and `__lock_text_end`), else the stem of the two symbols.
@@ -15,7 +15,10 @@ X86 = ("x86_64",)
 ARM64 = ("aarch64",)
 RISCV = ("riscv64",)
 S390 = ("s390x",)
-ALL = (*X86, *ARM64, *RISCV, *S390)
+PPC = ("ppc64",)
+ARM = ("arm",)
+I386 = ("i386",)
+ALL = (*X86, *ARM64, *RISCV, *S390, *PPC, *ARM, *I386)
 
 
 class Pair(NamedTuple):
@@ -41,7 +44,7 @@ PAIRS = [
     Pair("__initdata_begin", "__initdata_end", "init.data", None, ARM64),
     Pair("_sdata", "_edata", "data", "data"),
     Pair("__bss_start", "__bss_stop", "bss", "bss"),
-    Pair("_sinittext", "_einittext", "init.text", None, X86),
+    Pair("_sinittext", "_einittext", "init.text", None, (*X86, *I386, *S390, *PPC, *ARM)),
     Pair("_sinittext", "_einittext", "inittext", None, (*ARM64, *RISCV)),  # inside init.text there
     # kernel-facts 1.2: riscv brackets init's text and data so; its _sdata .. _edata has rodata in it.
     Pair("__init_text_begin", "__init_text_end", "init.text", None, RISCV),
@@ -112,12 +115,12 @@ PAIRS = [
     Pair("__start_kprobe_blacklist", "__stop_kprobe_blacklist", "kprobe_blacklist"),
     Pair("__start_error_injection_whitelist", "__stop_error_injection_whitelist", "error_injection_whitelist"),
     # The tables by which drivers match firmware have no end symbol: each reaches to the next in the linker script.
-    Pair("__clk_of_table", "__reservedmem_of_table", "clk_of_table", None, (*ARM64, *RISCV)),
-    Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, (*ARM64, *RISCV)),
-    Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, (*ARM64, *RISCV)),
+    Pair("__clk_of_table", "__reservedmem_of_table", "clk_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
+    Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
+    Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
     Pair("__cpu_method_of_table", "__cpuidle_method_of_table", "cpu_method_of_table"),
     Pair("__dtb_start", "__dtb_end", "dtb"),
-    Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, (*ARM64, *RISCV)),
+    Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
     Pair("__irqchip_acpi_probe_table", "__irqchip_acpi_probe_table_end", "irqchip_acpi_probe_table"),
     Pair("__timer_acpi_probe_table", "__timer_acpi_probe_table_end", "timer_acpi_probe_table"),
     Pair("__governor_thermal_table", "__governor_thermal_table_end", "governor_thermal_table"),
@@ -153,7 +156,7 @@ PAIRS = [
     Pair("__hyp_reloc_begin", "__hyp_reloc_end", "hyp.reloc"),
     Pair("__pi_rela_start", "__pi_rela_end", "rela.dyn", None, ARM64),
     Pair("__pi_relr_start", "__pi_relr_end", "relr.dyn", None, ARM64),
-    Pair("__init_scratch_begin", "__init_scratch_end", "init.scratch", "init", X86),  # beyond _end
+    Pair("__init_scratch_begin", "__init_scratch_end", "init.scratch", "init", (*X86, *I386)),  # beyond _end
     # Writable data and bss.
     Pair("__start_init_task", "__end_init_task", "init_stack"),
     Pair("__start_init_stack", "__end_init_stack", "init_stack"),
@@ -170,7 +173,7 @@ PAIRS = [
     Pair("__start_orc_unwind_ip", "__stop_orc_unwind_ip", "orc_unwind_ip", "data"),
     Pair("__start_orc_unwind", "__stop_orc_unwind", "orc_unwind", "data"),
     Pair("orc_lookup", "orc_lookup_end", "orc_lookup", "bss"),  # NOBITS
-    Pair("__vvar_page", "__init_begin", "vvar", "data", X86),
+    Pair("__vvar_page", "__init_begin", "vvar", "data", (*X86, *I386)),
     Pair("__mmuoff_data_start", "__mmuoff_data_end", "mmuoff.data"),
     Pair("__smp_locks", "__smp_locks_end", "smp_locks", "data"),
     Pair("__hyp_bss_start", "__hyp_bss_end", "hyp.bss"),
@@ -178,7 +181,7 @@ PAIRS = [
     Pair("__start_bss_decrypted_unused", "__end_bss_decrypted", "bss..decrypted.unused"),
     Pair("init_pg_dir", "init_pg_end", "init_pg_dir", "bss", ARM64),
     Pair("init_pg_end", "early_init_stack", "early_init_stack", "bss", ARM64),
-    Pair("__brk_base", "__brk_limit", "brk", "brk", X86),
+    Pair("__brk_base", "__brk_limit", "brk", "brk", (*X86, *I386)),
     # s390: code that stays below 2 GiB, what is patched there, and what the decompressor fills in.
     Pair(
         "__ftrace_hotpatch_trampolines_start",
@@ -196,7 +199,31 @@ PAIRS = [
     Pair("__nospec_return_start", "__nospec_return_end", "nospec_return_table", None, S390),
     Pair("__boot_data_start", "__boot_data_end", "boot.data", None, S390),
     Pair("__boot_data_preserved_start", "__boot_data_preserved_end", "boot.preserved.data", None, S390),
-    Pair("_sinittext", "_einittext", "init.text", None, S390),
+    # powerpc.
+    Pair("_stext", "__head_end", "head.text", "text", PPC),
+    Pair("__machine_desc_start", "__machine_desc_end", "machine.desc", None, PPC),
+    *(
+        Pair(f"__start_{name}", f"__stop_{name}", name.lstrip("_"), None, PPC)
+        for name in (
+            *("__soft_mask_table", "__restart_table", "__stf_entry_barrier_fixup", "__uaccess_flush_fixup"),
+            *("__entry_flush_fixup", "__scv_entry_flush_fixup", "__stf_exit_barrier_fixup", "__rfi_flush_fixup"),
+            *("__barrier_nospec_fixup", "_btb_flush_fixup", "__ftr_fixup", "__mmu_ftr_fixup", "__lwsync_fixup"),
+            "__fw_ftr_fixup",
+        )
+    ),
+    Pair("__reservedmem_of_table", "__cpu_method_of_table", "reservedmem_of_table", None, PPC),
+    Pair("__irqchip_of_table", "__governor_thermal_table", "irqchip_of_table", None, PPC),
+    # i386.
+    Pair("__clk_of_table", "__cpu_method_of_table", "clk_of_table", None, I386),
+    # arm; its output sections' words, where the input sections' are the architecture's own (*(.ARM.exidx*)).
+    Pair("_text", "_stext", "head.text", "text", ARM),
+    Pair("__start_unwind_idx", "__stop_unwind_idx", "ARM.unwind_idx", None, ARM),
+    Pair("__start_unwind_tab", "__stop_unwind_tab", "ARM.unwind_tab", None, ARM),
+    Pair("__proc_info_begin", "__proc_info_end", "proc.info", None, ARM),
+    Pair("__arch_info_begin", "__arch_info_end", "arch.info.init", None, ARM),
+    Pair("__tagtable_begin", "__tagtable_end", "taglist.init", None, ARM),
+    Pair("__smpalt_begin", "__smpalt_end", "alt.smp.init", None, ARM),
+    Pair("__pv_table_begin", "__pv_table_end", "pv_table", None, ARM),
     # Per-CPU.
     Pair("__per_cpu_start", "__per_cpu_end", "percpu", "percpu"),
     Pair("__kvm_nvhe___per_cpu_start", "__kvm_nvhe___per_cpu_end", "hyp.data..percpu"),
