@@ -191,15 +191,14 @@ _SIGN_EXTENDED = frozenset(_SIGN | row.value * _REPEAT_4 for row in poison.FILLS
 
 
 def _fills(address: int, architecture: Architecture) -> Iterator[Special]:
+    narrow = architecture.bits < WIDEST_BITS
     for row in (*poison.FILLS, *architecture.fills):
         value = int.from_bytes(bytes([row.value]) * architecture.word_size, BIG)
         offset = address - value
         if -_FILL_REACH < offset < _FILL_REACH:
             # A 32-bit kernel's memory may be there.
-            yield _poison(
-                row, value, offset, guess=architecture.linear_map is not None and value >= architecture.linear_map
-            )
-        if architecture.bits < WIDEST_BITS:
+            yield _poison(row, value, offset, guess=narrow and value >= (architecture.linear_map or 0))
+        if narrow:
             continue
         half = row.value * _REPEAT_4
         if address == half:

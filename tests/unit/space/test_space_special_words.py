@@ -30,6 +30,8 @@ def test_the_values_of_32_bit_kernels(machine: str, value: int, names: list[str]
 def test_what_may_be_an_address_of_a_32_bit_kernel_is_a_guess() -> None:
     assert all(special.guess for special in specials(0xCCCCCCCC, "i386", None))
     assert not specials(0x6B6B6B6B, "i386", None)[0].guess
+    assert not specials(0xBDBDBDBDBDBDBDBD, "ppc64", None)[0].guess
+    assert not specials(0xCCCCCCCCCCCCCCCC, "ppc64", None)[0].guess
 
 
 @pytest.mark.parametrize(("value", "found"), [(0xC000000000900000, False), (0xC0000000, True)])
