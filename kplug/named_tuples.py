@@ -40,6 +40,9 @@ else:
                 values = cls._completed(values, named)
             return tuple.__new__(cls, values)
 
+        # For what is made for each line of a long log: the values of all fields in one tuple, which are not checked.
+        _make = classmethod(tuple.__new__)
+
         @classmethod
         def _completed(cls, values, named):
             """The values of all fields, in order; TypeError if these are not theirs."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # their class and layers. A plain tuple, as a long log has thousands of these.
 Known = tuple[int, Optional[int], str, SharedLayers]
 
+_BLOCK_BITS = 16
+
 
 class Stretches:
     """The stretches of one image of which nothing else says anything: its layers and the area are the whole answer."""
@@ -28,20 +30,27 @@ class Stretches:
         self._placed = placed
         self._space = space
         self._area = area
-        self._starts: list[int] = []  # sorted
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, Known] = {}  # by their starts
+        # For each block of addresses that was asked about the starts of its stretches, sorted, and these: to put one
+        # into a list of all would move half of them.
+        self._blocks: dict[int, tuple[list[int], list[Known]]] = {}
         self._outer: dict[int, tuple[Layer, ...] | None] = {}
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._known)
 
     def at(self, address: int) -> Known | None:
         """What is known of the stretch around an address; None where the answer needs more than that."""
-        position = bisect_right(self._starts, address)
-        if position:
-            known = self._known[self._starts[position - 1]]
-            if address < known[0]:
-                return known
+        block = self._blocks.get(address >> _BLOCK_BITS)
+        if block is not None:
+            position = bisect_right(block[0], address)
+            if position:
+                known = block[1][position - 1]
+                if address < known[0]:
+                    return known
+        return self._look_up(address)
+
+    def _look_up(self, address: int) -> Known | None:
         stretch = self._placed.stretch(address)
         if stretch is None:
             return None
@@ -51,10 +60,14 @@ class Stretches:
         outer = self._outer[piece.start]
         if outer is None:
             return None
-        link_moved = moved if self._placed.placement.link_known else None
-        known = end, link_moved, piece.region_class, SharedLayers(outer, symbols)
-        self._starts.insert(position, start)
-        self._known[start] = known
+        known = self._known.get(start)
+        if known is None or address >= known[0]:
+            link_moved = moved if self._placed.placement.link_known else None
+            known = self._known[start] = end, link_moved, piece.region_class, SharedLayers(outer, symbols)
+        starts, stretches = self._blocks.setdefault(address >> _BLOCK_BITS, ([], []))
+        position = bisect_right(starts, start)
+        starts.insert(position, start)
+        stretches.insert(position, known)
         return known
 
     def _outer_layers(self, address: int, piece: Piece) -> tuple[Layer, ...] | None:

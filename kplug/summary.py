@@ -147,7 +147,7 @@ def chosen(annotation: Annotation, around: Noted = NOTHING_NOTED) -> Choice:
         if section is not None
         else narrowest is not None and str(narrowest.details.get("type")).lower() == "t"
     )
-    return Choice(shown, special, member, executable, tail)
+    return Choice._make((shown, special, member, executable, tail))
 
 
 def _words(layer: Layer, address: int, executable: bool = False) -> str:

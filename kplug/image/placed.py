@@ -326,9 +326,8 @@ class PlacedImage:
             "sizeless": extent.sizeless or not table.sizes_are_stated,
             "aliases": list(extent.aliases),
         }
-        listed = table.listed_letter(symbol.entry)
-        if listed != symbol.letter:
-            details["listed_type"] = listed
+        if table.letters_may_differ and table.listed_letter(symbol.entry) != symbol.letter:
+            details["listed_type"] = table.listed_letter(symbol.entry)
         file = table.file_of(symbol)
         if file:
             details["file"] = file

@@ -16,7 +16,6 @@ from kplug.assembly import Found, FrontEnd, session_of
 from kplug.commands import COMMANDS
 from kplug.commands.base import Command, HelpRequestedError
 from kplug.errors import InputError, KplugError, UsageError
-from kplug.expressions import MAX_LENGTH
 from kplug.opening import NothingKnownError, open_session
 from kplug.outputs import Output, Problem
 from kplug.render.safe import safe
@@ -27,6 +26,9 @@ from kplug.shell.arguments import HINTS, command_parser, help_text, prompt_argum
 
 # The running kernel's memory.
 _MEMORY = "/proc/kcore"
+
+# Outputs that are printed together, if they are those for words that are there at once.
+_MOST_TOGETHER = 256
 
 ANSWERED, NOT_ALL_ANSWERED, UNUSABLE = 0, 1, 2
 
@@ -132,18 +134,46 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
         raise UsageError(f"kplug {command.name}: no words given (- reads words from standard input)")
     session = _command_session(command, arguments)
     renderer = Renderer(arguments, _style(arguments.color, sys.stdout), _width(sys.stdout))
-    status = ANSWERED
-    write = sys.stdout.write
-    for output in _outputs(command, session, arguments):
-        if isinstance(output, Problem):
-            status = NOT_ALL_ANSWERED
-            sys.stdout.flush()
-            _complain(output.message)
-            continue
-        for line in renderer.lines(output):
-            write(line + "\n")
+    printer = _Printer(renderer, together=not sys.stdout.isatty())
+    try:
+        for output in _outputs(command, session, arguments, printer):
+            printer.add(output)
+    finally:
+        printer.print()
     sys.stdout.flush()
-    return status
+    return printer.status
+
+
+class _Printer:
+    """Prints outputs; with `together` some hundred at a time, if the words for them are there at once: to answer all of
+    these, and then to lay them out, is faster than to do both for each of them. The first are still printed at once.
+    """
+
+    def __init__(self, renderer: Renderer, together: bool) -> None:
+        self._renderer = renderer
+        self._outputs: list[Output] = []
+        self._count = 1
+        self._most = _MOST_TOGETHER if together else 1
+        self.status = ANSWERED
+
+    def add(self, output: Output) -> None:
+        self._outputs.append(output)
+        if len(self._outputs) >= self._count:
+            self._count = min(2 * self._count, self._most)
+            self.print()
+
+    def print(self) -> None:
+        """Print what is left."""
+        outputs, self._outputs = self._outputs, []
+        write = sys.stdout.write
+        for output in outputs:
+            if isinstance(output, Problem):
+                self.status = NOT_ALL_ANSWERED
+                sys.stdout.flush()
+                _complain(output.message)
+                continue
+            for line in self._renderer.lines(output):
+                write(line + "\n")
 
 
 def _command_session(command: Command, arguments: argparse.Namespace) -> Session:
@@ -164,24 +194,15 @@ def _command_session(command: Command, arguments: argparse.Namespace) -> Session
     return session_of(Found(), front_end=FrontEnd(HINTS))
 
 
-def _outputs(command: Command, session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
+def _outputs(command: Command, session: Session, arguments: argparse.Namespace, printer: _Printer) -> Iterator[Output]:
     """The command's outputs; among its words, `-` stands for those on standard input, one per line."""
     given = getattr(arguments, command.words) if command.words else ()
     if "-" not in given:
         return command.run(session, arguments)
-    words = (word for each in given for word in (_lines(sys.stdin) if each == "-" else (each,)) if word)
-    return command.run(session, argparse.Namespace(**{**vars(arguments), command.words: words}))
+    from kplug.shell.words import words  # only standard input has lines
 
-
-def _lines(stream: TextIO | None) -> Iterator[str]:
-    """The lines of a stream, stripped. One much too long for an expression is cut, but stays too long."""
-    while stream is not None:
-        line = stream.readline(2 * MAX_LENGTH)
-        if not line:
-            return
-        yield line if len(line) == 2 * MAX_LENGTH else line.strip()
-        while line and not line.endswith("\n"):
-            line = stream.readline(2 * MAX_LENGTH)
+    lines = (word for each in given for word in (words(sys.stdin, printer.print) if each == "-" else (each,)) if word)
+    return command.run(session, argparse.Namespace(**{**vars(arguments), command.words: lines}))
 
 
 def _prompt(arguments: argparse.Namespace) -> int:

@@ -153,13 +153,17 @@ class SymbolIndex:
         """Start and end of the addresses around one that a single symbol holds, and its extent, or no symbol. None
         where that is not seen at once.
         """
-        self._cover(address)
-        starts, reach = self._starts, self._reach_column()
+        low, high = self._window
+        if not low <= address < high:
+            self._cover(address)
+        starts, reach = self._starts, self._reach or self._reach_column()
         position = bisect_right(starts, address) - 1
         if position <= 0 or position + 1 == len(starts) or reach[position - 1] > address:
             return None
         extent, end = self._extents.get(starts[position]) or self._extent(position), starts[position + 1]
-        start = max(extent.start, reach[position - 1], self._known_from)
+        # As max(), for less: a long log has thousands of stretches.
+        start = extent.start if extent.start > self._known_from else self._known_from
+        start = start if start > reach[position - 1] else reach[position - 1]
         if address < extent.end:
             return start, extent.end if extent.end < end else end, extent
         # Nothing holds it, unless a marker does.
@@ -362,7 +366,7 @@ class SymbolIndex:
             aliases += tuple(map(self.table.name, markers))
         if aliases:
             aliases = tuple(name for name in dict.fromkeys(aliases) if name != best.name)
-        extent = self._extents[start] = Extent(start, end, best, aliases, sizeless)
+        extent = self._extents[start] = Extent._make((start, end, best, aliases, sizeless))
         return extent
 
     def _marker_at(self, address: int) -> Extent | None:

@@ -163,7 +163,10 @@ class SymbolColumns:
 
     def name(self, index: int) -> str:
         """The name of table entry `index`."""
-        return self._string(self._name_column[index])
+        offset = self._name_column[index]
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
+        # As `_string`, without a call.
+        return self._strings[offset:end].decode("utf-8", "backslashreplace") if end >= 0 else self._string(offset)
 
     def section_index(self, index: int) -> int:
         """The section number of table entry `index`, from SYMTAB_SHNDX if it does not fit."""

@@ -67,7 +67,8 @@ class SymbolTable(SymbolPlaces):
         letter_by_region: LetterByRegion | None = None,
         source: str | None = None,
     ) -> None:
-        self._letter_by_region = letter_by_region
+        is_mixed = any(section.executable and section.writable for section in sections)
+        self._letter_by_region = letter_by_region if is_mixed else None
         self._mask = elf.word.mask
         self._prepare(elf, sections)
         self._load(elf)
@@ -81,6 +82,11 @@ class SymbolTable(SymbolPlaces):
     def sizes_are_stated(self) -> bool:
         """Whether the sizes are the table's own, not the distance to the next symbol."""
         return True
+
+    @property
+    def letters_may_differ(self) -> bool:
+        """Whether a symbol's letter may be another than the listed one."""
+        return self._letter_by_region is not None
 
     def listed_letter(self, entry: int) -> str:
         """The letter that nm prints for table entry `entry`, or that the symbols' list has for it."""
@@ -160,11 +166,12 @@ class SymbolTable(SymbolPlaces):
 
     def symbol(self, index: int) -> Symbol:
         """Table entry `index` as an object."""
-        section = self.section_index(index)
-        kind, binding, letter = self._words_of(self._info_of(index), section)
+        section, info = self.section_index(index), self._info_of(index)
+        kind, binding, letter = self._words.get((info, section)) or self._words_of(info, section)
         if self._letter_by_region is not None:
             letter = self._true_letter(letter, index, section)
-        return Symbol(self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section)
+        values = self.name(index), self.values[index], self.size(index), kind, binding, letter, index, section
+        return Symbol._make(values)
 
     def _info_of(self, index: int) -> int:
         return self._info[index]

@@ -245,6 +245,10 @@ class ListedSymbolTable(SymbolTable):
         """None: no list has source files."""
         return None
 
+    @property
+    def letters_may_differ(self) -> bool:
+        return True
+
     def listed_letter(self, entry: int) -> str:
         """The letter that the list has for a symbol."""
         return chr(self._list.letter(entry))
