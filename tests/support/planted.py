@@ -25,8 +25,8 @@ class Expected(NamedTuple):
 _OBJECT = r"slab +{cache} .*{n0}-.*\+{offset}$"
 
 EXPECTED: tuple[Expected, ...] = (
-    # -- slab ----------------------------------------------------------------------------------------------------------
-    Expected("kmem_cache", (9,), (r"slab object kmem_cache\+0x0", r"slab +kmem_cache +allocated")),
+    # -- slab; where KFENCE samples, it may have others than the planted ones ------------------------------------------
+    Expected("kmem_cache", (9,), (r"(slab|KFENCE) object kmem_cache\+0x0", r"(slab|kfence) +kmem_cache +allocated")),
     Expected("plain_alloc", (9,), (_OBJECT, r"slab +planted_plain +allocated +object size 0xc8")),
     # Since 6.18 a CPU may have it in a sheaf.
     Expected(
@@ -52,7 +52,7 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("full_freed", (9, 10), (_OBJECT, r"free slab object", r"planted_drop_object")),
     Expected("full_redzone_right", (9,), (r"right red zone of .*planted_full", r"{n0}")),
     Expected("full_redzone_left", (9,), (r"left red zone of .*planted_full", r"{n0}")),
-    Expected("kmalloc64", (9,), (r"slab object kmalloc-64\+0x7", r"slab +kmalloc-64 .*{n0}-")),
+    Expected("kmalloc64", (9,), (r"(slab|KFENCE) object kmalloc-64\+0x7", r"(slab|kfence) +kmalloc-64 .*{n0}-")),
     Expected("kmalloc_large", (9,), (r"{n0}", r"order 4", r"\+0x2345")),
     # -- vmalloc -------------------------------------------------------------------------------------------------------
     Expected(
@@ -124,7 +124,7 @@ EXPECTED: tuple[Expected, ...] = (
     # -- page tables ---------------------------------------------------------------------------------------------------
     Expected("pt_swapper", (18,), (r"pgd table of the kernel", r"\+0x800")),
     Expected("user_task", (9,), (r"task {pid} \(planted_user\)\+0x0",)),
-    Expected("user_mm", (9,), (r"slab object mm_struct\+0x", r"slab +mm_struct .*{n0}-")),
+    Expected("user_mm", (9,), (r"(slab|KFENCE) object mm_struct\+0x", r"(slab|kfence) +mm_struct .*{n0}-")),
     Expected("pt_pgd_user", (18,), (r"pgd table of \d+ \(planted_user\)\+", r"mm 0x")),
     Expected("pt_p4d_user", (18,), (r"p4d table of \d+ \(planted_user\)\+",)),
     Expected("pt_pud_user", (18,), (r"pud table of \d+ \(planted_user\)\+",)),

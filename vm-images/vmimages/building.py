@@ -60,6 +60,8 @@ def _compiler(headers: Path, tools: str) -> list[str]:
     found = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', (headers / ".config").read_text(), re.MULTILINE)
     if found is None or shutil.which(found[1]):
         return []
+    if shutil.which(f"{tools}gcc") is None:
+        raise VMError(f"{tools}gcc isn't installed: .ci/setup build does that")
     return [f"CC={tools}gcc", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT="]  # an option that gcc has since 14
 
 

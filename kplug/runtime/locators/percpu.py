@@ -95,7 +95,7 @@ class Percpu:
         except NoAreasError:
             return
         if in_image:
-            yield from self._modules_pointer(address, known)
+            yield from self._pointer_in_image(address, known)
             return
         position = bisect_right(known.starts, address) - 1
         if position >= 0 and address < known.spans[position].end:
@@ -165,16 +165,26 @@ class Percpu:
         if problem is not None:
             raise problem
 
-    def _modules_pointer(self, pointer: int, known: _Map) -> Iterator[Layer]:
-        """A __percpu pointer to a module's static variable. Where the image's own variables have their addresses in the
-        image (arm64; x86_64 since 6.15), these come after them there."""
-        chunk = _pointed(known, pointer)
-        module = self._module_or_problem(chunk, pointer)[0] if chunk is not None else None
-        if module is None:
+    def _pointer_in_image(self, pointer: int, known: _Map) -> Iterator[Layer]:
+        """A __percpu pointer to a module's static variable, or into an allocation of the first chunks. Where the
+        image's own variables have their addresses in the image (arm64; x86_64 since 6.15), these come after them there.
+
+        Of an allocation only where the image's memory is freed: else the value is rather an address of the image.
+        """
+        chunk, piece = _pointed(known, pointer), self._image.piece(pointer)
+        if chunk is None or piece is None:
             return
-        variables = (each for each in self._module_layers(module, pointer, 0) if each.kind == model.SYMBOL)
-        variable = next((f"{each.name}+{pointer - (each.start or 0):#x}" for each in variables), "per-CPU data")
-        meaning = f"Also a __percpu pointer to {variable} of module {module.name}: each CPU has it at its own base."
+        module = self._module_or_problem(chunk, pointer)[0]
+        if module is not None:
+            variables = (each for each in self._module_layers(module, pointer, 0) if each.kind == model.SYMBOL)
+            variable = next((f"{each.name}+{pointer - (each.start or 0):#x}" for each in variables), "per-CPU data")
+            what = f"to {variable} of module {module.name}"
+        else:
+            run = self._facts(chunk, _place_of(pointer, known, self._mask), pointer)[1]
+            if run is None or not run.allocated or not piece.freed_after_boot:
+                return
+            what = f"into an allocation of {run.end - run.start:#x} bytes"
+        meaning = f"Also a __percpu pointer {what}: each CPU has it at its own base."
         details = {"what": "percpu-pointer", "meaning": meaning}
         yield Layer(model.SPECIAL, "per-CPU pointer", None, None, _CHUNK_SOURCE, details)
 

@@ -15,6 +15,7 @@ from support.fake_machines import MACHINES, PAGE, X86_64, Machine
 from support.fake_percpu import FIRST, RESERVED, FakePercpu
 
 from kplug.errors import ExpressionError, TargetError
+from kplug.image.placed import PlacedImage
 from kplug.model import Layer
 from kplug.runtime.locators.percpu import Percpu
 
@@ -188,6 +189,15 @@ def test_the_per_cpu_variables_of_a_module(monkeypatch: pytest.MonkeyPatch) -> N
         assert (layer.kind, layer.name, layer.details["what"]) == ("special", "per-CPU pointer", "percpu-pointer")
         assert layer.details["meaning"].startswith("Also a __percpu pointer to per-CPU data of module mod:")
     assert found(fake, pointer - 1) == found(fake, pointer + 0x20) == []
+    # Other allocations do, too: of these it is told only where the image's memory is freed.
+    one, piece = locator(fake), fake.kernel.image.piece(pointer)  # type: ignore[union-attr]
+    assert piece is not None
+    assert list(one.locate(pointer + 0xC0)) == []
+    with monkeypatch.context() as freed:
+        freed.setattr(PlacedImage, "piece", lambda self, place: piece._replace(freed_after_boot=True))
+        (layer,) = one.locate(pointer + 0xC0)
+        assert layer.details["meaning"].startswith("Also a __percpu pointer into an allocation of 0x20 bytes:")
+        assert list(one.locate(pointer + 0xE0)) == []
     monkeypatch.setattr(Percpu, "_map", None)  # which reads all chunks: not for the rest of the image
     assert found(fake, pointer - 0x41) == found(fake, fake.machine.image + 0x10) == []
 
