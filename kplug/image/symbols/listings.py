@@ -336,9 +336,9 @@ def _read(path: str) -> bytes:
 
 def _running_kallsyms(path: str, machine: str) -> KallsymsListing:
     """The running kernel's listing. What has arrived is looked at while the kernel writes the rest."""
-    text, scan = bytearray(), LineScan(machine)
+    ahead, text, scan = ReadAhead(path), bytearray(), LineScan(machine)  # it begins before patterns are made
     try:
-        for chunk in ReadAhead(path).chunks():
+        for chunk in ahead.chunks():
             text += chunk
             if text.find(b"[", scan.end) < 0:  # perhaps the lines of modules begin
                 scan.go_on(text, text.rfind(b"\n") + 1)
