@@ -24,7 +24,7 @@ from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsTables
 from kplug.image.symbols.symbol_list import SymbolList
 
-NAMES = tuple(row.name for row in vmimages.KERNELS if row.default or vmimages.cached(row.name))
+NAMES = tuple(row.name for row in vmimages.KERNELS if row.default or (row.tested and vmimages.cached(row.name)))
 DUMPED = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")
 
 # In System.map and not in kallsyms: absolute symbols, and in 5.10 and 6.1 the tables themselves (both:
