@@ -117,8 +117,8 @@ class AnswerForms:
     """The forms of answers, with `between` two layers.
 
     `lay_out` gives the form of one layer, for an image that was moved by so many bytes (None: that is not known).
-    `frame` makes the texts of a frame, of an answer, the tail of its one-line answer and the form of the layers
-    around: and what its numbers before the head count from.
+    `frame` gives the texts of a frame, and what its numbers before the head count from; it takes an answer, the tail of
+    the one-line answer, and the texts of the layers around. `word` makes a head fit to be shown.
     """
 
     def __init__(
