@@ -7,20 +7,9 @@ from collections.abc import Iterator
 import pytest
 from support.kplug_tree import PACKAGES, kplug_tree
 from support.live_guest import Guest
-from support.sampling import Sampling
-
-# A minute each: a run takes the one or the other, a whole one both.
-KERNELS = ("amd64-6.1", "amd64-6.12")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "guest" in metafunc.fixturenames:
-        options = metafunc.config.option
-        kernels = Sampling(options.sample_seed, options.whole).one_of(KERNELS)
-        metafunc.parametrize("guest", kernels, indirect=True, scope="package")
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="package", params=["amd64-6.1", "amd64-6.12"])
 def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     from vmimages import boot, disk, fetch, manifest
 
