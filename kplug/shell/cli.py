@@ -139,8 +139,7 @@ def _answer(command: Command, arguments: argparse.Namespace) -> int:
         for output in _outputs(command, session, arguments, printer):
             printer.add(output)
     finally:
-        printer.print()
-    sys.stdout.flush()
+        printer.print_now()
     return printer.status
 
 
@@ -162,8 +161,12 @@ class _Printer:
             self._count = min(2 * self._count, self._most)
             self.print()
 
+    def print_now(self) -> None:
+        """Print what is left, and let whoever reads it have it."""
+        self.print()
+        sys.stdout.flush()
+
     def print(self) -> None:
-        """Print what is left."""
         outputs, self._outputs = self._outputs, []
         write = sys.stdout.write
         for output in outputs:
@@ -201,7 +204,7 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace, 
         return command.run(session, arguments)
     from kplug.shell.words import words  # only standard input has lines
 
-    lines = (word for each in given for word in (words(sys.stdin, printer.print) if each == "-" else (each,)) if word)
+    lines = (word for each in given for word in (words(sys.stdin, printer.print_now) if each == "-" else (each,)) if word)
     return command.run(session, argparse.Namespace(**{**vars(arguments), command.words: lines}))
 
 

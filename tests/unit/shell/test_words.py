@@ -8,8 +8,9 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.paths import ROOT
@@ -84,10 +85,13 @@ def test_none_of_no_stream() -> None:
     assert list(filter(None, words(None, lambda: None))) == []
 
 
-def test_a_terminal_has_each_answer_before_the_next_line_comes(vmlinux: str) -> None:
-    mine, its = pty.openpty()
+@pytest.mark.parametrize("open_both_ends", [pty.openpty, os.pipe])
+def test_each_answer_is_there_before_the_next_line_comes(
+    vmlinux: str, open_both_ends: Callable[[], tuple[int, int]]
+) -> None:
+    mine, its = open_both_ends()
     command = [sys.executable, "-m", "kplug", "where", "-s", vmlinux, "-"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=its, env=environment)
     os.close(its)
     assert process.stdin is not None
