@@ -15,7 +15,6 @@ from .planted import SPECIMENS, Specimen, listed
 
 _BUSYBOX_OF = "amd64-6.12"
 _PAGE_OWNER_MEMORY, _KASAN_MEMORY = 192, 512
-_SECONDS = 300.0
 
 
 def page_owner_dump(tree: Path, *, quiet: bool = False) -> DumpSet:
@@ -42,10 +41,10 @@ def kasan_dump(tree: Path, *, quiet: bool = False) -> DumpSet:
         with VM(files, options, quiet=quiet) as vm:
             vm.wait_ready()
             command = "insmod /planted/kasan_planted.ko && echo 1 >/sys/module/kasan_planted/parameters/plant"
-            said = vm.run(f"{command} && echo planted", timeout=_SECONDS)
+            said = vm.run(f"{command} && echo planted")
             if "planted" not in said:
                 raise VMError(f"the module cannot be loaded: {said.strip()}")
-            reports = vm.run("dmesg", timeout=_SECONDS)
+            reports = vm.run("dmesg")
             _dump(vm, folder, quiet)
             (folder / "truth" / "kasan").write_text(reports)
 
