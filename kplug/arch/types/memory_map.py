@@ -53,6 +53,7 @@ class AddressSpaceFacts(Frozen):
 
     # x86_64.
     has_randomize_memory: bool | None = None  # CONFIG_RANDOMIZE_MEMORY: symbol kernel_randomize_memory
+    has_vsyscall: bool | None = None  # CONFIG_X86_VSYSCALL_EMULATION: symbol map_vsyscall
     # vmcoreinfo; variable __pgtable_l5_enabled (no such symbol: the kernel cannot do 5 levels); CR4.LA57 (bit 12)
     pgtable_l5_enabled: bool | None = None
     page_offset_base: int | None = None  # variable

@@ -206,6 +206,7 @@ ARCHITECTURE = Architecture(
         ("kernel_randomize_memory", "has_randomize_memory", True, False),
         # RANDOMIZE_MEMORY depends on RANDOMIZE_BASE, and both are on or off together in practice.
         ("kernel_randomize_memory", "has_randomize_base", True, None),
+        ("map_vsyscall", "has_vsyscall", True, False),
         # A kernel without the variable was built for 4 levels only.
         ("__pgtable_l5_enabled", "pgtable_l5_enabled", None, False),
     ),

@@ -89,7 +89,7 @@ _IMAGE_SIZE_PLAIN = 512 * _MIB  # KERNEL_IMAGE_SIZE without CONFIG_RANDOMIZE_BAS
 _IMAGE_SIZE_KASLR = _GIB  # and with it
 _MODULES_END = 0xFFFFFFFFFF000000
 _VSYSCALL = 0xFFFFFFFFFF600000
-_FIXADDR_TOP = 0xFFFFFFFFFF7FF000  # slot 0; the slots down to vsyscall are not used
+_FIXADDR_TOP = 0xFFFFFFFFFF7FF000  # slot 0
 _LAST = 0xFFFFFFFFFFE00000
 
 _BASE_VARIABLES = ("page_offset_base", "vmalloc_base", "vmemmap_base")
@@ -98,7 +98,6 @@ _BASE_VARIABLES = ("page_offset_base", "vmalloc_base", "vmemmap_base")
 _FIXED = (
     ("espfix stacks", 0xFFFFFF0000000000, 0xFFFFFF8000000000, "mapped where CONFIG_X86_ESPFIX64 is set"),
     ("EFI runtime services", 0xFFFFFFEF00000000, 0xFFFFFFFF00000000, "mapped only in the page tables of EFI calls"),
-    ("vsyscall", _VSYSCALL, _VSYSCALL + _PAGE, "legacy calls of user programs; may be execute-only or off"),
 )
 
 
@@ -134,8 +133,7 @@ def _claims(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Ar
     yield Area("guard page above user", level.user_end - _PAGE, level.user_end, source, hole=True, kind=USER)
     yield Area(NON_CANONICAL, level.user_end, level.guard_hole, source, kind=NON_CANONICAL)
     for name, start, end, use in _FIXED:
-        parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE) if start == _VSYSCALL else ()
-        yield Area(name, start, end, source, details={"note": use}, parts=parts)
+        yield Area(name, start, end, source, details={"note": use})
     yield _cpu_entry_area(facts, source)
     yield Area(
         "last 2 MiB", _LAST, TOP, source, hole=True, details={"note": "never mapped, so that error pointers fault"}
@@ -143,8 +141,7 @@ def _claims(level: _Level, facts: AddressSpaceFacts, source: str) -> Iterator[Ar
     yield from _image_and_modules(facts, source)
     yield from _fixmap(facts, source)
     yield from _memory(level, facts, source)
-    note = {"note": "left to hypervisors"}
-    yield Area("guard hole", level.guard_hole, level.ldt, source, hole=True, details=note)
+    yield Area("guard hole", level.guard_hole, level.ldt, source, hole=True, details={"note": "left to hypervisors"})
     yield Area("LDT remap", level.ldt, level.page_offset, source, details={"note": "used by page-table isolation"})
 
 
@@ -188,10 +185,8 @@ def _image_and_modules(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
 
 
 def _modules_end(facts: AddressSpaceFacts) -> int:
-    reported = facts.modules_end
-    return (
-        reported if reported is not None and _IMAGE_MAP + _IMAGE_SIZE_KASLR < reported < _MODULES_END else _MODULES_END
-    )
+    end = facts.modules_end
+    return end if end is not None and _IMAGE_MAP + _IMAGE_SIZE_KASLR < end < _MODULES_END else _MODULES_END
 
 
 def _image_size(facts: AddressSpaceFacts) -> tuple[int | None, str]:
@@ -209,19 +204,31 @@ def _image_size(facts: AddressSpaceFacts) -> tuple[int | None, str]:
 
 
 def _fixmap(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
-    parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE)
-    start = _fixmap_start(facts)
-    if start is not None:
-        yield Area(FIXMAP, start, _VSYSCALL, "FIXADDR_START", parts=parts)
-        # Below it lie the slots for early boot; their mapping stays.
-        slots = dict(facts.fixed_addresses).get(SLOTS_END, 0)
-        lowest = _FIXADDR_TOP - (slots - 1) * _PAGE
-        if _modules_end(facts) <= lowest < start:
-            note = {"note": "slots that are used early in boot: early_ioremap()"}
-            yield Area(f"early {FIXMAP}", lowest, start, "enum fixed_addresses", details=note, parts=parts)
+    """The fixmap; and vsyscall, whose slot is the first in use of a kernel that has it."""
+    parts, start, end = fixmap_parts(facts, _FIXADDR_TOP, _PAGE), _fixmap_start(facts), _fixmap_end(facts)
+    absent = end > _VSYSCALL
+    note = "not in this kernel" if absent else "legacy calls of user programs; may be execute-only or off"
+    hole, details = absent and start is not None, {"note": note}
+    vsyscall = Area("vsyscall", _VSYSCALL, _VSYSCALL + _PAGE, source, hole=hole, details=details, parts=parts)
+    if start is None:
+        details = {"note": "FIXADDR_START depends on the configuration and is not known"}
+        yield vsyscall
+        yield Area("fixmap or the hole below it", _modules_end(facts), end, source, details=details)
         return
-    note = {"note": "FIXADDR_START depends on the configuration and is not known"}
-    yield Area("fixmap or the hole below it", _modules_end(facts), _VSYSCALL, source, details=note)
+    yield Area(FIXMAP, start, end, "FIXADDR_START", parts=parts)
+    # Below it lie the slots for early boot; their mapping stays.
+    slots = dict(facts.fixed_addresses).get(SLOTS_END, 0)
+    lowest, early_end = _FIXADDR_TOP - (slots - 1) * _PAGE, min(start, _VSYSCALL)
+    if _modules_end(facts) <= lowest < early_end:
+        details = {"note": "slots that are used early in boot: early_ioremap()"}
+        yield Area(f"early {FIXMAP}", lowest, early_end, "enum fixed_addresses", details=details, parts=parts)
+    yield vsyscall
+
+
+def _fixmap_end(facts: AddressSpaceFacts) -> int:
+    slots = dict(facts.fixed_addresses)
+    has_vsyscall = "VSYSCALL_PAGE" in slots if slots else facts.has_vsyscall is not False
+    return _VSYSCALL if has_vsyscall else _FIXADDR_TOP + _PAGE
 
 
 def _fixmap_start(facts: AddressSpaceFacts) -> int | None:
@@ -229,7 +236,7 @@ def _fixmap_start(facts: AddressSpaceFacts) -> int | None:
     start, slots = facts.fixmap_start, permanent_slots(facts)
     if start is None and slots is not None:
         start = _FIXADDR_TOP - slots * _PAGE
-    good = start is not None and _modules_end(facts) <= start < _VSYSCALL and start % _PAGE == 0
+    good = start is not None and _modules_end(facts) <= start < _fixmap_end(facts) and start % _PAGE == 0
     return start if good else None
 
 

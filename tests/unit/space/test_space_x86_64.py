@@ -295,6 +295,37 @@ def test_fixmap_without_fixaddr_start_claims_no_bound() -> None:
     assert space_of().area_at(0xFFFFFFFFFF5FF000).name == "fixmap or the hole below it"
 
 
+def test_without_a_vsyscall_page_the_fixmap_begins_at_its_top() -> None:
+    """`enum fixed_addresses` without CONFIG_X86_VSYSCALL_EMULATION, as gdb's ptype shows it."""
+    slots = (
+        ("FIX_DBGP_BASE", 0),
+        ("FIX_APIC_BASE", 2),
+        ("__end_of_permanent_fixed_addresses", 131),
+        ("FIX_BTMAP_END", 512),
+        ("FIX_BTMAP_BEGIN", 1023),
+        ("__end_of_fixed_addresses", 1024),
+    )
+    space = space_of(fixed_addresses=slots)
+    assert space.warnings == ()
+    assert extent(space, 0xFFFFFFFFFF7FF000) == ("fixmap", 0xFFFFFFFFFF77C000, 0xFFFFFFFFFF7FFFFF)
+    assert [part.name for part in space.parts_at(0xFFFFFFFFFF7FD020)] == ["FIX_APIC_BASE"]
+    assert extent(space, 0xFFFFFFFFFF5FFFFF) == ("early fixmap", 0xFFFFFFFFFF400000, 0xFFFFFFFFFF5FFFFF)
+    assert space.area_at(0xFFFFFFFFFF600000).name == "vsyscall"
+    assert space.area_at(0xFFFFFFFFFF600000).hole
+    assert space.area_at(0xFFFFFFFFFF601000).name == "hole between vsyscall and fixmap"
+
+
+def test_without_a_vsyscall_page_and_fixaddr_start_the_fixmap_may_be_above_it_too() -> None:
+    space = space_of(has_vsyscall=False)
+    assert space.area_at(0xFFFFFFFFFF7FD020).name == "fixmap or the hole below it"
+    assert not space.area_at(0xFFFFFFFFFF600000).hole
+
+
+def test_many_slots_of_a_kernel_without_vsyscall_page_reach_over_its_place() -> None:
+    slots = (("FIX_KMAP_BEGIN", 4), ("FIX_KMAP_END", 600), ("__end_of_permanent_fixed_addresses", 601))
+    assert space_of(fixed_addresses=slots).area_at(0xFFFFFFFFFF600000).name == "fixmap"
+
+
 def test_fixmap_slot_counts_down_from_fixaddr_top() -> None:
     """FIXADDR_TOP is ffffffffff7ff000: VSYSCALL_PAGE is slot 511, so the page below vsyscall is slot 512."""
     assert space_of().fixmap_slot(0xFFFFFFFFFF5FF123) == 512
@@ -331,6 +362,7 @@ FACTS = st.builds(
     direct_map_physmem_end=ADDRESSES,
     kernel_image_size=ADDRESSES,
     fixmap_start=ADDRESSES,
+    has_vsyscall=FLAGS,
     kmsan=FLAGS,
     modules_end=ADDRESSES,
 )
