@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TextIO
 
 from kplug import __version__
@@ -204,7 +205,8 @@ def _outputs(command: Command, session: Session, arguments: argparse.Namespace, 
         return command.run(session, arguments)
     from kplug.shell.words import words  # only standard input has lines
 
-    lines = (word for each in given for word in (words(sys.stdin, printer.print_now) if each == "-" else (each,)) if word)
+    more = partial(words, sys.stdin, printer.print_now)
+    lines = (word for each in given for word in (more() if each == "-" else (each,)) if word)
     return command.run(session, argparse.Namespace(**{**vars(arguments), command.words: lines}))
 
 
