@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import drgn
-
-from kplug.errors import TargetError
 from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.masks import numbers_in
@@ -37,12 +34,5 @@ def _cpus(kernel: Kernel, name: str) -> Sequence[int]:
             mask = prog[f"__{name}"]
         except LookupError:  # a pointer to the mask, up to 4.4
             mask = prog[name]
-        bits = mask.bits
-        room: int = 8 * drgn.sizeof(bits)
-        try:
-            count: int = prog["nr_cpu_ids"].value_()
-        except KeyError:  # without SMP, and with FORCE_NR_CPUS (6.1): a constant
-            count = room
-        if not 0 < count <= room:
-            raise TargetError(f"the CPUs: nr_cpu_ids is {count}, and the kernel has room for {room}")
-        return tuple(numbers_in(bits, count))
+        # Without SMP, and with FORCE_NR_CPUS (6.1), nr_cpu_ids is a constant.
+        return tuple(numbers_in(mask.bits, "nr_cpu_ids"))

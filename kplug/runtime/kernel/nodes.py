@@ -10,12 +10,9 @@ from kplug.runtime.kernel.masks import numbers_in
 
 
 def online_nodes(prog: drgn.Program) -> Iterator[drgn.Object]:
-    """Pointers to the struct pglist_data of the online nodes. Errors are drgn's."""
-    try:
-        count: int = prog["nr_node_ids"].value_()
-    except LookupError:  # without NUMA
-        count = 1
-    for number in numbers_in(prog["node_states"][prog["N_ONLINE"]].bits, count):
+    """Pointers to the struct pglist_data of the online nodes. TargetError and errors of drgn's as of `numbers_in`."""
+    # Without NUMA, nr_node_ids is a constant, too.
+    for number in numbers_in(prog["node_states"][prog["N_ONLINE"]].bits, "nr_node_ids"):
         try:
             node = prog["node_data"][number]
         except LookupError:  # without NUMA

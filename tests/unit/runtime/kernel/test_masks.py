@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import drgn
 import pytest
 from drgn.helpers.linux.bitops import for_each_set_bit
 from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
 from support.fake_kernel import FakeKernel
 from support.fake_zones import FakeZones
 
+from kplug.errors import TargetError
 from kplug.runtime.kernel.masks import numbers_in
 from kplug.runtime.kernel.nodes import online_nodes
 from kplug.runtime.tables.memory_sections import has_struct_pages
@@ -22,13 +24,24 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 130, 192])
-def test_the_numbers_of_a_mask_are_those_of_drgns_helper(count: int) -> None:
-    fake = FakeKernel()
-    place = fake.variable("mask", "unsigned long [3]")
-    fake.words(place, 1 << 63 | 0b101, 1, (1 << 64) - 1)
-    mask = fake.prog["mask"]
-    assert list(numbers_in(mask, count)) == list(for_each_set_bit(mask, count))
+def mask_of(fake: FakeKernel, count: int | None) -> drgn.Object:
+    fake.words(fake.variable("mask", "unsigned long [3]"), 1 << 63 | 0b101, 1, (1 << 64) - 1)
+    if count is not None:
+        fake.variable("nr_ids", "unsigned int", count)
+    return fake.prog["mask"]
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 130, 192, None])
+def test_the_numbers_of_a_mask_are_those_of_drgns_helper(count: int | None) -> None:
+    mask = mask_of(FakeKernel(), count)
+    assert list(numbers_in(mask, "nr_ids")) == list(for_each_set_bit(mask, count or 192))
+
+
+@pytest.mark.parametrize("count", [0, 193, 0xFFFFFFFF])
+def test_a_limit_that_was_overwritten(count: int) -> None:
+    """What comes after a mask is not taken for more of it."""
+    with pytest.raises(TargetError, match=f"^nr_ids is {count}, and the kernel has room for 192$"):
+        list(numbers_in(mask_of(FakeKernel(), count), "nr_ids"))
 
 
 def test_a_node_without_numa_is_that_of_drgns_helper() -> None:
