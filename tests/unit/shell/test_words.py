@@ -101,7 +101,9 @@ def test_each_answer_is_there_before_the_next_line_comes(
         said = b""
         while line not in said:
             assert select.select([mine], [], [], 600)[0]
-            said += os.read(mine, 65536)
+            more = os.read(mine, 65536)
+            assert more, said  # it lives
+            said += more
     process.stdin.close()
     assert process.wait() == 0
     os.close(mine)
