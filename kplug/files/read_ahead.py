@@ -1,7 +1,8 @@
 """Reading a file of /proc on another processor, while Python does something else.
 
-The kernel writes such a file as it is read, a page for each read: /proc/kallsyms takes 30 ms. Python's own reads
-need the interpreter's lock again after each page; fread() of the C library reads a chunk without it.
+The kernel writes such a file as it is read, a page for each read: /proc/kallsyms takes 30 ms. Python's own reads need
+the interpreter's lock again after each page; one fread() of the C library reads all of it without, and no thread waits
+for the other before the end.
 """
 
 from __future__ import annotations
@@ -10,28 +11,47 @@ import _thread
 import os
 import signal
 from collections.abc import Iterator
+from mmap import mmap
+from typing import ClassVar, Union
 
 try:
     import ctypes
 except ImportError:  # a Python without libffi
     ctypes = None  # type: ignore[assignment]
 
-# 64 pages: a few milliseconds, and the lock is needed once.
-_CHUNK_BYTES = 1 << 18
+Text = Union[bytes, mmap]
+# 190,000 symbols are 9 MB; kernels with everything built in have fewer than a million.
+MAX_BYTES = 1 << 27
+# Between two looks at what has arrived: some 100 KB.
+_LOOK_SECONDS = 0.0005
 
 
 class ReadAhead:
-    """The content of a file, whose reading begins at once."""
+    """The content of a file of at most `MAX_BYTES`, whose reading begins at once."""
+
+    _begun: ClassVar[dict[str, ReadAhead]] = {}
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._chunks: list[bytes | Exception] = []
-        self._arrival = _thread.allocate_lock()
-        self._arrival.acquire()
+        # Only what has arrived takes memory; the rest is zero.
+        self._memory = mmap(-1, MAX_BYTES)
+        self._outcome: int | Exception = 0
+        self._done = _thread.allocate_lock()
+        self._done.acquire()
         try:
             _thread.start_new_thread(self._read_apart, ())
         except RuntimeError:  # no more threads
             self._read()
+
+    @classmethod
+    def begin(cls, path: str) -> None:
+        """Begin to read a file that `of` will probably be asked for."""
+        cls._begun[path] = cls(path)
+
+    @classmethod
+    def of(cls, path: str) -> ReadAhead:
+        """The content of a file, as it is now or was when its reading was begun; each reading serves once."""
+        return cls._begun.pop(path, None) or cls(path)
 
     def _read_apart(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the program's other threads
@@ -39,34 +59,34 @@ class ReadAhead:
 
     def _read(self) -> None:
         try:
-            for chunk in _chunks(self._path):
-                self._hand_over(chunk)
-            self._hand_over(b"")
+            self._outcome = _read_into(self._memory, self._path)
         except Exception as error:  # for whoever waits
-            self._hand_over(error)
+            self._outcome = error
+        self._done.release()
 
-    def _hand_over(self, chunk: bytes | Exception) -> None:
-        self._chunks.append(chunk)
-        if self._arrival.locked():
-            self._arrival.release()
+    def arrived(self) -> Iterator[tuple[Text, int]]:
+        """The memory that the text is read into, and how many bytes of it have arrived: each time more, until all have.
+        What comes after a zero counts as not there yet."""
+        end = 0
+        while not self._done.acquire(timeout=_LOOK_SECONDS):
+            now = self._memory.find(b"\0", end)
+            if now > end:
+                end = now
+                yield self._memory, end
+        self._done.release()
 
-    def chunks(self) -> Iterator[bytes]:
-        """The content, as it arrives. OSError if the file cannot be read."""
-        number = 0
-        while True:
-            while number == len(self._chunks):
-                self._arrival.acquire()
-            chunk = self._chunks[number]
-            self._chunks[number] = b""  # not needed any more
-            number += 1
-            if isinstance(chunk, Exception):
-                raise chunk
-            if not chunk:
-                return
-            yield chunk
+    def content(self) -> Text:
+        """All of it, as soon as it is there. OSError if it cannot be read."""
+        with self._done:
+            if isinstance(self._outcome, Exception):
+                raise self._outcome
+            if not self._outcome:
+                return b""
+            self._memory.resize(self._outcome)
+            return self._memory
 
 
-def _chunks(path: str) -> Iterator[bytes]:
+def _read_into(memory: mmap, path: str) -> int:
     try:
         library = ctypes.CDLL(None)
         pointer, size_t = ctypes.c_void_p, ctypes.c_size_t
@@ -74,20 +94,22 @@ def _chunks(path: str) -> Iterator[bytes]:
         fread = ctypes.CFUNCTYPE(size_t, pointer, size_t, size_t, pointer, use_errno=True)(("fread", library))
         ferror, fclose = (ctypes.CFUNCTYPE(ctypes.c_int, pointer)((name, library)) for name in ("ferror", "fclose"))
     except (AttributeError, OSError):  # a Python, or a C library, without that
-        with open(path, "rb", buffering=0) as file:
-            yield file.read()
-        return
+        return _read_by_python(memory, path)
     stream = fopen(os.fsencode(path), b"rbe")
     if not stream:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     try:
-        buffer = ctypes.create_string_buffer(_CHUNK_BYTES)
-        size = _CHUNK_BYTES
-        while size == _CHUNK_BYTES:
-            size = fread(buffer, 1, _CHUNK_BYTES, stream)
-            if ferror(stream):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            if size:
-                yield ctypes.string_at(buffer, size)
+        size = fread(ctypes.addressof(ctypes.c_char.from_buffer(memory)), 1, len(memory), stream)
+        if ferror(stream):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return int(size)
     finally:
         fclose(stream)
+
+
+def _read_by_python(memory: mmap, path: str) -> int:
+    size = 0
+    with open(path, "rb", buffering=0) as file, memoryview(memory) as room:
+        while got := file.readinto(room[size:]):
+            size += got
+    return size

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
-from kplug.image.symbols.line_scan import Text
+from kplug.files.read_ahead import Text
 
 # Of so many blocks, a sample of the lines has one.
 _SAMPLE_STEP = 8
@@ -34,7 +34,7 @@ class LineBlocks:
         # Where each block begins, and the number of the line there.
         self._starts, self._numbers = starts, numbers
         self._added = added
-        self._length = numbers[-1] + text.count(b"\n", starts[-1], end) + len(list(self._added_in(len(starts) - 1)))
+        self._length = numbers[-1] + text[starts[-1] : end].count(b"\n") + len(list(self._added_in(len(starts) - 1)))
 
     def with_added(self, added: Sequence[tuple[int, bytes]]) -> LineBlocks:
         """The same with these lines too, each before the one that begins at a position in the text: in order."""
@@ -59,7 +59,7 @@ class LineBlocks:
         start, end = self._starts[block], self._end_of(block)
         lines = bytes(self._text[start : end - 1]).split(b"\n")
         for before, (place, line) in enumerate(self._added_in(block)):
-            lines.insert(self._text.count(b"\n", start, place) + before, line)
+            lines.insert(self._text[start:place].count(b"\n") + before, line)
         return lines
 
     def _end_of(self, block: int) -> int:
@@ -71,7 +71,7 @@ class LineBlocks:
         return ((place, line) for place, line in self._added if start < place <= end)
 
     def _firsts(self, first: int, end: int, step: int = 1) -> Iterable[bytes]:
-        return (bytes(self._text[start : self._text.index(b"\n", start)]) for start in self._starts[first:end:step])
+        return (bytes(self._text[start : self._text.find(b"\n", start)]) for start in self._starts[first:end:step])
 
     def sample(self) -> Sequence[bytes]:
         """The lines of the first and the last block, and the first one of some blocks in between."""
@@ -81,7 +81,7 @@ class LineBlocks:
     def number_at(self, position: int) -> int:
         """The number of the line that holds that position of the text."""
         block = bisect_right(self._starts, position) - 1
-        number = self._numbers[block] + self._text.count(b"\n", self._starts[block], position)
+        number = self._numbers[block] + self._text[self._starts[block] : position].count(b"\n")
         return number + sum(place <= position for place, _ in self._added_in(block)) if self._added else number
 
     def start_of(self, number: int) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Union
-
+from kplug.files.read_ahead import Text
 from kplug.linker.boundary_names import is_conventional, pattern_of_names
 
-# A bytearray is what is still being read.
-Text = Union[bytes, bytearray]
 # To cut a block apart takes some 10 microseconds.
 _BLOCK_BYTES = 1 << 12
 
@@ -30,7 +27,7 @@ class LineScan:
         """Look at the lines up to `end`, where one ends."""
         start, number = self.starts[-1], self.numbers[-1]
         while 0 < (following := text.find(b"\n", start + _BLOCK_BYTES, end) + 1) < end:
-            number += text.count(b"\n", start, following)
+            number += text[start:following].count(b"\n")
             start = following
             self.starts.append(start)
             self.numbers.append(number)

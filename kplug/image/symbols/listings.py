@@ -18,13 +18,11 @@ from operator import add
 from kplug.arch.types.word import LITTLE
 from kplug.errors import InputError
 from kplug.files.opening import open_file
-from kplug.files.read_ahead import ReadAhead
-from kplug.image.symbols.line_scan import LineScan, Text
+from kplug.files.read_ahead import MAX_BYTES, ReadAhead, Text
+from kplug.image.symbols.line_scan import LineScan
 from kplug.image.symbols.proc_kallsyms import SymbolLines
 from kplug.image.symbols.symbol_list import SymbolList
 
-# 190,000 symbols are 9 MB; kernels with everything built in have fewer than a million.
-MAX_BYTES = 1 << 27
 # What the kernel prints in brackets for code that it generates itself (ftrace_mod_address_ok() and
 # arch_ftrace_trampoline_func(), bpf_get_kallsym(), kprobe_get_kallsym()).
 NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
@@ -179,7 +177,7 @@ class KallsymsListing:
     def modules(self) -> Mapping[str, SymbolList]:
         """The symbols of each module, and of the kernel's generated code (`NO_MODULES`), by the name in brackets."""
         self._refuse_hidden()
-        tokens = _tokens(self.path, self._owned, self._data.count(b"\n", 0, self._end))
+        tokens = _tokens(self.path, self._owned, self._data[: self._end].count(b"\n"))
         by_owner: dict[bytes, list[bytes]] = {}
         start = 0
         for owner, lines in groupby(tokens[3::4]):
@@ -336,12 +334,12 @@ def _read(path: str) -> bytes:
 
 def _running_kallsyms(path: str, machine: str) -> KallsymsListing:
     """The running kernel's listing. What has arrived is looked at while the kernel writes the rest."""
-    ahead, text, scan = ReadAhead(path), bytearray(), LineScan(machine)  # it begins before patterns are made
+    ahead, scan = ReadAhead.of(path), LineScan(machine)  # it begins before patterns are made
+    for text, end in ahead.arrived():
+        if text.find(b"[", scan.end, end) < 0:  # perhaps the lines of modules begin
+            scan.go_on(text, max(text.rfind(b"\n", scan.end, end) + 1, scan.end))
     try:
-        for chunk in ahead.chunks():
-            text += chunk
-            if text.find(b"[", scan.end) < 0:  # perhaps the lines of modules begin
-                scan.go_on(text, text.rfind(b"\n") + 1)
+        text = ahead.content()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     return KallsymsListing(text, path, by_kernel=True, machine=machine, scan=scan)

@@ -20,8 +20,9 @@ from operator import gt, itemgetter
 from typing import overload
 
 from kplug.errors import InputError
+from kplug.files.read_ahead import Text
 from kplug.image.symbols.line_blocks import LineBlocks
-from kplug.image.symbols.line_scan import LineScan, Text
+from kplug.image.symbols.line_scan import LineScan
 from kplug.image.symbols.symbol_list import DATA_LETTERS, STATIC_DATA_LETTERS, SymbolList, with_copies
 from kplug.linker.boundary_names import CONVENTIONAL_SUFFIXES, is_conventional, may_be_boundary
 from kplug.linker.region_builder import TEXT_BOUNDS, text_interior
@@ -240,7 +241,7 @@ class SymbolLines(SymbolList):
         for part in beside:
             for suffix in CONVENTIONAL_SUFFIXES:
                 for position in _positions(text, suffix + b"\n", part):
-                    start = text.rindex(b" ", 0, position) + 1
+                    start = text.rfind(b" ", 0, position) + 1
                     others[bytes(text[start : position + len(suffix)])] = start
         found = {**others, **found}
         conventional = self._scan.conventional.union(filter(is_conventional, others))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import time
+import sys
 from pathlib import Path
 
 import pytest
 
+from kplug import __main__
 from kplug.files import read_ahead
 from kplug.files.read_ahead import ReadAhead
 
-CHUNK = read_ahead._CHUNK_BYTES
-SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17)
+SIZES = (0, 1, 4095, 4096, 4097, 1_000_003)
 
 
 @pytest.fixture(params=["by the C library", "by Python"])
@@ -24,19 +24,37 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("size", SIZES)
-def test_all_of_it_arrives_in_order(tmp_path: Path, size: int) -> None:
+def test_all_of_it_arrives(tmp_path: Path, size: int) -> None:
     path, data = tmp_path / "file", bytes(number * 7 % 251 for number in range(size))
     path.write_bytes(data)
-    assert b"".join(ReadAhead(str(path)).chunks()) == data
+    ahead = ReadAhead(str(path))
+    ends = [end for _, end in ahead.arrived()]
+    content = ahead.content()
+    assert (content[:], len(content)) == (data, size)
+    assert ends == sorted(set(ends))
 
 
 @pytest.mark.usefixtures("reader")
-def test_whoever_is_slow_gets_all_of_it_too() -> None:
-    found = bytearray()
-    for chunk in ReadAhead("/proc/filesystems").chunks():
-        time.sleep(0.01)
-        found += chunk
-    assert bytes(found) == Path("/proc/filesystems").read_bytes()
+def test_what_has_arrived_is_there(tmp_path: Path) -> None:
+    """A pipe is read as it is written."""
+    path, text = tmp_path / "pipe", b"".join(b"%016x t name\n" % number for number in range(9000))
+    os.mkfifo(path)
+    ahead = ReadAhead(str(path))
+    with path.open("wb", buffering=0) as pipe:
+        pipe.write(text[:100_000])
+        arrived = ahead.arrived()
+        memory, end = next(arrived)
+        assert memory[:end] == text[:end]
+        pipe.write(text[100_000:])
+    assert all(memory[:end] == text[:end] for memory, end in arrived)
+    assert ahead.content()[:] == text
+
+
+@pytest.mark.usefixtures("reader")
+def test_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "MAX_BYTES", 8192)
+    (tmp_path / "file").write_bytes(b"x" * 10_000)
+    assert ReadAhead(str(tmp_path / "file")).content()[:] == b"x" * 8192
 
 
 @pytest.mark.usefixtures("reader")
@@ -44,7 +62,7 @@ def test_whoever_is_slow_gets_all_of_it_too() -> None:
 def test_what_cannot_be_read(tmp_path: Path, name: str, number: int) -> None:
     ahead = ReadAhead(str(tmp_path / name))
     with pytest.raises(OSError, match=os.strerror(number)) as error:
-        list(ahead.chunks())
+        ahead.content()
     assert error.value.errno == number
 
 
@@ -53,4 +71,35 @@ def test_without_another_thread_it_is_read_at_once(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(read_ahead._thread, "start_new_thread", refused)
-    assert b"".join(ReadAhead("/proc/version").chunks()) == Path("/proc/version").read_bytes()
+    assert ReadAhead("/proc/version").content()[:] == Path("/proc/version").read_bytes()
+
+
+def test_a_reading_that_was_begun_serves_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    ReadAhead.begin(str(path))
+    first = ReadAhead.of(str(path))
+    assert first.content()[:] == b"before"
+    path.write_text("after")
+    assert ReadAhead.of(str(path)).content()[:] == b"after"
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        ("where schedule", True),
+        ("where -b -l schedule", True),
+        ("where -s vmlinux schedule", False),
+        ("where -", True),
+        ("sym schedule", False),
+        ("", False),
+    ],
+)
+def test_where_on_the_running_kernel_begins_to_read_its_list(
+    monkeypatch: pytest.MonkeyPatch, words: str, begun: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(ReadAhead, "begin", asked.append)
+    monkeypatch.setattr(sys, "argv", ["kplug", *words.split()])
+    __main__._begin_to_read()
+    assert asked == (["/proc/kallsyms"] if begun else [])
