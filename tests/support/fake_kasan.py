@@ -41,7 +41,7 @@ class FakeKasan:
         fake.struct("qlist_node", 8, next=("struct qlist_node *", 0))
         more = {"free_track": ("struct kasan_track", 8)} if self.free_in_meta else {}
         fake.struct("kasan_free_meta", 8 + size if more else 8, quarantine_link=("struct qlist_node", 0), **more)
-        fake.struct("qlist_head", 24, head=("struct qlist_node *", 0))
+        fake.struct("qlist_head", 24, head=("struct qlist_node *", 0), tail=("struct qlist_node *", 8))
         self.batches = fake.variable("global_quarantine", "struct qlist_head [2]")
         self.cpu_quarantine = fake.percpu("cpu_quarantine", "struct qlist_head")
         fake.struct("kasan_cache", 8, alloc_meta_offset=("int", 0), free_meta_offset=("int", 4))
@@ -52,6 +52,12 @@ class FakeKasan:
         if self.has_extra:
             words.append(cpu | nanoseconds >> self.shift << 20)
         self.fake.words(place, *words)
+
+    def quarantine(self, place: int, *links: int) -> None:
+        """Make the list with its head there one of these links."""
+        self.fake.words(place, *((links[0], links[-1]) if links else (0, 0)))
+        for link, following in zip(links, (*links[1:], 0)):
+            self.fake.words(link, following)
 
     def shadow(self, start: int, *values: int) -> None:
         """Write the shadow from an address on. All of its page of shadow exists then."""

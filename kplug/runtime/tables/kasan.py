@@ -86,6 +86,17 @@ class KasanRecord(NamedTuple):
     problems: list[str]
 
 
+class _Quarantine(NamedTuple):
+    """The places of kasan_free_meta.quarantine_link of the objects in the quarantine, those of broken lists left out.
+
+    `is_whole`: these are all. `problem` is why a list is broken.
+    """
+
+    links: frozenset[int]
+    is_whole: bool
+    problem: str | None
+
+
 class Kasan:
     """The shadow and the records of a kernel that has them. TargetError without the types."""
 
@@ -134,32 +145,45 @@ class Kasan:
     def is_quarantined(self, cache: Cache, start: int) -> bool | None:
         """Whether a freed slab object is in the quarantine, also where the shadow does not say that it was freed.
 
-        None if there are too many to look at. TargetError if the quarantine cannot be read.
+        None if there are too many to look at. TargetError if one of the quarantine's lists is broken, and it is in none
+        of the others.
         """
         if cache.kasan is None or cache.kasan.free_meta == NO_KASAN_FREE_META:
             return False
-        links = self._quarantined_links()
-        return start + cache.kasan.free_meta in links if links is not None else None
+        quarantine = self._quarantine()
+        if start + cache.kasan.free_meta in quarantine.links:
+            return True
+        if quarantine.problem is not None:
+            raise TargetError(quarantine.problem)
+        return False if quarantine.is_whole else None
 
     @remembered(UNTIL_RESUMED)
-    def _quarantined_links(self) -> frozenset[int] | None:
-        """The places of kasan_free_meta.quarantine_link of all objects in the quarantine."""
+    def _quarantine(self) -> _Quarantine:
         kernel = self._kernel
-        found: set[int] = set()
         with kernel.reading("KASAN's quarantine"):
             batches = kernel.prog[_OF_GENERIC]
             per_cpu_lists = (helpers.per_cpu(kernel.prog["cpu_quarantine"], cpu) for cpu in possible_cpus(kernel))
-            places = [each.head.value_() for each in (*batches, *per_cpu_lists)]
-        for place in places:
-            while place and place not in found:
-                found.add(place)
-                if len(found) > _MAX_QUARANTINED:
-                    return None
-                try:
+            ends = [(each.head.value_(), each.tail.value_()) for each in (*batches, *per_cpu_lists)]
+        links: set[int] = set()
+        problem: str | None = None
+        for head, tail in ends:
+            found: dict[int, None] = {}
+            place = head
+            try:
+                while place and place not in found:
+                    if len(links) + len(found) >= _MAX_QUARANTINED:
+                        return _Quarantine(frozenset(links), False, problem)
+                    found[place] = None
                     place = kernel.read_word(place)
-                except FaultError as error:
-                    raise TargetError(f"KASAN's quarantine cannot be read: {error}") from None
-        return frozenset(found)
+            except FaultError as error:
+                problem = f"KASAN's quarantine cannot be read: {error}"
+                continue
+            # The links are in freed objects, where whoever still uses one writes over it.
+            if place or next(reversed(found), 0) != tail:
+                problem = f"KASAN's quarantine is corrupted: the list from {head:#x} does not end at {tail:#x}"
+                continue
+            links.update(found)
+        return _Quarantine(frozenset(links), problem is None, problem)
 
     def records(self, cache: Cache) -> bool:
         """Whether there are records of a cache's objects: they are left out where they do not fit."""

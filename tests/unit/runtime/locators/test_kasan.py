@@ -58,7 +58,7 @@ class Recorded:
     def freed(self, number: int, free_meta: int = 0, **values: int) -> None:
         place = self.slab.object(number)
         handle = self.tracks.stack(2, self.stack[1:])
-        self.fake.words(self.kasan.batches, place + free_meta)
+        self.kasan.quarantine(self.kasan.batches, place + free_meta)
         if self.kasan.free_in_meta:
             self.kasan.shadow(place, FREED_WITH_TRACK, *[FREED] * 7)
             self.kasan.track(place + free_meta + 8, handle, **values)
@@ -257,35 +257,46 @@ def test_an_unused_object_of_a_mempool() -> None:
     recorded = Recorded()
     recorded.allocated(1)
     recorded.freed(1, pid=7)
-    recorded.fake.words(recorded.kasan.batches, 0)
+    recorded.kasan.quarantine(recorded.kasan.batches)
     assert (recorded.details()["state"], recorded.details()["freed_by"]["pid"]) == ("allocated", 7)
 
 
 def test_objects_that_may_be_read_after_they_were_freed() -> None:
     """SLAB_TYPESAFE_BY_RCU: the shadow does not tell that KASAN keeps one, its quarantine does."""
     recorded = Recorded(flags=TYPESAFE_BY_RCU, free=(4,), free_meta=FREE_META, count=5)
-    fake, kept = recorded.fake, [recorded.slab.object(number) + FREE_META for number in range(3)]
-    fake.words(recorded.kasan.batches + 24, kept[0])
-    fake.words(kept[0], kept[1])
-    fake.words(fake.cpu_area(1) + recorded.kasan.cpu_quarantine, kept[2])
+    kasan, kept = recorded.kasan, [recorded.slab.object(number) + FREE_META for number in range(3)]
+    kasan.quarantine(kasan.batches + 24, *kept[:2])
+    kasan.quarantine(recorded.fake.cpu_area(1) + kasan.cpu_quarantine, kept[2])
     states = [recorded.told(number * 0x100).details["state"] for number in range(5)]
     assert states == ["quarantined", "quarantined", "quarantined", "allocated", "free"]
 
 
-@pytest.mark.parametrize("most", [1, None])
-def test_a_quarantine_that_does_not_tell(most: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has too many objects, or leads to where nothing is."""
+def test_a_quarantine_with_too_many_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kplug.runtime.tables.kasan._MAX_QUARANTINED", 1)
     recorded = Recorded(flags=TYPESAFE_BY_RCU, free_meta=FREE_META)
-    links = [recorded.slab.object(number) + FREE_META for number in (2, 3)]
-    recorded.fake.words(recorded.kasan.batches, links[0])
-    recorded.fake.words(links[0], links[1] if most else 0x6B6B6B6B6B6B6B6B)
-    if most is not None:
-        monkeypatch.setattr("kplug.runtime.tables.kasan._MAX_QUARANTINED", most)
-        assert recorded.details()["state"] is None
-        recorded.kasan.shadow(recorded.slab.object(1), FREED)
-        assert recorded.details()["state"] == "freed"
-    else:
-        assert "KASAN's quarantine cannot be read" in recorded.problem()
+    recorded.kasan.quarantine(recorded.kasan.batches, *(recorded.slab.object(number) + FREE_META for number in (2, 3)))
+    assert recorded.details()["state"] is None
+    recorded.kasan.shadow(recorded.slab.object(1), FREED)
+    assert recorded.details()["state"] == "freed"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (0x6B6B6B6B6B6B6B6B, "KASAN's quarantine cannot be read"),
+        (0, "KASAN's quarantine is corrupted"),  # what it led to is on no list any more
+        (None, "KASAN's quarantine is corrupted"),  # it leads to itself
+    ],
+)
+def test_who_wrote_to_a_freed_object_wrote_over_its_link(written: int | None, expected: str) -> None:
+    """What is on another list is known all the same."""
+    recorded = Recorded(flags=TYPESAFE_BY_RCU, free_meta=FREE_META)
+    kasan, links = recorded.kasan, [recorded.slab.object(number) + FREE_META for number in range(3)]
+    kasan.quarantine(kasan.batches, *links[:2])
+    kasan.quarantine(kasan.batches + 24, links[2])
+    recorded.fake.words(links[0], links[0] if written is None else written)
+    assert expected in recorded.problem()
+    assert recorded.told(0x200).details["state"] == "quarantined"
 
 
 # The shadow.
