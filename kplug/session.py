@@ -230,10 +230,9 @@ class Session:
             annotation = self._of_program(annotation)
         if hint is not None:
             annotation = self._with_member(annotation, hint)
-        warnings = self._warnings(annotation) + annotation.warnings
-        if note is not None:
-            warnings = (*warnings, note)
-        return replace(annotation, warnings=warnings) if warnings else annotation
+        warnings = (*self._warnings(annotation), *annotation.warnings, *(() if note is None else (note,)))
+        # What keeps a locator from its answer may keep the session from the facts of the address space, too.
+        return replace(annotation, warnings=tuple(dict.fromkeys(warnings))) if warnings else annotation
 
     def _answer(self, address: int, expression: str) -> Annotation:
         """The answer; of a program counter to which a call returns, that of the call: it may be a function's last."""

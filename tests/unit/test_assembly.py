@@ -184,6 +184,13 @@ def test_what_was_found_before_an_error_stands(images: Sequence[PlacedImage], er
     )
 
 
+def test_a_warning_is_given_once(images: Sequence[PlacedImage]) -> None:
+    target, error = Memory(), TargetError("cannot be read")
+    records = on_demand(images, target, Supply(made(images, Locating(error))))
+    (answer,) = session_of(Found(images, warnings=["lasting", str(error)]), target, records).where(hex(ELSEWHERE))
+    assert answer.warnings == ("lasting", "cannot be read")
+
+
 def test_the_debuggers_own_errors_are_its_to_show(images: Sequence[PlacedImage]) -> None:
     target = Memory()
     session = session_of(
