@@ -35,8 +35,9 @@ def _zimage(data: Window) -> list[Part] | None:
         return None
     magic, start, end = data.unpack("<3I" if head[0x24:0x28] == _ZIMAGE_MAGICS[0] else ">3I", 0x24)
     size = end - start
-    machine = name_of(registry.by_zimage(magic))
-    return [Part(0, size if 0x30 < size < len(data) else len(data), machine=machine, is_exact=False)]
+    if size and size <= len(head):  # a table of numbers, one of which is the magic
+        return None
+    return [Part(0, min(size or len(data), len(data)), machine=name_of(registry.by_zimage(magic)), is_exact=False)]
 
 
 def _self_extracting(data: Window) -> list[Part] | None:

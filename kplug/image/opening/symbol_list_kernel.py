@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from kplug.arch import registry
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
 from kplug.image.symbols.symbol_list import SymbolList
@@ -19,8 +20,10 @@ def open_system_map(path: str) -> KernelImage:
 
 def listed_image(path: str, symbols: SymbolList, machine: str | None = None) -> KernelImage:
     """A kernel with nothing but symbols, read from `path`."""
-    bits = 64 if symbols.highest >> 32 else 32
-    elf = bare_elf(path, machine or machine_of(symbols) or "", bits)
+    machine = machine or machine_of(symbols) or ""
+    # s390x has its kernel at low addresses.
+    bits = WIDEST_BITS if symbols.highest >> 32 else registry.named(machine).bits if machine else 32
+    elf = bare_elf(path, machine, bits)
     return KernelImage(elf, name=os.path.basename(path), listed=symbols)
 
 

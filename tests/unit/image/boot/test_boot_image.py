@@ -150,6 +150,13 @@ def test_what_has_no_known_header_is_searched(tmp_path: Path, name: str, before:
     assert image.containers[0] == ("zImage" if len(before) == 0x24 + 504 else "unknown container")
 
 
+def test_a_number_that_is_the_magic_of_a_zimage_makes_none(tmp_path: Path) -> None:
+    """s390x's vmlinuz has a table of the image's addresses, as which 0x016f2818 can occur."""
+    table = struct.pack(">200I", *range(0x016F2700, 0x016F2700 + 8 * 200, 8))
+    image = image_of(tmp_path, table + packed("gzip", RAW))
+    assert (image.payload, image.machine, image.containers) == (RAW, None, ("unknown container",))
+
+
 def test_a_kernel_without_any_header_is_told_by_its_banner(tmp_path: Path) -> None:
     """What 32-bit arm boots is bare machine code, in a container that no other architecture has."""
     zimage = bytes(0x24) + b"\x18\x28\x6f\x01" + bytes(500) + packed("gzip", RAW)

@@ -29,6 +29,13 @@ c1000020 T entry_INT80_32
 c1001000 T _etext
 c1002000 B _end
 """
+S390X = """\
+0000000000100000 T _text
+0000000000100000 T _stext
+0000000000100010 T startup_continue
+0000000000101000 T _etext
+0000000000102000 B _end
+"""
 
 
 def test_code_before_text_is_the_images_too(tmp_path: Path) -> None:
@@ -54,3 +61,11 @@ def test_a_list_is_of_the_architecture_whose_own_symbols_it_has(tmp_path: Path) 
     assert open_system_map(str(path)).machine == "i386"
     path.write_text(I386.replace("entry_INT80_32", "schedule"))
     assert open_system_map(str(path)).machine == ""
+
+
+def test_a_list_of_low_addresses_has_the_width_of_its_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "System.map"
+    path.write_text(S390X)
+    assert open_system_map(str(path)).elf.bits == 64
+    path.write_text(I386)
+    assert open_system_map(str(path)).elf.bits == 32
