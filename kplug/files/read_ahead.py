@@ -33,15 +33,17 @@ class ReadAhead:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # Only what has arrived takes memory; the rest is zero.
-        self._memory = mmap(-1, MAX_BYTES)
         self._outcome: int | Exception = 0
         self._done = _thread.allocate_lock()
         self._done.acquire()
+        # Only what has arrived takes memory; the rest is zero.
+        self._memory: mmap | None = None
         try:
-            _thread.start_new_thread(self._read_apart, ())
-        except RuntimeError:  # no more threads
-            self._read()
+            memory = mmap(-1, MAX_BYTES)
+            _thread.start_new_thread(self._read_apart, (memory,))
+            self._memory = memory
+        except (OSError, RuntimeError):  # no room for the largest file, or no more threads: it is read when asked for
+            pass
 
     @classmethod
     def begin(cls, path: str) -> None:
@@ -53,13 +55,10 @@ class ReadAhead:
         """The content of a file, as it is now or was when its reading was begun; each reading serves once."""
         return cls._begun.pop(path, None) or cls(path)
 
-    def _read_apart(self) -> None:
+    def _read_apart(self, memory: mmap) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the program's other threads
-        self._read()
-
-    def _read(self) -> None:
         try:
-            self._outcome = _read_into(self._memory, self._path)
+            self._outcome = _read_into(memory, self._path)
         except Exception as error:  # for whoever waits
             self._outcome = error
         self._done.release()
@@ -67,16 +66,21 @@ class ReadAhead:
     def arrived(self) -> Iterator[tuple[Text, int]]:
         """The memory that the text is read into, and how many bytes of it have arrived: each time more, until all have.
         What comes after a zero counts as not there yet."""
-        end = 0
+        memory, end = self._memory, 0
+        if memory is None:
+            return
         while not self._done.acquire(timeout=_LOOK_SECONDS):
-            now = self._memory.find(b"\0", end)
+            now = memory.find(b"\0", end)
             if now > end:
                 end = now
-                yield self._memory, end
+                yield memory, end
         self._done.release()
 
     def content(self) -> Text:
         """All of it, as soon as it is there. OSError if it cannot be read."""
+        if self._memory is None:
+            with open(self._path, "rb", buffering=0) as file:
+                return file.read()
         with self._done:
             if isinstance(self._outcome, Exception):
                 raise self._outcome

@@ -66,12 +66,22 @@ def test_what_cannot_be_read(tmp_path: Path, name: str, number: int) -> None:
     assert error.value.errno == number
 
 
-def test_without_another_thread_it_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("maker", "error"),
+    [("_thread.start_new_thread", RuntimeError("can't start new thread")), ("mmap", OSError(errno.ENOMEM, "no room"))],
+)
+def test_without_a_thread_or_room_it_is_read_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, maker: str, error: Exception
+) -> None:
     def refused(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
-    monkeypatch.setattr(read_ahead._thread, "start_new_thread", refused)
-    assert ReadAhead("/proc/version").content()[:] == Path("/proc/version").read_bytes()
+    monkeypatch.setattr(f"kplug.files.read_ahead.{maker}", refused)
+    ahead = ReadAhead("/proc/version")
+    assert list(ahead.arrived()) == []
+    assert ahead.content()[:] == Path("/proc/version").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        ReadAhead("/proc/nothing").content()
 
 
 def test_a_reading_that_was_begun_serves_once(tmp_path: Path) -> None:
