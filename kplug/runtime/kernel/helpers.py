@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drgn.helpers.linux.pid import for_each_task as for_each_task
     from drgn.helpers.linux.printk import get_printk_records as get_printk_records
     from drgn.helpers.linux.sched import cpu_curr as cpu_curr
+    from drgn.helpers.linux.sched import idle_task as idle_task
     from drgn.helpers.linux.sched import task_cpu as task_cpu
     from drgn.helpers.linux.sched import task_on_cpu as task_on_cpu
     from drgn.helpers.linux.slab import get_slab_cache_aliases as get_slab_cache_aliases

@@ -14,6 +14,7 @@ from kplug.lifetimes import UNTIL_RESUMED, remembered
 from kplug.model import Layer
 from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
+from kplug.runtime.kernel.cpus import possible_cpus
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.locators.freed import owned_address
 from kplug.runtime.locators.registry import locates
@@ -89,7 +90,7 @@ class Tasks:
     def _read(self, prog: drgn.Program) -> Iterator[Task]:
         seen: set[int] = set()
         try:
-            for task in helpers.for_each_task(prog, idle=True):
+            for task in self._all(prog):
                 address = task.value_()
                 if address in seen:
                     continue
@@ -103,6 +104,14 @@ class Tasks:
             self.problem = f"the tasks could not all be read: {error}"
         except TargetError as error:
             self.problem = str(error)
+
+    def _all(self, prog: drgn.Program) -> Iterator[drgn.Object]:
+        # drgn gives the idle tasks of online CPUs alone. A panic takes the other CPUs offline as they are.
+        for cpu in possible_cpus(self._kernel):
+            idle = helpers.idle_task(prog, cpu)
+            if idle:
+                yield idle
+        yield from helpers.for_each_task(prog)
 
     def _task(self, address: int) -> Task:
         data, word = self._kernel.prog.read(address, self._room), self._word

@@ -62,8 +62,10 @@ def test_the_first_task_is_in_the_image(machine: Machine) -> None:
 
 
 @each_machine
-def test_the_idle_task_of_another_cpu(machine: Machine) -> None:
+@pytest.mark.parametrize("online", [0b11, 0b01])  # a panic takes the other CPUs offline
+def test_the_idle_task_of_another_cpu(machine: Machine, online: int) -> None:
     fake = FakeKernel(machine)
+    fake.words(fake.prog["__cpu_online_mask"].address_ or 0, online)
     tasks = FakeTasks(fake)
     (layer,) = found(fake, tasks.idle[1] + 8)
     assert (layer.name, layer.details["cpu"]) == ("0 (swapper/1)", 1)
