@@ -89,29 +89,29 @@ class Tasks:
 
     def _read(self, prog: drgn.Program) -> Iterator[Task]:
         seen: set[int] = set()
-        try:
-            for task in self._all(prog):
-                address = task.value_()
-                if address in seen:
-                    continue
-                seen.add(address)
-                if len(seen) > _MAX_TASKS:
-                    raise TargetError("the list of tasks does not end")
-                yield self._task(address)
-        except drgn.FaultError as error:
-            self.problem = f"the tasks could not all be read: {self._kernel.fault_words(error)}"
-        except (LookupError, ValueError, AttributeError) as error:
-            self.problem = f"the tasks could not all be read: {error}"
-        except TargetError as error:
-            self.problem = str(error)
+        for tasks in (self._idle(prog), helpers.for_each_task(prog)):
+            try:
+                for task in tasks:
+                    address = task.value_()
+                    if address in seen:
+                        continue
+                    seen.add(address)
+                    if len(seen) > _MAX_TASKS:
+                        raise TargetError("the list of tasks does not end")
+                    yield self._task(address)
+            except drgn.FaultError as error:
+                self.problem = f"the tasks could not all be read: {self._kernel.fault_words(error)}"
+            except (LookupError, ValueError, AttributeError) as error:
+                self.problem = f"the tasks could not all be read: {error}"
+            except TargetError as error:
+                self.problem = str(error)
 
-    def _all(self, prog: drgn.Program) -> Iterator[drgn.Object]:
-        # drgn gives the idle tasks of online CPUs alone. A panic takes the other CPUs offline as they are.
+    def _idle(self, prog: drgn.Program) -> Iterator[drgn.Object]:
+        """The idle tasks. drgn gives those of online CPUs alone; a panic takes the other CPUs offline as they are."""
         for cpu in possible_cpus(self._kernel):
-            idle = helpers.idle_task(prog, cpu)
-            if idle:
-                yield idle
-        yield from helpers.for_each_task(prog)
+            task = helpers.idle_task(prog, cpu)
+            if task:
+                yield task
 
     def _task(self, address: int) -> Task:
         data, word = self._kernel.prog.read(address, self._room), self._word
