@@ -112,6 +112,8 @@ def _null(address: int) -> Iterator[Special]:
 
 
 def _poisons(address: int, architecture: Architecture, word: WordFormat) -> Iterator[Special]:
+    if address > word.mask:
+        return
     yield from _pointer_poisons(address, architecture)
     for row in (*_values(word.bits), *_free_ends(word.bits, word.little_endian)):
         offset = address - row.value

@@ -21,6 +21,7 @@ from kplug.space.special import specials
         (0x122, ["NULL+0x122", "LIST_POISON2"]),
         (0x104, ["NULL+0x104"]),
         (0xC0000000, []),  # PAGE_OFFSET, not REFCOUNT_SATURATED
+        (0x100000000, []),  # no address of theirs, and not one after PAGE_POISON_PATTERN
     ],
 )
 def test_the_values_of_32_bit_kernels(machine: str, value: int, names: list[str]) -> None:
