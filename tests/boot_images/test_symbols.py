@@ -123,6 +123,21 @@ def test_functions_have_their_size_and_the_padding_after_it(name: str, made: Pat
         assert one.type != "FUNC" or one.size < other.size + 64
 
 
+@pytest.mark.parametrize(
+    ("region", "start", "end"),
+    [
+        ("text", "_stext", "_etext"),
+        ("sched.text", "__sched_text_start", "__sched_text_end"),
+        ("data", "_sdata", "_edata"),
+        ("init", "__init_begin", "__init_end"),
+    ],
+)
+def test_the_linker_scripts_symbols_bound_regions(name: str, made: Path, region: str, start: str, end: str) -> None:
+    real = addresses(name)
+    found = [each for each in open_vmlinux(str(made)).regions.chain(real[end] - 1) if each.name == region]
+    assert [(each.start, each.end) for each in found] == [(real[start], real[end])]
+
+
 class SymbolLine(NamedTuple):
     """A line of readelf's."""
 

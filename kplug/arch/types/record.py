@@ -247,7 +247,7 @@ class Architecture(Frozen):
 
     # -- values with a meaning -----------------------------------------------------------------------------------------
     poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
-    # Where the kernel has the memory linearly (PAGE_OFFSET), if that is a value that means something elsewhere.
+    # PAGE_OFFSET, where the linear mapping of memory starts; said where that number is a special value elsewhere.
     linear_map: int | None = None
     fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with
     kasan_shadow_offset: Callable[[AddressSpaceFacts], int | None] | None = None  # KASAN_SHADOW_OFFSET of generic KASAN

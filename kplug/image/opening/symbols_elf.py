@@ -53,6 +53,7 @@ from kplug.image.symbols.symbol import (
 )
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.table_of_list import ListedSymbolTable
+from kplug.linker.boundary_table import table_symbols
 from kplug.named_tuples import NamedTuple
 
 Bytes = Union[bytes, memoryview]
@@ -185,6 +186,8 @@ def _symbol_table(skeleton: _Skeleton, symbols: SymbolList) -> tuple[bytes, int]
     """The bytes of the symbol table, local symbols first, and the number of the first one that is not local."""
     form, letters = skeleton.form, symbols.letters
     table = ListedSymbolTable(skeleton.elf, skeleton.sections, symbols)
+    # The linker script's own symbols have no type and no size.
+    from_script = {number for name, number in table.typeless_entries if name in table_symbols(skeleton.elf.machine)}
     neighbours = _Neighbours(skeleton.sections)
     bounds = {bound for s in skeleton.sections for bound in (s.address, s.end)}
     percpu_end = next((s.end for s in skeleton.sections if s.name == PERCPU_SECTION), None)
@@ -200,6 +203,8 @@ def _symbol_table(skeleton: _Skeleton, symbols: SymbolList) -> tuple[bytes, int]
         info = infos.get((letter, section))
         if info is None:
             info = infos[letter, section] = _info(chr(letter), section, skeleton.sections)
+        if number in from_script:
+            info, size = info & ~0xF | STT_NOTYPE, 0
         name = symbols.name_offsets[number] + 1
         packed = form.symbol.pack(*form.symbol_fields(name, info, section, value, size))
         (other if info >> 4 else local).append(packed)
