@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 # What of an area its table adds (docs/json.md), and what a special value has of `percpu`.
 _FREE = {AREA.name}
-# Others have tests of their own: no mapping without a program, no KFENCE where it is not switched on, no member without
-# a type in the question, and few compound blocks.
-_NOT_HERE = {"vma", "kfence", "member", "block"}
+# Others have tests of their own: no mapping without a program, no KFENCE where it is not switched on, no shadow without
+# KASAN, no member without a type in the question, and few compound blocks.
+_NOT_HERE = {"vma", "kfence", "shadow", "member", "block"}
 
 
 def addresses(dumped: DumpSet, prog: drgn.Program) -> Iterator[int]:
