@@ -83,7 +83,8 @@ class CoreFile:
             offset = physical - load.physical_address
             if offset >= 0 and offset + size <= load.file_size:
                 return self._elf.read(load.offset + offset, size, "memory")
-        raise FaultError(f"the core has no memory at physical address {physical:#x}")
+        # Of an address outside of the image, that physical one means nothing.
+        raise FaultError(f"of a core by physical address only the kernel image is read, and {address:#x} is not there")
 
     def state(self, address: int) -> State:
         """The state that a dump proves: an address in it was mapped; a missing one may just have been left out."""
