@@ -107,6 +107,7 @@ class Inspected(Frozen):
 def inspect(path: str) -> Inspected:
     """Open the file and recognise its kind. InputError, one line naming it, if it is not a kernel's file or broken."""
     from kplug.image.boot.containers import HEAD_BYTES, is_boot_image
+    from kplug.image.symbols.listings import is_listing
     from kplug.memory.foreign_dumps import foreign
 
     with open_file(path) as file:
@@ -125,7 +126,7 @@ def inspect(path: str) -> Inspected:
         return notes
     if is_boot_image(head):
         return _inspected_boot_image(path)
-    what = foreign(head)
+    what = "a list of symbols, and nothing else" if is_listing(path) else foreign(head)
     if what is None and (found := _or_unpacked(Inspected(path, ELF))).kind == BOOT_IMAGE:
         return found
     raise InputError(f"{path}: {what or 'not a kernel file: neither ELF, nor a boot image, nor a dump'}")

@@ -310,6 +310,7 @@ def test_a_system_map_is_a_list_of_symbols(tmp_path: Path, kplug: BoundedKplug) 
         "image_start": "0xc1000000",
         "image_end": "0xc1002000",
     }
+    assert kplug.run("notes", str(path)).err == f"kplug: {path}: a list of symbols, and nothing else\n"
 
 
 def test_registers_in_notes_have_the_digits_of_the_machine() -> None:
