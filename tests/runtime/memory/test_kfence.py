@@ -116,6 +116,18 @@ def test_every_object_of_the_guests_list_is_answered(guest: Guest) -> None:
             assert not answer.warnings
 
 
+def is_same(guest: Guest, told: str, listed: str) -> bool:
+    """An address may have two names. Of what was a module's init code the guest has none, but only the address;
+    sections begin with a page there."""
+    freed = re.fullmatch(r"\[\w+\] \.init\.text\+(0x[0-9a-f]+)(?: \(or in .*\))?", told)
+    if freed is not None and listed.startswith("0x"):
+        return (int(listed, 16) - int(freed[1], 16)) % PAGE == 0
+    if told == listed:
+        return True
+    ours, theirs = ({answer.address for answer in guest.session.where(words)} for words in (told, listed))
+    return bool(ours & theirs)
+
+
 def test_who_allocated_and_freed_each_is_what_the_guest_says(guest: Guest) -> None:
     freed_since, since = 0, max(float(listed.tracks[0]["seconds"]) for listed in guest.listed)
     for listed in guest.listed:
@@ -131,8 +143,10 @@ def test_who_allocated_and_freed_each_is_what_the_guest_says(guest: Guest) -> No
             assert by["seconds"] == pytest.approx(float(track["seconds"]), abs=2e-6)
             stack = [line.split("/")[0].strip() for line in track["stack"].splitlines()]
             told = [words.split("/")[0] for words in by["stack"]]
-            assert told[-len(stack) :] == stack  # the list leaves the allocator's own functions out
-            assert by["caller"].split("/")[0] == stack[0]
+            told = told[-len(stack) :]  # the list leaves the allocator's own functions out
+            assert len(told) == len(stack)
+            assert [pair for pair in zip(told, stack) if not is_same(guest, *pair)] == []
+            assert by["caller"].split("/")[0] == told[0]
         assert (details["freed_by"] is None) == (details["state"] == "allocated")
     assert freed_since < 20
 
