@@ -228,7 +228,7 @@ _LINES = (
 # Files and containers.
 _MKIMAGE = "mkimage -O linux -T kernel -a 0x8000 -e 0x8000 -n linux"
 _ARM = "ln -s $(boot-image armhf) zImage; "
-_FOUND = "$ kallsyms-finder FILE | awk '/ schedule$/ { print $1 }' | xargs printf '0x%16s' | tr ' ' 0"
+_FOUND = "$ kallsyms-finder FILE | awk '/ schedule$/ { print $1 }' | xargs printf '0x%s'"
 _LISTED = "$ awk '/ schedule$/ { print \"0x\" $1 }' $K/System.map"
 _KERNEL = "kplug extract $K/vmlinuz -o kernel; "
 
