@@ -1,7 +1,7 @@
 """What generic KASAN keeps (mm/kasan/): the shadow memory, a byte for each 8, and who allocated and freed slab objects.
 
-A record of an allocation (struct kasan_alloc_meta) is after the object. That of the free is in it too, or else in
-struct kasan_free_meta: in the object itself, which nobody has then, or behind the other. The cache has where both are.
+The record of an allocation (struct kasan_alloc_meta) follows the object. The record of the free is part of it, or of
+struct kasan_free_meta. That one is in the freed object itself, or follows the first. The cache says where both are.
 Tag-based KASAN has none of these.
 """
 

@@ -192,9 +192,9 @@ class Slabs:
         return bool(cache.parts and self._has_debugging and not cache.flags & self.no_user_flags)
 
     def kasan_end(self, offsets: KasanOffsets) -> int | None:
-        """Where KASAN's records end, from the object: 0 if there are none behind it, None if that is not known."""
-        behind = [each for each in zip(offsets, self._kasan_sizes) if 0 < each[0] < NO_KASAN_FREE_META]
-        return max(map(sum, behind), default=0) if all(size for _, size in behind) else None
+        """Where KASAN's records end, from the object: 0 if none follow it, None if that is not known."""
+        following = [each for each in zip(offsets, self._kasan_sizes) if 0 < each[0] < NO_KASAN_FREE_META]
+        return max(map(sum, following), default=0) if all(size for _, size in following) else None
 
     @property
     @remembered(UNTIL_RESUMED)

@@ -8,6 +8,9 @@ from typing import Any
 from kplug.named_tuples import NamedTuple
 from kplug.target import FramePlace
 
+# arm64's: there alone frames are found by their records, without a stack pointer.
+_FRAME_POINTER = "x29"
+
 
 class Frame(NamedTuple):
     """A frame of a stack, innermost 0; an inlined function is a frame too and shares its caller's registers.
@@ -38,7 +41,7 @@ class Frame(NamedTuple):
         """Where the record of a frame is that was found by frame records alone (arm64 without DWARF): they give no
         stack pointer; 0 if it has one.
         """
-        return 0 if self.sp else self.registers.get("x29", 0)
+        return 0 if self.sp else self.registers.get(_FRAME_POINTER, 0)
 
 
 def frame_places(frames: Sequence[Frame], size: int) -> Sequence[FramePlace]:
@@ -63,5 +66,5 @@ def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
     """
     if frame.saved_at is not None:
         return frame.saved_at
-    pointer = callee.registers.get("x29") if callee is not None and not frame.sp else None
+    pointer = callee.registers.get(_FRAME_POINTER) if callee is not None and not frame.sp else None
     return pointer + size if pointer else None

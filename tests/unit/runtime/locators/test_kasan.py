@@ -148,7 +148,7 @@ def test_who_freed_what_was_there_before(form: str) -> None:
 
 
 @with_free_meta
-def test_a_record_of_the_free_behind_the_object(form: str) -> None:
+def test_a_record_of_the_free_after_the_object(form: str) -> None:
     recorded = Recorded(form, free_meta=FREE_META)
     recorded.allocated(1)
     recorded.freed(1, FREE_META, pid=7)
