@@ -22,12 +22,14 @@ from kplug.image.symbols.symbol import Symbol
 from kplug.lifetimes import FOR_EVER, remembered
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.modules.images import symbol_extent
+from kplug.runtime.tables.memory_sections import first_struct_page
 from kplug.runtime.types.btf import BtfTypes
 
 NAME = "kplug"
 NO_TYPES = "none: there is neither DWARF nor BTF"
 # The header, and some types.
 _COMPARED_BYTES = 1024
+_VMEMMAP, _POPULATES_VMEMMAP = "vmemmap", "vmemmap_populate"
 _RUNNING = "/sys/kernel/btf/vmlinux"
 _BINDINGS = {
     "LOCAL": SymbolBinding.LOCAL,
@@ -46,6 +48,7 @@ class Finders:
         self._types: BtfTypes | None = None
         self._sought = False
         self._addresses: dict[str, int | None] = {}
+        self._first_struct_page: int | None = None
         #: The source of the types, for the user; None before they were asked for, and if there are none.
         self.types_source: str | None = None
         #: Why there are none.
@@ -114,7 +117,21 @@ class Finders:
     def _find_object(
         self, prog: drgn.Program, name: str, flags: FindObjectFlags, filename: str | None
     ) -> drgn.Object | None:
-        return self.types.find_object(prog, name, flags, filename) if self.types is not None else None
+        if self.types is None:
+            return None
+        found = self.types.find_object(prog, name, flags, filename)
+        return self._vmemmap(prog) if found is None and name == _VMEMMAP else found
+
+    def _vmemmap(self, prog: drgn.Program) -> drgn.Object | None:
+        """The array of struct pages, which is no variable. drgn has it where it finds the function's type: BTF does not
+        have that if its pahole took functions that can be traced only (those of the time of 5.10).
+        """
+        if self._kernel.symbol(_POPULATES_VMEMMAP) is None:  # without SPARSEMEM_VMEMMAP there is no such array
+            return None
+        if self._first_struct_page is None:  # it stays where it is
+            self._first_struct_page = first_struct_page(prog)
+        first = self._first_struct_page
+        return drgn.Object(prog, "struct page *", first) if first is not None else None
 
     # -- symbols -------------------------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class VM:
 
     def spin(self, cpu: int) -> None:
         """Have a program keep `cpu` busy in user mode, as the option `spin` has it from the start."""
-        self.run(f"spin {cpu} >/dev/null 2>&1 &")
+        self.run(f"spin {cpu}")
 
     def stop_in_user_mode(self, cpu: int, timeout: float = 600.0) -> None:
         """Stop all CPUs at a moment when `cpu` is in user mode and the others are in the kernel, with its page tables;

@@ -236,6 +236,10 @@ ARCHITECTURE = Architecture(
         TypedVariables("gate_desc []", "arch/x86/kernel/idt.c", "idt_table"),
         TypedVariables("pteval_t", "arch/x86/mm/init_64.c", "__supported_pte_mask"),
         TypedVariables("pgd_t [512]", "arch/x86/include/asm/pgtable_64.h", "init_top_pgt"),
+        TypedVariables("struct irq_stack *", "arch/x86/kernel/irq_64.c, per CPU", "hardirq_stack_ptr"),
+        TypedVariables(
+            "struct cea_exception_stacks *", "arch/x86/mm/cpu_entry_area.c, per CPU", "cea_exception_stacks"
+        ),
     ),
     poison_delta=0xDEAD000000000000,
     fills=(Poison(0xCC, "int3", "padding between functions", "arch/x86/kernel/vmlinux.lds.S", guess=True),),

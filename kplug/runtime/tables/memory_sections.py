@@ -6,12 +6,28 @@ import drgn
 
 # SECTION_HAS_MEM_MAP, 29751f6991e8 (2.6.13), where it is a macro.
 _HAS_MEM_MAP = 1 << 1
+# section_mem_map's flags: six at most up to 7.x.
+_FLAGS = (1 << 6) - 1
 
 
 def has_struct_pages(prog: drgn.Program, number: int) -> bool:
     """Whether the section with that number has struct pages. Errors are drgn's."""
     section = _section(prog, number)
     return section is not None and bool(section.section_mem_map.value_() & _flag(prog))
+
+
+def first_struct_page(prog: drgn.Program) -> int | None:
+    """The struct page of page frame 0, whether there is one or not; None where no section has struct pages.
+
+    For SPARSEMEM_VMEMMAP, whose sections all have it: each has where its own struct pages are, less its first frame.
+    """
+    rows, in_row = prog["mem_section"], prog["SECTIONS_PER_ROOT"].value_()
+    for row in range(prog["NR_SECTION_ROOTS"].value_() if not _is_null(rows) else 0):
+        for place in range(in_row if not _is_null(rows[row]) else 0):
+            coded: int = rows[row][place].section_mem_map.value_()
+            if coded & _flag(prog):
+                return coded & ~_FLAGS
+    return None
 
 
 def _section(prog: drgn.Program, number: int) -> drgn.Object | None:

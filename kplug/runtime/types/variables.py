@@ -1,8 +1,9 @@
 """The C types of the kernel's variables, for kernels without DWARF whose BTF does not have them.
 
-BTF has the types of per-CPU variables and of functions, not of other variables. Here are those that `kplug.runtime` and
-the drgn helpers that it calls need, and others that users ask for, as far as their declarations are the same from 5.2,
-the first kernel with BTF, to 7.x. An array whose length depends on the configuration has no length here.
+BTF has the types of functions and, unless pahole was told to leave them out (5.10's was), of per-CPU variables, not of
+others. Here are those that `kplug.runtime` and the drgn helpers that it calls need, and others that users ask for, as
+far as their declarations are the same from 5.2, the first kernel with BTF, to 7.x. An array whose length depends on the
+configuration has no length here.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("struct task_group", "kernel/sched/core.c", "root_task_group"),
     ("struct list_head", "kernel/sched/core.c", "task_groups"),
     ("unsigned long [3]", "kernel/sched/loadavg.c", "avenrun"),
+    ("struct rq", "kernel/sched/core.c, per CPU", "runqueues"),
+    ("struct vm_struct *[2]", "kernel/fork.c (NR_CACHED_STACKS), per CPU", "cached_stacks"),
     ("struct hlist_head []", "kernel/user.c", "uidhash_table"),
     ("struct cgroup_root", "kernel/cgroup/cgroup.c", "cgrp_dfl_root"),
     ("unsigned long", "kernel/time/jiffies.c", "jiffies"),

@@ -9,13 +9,13 @@ import drgn
 import pytest
 from drgn.helpers.linux.bitops import for_each_set_bit
 from drgn.helpers.linux.mmzone import for_each_online_pgdat, valid_section_nr
-from support.fake_kernel import FakeKernel
+from support.fake_kernel import RAM, FakeKernel
 from support.fake_zones import FakeZones
 
 from kplug.errors import TargetError
 from kplug.runtime.kernel.masks import numbers_in
 from kplug.runtime.kernel.nodes import online_nodes
-from kplug.runtime.tables.memory_sections import has_struct_pages
+from kplug.runtime.tables.memory_sections import first_struct_page, has_struct_pages
 
 FORMS = {
     "pointer": "struct mem_section **",
@@ -67,12 +67,13 @@ def test_the_nodes_with_numa_are_those_of_drgns_helper() -> None:
     assert len(places) == 2
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("has_enum", [False, True])
-def test_sections_have_struct_pages_as_drgns_helper_says(form: str, has_enum: bool) -> None:
+def in_form(form: str, coded: int | None = None) -> FakeKernel:
+    """A kernel whose `mem_section` is declared in that form, and `section_mem_map` of its only section."""
     fake = FakeKernel()
-    pointer = fake.prog["mem_section"].read_()
-    row = pointer[0].value_()
+    row = fake.prog["mem_section"].read_()[0].value_()
+    if coded is not None:
+        number = fake.machine.ram // RAM
+        fake.words(row + 32 * number, coded)
     if form != "pointer":
         place = fake.take(8 * 128 * 32)
         fake.known("mem_section", FORMS[form], place)
@@ -80,6 +81,20 @@ def test_sections_have_struct_pages_as_drgns_helper_says(form: str, has_enum: bo
             fake.words(place, row)
         else:
             fake.poke(place, bytes(fake.prog.read(row, 128 * 32)))
+    return fake
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_struct_page_is_where_a_section_says(form: str) -> None:
+    fake = in_form(form, 0xFFFFED81C0000000 | 0x1F)
+    assert first_struct_page(fake.prog) == 0xFFFFED81C0000000
+    assert first_struct_page(in_form(form, 0xFFFFED81C0000000 | 0x1D).prog) is None  # none of its own
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("has_enum", [False, True])
+def test_sections_have_struct_pages_as_drgns_helper_says(form: str, has_enum: bool) -> None:
+    fake = in_form(form)
     if has_enum:
         fake.enum("", SECTION_MARKED_PRESENT_BIT=0, SECTION_HAS_MEM_MAP_BIT=1, SECTION_MAP_LAST_BIT=5)
     numbers = (*range(40), 127, 128, 1023, 1024, 1 << 40)
