@@ -24,6 +24,10 @@ Text = Union[bytes, mmap]
 MAX_BYTES = 1 << 27
 # Between two looks at what has arrived: some 100 KB.
 _LOOK_SECONDS = 0.0005
+# Memory is made ready this far ahead of what has arrived. (5.14, 4ca9b3859dac "mm/madvise: introduce
+# MADV_POPULATE_(READ|WRITE) to prefault page tables"; in <linux/mman.h>.)
+_READY_BYTES = 1 << 21
+_MADV_POPULATE_WRITE = 23
 
 
 class ReadAhead:
@@ -66,10 +70,14 @@ class ReadAhead:
     def arrived(self) -> Iterator[tuple[Text, int]]:
         """The memory that the text is read into, and how many bytes of it have arrived: each time more, until all have.
         What comes after a zero counts as not there yet."""
-        memory, end = self._memory, 0
+        memory, end, ready = self._memory, 0, 0
         if memory is None:
             return
-        while not self._done.acquire(timeout=_LOOK_SECONDS):
+        while True:
+            if ready - end < _READY_BYTES // 2:
+                ready = _make_ready(memory, ready)
+            if self._done.acquire(timeout=_LOOK_SECONDS):
+                break
             now = memory.find(b"\0", end)
             if now > end:
                 end = now
@@ -88,6 +96,18 @@ class ReadAhead:
                 return b""
             self._memory.resize(self._outcome)
             return self._memory
+
+
+def _make_ready(memory: mmap, start: int) -> int:
+    """Have the kernel back the next part of the memory now, on this processor: else each page costs the reader a fault,
+    a tenth of its time. Returns where that part ends."""
+    end = min(start + _READY_BYTES, len(memory))
+    try:
+        if end > start:
+            memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
+    except OSError:  # an older kernel, or no memory: then the reader takes the faults
+        return len(memory)
+    return end
 
 
 def _read_into(memory: mmap, path: str) -> int:

@@ -21,6 +21,7 @@ from typing import overload
 
 from kplug.errors import InputError
 from kplug.files.read_ahead import Text
+from kplug.files.text_search import positions
 from kplug.image.symbols.line_blocks import LineBlocks
 from kplug.image.symbols.line_scan import LineScan
 from kplug.image.symbols.symbol_list import DATA_LETTERS, STATIC_DATA_LETTERS, SymbolList, with_copies
@@ -205,7 +206,7 @@ class SymbolLines(SymbolList):
             yield self._added[name]
         if not name or b"\n" in name:
             return
-        for position in _positions(self._text, b" " + name + b"\n", range(self._end)):
+        for position in positions(self._text, b" " + name + b"\n", range(self._end)):
             if position - self._digits - 3 == self._text.rfind(b"\n", 0, position):  # not in a name with a space in it
                 yield self._lines.number_at(position)
 
@@ -240,7 +241,7 @@ class SymbolLines(SymbolList):
         beside = range(first), range(last, end)
         for part in beside:
             for suffix in CONVENTIONAL_SUFFIXES:
-                for position in _positions(text, suffix + b"\n", part):
+                for position in positions(text, suffix + b"\n", part):
                     start = text.rfind(b" ", 0, position) + 1
                     others[bytes(text[start : position + len(suffix)])] = start
         found = {**others, **found}
@@ -267,14 +268,6 @@ class SymbolLines(SymbolList):
         for part in self._boundaries.beside_code:
             for match in pattern.finditer(self._text, part.start, part.stop):
                 yield match.start()
-
-
-def _positions(text: Text, wanted: bytes, part: range) -> Iterator[int]:
-    """Where that is in a part of the text."""
-    position = text.find(wanted, part.start, part.stop)
-    while position >= 0:
-        yield position
-        position = text.find(wanted, position + 1, part.stop)
 
 
 class _Addresses(Sequence[int]):

@@ -50,6 +50,14 @@ def test_what_has_arrived_is_there(tmp_path: Path) -> None:
     assert ahead.content()[:] == text
 
 
+def test_a_kernel_that_makes_no_memory_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "_MADV_POPULATE_WRITE", 0x7FFFFFFF)  # as before 5.14: an invalid argument
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    ahead = ReadAhead(str(tmp_path / "file"))
+    assert all(memory[:end] == b"x" * end for memory, end in ahead.arrived())
+    assert ahead.content()[:] == b"x" * 100_000
+
+
 @pytest.mark.usefixtures("reader")
 def test_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_ahead, "MAX_BYTES", 8192)
