@@ -24,46 +24,54 @@ class Form(NamedTuple):
     alone: bool = True
 
 
-_HEX = r"(?:0x)?(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})"
+HEX = r"(?:0x)?(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _WORD = r"[^\W\d_]{1,12}\.?"  # of a day or month, in the language of whoever ran the tool
-_NAME = r"[A-Za-z_.][\w.$]*"
+NAME = r"[A-Za-z_.][\w.$]*"
 _NUMBER = r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}"
 _IN_FILE = r"'?[\w.+-]{1,255}\.[A-Za-z]{1,4}'?::?"
 # A file of the source and its line, as decode_stacktrace.sh and syzkaller write them.
-_PLACE = r"[^\s:()\[\]]{1,4096}\.[A-Za-z]{1,4}:\d{1,7}(?::\d{1,7})?"
+PLACE = r"[^\s:()\[\]]{1,4096}\.[A-Za-z]{1,4}:\d{1,7}(?::\d{1,7})?"
 _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
 _FACILITIES = "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res\\d{1,2}|local\\d"
 
+# A symbol as %pS prints it, and the module that follows.
+SYMBOL = rf"(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])"
+MODULE = r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])"
+SYMBOL_AND_MODULE = rf"{SYMBOL}(?:{MODULE})?"
+
+# What a carrier states is in the groups `time`, `caller` (T and a PID, or C and a CPU), `cpu` and `level`.
 PREFIXES = (
     Form("> ", r"(?:>[ \t]?)+", "quoted mail", alone=False),
     Form("\x1b[33m", r"\x1b\[[0-9;]{0,20}m", "colours of dmesg and of terminals", alone=False),
-    Form("[   12.345678] ", r"\[\s{0,12}\d{1,10}\.\d{1,9}\]", "kernel/printk/printk.c, print_time()"),
+    Form("[   12.345678] ", r"\[\s{0,12}(?P<time>\d{1,10}\.\d{1,9})\]", "kernel/printk/printk.c, print_time()"),
     Form(
         "[   12.345678,0] ",
-        r"\[\s{0,12}\d{1,10}\.\d{1,9}[\s,@|/<][^\]\[]{1,40}\]",
+        r"\[\s{0,12}(?P<time>\d{1,10}\.\d{1,9})(?:,(?P<cpu>\d{1,4})(?=\])|[\s,@|/<][^\]\[]{1,40})\]",
         "print_time() of vendors' kernels, with a CPU or a second clock; dmesg -d",
     ),
-    Form("[  T123] ", r"\[\s{0,12}[TC]\d{1,10}\]", "printk.c, print_caller(): CONFIG_PRINTK_CALLER"),
-    Form("-(0)[123:task] ", r"-?\(\d{1,4}\)\[\d{1,10}:[^\]\[]{1,40}\]", "print_prefix() of MediaTek's kernels"),
-    Form("<4>", r"<\d{1,3}>(?:1 )?", "printk.c, print_syslog(): /proc/kmsg, pstore, netconsole; RFC 5424"),
+    Form("[  T123] ", r"\[\s{0,12}(?P<caller>[TC]\d{1,10})\]", "printk.c, print_caller(): CONFIG_PRINTK_CALLER"),
+    Form(
+        "-(0)[123:task] ", r"-?\((?P<cpu>\d{1,4})\)\[\d{1,10}:[^\]\[]{1,40}\]", "print_prefix() of MediaTek's kernels"
+    ),
+    Form("<4>", r"<(?P<level>\d{1,3})>(?:1 )?", "printk.c, print_syslog(): /proc/kmsg, pstore, netconsole; RFC 5424"),
     Form(
         "[Mon Nov 30 12:00:00 2026] ",
-        rf"\[{_WORD} {_WORD}\s{{1,2}}\d{{1,2}} {_CLOCK} \d{{4}}\]",
+        rf"\[(?P<time>{_WORD} {_WORD}\s{{1,2}}\d{{1,2}} {_CLOCK} \d{{4}})\]",
         "dmesg -T",
     ),
     Form("[Nov30 12:00] ", rf"\[{_WORD}\s?\d{{1,2}} \d\d:\d\d\]", "dmesg -H, dmesg -e"),
     Form("[  +0.000123] ", r"\[\s{0,12}[+<]\s{0,12}\d{1,10}\.\d{1,9}>?\]", "dmesg -H, dmesg -d"),
     Form(
         "2026-11-30T12:00:00,123456+00:00 ",
-        rf"\[?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}\s?(?:Z|[+-]\d\d:?\d\d)?\]?",
+        rf"\[?(?P<time>\d{{4}}-\d\d-\d\d[T ]{_CLOCK}\s?(?:Z|[+-]\d\d:?\d\d)?)\]?",
         "dmesg --time-format iso, journalctl -o short-iso, RFC 3339, CI systems",
     ),
     Form("[12:00:00.123] ", rf"\[?{_CLOCK}\]?(?=\s)", "programs that save a serial console"),
-    Form("kern  :warn  : ", rf"(?:{_FACILITIES})\s{{0,8}}:(?:{_LEVELS})\s{{0,8}}:", "dmesg -x"),
+    Form("kern  :warn  : ", rf"(?:{_FACILITIES})\s{{0,8}}:(?P<level>{_LEVELS})\s{{0,8}}:", "dmesg -x"),
     Form(
         "6,416,1799682,-;",
-        r"\d{1,4},\d{1,20},\d{1,20},[^;\s]{1,200};",
+        r"(?P<level>\d{1,4}),\d{1,20},\d{1,20},[^;,\s]{1,20}(?:,caller=(?P<caller>[TC]\d{1,10}))?[^;\s]{0,200};",
         "printk.c, /dev/kmsg; netconsole's extended form",
     ),
     Form(
@@ -78,28 +86,28 @@ PREFIXES = (
 CORE = (
     Form(
         "schedule+0x4/0xc7",
-        rf"(?:&\s{{0,8}})?(?P<symbol>(?:{_IN_FILE})?{_NAME})\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])",
+        rf"(?:&\s{{0,8}})?{SYMBOL}",
         "kernel/kallsyms.c, __sprint_symbol(): %pS, %pB",
     ),
     Form(
         "schedule+22",
-        rf"(?P<symbol>(?:{_IN_FILE})?{_NAME})\+(?P<offset>{_NUMBER})(?![\w.$+/])",
+        rf"(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})(?![\w.$+/])",
         "crash, bpftrace, perf; %ps of old kernels",
         alone=False,
     ),
     Form(
         "0xffffffff81a114f4",
-        rf"(?P<address>0x[0-9a-fA-F]{{1,16}}|{_HEX})(?![\w.$+])",
+        rf"(?P<address>0x[0-9a-fA-F]{{1,16}}|{HEX})(?![\w.$+])",
         "sprint_symbol() of an address without symbol",
         alone=False,
     ),
     Form(
         "schedule",
-        rf"(?P<symbol>(?:{_IN_FILE})?{_NAME})(?![\w.$+/:@=\"'*-])",
+        rf"(?P<symbol>(?:{_IN_FILE})?{NAME})(?![\w.$+/:@=\"'*-])",
         "%ps; ftrace without the sym-offset option",
         alone=False,
     ),
-    Form("[<c0123456>]", rf"\[<(?P<address>{_HEX})>\]", "show_regs() of most kernels before 4.11", alone=False),
+    Form("[<c0123456>]", rf"\[<(?P<address>{HEX})>\]", "show_regs() of most kernels before 4.11", alone=False),
     Form("[unknown]", r"\[unknown\]", "perf script", alone=False),
 )
 
@@ -126,7 +134,7 @@ BEFORE = (
     Form("#3 [ffffc90000013e08] ", r"#\d{1,4}\s+\[[0-9a-f]{8,16}\]\s+", "crash's bt, with the stack pointer"),
     Form(
         "[c000000003b7b9a0] [c0000000009b8c34] ",
-        rf"\[{_HEX}\]\s+(?=\[{_HEX}\])",
+        rf"\[{HEX}\]\s+(?=\[{HEX}\])",
         "arch/powerpc/kernel/process.c, show_stack(): the stack pointer first",
     ),
     Form("#3 ", r"#\d{1,4}:?\s+", "frames of crash, gdb and drgn; kernel/locking/lockdep.c"),
@@ -148,7 +156,7 @@ BEFORE = (
     Form("[exception RIP: ", r"\[exception [RE]IP:\s+", "crash's bt"),
     Form(
         "[<c0101234>] (unwind_backtrace) from ",
-        rf"(?:\[<{_HEX}>\]\s+)?\(?{_NAME}(?:\+0x[0-9a-f]{{1,16}}/0x[0-9a-f]{{1,16}})?\)?\s+from\s+(?=\(?[\w.$]{{1,512}}\+|\[<)",
+        rf"(?:\[<{HEX}>\]\s+)?\(?{NAME}(?:\+0x[0-9a-f]{{1,16}}/0x[0-9a-f]{{1,16}})?\)?\s+from\s+(?=\(?[\w.$]{{1,512}}\+|\[<)",
         "arch/arm/kernel/traps.c, dump_backtrace_entry(): the frame, and where it was called",
     ),
     Form(
@@ -158,21 +166,21 @@ BEFORE = (
     ),
     Form(
         "[<ffffffff81a114f4>] ",
-        rf"\(?\[<\s?(?P<address>{_HEX}|0)>\]\s*\(?",
+        rf"\(?\[<\s?(?P<address>{HEX}|0)>\]\s*\(?",
         "show_stack() of most kernels before 4.11; s390, arm, mips",
     ),
-    Form("[c0000000009b8c34] ", rf"\(?\[(?P<address>{_HEX})\]\s+", "arch/powerpc and arch/sparc, show_stack()"),
-    Form("<ffffffff8010f8b0>{", rf"<(?P<address>{_HEX})>\{{", "arch/x86_64/kernel/traps.c of 2.6"),
+    Form("[c0000000009b8c34] ", rf"\(?\[(?P<address>{HEX})\]\s+", "arch/powerpc and arch/sparc, show_stack()"),
+    Form("<ffffffff8010f8b0>{", rf"<(?P<address>{HEX})>\{{", "arch/x86_64/kernel/traps.c of 2.6"),
     Form(
         "ffffffff81a114f4 ",
-        rf"(?P<address>{_HEX})\s+(?:in\s+)?\(?(?=[A-Za-z_.$\[])",
+        rf"(?P<address>{HEX})\s+(?:in\s+)?\(?(?=[A-Za-z_.$\[])",
         "perf script, gdb; arch/mips and arch/s390",
         alone=False,
     ),
     Form("7f3c2b114f4 ", r"[0-9a-f]{5,16}\s+(?=\S{1,512}\s\()", "perf script: a program's frame", alone=False),
     Form(
         "WARNING: CPU: 0 PID: 1 at kernel/fork.c:12 ",
-        rf"WARNING:(?: CPU: \d{{1,5}} PID: \d{{1,10}})? at {_PLACE},?\s+",
+        rf"WARNING:(?: CPU: \d{{1,5}} PID: \d{{1,10}})? at {PLACE},?\s+",
         "kernel/panic.c, __warn()",
     ),
     Form(
@@ -188,7 +196,7 @@ AFTER = (
     Form(" [inline]", r"\s+\[(?P<placeless>inline)\]", "syzkaller's reports: no code of its own"),
     Form(
         " [ext4]",
-        r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])",
+        MODULE,
         "kernel/kallsyms.c, __sprint_symbol(); %pSb adds the build ID",
     ),
     Form(" (unreliable)", r"\s+\(unreliable\)", "arch/powerpc/kernel/process.c, show_stack()"),
@@ -198,9 +206,9 @@ AFTER = (
         "arch/arm64/kernel/stacktrace.c, dump_backtrace_entry(): how the frame was found",
         alone=False,
     ),
-    Form(" at ffffffff81a114f4", rf"\s+at\s+(?P<address>{_HEX})(?!\S)", "crash's bt"),
+    Form(" at ffffffff81a114f4", rf"\s+at\s+(?P<address>{HEX})(?!\S)", "crash's bt"),
     Form(
-        " <ffffffff81a114f4>", rf"\s+[<(](?P<address>{_HEX})[>)]", "trace-cmd; trace_output.c with the sym-addr option"
+        " <ffffffff81a114f4>", rf"\s+[<(](?P<address>{HEX})[>)]", "trace-cmd; trace_output.c with the sym-addr option"
     ),
     Form(
         " ([kernel.kallsyms])",
@@ -216,14 +224,14 @@ AFTER = (
         "perf script: a program's frame",
     ),
     Form(" (inlined)", r"\s+\((?P<placeless>inlined)\)", "perf script"),
-    Form(" kernel/sched/core.c:6654", rf"\s+(?P<place>{_PLACE})(?!\S)", "syzkaller's reports, faddr2line"),
+    Form(" kernel/sched/core.c:6654", rf"\s+(?P<place>{PLACE})(?!\S)", "syzkaller's reports, faddr2line"),
     Form(
         " (kernel/sched/core.c:6654)",
-        rf"\s+\((?P<place>{_PLACE})[^\n]{{0,400}}\)",
+        rf"\s+\((?P<place>{PLACE})[^\n]{{0,400}}\)",
         "scripts/decode_stacktrace.sh, drgn",
     ),
     Form(" (discriminator 3)", r"\s+\(discriminator \d{1,6}\)", "addr2line"),
-    Form(" () at kernel/sched/core.c:6654", rf"\s*\([^\n]{{0,2000}}?\)\s+at\s+(?P<place>{_PLACE})", "gdb's bt"),
+    Form(" () at kernel/sched/core.c:6654", rf"\s*\([^\n]{{0,2000}}?\)\s+at\s+(?P<place>{PLACE})", "gdb's bt"),
     Form(" () from vmlinux", r"\s+\([^\n]{0,2000}?\)(?:\s+from\s+\S{1,400})?", "gdb's bt", alone=False),
     Form("}", r"\}|\)|\]", "what closes the forms before it", alone=False),
     Form(
@@ -280,11 +288,11 @@ REGISTERS = (
 
 # Inside a text: what the forms above do not know.
 IN_TEXT = (
-    rf"(?<![\w.$])(?P<symbol>{_NAME})\+(?P<offset>0x[0-9a-fA-F]{{1,16}})/(?P<size>0x[0-9a-fA-F]{{1,16}})(?![\w.$+/])"
+    rf"(?<![\w.$])(?P<symbol>{NAME})\+(?P<offset>0x[0-9a-fA-F]{{1,16}})/(?P<size>0x[0-9a-fA-F]{{1,16}})(?![\w.$+/])"
     r"(?:\s{1,8}\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s(?P<build_id>[0-9a-f]{8,64}))?\])?"
 )
 # Neither the ID of an oops (kernel/panic.c, print_oops_end_marker()) nor a task's flags (kernel/sched/core.c).
-ADDRESS_IN_TEXT = rf"(?<![\w.$+])(?<!end trace )(?<!flags:)(?P<address>{_HEX})(?![\w.$+])"
+ADDRESS_IN_TEXT = rf"(?<![\w.$+])(?<!end trace )(?<!flags:)(?P<address>{HEX})(?![\w.$+])"
 # A register and its value, after that of its segment.
 REGISTER = (
     r"(?<![\w.$])(?P<register>[A-Za-z]\w{1,6}|[A-Za-z])\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?"

@@ -1,0 +1,133 @@
+"""What follows from the lines of a report: its title, whom it blames, what was accessed."""
+
+from __future__ import annotations
+
+import re
+
+from kplug.log.event import Event, Frame, Trace
+from kplug.log.headers import read_taints
+from kplug.log.machinery import is_machinery
+from kplug.log.report import Report
+from kplug.log.signature import signature, significant
+
+_OPTIONAL = re.compile(r"\[([^\[\]]{0,200})\]")
+_NAME = re.compile(r"\{(\w{1,40})\}")
+_ACCESSES = {
+    **dict.fromkeys(("read", "load", "r"), "read"),
+    **dict.fromkeys(("write", "store", "w"), "write"),
+    **dict.fromkeys(("execute", "exec", "fetch", "x"), "execute"),
+}
+
+
+def conclude(report: Report, whole: bool) -> Event:
+    """The event of a report; `whole`: the log goes on after it, which ends it if its kind has no mark for that."""
+    facts = report.facts
+    traces = report.traces
+    function, functions = _blamed(report, traces)
+    access = _access(facts)
+    named = dict(facts)
+    if function is not None:
+        named["function"] = function
+    if access is not None:
+        named["access"] = access
+    taints = read_taints(facts["taints"]) if "taints" in facts else () if "untainted" in facts else None
+    address = _hexadecimal(facts.get("address"))
+    if address is None and report.kind.accesses:
+        address = report.registers.get("CR2")
+    return Event(
+        report.first_line,
+        report.last_line,
+        report.kind.type,
+        titled(report.title or report.kind.title, named),
+        function,
+        signature(report.kind.type, functions),
+        report.ended or (whole and not report.kind.ends),
+        access,
+        address,
+        _decimal(facts.get("bytes")),
+        _decimal(facts.get("cpu")),
+        _decimal(facts.get("pid")),
+        facts.get("comm"),
+        facts.get("release"),
+        facts.get("build", "").strip() or None,
+        taints,
+        facts.get("hardware"),
+        facts.get("workqueue"),
+        report.ip,
+        traces,
+        report.registers,
+        tuple(report.stack),
+        report.code,
+        tuple(report.modules) if report.modules is not None else None,
+        tuple(report.unloaded),
+        facts.get("panic"),
+        _hexadecimal(facts.get("kaslr_offset")),
+        facts,
+    )
+
+
+def titled(template: str, named: dict[str, str]) -> str:
+    """The title, without the bracketed parts that name what is not stated."""
+
+    def part(match: re.Match[str]) -> str:
+        names = _NAME.findall(match.group(1))
+        return match.group(1) if all(_value(name, named) is not None for name in names) else ""
+
+    return _NAME.sub(lambda match: _value(match.group(1), named) or "", _OPTIONAL.sub(part, template)).strip()
+
+
+def _value(name: str, named: dict[str, str]) -> str | None:
+    if name in named:
+        return named[name]
+    lower = name.lower()
+    return named[lower].capitalize() if lower in named else None
+
+
+def _blamed(report: Report, traces: tuple[Trace, ...]) -> tuple[str | None, list[str]]:
+    """The guilty function, and with it those that called it, for the signature."""
+    passed_over = report.kind.passed_over
+    candidates: list[list[str]] = []
+    for where in report.kind.blames:
+        if where == "stated" and "symbol" in report.facts:
+            candidates.append(significant([Frame(report.facts["symbol"])], passed_over))
+        elif where == "ip" and report.ip is not None:
+            candidates.append(significant([report.ip], passed_over))
+        elif where == "trace":
+            candidates.extend(significant(trace.frames, passed_over) for trace in traces if trace.main)
+    first = next((functions for functions in candidates if functions), None)
+    if first is None:
+        return None, []
+    function = first[0]
+    callers = next((functions for functions in candidates if len(functions) > 1), first)
+    following = callers[callers.index(function) + 1 :] if function in callers else callers
+    return function, [function, *(each for each in following if not is_machinery(each, passed_over))]
+
+
+def _access(facts: dict[str, str]) -> str | None:
+    word = facts.get("access")
+    if word is not None:
+        return _ACCESSES.get(word.lower(), word.lower())
+    if "error_code" in facts:  # arch/x86/include/asm/trap_pf.h
+        bits = int(facts["error_code"], 16)
+        return "execute" if bits & 1 << 4 else "write" if bits & 1 << 1 else "read"
+    if "esr" in facts:  # arch/arm64/include/asm/esr.h: EC, and WnR of data aborts
+        syndrome = int(facts["esr"], 16)
+        exception_class = syndrome >> 26 & 0x3F
+        if exception_class in (0x20, 0x21):
+            return "execute"
+        if exception_class in (0x24, 0x25):
+            return "write" if syndrome & 1 << 6 else "read"
+    if "fsr" in facts:  # arch/arm/mm/fault.h: FSR_WRITE
+        return "write" if int(facts["fsr"], 16) & 1 << 11 else "read"
+    return None
+
+
+def _hexadecimal(text: str | None) -> int | None:
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        return None
+
+
+def _decimal(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None

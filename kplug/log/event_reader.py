@@ -1,0 +1,225 @@
+"""Reads a log's lines as they come, and finds the events in them: in bounded memory, in one pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from kplug.log.common_lines import BORDERS, PANIC
+from kplug.log.conclusions import conclude
+from kplug.log.event import Event
+from kplug.log.kinds import EventKind, Wording, kinds
+from kplug.log.report import BODY, HEAD, LAST, STRAY, Report, match_any
+from kplug.log.text import LogText, read_text
+
+# Reports that are open at once: of so many callers, and one in another.
+_MOST_CALLERS = 64
+_DEEPEST = 4
+# A line that a console of 80 columns wrapped is put together of so many.
+_MOST_WRAPPED = 16
+_LITERAL = re.compile(r"[A-Za-z0-9 :_-]*")
+_KEY = 3
+
+
+def read_events(lines: Iterable[str | bytes]) -> Iterator[Event]:
+    """The events in these lines, each as soon as its end is seen."""
+    reader = EventReader()
+    for number, line in enumerate(lines, 1):
+        yield from reader.feed(read_text(number, line))
+    yield from reader.close()
+
+
+class _Begin:
+    """A first line of a report: what it is matched by."""
+
+    def __init__(self, kind: EventKind, wording: Wording) -> None:
+        self.kind = kind
+        self.wording = wording
+        self.pattern = re.compile(wording.pattern)
+
+
+@cache
+def _begins() -> tuple[dict[str, tuple[_Begin, ...]], tuple[_Begin, ...]]:
+    """The first lines by what they begin with, and those that may begin with anything; in the order of declaration."""
+    special_first = sorted(kinds(), key=lambda kind: kind.general)
+    all_of = [_Begin(kind, wording) for kind in special_first for wording in kind.begins]
+    literals = [_literal(begin.wording.pattern) for begin in all_of]
+    anywhere = tuple(begin for begin, literal in zip(all_of, literals) if len(literal) < _KEY)
+    keys = {literal[:_KEY] for literal in literals if len(literal) >= _KEY}
+    return {
+        key: tuple(begin for begin, literal in zip(all_of, literals) if literal[:_KEY] == key or len(literal) < _KEY)
+        for key in keys
+    }, anywhere
+
+
+def _literal(pattern: str) -> str:
+    """What each text that the pattern matches begins with."""
+    if "|" in re.sub(r"\([^()]*\)|\[[^\]]*\]", "", re.sub(r"\([^()]*\)", "", pattern)):
+        return ""  # alternatives at the top
+    match = _LITERAL.match(pattern)
+    text = match.group() if match is not None else ""
+    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
+
+
+def begins(message: str) -> tuple[EventKind, Wording, re.Match[str]] | None:
+    """The kind of event whose report begins with this line, if one does."""
+    by_key, anywhere = _begins()
+    for begin in by_key.get(message[:_KEY], anywhere):
+        match = begin.pattern.match(message)
+        if match is not None:
+            return begin.kind, begin.wording, match
+    return None
+
+
+@cache
+def _joining() -> tuple[Wording, ...]:
+    return tuple(dict.fromkeys(wording for kind in kinds() for wording in kind.joined_by))
+
+
+class EventReader:
+    """Finds the events of one log. `feed` takes each line and returns the events that are over with it."""
+
+    def __init__(self) -> None:
+        # By caller: the reports that are open, one in another.
+        self._open: dict[str | None, list[Report]] = {}
+        self._borders: dict[str | None, int] = {}
+        self._held: LogText | None = None
+        self._last_held = 0
+        self._wrapped: list[LogText] = []
+
+    def feed(self, line: LogText) -> list[Event]:
+        """The events that are over, now that this line has come."""
+        if self._held is None:
+            if line.fills_the_columns and line.prefixed:
+                self._hold(line)
+                return []
+            return self._feed(line, line.number)
+        if line.prefixed or not line.message or len(self._wrapped) >= _MOST_WRAPPED:
+            return [*self._release(), *self.feed(line)]
+        self._wrapped.append(line)
+        raw = self._held.raw.rstrip("\r\n") + line.raw.rstrip("\r\n")
+        self._held = read_text(self._held.number, raw)
+        return [] if line.fills_the_columns else self._release()
+
+    def flush(self) -> list[Event]:
+        """The events as far as they go, for who waits for no more lines; what comes begins anew."""
+        return self.close()
+
+    def close(self) -> list[Event]:
+        """The events that the end of the log ends."""
+        done = self._release()
+        for reports in {id(each): each for each in self._open.values()}.values():
+            done.extend(conclude(report, whole=False) for report in reversed(reports))
+        self._open.clear()
+        self._borders.clear()
+        return sorted(done, key=lambda event: event.first_line)
+
+    def _hold(self, line: LogText) -> None:
+        self._held, self._wrapped = line, [line]
+
+    def _release(self) -> list[Event]:
+        """Read what was held for the rest of its line."""
+        held, wrapped = self._held, self._wrapped
+        self._held, self._wrapped = None, []
+        if held is None:
+            return []
+        if len(wrapped) > 1 and self._is_one(held):
+            return self._feed(held, wrapped[-1].number)
+        return [event for line in wrapped for event in self._feed(line, line.number)]
+
+    def _is_one(self, joined: LogText) -> bool:
+        """Whether the lines together are of a report."""
+        if begins(joined.message) is not None:
+            return True
+        reports = self._open.get(joined.caller)
+        return reports is not None and reports[-1].understands(joined)
+
+    def _feed(self, line: LogText, last: int) -> list[Event]:
+        key = line.caller
+        reports = self._open.get(key)
+        if reports is None:
+            return self._outside(line, last)
+        report = reports[-1]
+        begin = begins(line.message)
+        # A panic is the end of the report that is open.
+        if begin is not None and match_any((PANIC,), line.message) is None and not report.is_own(line.message):
+            kind, wording, match = begin
+            # BUG() and WARN() print their border after what their callers say.
+            bordered = key in self._borders and not kind.general
+            if report.phase == HEAD and not bordered and report.merges(kind):
+                report.become(kind, wording, match, last)
+                self._borders.pop(key, None)
+                return []
+            return self._begin(line, last, begin)
+        if match_any(BORDERS, line.message) is not None and not report.is_own(line.message):
+            self._borders[key] = line.number
+            return []
+        taken = report.take(line, last)
+        if taken == LAST:
+            return self._over(key)
+        if taken != STRAY:
+            self._borders.pop(key, None)
+            return []
+        return self._stray(line, last)
+
+    def _stray(self, line: LogText, last: int) -> list[Event]:
+        key = line.caller
+        reports = self._open[key]
+        if len(reports) > 1 and reports[-1].ended and reports[-2].understands(line):
+            done = self._over(key)
+            return [*done, *self._feed(line, last)]
+        if reports[-1].stray(line):
+            return self._over(key)
+        return []
+
+    def _outside(self, line: LogText, last: int) -> list[Event]:
+        """A line of a caller that has no report open."""
+        begin = begins(line.message)
+        if begin is not None:
+            return self._begin(line, last, begin)
+        key = line.caller
+        if match_any(BORDERS, line.message) is not None:
+            if len(self._borders) > _MOST_CALLERS:
+                self._borders.clear()
+            self._borders[key] = line.number
+        elif self._borders.get(key, line.number) < line.number - 2:
+            del self._borders[key]
+        if key is not None and self._open and match_any(_joining(), line.message) is not None:
+            self._join(line)
+        return []
+
+    def _join(self, line: LogText) -> None:
+        """Another CPU's lines become part of the report that asked it for them."""
+        for reports in self._open.values():
+            if match_any(reports[-1].kind.joined_by, line.message) is not None:
+                reports[-1].take(line, line.number)
+                self._open[line.caller] = reports
+                return
+
+    def _begin(self, line: LogText, last: int, begin: tuple[EventKind, Wording, re.Match[str]]) -> list[Event]:
+        key = line.caller
+        kind, wording, match = begin
+        border = self._borders.pop(key, line.number)
+        first = border if line.number - border <= 2 else line.number
+        done: list[Event] = []
+        reports = self._open.get(key)
+        if reports is not None:
+            outer = reports[-1]
+            nests = outer.phase == BODY and not outer.ended and outer.kind.ends and kind.ends
+            if not nests or len(reports) >= _DEEPEST:
+                done = self._over(key)
+                reports = self._open.get(key)
+        if reports is None and len(self._open) >= _MOST_CALLERS:
+            done.extend(self._over(next(iter(self._open))))
+        self._open.setdefault(key, []).append(Report(kind, wording, match, first, last))
+        return done
+
+    def _over(self, key: str | None) -> list[Event]:
+        """Close the innermost report of a caller."""
+        reports = self._open[key]
+        event = conclude(reports.pop(), whole=True)
+        if not reports:
+            self._open = {each: others for each, others in self._open.items() if others is not reports}
+            self._borders.pop(key, None)
+        return [event]

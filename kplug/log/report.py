@@ -1,0 +1,327 @@
+"""One report in the reading: takes line after line, and says of each whether it is of the report."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from kplug.log import registers as regs
+from kplug.log.common_lines import AFTER_END, END_OF_PANIC, END_OF_TRACE, PANIC, WITHIN
+from kplug.log.event import Code, Frame, Module, Trace
+from kplug.log.headers import HEADERS, MODULES, read_modules
+from kplug.log.kinds import EventKind, Heading, Wording
+from kplug.log.text import LogText
+from kplug.log.traces import HEADINGS, TraceReader, read_frames
+
+# How far a report goes: its first lines, its middle, what comes after its end, a panic at its end.
+HEAD, BODY, ENDED, PANICKED = range(4)
+# Whether a line is of the report; the last one closes it.
+STRAY, BELONGS, LAST = range(3)
+_STRAYS_AFTER_END = 3
+_MOST_TRACES = 500
+_MOST_WORDS = 4096
+# A line of modules shorter than this was not wrapped.
+_NARROWEST = 72
+
+
+def match_any(wordings: tuple[Wording, ...], message: str) -> tuple[Wording, re.Match[str]] | None:
+    for wording, pattern in zip(wordings, _compiled(wordings)):
+        match = pattern.match(message)
+        if match is not None:
+            return wording, match
+    return None
+
+
+@cache
+def _compiled(wordings: tuple[Wording, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(wording.pattern) for wording in wordings)
+
+
+@cache
+def _headings(own: tuple[Heading, ...]) -> tuple[tuple[Heading, re.Pattern[str]], ...]:
+    return tuple((heading, re.compile(heading.pattern)) for heading in (*own, *HEADINGS))
+
+
+class Report:
+    """A report whose lines are being read; `closed` makes its event."""
+
+    def __init__(self, kind: EventKind, wording: Wording, match: re.Match[str], first: int, last: int) -> None:
+        self.kind = kind
+        self.phase = HEAD
+        self.title = wording.title
+        self.first_line = first
+        self.last_line = last
+        self.facts: dict[str, str] = {}
+        self.ended = False
+        self._strays = 0
+        self._trace: TraceReader | None = None
+        self._traces: list[TraceReader] = []
+        self._registers: dict[str, int] = {}
+        self._users = False
+        self._in_list: int | None = None
+        self._in_stack = False
+        self._in_dump = False
+        self._wide_modules = False
+        self.ip: Frame | None = None
+        self.stack: list[int] = []
+        self.code: Code | None = None
+        self.modules: list[Module] | None = None
+        self.unloaded: list[Module] = []
+        self.state(wording, match)
+
+    # What it states
+
+    def state(self, wording: Wording, match: re.Match[str]) -> None:
+        """Keep what a line states, as far as no line before it did."""
+        for name, value in (*match.groupdict().items(), *wording.states):
+            if value is not None:
+                self.facts.setdefault(name, value)
+
+    def become(self, kind: EventKind, wording: Wording, match: re.Match[str], last: int) -> None:
+        """A further first line: of another kind if that says more than the first one."""
+        if self.kind.general and not kind.general:
+            # What blamed a function before is the general wording.
+            self.kind, self.title = kind, wording.title
+            for name, value in match.groupdict().items():
+                if value is not None:
+                    self.facts[name] = value
+        self.state(wording, match)
+        self._strays, self.last_line = 0, last
+
+    def merges(self, kind: EventKind) -> bool:
+        """Whether a first line of that kind, in the first lines of this report, is of the same event."""
+        return self.kind.general or kind.general
+
+    def is_own(self, message: str) -> bool:
+        """Whether the line is one that the kind declares for the middle of its reports."""
+        own = match_any(self.kind.details, message) or match_any(self.kind.ends, message)
+        return own is not None or any(pattern.match(message) for _, pattern in _headings(self.kind.headings))
+
+    def understands(self, line: LogText) -> bool:
+        """Whether the line is like those that are in the middle of reports; asked where that is not certain."""
+        message = line.message
+        if self.phase == ENDED or not message:
+            return False
+        return (
+            self.is_own(message)
+            or any(match_any(each, message) for each in (regs.POINTERS, HEADERS, WITHIN, (END_OF_TRACE, PANIC)))
+            or self._is_registers(message)
+            or any(pattern.match(message) for _, pattern in _headings(()))
+            or regs.code_text(message) is not None
+            or MODULES.match(message) is not None
+            or bool(read_frames(message, line.number, "task", loose=True))
+            or TraceReader(None, None).mark(message) is not None
+        )
+
+    # Lines
+
+    def take(self, line: LogText, last: int) -> int:
+        """Whether the line is of this report: STRAY, BELONGS or LAST."""
+        taken = self._take(line)
+        if taken != STRAY:
+            self._strays, self.last_line = 0, last
+        return taken
+
+    def stray(self, line: LogText) -> bool:
+        """Count a line that is not of it; whether there are too many now."""
+        if line.message:
+            self._strays += 1
+        limit = _STRAYS_AFTER_END if self.phase == ENDED else self.kind.strays
+        return self._strays > limit
+
+    def _take(self, line: LogText) -> int:
+        message = line.message
+        if not message:
+            return STRAY
+        panic = match_any((PANIC,), message)
+        if panic is not None:
+            self.state(*panic)
+            self.phase, self._trace = PANICKED, None
+            return BELONGS
+        if match_any((END_OF_PANIC,), message) is not None:
+            self.ended = True
+            return LAST
+        if self.phase == ENDED:
+            return self._take_after_end(line)
+        end = match_any(self.kind.ends, message) or match_any((END_OF_TRACE,), message)
+        if end is not None:
+            if self.phase != PANICKED:
+                self.phase = ENDED
+            self.ended, self._trace = True, None
+            self.state(*end)
+            return BELONGS
+        detail = match_any(self.kind.details, message)
+        if detail is not None:
+            self.state(*detail)
+            self._trace = None
+            return BELONGS
+        return BELONGS if self._take_common(line) else STRAY
+
+    def _take_after_end(self, line: LogText) -> int:
+        found = match_any(AFTER_END, line.message)
+        if found is not None:
+            self.state(*found)
+            return BELONGS
+        if not self.kind.resumes:
+            return STRAY
+        is_again = (
+            match_any(regs.POINTERS, line.message) or regs.code_text(line.message) or self._is_registers(line.message)
+        )
+        return BELONGS if is_again else STRAY
+
+    @staticmethod
+    def _is_registers(message: str) -> bool:
+        return bool(regs.read_registers(message)) or regs.is_registers(message)
+
+    def _take_common(self, line: LogText) -> bool:
+        message = line.message
+        if self._trace is not None and self._trace.take(message, line.number):
+            self._past_head()
+            return True
+        pointer = match_any(regs.POINTERS, message)
+        if pointer is not None:
+            self._take_pointer(line, pointer[1])
+            return True
+        if self._take_heading(line) or self._take_header(line) or self._take_data(line):
+            return True
+        found = match_any(WITHIN, message) or match_any(AFTER_END, message)
+        if found is not None:
+            self.state(*found)
+            return True
+        frames = read_frames(message, line.number, "task")
+        if frames or (self._trace is None and message.startswith("<")):
+            trace = TraceReader(None, None)
+            if not trace.take(message, line.number):
+                return False
+            self._begin_trace(trace)
+            return True
+        return False
+
+    def _past_head(self) -> None:
+        if self.phase == HEAD:
+            self.phase = BODY
+        self._in_list, self._in_stack, self._in_dump, self._wide_modules = None, False, False, False
+
+    def _begin_trace(self, trace: TraceReader) -> None:
+        self._past_head()
+        self._trace = trace
+        if len(self._traces) < _MOST_TRACES:
+            self._traces.append(trace)
+
+    def _take_pointer(self, line: LogText, match: re.Match[str]) -> None:
+        stated = {name: value for name, value in match.groupdict().items() if value is not None}
+        self._past_head()
+        self._users = regs.has_user_segment(line.message)
+        if self._users:
+            return
+        frame = regs.ip_frame(stated, line.number)
+        if self._trace is not None and self._trace.frames:
+            if frame.function is not None:
+                self._trace.add(frame)
+        elif self.ip is None or (self.ip.function is None and frame.function is not None):
+            self.ip = frame
+        self._take_registers(line.message)
+
+    def _take_heading(self, line: LogText) -> bool:
+        for heading, pattern in _headings(self.kind.headings):
+            match = pattern.match(line.message)
+            if match is None:
+                continue
+            stated = match.groupdict()
+            cpu, pid = stated.get("cpu"), stated.get("pid")
+            trace = TraceReader(heading, line.message, int(cpu) if cpu else None, int(pid) if pid else None)
+            last = self._trace
+            if heading in HEADINGS and last is not None and not last.frames:
+                trace = TraceReader(None, line.message, last.cpu) if last.main else last
+                if last is trace:
+                    return True
+                self._traces = [each for each in self._traces if each is not last]
+            self._begin_trace(trace)
+            rest = line.message[match.end() :].strip()
+            if rest:
+                trace.take(rest, line.number)
+            return True
+        return False
+
+    def _take_header(self, line: LogText) -> bool:
+        found = match_any(HEADERS, line.message)
+        if found is None:
+            return False
+        self._past_head()
+        self.state(*found)
+        return True
+
+    def _take_data(self, line: LogText) -> bool:
+        """Registers, code, stack words, modules."""
+        message = line.message
+        modules = MODULES.match(message)
+        if modules is not None:
+            self._past_head()
+            self._take_modules(modules.group("modules"))
+            self._wide_modules = len(line.raw) >= _NARROWEST
+            return True
+        code = regs.code_text(message)
+        if code is not None:
+            self._past_head()
+            self._in_dump = True
+            if not self._users and self.code is None:
+                self.code = regs.read_code(code)
+            return True
+        words = regs.read_words(message)
+        if words and (self._in_stack or self._in_list is not None):
+            if self._in_stack:
+                self.stack.extend(words[: max(_MOST_WORDS - len(self.stack), 0)])
+            elif self._in_list is not None:
+                self._keep_registers({f"r{self._in_list + index}": word for index, word in enumerate(words)})
+                self._in_list += len(words)
+            return True
+        if self._in_dump and regs.is_dump_row(message):
+            if self.code is None or self.code.marked is None:
+                more = regs.read_code(message)
+                if more is not None:
+                    before = self.code.data if self.code is not None else b""
+                    marked = more.marked + len(before) if more.marked is not None else None
+                    self.code = Code(before + more.data, marked, more.unit)
+            return True
+        if message.startswith(("Stack:", "Exception stack(")):
+            self._past_head()
+            self._in_stack = message.startswith("Stack:")
+            self.stack.extend(regs.read_words(message[len("Stack:") :].strip()) if self._in_stack else ())
+            return True
+        if self._take_registers(message):
+            self._in_list = 4 if message.startswith("Krnl GPRS") else None
+            return True
+        if self._wide_modules:
+            return self._take_modules(message)
+        return False
+
+    def _take_registers(self, message: str) -> bool:
+        found = regs.read_registers(message)
+        if not found and not regs.is_registers(message):
+            return False
+        self._past_head()
+        self._users = self._users or regs.has_user_segment(message)
+        self._keep_registers(found)
+        return True
+
+    def _keep_registers(self, found: dict[str, int]) -> None:
+        # Those in the middle of a trace are of what was interrupted.
+        if not self._users and not any(trace.frames for trace in self._traces):
+            for name, value in found.items():
+                self._registers.setdefault(name, value)
+
+    def _take_modules(self, text: str) -> bool:
+        found = read_modules(text)
+        if found is None:
+            return False
+        self.modules = [*(self.modules or ()), *found[0]]
+        self.unloaded.extend(found[1])
+        return True
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        return tuple(trace.trace for trace in self._traces if trace.frames)
+
+    @property
+    def registers(self) -> dict[str, int]:
+        return self._registers
