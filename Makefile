@@ -25,7 +25,7 @@ help:
 	@echo "make bench   speed, as ratios to peers"
 	@echo "make questions  docs/questions.md's table: every front end, asked about every kind of address"
 	@echo "make hunt    what users reported of other tools, asked on real kernels: case, answer, right value"
-	@echo "make matrix  the fast tests on every Python from 3.9 that is installed, and the gdb tests on newer gdbs"
+	@echo "make matrix  every kernel from every source, gdb and Python: docs/support.md's tables. A part: CELLS='s390x-*/vmlinux'"
 
 setup:
 	@.ci/setup test
@@ -68,8 +68,9 @@ questions:
 hunt: setup
 	$(VENV)/python tests/hunt/run.py
 
+# Cells that have a result of this very code are not run again, but for AGAIN=1; KEEP=1 keeps the kernels they fetched.
 matrix: setup
-	.ci/matrix
+	$(VENV)/python tests/matrix/run.py $(if $(AGAIN),--again) $(if $(KEEP),--keep) $(if $(CELLS),'$(CELLS)')
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -6,11 +6,12 @@ import gc
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support.groups import group_of
+from support.recorder import Recorder
 from support.sampling import Sampling
 
 # A busy machine fails no test; and what a fixture makes, no example changes.
@@ -30,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kernel", action="append", help="compare the answers of these files' kernels, not the usual ones"
     )
+    parser.addoption("--source", help="of tests that ask several sources of a kernel, those of this one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,8 +53,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The groups that take longest come first, so that no process is left with one at the end: boots, whole kernels."""
+    if config.option.source is not None:
+        others = [item for item in items if source_of(item) not in (None, config.option.source)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     groups = {path: group_of(path) for path in {item.path for item in items}}
     first: dict[str, int] = {}
     for item in items:
@@ -75,6 +81,20 @@ def sampling(request: pytest.FixtureRequest) -> Sampling:
 
 def _sampling(config: pytest.Config) -> Sampling:
     return Sampling(config.option.sample_seed, config.option.whole)
+
+
+def source_of(item: pytest.Item) -> str | None:
+    """The source of a kernel that a test asks: its parameter `source`, or its mark."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    mark = item.get_closest_marker("source")
+    found = parameters.get("source", mark.args[0] if mark is not None else None)
+    return found if isinstance(found, str) else None
+
+
+@pytest.fixture
+def cell(record_property: Callable[[str, object], None]) -> Recorder:
+    """What a test tells the cell of `make matrix` in which it runs."""
+    return Recorder(record_property)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.oracle_comparison import KASLR_OFFSET, Subject, claims
+from support.recorder import Recorder
 from support.sampling import Sampling
 
 pytestmark = pytest.mark.kernel
@@ -26,13 +27,17 @@ def test_enough_is_asked(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("kaslr_offset", [0, KASLR_OFFSET], ids=["as linked", "moved"])
-def test_bulk_answers_as_the_oracle(subject: Subject, kaslr_offset: int, sampling: Sampling) -> None:
-    subject.compare_bulk(kaslr_offset, sampling).check()
+def test_bulk_answers_as_the_oracle(subject: Subject, kaslr_offset: int, sampling: Sampling, cell: Recorder) -> None:
+    differences = subject.compare_bulk(kaslr_offset, sampling)
+    cell.compared("addresses", differences.asked, differences.different)
+    differences.check()
 
 
 @pytest.mark.parametrize("kaslr_offset", [0, KASLR_OFFSET], ids=["as linked", "moved"])
-def test_where_answers_as_the_oracle(subject: Subject, kaslr_offset: int, sampling: Sampling) -> None:
-    subject.compare_where(kaslr_offset, sampling).check()
+def test_where_answers_as_the_oracle(subject: Subject, kaslr_offset: int, sampling: Sampling, cell: Recorder) -> None:
+    differences = subject.compare_where(kaslr_offset, sampling)
+    cell.compared("whole answers", differences.asked, differences.different)
+    differences.check()
 
 
 def test_what_is_an_offset_does_not_move(subject: Subject) -> None:
@@ -48,7 +53,7 @@ def test_what_is_an_offset_does_not_move(subject: Subject) -> None:
     assert move.runtime(subject.oracle.image[0]) == subject.oracle.image[0] + KASLR_OFFSET
 
 
-def test_regions_have_the_values_of_their_symbols(subject: Subject) -> None:
+def test_regions_have_the_values_of_their_symbols(subject: Subject, cell: Recorder) -> None:
     oracle, tree = subject.oracle, subject.image.regions
     assert tree.root is not None
     assert (tree.root.start, tree.root.end) == oracle.image
@@ -58,6 +63,7 @@ def test_regions_have_the_values_of_their_symbols(subject: Subject) -> None:
         end = oracle.value(region.end_symbol) if region.end_symbol else None
         if start != region.start or (region.end_symbol and end != region.end):
             wrong.append((region.name, region.start_symbol, region.end_symbol))
+    cell.compared("regions", len(tree.regions) + len(tree.empty), len(wrong))
     assert wrong == []
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.booted import FRONTS, Facts, differences, facts_of, questions, summary
+from support.recorder import Recorder
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
@@ -54,10 +55,11 @@ def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("vmlinux", [True, False], ids=["vmlinux", "no-vmlinux"])
-@pytest.mark.parametrize("front", FRONTS)
-def test_answers(facts: Facts, front: str, vmlinux: bool, tmp_path: Path) -> None:
-    asked = questions(facts, COUNTS[front])
-    answers = FRONTS[front](facts, vmlinux, tmp_path)([each.address for each in asked])
+@pytest.mark.parametrize("source", FRONTS)
+def test_answers(facts: Facts, source: str, vmlinux: bool, tmp_path: Path, cell: Recorder) -> None:
+    asked = questions(facts, COUNTS[source])
+    answers = FRONTS[source](facts, vmlinux, tmp_path)([each.address for each in asked])
     found = differences(asked, answers)
+    cell.compared(f"answers {'with' if vmlinux else 'without'} vmlinux", len(asked), len(found))
     print(summary(asked))
     assert not found, f"{len(found)} of {len(asked)}:\n" + "\n".join(found[:40])

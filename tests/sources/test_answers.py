@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.full_vmlinux import MASK, Full
 from support.oracle import kernels
+from support.recorder import Recorder
 from support.sampling import Sampling
 from support.source_rules import (
     BEYOND,
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.kernel
 SOURCES = {
     "vmlinuz": ("vmlinuz",),
     "System.map": ("system_map",),
-    "vmlinuz and System.map": ("vmlinuz", "system_map"),
+    "vmlinuz+System.map": ("vmlinuz", "system_map"),
 }
 #: Kernels that are booted and asked, which has KASLR move them.
 GUESTS = ("amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12")
@@ -47,25 +48,32 @@ def given(full: Full, *kinds: str, kallsyms: Path | None = None) -> Given:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_answers_as_linked(full: Full, source: str, sampling: Sampling) -> None:
+def test_answers_as_linked(full: Full, source: str, sampling: Sampling, cell: Recorder) -> None:
     image = join(given(full, *SOURCES[source])).image
     assert image.listed is not None
     listed, has_sections = Listed.of(image.listed), full.machine == "x86_64" and "vmlinuz" in SOURCES[source]
     resolver = Resolver([PlacedImage(image, as_linked(image.extents))])
     expected = full.some_columns(sampling)
-    compare_columns(full, expected, resolver.bulk(expected.address), listed, sections=has_sections).check()
-    compare_where(full, full.few_addresses(sampling), full.resolver, resolver, sections=has_sections).check()
+    columns = compare_columns(full, expected, resolver.bulk(expected.address), listed, sections=has_sections)
+    few = full.few_addresses(sampling)
+    answers = compare_where(full, few, full.resolver, resolver, sections=has_sections)
+    cell.compared("addresses", len(expected.address), len(columns.unexplained))
+    cell.compared("whole answers", len(few), len(answers.unexplained))
+    columns.check()
+    answers.check()
 
 
-def test_regions(full: Full) -> None:
+@pytest.mark.parametrize("source", ["vmlinuz", "System.map"])
+def test_regions(full: Full, source: str, cell: Recorder) -> None:
     """From each source alone they are those of the vmlinux, with all that is known of them."""
-    for path in (full.path("vmlinuz"), full.path("System.map")):
-        tree, expected = open_kernel(path).regions, full.image.regions
-        assert tree.root == expected.root
-        assert tree.regions == expected.regions
-        assert tree.empty == expected.empty
+    tree, expected = open_kernel(full.path(source)).regions, full.image.regions
+    cell.compared("regions", len(expected.regions), len({*tree.regions} ^ {*expected.regions}))
+    assert tree.root == expected.root
+    assert tree.regions == expected.regions
+    assert tree.empty == expected.empty
 
 
+@pytest.mark.source("vmlinuz")
 def test_sections_and_segments_of_a_vmlinuz(full: Full) -> None:
     """The ELF file in a bzImage has the headers of the vmlinux, without what is not loaded; an arm64 Image has none."""
     image = open_kernel(full.path("vmlinuz"))
@@ -91,6 +99,7 @@ def test_sections_and_segments_of_a_vmlinuz(full: Full) -> None:
 
 
 @pytest.mark.boot
+@pytest.mark.source("kallsyms")
 @pytest.mark.parametrize("full", GUESTS, indirect=True)
 def test_answers_of_a_running_kernel(full: Full, sampling: Sampling) -> None:
     """/proc/kallsyms of a guest, alone and with what else there is: KASLR offset and answers are the guest's.
@@ -126,6 +135,7 @@ def test_answers_of_a_running_kernel(full: Full, sampling: Sampling) -> None:
             compare_symbols(full, links, columns, got, running).check()
 
 
+@pytest.mark.source("System.map")
 def test_each_rule_is_needed(full: Full, sampling: Sampling) -> None:
     """What no kernel shows needs no rule, and no explanation in the documentation.
 

@@ -6,9 +6,9 @@ from support.paths import ROOT, TESTS
 
 LONGEST = 500
 # Programs that make starts without pytest, which puts tests/ and vm-images/ on the path (pyproject.toml).
-PROGRAMS = ("tests/bench/", "tests/questions/", "tests/hunt/", "tests/gdb/measure.py")
-# tests/unit/bench asks what make bench computes with.
-ROOMS_OF_TESTS = {"bench"}
+PROGRAMS = ("tests/bench/", "tests/questions/", "tests/hunt/", "tests/matrix/", "tests/gdb/measure.py")
+# tests/unit/bench asks what make bench computes with, tests/unit/matrix what make matrix does.
+ROOMS_OF_TESTS = {"bench", "matrix"}
 FILES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(TESTS.rglob("*.py"))}
 CHANGES = tuple(f"sys.path{what}" for what in (".insert(", ".append(", ".extend(", "[", " ="))
 

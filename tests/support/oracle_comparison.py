@@ -40,9 +40,14 @@ class Differences:
 
     KEPT = 6
 
-    def __init__(self) -> None:
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
         self.counts: Counter[str] = Counter()
         self.kept: list[str] = []
+
+    @property
+    def different(self) -> int:
+        return sum(self.counts.values())
 
     def add(self, what: str, address: int, expected: object, got: object) -> None:
         self.counts[what] += 1
@@ -117,7 +122,7 @@ class Subject:
         runtime = [move.runtime(link) for link in links]
         columns = resolver.bulk(runtime)
         assert columns.address == runtime
-        differences = Differences()
+        differences = Differences(len(links))
         names = {row.number: row.name for row in self.oracle.section_rows}
         for number, (link, answer) in enumerate(zip(links, self.oracle.answers(links))):
             piece = answer.piece
@@ -152,7 +157,7 @@ class Subject:
         """All bounds and a sample of the other addresses through `Resolver.where`."""
         move, resolver = self.moved(kaslr_offset)
         links = self.asked(move, self._sampled(sampling, SHARE_OF_WHOLE_ANSWERS))
-        differences = Differences()
+        differences = Differences(len(links))
         self._wide.clear()
         for link, answer in zip(links, self.oracle.answers(links)):
             annotation = resolver.where(move.runtime(link))
