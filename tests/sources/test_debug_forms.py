@@ -18,6 +18,7 @@ from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.files import open_module, open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
+from kplug.shell import cli
 
 lines = pytest.importorskip("kplug.runtime.types.lines")
 
@@ -39,6 +40,7 @@ int start_kernel(int x)
 	mine.a += other(mine.a);
 	return twice(mine.a);
 }
+int this_cpu __attribute__((section(".data..percpu"))) = 1;
 const char linux_banner[] = "Linux version 6.99.0-test (a@b) (gcc) #1\\n";
 """,
     "c.c": """
@@ -55,8 +57,9 @@ SCRIPT = """SECTIONS {
 	. = 0xffffffff81000000;
 	_text = .; _stext = .; .text : { *(.text*) } _etext = .;
 	.rodata : { *(.rodata*) } .notes : { *(.note.gnu.build-id) }
-	.data : { *(.data*) } .bss : { *(.bss*) }
-	.init.text : { QUAD(0) } _end = .;
+	.data : { *(.data .data.rel*) }
+	.bss : { *(.bss*) } .init.text : { QUAD(0) } _end = .;
+	.data..percpu 0 : { *(.data..percpu) }
 }"""
 COMPILER = ("gcc", "-O2", "-ffreestanding", "-fno-pic", "-fno-asynchronous-unwind-tables", "-mcmodel=kernel")
 
@@ -65,10 +68,10 @@ def _run(folder: Path, *command: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def _built(folder: Path, name: str, *options: str) -> Path:
+def _built(folder: Path, name: str, *options: str, script: str = "script") -> Path:
     for source in SOURCES:
         _run(folder, *COMPILER, *options, "-c", source, "-o", f"{name}-{source}.o")
-    _run(folder, "ld", "-T", "script", "--build-id", "-o", name, *(f"{name}-{source}.o" for source in SOURCES))
+    _run(folder, "ld", "-T", script, "--build-id", "-o", name, *(f"{name}-{source}.o" for source in SOURCES))
     return folder / name
 
 
@@ -92,6 +95,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _run(made, "dwz", "--dwarf-5", "-m", "common-sup", "sup-5-a", "sup-5-b")
     _run(made, "objcopy", "--only-keep-debug", "dwarf-5", "linked.debug")
     _run(made, "objcopy", "--strip-debug", "--add-gnu-debuglink=linked.debug", "dwarf-5", "link-5")
+    # A section in the middle that strip removes, so that it numbers the others anew.
+    (made / "gap-script").write_text(SCRIPT.replace("\t.bss", "\t.debug_gap 0 (INFO) : { QUAD(0) }\n\t.bss"))
+    _built(made, "gap-5", "-gdwarf-5", script="gap-script")
+    _run(made, "objcopy", "--only-keep-debug", "gap-5", "stripped-5.debug")
+    _run(made, "strip", "-s", "gap-5", "-o", "stripped-5")
     return made
 
 
@@ -118,9 +126,12 @@ def _lines_of(path: Path) -> tuple[list[str | None], list[str]]:
 FORMS = ("dwarf", "split", "zlib", "zstd", "zlib-gnu", "dwz")
 
 
-@pytest.mark.parametrize("name", [*(f"{form}-{version}" for form in FORMS for version in "45"), "sup-5", "link-5"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"{form}-{version}" for form in FORMS for version in "45"), "sup-5", "link-5", "stripped-5", "stripped-5.debug"],
+)
 def test_lines(folder: Path, name: str) -> None:
-    form, _, version = name.rpartition("-")
+    form, _, version = name.removesuffix(".debug").rpartition("-")
     if form in ("dwz", "sup"):
         if not shutil.which("dwz"):
             pytest.skip("no dwz")
@@ -131,6 +142,24 @@ def test_lines(folder: Path, name: str) -> None:
     told = _run(folder, "addr2line", "-e", plain, *addresses)
     assert found == [re.sub(r" \(discriminator.*", "", Path(line).name) for line in told.splitlines()]
     assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["zlib-5", "zstd-5", "zlib-gnu-5", "dwz-5-a", "link-5", "stripped-5"])
+def test_whole_answers_are_those_of_the_plain_file(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "dwz" in name and not shutil.which("dwz"):
+        pytest.skip("no dwz")
+    monkeypatch.chdir(folder)
+    plain = open_vmlinux("dwarf-5")
+    places = [*_addresses(plain), *range(8), *(part.address + 8 for part in plain.sections if part.address)]
+
+    def told(file: str) -> list[str]:
+        assert cli.main(["where", "-l", "--json", "-s", file, *map(hex, places)]) == 0
+        # objcopy --strip-debug removes the symbols that name source files, too.
+        return capsys.readouterr().out.replace(f'"{file}"', '"FILE"').replace(', "file": "c.c"}', "}").splitlines()
+
+    assert told(name) == told("gap-5" if "stripped" in name else "dwarf-5")
 
 
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section
 from kplug.image.symbols.byte_columns import ByteColumns
 from kplug.image.symbols.masks import both
-from kplug.image.symbols.symbol import SHN_XINDEX
+from kplug.image.symbols.symbol import SHN_UNDEF, SHN_XINDEX
 
 # The kernel's own names have at most 511 bytes (KSYM_NAME_LEN); a longer one is cut.
 _MAX_NAME_BYTES = 4096
@@ -101,6 +101,17 @@ class SymbolColumns:
         if extended is not None:
             data = elf.section_bytes(extended)
             self._extended_sections = self._array("I", data[: len(data) & ~3])
+
+    def _number_as(self, own: Sequence[Section], others: Sequence[Section]) -> None:
+        """Have the entries, which number the sections `own`, number `others`, those of another file of the same build:
+        strip also removes sections between others (.relaruntime_* of a vmlinux since 6.11)."""
+        numbers = {(section.name, section.address): section.index for section in others if section.allocated}
+        new = {section.index: numbers.get((section.name, section.address), SHN_UNDEF) for section in own}
+        if self._extended_sections or all(section.index == new[section.index] for section in own if section.allocated):
+            return
+        column = [new.get(number, number) for number in map(self.section_index, range(len(self._info)))]
+        self._section_low = bytes(number & 0xFF for number in column)
+        self._section_high = bytes(number >> 8 for number in column)
 
     def _numbers(self, code: Literal["I", "Q"], data: bytes) -> array[int] | memoryview[int]:
         """As `_array`, without a copy if the file's byte order is the machine's: few of the numbers may be needed."""

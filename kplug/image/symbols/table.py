@@ -72,6 +72,8 @@ class SymbolTable(SymbolPlaces):
         self._mask = elf.word.mask
         self._prepare(elf, sections)
         self._load(elf)
+        if sections is not elf.sections and not elf.relocatable:
+            self._number_as(elf.sections, sections)
         self._bases = bases if elf.relocatable else None
         if elf.relocatable and bases:
             self._apply(bases)

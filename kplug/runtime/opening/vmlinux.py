@@ -76,7 +76,8 @@ def try_file(main: drgn.Module, path: str) -> None:
     """Have drgn use a file that was verified."""
     try:
         # drgn only needs the file's DWARF; a file without it still has symbols.
-        main.loaded_file_status = drgn.ModuleFileStatus.WANT
+        if main.loaded_file_status != drgn.ModuleFileStatus.HAVE:  # a stripped vmlinux, whose debug file this is
+            main.loaded_file_status = drgn.ModuleFileStatus.WANT
         main.try_file(path, force=True)
         if main.debug_file_status == drgn.ModuleFileStatus.WANT_SUPPLEMENTARY:
             supplement = supplement_of(ElfFile(path))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kplug import model
 from kplug.errors import InputError, UsageError
 from kplug.image.elf.file import ElfFile
+from kplug.image.kernel_image import KernelImage
 from kplug.image.opening.debug_files import NO_DWARF, dwarf_file, supplement_of, why_no_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.source_paths import in_tree
@@ -73,8 +74,18 @@ class DrgnLines:
     def _program(self, elf: ElfFile, placed: PlacedImage) -> drgn.Program:
         """A drgn program with the image's DWARF at its link addresses."""
         image = placed.image
-        if id(image) in self._programs:
-            return self._programs[id(image)]
+        if id(image) not in self._programs:
+            program, module = self._loaded(elf, image)
+            bias = module.debug_file_bias
+            if bias and not image.is_module:
+                # drgn takes the address range to begin at the lowest segment of a file that it does not know for a
+                # vmlinux, as one of `objcopy --only-keep-debug`: on x86 that is the per-CPU segment, at 0.
+                program, _ = self._loaded(elf, image, bias)
+            self._programs[id(image)] = program
+        return self._programs[id(image)]
+
+    def _loaded(self, elf: ElfFile, image: KernelImage, bias: int = 0) -> tuple[drgn.Program, drgn.Module]:
+        """A program with the image's DWARF, `bias` bytes lower than drgn takes it to be."""
         program = self._drgn.Program()
         module: drgn.Module
         if image.is_module:
@@ -92,13 +103,12 @@ class DrgnLines:
         if image.is_module:  # the addresses of its per-CPU section are offsets, and no part of it
             code = [section for section in code if section.executable]
         if code:
-            module.address_range = (min(s.address for s in code), max(s.end for s in code))
+            module.address_range = (min(s.address for s in code) - bias, max(s.end for s in code))
         module.try_file(elf.path)
         supplement = supplement_of(elf)
         if supplement is not None and supplement.path is not None:
             module.try_file(supplement.path)
-        self._programs[id(image)] = program
-        return program
+        return program, module
 
 
 def _dwarf_file(placed: PlacedImage) -> ElfFile | None:
