@@ -56,10 +56,10 @@ class Facts:
 
     @cached_property
     def named(self) -> dict[int, set[str]]:
-        """The image's names at each address, by the guest's kallsyms."""
+        """The image's names at each address, by the guest's kallsyms; 5.10's has the compiler's labels too."""
         found: dict[int, set[str]] = defaultdict(set)
         for symbol in self.truth.symbols:
-            if symbol.module is None:
+            if symbol.module is None and not symbol.name.startswith(".L"):
                 found[symbol.address].add(symbol.name)
         return found
 
@@ -68,12 +68,13 @@ class Facts:
         """Where the image's per-CPU variables are, as kallsyms has their symbols."""
         return range(self.truth.address("__per_cpu_start"), self.truth.address("__per_cpu_end"))
 
-    def kept(self, module: str) -> list[range]:
-        """The memory that a module still has. Without drgn that of its functions, since 6.4, else all of it."""
-        if self.prog is not None:
-            return [range(*bounds) for bounds in self.prog.module(module).address_ranges or ()]
-        base, size = self.truth.modules[module]
-        return [range(base, base + size)]
+    @cached_property
+    def kept(self) -> dict[str, list[range]]:
+        """The memory that each module still has. Without drgn, of one since 6.4 that of its functions alone."""
+        if self.prog is None:
+            return {name: [range(base, base + size)] for name, (base, size) in self.truth.modules.items()}
+        loaded = (module for module, _ in self.prog.loaded_modules())
+        return {module.name: [range(*bounds) for bounds in module.address_ranges or ()] for module in loaded}
 
     def some(self, whole: Iterable[Any], count: int) -> list[Any]:
         everything = list(whole)
@@ -97,8 +98,9 @@ def symbols(facts: Facts, count: int) -> Iterator[Question]:
     offset = facts.truth.kaslr_offset(facts.files)
     own = {s.address for s in facts.truth.symbols if s.module is None and s.kind in _KERNEL_LETTERS}
     top = facts.truth.address("_text")
-    chosen = facts.some((at for at in own if at >= top and at not in facts.percpu), count)
-    for address in chosen:
+    for address in facts.some(
+        sorted(at for at in own & set(facts.named) if at >= top and at not in facts.percpu), count
+    ):
 
         def wrong(answer: Answer, names: set[str] = facts.named[address], link: int = address - offset) -> str:
             if not symbol_names(answer) & names:
@@ -115,7 +117,7 @@ def modules(facts: Facts, count: int) -> Iterator[Question]:
     for name, sections in facts.truth.module_sections.items():
         at: dict[int, set[str]] = defaultdict(set)
         for section, address in sections.items():
-            if any(address in part for part in facts.kept(name)):
+            if any(address in part for part in facts.kept[name]):
                 at[address].add(section)
         for address, sharing in at.items():
 

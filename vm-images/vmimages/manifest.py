@@ -75,7 +75,14 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("arm64-sid", "arm64", (Source(SID, "linux-image-cloud-arm64"),), default=False),
     Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False, files_only=True),
     *(
-        Kernel(name, name.partition("-")[0], (Source(suites, image),), default=False, tested=False, files_only=True)
+        Kernel(
+            name,
+            name.partition("-")[0],
+            (Source(suites, image),),
+            default=False,
+            tested=False,
+            files_only=name.partition("-")[0] not in ARCHITECTURES,
+        )
         for name, suites, image in (
             ("amd64-6.1-generic", BOOKWORM, "linux-image-amd64"),
             ("amd64-6.12-rt", TRIXIE, "linux-image-rt-amd64"),
