@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from kplug.log.event import Event, Frame, Trace
 from kplug.log.headers import read_taints
-from kplug.log.machinery import is_machinery
+from kplug.log.machinery import is_machinery, is_reporting
 from kplug.log.report import Report
-from kplug.log.signature import signature, significant
+from kplug.log.signature import functions_of, signature
 
 _OPTIONAL = re.compile(r"\[([^\[\]]{0,200})\]")
 _NAME = re.compile(r"\{(\w{1,40})\}")
@@ -85,22 +86,32 @@ def _value(name: str, named: dict[str, str]) -> str | None:
 
 def _blamed(report: Report, traces: tuple[Trace, ...]) -> tuple[str | None, list[str]]:
     """The guilty function, and with it those that called it, for the signature."""
-    passed_over = report.kind.passed_over
     candidates: list[list[str]] = []
     for where in report.kind.blames:
         if where == "stated" and "symbol" in report.facts:
-            candidates.append(significant([Frame(report.facts["symbol"])], passed_over))
+            candidates.append(functions_of([Frame(report.facts["symbol"])]))
         elif where == "ip" and report.ip is not None:
-            candidates.append(significant([report.ip], passed_over))
+            candidates.append(functions_of([report.ip]))
         elif where == "trace":
-            candidates.extend(significant(trace.frames, passed_over) for trace in traces if trace.main)
-    first = next((functions for functions in candidates if functions), None)
-    if first is None:
+            candidates.extend(functions_of(trace.frames) for trace in traces if trace.main)
+    # If all are helpers, the first of these; if all report, nobody is named.
+    for passes in (is_machinery, is_reporting):
+        left = [_below(functions, passes, report.kind.passed_over) for functions in candidates]
+        first = next((functions for functions in left if functions), None)
+        if first is not None:
+            break
+    else:
         return None, []
     function = first[0]
-    callers = next((functions for functions in candidates if len(functions) > 1), first)
+    callers = next((functions for functions in left if functions not in ([], [function])), first)
     following = callers[callers.index(function) + 1 :] if function in callers else callers
-    return function, [function, *(each for each in following if not is_machinery(each, passed_over))]
+    return function, [function, *(each for each in following if not is_machinery(each, report.kind.passed_over))]
+
+
+def _below(functions: list[str], passes: Callable[..., bool], passed_over: tuple[str, ...]) -> list[str]:
+    """The functions from the first that is not passed over on."""
+    start = next((index for index, each in enumerate(functions) if not passes(each, passed_over)), len(functions))
+    return functions[start:]
 
 
 def _access(facts: dict[str, str]) -> str | None:

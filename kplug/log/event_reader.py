@@ -212,7 +212,7 @@ class EventReader:
                 reports = self._open.get(key)
         if reports is None and len(self._open) >= _MOST_CALLERS:
             done.extend(self._over(next(iter(self._open))))
-        self._open.setdefault(key, []).append(Report(kind, wording, match, first, last))
+        self._open.setdefault(key, []).append(Report(kind, wording, match, first, last, line.prefixed))
         return done
 
     def _over(self, key: str | None) -> list[Event]:

@@ -10,7 +10,7 @@ from kplug.log.forms import HEX, SYMBOL_AND_MODULE
 from kplug.log.kinds import Wording
 
 _SYMBOL = SYMBOL_AND_MODULE
-_USER_CS = frozenset(("0033", "0023", "0073", "002b", "007b", "0010:0x7"))
+_USER_CS = frozenset(("0033", "0023", "0073", "002b", "007b"))
 
 # The instruction pointer and what it is in. `cs`: the segment, which tells the kernel's from a program's.
 POINTERS = (
@@ -19,6 +19,11 @@ POINTERS = (
         rf"(?P<bare>[0-9a-f]{{1,16}}))?",
         "RIP: 0010:schedule+0x4/0xc7",
         "arch/x86/kernel/dumpstack.c, show_ip(); with [<>] before 4.11",
+    ),
+    Wording(
+        rf"EIP: (?P<cs>[0-9a-f]{{4}}):\[<(?P<address>{HEX})>\] EFLAGS: [0-9a-f]{{8}} CPU: (?P<cpu>\d{{1,5}})",
+        "EIP: 0060:[<c10a2b3c>] EFLAGS: 00010246 CPU: 0",
+        "arch/x86/kernel/process_32.c, __show_regs() before 4.11",
     ),
     Wording(
         rf"[RE]?IP:? {{1,2}}(?:is at )?\[<(?P<address>{HEX}|\(null\))>\]\s+(?:{_SYMBOL}|0x"
@@ -40,6 +45,9 @@ POINTERS = (
         rf"Krnl PSW : [0-9a-f]{{16}} (?P<address>[0-9a-f]{{16}})(?:\s+\({_SYMBOL})?",
         "Krnl PSW : 0704d00180000000 0000000000b8c34a (schedule+0x4/0xc7)",
         "arch/s390/kernel/dumpstack.c, show_registers()",
+    ),
+    Wording(
+        r"epc ?: (?P<address>[0-9a-f]{16}) ra : ", "epc: ffffffe000207654 ra : ffffffe000207654 sp : 0", "arch/riscv"
     ),
     Wording(
         rf"(?:epc|era|ERA|pc)\s{{0,3}}:\s+(?P<address>{HEX})\s+{_SYMBOL}",

@@ -18,6 +18,7 @@ HEAD, BODY, ENDED, PANICKED = range(4)
 # Whether a line is of the report; the last one closes it.
 STRAY, BELONGS, LAST = range(3)
 _STRAYS_AFTER_END = 3
+_OF_A_PROGRAM = 0.02
 _MOST_TRACES = 500
 _MOST_WORDS = 4096
 # A line of modules shorter than this was not wrapped.
@@ -45,7 +46,9 @@ def _headings(own: tuple[Heading, ...]) -> tuple[tuple[Heading, re.Pattern[str]]
 class Report:
     """A report whose lines are being read; `closed` makes its event."""
 
-    def __init__(self, kind: EventKind, wording: Wording, match: re.Match[str], first: int, last: int) -> None:
+    def __init__(
+        self, kind: EventKind, wording: Wording, match: re.Match[str], first: int, last: int, prefixed: bool
+    ) -> None:
         self.kind = kind
         self.phase = HEAD
         self.title = wording.title
@@ -53,7 +56,8 @@ class Report:
         self.last_line = last
         self.facts: dict[str, str] = {}
         self.ended = False
-        self._strays = 0
+        self._strays = 0.0
+        self._prefixed = prefixed
         self._trace: TraceReader | None = None
         self._traces: list[TraceReader] = []
         self._registers: dict[str, int] = {}
@@ -125,7 +129,8 @@ class Report:
     def stray(self, line: LogText) -> bool:
         """Count a line that is not of it; whether there are too many now."""
         if line.message:
-            self._strays += 1
+            # Among lines with a prefix, those without are of programs that write to the same console.
+            self._strays += 1 if line.prefixed or not self._prefixed else _OF_A_PROGRAM
         limit = _STRAYS_AFTER_END if self.phase == ENDED else self.kind.strays
         return self._strays > limit
 
@@ -215,12 +220,18 @@ class Report:
         if self._users:
             return
         frame = regs.ip_frame(stated, line.number)
+        if "cpu" in stated:
+            self.facts.setdefault("cpu", stated["cpu"])
         if self._trace is not None and self._trace.frames:
-            if frame.function is not None:
+            # At the end of old oopses the pointer is repeated.
+            if frame.function is not None and not self._is_ip(frame):
                 self._trace.add(frame)
         elif self.ip is None or (self.ip.function is None and frame.function is not None):
             self.ip = frame
         self._take_registers(line.message)
+
+    def _is_ip(self, frame: Frame) -> bool:
+        return self.ip is not None and (self.ip.function, self.ip.offset) == (frame.function, frame.offset)
 
     def _take_heading(self, line: LogText) -> bool:
         for heading, pattern in _headings(self.kind.headings):

@@ -147,8 +147,13 @@ class TraceReader:
         if rest == "":
             return True
         found = read_frames(message if rest is None else rest, number, self._current[-1], loose=True)
-        if len(found) == 2 and self.frames and self.frames[-1].function == found[0].function:
-            found = found[1:]  # what was called there is the frame before
+        if len(found) == 2 and self.frames:
+            last = self.frames[-1]
+            if last.function != found[0].function and last.offset == 0:
+                # A return address after a call that does not return is in the next function: this line knows better.
+                self.frames[-1] = last._replace(function=found[0].function, offset=None, size=None)
+            if self.frames[-1].function == found[0].function:
+                found = found[1:]  # what was called there is the frame before
         self.frames.extend(found)
         return bool(found) or rest is not None
 

@@ -68,12 +68,19 @@ _ACCESS = (
 )
 
 _ENDS = (END_OF_TRACE,)
-_OOPSED = rf"(?:traps: )?{_OOPS}"
+_OOPSED = rf"(?:traps: |kasan: GPF could be caused by NULL-ptr deref or user memory access)?{_OOPS}"
 
 
-def _oops(type: str, title: str, *begins: Wording, general: bool = False, accesses: bool = False) -> EventKind:
+def _oops(
+    type: str,
+    title: str,
+    *begins: Wording,
+    details: tuple[Wording, ...] = _ACCESS,
+    general: bool = False,
+    accesses: bool = False,
+) -> EventKind:
     """What ends in die(), which all architectures have."""
-    return EventKind(type, title, begins, _ACCESS, ends=_ENDS, general=general, resumes=True, accesses=accesses)
+    return EventKind(type, title, begins, details, ends=_ENDS, general=general, resumes=True, accesses=accesses)
 
 
 _NULL_DEREF = _oops(
@@ -106,7 +113,7 @@ _PAGE_FAULT = _oops(
         f"{_FAULT}, before 5.1; {_ARM64}",
     ),
     Wording(
-        rf"Unable to handle kernel access to user memory (?:outside uaccess routines|with fs=KERNEL_DS) at"
+        rf"Unable to handle kernel access to user memory (?:without|outside|with) [\w= -]{{2,40}}? at"
         rf" virtual address {_ADDRESS}",
         "Unable to handle kernel access to user memory outside uaccess routines at virtual address 0000000020000000",
         f"{_ARM64}; arch/riscv/mm/fault.c",
@@ -163,13 +170,13 @@ _GPF = _oops(
     "gpf",
     "general protection fault[ in {function}]",
     Wording(
-        rf"{_OOPSED}general protection fault, (?P<hint>probably for non-canonical address|maybe for address)"
+        rf"{_OOPSED}general protection fault,? ?(?P<hint>(?:probably )?for non-canonical address|maybe for address)"
         rf" {_ADDRESS}",
         "general protection fault, probably for non-canonical address 0xdffffc0000000003: 0000 [#1] PREEMPT SMP KASAN",
         f"{_TRAPS}, exc_general_protection(): 5.6 and later",
     ),
     Wording(
-        rf"{_OOPSED}general protection fault(?:,|:) ",
+        rf"{_OOPSED}(?:segment-related )?general protection(?: fault)?(?:,|:) ",
         "general protection fault: 0000 [#1] SMP",
         _TRAPS,
     ),
@@ -224,7 +231,7 @@ _DIVIDE = _oops(
     "divide",
     "divide error[ in {function}]",
     Wording(
-        rf"{_OOPSED}divide error: [0-9a-f]{{4}} {_NUMBER}",
+        rf"{_OOPSED}divide[ _]error: [0-9a-f]{{4}} {_NUMBER}",
         "divide error: 0000 [#1] SMP",
         f"{_TRAPS}, exc_divide_error()",
     ),
@@ -241,6 +248,12 @@ _DOUBLE_FAULT = _oops(
     ),
     Wording(rf"{_OOPSED}double fault: [0-9a-f]{{4}} {_NUMBER}", "double fault: 0000 [#1] SMP", _TRAPS),
 )
+_DOUBLE_FAULTED = Wording(
+    rf"{_OOPSED}kernel stack overflow \((?:double-fault|page fault)\): [0-9a-f]{{4}} {_NUMBER}",
+    "kernel stack overflow (double-fault): 0000 [#1] SMP",
+    f"{_TRAPS}, handle_stack_overflow(), its first line lost",
+    title="kernel stack overflow[ in {function}]",
+)
 _STACK_OVERFLOW = _oops(
     "stack-overflow",
     "BUG: stack guard page was hit[ in {function}]",
@@ -249,12 +262,7 @@ _STACK_OVERFLOW = _oops(
         "BUG: stack guard page was hit at 00000000d38d0adc (stack is 00000000ad8df8f5..00000000e1bbd4f3)",
         f"{_TRAPS}, handle_stack_overflow(); with the stack's name in 5.17 and later",
     ),
-    Wording(
-        rf"{_OOPSED}kernel stack overflow \((?:double-fault|page fault)\): [0-9a-f]{{4}} {_NUMBER}",
-        "kernel stack overflow (double-fault): 0000 [#1] SMP",
-        f"{_TRAPS}, handle_stack_overflow(), its first line lost",
-        title="kernel stack overflow[ in {function}]",
-    ),
+    _DOUBLE_FAULTED,
     Wording(
         r"Insufficient stack space to handle exception!",
         "Insufficient stack space to handle exception!",
@@ -267,6 +275,7 @@ _STACK_OVERFLOW = _oops(
         "arch/arm64/kernel/traps.c, panic_bad_stack(), its first line lost",
         title="kernel stack overflow[ in {function}]",
     ),
+    details=(_DOUBLE_FAULTED, *_ACCESS),
 )
 _STACK_CORRUPTION = EventKind(
     "stack-corruption",
@@ -291,6 +300,9 @@ _STACK_CORRUPTION = EventKind(
             title="kernel panic: stack is corrupted[ in {function}]",
         ),
     ),
+    passed_over=(
+        r"(?:__)?schedule(?:_.*)?|preempt_schedule.*|schedule_debug|_?_?_?preempt_schedule.*|_?_?cond_resched|retint_kernel",
+    ),
 )
 _WARNING = EventKind(
     "warning",
@@ -303,7 +315,8 @@ _WARNING = EventKind(
             "kernel/panic.c, __warn(), 3.13 to 6.18",
         ),
         Wording(
-            rf"WARNING: (?:(?P<place>{PLACE}) )?at {SYMBOL_AND_MODULE}, CPU#(?P<cpu>\d{{1,5}}): "
+            rf"WARNING: (?:\[(?P<condition>[^\n]{{1,200}}?)\] )?(?:(?P<place>{PLACE}) )?at "
+            rf"(?:{SYMBOL_AND_MODULE}|0x[0-9a-f]{{1,16}}), CPU#(?P<cpu>\d{{1,5}}): "
             rf"(?P<comm>[^\n]{{1,64}})/(?P<pid>\d{{1,10}})",
             "WARNING: kernel/fork.c:12 at copy_process+0x4/0xc7, CPU#0: sh/215",
             "kernel/panic.c, __warn(): 6.19 and later",
@@ -322,10 +335,18 @@ _PANIC = EventKind(
     "kernel panic: {panic}",
     (
         Wording(
-            PANIC.pattern,
+            r"Kernel panic - not syncing: (?P<panic>(?P<reason>Attempted to kill (?:init|the idle task)!)[^\n]{0,80})",
+            "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+            "kernel/exit.c, do_exit()",
+            title="kernel panic: {reason}",
+        ),
+        Wording(
+            r"(?:Kernel panic - not syncing|kernel panic): (?P<panic>(?P<reason>[^\n]{1,400}?)(?: ?\.\.\.)?)\s*$",
             PANIC.example,
             PANIC.source,
+            title="kernel panic: {reason}",
         ),
+        PANIC,
     ),
     general=True,
 )
@@ -340,9 +361,10 @@ _TRAP = _oops(
         f"{_TRAPS}, do_trap()",
     ),
     Wording(
-        r"(?P<trap>Internal error: (?:Oops - )?[\w ()/,-]{1,80}): [0-9a-f]{1,16} \[#",
+        r"Internal error: (?P<trap>(?:Oops - )?[\w ()/,-]{1,80}): [0-9a-f]{1,16} \[#",
         "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
         "arch/arm64/kernel/traps.c, die()",
+        title="Internal error[ in {function}]",
     ),
     Wording(
         rf"(?P<trap>unchecked MSR access error): .{{1,120}}?\({SYMBOL_AND_MODULE}\)",
