@@ -11,7 +11,7 @@ from kplug.log.conclusions import conclude
 from kplug.log.event import Event
 from kplug.log.kinds import EventKind, Wording, kinds
 from kplug.log.report import BODY, HEAD, LAST, STRAY, Report, match_any
-from kplug.log.text import LogText, read_text
+from kplug.log.text import LogText, read_text, unnamed
 
 # Reports that are open at once: of so many callers, and one in another.
 _MOST_CALLERS = 64
@@ -40,17 +40,18 @@ class _Begin:
 
 
 @cache
-def _begins() -> tuple[dict[str, tuple[_Begin, ...]], tuple[_Begin, ...]]:
+def _begins() -> tuple[dict[str, tuple[_Begin, ...]], tuple[_Begin, ...], re.Pattern[str]]:
     """The first lines by what they begin with, and those that may begin with anything; in the order of declaration."""
     special_first = sorted(kinds(), key=lambda kind: kind.general)
     all_of = [_Begin(kind, wording) for kind in special_first for wording in kind.begins]
     literals = [_literal(begin.wording.pattern) for begin in all_of]
     anywhere = tuple(begin for begin, literal in zip(all_of, literals) if len(literal) < _KEY)
     keys = {literal[:_KEY] for literal in literals if len(literal) >= _KEY}
-    return {
+    by_key = {
         key: tuple(begin for begin, literal in zip(all_of, literals) if literal[:_KEY] == key or len(literal) < _KEY)
         for key in keys
-    }, anywhere
+    }
+    return by_key, anywhere, re.compile("|".join(f"(?:{unnamed(each.wording.pattern)})" for each in anywhere) or "(?!)")
 
 
 def _literal(pattern: str) -> str:
@@ -64,8 +65,14 @@ def _literal(pattern: str) -> str:
 
 def begins(message: str) -> tuple[EventKind, Wording, re.Match[str]] | None:
     """The kind of event whose report begins with this line, if one does."""
-    by_key, anywhere = _begins()
-    for begin in by_key.get(message[:_KEY], anywhere):
+    by_key, anywhere, any_of_them = _begins()
+    candidates = by_key.get(message[:_KEY])
+    if candidates is None:
+        # Nearly all lines end here.
+        if any_of_them.match(message) is None:
+            return None
+        candidates = anywhere
+    for begin in candidates:
         match = begin.pattern.match(message)
         if match is not None:
             return begin.kind, begin.wording, match
@@ -179,7 +186,7 @@ class EventReader:
         if begin is not None:
             return self._begin(line, last, begin)
         key = line.caller
-        if match_any(BORDERS, line.message) is not None:
+        if line.message[:1] in ("-", "=") and match_any(BORDERS, line.message) is not None:
             if len(self._borders) > _MOST_CALLERS:
                 self._borders.clear()
             self._borders[key] = line.number

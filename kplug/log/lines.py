@@ -13,12 +13,12 @@ from kplug.log.forms import (
     CORE,
     IN_TEXT,
     NO_ADDRESSES,
-    PREFIXES,
     REGISTER,
     REGISTERS,
     TITLES,
     Form,
 )
+from kplug.log.text import read_prefixes
 from kplug.named_tuples import NamedTuple
 
 # More than any log has around an address.
@@ -68,7 +68,7 @@ class LogLine(NamedTuple):
 def read_line(line: str) -> LogLine | None:
     """What a line of a log names; None for what need not be one: an expression, a command, other text."""
     text = line.translate(_UNPRINTED) if not line.isprintable() else line
-    position, prefixed = _skip(text, _begin(text, 0), PREFIXES)
+    position, prefixed, _ = read_prefixes(text)
     frame = _frame(text, position)
     if frame is not None and (frame.known or (prefixed and not frame.is_word)):
         return LogLine((frame.mention,))
@@ -104,27 +104,6 @@ class _Frame(NamedTuple):
 @cache
 def _compiled(forms: tuple[Form, ...]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(form.pattern) for form in forms)
-
-
-def _begin(text: str, position: int) -> int:
-    """Where the blanks end that begin there."""
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
-
-
-def _skip(text: str, position: int, forms: tuple[Form, ...]) -> tuple[int, bool]:
-    """Where the text goes on after all these forms, and whether one of them shows that it is a log's."""
-    alone = False
-    for _ in range(_MOST_PARTS):
-        for form, pattern in zip(forms, _compiled(forms)):
-            match = pattern.match(text, position)
-            if match is not None and match.end() > position:
-                position, alone = _begin(text, match.end()), alone or form.alone
-                break
-        else:
-            break
-    return position, alone
 
 
 def _frame(text: str, position: int) -> _Frame | None:

@@ -72,10 +72,10 @@ def read_text(number: int, line: str | bytes) -> LogText:
         begin = _after_blanks(text, usual.end())
         if begin == len(text) or text[begin] not in _MORE:
             message = text[begin:].rstrip()
-            time, caller, level = usual.group("time", "caller", "level")
-            return LogText(
-                number, raw, begin, message if message.isprintable() else _clean(message), time, caller, None, level
-            )
+            level, time, caller = usual.groups()
+            if not message.isprintable():
+                message = _clean(message)
+            return LogText._make((number, raw, begin, message, time, caller, None, level))
     begin, _, stated = read_prefixes(text)
     message = text[begin:].rstrip()
     cpu = stated.get("cpu")
@@ -96,6 +96,8 @@ def read_prefixes(text: str) -> Prefixes:
     position, known = _after_blanks(text, 0), False
     stated: dict[str, str] = {}
     for _ in range(_MOST_PREFIXES):
+        if _any_prefix().match(text, position) is None:
+            break
         for form, pattern in zip(PREFIXES, _patterns()):
             match = pattern.match(text, position)
             if match is not None and match.end() > position:
@@ -106,6 +108,17 @@ def read_prefixes(text: str) -> Prefixes:
         else:
             break
     return Prefixes(position, known, stated)
+
+
+@cache
+def _any_prefix() -> re.Pattern[str]:
+    """All of them at once: most lines have no more, and some have none."""
+    return re.compile("|".join(f"(?:{unnamed(form.pattern)})" for form in PREFIXES))
+
+
+def unnamed(pattern: str) -> str:
+    """The pattern without the names of its groups, to be one among others in another pattern."""
+    return re.sub(r"\(\?P<\w+>", "(?:", pattern)
 
 
 @cache
