@@ -8,6 +8,7 @@ _PANIC = "kernel/panic.c"
 
 # Above a report; the event begins there.
 BORDERS = (
+    Wording(r"8<--- cut here ---", "8<--- cut here ---", "arch/arm/mm/fault.c, die_kernel_fault()"),
     Wording(
         r"-{8,24}\[ cut here \]-{8,24}", "------------[ cut here ]------------", "include/asm-generic/bug.h, CUT_HERE"
     ),

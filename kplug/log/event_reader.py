@@ -186,7 +186,7 @@ class EventReader:
         if begin is not None:
             return self._begin(line, last, begin)
         key = line.caller
-        if line.message[:1] in ("-", "=") and match_any(BORDERS, line.message) is not None:
+        if line.message[:1] in ("-", "=", "8") and match_any(BORDERS, line.message) is not None:
             if len(self._borders) > _MOST_CALLERS:
                 self._borders.clear()
             self._borders[key] = line.number

@@ -81,6 +81,12 @@ PREFIXES = (
     ),
     Form("host kernel: ", r"(?:[\w.:-]{1,255}\s)?kernel(?:\[\d{1,10}\])?:(?=\s|\[|<)", "syslog, journalctl"),
     Form("console.log:12:", r"[\w./+-]{1,255}\.(?:log|txt|out)(?:\.\d{1,4})?:(?:\d{1,9}[:-])?", "grep"),
+    Form(
+        "host login: [   12.345678] ",
+        r"[^\[\n]{1,120}(?=\[\s{0,12}\d{1,10}\.\d{6}\])",
+        "what a program wrote to a serial console before the kernel did, without an end of line",
+        alone=False,
+    ),
 )
 
 CORE = (

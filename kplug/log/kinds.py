@@ -68,7 +68,7 @@ class EventKind(NamedTuple):
     joined_by: tuple[Wording, ...] = ()
     resumes: bool = False
     accesses: bool = False
-    strays: int = 10
+    strays: int = 30
 
 
 # The types of docs/json.md.

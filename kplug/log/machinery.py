@@ -21,7 +21,9 @@ REPORTING = (
     Functions(
         """dump_stack dump_stack_* __dump_stack show_stack show_stack_* show_regs show_regs_* show_trace show_trace_*
         dump_backtrace dump_backtrace_* unwind_backtrace walk_stackframe arch_stack_walk* stack_trace_save*
-        save_stack save_stack_trace* kasan_save_* set_track stack_depot_*""",
+        save_stack save_stack_trace* __save_stack_trace* is_bpf_text_address kernel_text_address
+        __kernel_text_address in_task_stack get_stack_info* bpf_ksym_find deref_stack_reg kasan_save_* set_track
+        stack_depot_*""",
         "lib/dump_stack.c, kernel/stacktrace.c, arch/*/kernel/stacktrace.c",
     ),
     Functions(
@@ -48,16 +50,16 @@ REPORTING = (
         int3 do_int3 do_debug handle_page_fault do_mem_abort do_translation_fault do_bad_area do_sp_pc_abort do_sea
         do_undefinstr do_alignment_fault do_DataAbort do_PrefetchAbort arm64_serror_panic do_serror
         do_tag_check_fault do_sp_pc_fault bad_page_fault ___do_page_fault __bad_page_fault handle_exception
-        error_code common_exception* error_entry asm_exc_* asm_sysvec_* asm_common_* asm_load_* exc_*
-        ret_from_exception do_kernel_fault xen_*_iret do_per_trap do_protection_exception do_dat_exception
-        *_common_virt *_check_common* illegal_op program_check_exception _exception data_access_* __do_pgm_check
-        pgm_check_handler""",
+        error_code common_exception* error_entry asm_exc_* asm_sysvec_* asm_common_* irqentry_* irq_entries_start
+        asm_load_* exc_* ret_from_exception do_kernel_fault xen_*_iret do_per_trap do_protection_exception
+        do_dat_exception *_common_virt *_check_common* illegal_op program_check_exception _exception data_access_*
+        __do_pgm_check pgm_check_handler""",
         "arch/*/mm/fault.c, arch/*/kernel/traps.c, arch/*/entry",
     ),
     Functions(
-        """el1_sync el1_irq el1_error el1_dbg el1_abort el1_undef el1_da el1_ia el1_pc el1_brk64 el1_bti el1_fpac
-        el1_interrupt el1t_* el1h_* __el1_* el0_irq el0_interrupt __bad_stack __dabt_svc __pabt_svc __und_svc
-        __irq_svc __und_svc_finish call_on_irq_stack do_interrupt_handler""",
+        """el1_sync el1_sync_* el1_irq_* el1_error_* el1_irq el1_error el1_dbg el1_abort el1_undef el1_da el1_ia el1_pc
+        el1_brk64 el1_bti el1_fpac el1_interrupt el1t_* el1h_* __el1_* el0_irq el0_interrupt __bad_stack __dabt_svc
+        __pabt_svc __und_svc __irq_svc __und_svc_finish call_on_irq_stack do_interrupt_handler""",
         "arch/arm64/kernel/entry-common.c, arch/arm/kernel/entry-armv.S",
     ),
     Functions(
@@ -99,7 +101,8 @@ REPORTING = (
     Functions(
         """watchdog watchdog_timer_fn watchdog_overflow_callback watchdog_hardlockup_* check_hung_task
         check_hung_uninterruptible_tasks hung_task_* softlockup_* is_hardlockup debug_show_all_locks*
-        debug_show_held_locks* sched_show_task show_state_filter touch_softlockup_* update_report_ts""",
+        debug_show_held_locks* sched_show_task _sched_show_task dump_cpu_task rcu_dump_* sysrq_*_show* retint_kernel
+        retint_user show_state_filter touch_softlockup_* update_report_ts""",
         "kernel/watchdog.c, kernel/hung_task.c",
     ),
     Functions(
@@ -138,6 +141,13 @@ REPORTING = (
         slab_out_of_memory""",
         "mm/page_alloc.c, mm/memory.c, mm/oom_kill.c",
     ),
+    Functions(
+        """printk _printk vprintk vprintk_* vprintk_emit print_prefix msg_print_text printk_* console_unlock
+        console_flush_all console_emit_* console_trylock* serial8250_console_* wait_for_xmitr univ8250_console_*
+        dev_printk* dev_vprintk* __dev_printk netdev_printk __netdev_printk dev_warn* dev_err* _dev_* __dynamic_*
+        seq_buf_*""",
+        "kernel/printk",
+    ),
     Functions("ref_tracker_* ref_tracker_dir_*", "lib/ref_tracker.c"),
     Functions(
         """kprobe_* kprobes_* opt_pre_handler optimized_callback ftrace_* __fentry__ mcount arch_ftrace_* __bpf_trap
@@ -152,23 +162,28 @@ HELPERS = (
         """memcpy* memmove* memset* memcmp* memchr* memscan* memzero* __memcpy* __memmove* __memset* __memcmp*
         __pi_mem* __pi_str* __arch_memcpy* __arch_memset* arm64_mem* strlen* strnlen* strcpy* strncpy* strscpy*
         strlcpy* strlcat* strcmp* strncmp* strchr* strnchr* strrchr* strcat* strncat* strstr strnstr strsep strpbrk
-        strspn strcspn strcasecmp strncasecmp sized_strscpy* bcmp __strnlen* __strlen*""",
+        strspn strcspn strcasecmp strncasecmp sized_strscpy* vsnprintf vscnprintf snprintf scnprintf sprintf string
+        string_nocheck hex_string format_decode pointer put_dec* number kvasprintf* kasprintf* kobject_set_name*
+        bcmp __strnlen* __strlen*""",
         "lib/string.c, arch/*/lib",
     ),
     Functions(
         """copy_to_user* copy_from_user* copy_in_user _copy_to_user* _copy_from_user* __copy_to_user* __copy_from_user*
-        raw_copy_* __raw_copy_* copy_user_* copy_to_iter* _copy_to_iter* copy_from_iter* _copy_from_iter*
-        copy_page_to_iter* copy_page_from_iter* copy_mc_* __arch_copy_* __asm_copy_* arm_copy_* clear_user*
-        __clear_user* copy_page_* copyin copyout rep_movs* rep_stos* get_user* __get_user* put_user* __put_user*
-        csum_partial* csum_and_copy_* instrument_* __strncpy_from_user strncpy_from_user* fault_in_*""",
+        raw_copy_* __raw_copy_* copy_user_* copy_to_iter* _copy_to_iter* simple_copy_to_iter copy_from_iter*
+        _copy_from_iter* copy_page_to_iter* copy_page_from_iter* copy_mc_* __arch_copy_* __asm_copy_* arm_copy_*
+        clear_user* __clear_user* copy_page_* copyin copyout rep_movs* rep_stos* get_user* __get_user* put_user*
+        __put_user* csum_partial* csum_and_copy_* instrument_* __strncpy_from_user strncpy_from_user* fault_in_*""",
         "lib/usercopy.c, lib/iov_iter.c, arch/*/lib",
     ),
     Functions(
-        """__read_once_size* __read_once_word_nocheck __write_once_size __raw_readb __raw_readw __raw_readl __raw_readq
-        __raw_writeb __raw_writew __raw_writel __raw_writeq atomic_* atomic64_* atomic_long_* arch_atomic*
-        raw_atomic* arch_test_and_* test_bit _test_bit set_bit clear_bit test_and_* arch_set_bit arch_clear_bit
-        change_bit find_*_bit _find_* native_* __native_* pv_native_* __xchg* __cmpxchg* rep_nop cpu_relax
-        arch_static_branch* _compound_head constant_test_bit __preempt_count_* arch_local_* current_thread_info""",
+        """__read_once_size* __read_once_word_nocheck read_word_at_a_time work_is_static_object __write_once_size
+        __raw_readb __raw_readw __raw_readl __raw_readq __raw_writeb __raw_writew __raw_writel __raw_writeq atomic_*
+        atomic64_* atomic_long_* arch_atomic* raw_atomic* arch_test_and_* test_bit _test_bit set_bit clear_bit
+        test_and_* arch_set_bit arch_clear_bit change_bit find_*_bit crc16* crc32* __crc32* crc_itu_t* crc_ccitt*
+        aes_encrypt* aes_decrypt* jhash* hex_dump_to_buffer print_hex_dump* va_format xas_* xa_find* rhashtable_*
+        __rhashtable_* _atomic_dec_and_lock* kthread ret_from_fork* ret_from_kernel_thread kthread_should_park
+        _find_* native_* __native_* pv_native_* __xchg* __cmpxchg* rep_nop cpu_relax arch_static_branch*
+        _compound_head constant_test_bit __preempt_count_* arch_local_* current_thread_info""",
         "include/linux, arch/*/include",
     ),
     Functions(
@@ -182,11 +197,11 @@ HELPERS = (
         """spin_bug spin_dump rwlock_bug do_raw_spin_* do_raw_read_* do_raw_write_* _raw_spin_* _raw_read_*
         _raw_write_* __raw_spin_* __raw_read_* __raw_write_* queued_spin_* queued_read_* queued_write_*
         native_queued_spin_* __pv_queued_* pv_queued_* osq_lock osq_unlock mutex_lock mutex_lock_* mutex_unlock
-        mutex_trylock __mutex_* mutex_optimistic_spin mutex_spin_on_owner down down_* up up_read up_write __down
-        __down_* rwsem_* rt_mutex_* __rt_mutex_* rtlock_* rt_spin_* rt_read_* rt_write_* spin_lock* spin_unlock*
-        lock_sock_nested debug_spin_* debug_mutex_* ww_mutex_* ticket_spin_lock* arch_spin_lock*
-        __local_bh_enable_ip local_bh_enable* _local_bh_enable debug_lockdep_* __seqprop_assert* percpu_down_*
-        percpu_up_* seqcount_*""",
+        mutex_trylock __mutex_* mutex_optimistic_spin mutex_spin_on_owner mutex_remove_waiter ldsem_* down down_* up
+        up_read up_write __down __down_* rwsem_* rt_mutex_* __rt_mutex_* rtlock_* rt_spin_* rt_read_* rt_write_*
+        spin_lock* spin_unlock* lock_sock_nested debug_spin_* debug_mutex_* ww_mutex_* ticket_spin_lock*
+        arch_spin_lock* __local_bh_enable_ip local_bh_enable* _local_bh_enable debug_lockdep_* __seqprop_assert*
+        percpu_down_* percpu_up_* seqcount_*""",
         "kernel/locking, kernel/softirq.c",
     ),
     Functions(
@@ -194,27 +209,32 @@ HELPERS = (
         __slab_free do_slab_free slab_alloc* __slab_alloc ___slab_alloc slab_post_alloc_hook slab_pre_alloc_hook
         __kmalloc* kmalloc* kzalloc* kcalloc* kvmalloc* __kvmalloc* krealloc* __do_krealloc __do_kmalloc*
         cache_alloc* cache_free* ____cache_alloc* ___cache_free __cache_free check_slab free_debug_processing
-        free_to_partial_list alloc_debug_processing slab_err kmem_cache_destroy* kmemdup* kstrdup*
-        free_large_kmalloc large_kmalloc_* __free_slab free_slab discard_slab new_slab allocate_slab __do_kmalloc_*
-        alloc_pages alloc_pages_* alloc_page_interleave memdup_user* __alloc_pages* __alloc_frozen_pages*
-        alloc_frozen_pages* get_page_from_freelist prep_new_page post_alloc_hook free_pages* __free_pages*
-        free_unref_* __get_free_page* __folio_alloc* ___kmalloc_* vmalloc* vzalloc* __vmalloc* vfree __vunmap
-        __virt_to_phys* __phys_addr* virt_to_head_page* __kmalloc_large_node* kmemdup_nul alloc_slab_page*
-        free_frozen_page*""",
+        free_to_partial_list alloc_debug_processing slab_err kmem_cache_destroy* kmemdup* sock_kmalloc sock_kzalloc
+        sk_prot_alloc sk_alloc __alloc_skb alloc_skb* __netdev_alloc_skb* netdev_alloc_skb* alloc_inode
+        radix_tree_node_alloc* radix_tree_extend idr_get_free* new_skb dev_alloc_skb xas_alloc pcpu_mem_zalloc
+        pcpu_alloc* __list_lru_init list_lru_init* kstrdup* free_large_kmalloc large_kmalloc_* __free_slab free_slab
+        discard_slab new_slab allocate_slab __do_kmalloc_* alloc_pages alloc_pages_* alloc_page_interleave
+        memdup_user* __alloc_pages* __alloc_frozen_pages* alloc_frozen_pages* get_page_from_freelist prep_new_page
+        post_alloc_hook free_pages* __free_pages* free_unref_* __get_free_page* __folio_alloc* ___kmalloc_* vmalloc*
+        vzalloc* __vmalloc* vfree __vunmap __virt_to_phys* __phys_addr* virt_to_head_page* __kmalloc_large_node*
+        kmemdup_nul alloc_slab_page* free_frozen_page*""",
         "mm/slub.c, mm/page_alloc.c, mm/vmalloc.c, mm/util.c",
     ),
     Functions(
         """skb_panic skb_over_panic skb_under_panic skb_push* skb_pull* __skb_pull* skb_put* __skb_put*
         pskb_expand_head __pskb_pull_tail skb_put_data __skb_push kobject_put kobject_get kobject_add* kobject_del
         kref_put kref_get* sysfs_remove_group* sysfs_remove_file* add_uevent_var device_del device_unregister
-        device_release device_add dpm_sysfs_* kobject_uevent* devres_release_all drop_nlink inc_nlink clear_nlink
-        set_nlink folio_unlock unlock_page folio_lock mark_buffer_dirty ida_free ida_remove ida_simple_remove
-        idr_remove fast_dput retain_dentry dput cleanup_srcu_struct __srcu_read_lock __srcu_read_unlock percpu_ref_*
-        usb_submit_urb assertfail __flush_work flush_work* drain_workqueue destroy_workqueue __queue_work
-        queue_work* queue_delayed_work* __queue_delayed_work cancel_work_sync* __cancel_work* flush_workqueue*
-        kthread_stop* lock_timer_base mod_timer __mod_timer del_timer* timer_delete* __timer_delete* add_timer*
-        detach_if_pending try_to_del_timer* __try_to_del_timer* hrtimer_active hrtimer_try_to_cancel hrtimer_cancel
-        __wake_up* finish_wait prepare_to_wait* add_wait_queue* autoremove_wake_function try_to_wake_up
+        device_release device_destroy device_remove_file* put_device get_device get_device_parent
+        kobject_init_and_add __kobject_del device_add dpm_sysfs_* kobject_uevent* devres_release_all drop_nlink
+        inc_nlink clear_nlink set_nlink folio_unlock unlock_page folio_lock mark_buffer_dirty ida_free ida_remove
+        ida_simple_remove idr_remove fast_dput retain_dentry dput cleanup_srcu_struct __srcu_read_lock
+        __srcu_read_unlock percpu_ref_* usb_submit_urb assertfail __flush_work flush_work* drain_workqueue
+        destroy_workqueue __queue_work queue_work* queue_delayed_work* __queue_delayed_work cancel_work_sync*
+        __cancel_work* flush_workqueue* kthread_stop* lock_timer_base mod_timer __mod_timer del_timer* timer_delete*
+        __timer_delete* add_timer* detach_if_pending try_to_del_timer* __try_to_del_timer* hrtimer_active
+        hrtimer_try_to_cancel hrtimer_cancel __wake_up* finish_wait prepare_to_wait* wait_for_completion*
+        __wait_for_common wait_for_common* do_wait_for_common usleep_range* __usb_kill* usb_kill_urb
+        usb_kill_anchored_urbs usb_start_wait_urb add_wait_queue* autoremove_wake_function try_to_wake_up
         wake_up_process complete complete_all swake_up* default_wake_function __init_work""",
         "net/core/skbuff.c, lib, drivers/base, fs/inode.c, kernel/workqueue.c, kernel/time/timer.c",
     ),

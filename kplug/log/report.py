@@ -279,8 +279,10 @@ class Report:
                 self.code = regs.read_code(code)
             return True
         words = regs.read_words(message)
-        if words and (self._in_stack or self._in_list is not None):
-            if self._in_stack:
+        # dump_stack() before 4.9 has them without a heading.
+        is_bare = len(words) > 2 and self._in_list is None and not self._traces
+        if words and (self._in_stack or self._in_list is not None or is_bare):
+            if self._in_stack or is_bare:
                 self.stack.extend(words[: max(_MOST_WORDS - len(self.stack), 0)])
             elif self._in_list is not None:
                 self._keep_registers({f"r{self._in_list + index}": word for index, word in enumerate(words)})

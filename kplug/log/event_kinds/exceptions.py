@@ -133,6 +133,12 @@ _PAGE_FAULT = _oops(
         states=_EXECUTE,
     ),
     Wording(
+        rf"Unhandled (?:prefetch abort|fault): [\w ,()/-]{{1,80}} \(0x(?P<fsr>[0-9a-f]{{1,8}})\) at {_ADDRESS}",
+        "Unhandled fault: page domain fault (0x81b) at 0x00000e30",
+        "arch/arm/mm/fault.c, do_DataAbort(); arch/arm64/mm/fault.c before 4.20",
+        title="Unhandled fault[ in {function}]",
+    ),
+    Wording(
         rf"Unable to handle kernel [\w -]{{1,60}} at virtual address {_ADDRESS}",
         "Unable to handle kernel read from unreadable memory at virtual address ffff800080000000",
         _ARM64,
@@ -361,7 +367,7 @@ _TRAP = _oops(
         f"{_TRAPS}, do_trap()",
     ),
     Wording(
-        r"Internal error: (?P<trap>(?:Oops - )?[\w ()/,-]{1,80}): [0-9a-f]{1,16} \[#",
+        r"Internal error: (?P<trap>(?:Oops - )?[\w ()/,-]{0,80}): [0-9a-f]{1,16} \[#",
         "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
         "arch/arm64/kernel/traps.c, die()",
         title="Internal error[ in {function}]",
