@@ -69,7 +69,8 @@ hunt: setup
 	$(VENV)/python tests/hunt/run.py
 
 # Cells that have a result of this very code are not run again, but for AGAIN=1; KEEP=1 keeps the kernels they fetched.
-matrix: setup
+matrix:
+	@.ci/setup test matrix
 	$(VENV)/python tests/matrix/run.py $(if $(AGAIN),--again) $(if $(KEEP),--keep) $(if $(CELLS),'$(CELLS)')
 
 clean:

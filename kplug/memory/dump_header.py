@@ -68,7 +68,8 @@ class DumpHeader(Frozen):
     `has_vmcoreinfo` is None if this needs more reading. `missing` is the number of bytes that the file lacks at its end
     according to its header. `pages_end` is the physical address after the last page, 0 if only drgn can find it;
     `level` is makedumpfile's dump level (-d), whose bits say what was left out. `cut` are the physical addresses of the
-    pages whose data begins in the file and reaches past its end.
+    pages whose data begins in the file and reaches past its end. `wider`: an ELF file of 64 bits with the memory of a
+    machine of 32, as QEMU writes them where memory is mapped up to 4 GiB.
     """
 
     path: str
@@ -82,6 +83,7 @@ class DumpHeader(Frozen):
     missing: int = 0
     incomplete: bool = False
     cut: tuple[int, ...] = ()
+    wider: bool = False
 
     def is_zero_filled(self, physical: int) -> bool:
         """Whether drgn reads zeros at a physical address because the dump does not contain the page.
@@ -162,7 +164,8 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     missing = 0 if endless else max(0, end - size)
     if missing and all(segment.offset >= size for segment in segments if segment.file_size):
         raise InputError(f"{path}: truncated: its memory is missing, {missing} bytes: only its headers are there")
-    return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing)
+    wider = wide and architecture is not None and architecture.bits == 32
+    return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing, wider=wider)
 
 
 def program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int, int]:

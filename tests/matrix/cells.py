@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from vmimages.manifest import KERNELS, Kernel
+from vmimages.manifest import BOOTED_FOREIGN, KERNELS, Kernel
 
 STATIC, BOOTED, GDB, PYTHON, BUILD = "static", "booted", "gdb", "Python", "build"
 HALVES = (STATIC, BOOTED, GDB, PYTHON, BUILD)
@@ -90,7 +90,7 @@ class Booted(NamedTuple):
 BOOTED_ROWS: tuple[Booted, ...] = (
     Booted(
         "matrix/test_booted.py",
-        ("amd64-5.10", "amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12", "arm64-sid"),
+        ("amd64-5.10", "amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12", "arm64-sid", *BOOTED_FOREIGN),
         ("gdb", "prompt", "shell"),
     ),
 )

@@ -23,6 +23,7 @@ MACHINES: dict[str, dict[str, dict[str, Any]]] = {
     "amd64": {"4-level": {}, "5-level": {"la57": True}},
     # 52 bits of virtual addresses take LPA2 and LVA, which QEMU's `max` has; 6.12 is the first with 4 KiB pages.
     "arm64": {"max": {}, "48-bit": {"cpu": "cortex-a72"}},
+    **{name: {name: {}} for name in ("i386", "riscv64", "armhf", "s390x", "ppc64el")},
 }
 # gdb reads a packet for each page of tables that it needs.
 COUNTS = {"shell": 4000, "prompt": 400, "gdb": 400}

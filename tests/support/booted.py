@@ -97,7 +97,7 @@ def symbols(facts: Facts, count: int) -> Iterator[Question]:
     """The image's functions and variables, by /proc/kallsyms."""
     offset = facts.truth.kaslr_offset(facts.files)
     own = {s.address for s in facts.truth.symbols if s.module is None and s.kind in _KERNEL_LETTERS}
-    top = facts.truth.address("_text")
+    top = facts.truth.address(facts.truth.first)
     for address in facts.some(
         sorted(at for at in own & set(facts.named) if at >= top and at not in facts.percpu), count
     ):
@@ -155,7 +155,7 @@ def iomem(facts: Facts, count: int) -> Iterator[Question]:
     starts = {name: int(first, 16) for first, _, name in parts}
     assert starts.get("Kernel code"), text
     # _stext is where arm64's code begins; _text, a page or more before, is no resource there.
-    known = next(name for name in ("_stext", "_text") if facts.truth.address(name) % PAGE == 0)
+    known = next(name for name in ("_stext", facts.truth.first) if facts.truth.address(name) % PAGE == 0)
     moved = facts.truth.address(known) - starts["Kernel code"]
     for first, end, name in parts:
         start, stop = int(first, 16), int(end, 16)
@@ -175,7 +175,7 @@ def percpu(facts: Facts, count: int) -> Iterator[Question]:
     """The image's per-CPU variables, of each CPU: drgn has __per_cpu_offset."""
     if facts.prog is None:
         return
-    table = facts.prog["__per_cpu_offset"]
+    table, mask = facts.prog["__per_cpu_offset"], (1 << 8 * facts.prog.type("unsigned long").size) - 1
     cpus = facts.prog["nr_cpu_ids"].value_()
     variables = {s.address for s in facts.truth.symbols if s.module is None and s.address in facts.percpu}
     for address in facts.some(sorted(variables - {facts.percpu.start}), count // 4):
@@ -188,7 +188,7 @@ def percpu(facts: Facts, count: int) -> Iterator[Question]:
                 known = {details.get("variable"), *symbol_names(answer)}
                 return "" if known & names else f"variable {details.get('variable')}, not {' or '.join(sorted(names))}"
 
-            yield Question("percpu", address + table[cpu].value_() & (1 << 64) - 1, wrong)
+            yield Question("percpu", address + table[cpu].value_() & mask, wrong)
 
 
 def stacks(facts: Facts, count: int) -> Iterator[Question]:

@@ -208,7 +208,8 @@ def _boot_moved(files: KernelFiles, truth: Path, options: dict[str, Any], spin: 
         vm = boot(files.name, **options, spin=spin, quiet=quiet)
         try:
             said = vm.truth(truth)
-            if not boots_left or not options["kaslr"] or files.system_map is None or said.kaslr_offset(files):
+            moves = options["kaslr"] and architecture(files.arch).moves and files.system_map is not None
+            if not boots_left or not moves or said.kaslr_offset(files):
                 break
         except BaseException:
             vm.close()

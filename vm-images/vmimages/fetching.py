@@ -60,6 +60,8 @@ def cached(name: str) -> KernelFiles | None:
         wanted = () if row.files_only else manifest.DEBUG_MODULES
         if info["layout"] != LAYOUT or not set(wanted) <= set(info["debug_modules_wanted"]):
             return None
+        if not row.files_only and "busybox" not in info["files"]:
+            return None
         for path, about in info["files"].items():
             if (root / path).stat().st_size != about["size"]:
                 return None

@@ -290,7 +290,7 @@ def boot(
     paused: bool = False,
     gdb: str = "unix",
     spin: int | None = None,
-    threads: str = "single",
+    threads: str | None = None,
     append: tuple[str, ...] = (),
     modules: tuple[str, ...] = manifest.EXTRA_MODULES,
     devices: tuple[str, ...] = (),

@@ -24,7 +24,7 @@ class Options:
     paused: bool = False  # stopped before the first instruction; a debugger or `cont()` lets it go
     gdb: str = "unix"  # a stub on a unix socket, or "tcp" on a free port of 127.0.0.1
     spin: int | None = None  # a CPU to keep busy in user mode once the guest is ready
-    threads: str = "single"  # or "multi": a host thread for each CPU
+    threads: str | None = None  # "single", or "multi": a host thread for each CPU; None: what is usual for it
     append: tuple[str, ...] = ()  # more words for the kernel's command line
     modules: tuple[str, ...] = manifest.EXTRA_MODULES
     devices: tuple[str, ...] = ()  # more arguments for QEMU
@@ -40,7 +40,7 @@ class Options:
             raise VMError("the memory size is in MiB, and 128 at least")
         if self.gdb not in ("unix", "tcp"):
             raise VMError("the gdb stub is on unix or tcp")
-        if self.threads not in ("single", "multi"):
+        if self.threads not in (None, "single", "multi"):
             raise VMError("threads are single or multi")
         if self.spin is not None and not 0 <= self.spin < self.cpus:
             raise VMError(f"there is no CPU {self.spin} to keep busy")
@@ -86,7 +86,14 @@ def command(options: Options, files: KernelFiles, initramfs: Path, run_dir: Path
         # Port 0: the kernel picks a free one, and QEMU reports which. There is no race for it.
         gdb = "socket,id=gdb,server=on,wait=off,host=127.0.0.1,port=0,ipv4=on,nodelay=on"
     arguments = [row.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    arguments += ["-name", f"kplug-{files.name}", "-machine", row.machine, "-accel", f"tcg,thread={options.threads}"]
+    arguments += [
+        "-name",
+        f"kplug-{files.name}",
+        "-machine",
+        row.machine,
+        "-accel",
+        f"tcg,thread={options.threads or row.threads}",
+    ]
     arguments += ["-cpu", _cpu(options, row)]
     arguments += ["-smp", str(options.cpus), "-m", str(options.memory)]
     arguments += [
@@ -103,9 +110,11 @@ def command(options: Options, files: KernelFiles, initramfs: Path, run_dir: Path
         arguments += ["-chardev", f"socket,id={name},server=on,wait=off,path={path(name + '.sock')}"]
         arguments += ["-mon", f"chardev={name},mode=control"]
     arguments += ["-chardev", f"socket,id=control,server=on,wait=off,path={path('control.sock')}"]
-    arguments += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=control,name=kplug.control"]
-    # Puts VMCOREINFO in dumps, once the guest has loaded qemu_fw_cfg.
-    arguments += ["-device", "vmcoreinfo", "-chardev", gdb, "-gdb", "chardev:gdb"]
+    arguments += ["-device", row.control, "-device", "virtserialport,chardev=control,name=kplug.control"]
+    if row.hands_over_vmcoreinfo:
+        # Puts VMCOREINFO in dumps, once the guest has loaded qemu_fw_cfg.
+        arguments += ["-device", "vmcoreinfo"]
+    arguments += ["-chardev", gdb, "-gdb", "chardev:gdb"]
     if options.paused:
         arguments.append("-S")
     return [*arguments, *options.devices]

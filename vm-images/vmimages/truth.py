@@ -105,6 +105,11 @@ class GroundTruth:
         except KeyError:
             raise VMError(f"the guest's kallsyms has no {name}") from None
 
+    @property
+    def first(self) -> str:
+        """The symbol at the image's start; arm's kallsyms begins with its text."""
+        return "_text" if "_text" in self._by_name else "_stext"
+
     def kaslr_offset(self, files: KernelFiles) -> int:
         """By how much KASLR moved the image."""
         if files.system_map is None:
@@ -112,9 +117,9 @@ class GroundTruth:
         with files.system_map.open() as lines:
             for line in lines:
                 fields = line.split()
-                if len(fields) == 3 and fields[2] == "_text":
-                    return self.address("_text") - int(fields[0], 16)
-        raise VMError(f"{files.system_map}: no _text")
+                if len(fields) == 3 and fields[2] == self.first:
+                    return self.address(self.first) - int(fields[0], 16)
+        raise VMError(f"{files.system_map}: no {self.first}")
 
     @property
     def build_id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
-from kplug.arch.types.page_tables import Tables
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, VectorTable
 from kplug.model import DATA, RODATA, TEXT
 
@@ -62,6 +62,12 @@ def _system_call(base: int, read: Callable[[int, int], bytes | None]) -> int | N
     return None if word is None else int.from_bytes(word, LITTLE)
 
 
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.arm.page_tables import paging
+
+    return paging(sources)
+
+
 def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
     from kplug.arch.arm.page_tables import cpu_tables
 
@@ -89,6 +95,8 @@ ARCHITECTURE = Architecture(
     elf=ElfWords(mapping_symbols=True),
     telling_symbols=("__vectors_start", "vector_swi"),
     boundaries=_boundaries,
+    paging=_paging,
+    shared_top_table=True,
     cpu_tables=_cpu_tables,
     vector_table=VectorTable(
         "vectors",

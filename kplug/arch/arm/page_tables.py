@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kplug.arch.types.page_tables import ReadEntry, Translation
+from kplug.arch.aarch64.page_tables import Tables as LongTables
+from kplug.arch.types.page_tables import Paging, PagingSources, ReadEntry, Translation
 from kplug.frozen import Frozen
 
 _MOST = (1 << 32) - 1
@@ -66,6 +67,38 @@ def _size(entry: int, level: int) -> int:
     if level:
         return 16 << 20 if entry & _SUPERSECTION else 1 << 20
     return 4 << 10 if entry & 2 else 64 << 10
+
+
+PAGE_OFFSET = 0xC0000000  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
+
+
+def paging(sources: PagingSources) -> Paging:
+    """See `Architecture.paging`. The image is in the direct map, which begins with memory itself (PHYS_OFFSET)."""
+    start = sources.ram_start
+    if start is None:
+        page = sources.variable("__pv_phys_pfn_offset")  # none in a kernel for one kind of board only
+        start = None if page is None else page << 12
+    offset = None if start is None else PAGE_OFFSET - start
+    top = sources.symbol("swapper_pg_dir")
+    low = sources.variable("max_low_pfn", image_offset=offset) if offset is not None else None
+    direct_map = None
+    if low and offset is not None:
+        direct_map = range(PAGE_OFFSET, min((low << 12) + offset, 1 << 32))
+    long = sources.others.get("CONFIG_ARM_LPAE") == "y"
+    return Paging(
+        page_shift=12,
+        address_bits=32,
+        image=sources.image,
+        image_offset=offset,
+        direct_map=direct_map,
+        direct_offset=offset,
+        root=None if top is None or offset is None else top - offset,
+        # The long descriptors are those of arm64, with 32 bits of virtual address and one bit against execution.
+        tables=lambda root, _user: LongTables(root, 32, 12, user=True) if long else Tables(root),
+        upper_half=PAGE_OFFSET,
+        kernel_start=PAGE_OFFSET,
+        level_bits=None if long else 8,
+    )
 
 
 # ARMv7-A, B4.1.130 "SCTLR": M; B4.1.153 "TTBCR": EAE (the long-descriptor format), N.

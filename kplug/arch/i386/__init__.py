@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows
-from kplug.arch.types.page_tables import Tables
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
 from kplug.arch.x86_64 import PROPERTIES
 
@@ -24,6 +24,12 @@ def _first_handler(base: int, read: Callable[[int, int], bytes | None]) -> int |
         return None
     low, high = struct.unpack("<H4xH", gate)  # Intel SDM vol. 3, "IDT Descriptors"
     return int(high << 16 | low)
+
+
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.i386.page_tables import paging
+
+    return paging(sources)
 
 
 def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
@@ -56,6 +62,8 @@ ARCHITECTURE = Architecture(
     boundaries=_boundaries,
     # KASLR moves within KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_32_types.h), physically and virtually.
     kaslr_window=KaslrWindow(_PAGE_OFFSET, _PAGE_OFFSET + (512 << 20), (2 << 20,)),
+    paging=_paging,
+    shared_top_table=True,
     cpu_tables=_cpu_tables,
     vector_table=VectorTable(
         "IDT",

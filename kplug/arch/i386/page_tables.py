@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kplug.arch.types.page_tables import ReadEntry, Translation
+from kplug.arch.types.page_tables import Paging, PagingSources, ReadEntry, Translation
 from kplug.frozen import Frozen
 
 _PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1 << 0, 1 << 1, 1 << 7, 1 << 63
@@ -81,6 +81,28 @@ class Tables(Frozen):
 
 def _is_page(entry: int, level: int) -> bool:
     return level == 0 or (level == 1 and bool(entry & _LARGE))
+
+
+PAGE_OFFSET = 0xC0000000  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
+
+
+def paging(sources: PagingSources) -> Paging:
+    """See `Architecture.paging`. The image is in the direct map, and KASLR moves it by the same in both."""
+    pae = sources.others.get("CONFIG_X86_PAE") == "y"
+    top = sources.symbol("swapper_pg_dir")
+    low = sources.variable("max_low_pfn", image_offset=PAGE_OFFSET)
+    return Paging(
+        page_shift=12,
+        address_bits=32,
+        image=sources.image,
+        image_offset=PAGE_OFFSET,
+        direct_map=range(PAGE_OFFSET, min(PAGE_OFFSET + (low << 12), 1 << 32)) if low else None,
+        direct_offset=PAGE_OFFSET,
+        root=None if top is None else top - PAGE_OFFSET,
+        tables=lambda root, _user: Tables(root, pae),
+        upper_half=PAGE_OFFSET,
+        kernel_start=PAGE_OFFSET,
+    )
 
 
 # Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).

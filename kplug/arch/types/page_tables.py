@@ -65,7 +65,9 @@ class Paging(Frozen):
     `image` is the image's virtual range, `image_offset` the distance of its virtual addresses from the physical ones;
     `direct_map` likewise, up to the last page of RAM. Both are None if not known. `root` is the physical address of the
     kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` is the number of bits that
-    page tables translate; the bits above repeat the highest, or (arm64) are all the same.
+    page tables translate; the bits above repeat the highest, or (arm64) are all the same. `kernel_start` is the lowest
+    address that is no program's. `level_bits` is how many bits of an address a table below the top translates, where
+    it is not a whole page of entries.
     """
 
     page_shift: int
@@ -77,6 +79,8 @@ class Paging(Frozen):
     root: int | None
     tables: Callable[[int, bool], Tables]
     upper_half: int
+    kernel_start: int = 1 << 63
+    level_bits: int | None = None
 
     @cached_property
     def entry_size(self) -> int:
@@ -85,8 +89,8 @@ class Paging(Frozen):
 
     @property
     def table_bits(self) -> int:
-        """How many bits of an address a whole page of entries translates."""
-        return self.page_shift - (self.entry_size.bit_length() - 1)
+        """How many bits of an address a table below the top translates."""
+        return self.level_bits or self.page_shift - (self.entry_size.bit_length() - 1)
 
     @property
     def page_size(self) -> int:
@@ -94,7 +98,7 @@ class Paging(Frozen):
 
     def is_user(self, address: int) -> bool:
         """Whether an address belongs to user programs, by its highest bit."""
-        return address < 1 << 63
+        return address < self.kernel_start
 
     def is_canonical(self, address: int) -> bool:
         """Whether page tables can translate the address at all."""
@@ -103,14 +107,18 @@ class Paging(Frozen):
     @property
     def user_end(self) -> int:
         """The end of the user's half."""
-        return (1 << 64) - self.upper_half
+        return min((1 << 64) - self.upper_half, self.kernel_start)
 
 
 class PagingSources(Protocol):
-    """Sources for how a kernel maps its memory. `numbers` are VMCOREINFO's, `image` is the image's place."""
+    """Sources for how a kernel maps its memory. `numbers` are VMCOREINFO's, `others` its lines without parentheses,
+    `image` is the image's place, `ram_start` the physical address that may be the first of memory, if one is tried.
+    """
 
     facts: AddressSpaceFacts
     numbers: Mapping[str, int]
+    others: Mapping[str, str]
+    ram_start: int | None
     page_size: int | None
     image: range | None
     has_image: bool

@@ -79,11 +79,11 @@ class AliasLocator:
         paging = tables.paging
         if paging is None or paging.is_user(address):
             return
-        if tables.in_direct_map(address):
+        if tables.in_direct_map(address):  # on machines of 32 bits the image is part of it
             physical = tables.linear_physical(address)
             assert physical is not None
             image_address = tables.image_address(physical)
-            if image_address is not None:
+            if image_address is not None and image_address != address:
                 yield self._of_image(address, image_address)
             yield from self._mapped(address, physical)
             return

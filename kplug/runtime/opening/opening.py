@@ -14,7 +14,7 @@ import drgn
 
 from kplug.arch.note_registers import qemu_note_size
 from kplug.arch.registry import named
-from kplug.arch.types.word import BEYOND_ADDRESSES
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.entry_points import declared_names
 from kplug.errors import InputError, KplugError, MismatchError
 from kplug.files.opening import open_file
@@ -24,6 +24,7 @@ from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
+from kplug.memory.kernel_note import kaslr_offset_of
 from kplug.memory.raw_image import raw_extents
 from kplug.memory.split_dump import Part, missing, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
@@ -31,14 +32,16 @@ from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
 from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import made_ready, vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
+from kplug.runtime.opening.guests import open_guest, open_running
 from kplug.runtime.opening.raw import open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.split import join
 from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
+from kplug.runtime.opening.walked import walk_for_drgn
 
 if TYPE_CHECKING:
-    from kplug.runtime.opening.qmp import Guest
+    pass
 
 # drgn imports its plug-ins when the first target is set. Its own and kplug's add commands to its prompt, and take
 # longer to import than a dump to open. Those of others, which may find debug information, are loaded.
@@ -61,22 +64,14 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
     if request.joined is not None:
         image = request.joined.image
     with heard() as messages, switched(PLUGIN_SWITCH, _unneeded_plugins()):
-        if request.core is not None:
-            extents = raw_extents(request.core, request.raw)
-            if extents:
-                target = open_raw(request.core, extents, given, image)
-            else:
-                target = _open_core(request.core, given, image, parts_of(request.core, request.core_parts))
-        elif request.qemu is not None:
-            target = _open_guest(request.qemu, given, image)
-        else:
-            target = _open_running(given)
+        target, info, image, has_dwarf = _with_vmlinux(request, given, image)
+        lacking = _without_offset(info, image)
+        if lacking is not None:
+            how = [*target.how, "KASLR offset: not in VMCOREINFO; from its _stext and that of the vmlinux"]
+            del target  # a guest's monitor serves one client at a time
+            target, info, image, has_dwarf = _with_vmlinux(request, lacking, image)
+            target.how[:] = how
         prog = target.prog
-        info = VmcoreInfo(prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
-        set_debug_directories(prog, request.module_directories)
-        if request.joined is not None:
-            target.how.extend(request.joined.used)
-        image, has_dwarf = load_vmlinux(target, info, image)
     if meanwhile is not None and has_dwarf:
 
         def work() -> None:
@@ -104,6 +99,35 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
     )
 
 
+def _with_vmlinux(
+    request: Request, given: str | None, image: KernelImage | None
+) -> tuple[OpenTarget, VmcoreInfo, KernelImage | None, bool]:
+    """The target with its vmlinux, and whether drgn has the DWARF."""
+    if request.core is not None:
+        extents = raw_extents(request.core, request.raw)
+        if extents:
+            target = open_raw(request.core, extents, given, image)
+        else:
+            target = _open_core(request.core, given, image, parts_of(request.core, request.core_parts))
+    elif request.qemu is not None:
+        target = open_guest(request.qemu, given, image)
+    else:
+        target = open_running(given)
+    info = VmcoreInfo(target.prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
+    set_debug_directories(target.prog, request.module_directories)
+    if request.joined is not None:
+        target.how.extend(request.joined.used)
+    return target, info, *load_vmlinux(target, info, image)
+
+
+def _without_offset(info: VmcoreInfo, image: KernelImage | None) -> str | None:
+    """VMCOREINFO with the KASLR offset by which drgn moves the vmlinux; None if it needs none. i386 states none."""
+    if image is None or info.kaslr_offset is not None:
+        return None
+    offset = kaslr_offset_of(info, image)
+    return f"{info.text.rstrip()}\nKERNELOFFSET={offset & WIDEST_MASK:x}\n" if offset else None
+
+
 def _unneeded_plugins() -> str:
     """The plug-ins that drgn is not to load; with all of them, it does not even import what finds them."""
     others = declared_names("drgn.plugins", sys.path).difference(_UNNEEDED_PLUGINS)
@@ -126,16 +150,18 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
         raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
 
     def opened(vmcoreinfo: str | None) -> drgn.Program:
-        # An ELF file states everything that drgn needs; for the other formats drgn asks a library that may not know.
-        platform = platform_of(machine or "") if header.format != dump_header.ELF else None
+        # An ELF file states all that drgn needs, unless it is wider; for the other formats drgn asks a library that may
+        # not know.
+        platform = platform_of(machine or "") if header.format != dump_header.ELF or header.wider else None
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
         if not header.cut and not parts:
             prog.set_core_dump(path)
-            return prog
-        with switched(_PAGE_TABLE_SWITCH, "1"):
-            prog.set_core_dump(path)
-        _hide_truncated_pages(prog, header)
-        join(prog, path, parts, lambda part: _open_core(part, given, image, ()).prog)
+        else:
+            with switched(_PAGE_TABLE_SWITCH, "1"):
+                prog.set_core_dump(path)
+            _hide_truncated_pages(prog, header)
+            join(prog, path, parts, lambda part: _open_core(part, given, image, ()).prog)
+        walk_for_drgn(prog, (segment.physical for segment in header.segments), still=True)
         return prog
 
     _check_notes(path, header)
@@ -286,72 +312,6 @@ def _is_netdump(path: str) -> bool:
             )
     except (InputError, OSError, struct.error):
         return False
-
-
-# -- the running kernel, and guests ------------------------------------------------------------------------------------
-
-
-def _open_running(given: str | None) -> OpenTarget:
-    prog = drgn.Program(vmcoreinfo=given)
-    try:
-        prog.set_kernel()
-    except PermissionError:
-        raise InputError("/proc/kcore: only root may read the running kernel's memory (sudo kplug)") from None
-    except Exception as error:
-        raise InputError(f"the running kernel: {error_words(error)}") from None
-    return OpenTarget("/proc/kcore", prog, "the running kernel")
-
-
-def _open_guest(address: str, given: str | None, image: KernelImage | None) -> OpenTarget:
-    from kplug.runtime.opening.qmp import ask, connection_for_drgn
-    from kplug.runtime.threads.monitor_registers import MonitorRegisters
-
-    guest = ask(address)
-    if image is not None and image.machine and guest.machine is not None and image.machine != guest.machine:
-        raise MismatchError(f"{image.path} is for {image.machine}, but the guest at {address} is {guest.machine}")
-    prog, how = drgn.Program(vmcoreinfo=given), []
-    try:
-        connection = connection_for_drgn(address)
-        prog.set_qemu_qmp(connection)
-        if given is not None:
-            # drgn 0.3 takes the text, but only sets up page tables for one that it got from QEMU.
-            prog.set_linux_kernel_custom(given, is_live=True)
-            how.append("VMCOREINFO: as given (--vmcoreinfo)")
-        elif not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
-            _give_found_note(prog, address, guest, image)
-            how.append("VMCOREINFO: the guest did not give it to QEMU (-device vmcoreinfo); found in its memory")
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{address}: {error_words(error)}") from None
-    return OpenTarget(address, prog, f"QEMU guest {address}", how, cpus=MonitorRegisters(connection))
-
-
-def _give_found_note(prog: drgn.Program, name: str, guest: Guest, image: KernelImage | None) -> None:
-    """Give the guest's Program the VMCOREINFO that is found in the guest's memory."""
-    rejected: list[VmcoreInfo] = []
-    for info in vmcoreinfo_search.candidates(prog, guest.ranges, False, image, None):
-        # If the kernel is not where it should be, the Program is left as it is: it can be set only once.
-        if _stands_in(prog, info):
-            prog.set_linux_kernel_custom(info.text, is_live=True)
-            return
-        rejected.append(info)
-    raise InputError(f"{name}: {vmcoreinfo_search.not_found(rejected, 'no Linux kernel has booted there')}")
-
-
-def _stands_in(guest: drgn.Program, info: VmcoreInfo) -> bool:
-    """`vmcoreinfo_search.stands_in_memory`, asked of a Program of its own that reads memory through `guest`."""
-    prog = drgn.Program(guest.platform)
-
-    def read(address: int, size: int, offset: int, physical: bool) -> bytes:
-        return bytes(guest.read(address, size, True))
-
-    prog.add_memory_segment(0, BEYOND_ADDRESSES - 1, read, True)
-    try:
-        prog.set_linux_kernel_custom(info.text, is_live=True)
-    except Exception:
-        return False
-    return vmcoreinfo_search.stands_in_memory(prog, info)
 
 
 # -- the surroundings --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from kplug.runtime.kernel.platform import platform_of
 from kplug.runtime.opening import vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words
 from kplug.runtime.opening.request import OpenTarget
+from kplug.runtime.opening.walked import walk_for_drgn
 
 
 def open_raw(path: str, extents: Sequence[Extent], given: str | None, image: KernelImage | None) -> OpenTarget:
@@ -73,6 +74,7 @@ def _with(
         prog.set_linux_kernel_custom(info.text, is_live=False)
     except Exception:  # drgn raises a bare Exception for what it cannot use
         return None
+    walk_for_drgn(prog, (extent.start for extent in extents), still=True)
     return prog
 
 

@@ -7,7 +7,7 @@ kernel, in user programs. So a text counts only if the kernel that it describes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import drgn
 
@@ -96,10 +96,18 @@ def _text_at(prog: drgn.Program, address: int) -> str:
 
 def stands_in_memory(prog: drgn.Program, info: VmcoreInfo) -> bool:
     """Whether the kernel's own name (init_uts_ns) is where `info`, with which `prog` was opened, says it is."""
+    return name_is_there(prog, info, lambda address, size: _kernel_memory(prog, info, address, size))
+
+
+def name_is_there(prog: drgn.Program, info: VmcoreInfo, read: Callable[[int, int], bytes | None] | None = None) -> bool:
+    """The same, by one way of reading virtual memory: drgn's, if none is given."""
     address, offset = info.symbols.get("init_uts_ns"), info.offsets.get("uts_namespace.name")
     if address is None or offset is None:
         return False
-    data = _kernel_memory(prog, info, address + offset, 3 * _NAME_BYTES)
+    try:
+        data = (read or prog.read)(address + offset, 3 * _NAME_BYTES)
+    except (drgn.FaultError, ValueError, OverflowError):
+        return False
     if data is None:
         return False
     system, _, release = (data[i : i + _NAME_BYTES].split(b"\0", 1)[0] for i in range(0, len(data), _NAME_BYTES))

@@ -178,6 +178,8 @@ class _PagingSources:
         self._reads = reads
         self.facts = facts
         self.numbers = kernel.vmcoreinfo.numbers
+        self.others = kernel.vmcoreinfo.others
+        self.ram_start: int | None = None
         self.page_size = kernel.vmcoreinfo.page_size
         self.image = _image_range(kernel)
         self.has_image = kernel.image is not None

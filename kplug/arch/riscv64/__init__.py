@@ -7,7 +7,7 @@ place of everything below the image, when it boots (arch/riscv/mm/init.c, set_sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kplug.arch.types.boundaries import BoundaryRows, row
 from kplug.arch.types.memory_map import (
@@ -26,7 +26,8 @@ from kplug.arch.types.memory_map import (
     fixmap_parts,
     whole,
 )
-from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
+from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
 from kplug.arch.types.registers import Registers
 from kplug.model import RODATA, TEXT
 from kplug.named_tuples import NamedTuple
@@ -215,6 +216,18 @@ def _kasan_shadow_offset(_: AddressSpaceFacts) -> int:
     return 0xDFFFFFFF00000000  # arch/riscv/Kconfig
 
 
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.riscv64.page_tables import paging
+
+    return paging(sources)
+
+
+def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
+    from kplug.arch.riscv64.page_tables import cpu_tables
+
+    return cpu_tables(register, kernel)
+
+
 # The integer registers by their ABI names, as gdb, drgn and struct pt_regs have them (arch/riscv/include/asm/ptrace.h;
 # struct user_regs_struct begins alike: uapi/asm/ptrace.h). The ABI calls s0 fp as well.
 _INTEGER = (
@@ -260,6 +273,13 @@ ARCHITECTURE = Architecture(
     # A multiple of 2 MiB within 1 GiB from KERNEL_LINK_ADDR (arch/riscv/mm/init.c).
     kaslr_window=KaslrWindow(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, (2 << 20,)),
     image_physical=_image_physical,
+    paging=_paging,
+    shared_top_table=True,
+    cpu_tables=_cpu_tables,
+    # stvec holds the address of the code itself (arch/riscv/kernel/head.S, setup_trap_vector).
+    vector_table=VectorTable(
+        "stvec", symbols=("handle_exception",), handler=lambda base, _: base or None, registers=("stvec",)
+    ),
     # arch_crash_save_vmcoreinfo(), 6.0 and later.
     vmcoreinfo_numbers=("phys_ram_base", "va_kernel_pa_offset"),
     vmcoreinfo_facts=(
