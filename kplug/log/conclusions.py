@@ -42,7 +42,7 @@ def conclude(report: Report, whole: bool) -> Event:
         titled(report.title or report.kind.title, named),
         function,
         signature(report.kind.type, functions),
-        report.ended or (whole and not report.kind.ends),
+        report.is_whole or (whole and not report.kind.ends),
         access,
         address,
         _decimal(facts.get("bytes")),

@@ -189,9 +189,12 @@ class Report:
             return True
         if self._take_heading(line) or self._take_header(line) or self._take_data(line):
             return True
-        found = match_any(WITHIN, message) or match_any(AFTER_END, message)
+        after = match_any(AFTER_END, message)
+        found = after or match_any(WITHIN, message)
         if found is not None:
             self.state(*found)
+            # A kernel that reboots after a panic prints no end of it.
+            self.ended = self.ended or (after is not None and self.phase == PANICKED)
             return True
         frames = read_frames(message, line.number, "task")
         if frames or (self._trace is None and message.startswith("<")):
@@ -330,6 +333,12 @@ class Report:
         self.modules = [*(self.modules or ()), *found[0]]
         self.unloaded.extend(found[1])
         return True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is at its end, as far as the report alone can tell."""
+        traces = [trace for trace in self._traces if trace.frames]
+        return self.ended or (not self.kind.ends and bool(traces) and (traces[-1].is_whole or self._trace is None))
 
     @property
     def traces(self) -> tuple[Trace, ...]:

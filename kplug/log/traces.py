@@ -63,6 +63,11 @@ HEADINGS = (
 _MARK = re.compile(r"<{1,2}(?P<end>/?)(?P<name>#?[A-Z][A-Z0-9_]{1,20})>{1,2}\s*")
 _CONTEXTS = {"TASK": "task", "IRQ": "irq", "SOFTIRQ": "softirq", "NMI": "nmi"}
 _ENDS = ("EOI", "EOE")
+# What is below everything: entries from programs, and where threads and CPUs begin.
+_BOTTOM = re.compile(
+    r"ret_from_|entry_|el0|ret_fast_syscall|ret_slow_syscall|(?:ia32_)?sys(?:tem_call|enter|call)_?|secondary_startup|start_kernel"
+    r"|x86_64_start|kernel_thread|__secondary_switched|start_secondary|common_interrupt_return|handle_syscall|do_SYSENTER"
+)
 # Below these the CPU was interrupted: what is above them was not the task's own. arch/arm64/kernel/entry.S, and older.
 _BORDERS = {
     re.compile(r"el[01]h?t?_(?:64_|32_)?irq\b|__irq_svc$|__irq_usr$"): "irq",
@@ -125,6 +130,7 @@ class TraceReader:
         self.cpu = cpu
         self._pid = pid
         self._current = [self._context]
+        self._closed = False
         self.frames: list[Frame] = []
 
     def mark(self, message: str) -> str | None:
@@ -135,6 +141,7 @@ class TraceReader:
         name = match.group("name")
         if match.group("end") or name in _ENDS:
             self._current = self._current[:-1] or [self._context]
+            self._closed = name not in _ENDS
         else:
             self._current = [*self._current[-4:], _CONTEXTS.get(name, "exception")]
         return message[match.end() :]
@@ -160,6 +167,12 @@ class TraceReader:
     def add(self, frame: Frame) -> None:
         if len(self.frames) < _MOST_FRAMES:
             self.frames.append(frame._replace(context=self._current[-1]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its end was seen: a mark, or the frame below everything."""
+        last = next((frame.function for frame in reversed(self.frames) if not frame.questionable), None)
+        return bool(self.frames) and (self._closed or (last is not None and _BOTTOM.match(last) is not None))
 
     @property
     def trace(self) -> Trace:
