@@ -8,12 +8,13 @@ debug information; `support.booted` has them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.booted import FRONTS, Facts, differences, facts_of, questions, summary
+from support.booted import FRONTS, Facts, differences, facts_of, questions
 from support.recorder import Recorder
 
 pytestmark = [pytest.mark.kernel, pytest.mark.boot]
@@ -58,9 +59,12 @@ def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("vmlinux", [True, False], ids=["vmlinux", "no-vmlinux"])
 @pytest.mark.parametrize("source", FRONTS)
 def test_answers(facts: Facts, source: str, vmlinux: bool, tmp_path: Path, cell: Recorder) -> None:
+    cell.about("release", facts.files.release)
     asked = questions(facts, COUNTS[source])
     answers = FRONTS[source](facts, vmlinux, tmp_path)([each.address for each in asked])
     found = differences(asked, answers)
-    cell.compared(f"answers {'with' if vmlinux else 'without'} vmlinux", len(asked), len(found))
-    print(summary(asked))
-    assert not found, f"{len(found)} of {len(asked)}:\n" + "\n".join(found[:40])
+    differed = Counter(each.group for each, _ in found)
+    for group, number in Counter(each.group for each in asked).items():
+        cell.compared(f"{group} {'with' if vmlinux else 'without'} vmlinux", number, differed[group])
+    lines = [f"{each.group}: {each.address:#x} {said}" for each, said in found]
+    assert not lines, f"{len(lines)} of {len(asked)}:\n" + "\n".join(lines[:40])

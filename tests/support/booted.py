@@ -12,7 +12,7 @@ import random
 import re
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,8 +31,13 @@ PAGE = 4096
 _SECONDS = 3600
 _COMMAND_WORDS = 200
 _KERNEL_LETTERS = "tTdDbBrR"
+# The compiler's labels, which 5.10's kallsyms has too, and the marks of code and data in Arm's modules.
+_NO_NAMES = (".L", "$")
 # /proc/iomem's names of the image's parts, and their class.
 IOMEM = {"Kernel code": "text", "Kernel rodata": "rodata", "Kernel data": "data", "Kernel bss": "bss"}
+# What is said of an address at which the image would be without KASLR; on arm64 vmalloc's first areas are there.
+_HINT = re.compile(r"not in the moved kernel; if it is a link address")
+_INCLUDED = {"Kernel code": ("Kernel rodata",), "Kernel data": ("Kernel bss",)}
 
 
 class Question(NamedTuple):
@@ -56,10 +61,10 @@ class Facts:
 
     @cached_property
     def named(self) -> dict[int, set[str]]:
-        """The image's names at each address, by the guest's kallsyms; 5.10's has the compiler's labels too."""
+        """The image's names at each address, by the guest's kallsyms."""
         found: dict[int, set[str]] = defaultdict(set)
         for symbol in self.truth.symbols:
-            if symbol.module is None and not symbol.name.startswith(".L"):
+            if symbol.module is None and not symbol.name.startswith(_NO_NAMES):
                 found[symbol.address].add(symbol.name)
         return found
 
@@ -67,6 +72,20 @@ class Facts:
     def percpu(self) -> range:
         """Where the image's per-CPU variables are, as kallsyms has their symbols."""
         return range(self.truth.address("__per_cpu_start"), self.truth.address("__per_cpu_end"))
+
+    @cached_property
+    def image_moved(self) -> int | None:
+        """How far above its place in RAM the image is mapped, by drgn's walk of the page tables where it has one."""
+        if self.prog is None:
+            return None
+        from drgn.helpers.linux.mm import follow_phys
+
+        start = self.truth.address(self.truth.first)
+        try:
+            physical: int = follow_phys(self.prog["init_mm"].address_of_(), start).value_()
+        except (ValueError, LookupError, NotImplementedError):
+            return None
+        return start - physical
 
     @cached_property
     def kept(self) -> dict[str, list[range]]:
@@ -132,7 +151,7 @@ def module_symbols(facts: Facts, count: int) -> Iterator[Question]:
     """Functions of modules, by /proc/kallsyms."""
     named: dict[tuple[int, str], set[str]] = defaultdict(set)
     for symbol in facts.truth.symbols:
-        if symbol.module in facts.truth.modules and symbol.kind in "tT":
+        if symbol.module in facts.truth.modules and symbol.kind in "tT" and not symbol.name.startswith(_NO_NAMES):
             named[symbol.address, symbol.module].add(symbol.name)
     for address, module in facts.some(sorted(named), count):
 
@@ -152,20 +171,23 @@ def iomem(facts: Facts, count: int) -> Iterator[Question]:
     """The image's parts where /proc/iomem has them: class and physical address of their ends and of some in between."""
     text = facts.truth.text("iomem")
     parts = re.findall(rf"([0-9a-f]+)-([0-9a-f]+) : ({'|'.join(IOMEM)})\n", text)
-    starts = {name: int(first, 16) for first, _, name in parts}
-    assert starts.get("Kernel code"), text
-    # _stext is where arm64's code begins; _text, a page or more before, is no resource there.
-    known = next(name for name in ("_stext", facts.truth.first) if facts.truth.address(name) % PAGE == 0)
-    moved = facts.truth.address(known) - starts["Kernel code"]
+    names = [name for _, _, name in parts]
+    assert "Kernel code" in names, text
+    moved = facts.image_moved
+    if moved is None:
+        known = next(name for name in ("_stext", facts.truth.first) if facts.truth.address(name) % PAGE == 0)
+        moved = facts.truth.address(known) - int(parts[names.index("Kernel code")][0], 16)
     for first, end, name in parts:
         start, stop = int(first, 16), int(end, 16)
-        for physical in {start, stop, *(facts.chance.randrange(start, stop) for _ in range(count // 8))}:
+        # Where a part is not listed for itself, the one before it has it too.
+        wanted = {IOMEM[name], *(IOMEM[later] for later in _INCLUDED.get(name, ()) if later not in names)}
+        for physical in sorted({start, stop, *(facts.chance.randrange(start, stop) for _ in range(count // 8))}):
 
-            def wrong(answer: Answer, physical: int = physical, wanted: str = IOMEM[name]) -> str:
+            def wrong(answer: Answer, physical: int = physical, wanted: set[str] = wanted) -> str:
                 page = last(answer, "page")
                 at = int(page["details"]["physical"], 16) + physical % PAGE if page else None
-                if answer["class"] not in (wanted, "init", None):
-                    return f"class {answer['class']}, not {wanted}"
+                if answer["class"] not in {*wanted, "init", "brk", "none"}:  # what lies between them
+                    return f"class {answer['class']}, not {' or '.join(sorted(wanted))}"
                 return "" if at is None or at == physical else f"physical {at:#x}, not {physical:#x}"
 
             yield Question("iomem", physical + moved, wrong)
@@ -319,21 +341,16 @@ FRONTS: dict[str, Callable[[Facts, bool, Path], Asker]] = {"shell": shell, "prom
 # -- comparing ---------------------------------------------------------------------------------------------------------
 
 
-def differences(asked: Sequence[Question], answers: Sequence[Answer]) -> list[str]:
-    """A line for each answer that is wrong or warns, or is missing."""
+def differences(asked: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, str]]:
+    """Each question whose answer is wrong or warns, and what is wrong."""
     assert len(answers) == len(asked)
     found = []
     for question, answer in zip(asked, answers):
         assert int(answer["address"], 16) == question.address
-        said = question.wrong(answer) or "; ".join(answer["warnings"])
-        if said:
-            found.append(f"{question.group}: {question.address:#x} {answer['summary']}: {said}")
+        wrong = question.wrong(answer) or "; ".join(each for each in answer["warnings"] if not _HINT.match(each))
+        if wrong:
+            found.append((question, f"{answer['summary']}: {wrong}"))
     return found
-
-
-def summary(asked: Sequence[Question]) -> str:
-    """How many addresses of each group were compared."""
-    return ", ".join(f"{count} {group}" for group, count in Counter(each.group for each in asked).items())
 
 
 def facts_of(vm: VM, folder: Path) -> Facts:
