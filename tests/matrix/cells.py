@@ -90,7 +90,10 @@ class Booted(NamedTuple):
 BOOTED_ROWS: tuple[Booted, ...] = (
     Booted(
         "matrix/test_booted.py",
-        ("amd64-5.10", "amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12", "arm64-sid", *BOOTED_FOREIGN),
+        (
+            *("amd64-5.10", "amd64-6.1", "amd64-6.1-generic", "amd64-6.12", "amd64-6.12-rt", "amd64-sid"),
+            *("arm64-6.1", "arm64-6.12", "arm64-sid", *BOOTED_FOREIGN),
+        ),
         ("gdb", "prompt", "shell"),
     ),
 )
