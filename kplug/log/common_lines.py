@@ -59,6 +59,7 @@ WITHIN = (
         r"PGD [0-9a-f]{1,16}", "PGD 271a067 P4D 271a067 PUD 2711067 PMD 0", "arch/x86/mm/fault.c, dump_pagetable()"
     ),
     Wording(r"\*p[dm]{1,2}[ept]{1,2} = ", "*pde = 00000000", "arch/x86/mm/fault.c, dump_pagetable() of 32 bits"),
+    Wording(r"Oops\[#\d", "Oops[#1]:", "arch/mips and arch/loongarch, die()"),
     Wording(r"BAD$", "BAD", "arch/x86/mm/fault.c, dump_pagetable()"),
     Wording(r"pgd = [0-9a-f(]", "pgd = c0004000", "arch/arm/mm/fault.c, show_pte()"),
     Wording(
@@ -90,6 +91,15 @@ WITHIN = (
         r"--- (?:interrupt|Exception|exception): ", "--- interrupt: c00 at 0x7fff12345678", "arch/powerpc, show_stack()"
     ),
     Wording(r"Code: (?:Bad|Unable)|Unable to access opcode bytes", "Code: Bad RIP value.", "arch/x86, show_opcodes()"),
+    Wording(
+        r"(?:Task|IRQ|Overflow) stack:\s{1,8}\[0x",
+        "Task stack:     [0xffff800080fb0000..0xffff800080fb4000]",
+        "panic_bad_stack()",
+    ),
+    Wording(r"ESR: (?P<esr>0x[0-9a-f]{8,16}) ", "ESR: 0x0000000096000047 -- DABT (current EL)", "panic_bad_stack()"),
+    Wording(
+        r"FAR: (?P<address>0x[0-9a-f]{8,16})", "FAR: 0xffff800080fafff0", "arch/arm64/kernel/traps.c, panic_bad_stack()"
+    ),
     Wording(r"Last Breaking-Event-Address:", "Last Breaking-Event-Address:", "arch/s390/kernel/dumpstack.c"),
     Wording(r"Kernel (?:BUG|Oops) ", "Kernel BUG [#1]", "arch/riscv/kernel/traps.c, die()"),
     Wording(

@@ -8,8 +8,8 @@ from kplug.log.event import Module, Taint
 from kplug.log.kinds import Wording
 
 _PRINT_INFO = "lib/dump_stack.c, dump_stack_print_info()"
-_TAINTS = r"(?:Kdump: loaded )?(?:(?P<untainted>Not tainted)|Tainted: (?P<taints>[A-Z](?:[A-Z ]{0,40}[A-Z])?))"
-_KERNEL = r"\s+\(?(?P<release>[\w.+~-]{1,128})\s+(?P<build>#[^\n)]{1,200})"
+_TAINTS = r"(?:Kdump: loaded )?(?:(?P<untainted>Not tainted)|Tainted: (?P<taints>[A-Z][A-Z -]{0,60}?))"
+_KERNEL = r"\s+\(?(?P<release>\w[\w.+~-]{0,127})\s+(?P<build>#[^\n)]{1,200})"
 
 HEADERS = (
     Wording(
@@ -96,7 +96,7 @@ _TAINT_WORDS = {
 
 def read_taints(letters: str) -> tuple[Taint, ...]:
     return tuple(
-        Taint(letter, _TAINT_WORDS.get(letter, "not a letter that is known")) for letter in letters if letter != " "
+        Taint(letter, _TAINT_WORDS.get(letter, "not a letter that is known")) for letter in letters if letter.isalpha()
     )
 
 

@@ -12,8 +12,9 @@ _NUMBER = re.compile(r"\.\d{1,10}$")
 _PREFIXES = ("__pfx_", "__cfi_", "__pi_", "__kprobes_text_")
 _FILE = re.compile(r"^'?[\w.+-]{1,255}\.[A-Za-z]{1,4}'?::?(?=[A-Za-z_])")
 # Rust's mangling, and nested names of C++: a path of identifiers with their lengths; the last one is the function.
-_RUST_OR_CPP = re.compile(r"^(?:_R|_ZN|__ZN|_Z)")
-_LENGTH = re.compile(r"(?P<length>[1-9]\d{0,2})(?=[A-Za-z_])")
+_MANGLED = re.compile(r"_(?:R|ZN|Z)(?=[A-Za-z0-9])")
+# Disambiguators and back references of Rust's; an identifier's length, with _ where it would run on; other letters.
+_TOKEN = re.compile(r"[sB][0-9A-Za-z]{0,20}_|(?P<length>[1-9]\d{0,2})(?:_(?=[\d_]))?|[A-Za-z]")
 _HASH = re.compile(r"h[0-9a-f]{16}$")
 _MOST_PARTS = 32
 
@@ -27,27 +28,24 @@ def normal(name: str) -> str:
         if shorter == name or not shorter:
             break
         name = shorter
-    if _RUST_OR_CPP.match(name):
-        parts = _identifiers(name)
-        if parts:
-            return "::".join(parts)
-    return name
+    parts = _identifiers(name)
+    return "::".join(parts) if parts else name
 
 
 def _identifiers(name: str) -> list[str]:
-    """The identifiers in a mangled name, outermost first, without the hash that rustc adds."""
-    position = 0
+    """The identifiers in a mangled name, outermost first, without the hash of rustc; none if it is no such name."""
     parts: list[str] = []
-    while position < len(name) and len(parts) < _MOST_PARTS:
-        match = _LENGTH.search(name, position)
+    start = _MANGLED.match(name)
+    position = start.end() if start is not None else len(name)
+    while len(parts) < _MOST_PARTS:
+        match = _TOKEN.match(name, position)
         if match is None:
             break
-        length = int(match.group("length"))
-        text = name[match.end() : match.end() + length]
-        if len(text) < length:
-            break
-        text = text[1:] if text.startswith("_") and text[1:2].isdigit() else text
-        position = match.end() + length
-        if not _HASH.match(text):
-            parts.append(text)
+        position = match.end()
+        if match.group("length"):
+            # Where the identifier has a _ itself, there are two.
+            text = name[position : position + int(match.group("length"))]
+            position += len(text)
+            if not _HASH.match(text):
+                parts.append(text)
     return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kplug.log.event_kinds._oopses import ACCESS, ADDRESS, ARM64, EXECUTE, FAULT, NUMBER, OOPSED, TRAPS, WRITE, oops
 from kplug.log.forms import SYMBOL_AND_MODULE
-from kplug.log.kinds import Wording
+from kplug.log.kinds import EventKind, Wording
 
 _NULL_DEREF = oops(
     "null-deref",
@@ -15,8 +15,8 @@ _NULL_DEREF = oops(
         f"{FAULT}, 5.1 and later",
     ),
     Wording(
-        rf"(?:BUG: )?[Uu]nable to handle kernel NULL pointer dereference(?: at)?(?: virtual address)?(?:"
-        rf" {ADDRESS}| +\(null\))?",
+        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel NULL pointer dereference(?: at)?(?: virtual address)?(?:"
+        rf" {ADDRESS}| {{1,16}}\(null\))?(?: when (?P<access>read|write|execute))?",
         "BUG: unable to handle kernel NULL pointer dereference at 0000000000000018",
         f"{FAULT}, before 5.1; {ARM64}; arch/arm/mm/fault.c; arch/riscv/mm/fault.c",
     ),
@@ -31,7 +31,8 @@ _PAGE_FAULT = oops(
         f"{FAULT}, 5.1 and later",
     ),
     Wording(
-        rf"(?:BUG: )?[Uu]nable to handle kernel paging request at(?: virtual address)? {ADDRESS}",
+        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel paging request at(?: virtual address)? {ADDRESS}"
+        r"(?: when (?P<access>read|write|execute))?",
         "Unable to handle kernel paging request at virtual address ffff800080000000",
         f"{FAULT}, before 5.1; {ARM64}",
     ),
@@ -120,7 +121,7 @@ _INVALID_OPCODE = oops(
     "invalid-opcode",
     "invalid opcode[ in {function}]",
     Wording(
-        rf"{OOPSED}invalid opcode: [0-9a-f]{{4}} {NUMBER}",
+        rf"{OOPSED}invalid (?:opcode|operand): [0-9a-f]{{4}} {NUMBER}",
         "invalid opcode: 0000 [#1] SMP",
         f"{TRAPS}, exc_invalid_op()",
     ),
@@ -210,7 +211,24 @@ _TRAP = oops(
     ),
     general=True,
 )
+_SERROR = EventKind(
+    "machine-check",
+    "SError Interrupt[ in {function}]",
+    (
+        Wording(
+            r"SError Interrupt on CPU ?(?P<cpu>\d{1,5}), code (?P<esr>0x[0-9a-f]{8,16})",
+            "SError Interrupt on CPU1, code 0x00000000bf000002 -- SError",
+            "arch/arm64/kernel/traps.c, arm64_serror_panic()",
+        ),
+        Wording(
+            r"Kernel panic - not syncing: (?P<panic>Asynchronous SError Interrupt)",
+            "Kernel panic - not syncing: Asynchronous SError Interrupt",
+            "arch/arm64/kernel/traps.c, arm64_serror_panic(), its first line lost",
+        ),
+    ),
+)
 KINDS = (
+    _SERROR,
     _NULL_DEREF,
     _PAGE_FAULT,
     _GPF,

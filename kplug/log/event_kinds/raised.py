@@ -11,7 +11,7 @@ _BUG = oops(
     "bug",
     "kernel BUG[ in {function}]",
     Wording(
-        r"kernel BUG at (?P<file>[^\s!:]{1,200}):(?P<source_line>\d{1,7})!?",
+        r"[Kk]ernel BUG at (?P<file>[^\s!:]{1,200}):(?P<source_line>\d{1,7})!?",
         "kernel BUG at fs/ext4/inode.c:2721!",
         "lib/bug.c, report_bug()",
     ),
@@ -82,6 +82,11 @@ _WARNING = EventKind(
             rf"WARNING: at (?P<place>{PLACE})\s+{SYMBOL}(?:{MODULE})?",
             "WARNING: at kernel/fork.c:12 copy_process+0x4/0xc7()",
             "kernel/panic.c, warn_slowpath_common() before 3.13",
+        ),
+        Wording(
+            rf"WARNING: at (?P<place>{PLACE})\s+(?P<symbol>\w{{1,200}})\(\)",
+            "WARNING: at kernel/fork.c:12 copy_process()",
+            "include/asm-generic/bug.h, WARN_ON() before 2.6.27",
         ),
     ),
     ends=ENDS,

@@ -215,3 +215,92 @@ def test_each_event_comes_as_soon_as_its_end_is_seen() -> None:
 
     next(iter(events(some())))
     assert len(taken) < lines(crafted.WARNING) + 10
+
+
+@pytest.mark.parametrize(
+    ("header", "release", "letters"),
+    [
+        ("CPU: 0 PID: 1 Comm: a b Not tainted 6.1.0 #1", "6.1.0", ""),
+        ("CPU: 0 UID: 0 PID: 1 Comm: a b Tainted: G    B D W  OE      6.12.1 #2 PREEMPT", "6.12.1", "GBDWOE"),
+        (
+            "CPU: 0 PID: 1 Comm: a b Kdump: loaded Tainted: G  OE  ------------ T 3.10.0-957.el7 #1",
+            "3.10.0-957.el7",
+            "GOET",
+        ),
+        (
+            "Pid: 1, comm: a b Tainted: P           O 2.6.32-431.el6.x86_64 #1 HP ProLiant",
+            "2.6.32-431.el6.x86_64",
+            "PO",
+        ),
+        ("Pid: 1, comm: a b Not tainted (2.6.24 #1)", "2.6.24", ""),
+        ("CPU: 0 PID: 1 Comm: a b Not tainted syzkaller #0", "syzkaller", ""),
+    ],
+)
+def test_headers_of_all_ages(header: str, release: str, letters: str) -> None:
+    event = one(f"kernel BUG at mm/slab.c:12!\n{header}\n")
+    assert (event.pid, event.comm, event.release) == (1, "a b", release)
+    assert "".join(taint.letter for taint in event.taint or ()) == letters
+
+
+@pytest.mark.parametrize(
+    ("first", "title", "access"),
+    [
+        ("Unable to handle kernel NULL pointer dereference at virtual address 0018 when write", "null-deref", "write"),
+        ("BUG: unable to handle kernel NULL pointer dereference at           (null)", "null-deref", None),
+        (
+            "CPU 1 Unable to handle kernel paging request at virtual address 00c0, epc == 8012, ra == 8013",
+            "page-fault",
+            None,
+        ),
+        ("Oops: 0010 [#1] SMP", "page-fault", "execute"),
+        ("Internal error: Oops: 8600000f [#1] SMP", "page-fault", "execute"),
+        ("general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1]", "gpf", None),
+        ("Oops: general protection fault, maybe for address 0x18: 0000 [#1] SMP", "gpf", None),
+        ("Oops: stack segment: 0000 [#1] SMP", "gpf", None),
+        ("Oops: invalid opcode: 0000 [#1] SMP", "invalid-opcode", None),
+        ("traps: PANIC: double fault, error_code: 0x0", "double-fault", None),
+        ("BUG: TASK stack guard page was hit at 0000 (stack is 0000..0000)", "stack-overflow", None),
+        ("WARNING: kernel/fork.c:12 at copy_process+0x4/0xc7, CPU#0: sh/215", "warning", None),
+        ("WARNING: at kernel/fork.c:12 copy_process()", "warning", None),
+        (
+            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: f+0x1/0x2",
+            "stack-corruption",
+            None,
+        ),
+        ("Kernel panic - not syncing: Fatal exception in interrupt", "panic", None),
+    ],
+)
+def test_first_lines_of_all_ages(first: str, title: str, access: str | None) -> None:
+    event = one(first + "\n")
+    assert (event.type, event.access) == (title, access)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("foo.isra.0.cold", "foo"),
+        ("foo.constprop.12.part.3", "foo"),
+        ("foo.llvm.1234567890123456789", "foo"),
+        ("__pfx_foo", "foo"),
+        ("__cfi_foo.llvm.12", "foo"),
+        ("slab.c:foo", "foo"),
+        ("_RNvMs_NtCs1234_11rust_binder7processNtB4_7Process10update_ref", "rust_binder::process::Process::update_ref"),
+        ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic"),
+    ],
+)
+def test_a_function_is_named_as_in_the_source(name: str, function: str) -> None:
+    event = one(f"general protection fault: 0000 [#1] SMP\nRIP: 0010:{name}+0x1/0x20\n")
+    assert (event.function, event.signature) == (function, f"gpf:{function}")
+
+
+def test_helpers_are_blamed_only_if_there_is_nobody_else() -> None:
+    report = "general protection fault: 0000 [#1] SMP\nRIP: 0010:__list_del_entry_valid+0x1/0x20\nCall Trace:\n"
+    assert one(report).function == "__list_del_entry_valid"
+    assert one(f"{report} rb_erase+0x1/0x2\n guilty+0x1/0x2\n").function == "guilty"
+
+
+def test_a_special_line_above_a_bug_says_what_it_is() -> None:
+    event = one("PANIC: double fault, error_code: 0x0\nkernel BUG at mm/slab.c:1!\ninvalid opcode: 0000 [#1] SMP\n")
+    assert event.type == "double-fault"
+    bordered = "kernel BUG at mm/slab.c:1!\n------------[ cut here ]------------\nkernel BUG at mm/slab.c:2!\n"
+    assert [event.first_line for event in events(bordered.splitlines())] in ([1, 2], [1])
