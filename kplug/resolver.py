@@ -101,6 +101,12 @@ class Resolver:
         if self.images.main is not None and not self._locators and lines is None and states is None:
             self.stretches = Stretches(self.images.main, space, self._area)
 
+    def without_lines(self) -> Resolver:
+        """This resolver without source lines: what else it answers for an address may serve those around it."""
+        if self.lines is None:
+            return self
+        return Resolver(self.images, self.space, locators=self._locators, states=self.states)
+
     def where(self, address: int, text: str | None = None) -> Annotation:
         """The whole answer for one runtime address. `text` is what the user typed, kept in the answer."""
         known = self.stretches.at(address) if self.stretches is not None else None

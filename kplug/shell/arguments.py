@@ -25,6 +25,7 @@ _EPILOG = """Without a command a prompt opens, on a vmcore, a guest or the runni
 
 commands:
 {commands}
+  annotate    a log, an oops or a trace, with an answer for each address in it
   extract     write the kernel that is packed in a vmlinuz
   doctor      what is there for answers about the running kernel, and what is missing
   gdb-script  print the path of the script to source in gdb
@@ -134,17 +135,8 @@ def add_memory_arguments(which: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_color_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="colours; auto: on a terminal only"
-    )
-
-
-def command_parser(command: Command) -> Parser:
-    """The parser of a command at the shell: its own arguments, and the options that name the kernel."""
-    parser = command.parser(f"kplug {command.name}")
-    which = parser.add_argument_group("the kernel")
-    add_memory_arguments(which)
+def add_files_arguments(which: argparse._ArgumentGroup) -> None:
+    """The options that place or refine the files of a kernel without memory."""
     which.add_argument(
         "--module",
         metavar="FILE@ADDR",
@@ -161,6 +153,20 @@ def command_parser(command: Command) -> Parser:
     )
     which.add_argument("--lds", metavar="FILE", help="the build tree's preprocessed vmlinux.lds, refines the regions")
     which.add_argument("--map", metavar="FILE", help="the build tree's vmlinux.map, adds object files")
+
+
+def add_color_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours; auto: on a terminal only"
+    )
+
+
+def command_parser(command: Command) -> Parser:
+    """The parser of a command at the shell: its own arguments, and the options that name the kernel."""
+    parser = command.parser(f"kplug {command.name}")
+    which = parser.add_argument_group("the kernel")
+    add_memory_arguments(which)
+    add_files_arguments(which)
     add_color_argument(parser)
     return parser
 

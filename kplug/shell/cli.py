@@ -109,6 +109,10 @@ def _command(words: list[str]) -> int:
 
         extract.run(words[1:])
         return ANSWERED
+    if name == "annotate":
+        from kplug.shell import annotate
+
+        return ANSWERED if annotate.run(words[1:], _style) else NOT_ALL_ANSWERED
     if name == "doctor":
         from kplug.shell import doctor
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kplug.commands import COMMANDS
 from kplug.errors import UsageError
 
-OTHER_WORDS = ("extract", "doctor", "gdb-script", "completion")
+OTHER_WORDS = ("annotate", "extract", "doctor", "gdb-script", "completion")
 SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\
@@ -62,7 +62,7 @@ def completion_script(words: Sequence[str]) -> str:
         [
             f"        -*) options='{' '.join(_prompt_options())}' ;;",
             *(_bash_case(name, options) for name, options in _options().items()),
-            _BASH_FILE.format(name="extract", options=" ".join(_extract_options())),
+            *(_BASH_FILE.format(name=name, options=" ".join(options)) for name, options in _file_options().items()),
         ]
     )
     bash = _BASH.format(words=" ".join((*COMMANDS, *OTHER_WORDS)), shells=" ".join(SHELLS), cases=cases)
@@ -83,7 +83,7 @@ def _fish() -> str:
     ]
     lines += [f"complete -c kplug -n __fish_use_subcommand -f -a {word}" for word in OTHER_WORDS]
     lines += [f"complete -c kplug -n __fish_use_subcommand {_fish_option(option)}" for option in _prompt_options()]
-    for name, options in (*_options().items(), ("extract", _extract_options())):
+    for name, options in (*_options().items(), *_file_options().items()):
         for option in options:
             lines.append(f"complete -c kplug -n '__fish_seen_subcommand_from {name}' {_fish_option(option)}")
     return "\n".join(lines) + "\n"
@@ -107,10 +107,11 @@ def _options() -> dict[str, list[str]]:
     return {name: _option_strings(command_parser(command)) for name, command in COMMANDS.items()}
 
 
-def _extract_options() -> list[str]:
-    from kplug.shell.extract import parser
+def _file_options() -> dict[str, list[str]]:
+    """The options of what takes files and is no k-command, by its name."""
+    from kplug.shell import annotate, extract
 
-    return _option_strings(parser())
+    return {"annotate": _option_strings(annotate.parser()), "extract": _option_strings(extract.parser())}
 
 
 def _option_strings(parser: argparse.ArgumentParser) -> list[str]:

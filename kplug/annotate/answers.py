@@ -1,0 +1,115 @@
+"""Answers for the addresses and symbols of a log, from the session of its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Union
+
+from kplug import model
+from kplug.errors import ExpressionError, KplugError, TargetError
+from kplug.frozen import replace
+from kplug.log.finding import Role
+from kplug.model import Annotation, Layer
+from kplug.outputs import InModule, Problem
+from kplug.small_addresses import as_place
+from kplug.space.special import NON_CANONICAL_VALUE, NULL, USER_ADDRESS
+
+if TYPE_CHECKING:
+    from kplug.image.placed import PlacedImage
+    from kplug.session import Session
+    from kplug.stretches import Known
+
+# Reasons that are kept.
+_MOST_REASONS = 100
+
+Answer = Union[Annotation, InModule]
+
+_PERCPU = ("percpu-offset", "percpu-pointer", "percpu-template")
+
+# What a special value is told of. A number in a text may be anything: a small one, or one in the user's half, is not
+# said to be an address there.
+_NOT_IN = {
+    Role.TEXT: frozenset((NULL, USER_ADDRESS, NON_CANONICAL_VALUE, *_PERCPU)),
+    Role.REGISTER: frozenset((NULL, *_PERCPU)),
+    Role.FAULT: frozenset(),
+}
+
+
+class LogAnswers:
+    """Answers what a log names. `unresolved` are the first reasons why something was not answered."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lines = session.resolver.lines
+        self._plain = session.resolver.without_lines()
+        self.has_kernel = session.main is not None or bool(session.images)
+        self.bits = session.word.bits if self.has_kernel else 64
+        self.unresolved: dict[str, None] = {}
+
+    def stretch(self, address: int) -> Known | None:
+        """What is known of all addresses around one, but for their lines; None where each has an answer of its own."""
+        return self._plain.stretches.at(address) if self._plain.stretches is not None else None
+
+    def places(self, address: int) -> Iterable[Layer]:
+        """The source line of an address in an image."""
+        if self._lines is None:
+            return ()
+        try:
+            held = self._session.images.holding(address)
+            if held is None:
+                return ()
+            placed: PlacedImage = held[0]
+            return self._lines.line_layers(address, placed.placement.link(address), placed)
+        except KplugError:
+            return ()
+
+    def of_address(self, address: int, role: Role) -> Annotation | None:
+        """The answer for an address; None for a number of which there is nothing to say."""
+        if not address or not self.has_kernel:
+            return None
+        annotation = self._plain.where(address)
+        if not self._session.word.is_kernel(address):
+            if not _is_told(annotation, role):
+                return None
+            return as_place(annotation) if role is Role.FAULT else annotation
+        if annotation.first(model.IMAGE) is not None or annotation.first(model.MODULE) is not None:
+            return replace(annotation, layers=(*annotation.layers, *self.places(address)), warnings=())
+        if annotation.first(model.SPECIAL) is not None:
+            return annotation if _is_told(annotation, role) else None
+        if self._session.space is None:
+            return None
+        return None if self._session.space.area_at(address).hole else annotation
+
+    def of_symbol(self, text: str) -> Sequence[Answer]:
+        """The answers for `symbol+0xoffset/0xsize [module]`; none if it could not be resolved."""
+        if not self.has_kernel:
+            return ()
+        try:
+            found: list[Answer] = []
+            for output in self._session.in_modules(text) or self._session.where(text):
+                if isinstance(output, Problem):
+                    self._failed(output.message)
+                elif isinstance(output, InModule):
+                    found.append(InModule(self._quieter(output.annotation), output.section))
+                else:
+                    found.append(self._quieter(output))
+            return found
+        except (ExpressionError, TargetError) as error:
+            self._failed(str(error))
+            return ()
+
+    def _quieter(self, annotation: Annotation) -> Annotation:
+        """The answer without what is said of all of them."""
+        warnings = [each for each in annotation.warnings if each not in self._session.warnings]
+        return replace(annotation, warnings=tuple(warnings)) if annotation.warnings else annotation
+
+    def _failed(self, why: str) -> None:
+        if len(self.unresolved) < _MOST_REASONS:
+            self.unresolved[why] = None
+
+
+def _is_told(annotation: Annotation, role: Role) -> bool:
+    """Whether what the number means as a value is said of it there."""
+    found = [layer.details for layer in annotation.layers if layer.kind == model.SPECIAL]
+    told = [each for each in found if each["what"] not in _NOT_IN[role]]
+    return bool(told) and not (role is Role.TEXT and told[0].get("guess"))

@@ -1,0 +1,199 @@
+"""`kplug annotate`: a kernel's log, with an answer for each address and symbol in it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from kplug.annotate.answers import LogAnswers
+from kplug.annotate.facts import Boot, boots, in_boots, wrong_build
+from kplug.assembly import Found, FrontEnd, session_of
+from kplug.commands.base import HelpFormatter, Parser
+from kplug.errors import UsageError
+from kplug.frozen import replace
+from kplug.log.pieces import Kind, Piece, pieces
+from kplug.opening import NothingKnownError, open_session
+from kplug.render.log_json import LogJson
+from kplug.render.log_marks import without_annotations
+from kplug.render.log_text import LogText
+from kplug.render.safe import safe
+from kplug.render.style import Style
+from kplug.session import Session
+from kplug.shell.arguments import HINTS, add_color_argument, add_files_arguments, add_memory_arguments, source_of
+from kplug.shell.log_input import open_log, reader
+from kplug.source import Source
+
+SUMMARY = "a log, an oops or a trace, with an answer for each address in it"
+_DESCRIPTION = """Print a kernel's log as it is, and below each line what the addresses and symbols in it are: symbol,
+section, region and, with debug information, the source line with its inlined callers; registers by value (poison,
+ERR_PTR, NULL and near it, ...). FILE may be `-` or missing: standard input, line by line as it comes.
+
+Annotations are lines that begin with `#> `: `sed '/^#> /d'` removes them, and --strip does so exactly for any log.
+With --margin they stand at the end of the line itself, after `  #> `.
+
+The KASLR offset is that of --kaslr, of the log ("Kernel Offset:", in a file also where it comes later), or of the lines
+that have both an address and its symbol. symbol+0xoff/0xsize needs none."""
+_EPILOG = """examples:
+  dmesg -w | kplug annotate                      the running kernel
+  kplug annotate -s vmlinux oops.txt             with source lines, where vmlinux has DWARF
+  kplug annotate -s vmlinux --module-dir DIR -   with the modules' debug files
+  kplug annotate --json -s vmlinux oops.txt      one object for each address (docs/json.md)
+
+exit status: 0 all answered; 1 something could not be resolved; 2 usage, or an input that cannot be read"""
+
+# Reasons for what could not be resolved; the further ones are much the same.
+_MOST_REASONS = 5
+
+
+def parser() -> Parser:
+    """The parser of the command's own words."""
+    made = Parser(prog="kplug annotate", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
+    made.add_argument("files", nargs="*", metavar="FILE", help="a log (default: standard input, as is `-`)")
+    made.add_argument("-f", "--follow", action="store_true", help="wait for more at the end of the file")
+    form = made.add_mutually_exclusive_group()
+    form.add_argument("--inline", action="store_true", help="annotations below each line (the default)")
+    form.add_argument("--margin", action="store_true", help="annotations at the end of each line")
+    form.add_argument("--json", action="store_true", help="one JSON object for each address, one per line")
+    made.add_argument("--strip", action="store_true", help="remove the annotations of an annotated log")
+    lines = made.add_mutually_exclusive_group()
+    lines.add_argument(
+        "-l", "--lines", action="store_true", default=None, help="source lines (default: where there are)"
+    )
+    lines.add_argument("--no-lines", dest="lines", action="store_false", help="no source lines")
+    which = made.add_argument_group("the kernel")
+    add_memory_arguments(which)
+    add_files_arguments(which)
+    add_color_argument(made)
+    return made
+
+
+def run(words: Sequence[str], style_of: Callable[[str, TextIO], Style]) -> bool:
+    """Run one command line; returns whether all was resolved. KplugError."""
+    arguments = parser().parse_args(list(words))
+    paths = arguments.files or ["-"]
+    if arguments.follow and (len(paths) > 1 or paths == ["-"]):
+        raise UsageError("kplug annotate: -f follows one FILE")
+    logs = [open_log(path) for path in paths]
+    if arguments.strip:
+        for descriptor in logs:
+            _strip(descriptor, arguments.margin)
+        return True
+    run = _Run(arguments, style_of(arguments.color, sys.stdout))
+    for descriptor in logs:
+        run.annotate(descriptor)
+    return run.is_answered()
+
+
+def _strip(descriptor: int, margin: bool) -> None:
+    with os.fdopen(descriptor, "rb", closefd=descriptor != 0) as lines:
+        sys.stdout.buffer.writelines(without_annotations(lines, margin))
+    sys.stdout.buffer.flush()
+
+
+class _Run:
+    """One call: the kernel, opened when the first line needs it, and what was said of it."""
+
+    def __init__(self, arguments: argparse.Namespace, style: Style) -> None:
+        self._arguments = arguments
+        self._style = style
+        self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
+        self._texts: dict[tuple[int | None, str | None, str | None], LogText | LogJson] = {}
+        self._answers: list[LogAnswers] = []
+        self._said: dict[str, None] = {}
+        self._is_wrong = False
+
+    def annotate(self, descriptor: int) -> None:
+        """One log. KplugError."""
+        write, flush = sys.stdout.buffer.write, sys.stdout.buffer.flush
+        known = self._boots(descriptor)
+        boot = Boot()
+        line, position, text = 1, 0, None
+        for piece in pieces(reader(descriptor, self._arguments.follow)):
+            whole = in_boots(piece.data, boot) if piece.kind is Kind.LINES else ((piece.data, boot),)
+            for part, boot in whole:
+                while len(known) > 1 and known[1].start <= position:
+                    known.pop(0)
+                if text is None or piece.kind in (Kind.LINES, Kind.BEGIN):
+                    text = self._text(known[0] if known else boot)
+                write(text.feed(Piece(piece.kind, part), line))
+                line += part.count(b"\n")
+                position += len(part)
+            flush()
+
+    def is_answered(self) -> bool:
+        """Whether all was resolved; says what was not."""
+        reasons = [why for answers in self._answers for why in answers.unresolved]
+        distinct = list(dict.fromkeys(reasons))
+        for why in distinct[:_MOST_REASONS]:
+            self._say(why)
+        if len(distinct) > _MOST_REASONS:
+            self._say("and others that could not be resolved")
+        return not reasons and not self._is_wrong
+
+    def _say(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said[sentence] = None
+            sys.stdout.flush()
+            print(safe(f"kplug: {sentence}"), file=sys.stderr)
+
+    def _boots(self, descriptor: int) -> list[Boot]:
+        """What a whole file says of its kernels, before it is read; none of what cannot be read twice."""
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.lseek(descriptor, 0, os.SEEK_CUR):
+            return []
+        found = boots(pieces(reader(descriptor)))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return found
+
+    def _text(self, boot: Boot) -> LogText | LogJson:
+        """What annotates the lines of one boot."""
+        offset = boot.kaslr_offset if self._takes_offset() else None
+        key = offset, boot.release, boot.build
+        if key not in self._texts:
+            answers = LogAnswers(self._session(offset, boot))
+            self._answers.append(answers)
+            margin, style = self._arguments.margin, self._style
+            self._texts[key] = LogJson(answers) if self._arguments.json else LogText(answers, style, margin)
+        return self._texts[key]
+
+    def _takes_offset(self) -> bool:
+        """Whether the log's KASLR offset counts: not where the kernel's place is known otherwise."""
+        source = self._source
+        return not source.has_memory and source.kallsyms is None and self._arguments.kaslr == "auto"
+
+    def _session(self, offset: int | None, boot: Boot) -> Session:
+        """The kernel, moved by the offset; without images if there is none, or if the log is of another one."""
+        nothing = session_of(Found(), front_end=FrontEnd(HINTS))
+        source = replace(self._source, lines=self._arguments.lines is not False)
+        is_named = source.has_memory or source.files
+        if offset is not None and is_named:
+            source = replace(source, kaslr_offset=offset)
+        try:
+            session = self._opened(source)
+        except NothingKnownError:
+            self._say("no vmlinux (-s FILE): only what the log itself says is known")
+            return nothing
+        wrong = wrong_build(boot, session.main.image) if session.main is not None else None
+        if wrong is None:
+            return session
+        if is_named:
+            self._is_wrong = True
+            self._say(f"wrong vmlinux: {wrong}: it is not used")
+        else:
+            self._say(f"{wrong}, which runs here (-s FILE names another)")
+        return nothing
+
+    def _opened(self, source: Source) -> Session:
+        if self._arguments.lines:
+            return open_session(source, HINTS)
+        try:
+            return open_session(source, HINTS)
+        except NothingKnownError:
+            raise
+        except UsageError:
+            if not source.lines:
+                raise
+            return open_session(replace(source, lines=False), HINTS)  # without drgn

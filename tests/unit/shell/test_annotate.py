@@ -1,0 +1,140 @@
+"""`kplug annotate`: what stands below, beside, or as JSON; and the log comes back without it, byte for byte."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.elf_builder import BASE_64, small_vmlinux
+
+from kplug.annotate.answers import LogAnswers
+from kplug.image.opening.files import open_vmlinux
+from kplug.image.placed import PlacedImage
+from kplug.image.placement import as_linked
+from kplug.log.pieces import LONGEST_LINE, pieces
+from kplug.render.log_marks import MARK, without_annotations
+from kplug.render.log_text import LogText
+from kplug.session import Session
+from kplug.shell import cli
+
+START = f"{BASE_64 + 0x10:016x}"
+OOPS = f"""\
+[    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000018
+[    1.0] RIP: 0010:start_kernel+0x4/0x20
+[    1.0] RAX: {START} RBX: dead000000000100 RCX: 0000000000000000
+[    1.0]  nothing_here+0x4/0x20
+"""
+
+
+@pytest.fixture
+def oops(tmp_path: Path) -> str:
+    path = tmp_path / "oops"
+    path.write_text(OOPS)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    path = tmp_path_factory.mktemp("log") / "vmlinux"
+    path.write_bytes(bytes(small_vmlinux()))
+    image = open_vmlinux(str(path))
+    return Session([PlacedImage(image, as_linked(image.sections))])
+
+
+def test_annotations_stand_below_the_lines(vmlinux: str, oops: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert cli.main(["annotate", "-s", vmlinux, oops]) == 1
+    output, errors = capsysbinary.readouterr()
+    notes = [line for line in output.decode().splitlines() if line.startswith("#> ")]
+    assert notes[0].startswith("#> 0000000000000018  NULL+0x18")
+    assert notes[1].startswith("#> start_kernel+0x4/0x20  ")
+    assert notes[2].startswith(f"#> {START}  start_kernel+0x0  ")
+    assert notes[3].startswith("#> dead000000000100  LIST_POISON1")
+    assert len(notes) == 4
+    assert errors == b"kplug: nothing_here+0x4/0x20: no such symbol or section\n"
+    assert b"".join(without_annotations(io.BytesIO(output))) == OOPS.encode()
+
+
+def test_the_margin_is_stripped(
+    vmlinux: str, oops: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    cli.main(["annotate", "-s", vmlinux, "--margin", oops])
+    annotated = tmp_path / "annotated"
+    annotated.write_bytes(capsysbinary.readouterr().out)
+    assert annotated.read_bytes().count(b"\n") == OOPS.count("\n")
+    assert cli.main(["annotate", "--strip", "--margin", str(annotated)]) == 0
+    assert capsysbinary.readouterr().out == OOPS.encode()
+
+
+def test_objects(vmlinux: str, oops: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["annotate", "-s", vmlinux, "--json", oops]) == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {each["schema"] for each in found} == {"kplug.find/1"}
+    assert [(each["line"], each["column"], each["text"]) for each in found] == [
+        (1, 58, "0000000000000018"),
+        (2, 21, "start_kernel+0x4/0x20"),
+        (3, 16, START),
+        (3, 38, "dead000000000100"),
+        (4, 12, "nothing_here+0x4/0x20"),
+    ]
+    assert found[2]["where"]["schema"] == "kplug.where/1"
+    assert found[4]["where"] is None
+
+
+def test_the_log_says_where_the_kernel_is(
+    vmlinux: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"at {BASE_64 + 0x200010:016x}\nKernel Offset: 0x200000 from 0xffffffff81000000\n")
+    assert cli.main(["annotate", "-s", vmlinux, str(log)]) == 0
+    assert b"  start_kernel+0x0  " in capsysbinary.readouterr().out
+
+
+def test_a_log_of_another_kernel_is_not_answered(
+    vmlinux: str, oops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("CPU: 0 PID: 1 Comm: sh Not tainted 3.2.1-other #7\n" + OOPS)
+    assert cli.main(["annotate", "-s", vmlinux, str(log)]) == 1
+    output, errors = capsysbinary.readouterr()
+    assert output == log.read_bytes()
+    assert errors.startswith(b"kplug: wrong vmlinux: the log is of kernel 3.2.1-other, and ")
+    assert errors.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words", [["/nonexistent"], ["/"], ["-f"], ["--json", "--margin"]])
+def test_what_cannot_be_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["annotate", *words]) == 2
+    assert capsys.readouterr().err.startswith("kplug")
+
+
+# -- byte for byte -----------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    [
+        *(f"{START} ".encode(), b"start_kernel+0x4/0x20", b"RAX: dead000000000100", b"address: 0000000000000018"),
+        *(b"\n", b"\r\n", b"\r", b"\0", b"\xff", b"#> ", b"\n#> ", b"  #> ", b"; ", b"x" * 50, b"y" * LONGEST_LINE),
+        *(b"#> the next line is the log's own\n", b"#> no newline at the end of the log\n"),
+    ]
+)
+
+
+@pytest.mark.parametrize("margin", [False, True])
+@given(reads=st.lists(WORDS | st.binary(min_size=1, max_size=8), max_size=30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_without_annotations_it_is_the_log(session: Session, margin: bool, reads: list[bytes]) -> None:
+    text = LogText(LogAnswers(session), margin=margin)
+    annotated = b"".join(text.feed(piece, 1) for piece in pieces(iter([*reads, b""]).__next__))
+    assert b"".join(without_annotations(io.BytesIO(annotated), margin)) == b"".join(reads)
+
+
+def test_bytes_read_one_by_one_give_the_same(session: Session) -> None:
+    data = OOPS.encode()
+    reads = iter([*(data[at : at + 1] for at in range(len(data))), b""])
+    text = LogText(LogAnswers(session))
+    one_by_one = b"".join(text.feed(piece, 1) for piece in pieces(reads.__next__))
+    assert one_by_one == b"".join(text.feed(piece, 1) for piece in pieces(iter([data, b""]).__next__))
+    assert one_by_one.count(MARK) == 4
