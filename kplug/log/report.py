@@ -158,7 +158,8 @@ class Report:
         detail = match_any(self.kind.details, message)
         if detail is not None:
             self.state(*detail)
-            self._trace = None
+            if self._trace is not None and self._trace.frames:
+                self._trace = None  # a heading is of the next frames, whatever is said of them first
             return BELONGS
         return BELONGS if self._take_common(line) else STRAY
 
@@ -242,7 +243,9 @@ class Report:
             if match is None:
                 continue
             stated = match.groupdict()
-            cpu, pid = stated.get("cpu"), stated.get("pid")
+            cpu, pid = stated.pop("cpu", None), stated.pop("pid", None)
+            for name, value in stated.items():
+                self.facts.setdefault(name, value)
             trace = TraceReader(heading, line.message, int(cpu) if cpu else None, int(pid) if pid else None)
             last = self._trace
             if heading in HEADINGS and last is not None and not last.frames:

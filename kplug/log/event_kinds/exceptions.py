@@ -142,6 +142,7 @@ _DIVIDE = oops(
     ),
     Wording(r"Division by zero in kernel\.", "Division by zero in kernel.", "arch/arm/kernel/traps.c, __div0()"),
 )
+_DIED_OF_IT = Wording(rf"{OOPSED}double fault: [0-9a-f]{{4}} {NUMBER}", "double fault: 0000 [#1] SMP", TRAPS)
 _DOUBLE_FAULT = oops(
     "double-fault",
     "double fault[ in {function}]",
@@ -151,7 +152,8 @@ _DOUBLE_FAULT = oops(
         f"{TRAPS}, exc_double_fault()",
         title="PANIC: double fault[ in {function}]",
     ),
-    Wording(rf"{OOPSED}double fault: [0-9a-f]{{4}} {NUMBER}", "double fault: 0000 [#1] SMP", TRAPS),
+    _DIED_OF_IT,
+    details=(_DIED_OF_IT, *ACCESS),
 )
 _DOUBLE_FAULTED = Wording(
     rf"{OOPSED}kernel stack overflow \((?:double-fault|page fault)\): [0-9a-f]{{4}} {NUMBER}",

@@ -1,0 +1,370 @@
+"""Memory: bad pages, objects that are corrupted or freed too early, leaks, and none left."""
+
+from __future__ import annotations
+
+from kplug.log.common_lines import END_OF_TRACE
+from kplug.log.forms import SYMBOL
+from kplug.log.kinds import EventKind, Heading, Wording
+
+_ADDRESS = r"(?:0x)?(?P<address>[0-9a-fA-F]{8,16})"
+_PAGE_ALLOC = "mm/page_alloc.c"
+_DUMP_PAGE = "mm/debug.c, dump_page()"
+_USERCOPY = "mm/usercopy.c"
+_SLUB = "mm/slub.c"
+_OOM = "mm/oom_kill.c"
+_KMEMLEAK = "mm/kmemleak.c"
+_LIST = "lib/list_debug.c"
+_READ, _WRITE = (("access", "read"),), (("access", "write"),)
+
+# Functions that allocate or free memory for whom they are called by.
+ALLOCATING = (
+    r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|kmalloc.*|"
+    r"kmemdup.*|kstrn?dup.*|kmemleak_.*|(?:___?)?slab_.*|(?:__)?do_kmalloc.*|(?:__)?alloc_(?:frozen_)?pages.*|"
+    r"alloc_page.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
+    r"allocate_slab|cache_alloc.*|kmem_getpages|fallback_alloc|folio_alloc.*|(?:__)?folio_alloc.*|warn_alloc.*|"
+    r"alloc_debug_processing|get_partial_node.*|get_any_partial|create_object|object_cache_.*",
+    r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|(?:__)?folio_put.*|"
+    r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
+    r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
+    r"object_err|slab_bug|slab_pad_check|check_pad_bytes|on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
+)
+
+
+def warning_at(file: str, function: str) -> Wording:
+    """The line of WARN() in a file that only warns of one thing."""
+    return Wording(
+        rf"WARNING: (?:CPU: \d{{1,5}} PID: \d{{1,10}} )?(?:at )?\S{{0,200}}{file}:\d{{1,6}}(?: at)?(?:\s{SYMBOL})?",
+        f"WARNING: CPU: 0 PID: 1 at {file.replace(chr(92), '')}:28 {function}+0x4/0xc7",
+        "kernel/panic.c, __warn()",
+    )
+
+
+def _bug_at(file: str) -> Wording:
+    return Wording(
+        rf"kernel BUG at (?P<file>\S{{0,200}}{file}):(?P<source_line>\d{{1,7}})",
+        f"kernel BUG at {file.replace(chr(92), '')}:59!",
+        "lib/bug.c, report_bug()",
+    )
+
+
+def _found_out(type: str, title: str, *words: Wording, places: tuple[Wording, ...], passed: str = "-") -> EventKind:
+    """What is said on a line of its own, before or after that of BUG() or WARN() in the file that checks it."""
+    every = (*words, *places)
+    return EventKind(
+        type, title, every, every, ends=(END_OF_TRACE,), blames=("trace",), passed_over=(passed,), resumes=True
+    )
+
+
+def _bad_page(title: str, *begins: Wording, details: tuple[Wording, ...] = (), strays: int = 10) -> EventKind:
+    return EventKind("bad-page", title, begins, details, blames=("trace",), passed_over=ALLOCATING, strays=strays)
+
+
+_PAGE = (
+    Wording(
+        r"(?:page|head|raw|flags|page_type|page flags|memcg|anon flags|ksm flags|aops|addr|file|swapper pgtable):\s?\S"
+        r"|(?:anon|ksm) flags:|(?:[\w\" -]{1,60} )?flags: 0x",
+        "page: refcount:0 mapcount:-128 mapping:0000000000000000 index:0x0 pfn:0x11a3b",
+        _DUMP_PAGE,
+    ),
+    Wording(
+        r"page dumped because: |bad because of flags|page_owner |page last |page allocated |addr:|file:|"
+        r"Disabling lock debugging",
+        "page dumped because: nonzero mapcount",
+        f"{_DUMP_PAGE}; {_PAGE_ALLOC}, bad_page()",
+    ),
+)
+_PAGE_HEADINGS = (
+    Heading(r"page last free (?:pid|stack)", "freed", "page last free stack trace:", "mm/page_owner.c", main=False),
+)
+_USERCOPY_WORDS = r"[Kk]ernel memory {} attempt detected {} (?:(?P<address>[0-9a-f]{{8,16}})|\S)"
+
+KINDS: tuple[EventKind, ...] = (
+    EventKind(
+        "bad-page",
+        "BUG: Bad page {what}[ in {function}]",
+        (
+            Wording(
+                r"BUG: Bad page (?P<what>state|cache) in process (?P<comm>[^\n]{1,64}?)\s{1,2}pfn:",
+                "BUG: Bad page state in process sh  pfn:11a3b",
+                f"{_PAGE_ALLOC}, bad_page()",
+            ),
+        ),
+        _PAGE,
+        _PAGE_HEADINGS,
+        blames=("trace",),
+        passed_over=ALLOCATING,
+    ),
+    _bad_page(
+        "BUG: Bad page map",
+        Wording(
+            r"BUG: Bad page map in process (?P<comm>[^\n]{1,64}?)\s{1,2}pte:",
+            "BUG: Bad page map in process sh  pte:800000011a3b4867 pmd:10a2c067",
+            "mm/memory.c, print_bad_pte()",
+        ),
+        details=_PAGE,
+    ),
+    _bad_page(
+        "BUG: Bad rss-counter state",
+        Wording(
+            r"BUG: Bad rss-counter state mm:",
+            "BUG: Bad rss-counter state mm:00000000f1e2d3c4 type:MM_ANONPAGES val:3",
+            "kernel/fork.c, check_mm()",
+        ),
+        strays=0,
+    ),
+    _bad_page(
+        "BUG: non-zero {what} on freeing mm",
+        Wording(
+            r"BUG: non-zero (?P<what>\w{1,30}) on freeing mm:",
+            "BUG: non-zero pgtables_bytes on freeing mm: 4096",
+            "kernel/fork.c, check_mm()",
+        ),
+        strays=0,
+    ),
+    _found_out(
+        "usercopy",
+        "BUG: bad usercopy[ in {function}]",
+        Wording(
+            rf"(?:usercopy: )?{_USERCOPY_WORDS.format('exposure', 'from')}",
+            "usercopy: Kernel memory exposure attempt detected from SLUB object 'kmalloc-64' (offset 16, size 128)!",
+            f"{_USERCOPY}, usercopy_abort()",
+            states=_READ,
+        ),
+        Wording(
+            rf"(?:usercopy: )?{_USERCOPY_WORDS.format('overwrite', 'to')}",
+            "usercopy: kernel memory overwrite attempt detected to ffff9b4a7c0e1a40 (kmalloc-32) (200 bytes)",
+            f"{_USERCOPY}, report_usercopy(): before 4.16",
+            states=_WRITE,
+        ),
+        places=(_bug_at(r"mm/usercopy\.c"),),
+        passed=r"usercopy_.*|report_usercopy|__check_.*",
+    ),
+    _found_out(
+        "usercopy",
+        "WARNING: bad usercopy[ in {function}]",
+        Wording(
+            r"Bad or missing usercopy whitelist\? Kernel memory (?:exposure|overwrite) ",
+            "Bad or missing usercopy whitelist? Kernel memory exposure attempt detected from SLUB object 'x'",
+            f"{_USERCOPY}, usercopy_warn(): 4.16 to 5.14",
+        ),
+        places=(warning_at(r"mm/usercopy\.c", "usercopy_warn"),),
+        passed=r"usercopy_.*|report_usercopy|__check_.*",
+    ),
+    _found_out(
+        "list-corruption",
+        "BUG: corrupted list[ in {function}]",
+        Wording(
+            r"(?:list_debug: )?list_(?:add|del) (?:corruption|double add)",
+            "list_del corruption, ffff88810c0f2e40->next is LIST_POISON1 (dead000000000100)",
+            _LIST,
+        ),
+        places=(_bug_at(r"lib/list_debug\.c"), warning_at(r"lib/list_debug\.c", "__list_add")),
+        passed=r"(?:__)?list_(?:add|del|move|replace|splice).*",
+    ),
+    _found_out(
+        "refcount",
+        "WARNING: refcount bug[ in {function}]",
+        Wording(
+            r"refcount_t: (?P<what>[^\n]{1,100})",
+            "refcount_t: underflow; use-after-free.",
+            "lib/refcount.c, 4.12 and later",
+        ),
+        places=(warning_at(r"lib/refcount\.c", "refcount_warn_saturate"),),
+        passed=r"refcount_.*|kref_.*|kobject_(?:get|put)",
+    ),
+    _found_out(
+        "odebug",
+        "WARNING: ODEBUG bug[ in {function}]",
+        Wording(
+            r"ODEBUG: (?P<what>\w[\w ]{1,40}?) \(active state",
+            "ODEBUG: free active (active state 0) object: ffff88810b2d4058 object type: timer_list hint: 0x0",
+            "lib/debugobjects.c, debug_print_object()",
+        ),
+        Wording(
+            r"ODEBUG: (?P<what>\w[\w ]{1,40}?)(?: \(| object)",
+            "ODEBUG: free active object type: timer_list",
+            "lib/debugobjects.c, debug_print_object(): 2.6",
+        ),
+        places=(warning_at(r"lib/debugobjects\.c", "debug_print_object"),),
+        passed=r"(?:__)?debug_.*|(?:try_to_)?del_timer.*|timer_delete.*|" + "|".join(ALLOCATING),
+    ),
+    EventKind(
+        "bug",
+        "BUG {cache}: {what}",
+        (
+            Wording(
+                r"BUG:? (?P<cache>\S{1,64}) \((?:Not tainted|Tainted: [^)\n]{1,60})\): (?P<what>[^.,(\n]{1,80})",
+                "BUG kmalloc-128 (Tainted: G    B      OE    ): Poison overwritten",
+                f"{_SLUB}, slab_bug()",
+            ),
+        ),
+        (
+            Wording(
+                r"(?:INFO: |0x)?(?:0x)?[0-9a-f]{8,16}-0x[0-9a-f]{8,16}(?: @offset|\. First byte)",
+                "0xffff88810a1b2c48-0xffff88810a1b2c4b @offset=3144. First byte 0x6a instead of 0x6b",
+                f"{_SLUB}, check_bytes_and_report()",
+            ),
+            Wording(
+                r"(?:INFO: )?(?:Slab|Object) 0x[0-9a-f]|(?:Bytes b4|Object|Redzone"
+                r"|Padding)\s{1,4}[0-9a-f]{8,16}: |-{60,80}$"
+                r"|FIX \S{1,64}: |\[[\w ]{1,40} overwritten\]",
+                "Slab 0xffffea0004286c80 objects=21 used=21 fp=0x0000000000000000 flags=0x17ffffc0000200",
+                f"{_SLUB}, print_trailer()",
+            ),
+            Wording(r"Disabling lock debugging", "Disabling lock debugging due to kernel taint", "kernel/panic.c"),
+        ),
+        (
+            Heading(
+                rf"(?:INFO: )?Allocated in {SYMBOL}",
+                "allocated",
+                "Allocated in kfree+0x2f/0x60 age=120 cpu=1 pid=77",
+                f"{_SLUB}, print_track()",
+                main=False,
+            ),
+            Heading(
+                rf"(?:INFO: )?Freed in {SYMBOL}",
+                "freed",
+                "Freed in kfree+0x1e/0x40 age=61 cpu=0 pid=77",
+                f"{_SLUB}, print_track()",
+                main=False,
+            ),
+        ),
+        blames=("trace",),
+        passed_over=ALLOCATING,
+    ),
+    EventKind(
+        "leak",
+        "memory leak[ in {function}]",
+        (Wording(r"BUG: memory leak", "BUG: memory leak", "syzkaller's reports, above what kmemleak prints"),),
+        general=True,
+        blames=("trace",),
+        passed_over=ALLOCATING,
+    ),
+    EventKind(
+        "leak",
+        "memory leak[ in {function}]",
+        (
+            Wording(
+                rf"unreferenced object (?:\(percpu\) )?{_ADDRESS} \(size (?P<bytes>\d{{1,20}})\):",
+                "unreferenced object 0xffff88810b1c2d00 (size 128):",
+                f"{_KMEMLEAK}, print_unreferenced()",
+            ),
+        ),
+        (
+            Wording(
+                r"comm \"(?P<comm>[^\"\n]{0,64})\", pid (?P<pid>\d{1,10}), jiffies",
+                'comm "sh", pid 2210, jiffies 4294961200 (age 21.410s)',
+                f"{_KMEMLEAK}, print_unreferenced()",
+            ),
+            Wording(
+                r"hex dump \(first \d|(?:[0-9a-f]{2} ){4}",
+                "hex dump (first 32 bytes):",
+                f"{_KMEMLEAK}, hex_dump_object()",
+            ),
+        ),
+        (
+            Heading(
+                r"backtrace(?: \(crc [0-9a-f]{1,8}\))?:", "task", "backtrace (crc 3d1a2b4c):", f"{_KMEMLEAK}, since 6.7"
+            ),
+        ),
+        blames=("trace",),
+        passed_over=ALLOCATING,
+    ),
+    EventKind(
+        "leak",
+        "memory leak",
+        (
+            Wording(
+                r"kmemleak: \d{1,10} new suspected memory leaks",
+                "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+                f"{_KMEMLEAK}, kmemleak_scan()",
+            ),
+        ),
+        strays=0,
+    ),
+    EventKind(
+        "oom",
+        "Out of memory[: killed {victim}]",
+        (
+            Wording(
+                r"(?P<comm>\S[^\n]{0,63}?) invoked oom-killer: ",
+                "sh invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
+                f"{_OOM}, dump_header()",
+            ),
+        ),
+        (
+            Wording(
+                r"(?:Mem-Info:|Node \d{1,4} |active_anon:|active_file:|inactive_|unevictable:"
+                r"|slab_reclaimable:|mapped:|free:"
+                r"|kernel_misc|sec_pagetables|DMA(?:32)?[: ]|Normal[: ]|HighMem|Movable|lowmem_reserve"
+                r"|CPU\s{1,4}\d{1,5}: hi:"
+                r"|\d{1,10} (?:total |pages |free |reserved |slab )|Swap cache|Free swap|Total swap"
+                r"|\w[\w/-]{0,64} cpuset="
+                r"|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]|memory: usage|swap: usage"
+                r"|kmem: usage|memory\+swap"
+                r"|Memory cgroup stats|anon \d|file \d|kernel_stack|Unreclaimable slab|Name\s{5}|oom-kill:|Task in /"
+                r"|Out of memory: Kill process|Memory cgroup out of memory: Kill process|oom_reaper: |cache:|rss:"
+                r"|COMPACTION|\w[\w-]{0,40} {1,40}\d{1,12}KB|per-cpu:)",
+                "Mem-Info:",
+                f"{_OOM}; mm/show_mem.c",
+            ),
+        ),
+        ends=(
+            Wording(
+                r"(?:[\w ()-]{0,80}: )?Killed process \d{1,10},?(?: UID \d{1,10},)? \((?P<victim>[^)\n]{1,64})\)",
+                "Out of memory: Killed process 2501 (sh) total-vm:1860088kB, anon-rss:1799200kB, file-rss:0kB",
+                f"{_OOM}, __oom_kill_process()",
+            ),
+        ),
+        blames=(),
+        strays=40,
+    ),
+    EventKind(
+        "oom",
+        "Out of memory[: killed {victim}]",
+        (
+            Wording(
+                r"(?:Memory cgroup o|O)ut of memory(?: \([^)\n]{1,40}\))?: Kill(?:ed)? process \d{1,10} "
+                r"\((?P<victim>[^)\n]{1,64})\)",
+                "Out of memory: Killed process 2501 (sh) total-vm:1860088kB, anon-rss:1799200kB, file-rss:0kB",
+                f"{_OOM}, __oom_kill_process(): its first lines are lost",
+            ),
+        ),
+        (Wording(r"Killed process \d|oom_reaper: ", "oom_reaper: reaped process 2501 (sh), now anon-rss:0kB", _OOM),),
+        general=True,
+        blames=(),
+        strays=0,
+    ),
+    EventKind(
+        "alloc-failure",
+        "{what}[ in {function}]",
+        (
+            Wording(
+                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls)|vmalloc error"
+                r"|vmalloc: allocation"
+                r" failure)[:. ]",
+                "sh: page allocation failure: order:9, mode:0x40dc0(GFP_KERNEL|__GFP_COMP), nodemask=(null)",
+                f"{_PAGE_ALLOC}, warn_alloc()",
+            ),
+            Wording(
+                r"(?P<what>SLUB: Unable to allocate memory)",
+                "SLUB: Unable to allocate memory on CPU 1 (of node 0) on node -1, gfp=0xa20(GFP_ATOMIC)",
+                f"{_SLUB}, slab_out_of_memory()",
+            ),
+        ),
+        (
+            Wording(
+                r"(?:Mem-Info:|Node \d{1,4} |active_anon:|active_file:|inactive_|unevictable:"
+                r"|slab_reclaimable:|mapped:|free:"
+                r"|DMA(?:32)?[: ]|Normal[: ]|lowmem_reserve|CPU\s{1,4}\d{1,5}: hi:|\d{1,10} (?:total "
+                r"|pages |free |reserved )"
+                r"|Swap cache|Free swap|Total swap|cache: |node \d{1,4}: slabs|per-cpu:|warn_alloc_show_mem)",
+                "Mem-Info:",
+                "mm/show_mem.c",
+            ),
+        ),
+        blames=("trace",),
+        passed_over=ALLOCATING,
+        strays=20,
+    ),
+)
