@@ -27,7 +27,7 @@ class ExpressionError(KplugError):
 
 
 class UnplacedError(ExpressionError):
-    """A name is known, but its address is not: nothing else can evaluate it either."""
+    """A name is known, but not the address that is meant: nothing else can evaluate it either."""
 
 
 class TargetError(KplugError):

@@ -155,6 +155,12 @@ def physical_number(text: str) -> int | None:
     return found + more
 
 
+def fits_word(text: str, offset: int, mask: int) -> None:
+    """UnplacedError if an offset is wider than the kernel's addresses: one that fits is added as the machine does."""
+    if abs(offset) > mask:
+        raise UnplacedError(f"{_shortened(text)}: more than {mask.bit_length()} bits")
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:60] + "..."
 
@@ -292,6 +298,8 @@ def _moved(text: str, name: str, images: Sequence[PlacedImage], found: Named, of
         told = f": {size:#x} bytes are what the question says" if size is not None else ""
         notes.append(f"{text}: where {unended.name} ends is not known{told}")
     note = "; ".join(notes) or None
+    for each in matches:
+        fits_word(text, offset, each.placed.placement.mask)
     return tuple(
         Place(each.address + offset & each.placed.placement.mask, note, within.get(each.address)) for each in matches
     )

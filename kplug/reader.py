@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kplug.errors import ExpressionError, TargetError, UnplacedError
-from kplug.expressions import Hints, Place, TypeHint, is_of_kernel, physical_number, places, type_hint
+from kplug.expressions import Hints, Place, TypeHint, fits_word, is_of_kernel, physical_number, places, type_hint
 from kplug.log_places import is_log_line, log_line, places_in
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Reader:
         if self._percpu is None or self._target is None or not self._target.has_memory():
             raise ExpressionError(f"{expression}: a CPU's own copy can only be found in memory, and there is none here")
         instances: list[Place] = []
+        fits_word(expression, wanted.offset, self._word.mask)
         try:
             for place in found:
                 for start in self._percpu.instances(place.address, wanted.cpu):

@@ -123,6 +123,18 @@ def relative_relocations(bits: int, byte_order: ByteOrder) -> frozenset[int]:
     )
 
 
+def by_entry_string(read: Callable[[int, int], bytes]) -> Architecture | None:
+    """By the string that a boot image has at a fixed place; `read` gives bytes of it, from a start to an end."""
+
+    def has_string(each: Architecture) -> bool:
+        if each.names.entry_string is None:
+            return False
+        start, string = each.names.entry_string
+        return read(start, start + len(string)) == string
+
+    return _first(has_string)
+
+
 def by_uimage(number: int) -> Architecture | None:
     return _first(lambda each: each.names.uimage == number)
 

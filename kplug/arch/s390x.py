@@ -59,6 +59,7 @@ ARCHITECTURE = Architecture(
         drgn="S390X",
         gdb=("s390:64-bit",),
         qemu=("s390x",),
+        entry_string=(0x10008, b"S390EP"),  # EP_OFFSET, EP_STRING
         uimage=8,
         fit=("s390",),
     ),
@@ -68,6 +69,6 @@ ARCHITECTURE = Architecture(
     link_alignment=1 << 20,  # TEXT_OFFSET
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
-    poison_delta=0xDEAD000000000000,  # 7.x; 0 before
+    poison_deltas=(0xDEAD000000000000, 0),  # 7.x; all before
     char_signed=False,
 )

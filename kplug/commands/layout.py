@@ -203,14 +203,13 @@ def _regions(session: Session, arguments: argparse.Namespace) -> Iterator[Output
 
 
 def _region_row(tree: RegionTree, region: Region, in_tree: bool) -> dict[str, Any]:
-    after_boot = "freed" if region.freed_after_boot else "read-only" if region.read_only_after_init else None
     bounds = (region.start_symbol or "?") + " .. " + (region.end_symbol or f"+{region.end - region.start:#x}")
     return {
         "kind": "region",
         "name": region.name,
         "depth": tree.depth(region) if in_tree else 1,
         "class": tree.region_class(region.start) if in_tree and region != tree.root else region.region_class,
-        "after_boot": after_boot,
+        "after_boot": _after_boot(region),
         "bounds": bounds,
         "start_symbol": region.start_symbol,
         "end_symbol": region.end_symbol,
@@ -220,18 +219,22 @@ def _region_row(tree: RegionTree, region: Region, in_tree: bool) -> dict[str, An
     }
 
 
+def _after_boot(item: Region | Gap) -> str | None:
+    return "freed" if item.freed_after_boot else "read-only" if item.read_only_after_init else None
+
+
 def _gap_row(gap: Gap) -> dict[str, Any]:
     return {
         "kind": "gap",
         "name": "(gap)",
         "depth": 1,
         "class": None,
-        "after_boot": "freed" if gap.freed_after_boot else None,
+        "after_boot": _after_boot(gap),
         "bounds": f"{gap.after} .. {gap.before}: {gap.why}",
         "start_symbol": None,
         "end_symbol": None,
         "freed_after_boot": gap.freed_after_boot,
-        "read_only_after_init": None,
+        "read_only_after_init": gap.read_only_after_init,
         "source": "boundary symbols",
         "after": gap.after,
         "before": gap.before,

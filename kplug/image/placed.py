@@ -289,7 +289,8 @@ class PlacedImage:
                 )
             )
         section_here = sections[-1] if sections else None
-        region_class = image.regions.region_class(start) or _class_of_section(section_here)
+        read_only = gap is not None and bool(gap.read_only_after_init)
+        region_class = image.regions.region_class(start) or _class_of_section(section_here, read_only)
         return Piece(
             layers=tuple(layers),
             region_class=region_class,
@@ -365,12 +366,12 @@ def _by_width(held: Any) -> tuple[int, int]:
     return (held.address - held.end, held.index)
 
 
-def _class_of_section(section: Section | None) -> str:
-    """The class if no region gives one: by section type and flags; none without a section."""
+def _class_of_section(section: Section | None, read_only: bool) -> str:
+    """The class if no region gives one: by section type, how it is mapped, and flags; none without a section."""
     if section is None:
         return model.NO_CLASS
     if section.executable:
         return model.TEXT
     if section.type == "NOBITS":
         return model.BSS
-    return model.DATA if section.writable else model.RODATA
+    return model.DATA if section.writable and not read_only else model.RODATA

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 
 from kplug.arch import registry
-from kplug.arch.types.boundaries import GENERIC_SCRIPT, BoundaryRow
+from kplug.arch.types.boundaries import EMPTY, GENERIC_SCRIPT, BoundaryRow
 from kplug.arch.types.boundaries import row as _row
 from kplug.model import BSS, DATA, INIT, PERCPU_CLASS, RODATA, TEXT
 
@@ -70,13 +70,16 @@ _INIT_TABLES = (
 )
 
 
-def _of_tables() -> tuple[BoundaryRow, ...]:
+_METHODS = ("__cpu_method_of_table", "__cpuidle_method_of_table")
+
+
+def _of_tables(cpu_methods: bool) -> tuple[BoundaryRow, ...]:
     rows = []
     for position, start in enumerate(_INIT_TABLES):
         if start.endswith("_of_table"):
-            # Even an unused table holds a closing entry of two pointers, if its subsystem is built in. The last has
-            # none, and only 32-bit arm makes entries for it: elsewhere padding follows (STRUCT_ALIGN, 32 or 64 bytes).
-            least = 65 if start == "__cpuidle_method_of_table" else 16
+            # Even an unused table holds a closing entry of two pointers, if its subsystem is built in. Those of methods
+            # have none where no entries are made for them: padding follows, and then the device tree blobs.
+            least = 16 if start not in _METHODS else 8 if cpu_methods else EMPTY
             rows.append(_row(start.strip("_"), " ".join((start, *_INIT_TABLES[position + 1 :])), least=least))
     return tuple(rows)
 
@@ -171,7 +174,6 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
     _bounded("syscalls_metadata", "syscalls_metadata"),
     _bounded("kprobe_blacklist", "kprobe_blacklist"),
     _bounded("error_injection_whitelist", "error_injection_whitelist"),
-    *_of_tables(),
     _row("dtb", "__dtb_start __dtb_end"),
     *(
         _row(name, f"__{name} __{name}_end")
@@ -256,7 +258,8 @@ def boundary_table(machine: str) -> tuple[BoundaryRow, ...]:
     """The rows that a kernel of that architecture may have: the generic ones, and in each part the architecture's."""
     declared = registry.named(machine).boundaries
     own = {} if declared is None else declared()
-    return (*(each for part, rows in _PARTS.items() for each in (*rows, *own.get(part, ()))), *PERCPU_ROWS)
+    parts = (each for part, rows in _PARTS.items() for each in (*rows, *own.get(part, ())))
+    return (*parts, *_of_tables(registry.named(machine).cpu_methods), *PERCPU_ROWS)
 
 
 @cache

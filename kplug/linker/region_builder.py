@@ -124,7 +124,7 @@ def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None)
         )
         if _applies(row, region, symbols) and _sane(region, root, row.outside):
             # What is too short for an entry is padding up to the next symbol, which then ends nothing.
-            if 0 < size_of(region) < row.least:
+            if size_of(region) < row.least:
                 return replace(region, end=region.start, end_symbol=None)
             return region
     return None

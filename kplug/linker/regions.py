@@ -44,6 +44,7 @@ class Gap(Frozen):
     before: str
     why: str
     freed_after_boot: bool | None = None
+    read_only_after_init: bool | None = None
 
 
 class RegionTree:
@@ -162,22 +163,34 @@ def _pieces(regions: Sequence[Region]) -> tuple[list[int], list[tuple[Region, ..
 def _gaps(root: Region | None, regions: Sequence[Region], machine: str) -> Iterator[Gap]:
     if root is None:
         return
+    read_only = _read_only(regions, machine)
     position, after = root.start, ROOT_START
     for region in regions:  # by start, then the widest first
         if region.end <= root.start or region.start >= root.end:
             continue
         if region.start > position:
-            yield _gap(position, region.start, after, region.name, machine)
+            yield _gap(position, region.start, after, region.name, machine, position in read_only)
         if region.end > position:
             position, after = region.end, region.name
     if position < root.end:
         yield _gap(position, root.end, after, ROOT_END, machine)
 
 
-def _gap(start: int, end: int, after: str, before: str, machine: str) -> Gap:
+def _read_only(regions: Sequence[Region], machine: str) -> range:
+    """The addresses that the architecture says are mapped read-only, whatever is there."""
+    declared = registry.named(machine).read_only
+    starts = {region.name: region.start for region in regions}
+    if declared is None or not starts.keys() >= {*declared}:
+        return range(0)
+    return range(starts[declared[0]], starts[declared[1]])
+
+
+def _gap(start: int, end: int, after: str, before: str, machine: str, read_only: bool = False) -> Gap:
     for freed in registry.named(machine).freed_gaps:
         if (after, before) == (freed.after, freed.before):
             return Gap(start, end, after, before, freed.why, True)
+    if read_only:
+        return Gap(start, end, after, before, "between two regions, mapped read-only as they are", None, True)
     if after == ROOT_START:
         why = "between the image's start and its first region"
     elif before == ROOT_END:

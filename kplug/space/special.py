@@ -159,15 +159,18 @@ _CLOSE = 0x400
 
 
 def _pointer_poisons(address: int, architecture: Architecture) -> Iterator[Special]:
-    """The pointer poison itself; else the one that `address` is probably a member or the container of."""
-    delta = architecture.poison_delta
-    if delta is None:
-        return
-    if delta == 0:  # what is near is near NULL
-        for row in poison.POINTERS:
+    """The readings of `address` as a pointer that was poisoned."""
+    for delta in architecture.poison_deltas:
+        if delta:
+            yield from _beyond(delta, address)
+            continue
+        for row in poison.POINTERS:  # what is near is near NULL
             if row.value == address and row.name in _CONTAINED:
                 yield _poison(row, address, 0, guess=True)
-        return
+
+
+def _beyond(delta: int, address: int) -> Iterator[Special]:
+    """The pointer poison itself; else the one that `address` is probably a member or the container of."""
     offsets = [(address - delta - row.value, row) for row in poison.POINTERS]
     exact = [row for offset, row in offsets if offset == 0]
     if exact:

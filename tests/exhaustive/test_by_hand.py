@@ -53,6 +53,7 @@ SYMBOLS = [
     _marker("__sched_text_end", TEXT + 0xC0, 1),
     _marker("__start_rodata", RODATA, 2),
     _marker("__end_rodata", RODATA + 0x220, 2),
+    _marker("below_its_section", RODATA + 0x300, 3),
     _marker("_sdata", DATA, 3),
     _marker("_edata", DATA + 0x100, 3),
     _marker("__bss_start", BSS, 4),
@@ -102,6 +103,7 @@ EXPECTED: dict[int, Row] = {
     RODATA + 0x100: (0, None, "rodata", "rodata", None, None),
     RODATA + 0x200: (0, ".notes", "rodata", "rodata", None, None),  # NOTE[3] too; LOAD[0] is wider
     RODATA + 0x220: (None, None, None, "none", "__end_rodata", 0),  # in no segment, but in [_text, _end)
+    RODATA + 0x300: (None, None, None, "none", None, None),
     DATA: (1, ".data", "data", "data", "_sdata", 0),
     DATA + 0x17: (1, ".data", "data", "data", "variable", 7),
     DATA + 0x18: (1, ".data", "data", "data", "member", 0),

@@ -1,17 +1,10 @@
-"""`kplug info` and `kplug notes` of real kernels, modules and dumps, against readelf, file(1) and the guests.
-
-Where kplug deliberately says something else than readelf 2.40: NAMED_OTHERWISE.
-"""
+"""`kplug info` and `kplug notes` of boot images, modules and dumps, against readelf, file(1) and the guests."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gzip
-import io
-import json
 import lzma
-import os
 import re
 import shutil
 import struct
@@ -22,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.oracle import binutils, kernels
+from support.told_facts import info, put_together, same_header, same_notes, same_tables, told
 
 from kplug.image.boot.boot_image import open_boot_image
 from kplug.runtime.threads.monitor_registers import parse_registers
-from kplug.shell import cli
 
 pytestmark = pytest.mark.kernel
 
@@ -36,53 +29,6 @@ PAIRS = [(name, format) for name in ("amd64-6.1", "amd64-6.12") for format in ("
 PAIRS += [(name, format) for name in ("amd64-6.1", "amd64-6.12") for format in ("kdump-zlib", "makedumpfile-zlib-d31")]
 PAIRS += [(name, "makedumpfile-flat-d31") for name in ("amd64-6.1", "amd64-6.12")]
 PAIRS += [("arm64-6.12", "elf"), ("arm64-6.12", "kdump-zlib")]
-
-# What readelf calls a note -> whose it is, its number, and what its owner calls it. readelf takes the number for one of
-# its general notes (NT_VERSION, NT_ARCH, and of the annobin plugin OPEN and func), or of Go's, whoever the owner is.
-NAMED_OTHERWISE = {
-    ("Xen", "NT_VERSION (version)"): (1, "ENTRY"),
-    ("Xen", "NT_ARCH (architecture)"): (2, "HYPERCALL_PAGE"),
-    ("Xen", "GO BUILDID"): (4, "PADDR_OFFSET"),
-    ("Linux", "OPEN"): (0x100, "BUILD_SALT"),
-    ("Linux", "func"): (0x101, "LTO_INFO"),
-    # The kernel's names without NT_, which are what it calls them, too.
-    ("GNU", "NT_GNU_BUILD_ID"): (3, "BUILD_ID"),
-    ("GNU", "NT_GNU_PROPERTY_TYPE_0"): (5, "PROPERTY_TYPE_0"),
-    ("CORE", "NT_PRSTATUS"): (1, "PRSTATUS"),
-    ("CORE", "NT_FPREGSET"): (2, "PRFPREG"),
-    ("LINUX", "NT_ARM_SVE"): (0x405, "ARM_SVE"),
-}
-
-
-class Told(NamedTuple):
-    """What a command line printed, and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-    def rows(self, schema: str) -> list[dict[str, Any]]:
-        objects = [json.loads(line) for line in self.out.splitlines()]
-        return [each for each in objects if each["schema"] == f"kplug.{schema}/1"]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        [facts] = self.rows("info")
-        return facts
-
-
-@functools.cache
-def told(*words: str) -> Told:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main(words)
-    return Told(status, out.getvalue(), err.getvalue())
-
-
-def info(path: str) -> Told:
-    found = told("info", "--json", path)
-    assert (found.status, found.err) == (0, "")
-    return found
 
 
 class Dump(NamedTuple):
@@ -104,137 +50,6 @@ def dump(name: str, format: str) -> Dump:
     if format not in made.paths:
         pytest.skip(f"this host cannot write {format}")
     return Dump(str(made.paths[format]), made.truth)
-
-
-# -- header, sections, segments ----------------------------------------------------------------------------------------
-
-# readelf's labels, and the keys of kplug.info/1.
-HEADER = {
-    "Class": "class",
-    "OS/ABI": "os_abi",
-    "ABI Version": "abi_version",
-    "Type": "type",
-    "Entry point address": "entry",
-    "Flags": "flags",
-    "Start of program headers": "program_headers_offset",
-    "Start of section headers": "section_headers_offset",
-    "Size of this header": "header_size",
-    "Size of program headers": "program_header_size",
-    "Number of program headers": "program_headers",
-    "Size of section headers": "section_header_size",
-    "Number of section headers": "section_headers",
-    "Section header string table index": "section_names",
-}
-BYTE_ORDERS = {"2's complement, little endian": "little endian", "2's complement, big endian": "big endian"}
-
-
-def same_header(path: str, facts: dict[str, Any]) -> None:
-    lines = dict(line.split(":", 1) for line in binutils.run("readelf", "-hW", path).splitlines() if ":" in line)
-    listed = {label.strip(): words.strip() for label, words in lines.items()}
-    assert facts["byte_order"] == BYTE_ORDERS[listed["Data"]]
-    for label, key in HEADER.items():
-        value = facts[key]
-        if isinstance(value, int) or re.fullmatch(r"0x[0-9a-f]+", str(value)):
-            assert int(listed[label].split()[0], 0) == int(str(value), 0), label
-        else:
-            assert listed[label] == value, label
-
-
-def same_tables(path: str, of_info: Told) -> None:
-    sections = of_info.rows("sections")
-    assert len(sections) == len(binutils.sections(path))
-    for row, expected in zip(sections, binutils.sections(path)):
-        numbers = (int(row["link_start"], 16), int(row["offset"], 16), row["size"], row["entry_size"])
-        assert (row["index"], row["name"], row["type"]) == (expected.number, expected.name, expected.type)
-        assert numbers == (expected.address, expected.offset, expected.size, expected.entry_size)
-        assert (row["flags"], row["link"], row["info"], row["alignment"]) == expected[7:]
-    segments = of_info.rows("segments")
-    assert len(segments) == len(binutils.segments(path))
-    for row, held, segment in zip(segments, binutils.mapping(path), binutils.segments(path)):
-        places = (row["offset"], row["link_start"], row["physical"])
-        assert tuple(int(place, 16) for place in places) == (segment.offset, segment.address, segment.physical_address)
-        assert (row["file_size"], row["size"]) == (segment.file_size, segment.memory_size)
-        assert (row["type"], row["flags"], row["alignment"]) == (segment.type, segment.flags, segment.alignment)
-        assert row["sections"] == held
-
-
-# -- notes -------------------------------------------------------------------------------------------------------------
-
-
-class ListedNote(NamedTuple):
-    owner: str
-    size: int
-    words: str
-    data: bytes | None
-
-
-def readelf_notes(path: str) -> list[ListedNote]:
-    found = []
-    # It exits with 1 for a section of notes that is empty, as modules of 7.x have (.note.GNU-stack).
-    untranslated = {**os.environ, "LC_ALL": "C"}
-    listed = subprocess.run(["readelf", "-nW", path], capture_output=True, text=True, env=untranslated, check=False)
-    for line in listed.stdout.splitlines():
-        match = re.match(r"^  (\S+) +0x([0-9a-f]{8})\t(.*)$", line)
-        if match is None:
-            continue
-        words, _, rest = match[3].partition("\t")
-        data = re.search(r"description data: ((?:[0-9a-f]{2} )*)", rest)
-        found.append(ListedNote(match[1], int(match[2], 16), words.strip(), bytes.fromhex(data[1]) if data else None))
-    return found
-
-
-def same_notes(path: str, notes: list[dict[str, Any]]) -> None:
-    listed = readelf_notes(path)
-    assert [(row["owner"], row["size"]) for row in notes] == [(each.owner, each.size) for each in listed]
-    for row, expected in zip(notes, listed):
-        number = int(row["type"], 16)
-        if expected.data is not None:
-            assert row["data"] == expected.data.hex()
-        unknown = re.fullmatch(r"Unknown note type: \(0x([0-9a-f]{8})\)", expected.words)
-        if unknown is not None:
-            assert number == int(unknown[1], 16)
-            continue
-        words = expected.words
-        key = (row["owner"], words if (row["owner"], words) in NAMED_OTHERWISE else words.split(" ")[0])
-        assert (number, row["name"]) == NAMED_OTHERWISE[key]
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_a_vmlinux_is_told_as_readelf_does(name: str) -> None:
-    path = kernels.vmlinux(name)
-    of_info = info(path)
-    same_header(path, of_info.facts)
-    same_tables(path, of_info)
-    same_notes(path, of_info.rows("notes"))
-    listed = re.search(r"Build ID: ([0-9a-f]+)", binutils.run("readelf", "-nW", path))
-    assert listed is not None
-    assert of_info.facts["build_id"] == listed[1]
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_every_note_of_a_kernel_has_a_name_and_a_value(name: str) -> None:
-    for row in info(kernels.vmlinux(name)).rows("notes"):
-        assert row["name"] is not None
-        assert row["value"] is not None
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_the_notes_put_together_again_are_the_section(name: str) -> None:
-    """Nothing is left out or made up: the bytes that readelf says .notes has."""
-    [notes] = [section for section in binutils.sections(kernels.vmlinux(name)) if section.name == ".notes"]
-    with open(kernels.vmlinux(name), "rb") as file:
-        file.seek(notes.offset)
-        data = file.read(notes.size)
-    assert put_together(info(kernels.vmlinux(name)).rows("notes")) == data
-
-
-def put_together(notes: list[dict[str, Any]]) -> bytes:
-    packed = b""
-    for row in notes:
-        owner, data = row["owner"].encode() + b"\0", bytes.fromhex(row["data"])
-        packed += struct.pack("<III", len(owner), len(data), int(row["type"], 16))
-        packed += owner + bytes(-len(owner) % 4) + data + bytes(-len(data) % 4)
-    return packed
 
 
 @pytest.mark.parametrize("name", DUMPS)
@@ -277,15 +92,6 @@ def test_the_banner_is_what_the_guest_says(name: str) -> None:
         for key in ("built_by", "compiler", "compiler_version", "linker", "linker_version", "built"):
             assert facts[key] in expected
             assert facts[key]
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_a_vmlinuz_tells_what_its_vmlinux_does(name: str) -> None:
-    packed, whole = info(str(kernels.root(name) / "vmlinuz")), info(kernels.vmlinux(name))
-    for key in ("release", "version", "banner", "compiler", "linker", "build_id", "build_salt", "machine", "config"):
-        assert packed.facts[key] == whole.facts[key]
-    said = [[(row["owner"], row["name"], row["value"]) for row in each.rows("notes")] for each in (packed, whole)]
-    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("name", [name for name in KERNELS if name.startswith("amd64")])

@@ -17,8 +17,15 @@ from support.oracle import binutils, kernels
 from support.sampling import Sampling
 
 MASK = (1 << 64) - 1
+#: Whose boot image has the vmlinux's own headers in it; the others have nothing but the bytes that are loaded.
+WITH_HEADERS = ("x86_64", "i386", "ppc64")
 RANDOM_ADDRESSES = 20_000
 SEED = 20_26
+
+
+def named(rows: list[binutils.SymbolRow]) -> list[binutils.SymbolRow]:
+    """The symbols that name something of the file."""
+    return [row for row in rows if row.section != "UND" and row.type not in ("FILE", "SECTION")]
 
 
 class Full:
@@ -31,11 +38,7 @@ class Full:
         self.image: KernelImage = open_vmlinux(str(self.root / "vmlinux"))
         self.section_rows = binutils.sections(str(self.root / "vmlinux"))
         self.segment_rows = binutils.segments(str(self.root / "vmlinux"))
-        self.symbol_rows = [
-            row
-            for row in binutils.symbols(str(self.root / "vmlinux"))
-            if row.section != "UND" and row.type not in ("FILE", "SECTION")
-        ]
+        self.symbol_rows = named(binutils.symbols(str(self.root / "vmlinux")))
         root = self.image.regions.root
         assert root is not None
         self.start, self.end = root.start, root.end
@@ -45,6 +48,32 @@ class Full:
     @property
     def machine(self) -> str:
         return self.image.machine
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether the boot image has an ELF header, with sections and segments."""
+        return self.machine in WITH_HEADERS
+
+    @cached_property
+    def lists_data(self) -> bool:
+        """Whether the kernel's own kallsyms have more than code."""
+        return "\nCONFIG_KALLSYMS_ALL=y\n" in (self.root / "config").read_text()
+
+    @property
+    def unmoved(self) -> int:
+        """What is below is moved by no KASLR: per-CPU variables that count from 0."""
+        return self.start if self.machine == "x86_64" else 0
+
+    @cached_property
+    def code(self) -> list[tuple[int, int]]:
+        """The two ranges that scripts/kallsyms.c takes where it is to take code only (symbol_in_range())."""
+        values = {row.name: row.value for row in self.symbol_rows}
+        return [(values["_stext"], values["_etext"]), (values["_sinittext"], values["_einittext"])]
+
+    def is_code(self, address: int, name: str = "") -> bool:
+        """Whether it is in these ranges, in which an end's own name is, and no other of its address."""
+        ends = ("_etext", "_einittext")
+        return any(start <= address < end or (address == end and name in ends) for start, end in self.code)
 
     def path(self, name: str) -> str:
         return str(self.root / name)

@@ -24,15 +24,16 @@ KASLR_OFFSET = 0x8A00000
 
 
 class Move(NamedTuple):
-    """How the kernel was moved: by `kaslr_offset`, but for the link addresses below `unmoved`."""
+    """How the kernel was moved: by `kaslr_offset`, but for the link addresses below `unmoved`. `mask`: of its words."""
 
     kaslr_offset: int
     unmoved: int
+    mask: int = MASK
 
     def runtime(self, link_address: int) -> int:
         if link_address < self.unmoved:
             return link_address
-        return link_address + self.kaslr_offset & MASK
+        return link_address + self.kaslr_offset & self.mask
 
 
 class Differences:
@@ -104,7 +105,7 @@ class Subject:
         """The kernel in its place, for both."""
         sections = self.image.sections
         placement: Placement = moved_by(sections, kaslr_offset, "test") if kaslr_offset else as_linked(sections)
-        return Move(kaslr_offset, self.percpu_end), Resolver([PlacedImage(self.image, placement)])
+        return Move(kaslr_offset, self.percpu_end, self.elf.word.mask), Resolver([PlacedImage(self.image, placement)])
 
     def asked(self, move: Move, links: Sequence[int]) -> list[int]:
         """The link addresses whose runtime address means them alone: none that is moved into the per-CPU area."""

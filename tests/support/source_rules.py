@@ -18,15 +18,17 @@ from kplug.image.symbols.symbol_list import SymbolList
 from kplug.model import Annotation, Layer
 from kplug.resolver import Resolver
 from support.full_vmlinux import MASK, Full
+from support.oracle.rules import section_class
 
 TO_THE_NEXT = "a list states no sizes: a symbol reaches to the next one, over the padding behind it"
 INNER = "no sizes: behind a symbol inside a larger one, the larger one is not seen any more"
 OTHER_NAME = "of several names of one address another is chosen: sizes and types are not known"
 LEFT_OUT = "the name is not in the list"
-BEYOND = "without sections nothing is known beyond _end"
+BEYOND = "without sections nothing is known before _text and beyond _end"
 NO_SECTIONS = "there are no sections"
 NO_CLASS = "the class of what no region holds is told by its section"
-RULES = (TO_THE_NEXT, INNER, OTHER_NAME, LEFT_OUT, BEYOND, NO_SECTIONS, NO_CLASS)
+CODE_ONLY = "kallsyms have code only: of the rest it is told what its section tells"
+RULES = (TO_THE_NEXT, INNER, OTHER_NAME, LEFT_OUT, BEYOND, NO_SECTIONS, NO_CLASS, CODE_ONLY)
 
 # What the builds leave out of System.map and kallsyms: scripts/mksysmap; up to 6.1 of kallsyms is_ignored_symbol() and
 # is_ignored_prefix in scripts/kallsyms.c. Lists may have them all the same: each build leaves out some.
@@ -43,6 +45,7 @@ NAMES_LEFT_OUT = tuple(
         r"\.L|\$[xdat](\.|$)|__pi_\$|__pi_\.L|__kvm_nvhe_\$|__kvm_nvhe_\.L",  # assembler labels, mapping symbols
         r"_SDA2?_BASE_$",
         r"__gnu_lto_|\.Ltmp",
+        r"[0-9a-f]{8}\.(long|plt)_branch\.",  # ppc64: the linker's own
     )
 )
 
@@ -52,14 +55,16 @@ class Listed(NamedTuple):
 
     addresses: list[int]
     names: dict[int, set[str]]
+    code_only: bool
 
     @classmethod
-    def of(cls, symbols: SymbolList, kaslr_offset: int = 0) -> Listed:
-        """By link addresses, of a list of a kernel that was moved by `kaslr_offset`."""
+    def of(cls, symbols: SymbolList, kaslr_offset: int = 0, unmoved: int = 1 << 32) -> Listed:
+        """By link addresses, of a kernel that was moved by `kaslr_offset`, but for what is below `unmoved`."""
         names: dict[int, set[str]] = {}
         for address, name in zip(symbols.addresses, symbols.names):
-            names.setdefault(address - kaslr_offset & MASK if address >> 32 else address, set()).add(name.decode())
-        return cls(sorted(names), names)
+            link = address - kaslr_offset & MASK if address >= unmoved else address
+            names.setdefault(link, set()).add(name.decode())
+        return cls(sorted(names), names, not any(letter in symbols.letters for letter in b"drbDRB"))
 
 
 class Differences:
@@ -83,7 +88,7 @@ class Differences:
 def compare_columns(full: Full, expected: Columns, columns: Columns, listed: Listed, *, sections: bool) -> Differences:
     """The columns of `Resolver.bulk` as linked beside the full vmlinux's; `sections`: whether the source has them."""
     differences = Differences()
-    _compare_wide(full, expected, columns, sections, differences)
+    _compare_wide(full, expected, columns, listed, sections, differences)
     return compare_symbols(full, expected.address, expected, columns, listed, differences, sections=sections)
 
 
@@ -106,8 +111,19 @@ def compare_symbols(
     return differences
 
 
+def same_columns(full: Full, expected: Columns, columns: Columns) -> Differences:
+    """The columns of a boot image that is the vmlinux itself, with its symbol table: no rule is needed."""
+    differences = Differences()
+    fields = ("link_address", "segment", "section", "region", "region_class", "symbol", "offset")
+    rows, own = (zip(*(getattr(each, field) for field in fields)) for each in (expected, columns))
+    for address, full_row, row in zip(expected.address, rows, own):
+        if row != full_row:
+            differences.add(None, "{:#x}: {} by vmlinux, {}", address, full_row, row)
+    return differences
+
+
 def compare_where(
-    full: Full, addresses: Sequence[int], expected: Resolver, resolver: Resolver, *, sections: bool
+    full: Full, addresses: Sequence[int], expected: Resolver, resolver: Resolver, listed: Listed, *, sections: bool
 ) -> Differences:
     """Whole answers, as linked. Which symbol it is `compare_columns` tells; here it is what is said of it."""
     differences = Differences()
@@ -120,8 +136,11 @@ def compare_where(
         got, wide = _wide_layers(answer), _wide_layers(full_answer)
         if not sections:
             wide = [row for row in wide if row[0] not in (model.SECTION, model.SEGMENT)]
-            if address >= full.end and not any(row[0] == model.REGION for row in wide):
+            if not full.start <= address < full.end and not any(row[0] == model.REGION for row in wide):
                 wide = []
+        if listed.code_only:
+            got = [row for row in got if row not in wide and row[0] not in (model.IMAGE, model.GAP)]
+            wide = []
         if got != wide:
             differences.add(None, "{:#x}: {} by vmlinux, {}", address, wide, got)
         full_layer = full_answer.last(model.SYMBOL)
@@ -167,7 +186,9 @@ def _wrongly_said(full: Full, layer: Layer, full_layer: Layer, region_class: str
         yield "file"
 
 
-def _compare_wide(full: Full, expected: Columns, columns: Columns, sections: bool, differences: Differences) -> None:
+def _compare_wide(
+    full: Full, expected: Columns, columns: Columns, listed: Listed, sections: bool, differences: Differences
+) -> None:
     """Link address, segment, section, region and class."""
     rows = zip(
         expected.address,
@@ -180,13 +201,25 @@ def _compare_wide(full: Full, expected: Columns, columns: Columns, sections: boo
         link, _, _, region, region_class = full_row
         rule = None
         if not sections:
-            if address >= full.end and row == (None, None, None, None, "none"):
+            if not full.start <= address < full.end and row == (None, None, None, None, "none"):
                 rule = BEYOND
             elif row == (link, None, None, region, region_class):
                 rule = NO_SECTIONS
             elif row == (link, None, None, None, "none") and region is None:
                 rule = NO_CLASS
+        if rule is None and listed.code_only and _is_less(full, address, full_row, row):
+            rule = CODE_ONLY
         differences.add(rule, "{:#x}: {} by vmlinux, {}", address, full_row, row)
+
+
+def _is_less(full: Full, address: int, full_row: tuple[object, ...], row: tuple[object, ...]) -> bool:
+    """Whether what is told without the names of data is true: the section is the same, where it is told at all, the
+    region one that is around the other, the class that of the region or of the section's flags."""
+    places = [row[at] in (None, full_row[at]) for at in range(3)]
+    around = {None, *(region.name for region in full.image.regions.chain(address))}
+    flags = next((each for each in full.section_rows if "A" in each.flags and each.name == row[2]), None)
+    classes = {"none", full_row[4], *(() if flags is None else (section_class(flags),))}
+    return all(places) and row[3] in around and row[4] in classes
 
 
 def _symbol_rule(
@@ -201,10 +234,13 @@ def _symbol_rule(
 ) -> str | None:
     """The rule by which a symbol may differ; None if there is none."""
     start = None if offset is None else address - offset
+    if listed.code_only and not full.is_code(address):
+        known = got is not None and got in full.names_at.get(address - (got_offset or 0), ())
+        return CODE_ONLY if got is None or (known and got_offset == 0) else None
     if got is None or got_offset is None:
         if start is not None and is_zero_filled(full, listed, start):
             return LEFT_OUT
-        return BEYOND if not sections and address >= full.end else None
+        return BEYOND if not sections and not full.start <= address < full.end else None
     got_start = address - got_offset
     if got not in full.names_at.get(got_start, ()) or not _is_next(full, listed, got_start, address):
         return None  # what is answered must be true

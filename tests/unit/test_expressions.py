@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.elf_builder import BASE_32, BASE_64, FILE, FUNC, LOCAL, OBJECT, SHN_ABS, Elf, Sym, small_vmlinux
 
-from kplug.errors import ExpressionError
+from kplug.errors import ExpressionError, UnplacedError
 from kplug.expressions import MAX_LENGTH, parse_number, places
 from kplug.image.elf.header_only import bare_elf
 from kplug.image.kernel_image import KernelImage
@@ -301,6 +301,14 @@ def test_absolute_numbers_do_not_move(tmp_path: Path) -> None:
 
 def test_addresses_wrap_at_64_bits(kernel: list[PlacedImage]) -> None:
     assert addresses("start_kernel+0xffffffffffffffff", kernel) == [BASE_64 + 0xF]
+
+
+def test_an_offset_wider_than_addresses_is_refused(tmp_path: Path) -> None:
+    images = [placed(tmp_path, small_vmlinux(32))]
+    assert addresses("start_kernel+0xffffffff", images) == [BASE_32 + 0xF]
+    for sign in "+-":
+        with pytest.raises(UnplacedError, match="more than 32 bits"):
+            addresses(f"start_kernel{sign}0x100000000", images)
 
 
 def test_bare_hexadecimal_has_eight_digits_on_a_32_bit_machine(tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ ARCHITECTURE = Architecture(
         TypedVariables("s64", "arch/arm64/mm/init.c", "memstart_addr"),
         TypedVariables("pgd_t []", "arch/arm64/include/asm/pgtable.h", "swapper_pg_dir idmap_pg_dir tramp_pg_dir"),
     ),
-    poison_delta=0xDEAD000000000000,
+    poison_deltas=(0xDEAD000000000000,),
+    read_only=("rodata", "init"),  # mark_rodata_ro(), arch/arm64/mm/mmu.c
     kasan_shadow_offset=_kasan_shadow_offset,
     top_byte_tags=True,
     signed_pointers=True,

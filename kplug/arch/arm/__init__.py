@@ -37,11 +37,11 @@ def _boundaries() -> BoundaryRows:
         ),
         "init": (
             *(
-                row(f"init.{name}", f"__{stem}_begin __{stem}_end", where=_SCRIPT)
+                row(name, f"__{stem}_begin __{stem}_end", where=_SCRIPT)
                 for name, stem in (
-                    ("arch.info", "arch_info"),
-                    ("tagtable", "tagtable"),
-                    ("smpalt", "smpalt"),
+                    ("arch.info.init", "arch_info"),
+                    ("taglist.init", "tagtable"),
+                    ("alt.smp.init", "smpalt"),
                     ("pv_table", "pv_table"),
                 )
             ),
@@ -97,6 +97,7 @@ ARCHITECTURE = Architecture(
     boundaries=_boundaries,
     paging=_paging,
     shared_top_table=True,
+    cpu_methods=True,
     cpu_tables=_cpu_tables,
     vector_table=VectorTable(
         "vectors",
@@ -104,7 +105,7 @@ ARCHITECTURE = Architecture(
         handler=_system_call,
         fixed=0xFFFF0000,  # CONFIG_VECTORS_BASE of all that have an MMU
     ),
-    poison_delta=0,
+    poison_deltas=(0,),
     linear_map=0xC0000000,  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
     char_signed=False,
 )

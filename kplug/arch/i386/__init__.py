@@ -71,7 +71,7 @@ ARCHITECTURE = Architecture(
         handler=_first_handler,
         monitor=r"^IDT=\s+([0-9a-f]+) [0-9a-f]+",
     ),
-    poison_delta=0,
+    poison_deltas=(0,),
     linear_map=_PAGE_OFFSET,
     char_signed=True,
 )

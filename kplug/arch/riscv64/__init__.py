@@ -294,6 +294,6 @@ ARCHITECTURE = Architecture(
         ("va_kernel_pa_offset", "kimage_voffset"),  # 6.4 and later
     ),
     kasan_shadow_offset=_kasan_shadow_offset,
-    poison_delta=0xDEAD000000000000,  # 5.10.y, 6.1 and later
+    poison_deltas=(0xDEAD000000000000, 0),  # 5.10.y, 6.1 and later; 4.19, 5.4 and 5.15
     char_signed=False,
 )

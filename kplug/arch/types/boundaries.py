@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kplug.frozen import Frozen
 
+EMPTY = 1 << 32  # `least` of a table without entries
 GENERIC_SCRIPT = "include/asm-generic/vmlinux.lds.h"
 
 
@@ -29,7 +30,7 @@ class BoundaryRow(Frozen):
     outside: bool = False  # may lie outside [_text, _end)
     inside: tuple[str, str] | None = None  # valid only if the start lies between these two symbols
     length: tuple[str, str] | None = None  # no symbol ends it: it is as long as this other pair
-    least: int = 0  # bytes; anything shorter is padding before the next table, so the region is empty
+    least: int = 0  # bytes; anything shorter is padding before the next table, so the region is empty and has no end
 
 
 # What an architecture adds to the generic rows, by the part of the image: text, rodata, init, data, bss.

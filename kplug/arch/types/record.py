@@ -34,8 +34,8 @@ class Names(Frozen):
     stands for all names that begin with it. `other` are further names that users type. `kernel` is the folder in the
     kernel's arch/. `drgn` is the name in drgn.Architecture. `qemu` are the suffixes of qemu-system-*. The rest is for
     boot images: the magic at 0x38 of a flat Image (arch/*/include/asm/image.h), that of a zImage
-    (arch/*/boot/compressed/head.S), the number in a uImage (U-Boot's include/image.h), the machine of a PE header, the
-    name in a FIT (U-Boot's boot/image.c).
+    (arch/*/boot/compressed/head.S), a string and its place (arch/*/boot/head.S), the number in a uImage (U-Boot's
+    include/image.h), the machine of a PE header, the name in a FIT (U-Boot's boot/image.c).
     """
 
     elf: tuple[ElfMachine, ...]
@@ -48,6 +48,7 @@ class Names(Frozen):
     qemu: tuple[str, ...] = ()
     flat_image: bytes | None = None
     zimage: int | None = None
+    entry_string: tuple[int, bytes] | None = None
     uimage: int | None = None
     pe: int | None = None
     fit: tuple[str, ...] = ()
@@ -181,7 +182,10 @@ class Architecture(Frozen):
     build_numbers: tuple[str, ...] = ()
     # The rows of the linker script that only this architecture has, by the part of the image.
     boundaries: Callable[[], BoundaryRows] | None = None
+    cpu_methods: bool = False  # has entries for the tables of CPU_METHOD_OF_DECLARE and CPUIDLE_METHOD_OF_DECLARE
     freed_gaps: tuple[Freed, ...] = ()
+    # Two regions: from the start of the one to that of the other all is mapped read-only after boot, gaps too.
+    read_only: tuple[str, str] | None = None
     # Where code precedes _text in the image: the symbol at its start, a function of stated size or not.
     head_symbol: str | None = None
     # Symbols below the image, in kernels that link the per-CPU section at 0, are per-CPU variables.
@@ -246,7 +250,8 @@ class Architecture(Frozen):
     image_start: Callable[[int, Mapping[str, int]], int | None] | None = None
 
     # -- values with a meaning -----------------------------------------------------------------------------------------
-    poison_delta: int | None = None  # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE)
+    # POISON_POINTER_DELTA (CONFIG_ILLEGAL_POINTER_VALUE); several if it differs by release, which nothing tells.
+    poison_deltas: tuple[int, ...] = ()
     # PAGE_OFFSET, where the linear mapping of memory starts; said where that number is a special value elsewhere.
     linear_map: int | None = None
     fills: tuple[Poison, ...] = ()  # bytes that only this architecture fills memory with

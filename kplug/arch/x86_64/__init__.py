@@ -241,7 +241,7 @@ ARCHITECTURE = Architecture(
             "struct cea_exception_stacks *", "arch/x86/mm/cpu_entry_area.c, per CPU", "cea_exception_stacks"
         ),
     ),
-    poison_delta=0xDEAD000000000000,
+    poison_deltas=(0xDEAD000000000000,),
     fills=(Poison(0xCC, "int3", "padding between functions", "arch/x86/kernel/vmlinux.lds.S", guess=True),),
     kasan_shadow_offset=_kasan_shadow_offset,
     char_signed=True,

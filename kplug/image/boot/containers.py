@@ -11,7 +11,7 @@ from functools import partial
 from kplug.files.compression import FORMATS
 from kplug.image.boot.efi import UNIFIED, ZBOOT
 from kplug.image.boot.formats import BadImageError, Container, Part, inside
-from kplug.image.boot.linux import BZIMAGE, HEAD_BYTES, SELF_EXTRACTING, ZIMAGE
+from kplug.image.boot.linux import BZIMAGE, HEAD_BYTES, IPL, SELF_EXTRACTING, ZIMAGE
 from kplug.image.boot.phones import ANDROID, CHROMEOS, MEDIATEK, UNCOMPRESSED_IMG
 from kplug.image.boot.plain import image_machine
 from kplug.image.boot.uboot import FIT, UIMAGE
@@ -40,6 +40,7 @@ CONTAINERS: tuple[Container, ...] = (
     MEDIATEK,
     CHROMEOS,
     ZIMAGE,
+    IPL,
     *_PACKED_FILES,
     SELF_EXTRACTING,
 )

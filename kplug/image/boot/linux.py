@@ -1,4 +1,4 @@
-"""The kernel's own boot images: x86's bzImage, 32-bit arm's zImage, ELF files that unpack themselves."""
+"""The kernel's own boot images: bzImage, zImage, what IPL loads, ELF files that unpack themselves."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def _zimage(data: Window) -> list[Part] | None:
     return [Part(0, min(size or len(data), len(data)), machine=name_of(registry.by_zimage(magic)), is_exact=False)]
 
 
+def _ipl(data: Window) -> list[Part] | None:
+    """Boot loaders know it by a string before its second entry; nothing says where the packed kernel is."""
+    architecture = registry.by_entry_string(lambda start, end: data[start:end])
+    return [Part(0, len(data), machine=name_of(architecture), is_exact=False)]
+
+
 def _self_extracting(data: Window) -> list[Part] | None:
     """An ELF file that is not the kernel itself: powerpc's zImage, mips's and loongarch's vmlinuz."""
     return [Part(0, len(data), machine=elf_machine(data), is_exact=False)] if is_elf_program(data) else None
@@ -56,6 +62,16 @@ BZIMAGE = Container(
     _bzimage,
 )
 ZIMAGE = Container("zImage", "arch/arm/boot/compressed/head.S", "searched for in it", _ZIMAGE_MAGICS, 0x24, _zimage)
+# After the PSW to start with: two words for each of the channel programs that load the rest.
+IPL = Container(
+    "IPL image",
+    "arch/s390/boot/head.S",
+    "searched for in it",
+    (bytes.fromhex("02000018 60000050 02000068 60000050"),),
+    8,
+    _ipl,
+    searched=False,
+)
 SELF_EXTRACTING = Container(
     "self-extracting ELF file",
     "arch/powerpc/boot/wrapper, arch/mips/boot/compressed",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class SectionRow(NamedTuple):
@@ -192,9 +192,17 @@ def _nm(path: str) -> list[tuple[str, int, int, str]]:
     return rows
 
 
+def byte_order(path: str) -> Literal["little", "big"]:
+    """As `readelf -h` has it."""
+    return "big" if re.search(r"^  Data: .*big endian$", run("readelf", "-h", path), re.MULTILINE) else "little"
+
+
 def data(path: str, address: int, size: int) -> bytes:
-    """Bytes of a file by their address, as objdump prints them."""
+    """Bytes of a file by their address, as objdump prints them: not those of debug information, which counts from 0."""
     stop = address + size
-    text = run("objdump", "-s", f"--start-address={address:#x}", f"--stop-address={stop:#x}", path)
+    [home] = [
+        row.name for row in sections(path) if "A" in row.flags and row.address <= address < row.address + row.size
+    ]
+    text = run("objdump", "-s", "-j", home, f"--start-address={address:#x}", f"--stop-address={stop:#x}", path)
     lines = re.findall(r"^ [0-9a-f]+ ((?:[0-9a-f]+ ){1,4})", text, re.MULTILINE)
     return bytes.fromhex("".join(lines))

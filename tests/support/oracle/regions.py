@@ -114,13 +114,7 @@ PAIRS = [
     Pair("__start_syscalls_metadata", "__stop_syscalls_metadata", "syscalls_metadata"),
     Pair("__start_kprobe_blacklist", "__stop_kprobe_blacklist", "kprobe_blacklist"),
     Pair("__start_error_injection_whitelist", "__stop_error_injection_whitelist", "error_injection_whitelist"),
-    # The tables by which drivers match firmware have no end symbol: each reaches to the next in the linker script.
-    Pair("__clk_of_table", "__reservedmem_of_table", "clk_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
-    Pair("__reservedmem_of_table", "__timer_of_table", "reservedmem_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
-    Pair("__timer_of_table", "__cpu_method_of_table", "timer_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
-    Pair("__cpu_method_of_table", "__cpuidle_method_of_table", "cpu_method_of_table"),
     Pair("__dtb_start", "__dtb_end", "dtb"),
-    Pair("__irqchip_of_table", "__irqchip_acpi_probe_table", "irqchip_of_table", None, (*ARM64, *RISCV, *ARM, *PPC)),
     Pair("__irqchip_acpi_probe_table", "__irqchip_acpi_probe_table_end", "irqchip_acpi_probe_table"),
     Pair("__timer_acpi_probe_table", "__timer_acpi_probe_table_end", "timer_acpi_probe_table"),
     Pair("__governor_thermal_table", "__governor_thermal_table_end", "governor_thermal_table"),
@@ -211,14 +205,13 @@ PAIRS = [
             "__fw_ftr_fixup",
         )
     ),
-    Pair("__reservedmem_of_table", "__cpu_method_of_table", "reservedmem_of_table", None, PPC),
-    Pair("__irqchip_of_table", "__governor_thermal_table", "irqchip_of_table", None, PPC),
-    # i386.
-    Pair("__clk_of_table", "__cpu_method_of_table", "clk_of_table", None, I386),
     # arm; its output sections' words, where the input sections' are the architecture's own (*(.ARM.exidx*)).
     Pair("_text", "_stext", "head.text", "text", ARM),
     Pair("__start_unwind_idx", "__stop_unwind_idx", "ARM.unwind_idx", None, ARM),
     Pair("__start_unwind_tab", "__stop_unwind_tab", "ARM.unwind_tab", None, ARM),
+    # Their bytes in the image, which start_kernel() copies to where .vectors and .stubs are linked.
+    Pair("__vectors_start", "__vectors_end", "vectors", None, ARM),
+    Pair("__stubs_start", "__stubs_end", "stubs", None, ARM),
     Pair("__proc_info_begin", "__proc_info_end", "proc.info", None, ARM),
     Pair("__arch_info_begin", "__arch_info_end", "arch.info.init", None, ARM),
     Pair("__tagtable_begin", "__tagtable_end", "taglist.init", None, ARM),
@@ -246,6 +239,15 @@ class Computed(NamedTuple):
 ONE_PAGE = Computed("swapper_pg_dir", "swapper_pg_dir", "rodata", ARM64)
 TEMPLATE = Computed("__per_cpu_load", "percpu.load", None, X86)
 
-# Only 32-bit arm declares entries for it (CPUIDLE_METHOD_OF_DECLARE); what follows it elsewhere is the padding before
-# the device tree blobs.
-EMPTY = Computed("__cpuidle_method_of_table", "cpuidle_method_of_table", None, ALL)
+# What mark_rodata_ro() (arch/arm64/mm/mmu.c) protects, the regions and what is between them.
+READ_ONLY = {"aarch64": ("__start_rodata", "__init_begin")}
+
+# INIT_DATA: tables by which drivers match firmware have no end symbol, each reaches to the next thing that there is.
+INIT_DATA = (
+    *("__clk_of_table", "__reservedmem_of_table", "__timer_of_table", "__cpu_method_of_table"),
+    *("__cpuidle_method_of_table", "__dtb_start", "__irqchip_of_table", "__irqchip_acpi_probe_table"),
+    *("__timer_acpi_probe_table", "__governor_thermal_table", "__earlycon_table", "__start_lsm_info", "__setup_start"),
+)
+# Only 32-bit arm makes entries for these (CPU_METHOD_OF_DECLARE, CPUIDLE_METHOD_OF_DECLARE); what follows elsewhere is
+# the padding before the device tree blobs.
+METHODS = ("__cpu_method_of_table", "__cpuidle_method_of_table")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from support.oracle import binutils
 from support.oracle.binutils import SectionRow, SegmentRow, SymbolRow
-from support.oracle.regions import EMPTY, IMAGE, ONE_PAGE, PAGE, PAIRS, TEMPLATE
+from support.oracle.regions import ARM, IMAGE, INIT_DATA, METHODS, ONE_PAGE, PAGE, PAIRS, READ_ONLY, TEMPLATE
 
 MASK = (1 << 64) - 1
 
@@ -130,9 +130,12 @@ class Oracle:
         load, first, last = self.value(TEMPLATE.start), self.value("__per_cpu_start"), self.value("__per_cpu_end")
         if load is not None and first == 0 and last is not None and self.machine in TEMPLATE.machines:
             found.append(Region(load, load + last, TEMPLATE.name, TEMPLATE.region_class, TEMPLATE.start, None))
-        table = self.value(EMPTY.start)
-        if table is not None:
-            found.append(Region(table, table, EMPTY.name, EMPTY.region_class, EMPTY.start, None))
+        there = [(name, value) for name in INIT_DATA if (value := self.value(name)) is not None]
+        for (name, start), (next_name, end) in zip(there, there[1:]):
+            if name.endswith("_of_table"):
+                empty = start == end or (name in METHODS and self.machine not in ARM)
+                until = (start, None) if empty else (end, next_name)
+                found.append(Region(start, until[0], name.strip("_"), None, name, until[1]))
         for name, start_symbol, end_symbol in conventions:
             start, end = self.value(start_symbol), self.value(end_symbol)
             assert start is not None, start_symbol
@@ -170,7 +173,7 @@ class Oracle:
         count = self.value("kallsyms_num_syms")
         if count is None:
             return {}
-        symbols = int.from_bytes(binutils.data(self.path, count, 4), "little")
+        symbols = int.from_bytes(binutils.data(self.path, count, 4), binutils.byte_order(self.path))
         return {
             "kallsyms_offsets": 4 * symbols, "kallsyms_seqs_of_names": 3 * symbols, "kallsyms_token_index": 512,
         }  # fmt: skip
@@ -212,7 +215,8 @@ class Oracle:
                     limits.append(labels[label])
                 if chosen.name in tables:
                     limits.append(start + tables[chosen.name])
-                end = max(start, min(limits))
+                within = own.address <= start
+                end = max(start, min(limits)) if within else start
             others = _names_but(chosen, [*ranked, *marks.get(start, ())])
             groups.append(Group(start, end, chosen, others, not size))
         markers = {}
@@ -241,6 +245,8 @@ class Oracle:
     def _cut(self) -> None:
         """Between two neighbouring bounds every address has the same piece, so one answer is made for each run."""
         self._bounds = self.bounds()
+        names = READ_ONLY.get(self.machine, ())
+        self._read_only = [value for name in names if (value := self.value(name)) is not None] or [0, 0]
         nothing = Piece((), (), (), "none", False, None)
         self._pieces = [nothing, *(self._piece(bound) for bound in self._bounds)]
 
@@ -263,7 +269,7 @@ class Oracle:
             tuple(row.number for row in segments),
             tuple(row.number for row in sections),
             tuple(regions),
-            _class(regions, sections),
+            _class(regions, sections, bool(gap and self._read_only[0] <= address < self._read_only[1])),
             in_image,
             gap,
         )
@@ -344,14 +350,20 @@ def _widest(regions: Sequence[Region], edge: str) -> frozenset[str]:
     return frozenset(r.name for r in regions if r.end - r.start == size) or frozenset((edge,))
 
 
-def _class(regions: Sequence[Region], sections: Sequence[SectionRow]) -> str:
-    """The narrowest region that has a class says it, else the section's flags, as readelf prints them."""
+def _class(regions: Sequence[Region], sections: Sequence[SectionRow], read_only: bool) -> str:
+    """The narrowest region that has a class says it, else the section's flags, as readelf prints them; no region's
+    bytes are data where the kernel maps all read-only."""
     for region in reversed(regions):
         if region.region_class:
             return region.region_class
     if not sections:
         return "none"
-    section = sections[-1]
+    by_flags = section_class(sections[-1])
+    return "rodata" if read_only and by_flags == "data" else by_flags
+
+
+def section_class(section: SectionRow) -> str:
+    """What the flags of a section say."""
     if "X" in section.flags:
         return "text"
     if section.type == "NOBITS":

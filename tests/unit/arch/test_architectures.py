@@ -80,6 +80,6 @@ def test_no_two_declarations_have_the_same_name_in_a_format() -> None:
 def test_an_architecture_that_nobody_declared_has_nothing_declared() -> None:
     assert registry.find("vax") is None
     unknown = registry.named("vax")
-    assert (unknown.name, unknown.memory_map, unknown.poison_delta) == ("vax", None, None)
+    assert (unknown.name, unknown.memory_map, unknown.poison_deltas) == ("vax", None, ())
     assert registry.find("registry") is None
     assert registry.find("types") is None

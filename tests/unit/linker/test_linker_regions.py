@@ -308,6 +308,33 @@ def test_an_unused_table_is_not_the_padding_behind_it() -> None:
     assert "cpuidle_method_of_table" not in names(tree.regions)
 
 
+@pytest.mark.parametrize(("machine", "read_only"), [("aarch64", True), ("riscv64", None)])
+def test_what_arm64_has_between_rodata_and_init_is_read_only(machine: str, read_only: bool | None) -> None:
+    places = ("_text", "__start_rodata", "__end_rodata", "__init_begin", "__init_end", "_sdata", "_edata", "_end")
+    symbols = {name: 0xFFFF800080000000 + 0x1000 * number for number, name in enumerate(places)}
+    gaps = {(gap.after, gap.before): gap.read_only_after_init for gap in build_region_tree(symbols, machine).gaps}
+    assert gaps == {
+        ("_text", "rodata"): None,
+        ("rodata", "init"): read_only,
+        ("init", "data"): None,
+        ("data", "_end"): None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("machine", "size", "held"),
+    [("s390x", 0, False), ("s390x", 24, False), ("ppc64", 31, False), ("arm", 8, True), ("arm", 160, True)],
+)
+def test_a_table_of_cpu_methods_has_entries_on_arm_alone(machine: str, size: int, held: bool) -> None:
+    """Elsewhere what follows is padding, up to 31 bytes of it before the device tree blobs."""
+    start = 0xC1001000
+    symbols = {"_text": start - 0x1000, "__cpu_method_of_table": start, "__dtb_start": start + size, "_end": start * 2}
+    tree = build_region_tree(symbols, machine)
+    [table] = [each for each in (*tree.regions, *tree.empty) if each.name == "cpu_method_of_table"]
+    assert (table.start, table.end) == (start, start + size if held else start)
+    assert table.end_symbol == ("__dtb_start" if held else None)
+
+
 def test_parents_and_depths() -> None:
     tree = tree_of("amd64-6.12")
     assert tree.root is not None

@@ -28,6 +28,21 @@ def test_the_values_of_32_bit_kernels(machine: str, value: int, names: list[str]
     assert [special.name for special in specials(value, machine, None)] == names
 
 
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (0xDEAD000000000100, ["LIST_POISON1"]),
+        (0x100, ["NULL+0x100", "LIST_POISON1"]),  # up to 6.18
+        (0x122, ["NULL+0x122", "LIST_POISON2"]),
+        (0x108, ["NULL+0x108"]),
+    ],
+)
+def test_poisoned_pointers_of_a_machine_whose_releases_differ(value: int, names: list[str]) -> None:
+    found = specials(value, "s390x", None)
+    assert [special.name for special in found] == names
+    assert [special.guess for special in found] == [False, True][: len(found)]
+
+
 def test_what_may_be_an_address_of_a_32_bit_kernel_is_a_guess() -> None:
     assert all(special.guess for special in specials(0xCCCCCCCC, "i386", None))
     assert not specials(0x6B6B6B6B, "i386", None)[0].guess

@@ -150,6 +150,13 @@ def test_what_has_no_known_header_is_searched(tmp_path: Path, name: str, before:
     assert image.containers[0] == ("zImage" if len(before) == 0x24 + 504 else "unknown container")
 
 
+@pytest.mark.parametrize(("string", "machine"), [(b"S390EP", "s390x"), (b"\0\0\0\0\0\0", None)])
+def test_what_ipl_loads_is_searched_and_has_its_machine(tmp_path: Path, string: bytes, machine: str | None) -> None:
+    head = bytes.fromhex("0008000080000200 0200001860000050 0200006860000050").ljust(0x10008, b"\x40") + string
+    image = image_of(tmp_path, head + packed("gzip", RAW))
+    assert (image.payload, image.machine, image.containers) == (RAW, machine, ("IPL image",))
+
+
 def test_a_number_that_is_the_magic_of_a_zimage_makes_none(tmp_path: Path) -> None:
     """s390x's vmlinuz has a table of the image's addresses, as which 0x016f2818 can occur."""
     table = struct.pack(">200I", *range(0x016F2700, 0x016F2700 + 8 * 200, 8))
