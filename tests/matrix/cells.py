@@ -60,7 +60,7 @@ class Cell:
 COST = "matrix/test_cost.py"
 #: Each source that a kernel has on a disk, and the tests that compare its answers with what readelf and nm print.
 SOURCES: dict[str, tuple[str, ...]] = {
-    "vmlinux": ("exhaustive/test_addresses.py", "exhaustive/test_tables.py", COST),
+    "vmlinux": ("exhaustive/test_addresses.py", "exhaustive/test_tables.py", "exhaustive/test_kernel_facts.py", COST),
     "vmlinuz": ("sources/test_answers.py", "sources/test_symbols.py", COST),
     "System.map": ("sources/test_answers.py", "sources/test_symbols.py", COST),
     "vmlinuz+System.map": ("sources/test_answers.py",),
