@@ -38,7 +38,11 @@ _FACILITIES = "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp
 # A symbol as %pS prints it, and the module that follows.
 SYMBOL = rf"(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])"
 MODULE = r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])"
-SYMBOL_AND_MODULE = rf"{SYMBOL}(?:{MODULE})?"
+# The same in a text, where decode_stacktrace.sh may have put a place for the offset.
+SYMBOL_AND_MODULE = (
+    rf"(?P<symbol>(?:{_IN_FILE})?{NAME})(?:\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])|(?=\s\({PLACE}))"
+    rf"(?:{MODULE})?"
+)
 
 # What a carrier states is in the groups `time`, `caller` (T and a PID, or C and a CPU), `cpu` and `level`.
 PREFIXES = (

@@ -21,6 +21,9 @@ _STRAYS_AFTER_END = 3
 _OF_A_PROGRAM = 0.02
 _MOST_TRACES = 500
 _MOST_WORDS = 4096
+_MOST_FRAMES = 8000
+_MOST_REGISTERS = 200
+_MOST_MODULES = 10000
 # A line of modules shorter than this was not wrapped.
 _NARROWEST = 72
 
@@ -214,7 +217,7 @@ class Report:
     def _begin_trace(self, trace: TraceReader) -> None:
         self._past_head()
         self._trace = trace
-        if len(self._traces) < _MOST_TRACES:
+        if len(self._traces) < _MOST_TRACES and sum(len(each.frames) for each in self._traces) < _MOST_FRAMES:
             self._traces.append(trace)
 
     def _take_pointer(self, line: LogText, match: re.Match[str]) -> None:
@@ -326,15 +329,16 @@ class Report:
     def _keep_registers(self, found: dict[str, int]) -> None:
         # Those in the middle of a trace are of what was interrupted.
         if not self._users and not any(trace.frames for trace in self._traces):
-            for name, value in found.items():
+            for name, value in found.items() if len(self._registers) < _MOST_REGISTERS else ():
                 self._registers.setdefault(name, value)
 
     def _take_modules(self, text: str) -> bool:
         found = read_modules(text)
         if found is None:
             return False
-        self.modules = [*(self.modules or ()), *found[0]]
-        self.unloaded.extend(found[1])
+        self.modules = self.modules or []
+        self.modules.extend(found[0][: max(_MOST_MODULES - len(self.modules), 0)])
+        self.unloaded.extend(found[1][: max(_MOST_MODULES - len(self.unloaded), 0)])
         return True
 
     @property

@@ -304,3 +304,12 @@ def test_a_special_line_above_a_bug_says_what_it_is() -> None:
     assert event.type == "double-fault"
     bordered = "kernel BUG at mm/slab.c:1!\n------------[ cut here ]------------\nkernel BUG at mm/slab.c:2!\n"
     assert [event.first_line for event in events(bordered.splitlines())] in ([1, 2], [1])
+
+
+def test_what_decode_stacktrace_made_of_it() -> None:
+    places = crafted.X86.replace("+0x5/0x20 [plant]", " (drivers/plant.c:12 (discriminator 3)) plant").replace(
+        "+0x28f/0x450", " (fs/read_write.c:588)"
+    )
+    event = one(places)
+    assert (event.function, event.signature) == ("plant_grow", one(crafted.X86).signature)
+    assert event.traces[0].frames[-1].place == "fs/read_write.c:588"
