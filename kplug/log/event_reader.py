@@ -109,6 +109,14 @@ class EventReader:
         self._held = read_text(self._held.number, raw)
         return [] if line.fills_the_columns else self._release()
 
+    @property
+    def first_line(self) -> int | None:
+        """The first line of what is open; None if nothing is. No event will begin before it."""
+        began = [report.first_line for reports in self._open.values() for report in reports]
+        if self._held is not None:
+            began.append(self._held.number)
+        return min((*began, *self._borders.values()), default=None)
+
     def flush(self) -> list[Event]:
         """The events as far as they go, for who waits for no more lines; what comes begins anew."""
         return self.close()

@@ -1,20 +1,30 @@
-"""The JSON contract `kplug.find/1`: one object for each address or symbol of a log (docs/json.md)."""
+"""A log as objects: `kplug.event/1` for its events, `kplug.find/1` for what others of its lines name (docs/json.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring_ascii as _string
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
-from kplug.log.finding import Found, found_in, role_of
+from kplug.annotate.event_feed import EventFeed
+from kplug.log.finding import Role, found_in, role_of
 from kplug.log.pieces import LONGEST_LINE, Kind, Piece
 from kplug.outputs import InModule
 from kplug.render.json_lines import JsonLines
+from kplug.render.log_events import event_object
 
 if TYPE_CHECKING:
     from kplug.annotate.answers import LogAnswers
+    from kplug.log.event import Event
 
 SCHEMA = "kplug.find/1"
+# What may be of an event is held so long.
+_MOST_HELD = 50_000
+
+# What an address is there, or that it is a symbol.
+_Role = Union[Role, bool, None]
+# Line, column, text.
+_Find = tuple[int, int, str, _Role]
 
 
 class LogJson:
@@ -23,32 +33,56 @@ class LogJson:
     def __init__(self, answers: LogAnswers) -> None:
         self._answers = answers
         self._json = JsonLines()
+        self._events = EventFeed()
+        self._finds: list[_Find] = []  # what may be of an event
 
     def feed(self, piece: Piece, line: int) -> bytes:
-        """The objects for the next piece of the log, which begins in that line."""
+        """The objects that are known with the next piece of the log, which begins in that line."""
+        events = self._events.feed(piece, line)
         if piece.kind is Kind.LINES:
-            return b"".join(self._objects(piece.data, line))
-        return b"".join(self._objects(piece.data[:LONGEST_LINE], line)) if piece.kind is Kind.BEGIN else b""
+            self._finds.extend(self._in(piece.data, line))
+        elif piece.kind is Kind.BEGIN:
+            self._finds.extend(self._in(piece.data[:LONGEST_LINE], line))
+        return self._known(events, self._events.first_line)
 
-    def _objects(self, data: bytes, line: int) -> Iterator[bytes]:
+    def close(self) -> bytes:
+        """The objects that the end of the log ends."""
+        return self._known(self._events.close(), None)
+
+    def _known(self, events: Sequence[Event], open_since: int | None) -> bytes:
+        """The events that are over, and what was found outside of them, up to what is not over yet."""
+        for event in events:
+            self._finds = [each for each in self._finds if not event.first_line <= each[0] <= event.last_line]
+        objects = [(event.last_line, 0, event_object(event, self._answers)) for event in events]
+        held = []
+        for line, column, text, role in self._finds:
+            if open_since is not None and line >= open_since and len(self._finds) < _MOST_HELD:
+                held.append((line, column, text, role))
+            else:
+                objects += [(line, column, find) for find in self._objects(line, column, text, role)]
+        self._finds = held
+        return "".join([f"{text}\n" for _, _, text in sorted(objects, key=lambda each: each[:2])]).encode()
+
+    def _in(self, data: bytes, line: int) -> Iterator[_Find]:
         counted = start = 0
         for found in found_in(data, self._answers.bits):
             line += data.count(b"\n", counted, found.start)
             start = max(start, data.rfind(b"\n", counted, found.start) + 1)
             counted = found.start
-            if found.end - start > LONGEST_LINE:
-                continue
-            text = data[found.start : found.end].decode("ascii")
-            for where in self._where(data, found, text):
-                yield (
-                    f'{{"schema": "{SCHEMA}", "line": {line}, "column": {found.start - start + 1}, '
-                    f'"text": {_string(text)}, "where": {where}}}\n'
-                ).encode()
+            if found.end - start <= LONGEST_LINE:
+                text = data[found.start : found.end].decode("ascii")
+                yield line, found.start - start + 1, text, found.is_symbol or role_of(data, found.start)
 
-    def _where(self, data: bytes, found: Found, text: str) -> Iterator[str]:
-        if not found.is_symbol:
-            role = role_of(data, found.start)
-            answer = None if role is None else self._answers.of_address(int(text, 16), role)
+    def _objects(self, line: int, column: int, text: str, role: _Role) -> Iterator[str]:
+        for where in self._where(text, role):
+            yield (
+                f'{{"schema": "{SCHEMA}", "line": {line}, "column": {column}, '
+                f'"text": {_string(text)}, "where": {where}}}'
+            )
+
+    def _where(self, text: str, role: _Role) -> Iterator[str]:
+        if role is not True:
+            answer = self._answers.of_address(int(text, 16), role) if isinstance(role, Role) else None
             if answer is not None:
                 yield self._json.annotation(answer)
             return

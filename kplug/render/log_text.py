@@ -57,6 +57,10 @@ class LogText:
             return _beside(piece.data, b"; ".join(notes))
         return piece.data + b"".join([MARK + note + b"\n" for note in notes])
 
+    def close(self) -> bytes:
+        """What follows the end of the log."""
+        return b""
+
     def _annotated(self, data: bytes) -> bytes:
         parts: list[bytes] = []
         copied = line_end = 0  # up to there the log's bytes are in the parts

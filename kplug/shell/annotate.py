@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
 from kplug.annotate.facts import Boot, boots, in_boots, wrong_build
@@ -17,6 +17,7 @@ from kplug.errors import UsageError
 from kplug.frozen import replace
 from kplug.log.pieces import Kind, Piece, pieces
 from kplug.opening import NothingKnownError, open_session
+from kplug.render.log_events import LogSummary
 from kplug.render.log_json import LogJson
 from kplug.render.log_marks import without_annotations
 from kplug.render.log_text import LogText
@@ -41,9 +42,13 @@ _EPILOG = """examples:
   dmesg -w | kplug annotate                      the running kernel
   kplug annotate -s vmlinux oops.txt             with source lines, where vmlinux has DWARF
   kplug annotate -s vmlinux --module-dir DIR -   with the modules' debug files
-  kplug annotate --json -s vmlinux oops.txt      one object for each address (docs/json.md)
+  kplug annotate --summary console.log           the events in it, a line each
+  kplug annotate --json -s vmlinux oops.txt      events and addresses as objects (docs/json.md)
 
 exit status: 0 all answered; 1 something could not be resolved; 2 usage, or an input that cannot be read"""
+
+# What prints a log.
+_Form = Union[LogText, LogJson, LogSummary]
 
 # Reasons for what could not be resolved; the further ones are much the same.
 _MOST_REASONS = 5
@@ -57,7 +62,8 @@ def parser() -> Parser:
     form = made.add_mutually_exclusive_group()
     form.add_argument("--inline", action="store_true", help="annotations below each line (the default)")
     form.add_argument("--margin", action="store_true", help="annotations at the end of each line")
-    form.add_argument("--json", action="store_true", help="one JSON object for each address, one per line")
+    form.add_argument("--json", action="store_true", help="objects for events and addresses, one per line")
+    form.add_argument("--summary", action="store_true", help="one line for each event: an oops, a warning, a stall")
     made.add_argument("--strip", action="store_true", help="remove the annotations of an annotated log")
     lines = made.add_mutually_exclusive_group()
     lines.add_argument(
@@ -101,7 +107,7 @@ class _Run:
         self._arguments = arguments
         self._style = style
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
-        self._texts: dict[tuple[int | None, str | None, str | None], LogText | LogJson] = {}
+        self._texts: dict[tuple[int | None, str | None, str | None], _Form] = {}
         self._answers: list[LogAnswers] = []
         self._said: dict[str, None] = {}
         self._is_wrong = False
@@ -118,10 +124,15 @@ class _Run:
                 while len(known) > 1 and known[1].start <= position:
                     known.pop(0)
                 if text is None or piece.kind in (Kind.LINES, Kind.BEGIN):
-                    text = self._text(known[0] if known else boot)
+                    former, text = text, self._text(known[0] if known else boot)
+                    if former not in (None, text):
+                        write(former.close())
                 write(text.feed(Piece(piece.kind, part), line))
                 line += part.count(b"\n")
                 position += len(part)
+            flush()
+        if text is not None:
+            write(text.close())
             flush()
 
     def is_answered(self) -> bool:
@@ -148,11 +159,15 @@ class _Run:
         os.lseek(descriptor, 0, os.SEEK_SET)
         return found
 
-    def _text(self, boot: Boot) -> LogText | LogJson:
+    def _text(self, boot: Boot) -> _Form:
         """What annotates the lines of one boot."""
         offset = boot.kaslr_offset if self._takes_offset() else None
         key = offset, boot.release, boot.build
+        if self._arguments.summary:  # which needs no kernel
+            key = None, None, None
         if key not in self._texts:
+            if self._arguments.summary:
+                return self._texts.setdefault(key, LogSummary(self._style))
             answers = LogAnswers(self._session(offset, boot))
             self._answers.append(answers)
             margin, style = self._arguments.margin, self._style

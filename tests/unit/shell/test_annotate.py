@@ -69,12 +69,14 @@ def test_the_margin_is_stripped(
     assert capsysbinary.readouterr().out == OOPS.encode()
 
 
-def test_objects(vmlinux: str, oops: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["annotate", "-s", vmlinux, "--json", oops]) == 1
+def test_objects(vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text(OOPS.replace("BUG: kernel NULL pointer dereference, ", "no event: an "))
+    assert cli.main(["annotate", "-s", vmlinux, "--json", str(log)]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {each["schema"] for each in found} == {"kplug.find/1"}
     assert [(each["line"], each["column"], each["text"]) for each in found] == [
-        (1, 58, "0000000000000018"),
+        (1, 33, "0000000000000018"),
         (2, 21, "start_kernel+0x4/0x20"),
         (3, 16, START),
         (3, 38, "dead000000000100"),
@@ -82,6 +84,49 @@ def test_objects(vmlinux: str, oops: str, capsys: pytest.CaptureFixture[str]) ->
     ]
     assert found[2]["where"]["schema"] == "kplug.where/1"
     assert found[4]["where"] is None
+
+
+EVENT = """\
+[    1.0] before start_kernel+0x4/0x20
+[    2.0] BUG: kernel NULL pointer dereference, address: 0000000000000018
+[    2.0] #PF: supervisor read access in kernel mode
+[    2.0] Oops: 0000 [#1] PREEMPT SMP NOPTI
+[    2.0] CPU: 0 PID: 183 Comm: sh Tainted: G           OE      6.1.0-57-amd64 #1  Debian 6.1.192-3
+[    2.0] RIP: 0010:start_kernel+0x5/0x20
+[    2.0] RAX: 0000000000000000 RBX: ffff888000001234 RCX: 0000000000000000
+[    2.0] Call Trace:
+[    2.0]  <TASK>
+[    2.0]  start_kernel+0x4/0x20
+[    2.0]  </TASK>
+[    2.0] CR2: 0000000000000018
+[    2.0] ---[ end trace 0000000000000000 ]---
+[    3.0] after start_kernel+0x4/0x20
+"""
+
+
+def test_events_are_objects_and_their_lines_no_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, log = tmp_path / "vmlinux", tmp_path / "log"
+    path.write_bytes(bytes(small_vmlinux()))
+    log.write_text(EVENT.replace("6.1.0-57-amd64", open_vmlinux(str(path)).release or ""))
+    assert cli.main(["annotate", "-s", str(path), "--json", str(log)]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["schema"], each.get("line")) for each in found] == [
+        ("kplug.find/1", 1),
+        ("kplug.event/1", None),
+        ("kplug.find/1", 14),
+    ]
+    event = found[1]
+    assert (event["first_line"], event["last_line"], event["type"]) == (2, 13, "null-deref")
+    assert (event["address"], event["access"], event["taint"]) == ("0x18", "read", "GOE")
+    assert event["frames"][0]["function"] == "start_kernel"
+    assert event["registers"]["RBX"] == "0xffff888000001234"
+
+
+def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text(EVENT)
+    assert cli.main(["annotate", "--summary", str(log)]) == 0
+    assert capsys.readouterr().out.startswith("2-13  BUG: ")
 
 
 def test_the_log_says_where_the_kernel_is(

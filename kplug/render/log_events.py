@@ -1,0 +1,119 @@
+"""Events of a log: the JSON contract `kplug.event/1` (docs/json.md), and one line for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kplug.annotate.event_feed import EventFeed, line_of
+from kplug.render.safe import safe
+from kplug.render.style import Style
+
+if TYPE_CHECKING:
+    from kplug.annotate.answers import LogAnswers
+    from kplug.log.event import Event, Frame
+    from kplug.log.pieces import Piece
+
+SCHEMA = "kplug.event/1"
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
+
+
+def event_object(event: Event, answers: LogAnswers) -> str:
+    """The object for one event, without a newline."""
+    frames = event.frames
+    others = [trace for trace in event.traces if trace.frames is not frames]
+    return _encode(
+        {
+            "schema": SCHEMA,
+            "first_line": event.first_line,
+            "last_line": event.last_line,
+            "type": event.type,
+            "title": event.title,
+            "function": event.function,
+            "access": event.access,
+            "address": _hex(event.address),
+            "bytes": event.bytes,
+            "cpu": event.cpu,
+            "pid": event.pid,
+            "comm": event.comm,
+            "release": event.release,
+            "build": event.build,
+            "taint": None if event.taint is None else "".join([taint.letter for taint in event.taint]),
+            "taints": None if event.taint is None else [taint.words for taint in event.taint],
+            "hardware": event.hardware,
+            "complete": event.complete,
+            "signature": event.signature,
+            "ip": None if event.ip is None else _frame(event.ip, answers),
+            "frames": [_frame(frame, answers) for frame in frames],
+            "traces": [
+                {
+                    "context": trace.context,
+                    "heading": trace.heading,
+                    "cpu": trace.cpu,
+                    "pid": trace.pid,
+                    "frames": [_frame(frame, answers) for frame in trace.frames],
+                }
+                for trace in others
+            ],
+            "registers": {name: _hex(value) for name, value in event.registers.items()},
+            "modules": None if event.modules is None else [module.name for module in event.modules],
+            "panic": event.panic,
+            "sentence": None,
+        }
+    )
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else f"{value:#x}"
+
+
+def _frame(frame: Frame, answers: LogAnswers) -> dict[str, Any]:
+    layer = line_of(frame, answers)
+    return {
+        "function": frame.function,
+        "offset": _hex(frame.offset),
+        "size": _hex(frame.size),
+        "module": frame.module,
+        "context": frame.context,
+        "questionable": frame.questionable,
+        "line": frame.place if layer is None else layer.name,
+        "inlined": [] if layer is None else layer.details["inlined"],
+    }
+
+
+def event_line(event: Event, style: Style) -> str:
+    """One line for an event: where it is, its title, and whose it was."""
+    where = f"{event.first_line}-{event.last_line}"
+    return "  ".join([style.paint(style.address, where), style.paint(style.symbol, safe(event.title)), *_facts(event)])
+
+
+def _facts(event: Event) -> Sequence[str]:
+    task = " ".join(filter(None, (event.comm, None if event.pid is None else str(event.pid))))
+    whose = f"{task} on CPU {event.cpu}" if task and event.cpu is not None else task
+    facts = [
+        whose,
+        event.release,
+        None if event.panic is None else "then a panic",
+        None if event.complete else "cut off",
+    ]
+    return [safe(fact) for fact in facts if fact]
+
+
+class LogSummary:
+    """The events of a log, one line each."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+        self._events = EventFeed()
+
+    def feed(self, piece: Piece, line: int) -> bytes:
+        """The lines for the events that are over with the next piece of the log, which begins in that line."""
+        return self._lines(self._events.feed(piece, line))
+
+    def close(self) -> bytes:
+        """The lines for the events that the end of the log ends."""
+        return self._lines(self._events.close())
+
+    def _lines(self, events: Sequence[Event]) -> bytes:
+        return "".join([f"{event_line(event, self._style)}\n" for event in events]).encode()
