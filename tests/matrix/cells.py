@@ -108,9 +108,8 @@ def _booted() -> Iterator[Cell]:
 
 # -- debuggers, interpreters, builds -----------------------------------------------------------------------------------
 
-_NO_GDB_12 = Stop("packages", "Debian never had it (10.1 in bullseye, 13.1 in bookworm), and PyPI's begin with 16")
 GDBS: dict[str, Stop | None] = {
-    "gdb-12": _NO_GDB_12,
+    "gdb-12": Stop("packages", "no Debian release has it (bullseye 10.1, bookworm 13.1), and PyPI's begin with 16"),
     "gdb-13": None,
     "gdb-multiarch-13": None,
     "gdb-16": None,
@@ -120,6 +119,16 @@ GDBS: dict[str, Stop | None] = {
 #: What is asked of each: without a guest, and the live tests.
 GDB_SOURCES = {"files": ("-m", "not boot"), "guests": ("-m", "boot")}
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+#: Where to get those that are not installed: run from their packages, unpacked.
+PYTHON_SUITES = {"3.13": "trixie", "3.14": "sid"}
+#: The suite whose gdb embeds that Python. 3.11 is that of all gdbs above.
+PYTHON_GDBS: dict[str, str | Stop] = {
+    "3.9": Stop("packages", "only bullseye's gdb embeds it, which is 10.1; kplug's oldest is 12"),
+    "3.10": Stop("packages", "no gdb of Debian's or PyPI's embeds it"),
+    "3.12": Stop("packages", "no gdb of Debian's or PyPI's embeds it"),
+    "3.13": "trixie",
+    "3.14": "sid",
+}
 
 
 def _tools() -> Iterator[Cell]:
@@ -128,6 +137,10 @@ def _tools() -> Iterator[Cell]:
             yield Cell(GDB, name, source, ("gdb",), words, stop)
     for version in PYTHONS:
         yield Cell(PYTHON, f"python-{version}", "unit", ("unit",), ("-m", "not kernel and not boot"))
+        gdb = PYTHON_GDBS.get(version)
+        if gdb is not None:
+            stop = gdb if isinstance(gdb, Stop) else None
+            yield Cell(PYTHON, f"python-{version}", "gdb", ("gdb",), ("-m", "not boot"), stop)
 
 
 #: A row for each kernel that is built for it, or made from another.
