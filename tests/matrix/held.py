@@ -28,13 +28,22 @@ def fetching(name: str, log: Path) -> subprocess.Popen[bytes]:
 
 
 def mark(name: str) -> None:
-    """Fetched for cells: nobody else has asked for it."""
-    (kernel_dir(name) / _MARK).touch()
+    """Fetched for cells, by this process: nobody else has asked for it."""
+    (kernel_dir(name) / _MARK).write_text(str(os.getpid()))
 
 
 def fetched_here() -> list[str]:
     """The kernels that cells have fetched and that are still here."""
     return [row.name for row in KERNELS if (kernel_dir(row.name) / _MARK).exists()]
+
+
+def left_behind() -> list[str]:
+    """Those of them whose run was interrupted."""
+    return [name for name in fetched_here() if not _runs((kernel_dir(name) / _MARK).read_text())]
+
+
+def _runs(pid: str) -> bool:
+    return pid.isdigit() and Path("/proc", pid).exists()
 
 
 def megabytes(name: str) -> float:

@@ -73,8 +73,10 @@ class Matrix:
         self.commit = results.commit()
 
     def run(self) -> None:
-        for kernel in held.fetched_here():  # what an interrupted run left
-            if not self.keep and all(kernel != cell.kernel for cell in self.waiting):
+        for kernel in held.left_behind():
+            if any(kernel == cell.kernel for cell in self.waiting):
+                held.mark(kernel)
+            elif not self.keep:
                 self._remove(kernel)
         try:
             while self.waiting or self.running:
@@ -241,7 +243,7 @@ def line(result: Result) -> str:
     compared = ", ".join(f"{number:,} {what}" for what, number in result.compared.items())
     words = [f"{result.cell:34} {result.seconds:5.0f} s", compared or f"{result.tests} tests"]
     words += [f"{result.differed:,} differ"] if compared else []
-    words += [f"{result.layer or ''}: {result.why}".removeprefix(": ")] if result.why else []
+    words += [f"{result.layer or ''}: {result.why}".removeprefix(": ")[:120]] if result.why else []
     return "  ".join(words)
 
 
