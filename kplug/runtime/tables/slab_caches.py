@@ -30,6 +30,10 @@ _FLAGS = {
     "_SLAB_TYPESAFE_BY_RCU": 0x80000,
     "_SLAB_NO_USER_FLAGS": 0x10000000,
 }
+# A static key, since ca0cab65ea2b (5.9): without it, debugging that a cache's flags ask for is not done. Up to 5.13 a
+# cache that is made with such flags does not switch it on, only slub_debug= does (1f0723a4c0df).
+_DEBUGS = "slub_debug_enabled"
+_INT = 4  # the bytes of an int
 # CONFIG_SLUB_DEBUG: what slub_debug= names, since e17f1dfba37b (5.8) and before
 _DEBUGGING = ("slub_debug_string", "slub_debug_slabs")
 _IN_OBJECT = "_SLAB_OBJ_EXT_IN_OBJ"
@@ -66,14 +70,14 @@ class Cache:
             self.size: int = cache.size.value_()
             self.object_size: int = cache.object_size.value_()
             self.merged = cache.refcount.value_() > 1
-            self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad else 0
+            self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad and slabs.debugs else 0
             self.next_offset: int = cache.offset.value_() if slabs.is_slub else 0
             self.random = cache.random.value_() if slabs.is_hardened else None
             # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU
             self.sheaves = cache.cpu_sheaves.read_() if slabs.may_have_sheaves else None
             self.has_sheaves = self.sheaves is not None and bool(self.sheaves.value_())
             self.per_cpu = self._cpu_slabs(slabs, cache)
-            self.flags: int = cache.flags.value_() if slabs.is_slub else 0
+            self.flags: int = cache.flags.value_() & ~slabs.without_effect if slabs.is_slub else 0
             self.is_typesafe_by_rcu = bool(self.flags & slabs.typesafe_by_rcu) if slabs.is_slub else False
             self.tracks_users = False
             self.kasan: KasanOffsets | None = None
@@ -169,6 +173,8 @@ class Slabs:
                 member = "slab" if cpu_slab.has_member("slab") else "page"  # bb192ed9aa71 (5.17)
                 self.cpu_slab = drgn.offsetof(cpu_slab, member)
                 self.cpu_slab_size = cpu_slab.size or 0
+            switch = kernel.symbol(_DEBUGS)
+            self.debugs = switch is None or kernel.read_unsigned(switch, _INT) != 0  # struct static_key begins with it
         self._set_flags(prog)
         self.track = _type(prog, "struct track", "slub.c")
         self.track_size: int = (self.track.size or 0) if self.track is not None else 0
@@ -180,6 +186,7 @@ class Slabs:
         named = {each.name: 1 << each.value for each in (bits.enumerators or ())} if bits is not None else _FLAGS
         self.red_zone = named.get("_SLAB_RED_ZONE", 0)
         self.store_user = named.get("_SLAB_STORE_USER", 0)
+        self.without_effect = 0 if self.debugs else self.red_zone | self.store_user
         self.kmalloc = named.get("_SLAB_KMALLOC", 0)
         self.typesafe_by_rcu = named.get("_SLAB_TYPESAFE_BY_RCU", 0)
         self.no_user_flags = named.get("_SLAB_NO_USER_FLAGS", 0)

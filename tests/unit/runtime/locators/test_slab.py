@@ -138,6 +138,22 @@ def test_tracks_behind_the_object(flags: int, bits: dict[str, int] | None) -> No
     }
 
 
+@pytest.mark.parametrize("enabled", [0, 1, None])
+def test_debugging_that_is_switched_off(enabled: int | None) -> None:
+    """The flags of a cache made it larger; objects begin where their room begins, and nothing is in the red zones."""
+    fake = FakeKernel()
+    if enabled is not None:
+        fake.variable("slub_debug_enabled", "int", enabled)
+    slab = FakeSlab(fake, left_pad=0x10, object_size=0x40, inuse=0x48, link=0x48)
+    before, after = told(slab, 0x8), told(slab, 0x10 + 0x44)
+    if enabled == 0:
+        assert (before.start, before.details["part"]) == (slab.base, "object")
+        assert after.details["part"] == "padding"
+    else:
+        assert (before.start, before.details["part"]) == (slab.base, "left red zone")
+        assert after.details["part"] == "right red zone"
+
+
 @pytest.mark.parametrize(
     ("left_pad", "flags", "inuse"), [(0x40, 0, 0x88), (0, 0x400, 0x108), (0, 0, 0x80), (0, 0x10000, 0x88)]
 )
