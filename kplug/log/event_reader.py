@@ -6,19 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+from kplug.log.beginnings import beginnings
 from kplug.log.common_lines import BORDERS, PANIC
 from kplug.log.conclusions import conclude
 from kplug.log.event import Event
 from kplug.log.kinds import EventKind, Wording, kinds
 from kplug.log.report import BODY, HEAD, LAST, STRAY, Report, match_any
-from kplug.log.text import LogText, read_text, unnamed
+from kplug.log.text import LogText, read_text
 
 # Reports that are open at once: of so many callers, and one in another.
 _MOST_CALLERS = 64
 _DEEPEST = 4
 # A line that a console of 80 columns wrapped is put together of so many.
 _MOST_WRAPPED = 16
-_LITERAL = re.compile(r"[A-Za-z0-9 :_-]*")
 _KEY = 3
 
 
@@ -41,35 +41,26 @@ class _Begin:
 
 @cache
 def _begins() -> tuple[dict[str, tuple[_Begin, ...]], tuple[_Begin, ...], re.Pattern[str]]:
-    """The first lines by what they begin with, and those that may begin with anything; in the order of declaration."""
+    """The first lines by what they begin with, and those that may begin with anything, the special kinds first."""
     special_first = sorted(kinds(), key=lambda kind: kind.general)
     all_of = [_Begin(kind, wording) for kind in special_first for wording in kind.begins]
-    literals = [_literal(begin.wording.pattern) for begin in all_of]
-    anywhere = tuple(begin for begin, literal in zip(all_of, literals) if len(literal) < _KEY)
-    keys = {literal[:_KEY] for literal in literals if len(literal) >= _KEY}
+    known = [beginnings(begin.wording.pattern, _KEY) for begin in all_of]
     by_key = {
-        key: tuple(begin for begin, literal in zip(all_of, literals) if literal[:_KEY] == key or len(literal) < _KEY)
-        for key in keys
+        key: tuple(begin for begin, of in zip(all_of, known) if of is None or key in of)
+        for key in frozenset().union(*filter(None, known))
     }
-    return by_key, anywhere, re.compile("|".join(f"(?:{unnamed(each.wording.pattern)})" for each in anywhere) or "(?!)")
-
-
-def _literal(pattern: str) -> str:
-    """What each text that the pattern matches begins with."""
-    if "|" in re.sub(r"\([^()]*\)|\[[^\]]*\]", "", re.sub(r"\([^()]*\)", "", pattern)):
-        return ""  # alternatives at the top
-    match = _LITERAL.match(pattern)
-    text = match.group() if match is not None else ""
-    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
+    anywhere = tuple(begin for begin, of in zip(all_of, known) if of is None)
+    words = dict.fromkeys(word for begin in anywhere for word in begin.wording.has or ("",))
+    return by_key, anywhere, re.compile("|".join(map(re.escape, words)) or "(?!)")
 
 
 def begins(message: str) -> tuple[EventKind, Wording, re.Match[str]] | None:
     """The kind of event whose report begins with this line, if one does."""
-    by_key, anywhere, any_of_them = _begins()
+    by_key, anywhere, words = _begins()
     candidates = by_key.get(message[:_KEY])
     if candidates is None:
         # Nearly all lines end here.
-        if any_of_them.match(message) is None:
+        if words.search(message) is None:
             return None
         candidates = anywhere
     for begin in candidates:

@@ -19,7 +19,8 @@ class Wording(NamedTuple):
     Named groups are what it states: `address`, `access` (a word for it), `bytes`, `cpu`, `pid`, `comm`, `file`,
     `source_line`, `panic`; `symbol`, `offset`, `size`, `module` (SYMBOL in `forms`) are the function blamed; any
     other one can be used in titles. Repetitions are bounded. `title` is the event's, where the wording has its own.
-    `states`: facts that the wording has by itself, such as access="write".
+    `states`: facts that the wording has by itself, such as access="write". `has`: one of these is in the message; for
+    first lines that may begin with anything, so that not every line of a log is matched with the pattern.
     """
 
     pattern: str
@@ -27,6 +28,7 @@ class Wording(NamedTuple):
     source: str
     title: str | None = None
     states: tuple[tuple[str, str], ...] = ()
+    has: tuple[str, ...] = ()
 
 
 class Heading(NamedTuple):

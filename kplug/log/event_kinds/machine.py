@@ -42,6 +42,7 @@ KINDS = (
             "{1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 4",
             _GHES,
             title="Hardware error from {what}",
+            has=("[Hardware Error]: Hardware error from ",),
         ),
         Wording(
             r"MCE: CPU(?P<cpu>\d{1,5}): (?P<what>machine check \([^)\n]{1,40}\))",
@@ -88,6 +89,7 @@ KINDS = (
                 r" (?P<cpu>\d{1,5}): transmit",
                 "e1000e 0000:05:00.0 eth0: NETDEV WATCHDOG: CPU: 3: transmit queue 0 timed out 5376 ms",
                 _TIMEOUT,
+                has=(": NETDEV WATCHDOG: ",),
             ),
             warning_at(r"net/sched/sch_generic\.c", "dev_watchdog"),
         ),

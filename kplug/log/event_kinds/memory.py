@@ -290,6 +290,7 @@ KINDS: tuple[EventKind, ...] = (
                 r"(?P<comm>\S[^\n]{0,63}?) invoked oom-killer: ",
                 "sh invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
                 f"{_OOM}, dump_header()",
+                has=(" invoked oom-killer: ",),
             ),
         ),
         (
@@ -345,6 +346,7 @@ KINDS: tuple[EventKind, ...] = (
                 r" failure)[:. ]",
                 "sh: page allocation failure: order:9, mode:0x40dc0(GFP_KERNEL|__GFP_COMP), nodemask=(null)",
                 f"{_PAGE_ALLOC}, warn_alloc()",
+                has=(": page allocation ", ": vmalloc"),
             ),
             Wording(
                 r"(?P<what>SLUB: Unable to allocate memory)",
