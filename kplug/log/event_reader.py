@@ -85,6 +85,8 @@ class EventReader:
         self._held: LogText | None = None
         self._last_held = 0
         self._wrapped: list[LogText] = []
+        # Whether a kernel did since it was booted.
+        self._has_spoken = False
 
     def feed(self, line: LogText) -> list[Event]:
         """The events that are over, now that this line has come."""
@@ -151,6 +153,8 @@ class EventReader:
         # A panic is the end of the report that is open.
         if begin is not None and match_any((PANIC,), line.message) is None and not report.is_own(line.message):
             kind, wording, match = begin
+            if kind.alone:
+                return self._begin(line, last, begin)
             # BUG() and WARN() print their border after what their callers say.
             bordered = key in self._borders and not kind.general
             if report.phase == HEAD and not bordered and report.merges(kind):
@@ -193,6 +197,8 @@ class EventReader:
             del self._borders[key]
         if key is not None and self._open and match_any(_joining(), line.message) is not None:
             self._join(line)
+        if line.time is not None:
+            self._has_spoken = True
         return []
 
     def _join(self, line: LogText) -> None:
@@ -208,6 +214,12 @@ class EventReader:
         kind, wording, match = begin
         border = self._borders.pop(key, line.number)
         first = border if line.number - border <= 2 else line.number
+        if kind.again and not self._has_spoken:
+            return []
+        self._has_spoken = not kind.again
+        before = self.close() if kind.again else []
+        if kind.alone:
+            return [*before, conclude(Report(kind, wording, match, first, last, line.prefixed), whole=True)]
         done: list[Event] = []
         reports = self._open.get(key)
         if reports is not None:

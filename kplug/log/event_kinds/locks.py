@@ -8,7 +8,7 @@ from kplug.log.kinds import EventKind, Heading, Wording
 _LOCKDEP = "kernel/locking/lockdep.c"
 _DEBUG = "kernel/locking/spinlock_debug.c"
 _OF_TASK = r"(?P<comm>[^\n]{1,64})/(?P<pid>\d{1,10})"
-_AT = rf"at: (?:\[<[0-9a-f]{{8,16}}>\] )?{SYMBOL_AND_MODULE}"
+_AT = rf"at: (?:\[<[0-9a-f]{{8,16}}>\])?\s{{0,8}}{SYMBOL_AND_MODULE}"
 
 _DETAILS = (
     Wording(
@@ -67,12 +67,14 @@ def _lockdep(title: str, *begins: Wording, more: tuple[Wording, ...] = (), blame
     )
 
 
-def _words(words: str, example: str, since: str = "") -> tuple[Wording, Wording]:
+def _words(words: str, example: str, since: str = "") -> tuple[Wording, ...]:
     """With WARNING, and as kernels before 4.12 have it: in brackets, with INFO or BUG."""
     source = f"{_LOCKDEP}{since}"
+    of_old = f"{source}, before 4.12"
     return (
-        Wording(rf"(?P<level>WARNING): {words}", f"WARNING: {example}", source),
-        Wording(rf"\[ (?P<level>INFO|BUG): {words}", f"[ INFO: {example} ]", f"{source}, before 4.12"),
+        Wording(rf"WARNING: {words}", f"WARNING: {example}", source, states=(("level", "WARNING"),)),
+        Wording(rf"\[ INFO: {words}", f"[ INFO: {example} ]", of_old, states=(("level", "INFO"),)),
+        Wording(rf"\[ BUG: {words}", f"[ BUG: {example} ]", of_old, states=(("level", "BUG"),)),
     )
 
 

@@ -142,6 +142,19 @@ KINDS = (
                 "kernel/reboot.c, kernel_restart()",
             ),
         ),
-        strays=0,
+        alone=True,
+    ),
+    EventKind(
+        "reboot",
+        "unexpected kernel reboot",
+        (
+            Wording(r"Booting the kernel", "Booting the kernel.", "arch/x86/boot/compressed/misc.c: the next boot"),
+            Wording(
+                r"Booting Linux on physical CPU ", "Booting Linux on physical CPU 0x0", "arch/arm64/kernel/setup.c"
+            ),
+            Wording(r"Linux version \d", "Linux version 6.12.9-amd64 (build@host) #1 SMP", "init/version.c"),
+        ),
+        alone=True,
+        again=True,
     ),
 )

@@ -26,7 +26,7 @@ ALLOCATING = (
     r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|(?:__)?folio_put.*|"
     r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
     r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
-    r"object_err|slab_bug|slab_pad_check|check_pad_bytes|on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
+    r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
 )
 
 
@@ -55,8 +55,8 @@ def _found_out(type: str, title: str, *words: Wording, places: tuple[Wording, ..
     )
 
 
-def _bad_page(title: str, *begins: Wording, details: tuple[Wording, ...] = (), strays: int = 10) -> EventKind:
-    return EventKind("bad-page", title, begins, details, blames=("trace",), passed_over=ALLOCATING, strays=strays)
+def _bad_page(title: str, *begins: Wording, details: tuple[Wording, ...] = (), alone: bool = False) -> EventKind:
+    return EventKind("bad-page", title, begins, details, blames=("trace",), passed_over=ALLOCATING, alone=alone)
 
 
 _PAGE = (
@@ -110,7 +110,7 @@ KINDS: tuple[EventKind, ...] = (
             "BUG: Bad rss-counter state mm:00000000f1e2d3c4 type:MM_ANONPAGES val:3",
             "kernel/fork.c, check_mm()",
         ),
-        strays=0,
+        alone=True,
     ),
     _bad_page(
         "BUG: non-zero {what} on freeing mm",
@@ -119,7 +119,7 @@ KINDS: tuple[EventKind, ...] = (
             "BUG: non-zero pgtables_bytes on freeing mm: 4096",
             "kernel/fork.c, check_mm()",
         ),
-        strays=0,
+        alone=True,
     ),
     _found_out(
         "usercopy",
@@ -193,7 +193,8 @@ KINDS: tuple[EventKind, ...] = (
         "BUG {cache}: {what}",
         (
             Wording(
-                r"BUG:? (?P<cache>\S{1,64}) \((?:Not tainted|Tainted: [^)\n]{1,60})\): (?P<what>[^.,(\n]{1,80})",
+                r"BUG:? (?P<cache>\S{1,64}) \((?:Not tainted|Tainted: [^)\n]{1,60})\): (?!kasan:)"
+                r"(?P<what>[^.,(\n]{1,80})",
                 "BUG kmalloc-128 (Tainted: G    B      OE    ): Poison overwritten",
                 f"{_SLUB}, slab_bug()",
             ),
@@ -280,7 +281,7 @@ KINDS: tuple[EventKind, ...] = (
                 f"{_KMEMLEAK}, kmemleak_scan()",
             ),
         ),
-        strays=0,
+        alone=True,
     ),
     EventKind(
         "oom",
@@ -331,22 +332,25 @@ KINDS: tuple[EventKind, ...] = (
                 f"{_OOM}, __oom_kill_process(): its first lines are lost",
             ),
         ),
-        (Wording(r"Killed process \d|oom_reaper: ", "oom_reaper: reaped process 2501 (sh), now anon-rss:0kB", _OOM),),
         general=True,
         blames=(),
-        strays=0,
+        alone=True,
     ),
     EventKind(
         "alloc-failure",
         "{what}[ in {function}]",
         (
             Wording(
-                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls)|vmalloc error"
-                r"|vmalloc: allocation"
-                r" failure)[:. ]",
+                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls))[:. ]",
                 "sh: page allocation failure: order:9, mode:0x40dc0(GFP_KERNEL|__GFP_COMP), nodemask=(null)",
                 f"{_PAGE_ALLOC}, warn_alloc()",
-                has=(": page allocation ", ": vmalloc"),
+                has=(": page allocation ",),
+            ),
+            Wording(
+                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>vmalloc error|vmalloc: allocation failure)[:, ]",
+                "sh: vmalloc error: size 8392704, page order 0, failed to allocate pages",
+                "mm/vmalloc.c, __vmalloc_area_node()",
+                has=(": vmalloc",),
             ),
             Wording(
                 r"(?P<what>SLUB: Unable to allocate memory)",

@@ -122,7 +122,7 @@ KINDS: tuple[EventKind, ...] = (
             f"{_KASAN}, print_error_description()",
         ),
         Wording(
-            rf"BUG: KASAN: (?P<bug>[\w-]{{1,60}}) on address {_ADDRESS}",
+            rf"BUG: KASAN: (?P<bug>[\w-]{{1,60}}) on address\s{{1,16}}(?:{_ADDRESS}|\(null\))",
             "BUG: KASAN: null-ptr-deref on address 0000000000000008",
             f"{_KASAN}, kasan_report_error(): before 4.12",
         ),

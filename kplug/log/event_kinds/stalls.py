@@ -18,7 +18,9 @@ WAITING = (
     r"(?:do_|__)*wait_for_common(?:_.*)?|wait_for_completion.*|(?:__|out_of_line_)?wait_on_.*|bit_wait.*|"
     r"(?:__)?(?:mutex|rt_mutex|rwbase|ww_mutex|rwsem)_.*|__mutex_lock.*|(?:__)?down(?:_.*)?|percpu_down_.*|"
     r"__percpu_.*|folio_wait_.*|prepare_to_wait.*|(?:__)?wait_rcu_gp|wait_rcu_exp_gp|msleep.*|usleep_range.*|"
-    r"fsleep|ssleep|_raw_.*|rwsem_.*|call_rwsem_.*|__down_.*|kthread_parkme|do_nanosleep",
+    r"fsleep|ssleep|_raw_.*|call_rwsem_.*|__down_.*|kthread_parkme|do_nanosleep|__sched_text_start|"
+    r"rcu_barrier|cancel_(?:delayed_)?work_sync|__cancel_work.*|(?:__)?flush_(?:work|workqueue|delayed_work).*|"
+    r"drain_workqueue|kthread_stop.*|(?:__)?lock_page.*|__?folio_lock.*|io_wait_event.*|complete_all",
 )
 # Lines about a task, above its trace.
 TASK = (
@@ -45,7 +47,7 @@ _OTHER_CPU = Wording(
 )
 # An interrupt's own functions, and RCU's, above what it interrupted.
 _INTERRUPTS = (
-    r".*(?:apic_timer_interrupt|interrupt_entry)|__irqentry_.*|(?:__)?irq_exit(?:_rcu)?|handle_softirqs|__do_softirq|"
+    r".*apic_timer_interrupt.*|interrupt_entry|__irqentry_.*|(?:__)?irq_exit(?:_rcu)?|handle_softirqs|__do_softirq|"
     r"rcu_.*|perf_event_nmi_handler|(?:__)?perf_event_overflow|intel_pmu_.*|x86_pmu_.*|amd_pmu_.*|watchdog_.*|"
     r"nmi_handle.*|do_nmi|default_do_nmi|nmi|end_repeat_nmi|timer_interrupt|decrementer_.*|performance_monitor_.*|"
     r"soft_nmi_.*",
