@@ -69,7 +69,8 @@ class DumpHeader(Frozen):
     according to its header. `pages_end` is the physical address after the last page, 0 if only drgn can find it;
     `level` is makedumpfile's dump level (-d), whose bits say what was left out. `cut` are the physical addresses of the
     pages whose data begins in the file and reaches past its end. `wider`: an ELF file of 64 bits with the memory of a
-    machine of 32, as QEMU writes them where memory is mapped up to 4 GiB.
+    machine of 32, as QEMU writes them where memory is mapped up to 4 GiB. `little_endian` is the byte order of an ELF
+    file, which QEMU gets wrong for ppc64el.
     """
 
     path: str
@@ -84,6 +85,7 @@ class DumpHeader(Frozen):
     incomplete: bool = False
     cut: tuple[int, ...] = ()
     wider: bool = False
+    little_endian: bool | None = None
 
     def is_zero_filled(self, physical: int) -> bool:
         """Whether drgn reads zeros at a physical address because the dump does not contain the page.
@@ -165,7 +167,10 @@ def _elf(path: str, file: BinaryIO, head: bytes) -> DumpHeader:
     if missing and all(segment.offset >= size for segment in segments if segment.file_size):
         raise InputError(f"{path}: truncated: its memory is missing, {missing} bytes: only its headers are there")
     wider = wide and architecture is not None and architecture.bits == 32
-    return DumpHeader(path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing, wider=wider)
+    return DumpHeader(
+        path, ELF, machine, None, has_vmcoreinfo, tuple(segments), missing=missing, wider=wider,
+        little_endian=head[5] == 1,
+    )  # fmt: skip
 
 
 def program_header_place(order: str, wide: bool, head: bytes) -> tuple[int, int, int]:

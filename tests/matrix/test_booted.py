@@ -60,11 +60,13 @@ def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("source", FRONTS)
 def test_answers(facts: Facts, source: str, vmlinux: bool, tmp_path: Path, cell: Recorder) -> None:
     cell.about("release", facts.files.release)
-    asked = questions(facts, COUNTS[source])
+    asked = questions(facts, COUNTS[source], vmlinux)
     answers = FRONTS[source](facts, vmlinux, tmp_path)([each.address for each in asked])
     found = differences(asked, answers)
     differed = Counter(each.group for each, _ in found)
     for group, number in Counter(each.group for each in asked).items():
         cell.compared(f"{group} {'with' if vmlinux else 'without'} vmlinux", number, differed[group])
+    if not vmlinux and not facts.has("DEBUG_INFO_BTF"):
+        cell.stopped("kernel", "it has no BTF: without a vmlinux nothing tells its modules, tasks and per-CPU areas")
     lines = [f"{each.group}: {each.address:#x} {said}" for each, said in found]
     assert not lines, f"{len(lines)} of {len(asked)}:\n" + "\n".join(lines[:40])

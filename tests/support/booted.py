@@ -24,7 +24,7 @@ from support.gdb_expected import symbol_names
 
 if TYPE_CHECKING:
     import drgn
-    from vmimages import VM, DumpSet, GroundTruth, KernelFiles
+    from vmimages import VM, DumpSet, GroundTruth, KernelFiles, Symbol
 
 Answer = dict[str, Any]
 PAGE = 4096
@@ -69,9 +69,27 @@ class Facts:
         return found
 
     @cached_property
+    def image(self) -> list[Symbol]:
+        """The image's symbols. Where the guest's kallsyms have functions alone (no CONFIG_KALLSYMS_ALL), System.map's,
+        moved as far as the guest says.
+        """
+        from vmimages import Symbol
+
+        own = [symbol for symbol in self.truth.symbols if symbol.module is None]
+        if self.has("KALLSYMS_ALL") or self.files.system_map is None:
+            return own
+        offset = self.truth.kaslr_offset(self.files)
+        rows = (line.split() for line in self.files.system_map.read_text().splitlines())
+        return [Symbol(int(row[0], 16) + offset, row[1], row[2], None) for row in rows]
+
+    def has(self, option: str) -> bool:
+        """Whether the kernel was built with it."""
+        return f"CONFIG_{option}=y\n" in self.files.config.read_text()
+
+    @cached_property
     def percpu(self) -> range:
         """Where the image's per-CPU variables are, as kallsyms has their symbols."""
-        return range(self.truth.address("__per_cpu_start"), self.truth.address("__per_cpu_end"))
+        return range(*(next(s.address for s in self.image if s.name == f"__per_cpu_{end}") for end in ("start", "end")))
 
     @cached_property
     def image_moved(self) -> int | None:
@@ -199,11 +217,15 @@ def percpu(facts: Facts, count: int) -> Iterator[Question]:
         return
     table, mask = facts.prog["__per_cpu_offset"], (1 << 8 * facts.prog.type("unsigned long").size) - 1
     cpus = facts.prog["nr_cpu_ids"].value_()
-    variables = {s.address for s in facts.truth.symbols if s.module is None and s.address in facts.percpu}
+    named: dict[int, set[str]] = defaultdict(set)
+    for symbol in facts.image:
+        if symbol.address in facts.percpu:
+            named[symbol.address].add(symbol.name)
+    variables = set(named)
     for address in facts.some(sorted(variables - {facts.percpu.start}), count // 4):
         for cpu in range(cpus):
 
-            def wrong(answer: Answer, cpu: int = cpu, names: set[str] = facts.named[address]) -> str:
+            def wrong(answer: Answer, cpu: int = cpu, names: set[str] = named[address]) -> str:
                 details = last(answer, "percpu").get("details", {})
                 if details.get("cpu") != cpu:
                     return f"CPU {details.get('cpu')}, not {cpu}"
@@ -274,11 +296,14 @@ def page_walk(facts: Facts, count: int) -> Iterator[Question]:
 
 
 GROUPS = (symbols, modules, module_symbols, iomem, percpu, stacks, vmap, page_walk)
+#: What needs no types.
+PLAIN = (symbols, iomem, page_walk)
 
 
-def questions(facts: Facts, count: int) -> list[Question]:
-    """Of all groups; `count` bounds those of which there are thousands."""
-    return [each for group in GROUPS for each in group(facts, count)]
+def questions(facts: Facts, count: int, vmlinux: bool = True) -> list[Question]:
+    """Of all groups that can be answered; `count` bounds those of which there are thousands."""
+    groups = GROUPS if vmlinux or facts.has("DEBUG_INFO_BTF") else PLAIN
+    return [each for group in groups for each in group(facts, count)]
 
 
 # -- front ends --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,14 @@ def word_of(prog: drgn.Program) -> WordFormat:
     return architecture.word(bits, bool(flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN))
 
 
-def platform_of(machine: str) -> drgn.Platform | None:
-    """The architecture as drgn's enumerator; None if this drgn does not know it."""
+def platform_of(machine: str, little_endian: bool | None = None) -> drgn.Platform | None:
+    """The architecture as drgn's enumerator, with its usual byte order if none is given; None if this drgn does not
+    know it."""
     name = registry.named(machine).names.drgn
-    return drgn.Platform(drgn.Architecture[name]) if name in drgn.Architecture.__members__ else None
+    if name not in drgn.Architecture.__members__:
+        return None
+    usual = drgn.Platform(drgn.Architecture[name])
+    if little_endian is None:
+        return usual
+    flags = usual.flags & ~drgn.PlatformFlags.IS_LITTLE_ENDIAN
+    return drgn.Platform(usual.arch, flags | drgn.PlatformFlags.IS_LITTLE_ENDIAN if little_endian else flags)

@@ -261,7 +261,7 @@ class VmapLocator:
             return
         space = space_of(self._kernel)
         held = space.area_at(address) if space is not None else None
-        if held is None or not held.name.startswith((VMALLOC, MODULES)):
+        if held is not None and not held.name.startswith((VMALLOC, MODULES)):
             return
         areas = vmap_areas(self._kernel)
         area = areas.at(address)
@@ -269,7 +269,7 @@ class VmapLocator:
             yield self._layer(areas, area, address)
         elif areas.problem is not None:
             raise TargetError(areas.problem)
-        elif held.name.startswith(VMALLOC) and not self._is_known_otherwise(address):
+        elif held is not None and held.name.startswith(VMALLOC) and not self._is_known_otherwise(address):
             below, above = areas.around(address)
             start = below.end if below is not None and below.end > held.start else held.start
             end = above.start if above is not None and above.start < held.end else held.end

@@ -25,7 +25,7 @@ from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
 from kplug.memory.kernel_note import kaslr_offset_of
-from kplug.memory.raw_image import raw_extents
+from kplug.memory.raw_image import Extent, raw_extents
 from kplug.memory.split_dump import Part, missing, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
 from kplug.runtime.kernel.kernel import TRUNCATED_PAGE
@@ -33,12 +33,12 @@ from kplug.runtime.kernel.platform import platform_of, word_of
 from kplug.runtime.opening import made_ready, vmcoreinfo_search
 from kplug.runtime.opening.drgn_calls import error_words, heard, switched
 from kplug.runtime.opening.guests import open_guest, open_running
-from kplug.runtime.opening.raw import open_raw
+from kplug.runtime.opening.raw import add_physical, open_raw
 from kplug.runtime.opening.request import Opened, OpenTarget, Request
 from kplug.runtime.opening.split import join
 from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
-from kplug.runtime.opening.walked import walk_for_drgn
+from kplug.runtime.opening.walked import has_other_order, walk_for_drgn
 
 if TYPE_CHECKING:
     pass
@@ -138,7 +138,10 @@ def _unneeded_plugins() -> str:
 # -- vmcores -----------------------------------------------------------------------------------------------------------
 
 
-def _open_core(path: str, given: str | None, image: KernelImage | None, parts: Sequence[Part]) -> OpenTarget:
+def _open_core(
+    path: str, given: str | None, image: KernelImage | None, parts: Sequence[Part], swapped: bool = False
+) -> OpenTarget:
+    """Open a vmcore. `swapped`: the kernel has its words in the other byte order than an ELF file says."""
     header = read_header(path)
     if header.machine == dump_header.NO_MACHINE:
         raise InputError(
@@ -149,10 +152,16 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
     if image is not None and image.machine and header.machine is not None and image.machine != header.machine:
         raise MismatchError(f"{image.path} is for {image.machine}, but {path} is a dump of {header.machine}")
 
+    little_endian = header.little_endian
+    if swapped or (little_endian is not None and image is not None and image.elf.word.little_endian != little_endian):
+        little_endian = not little_endian
+
     def opened(vmcoreinfo: str | None) -> drgn.Program:
         # An ELF file states all that drgn needs, unless it is wider; for the other formats drgn asks a library that may
         # not know.
-        platform = platform_of(machine or "") if header.format != dump_header.ELF or header.wider else None
+        platform = None
+        if header.format != dump_header.ELF or header.wider or little_endian != header.little_endian:
+            platform = platform_of(machine or "", little_endian)
         prog = drgn.Program(platform, vmcoreinfo=vmcoreinfo)
         if not header.cut and not parts:
             prog.set_core_dump(path)
@@ -161,6 +170,7 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
                 prog.set_core_dump(path)
             _hide_truncated_pages(prog, header)
             join(prog, path, parts, lambda part: _open_core(part, given, image, ()).prog)
+        _add_first_memory(prog, path, header)
         walk_for_drgn(prog, (segment.physical for segment in header.segments), still=True)
         return prog
 
@@ -181,10 +191,17 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
         how.append("VMCOREINFO: not in the dump's notes; found in its memory")
     elif given is not None:
         how.append("VMCOREINFO: as given (--vmcoreinfo)")
+    if image is None and not swapped and header.little_endian is not None and has_other_order(prog):
+        return _open_core(path, given, image, parts, swapped=True)
     _hide_user_half(prog, header)
     target = OpenTarget(path, prog, f"vmcore {path}", how, header=header, missing=tuple(missing(parts)))
     if any(segment.file_size < segment.size for segment in header.segments):
         how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
+    if little_endian != header.little_endian:
+        right, wrong = ("little-endian", "big-endian") if little_endian else ("big-endian", "little-endian")
+        target.warnings.append(
+            f"{path}: the kernel is {right}, and the file says {wrong}: registers in it are not right"
+        )
     lost = missing_words(parts)
     if lost is not None:
         target.warnings.append(f"{path}: {lost}")
@@ -195,6 +212,18 @@ def _open_core(path: str, given: str | None, image: KernelImage | None, parts: S
     elif header.incomplete:
         target.warnings.append(f"{path} is incomplete: its disk was full when it was written")
     return target
+
+
+def _add_first_memory(prog: drgn.Program, path: str, header: DumpHeader) -> None:
+    """Give the Program the physical memory of an ELF dump that has all of it from 0 on: drgn takes that for a lack of
+    physical addresses, unless the file has VMCOREINFO.
+    """
+    held = [segment for segment in header.segments if segment.file_size]
+    if header.format != dump_header.ELF or header.has_vmcoreinfo or len(held) != 1:
+        return
+    (only,) = held
+    if not only.physical and not only.virtual:
+        add_physical(prog, path, [Extent(0, only.file_size, only.offset)])
 
 
 def _hide_truncated_pages(prog: drgn.Program, header: DumpHeader) -> None:

@@ -87,6 +87,13 @@ def _memory(extents: Sequence[Extent], read: Callable[[int, int], bytes], machin
     return prog
 
 
+def add_physical(prog: drgn.Program, path: str, extents: Sequence[Extent]) -> None:
+    """Give a Program the physical memory that is in ranges of a file."""
+    read = _reader(path)
+    for extent in extents:
+        prog.add_memory_segment(extent.start, extent.size, _segment(read, extent), True)
+
+
 def _segment(read: Callable[[int, int], bytes], extent: Extent) -> Callable[[int, int, int, bool], bytes]:
     def segment(address: int, size: int, offset: int, physical: bool) -> bytes:
         data = read(extent.offset + address - extent.start, size)

@@ -9,7 +9,7 @@ import drgn
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Tables
-from kplug.arch.types.word import WordFormat
+from kplug.arch.types.word import WordFormat, byte_order
 from kplug.errors import TargetError
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.reading import FaultError, entry_reader
@@ -18,6 +18,7 @@ from kplug.runtime.kernel.platform import machine_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 
 _MOST_STARTS = 64
+_MOST_SYMBOLS = 1 << 23
 
 
 def walk_for_drgn(prog: drgn.Program, starts: Iterable[int], *, still: bool) -> None:
@@ -43,6 +44,21 @@ def walk_for_drgn(prog: drgn.Program, starts: Iterable[int], *, still: bool) -> 
             first = paging.kernel_start
             prog.add_memory_segment(first, word.mask + 1 - first, walker.segment, False)
             return
+
+
+def has_other_order(prog: drgn.Program) -> bool:
+    """Whether the kernel's words are in the other byte order than the Program's: the number of its symbols tells."""
+    info = VmcoreInfo(prog["VMCOREINFO"].string_().decode("utf-8", "replace"))
+    address = info.symbols.get("kallsyms_num_syms")
+    if address is None:
+        return False
+    try:
+        data = bytes(prog.read(address, 4))
+    except (drgn.FaultError, ValueError, OverflowError):
+        return False
+    word = word_of(prog)
+    here, there = (int.from_bytes(data, order) for order in (word.order, byte_order(not word.little_endian)))
+    return here > _MOST_SYMBOLS >= there > 0
 
 
 class _Noted:
