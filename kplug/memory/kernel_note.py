@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kplug.arch.registry import named
+from kplug.arch.types.word import WIDEST_MASK
 from kplug.frozen import replace
 from kplug.image.kernel_image import KernelImage
 from kplug.image.placed import PlacedImage
@@ -38,6 +39,13 @@ def kaslr_offset_of(info: VmcoreInfo, image: KernelImage) -> int:
         if "_stext" in info.symbols:
             return info.symbols["_stext"] - symbol.address
     return 0
+
+
+def with_offset(info: VmcoreInfo, kaslr_offset: int) -> VmcoreInfo:
+    """`info` with the KASLR offset, which i386's lacks: drgn moves the vmlinux by what it says."""
+    if info.kaslr_offset is not None or not kaslr_offset:
+        return info
+    return VmcoreInfo(f"{info.text.rstrip()}\nKERNELOFFSET={kaslr_offset & WIDEST_MASK:x}\n")
 
 
 def noted_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:

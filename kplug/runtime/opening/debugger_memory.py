@@ -10,7 +10,7 @@ from kplug.arch.registry import named
 from kplug.arch.types.word import BEYOND_ADDRESSES
 from kplug.errors import TargetError
 from kplug.image.placed import PlacedImage
-from kplug.memory.kernel_note import kernels_note
+from kplug.memory.kernel_note import kernels_note, with_offset
 from kplug.memory.reading import FaultError, Read
 from kplug.memory.variables import memory_facts
 from kplug.memory.vmcoreinfo import VmcoreInfo
@@ -43,6 +43,7 @@ def open_over(memory: Memory, placed: PlacedImage, description: str) -> Opened:
     info = kernels_note(placed, memory.read)
     how = () if info is not None else ("VMCOREINFO: none in memory; the least that drgn needs, from the vmlinux",)
     info = info if info is not None else _least_note(placed, memory.read)
+    info = with_offset(info, placed.placement.signed_kaslr_offset)
     if info.build_id and image.build_id and info.build_id != image.build_id:
         raise TargetError(f"{image.path} has build ID {image.build_id}, the target's kernel {info.build_id}")
     prog, start = drgn.Program(platform), image.elf.word.kernel_start

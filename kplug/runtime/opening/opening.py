@@ -14,7 +14,6 @@ import drgn
 
 from kplug.arch.note_registers import qemu_note_size
 from kplug.arch.registry import named
-from kplug.arch.types.word import WIDEST_MASK
 from kplug.entry_points import declared_names
 from kplug.errors import InputError, KplugError, MismatchError
 from kplug.files.opening import open_file
@@ -24,7 +23,7 @@ from kplug.image.opening.kernel_files import open_kernel as open_image
 from kplug.memory import dump_header
 from kplug.memory.dump_header import DumpHeader, read_header
 from kplug.memory.dump_notes import note_bytes
-from kplug.memory.kernel_note import kaslr_offset_of
+from kplug.memory.kernel_note import kaslr_offset_of, with_offset
 from kplug.memory.raw_image import Extent, raw_extents
 from kplug.memory.split_dump import Part, missing, missing_words, parts_of
 from kplug.memory.vmcoreinfo import MAX_BYTES, VmcoreInfo
@@ -65,11 +64,11 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
         image = request.joined.image
     with heard() as messages, switched(PLUGIN_SWITCH, _unneeded_plugins()):
         target, info, image, has_dwarf = _with_vmlinux(request, given, image)
-        lacking = _without_offset(info, image)
-        if lacking is not None:
+        known = info if image is None else with_offset(info, kaslr_offset_of(info, image))
+        if known is not info:
             how = [*target.how, "KASLR offset: not in VMCOREINFO; from its _stext and that of the vmlinux"]
             del target  # a guest's monitor serves one client at a time
-            target, info, image, has_dwarf = _with_vmlinux(request, lacking, image)
+            target, info, image, has_dwarf = _with_vmlinux(request, known.text, image)
             target.how[:] = how
         prog = target.prog
     if meanwhile is not None and has_dwarf:
@@ -118,14 +117,6 @@ def _with_vmlinux(
     if request.joined is not None:
         target.how.extend(request.joined.used)
     return target, info, *load_vmlinux(target, info, image)
-
-
-def _without_offset(info: VmcoreInfo, image: KernelImage | None) -> str | None:
-    """VMCOREINFO with the KASLR offset by which drgn moves the vmlinux; None if it needs none. i386 states none."""
-    if image is None or info.kaslr_offset is not None:
-        return None
-    offset = kaslr_offset_of(info, image)
-    return f"{info.text.rstrip()}\nKERNELOFFSET={offset & WIDEST_MASK:x}\n" if offset else None
 
 
 def _unneeded_plugins() -> str:

@@ -47,6 +47,8 @@ class Mappings:
         for area in space.areas if space is not None else ():
             if area.name in (DIRECT_MAP, VMEMMAP):
                 yield range(area.start, area.end)
+        if paging is not None and paging.direct_map is not None:  # where no memory map is declared
+            yield paging.direct_map
         if paging is not None and paging.image is not None:
             yield paging.image
 
