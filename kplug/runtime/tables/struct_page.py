@@ -169,8 +169,8 @@ class Pages:
     def exists(self, pfn: int) -> bool:
         """Whether the page frame has a struct page."""
         section = self.section(pfn)
-        # without sparse memory: one array up to the last page
-        return pfn < (self.max_pfn or 0) if section is None else self._is_section(section)
+        # without sparse memory: one array, from the first page to the last
+        return self._first_pfn <= pfn < (self.max_pfn or 0) if section is None else self._is_section(section)
 
     def section(self, pfn: int) -> int | None:
         """The number of the memory section that a page frame is in; None without sparse memory."""
@@ -180,6 +180,14 @@ class Pages:
     def _is_section(self, number: int) -> bool:
         with self._kernel.reading("the memory sections"):
             return has_struct_pages(self._kernel.prog, number)
+
+    @property
+    def _first_pfn(self) -> int:
+        """The first page frame of RAM, as far as the direct map tells it."""
+        paging = page_tables(self._kernel).paging
+        if paging is None or paging.direct_map is None or paging.direct_offset is None:
+            return 0
+        return max(0, paging.direct_map.start - paging.direct_offset >> paging.page_shift)
 
     @property
     def max_pfn(self) -> int | None:
