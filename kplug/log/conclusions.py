@@ -12,6 +12,7 @@ from kplug.log.report import Report
 from kplug.log.signature import functions_of, signature
 
 _OPTIONAL = re.compile(r"\[([^\[\]]{0,200})\]")
+_HEXADECIMAL = re.compile(r"\b(?:0x[0-9a-f]{5,16}|[0-9a-f]{16}|(?=[a-f]{0,7}\d)[0-9a-f]{8})\b")
 _NAME = re.compile(r"\{(\w{1,40})\}")
 _ACCESSES = {
     **dict.fromkeys(("read", "load", "r"), "read"),
@@ -74,7 +75,10 @@ def titled(template: str, named: dict[str, str]) -> str:
         names = _NAME.findall(match.group(1))
         return match.group(1) if all(_value(name, named) is not None for name in names) else ""
 
-    return _NAME.sub(lambda match: _value(match.group(1), named) or "", _OPTIONAL.sub(part, template)).strip()
+    # Addresses differ from boot to boot.
+    return _HEXADECIMAL.sub(
+        "ADDR", _NAME.sub(lambda match: _value(match.group(1), named) or "", _OPTIONAL.sub(part, template))
+    ).strip()
 
 
 def _value(name: str, named: dict[str, str]) -> str | None:

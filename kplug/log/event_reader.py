@@ -224,7 +224,7 @@ class EventReader:
         reports = self._open.get(key)
         if reports is not None:
             outer = reports[-1]
-            nests = outer.phase == BODY and not outer.ended and outer.kind.ends and kind.ends
+            nests = outer.phase == BODY and not outer.is_whole and kind.ends
             if not nests or len(reports) >= _DEEPEST:
                 done = self._over(key)
                 reports = self._open.get(key)

@@ -148,6 +148,7 @@ REPORTING = (
         seq_buf_*""",
         "kernel/printk",
     ),
+    Functions("rust_helper_BUG core::panicking::* *::rust_begin_unwind *::panic_const::*", "rust, library/core"),
     Functions("ref_tracker_* ref_tracker_dir_*", "lib/ref_tracker.c"),
     Functions(
         """kprobe_* kprobes_* opt_pre_handler optimized_callback ftrace_* __fentry__ mcount arch_ftrace_* __bpf_trap

@@ -146,6 +146,14 @@ def test_a_warning_inside_an_oops_is_an_event_of_its_own() -> None:
     )
 
 
+def test_an_event_of_one_line_does_not_end_the_report_that_it_is_in() -> None:
+    lines = crafted.X86.splitlines(keepends=True)
+    lines[20:20] = ["[   20.0] unregister_netdevice: waiting for eth0 to become free. Usage count = 1\n"]
+    short, whole = events(lines)
+    assert (short.type, short.first_line, short.last_line) == ("other", 21, 21)
+    assert (whole.first_line, whole.last_line, whole.signature) == (1, len(lines), one(crafted.X86).signature)
+
+
 def test_lines_of_two_callers_are_told_apart() -> None:
     def of(caller: str, text: str) -> list[str]:
         return [line.replace("] ", f"][{caller:>6}] ", 1) for line in text.splitlines(keepends=True)]
@@ -285,7 +293,7 @@ def test_first_lines_of_all_ages(first: str, title: str, access: str | None) -> 
         ("__cfi_foo.llvm.12", "foo"),
         ("slab.c:foo", "foo"),
         ("_RNvMs_NtCs1234_11rust_binder7processNtB4_7Process10update_ref", "rust_binder::process::Process::update_ref"),
-        ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic"),
+        ("_ZN6kernel5print5print17h0123456789abcdefE", "kernel::print::print"),
     ],
 )
 def test_a_function_is_named_as_in_the_source(name: str, function: str) -> None:
