@@ -27,6 +27,7 @@ _collected_at = 0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="ask every address in exhaustive comparisons")
+    parser.addoption("--every-address", action="store_true", help="compare every address, whole answers of some")
     parser.addoption("--sample-seed", type=int, help="choose the addresses of an earlier run")
     parser.addoption(
         "--kernel", action="append", help="compare the answers of these files' kernels, not the usual ones"
@@ -80,7 +81,7 @@ def sampling(request: pytest.FixtureRequest) -> Sampling:
 
 
 def _sampling(config: pytest.Config) -> Sampling:
-    return Sampling(config.option.sample_seed, config.option.whole)
+    return Sampling(config.option.sample_seed, config.option.whole, config.option.every_address)
 
 
 def source_of(item: pytest.Item) -> str | None:

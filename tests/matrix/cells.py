@@ -71,7 +71,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 def _static() -> Iterator[Cell]:
     for kernel in KERNELS:
         for source, tests in SOURCES.items():
-            yield Cell(STATIC, kernel.name, source, tests, ("-m", "not boot"))
+            yield Cell(STATIC, kernel.name, source, tests, ("-m", "not boot", "--every-address"))
 
 
 # -- booted ------------------------------------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ T = TypeVar("T")
 class Sampling:
     """The choice of one run, the same in all of its processes."""
 
-    def __init__(self, seed: int, whole: bool) -> None:
+    def __init__(self, seed: int, whole: bool, every_address: bool = False) -> None:
         self.seed = seed
         self.whole = whole
+        self.every_address = every_address
 
     def of(self, items: Sequence[T], share: int = SHARE) -> Sequence[T]:
         """One in `share` of the items, in their order; all of them for a whole run."""
-        if self.whole:
+        if self.whole or (self.every_address and share == SHARE):
             return items
         chosen = random.Random(self.seed).sample(range(len(items)), len(items) // share)
         return [items[number] for number in sorted(chosen)]
@@ -37,8 +38,9 @@ class Sampling:
         """For the person who reads the run's output."""
         if self.whole:
             return "exhaustive comparisons: whole"
+        addresses = "every address" if self.every_address else f"one address in {SHARE}"
         return (
-            f"exhaustive comparisons: one address in {SHARE}, whole answers for one in {SHARE_OF_WHOLE_ANSWERS}, "
+            f"exhaustive comparisons: {addresses}, whole answers for one in {SHARE_OF_WHOLE_ANSWERS}, "
             f"by --sample-seed {self.seed}; "
             "--whole (make test-all) asks all"
         )
