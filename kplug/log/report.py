@@ -60,6 +60,8 @@ class Report:
         self.facts: dict[str, str] = {}
         self.ended = False
         self._strays = 0.0
+        # Where one CPU reports of another, it may print its own state first.
+        self._of_another_cpu = False
         self._prefixed = prefixed
         self._trace: TraceReader | None = None
         self._traces: list[TraceReader] = []
@@ -78,10 +80,10 @@ class Report:
 
     # What it states
 
-    def state(self, wording: Wording, match: re.Match[str]) -> None:
+    def state(self, wording: Wording, match: re.Match[str], but: tuple[str, ...] = ()) -> None:
         """Keep what a line states, as far as no line before it did."""
         for name, value in (*match.groupdict().items(), *wording.states):
-            if value is not None:
+            if value is not None and name not in but:
                 self.facts.setdefault(name, value)
 
     def become(self, kind: EventKind, wording: Wording, match: re.Match[str], last: int) -> None:
@@ -217,6 +219,7 @@ class Report:
     def _begin_trace(self, trace: TraceReader) -> None:
         self._past_head()
         self._trace = trace
+        trace.main = trace.main and not self._of_another_cpu
         if len(self._traces) < _MOST_TRACES and sum(len(each.frames) for each in self._traces) < _MOST_FRAMES:
             self._traces.append(trace)
 
@@ -224,7 +227,7 @@ class Report:
         stated = {name: value for name, value in match.groupdict().items() if value is not None}
         self._past_head()
         self._users = regs.has_user_segment(line.message)
-        if self._users:
+        if self._users or self._of_another_cpu:
             return
         frame = regs.ip_frame(stated, line.number)
         if "cpu" in stated:
@@ -247,6 +250,7 @@ class Report:
                 continue
             stated = match.groupdict()
             cpu, pid = stated.pop("cpu", None), stated.pop("pid", None)
+            self._turn_to(cpu)
             for name, value in stated.items():
                 self.facts.setdefault(name, value)
             trace = TraceReader(heading, line.message, int(cpu) if cpu else None, int(pid) if pid else None)
@@ -268,8 +272,14 @@ class Report:
         if found is None:
             return False
         self._past_head()
-        self.state(*found)
+        self._turn_to(found[1].groupdict().get("cpu"))
+        self.state(*found, but=("comm", "pid") if self._of_another_cpu else ())
         return True
+
+    def _turn_to(self, cpu: str | None) -> None:
+        """The lines that follow are of this CPU, as a kind knows whose reports have several."""
+        if cpu is not None and self.kind.joined_by:
+            self._of_another_cpu = self.facts.get("cpu", cpu) != cpu
 
     def _take_data(self, line: LogText) -> bool:
         """Registers, code, stack words, modules."""
