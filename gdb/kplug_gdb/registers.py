@@ -16,6 +16,9 @@ _GDBS_NAMES = ("cpsr",)
 # Control register bits (Intel SDM vol. 3, 2.5 "Control Registers"; EFER: 2.2.1).
 CR0_PAGING = 1 << 31
 SCTLR_MMU = 1 << 0  # Arm ARM, "SCTLR, System Control Register": M
+# z/Architecture Principles of Operation, "Program-Status-Word Format": bit 5, DAT mode, and bit 15, problem state.
+PSW_TRANSLATION, PSW_PROBLEM = 1 << 58, 1 << 48
+MSR_PROBLEM = 1 << 14  # Power ISA, Book III, "Machine State Register": PR
 CR4_LA57 = 1 << 12
 EFER_NO_EXECUTE = 1 << 11
 # arch/x86/include/asm/processor-flags.h: X86_CR3_PTI_PCID_USER_BIT's neighbour; the user's page tables are the page
@@ -66,12 +69,20 @@ def privileged() -> bool | None:
         # Arm ARM, "Saved Program Status Register": M[4] is set in AArch32, whose user mode is 0b10000; else M[3:2] is
         # the exception level. A program in AArch32 on a 64-bit kernel is in that user mode too.
         return bool(status & (0xF if status & 0x10 else 0xC))
+    mode = register("priv")  # QEMU's for RISC-V: 0 is user mode
+    if mode is not None:
+        return mode != 0
+    for name, bit in (("pswm", PSW_PROBLEM), ("msr", MSR_PROBLEM)):
+        mask = register(name)
+        if mask is not None:
+            return not mask & bit
     return None
 
 
 def paging() -> bool:
     """Whether the selected CPU translates addresses; true if its registers don't show it."""
-    for name, bit in (("cr0", CR0_PAGING), ("SCTLR", SCTLR_MMU)):
+    # s390x has a cr0 too, which means something else.
+    for name, bit in (("pswm", PSW_TRANSLATION), ("cr0", CR0_PAGING), ("SCTLR", SCTLR_MMU)):
         control = register(name)
         if control is not None:
             return bool(control & bit)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kplug.arch.types.boundaries import BoundaryRows, row
-from kplug.arch.types.record import BIG, Architecture, ElfMachine, ElfWords, Names
+from kplug.arch.types.record import BIG, Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
 
 _SCRIPT = "arch/s390/kernel/vmlinux.lds.S"
 
@@ -48,6 +50,16 @@ def _boundaries() -> BoundaryRows:
     }
 
 
+# Where the lowcore has the PSW for program checks; its second half is the address (struct lowcore, program_new_psw).
+_PROGRAM_NEW_PSW = 0x1D0
+
+
+def _program_check(base: int, read: Callable[[int, int], bytes | None]) -> int | None:
+    """The handler of program checks."""
+    word = read(base + _PROGRAM_NEW_PSW + 8, 8)
+    return None if word is None else int.from_bytes(word, BIG)
+
+
 ARCHITECTURE = Architecture(
     name="s390x",
     title="s390x",
@@ -69,6 +81,10 @@ ARCHITECTURE = Architecture(
     link_alignment=1 << 20,  # TEXT_OFFSET
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
+    # KASLR moves by multiples of THREAD_SIZE (arch/s390/boot/startup.c), anywhere.
+    kaslr_window=KaslrWindow(None, None, (1 << 20, 16 << 10)),
+    # The kernel maps each CPU's lowcore at 0.
+    vector_table=VectorTable("lowcore", symbols=("pgm_check_handler",), handler=_program_check, fixed=0),
     poison_deltas=(0xDEAD000000000000, 0),  # 7.x; all before
     char_signed=False,
 )

@@ -12,7 +12,7 @@ from kplug.expressions import Hints
 from kplug.frozen import replace
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
-from kplug.image.placement import Placement, moved_by
+from kplug.image.placement import Placement, as_it_runs, moved_by
 from kplug.lifetimes import Memo
 from kplug.memory.crash_notes import saved_notes
 from kplug.memory.kallsyms_image import image_from_memory
@@ -142,5 +142,8 @@ def _placed_vmlinux(opened: Opened) -> PlacedImage | None:
         image = open_vmlinux(opened.vmlinux)
     if image is None:
         return None
+    if not image.on_disk and info.kaslr_offset is None:  # i386's and arm's do not say
+        placement = as_it_runs(image.extents, "its symbols in memory, which say nothing of link addresses")
+        return PlacedImage(image, placement, disputed=opened.disputed)
     source = _KERNEL_OFFSET if info.kaslr_offset is not None else "SYMBOL(_stext) in VMCOREINFO"
     return PlacedImage(image, moved_by(image.extents, kaslr_offset_of(info, image), source), disputed=opened.disputed)

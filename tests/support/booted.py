@@ -35,6 +35,12 @@ _KERNEL_LETTERS = "tTdDbBrR"
 _NO_NAMES = (".L", "$")
 # /proc/iomem's names of the image's parts, and their class.
 IOMEM = {"Kernel code": "text", "Kernel rodata": "rodata", "Kernel data": "data", "Kernel bss": "bss"}
+_WITHOUT_OFFSET = ("i386", "armhf")  # whose VMCOREINFO does not say how far KASLR moved the kernel
+# What gdb must be told without a vmlinux: QEMU's stub does not say it.
+_GDB_MACHINES = {
+    "s390x": ("set architecture s390:64-bit", "set endian big"),
+    "ppc64el": ("set architecture powerpc:common64", "set endian little"),
+}
 # What is said of an address at which the image would be without KASLR; on arm64 vmalloc's first areas are there.
 _HINT = re.compile(r"not in the moved kernel; if it is a link address")
 _INCLUDED = {"Kernel code": ("Kernel rodata",), "Kernel data": ("Kernel bss",)}
@@ -142,6 +148,8 @@ def symbols(facts: Facts, count: int) -> Iterator[Question]:
         def wrong(answer: Answer, names: set[str] = facts.named[address], link: int = address - offset) -> str:
             if not symbol_names(answer) & names:
                 return f"not {' or '.join(sorted(names))}"
+            if answer["link_address"] is None and facts.files.arch in _WITHOUT_OFFSET:
+                return ""
             return "" if int(answer["link_address"] or "0", 16) == link else f"link address, not {link:#x}"
 
         yield Question("symbols", address, wrong)
@@ -347,7 +355,7 @@ def gdb(facts: Facts, vmlinux: bool, scratch: Path) -> Asker:
     assert facts.vm is not None
     program = gdbhelp.GDB if architecture(facts.files.arch).is_the_hosts else gdbhelp.GDB_OF_ALL
     assert program is not None
-    before = [gdbhelp.connect(facts.vm)]
+    before = [*(() if vmlinux else _GDB_MACHINES.get(facts.files.arch, ())), gdbhelp.connect(facts.vm)]
 
     def ask(addresses: Sequence[int]) -> list[Answer]:
         commands = _commands(addresses)
