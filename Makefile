@@ -14,12 +14,13 @@ DUMPED := amd64-6.1 amd64-6.12 amd64-sid arm64-6.12
 BUILT_FOR := amd64-6.1 amd64-6.12
 FETCH := $(PYTHON) vm-images/vm.py fetch --all $(DUMPED:%=--dump %) $(BUILT_FOR:%=--headers %)
 
-.PHONY: help setup test test-all unit check demo bench matrix questions hunt format clean
+.PHONY: help setup test test-all built unit check demo bench matrix questions hunt format clean
 
 help:
 	@echo "make demo    boot a real kernel under QEMU with KASLR and ask gdb, the prompts and the shell about it"
 	@echo "make test    all tests (fetches kernels, boots and dumps them)"
 	@echo "make test-all  the same, exhaustive comparisons whole, and those with two kernels that it builds"
+	@echo "make built   the kernels of .ci/build-tree, each once, into the cache: minutes for each"
 	@echo "make unit    the fast tests alone"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   speed, as ratios to peers"
@@ -39,6 +40,10 @@ test-all:
 	map=$$(.ci/build-tree) && page_owner=$$(.ci/build-tree page-owner) && kasan=$$(.ci/build-tree kasan) && \
 		KPLUG_BUILD_TREE=$$map KPLUG_PAGE_OWNER_TREE=$$page_owner KPLUG_KASAN_TREE=$$kasan \
 		$(VENV)/python -m pytest $(SIDE_BY_SIDE) --whole
+
+built:
+	@.ci/setup test build
+	for kernel in map page-owner kasan clang; do .ci/build-tree $$kernel || exit; done
 
 unit: setup
 	$(VENV)/python -m pytest -m "not kernel and not boot"

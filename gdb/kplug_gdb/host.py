@@ -87,8 +87,17 @@ class PlacedKernel:
         known = placed.image.symbols.exact("start_kernel")
         return any(GdbLines().line_layers(placed.symbol_address(each), each.address, placed) for each in known)
 
+    @remembered(FOR_EVER)
+    def _unread_file(self) -> str | None:
+        """That gdb has not read a debug file that kplug found, for the user: gdb takes the name of one from a link."""
+        image = self.images[0].image
+        found = dwarf_file(image.elf) if image.on_disk and not has_dwarf(image.elf) else None
+        if found is None or self._has_lines():
+            return None
+        return f"they are in {found.path}, which gdb has not read (`symbol-file {found.path}` has it do so)"
+
     def _without_lines(self, lines: bool) -> tuple[str, ...]:
-        missing = self.missing_file() if lines else None
+        missing = self.missing_file() or self._unread_file() if lines else None
         return () if missing is None else (f"no source lines: {missing}",)
 
     def _direct_map(self) -> int | None:

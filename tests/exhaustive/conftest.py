@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from support.oracle import kernels
 from support.oracle_comparison import Subject
@@ -15,7 +17,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="package")
 def subject(request: pytest.FixtureRequest) -> Subject:
     """One kernel: what the oracle knows of it and what kplug does. Some 300 MB, so only one at a time."""
-    return Subject(kernels.vmlinux(request.param))
+    return Subject(kernels.vmlinux(request.param), least=partial(kernels.least, request.param))
 
 
 @pytest.fixture(scope="package")

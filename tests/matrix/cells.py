@@ -28,7 +28,7 @@ class Stop(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. `subject` is a kernel of the manifest in the static and the booted half, else a version or a build."""
+    """One cell. `subject` is a kernel of the manifest in all halves but gdb's and Python's, where it is a version."""
 
     half: str
     subject: str
@@ -46,7 +46,7 @@ class Cell:
     @property
     def kernel(self) -> str | None:
         """The kernel whose files it needs."""
-        return self.subject if self.half in (STATIC, BOOTED) else None
+        return self.subject if self.half in (STATIC, BOOTED, BUILD) else None
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -58,6 +58,8 @@ class Cell:
 # -- from files --------------------------------------------------------------------------------------------------------
 
 COST = "matrix/test_cost.py"
+#: Built by clang, small; its kallsyms have functions only.
+BUILT = "amd64-6.12-clang"
 #: Each source that a kernel has on a disk, and the tests that compare its answers with what readelf and nm print.
 SOURCES: dict[str, tuple[str, ...]] = {
     "vmlinux": ("exhaustive/test_addresses.py", "exhaustive/test_tables.py", "exhaustive/test_kernel_facts.py", COST),
@@ -68,9 +70,15 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: What its vmlinuz and kallsyms have not, the rules of the others' comparisons do not expect.
+BUILT_SOURCES = ("vmlinux", "System.map", "vmlinuz+System.map")
+
+
 def _static() -> Iterator[Cell]:
     for kernel in KERNELS:
         for source, tests in SOURCES.items():
+            if kernel.name == BUILT and source not in BUILT_SOURCES:
+                continue
             yield Cell(STATIC, kernel.name, source, tests, ("-m", "not boot", "--every-address"))
 
 
@@ -143,8 +151,9 @@ def _tools() -> Iterator[Cell]:
             yield Cell(PYTHON, f"python-{version}", "gdb", ("gdb",), ("-m", "not boot"), stop)
 
 
-#: A row for each kernel that is built for it, or made from another.
-BUILDS: tuple[Cell, ...] = ()
+#: The forms that tests/matrix/test_forms.py makes of a kernel's vmlinux.
+FORMS = ("zlib", "zstd", "zlib-gnu", "dwz", "dwz-alone", "debug_names", "gdb_index", "debuglink", "vmlinux.debug")
+BUILDS = tuple(Cell(BUILD, BUILT, form, ("matrix/test_forms.py",)) for form in (*FORMS, "build-id"))
 
 CELLS: tuple[Cell, ...] = (*_static(), *_booted(), *_tools(), *BUILDS)
 

@@ -185,6 +185,12 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     assert warnings == []
 
 
+def test_gdb_has_not_read_a_file_that_kplug_found(folder: Path, tmp_path: Path) -> None:
+    answer = run(["kwhere other"], tmp_path, vmlinux=folder / "stripped-5")["kwhere other"].text
+    file = folder / "stripped-5.debug"
+    assert f"no source lines: they are in {file}, which gdb has not read (`symbol-file {file}`" in answer
+
+
 def test_a_module_of_which_libdw_reads_nothing(folder: Path) -> None:
     """It does not relocate the older form of compressed sections; the newer one it does."""
     for form in ("zlib", "zstd", "zlib-gnu"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kplug import model
@@ -63,8 +63,9 @@ class Differences:
 class Subject:
     """One kernel, seen by both."""
 
-    def __init__(self, path: str, random_addresses: int = RANDOM_ADDRESSES) -> None:
+    def __init__(self, path: str, random_addresses: int = RANDOM_ADDRESSES, least: Callable[[int], int] = int) -> None:
         self.path = path
+        self.least = least  # of what a kernel has many, so many of this one
         self._random_addresses = random_addresses
         self.elf = ElfFile(path)
         self.image = KernelImage(self.elf)

@@ -225,7 +225,7 @@ def test_interrupted_while_unpacking(mirror: Mirror, cache: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetching, "_write_info", interrupted)
+        patch.setattr(fetching, "_finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetching.fetch(NAME, quiet=True)
     assert list((cache / "kernels").iterdir()) == []

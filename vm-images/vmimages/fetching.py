@@ -9,12 +9,12 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import elf, manifest, modules, unpack
+from . import elf, manifest, modules, trees, unpack
 from .apt import PrivateApt, sha256
 from .errors import VMError
 from .manifest import Kernel
@@ -96,6 +96,8 @@ def obtain(
     """
     row = manifest.find(name)
     found = None if refresh else cached(name)
+    if found is None and row.tree is not None:
+        return lambda stop: _from_tree(row, quiet)
     with contextlib.ExitStack() as locks:
         if found is None:
             locks.enter_context(locked(f"{name}-lock"))
@@ -186,13 +188,7 @@ def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
 def _unpack(row: Kernel, packages: _Packages, progress: Progress, stop: threading.Event) -> None:
     """Unpack next to the place, then rename: what is at the place is always complete."""
     candidate = packages.candidate
-    place = kernel_dir(row.name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left in place.parent.glob(f".{row.name}.*"):  # what an interrupted run left; the lock says nobody uses it
-        remove_tree(left)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{row.name}.", dir=place.parent))
-    try:
-        os.chmod(temporary, 0o755)
+    with _folder_of(row) as temporary:
         sizes: dict[str, int] = {}
 
         def choose(path: str, size: int) -> str | None:
@@ -220,39 +216,74 @@ def _unpack(row: Kernel, packages: _Packages, progress: Progress, stop: threadin
                 temporary,
                 update,
             )
-        needed = (*_NEEDED, *(["busybox"] if packages.busybox is not None else []))
-        missing = [name for name in needed if not (temporary / name).exists()]
-        if missing:
-            raise VMError(f"{row.name}: the packages of {candidate.release} have no {', '.join(missing)}")
         if packages.busybox is not None:
             os.chmod(temporary / "busybox", 0o755)
-        progress.update("reading the modules")
-        for folder in ("modules", "debug-modules"):
-            (temporary / folder).mkdir(exist_ok=True)
-        (temporary / "modules" / "modules.dep").write_text(modules.make_modules_dep(temporary / "modules"))
-        progress.update("computing checksums")
-        _write_info(row, candidate, packages.busybox[1] if packages.busybox is not None else None, temporary)
+        progress.update("reading the modules and computing checksums")
+        taken = {package.name: package for package in (*candidate.images, candidate.debug)}
+        about = {
+            "release": candidate.release,
+            "version": candidate.version,
+            "packages": {name: {"version": p.version, "sha256": p.sha256} for name, p in taken.items()},
+            "busybox_version": packages.busybox[1] if packages.busybox is not None else None,
+        }
+        _finish(row, temporary, about)
+    progress.done(f"{candidate.release} in {progress.elapsed:.0f} s")
+
+
+def _from_tree(row: Kernel, quiet: bool) -> KernelFiles:
+    """The kernel of a build tree in the form of a fetched one. Its guest's program is a fetched one's."""
+    assert row.tree is not None
+    with locked(f"{row.name}-lock"):
+        found = cached(row.name)
+        if found is not None:
+            return found
+        progress = Progress(row.name, quiet=quiet)
+        progress.update("building it")
+        tree, busybox = trees.tree(row.tree), fetch(trees.BUSYBOX_OF, quiet=quiet).busybox
+        with _folder_of(row) as temporary:
+            release = trees.fill(tree, temporary, busybox)
+            _finish(row, temporary, {"release": release, "version": release})
+        progress.done(f"{release} in {progress.elapsed:.0f} s")
+        found = cached(row.name)
+    assert found is not None
+    return found
+
+
+@contextlib.contextmanager
+def _folder_of(row: Kernel) -> Iterator[Path]:
+    """A folder next to the kernel's place, to be filled; then it goes there."""
+    place = kernel_dir(row.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f".{row.name}.*"):  # what an interrupted run left; the lock says nobody uses it
+        remove_tree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{row.name}.", dir=place.parent))
+    try:
+        os.chmod(temporary, 0o755)
+        yield temporary
         _swap(temporary, place)
     except OSError as error:
         raise VMError(f"{row.name}: {error.strerror}: {error.filename}") from None
     finally:
         remove_tree(temporary)
-    progress.done(f"{candidate.release} in {progress.elapsed:.0f} s")
 
 
-def _write_info(row: Kernel, candidate: Candidate, busybox_version: str | None, root: Path) -> None:
+def _finish(row: Kernel, root: Path, about: Mapping[str, Any]) -> None:
+    """Check what is in a kernel's folder, and write what says of it that it is whole."""
+    needed = (*_NEEDED, *([] if row.files_only else ["busybox"]))
+    missing = [name for name in needed if not (root / name).exists()]
+    if missing:
+        raise VMError(f"{row.name}: the packages of {about['release']} have no {', '.join(missing)}")
+    for folder in ("modules", "debug-modules"):
+        (root / folder).mkdir(exist_ok=True)
+    (root / "modules" / "modules.dep").write_text(modules.make_modules_dep(root / "modules"))
     paths = sorted(path for path in root.rglob("*") if path.is_file())
-    packages = {package.name: package for package in (*candidate.images, candidate.debug)}
     info = {
         "layout": LAYOUT,
         "name": row.name,
         "arch": row.arch,
-        "release": candidate.release,
-        "version": candidate.version,
+        **about,
         "build_id": elf.build_id(root / "vmlinux"),
         "fetched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "packages": {name: {"version": p.version, "sha256": p.sha256} for name, p in packages.items()},
-        "busybox_version": busybox_version,
         "debug_modules_wanted": [] if row.files_only else list(manifest.DEBUG_MODULES),
         "files": {str(path.relative_to(root)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths},
     }

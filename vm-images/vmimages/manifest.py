@@ -26,7 +26,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel. `sources` are tried in order; the first that has both the image and its debug twin wins."""
+    """One kernel. `sources` are tried in order; the first that has both the image and its debug twin wins. One with a
+    `tree` is built instead of fetched."""
 
     name: str
     arch: str  # Debian's name of the architecture
@@ -34,6 +35,7 @@ class Kernel:
     default: bool = True  # fetched when no name is given
     tested: bool = True  # `make test` asks about it; others are fetched for a cell of `make matrix` alone
     files_only: bool = False  # without modules and busybox: nothing boots it
+    tree: str | None = None  # instead of packages: which kernel of `.ci/build-tree` it is
 
     @property
     def bootable(self) -> bool:
@@ -78,6 +80,8 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("amd64-sid", "amd64", (Source(SID, "linux-image-cloud-amd64"),), default=False),
     Kernel("arm64-sid", "arm64", (Source(SID, "linux-image-cloud-arm64"),), default=False),
     Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False, files_only=True),
+    # By clang, with ThinLTO and kCFI, and kallsyms of functions only.
+    Kernel("amd64-6.12-clang", "amd64", (), default=False, tested=False, tree="clang"),
     *(
         Kernel(
             name,

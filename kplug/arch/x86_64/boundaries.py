@@ -75,6 +75,15 @@ X86: BoundaryRows = {
 }
 
 _ONLY_64_BITS: BoundaryRows = {
+    # The code that replaces kCFI's checks where the CPU has IBT: templates, in .rodata.
+    "rodata": tuple(
+        row(name, f"{name}_start {name}_end", where="arch/x86/kernel/alternative.c", kernels=kernels)
+        for name, kernels in (
+            ("fineibt_preamble", "6.2-"),
+            ("fineibt_caller", "6.2-"),
+            ("fineibt_paranoid", "6.15-"),
+        )
+    ),
     "init": (
         # SME's work area lies after _end. It is not reserved, so it soon becomes ordinary free memory.
         row(

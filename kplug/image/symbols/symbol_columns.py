@@ -105,7 +105,7 @@ class SymbolColumns:
     def _number_as(self, own: Sequence[Section], others: Sequence[Section]) -> None:
         """Have the entries, which number the sections `own`, number `others`, those of another file of the same build:
         strip also removes sections between others (.relaruntime_* of a vmlinux since 6.11)."""
-        numbers = {(section.name, section.address): section.index for section in others if section.allocated}
+        numbers = {(section.name, section.address): section.index for section in others}
         new = {section.index: numbers.get((section.name, section.address), SHN_UNDEF) for section in own}
         if self._extended_sections or all(section.index == new[section.index] for section in own if section.allocated):
             return

@@ -76,7 +76,8 @@ class SymbolPlaces(SymbolColumns):
         return self._info[index] & 0xF != STT_NOTYPE or not self._nameless_pattern.match(self._strings, offset)
 
     def _nameless(self, typeless: bytes) -> list[int]:
-        """The assembler labels and mapping symbols among the typeless entries (no typed one has such a name)."""
+        """The assembler labels and mapping symbols among the typeless entries; of the typed ones only clang's constants
+        have such a name (`.L__const.FUNCTION.VARIABLE`)."""
         strings = self._strings
         if b".L" not in strings and b"$" not in strings:
             return []

@@ -48,6 +48,13 @@ def files(name: str) -> KernelFiles:
     return found
 
 
+def least(name: str, many: int) -> int:
+    """How much of something a kernel has at least, of which a distribution's has so many: a built one is small."""
+    import vmimages
+
+    return many // 5 if vmimages.find(name).tree is not None else many
+
+
 def root(name: str) -> Path:
     """The folder with the files of a kernel (`$KPLUG_CACHE`/kernels/NAME); as `files`."""
     return Path(files(name).root)

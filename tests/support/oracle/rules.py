@@ -158,7 +158,7 @@ class Oracle:
         """Whether the name is the assembler's own, of a local label or a mapping symbol."""
         name = _unprefixed(row.name)
         if name.startswith(".L"):
-            return True
+            return row.type == "NOTYPE"  # clang's `.L__const.FUNCTION.VARIABLE` are objects
         return bool(self.machine in ("aarch64", "arm", "riscv64") and _MAPPING_SYMBOL.match(name))
 
     def _is_marker(self, row: SymbolRow, names: set[str]) -> bool:
