@@ -46,7 +46,7 @@ SYMBOL_AND_MODULE = (
 
 # What a carrier states is in the groups `time`, `caller` (T and a PID, or C and a CPU), `cpu` and `level`.
 PREFIXES = (
-    Form("> ", r"(?:>[ \t]?)+", "quoted mail", alone=False),
+    Form("> ", r"(?:[>|][ \t]?)+", "quoted mail", alone=False),
     Form("\x1b[33m", r"\x1b\[[0-9;]{0,20}m", "colours of dmesg and of terminals", alone=False),
     Form("[   12.345678] ", r"\[\s{0,12}(?P<time>\d{1,10}\.\d{1,9})\]", "kernel/printk/printk.c, print_time()"),
     Form(

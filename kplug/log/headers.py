@@ -66,6 +66,7 @@ HEADERS = (
 )
 MODULES = re.compile(r"(?:Modules linked in|Unloaded tainted modules):\s?(?P<modules>[^\n]{0,12000})")
 _UNLOADED = re.compile(r"\[last unloaded: (?P<name>[\w.-]{1,64})(?:\((?P<flags>[A-Z+-]{1,12})\))?[^\]]{0,40}\]")
+_CUT_UNLOADED = re.compile(r"\[last(?: unloaded:?)?\s*$")
 _MODULE = re.compile(r"(?P<name>[A-Za-z0-9_][\w.-]{0,63})(?:\((?P<flags>[A-Z+-]{0,12})\))?(?::\d{1,10})?$")
 
 # taint_flags in kernel/panic.c, and the words of Documentation/admin-guide/tainted-kernels.rst in short.
@@ -102,6 +103,10 @@ def read_taints(letters: str) -> tuple[Taint, ...]:
 
 def read_modules(text: str) -> tuple[list[Module], list[Module]] | None:
     """The modules in a list of them and those unloaded last; None if the text is no such list."""
+    # A mail program may have wrapped the line before the name.
+    text = _CUT_UNLOADED.sub("", text)
+    if text.endswith("]") and "[" not in text:
+        text = f"[last unloaded: {text.removeprefix('unloaded:').strip()}"
     unloaded = [Module(match.group("name"), match.group("flags") or "") for match in _UNLOADED.finditer(text)]
     found = []
     for word in _UNLOADED.sub("", text).split():

@@ -134,6 +134,7 @@ def ip_frame(stated: dict[str, str], number: int) -> Frame:
 
 _CODE = re.compile(r"(?:Code|Instruction dump|Krnl Code):\s{0,4}(?P<code>[^\n]{0,1000})")
 _UNIT = re.compile(r"(?P<open>[<(]?)(?P<hex>[0-9a-f]{8}|[0-9a-f]{4}|[0-9a-f]{2})[>)]?$")
+_CODE_ROW = re.compile(r"[<]?[0-9a-f]{2}[>]?(?: [<]?[0-9a-f]{2}[>]?){0,80}\s*$")
 _DUMP_ROW = re.compile(r"[<]?[0-9a-f]{8}>?(?: [<]?[0-9a-f]{8}>?){1,15}\s*$")
 
 
@@ -146,6 +147,11 @@ def code_text(message: str) -> str | None:
 def is_dump_row(message: str) -> bool:
     """Whether it is a further row of powerpc's "Instruction dump:"."""
     return _DUMP_ROW.match(message) is not None or message.startswith("XXXXXXXX ")
+
+
+def is_code_row(message: str) -> bool:
+    """Whether it is the rest of a line of bytes that a mail program wrapped."""
+    return _CODE_ROW.match(message) is not None
 
 
 def read_code(text: str) -> Code | None:

@@ -25,7 +25,12 @@ _MOST_FRAMES = 8000
 _MOST_REGISTERS = 200
 _MOST_MODULES = 10000
 # A line of modules shorter than this was not wrapped.
-_NARROWEST = 72
+_NARROWEST = 60
+# What a mail program's line ends with that goes on in the next one, and how that begins.
+_UNFINISHED = re.compile(
+    r"[^\n]{0,120}?(?P<name>\b(?:[RE][A-Z0-9]{2}|R\d|[FG]S|CR\d|EFLAGS|x\d{1,2}|Comm|Tainted)\s?:)\s*$"
+)
+_FINISHED = re.compile(r"[0-9a-f]{8}|[0-9a-f]{4}:")
 
 
 def match_any(wordings: tuple[Wording, ...], message: str) -> tuple[Wording, re.Match[str]] | None:
@@ -71,6 +76,7 @@ class Report:
         self._in_stack = False
         self._in_dump = False
         self._wide_modules = False
+        self._unfinished: str | None = None
         self.ip: Frame | None = None
         self.stack: list[int] = []
         self.code: Code | None = None
@@ -143,6 +149,11 @@ class Report:
         message = line.message
         if not message:
             return STRAY
+        if self._unfinished is not None and _FINISHED.match(message) is not None:
+            message = f"{self._unfinished} {message}"
+            line = line._replace(message=message)
+        unfinished = _UNFINISHED.match(message)
+        self._unfinished = unfinished.group("name") if unfinished is not None else None
         panic = match_any((PANIC,), message)
         if panic is not None:
             self.state(*panic)
@@ -288,7 +299,7 @@ class Report:
         if modules is not None:
             self._past_head()
             self._take_modules(modules.group("modules"))
-            self._wide_modules = len(line.raw) >= _NARROWEST
+            self._wide_modules = len(line.raw) >= _NARROWEST or ("[last" in message and "]" not in message)
             return True
         code = regs.code_text(message)
         if code is not None:
@@ -307,6 +318,14 @@ class Report:
                 self._keep_registers({f"r{self._in_list + index}": word for index, word in enumerate(words)})
                 self._in_list += len(words)
             return True
+        if self._in_dump and regs.is_code_row(message):
+            more = regs.read_code(message)
+            if self.code is not None and more is not None and not self._users and more.unit == self.code.unit:
+                marked = self.code.marked
+                if marked is None and more.marked is not None:
+                    marked = len(self.code.data) + more.marked
+                self.code = Code(self.code.data + more.data, marked, more.unit)
+            return True
         if self._in_dump and regs.is_dump_row(message):
             if self.code is None or self.code.marked is None:
                 more = regs.read_code(message)
@@ -323,7 +342,7 @@ class Report:
         if self._take_registers(message):
             self._in_list = 4 if message.startswith("Krnl GPRS") else None
             return True
-        if self._wide_modules:
+        if self._wide_modules and line.time is None:
             return self._take_modules(message)
         return False
 

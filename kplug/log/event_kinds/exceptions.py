@@ -10,7 +10,7 @@ _NULL_DEREF = oops(
     "null-deref",
     "BUG: unable to handle kernel NULL pointer dereference[ in {function}]",
     Wording(
-        rf"BUG: kernel NULL pointer dereference, address: {ADDRESS}",
+        rf"BUG: kernel NULL pointer dereference(?:, address: {ADDRESS})?",
         "BUG: kernel NULL pointer dereference, address: 0000000000000018",
         f"{FAULT}, 5.1 and later",
     ),
@@ -26,12 +26,12 @@ _PAGE_FAULT = oops(
     "page-fault",
     "BUG: unable to handle kernel paging request[ in {function}]",
     Wording(
-        rf"BUG: unable to handle page fault for address: {ADDRESS}",
+        rf"BUG: unable to handle page fault(?: for address: {ADDRESS})?",
         "BUG: unable to handle page fault for address: ffffc90000a00000",
         f"{FAULT}, 5.1 and later",
     ),
     Wording(
-        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel paging request at(?: virtual address)? {ADDRESS}"
+        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel paging request at(?: virtual address)?(?: {ADDRESS})?"
         r"(?: when (?P<access>read|write|execute))?",
         "Unable to handle kernel paging request at virtual address ffff800080000000",
         f"{FAULT}, before 5.1; {ARM64}",

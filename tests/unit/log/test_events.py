@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -192,6 +193,17 @@ def test_wrapped_lines_are_read_as_one() -> None:
     assert event._replace(last_line=0, traces=(), ip=None, code=None) == one(crafted.X86)._replace(
         last_line=0, traces=(), ip=None, code=None
     )
+
+
+def test_what_a_mail_program_wrapped_is_read_too() -> None:
+    mail = []
+    for line in crafted.X86.replace(" 0123456789abcdef0123456789abcdef01234567", "").splitlines():
+        message = line.partition("] ")[2]
+        mail += [f"> | {part}" for part in textwrap.wrap(message, 60, break_long_words=False) or [""]]
+    event, whole = one("\n".join(mail)), one(crafted.X86)
+    assert (event.title, event.signature, event.complete) == (whole.title, whole.signature, True)
+    assert event.registers == whole.registers
+    assert (event.code, event.modules, event.unloaded) == (whole.code, whole.modules, whole.unloaded)
 
 
 @pytest.mark.parametrize(
