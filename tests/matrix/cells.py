@@ -104,6 +104,7 @@ BOOTED_ROWS: tuple[Booted, ...] = (
         ),
         ("gdb", "prompt", "shell"),
     ),
+    Booted("matrix/test_planted.py", ("amd64-5.10", "amd64-6.12-rt"), ("planted",)),
 )
 
 

@@ -164,8 +164,8 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("mod_this_module", (2,), (r"__this_module\+0x0 +\[planted\] +\.gnu\.linkonce\.this_module",)),
     # -- struct pages --------------------------------------------------------------------------------------------------
     Expected("struct_page_slab", (16,), (r"struct page of pfn {pfn}\+0x0 \(slab page\)",)),
-    Expected("struct_page_mid", (16,), (r"struct page of pfn {pfn}\+0x18 \(slab page\)",)),
-    Expected("struct_page_misaligned", (16,), (r"struct page of pfn {pfn}\+0x13 \(slab page, misaligned\)",)),
+    Expected("struct_page_mid", (16,), (r"struct page of pfn {pfn}\+0x18 \(slab page[,)]",)),
+    Expected("struct_page_misaligned", (16,), (r"struct page of pfn {pfn}\+0x13 \(slab page,.* misaligned\)",)),
     Expected("compound_tail_page", (16,), (r"struct page of pfn", r"tail 3 of .*pfn {pfn}\b")),
     Expected("compound_tail_data", (17,), (r"tail 3 of .*pfn 0x",)),
     Expected("plain_page", (17,), (r"kernel page\+0x44", r"pfn {pfn}\b", r"refcount 1\b", r"zone \w+")),
