@@ -32,7 +32,8 @@ def image_from_memory(read: Read, info: VmcoreInfo, machine: str, target: str) -
     kaslr_offset = info.kaslr_offset or 0
     elf = bare_elf(f"memory of {target}", machine)
     banner = banner_at(read, symbols.address("linux_banner"))
-    build = Build(info.build_id, banner, release_of(banner))
+    # kallsyms of functions alone (no CONFIG_KALLSYMS_ALL) does not say where the banner is.
+    build = Build(info.build_id, banner, release_of(banner) or info.release)
     return KernelImage(elf, name="vmlinux", listed=linked(symbols, kaslr_offset), on_disk=False, build=build)
 
 

@@ -66,7 +66,7 @@ def test_answers(facts: Facts, source: str, vmlinux: bool, tmp_path: Path, cell:
     differed = Counter(each.group for each, _ in found)
     for group, number in Counter(each.group for each in asked).items():
         cell.compared(f"{group} {'with' if vmlinux else 'without'} vmlinux", number, differed[group])
-    if not vmlinux and not facts.has("DEBUG_INFO_BTF"):
-        cell.stopped("kernel", "it has no BTF: without a vmlinux nothing tells its modules, tasks and per-CPU areas")
+    if not vmlinux and facts.lacks is not None:
+        cell.stopped("kernel", f"{facts.lacks}: without a vmlinux nothing tells its modules, tasks and per-CPU areas")
     lines = [f"{each.group}: {each.address:#x} {said}" for each, said in found]
     assert not lines, f"{len(lines)} of {len(asked)}:\n" + "\n".join(lines[:40])

@@ -93,6 +93,17 @@ class Facts:
         return f"CONFIG_{option}=y\n" in self.files.config.read_text()
 
     @cached_property
+    def lacks(self) -> str | None:
+        """What the kernel does not have in memory, without which only the vmlinux tells its structures."""
+        for option, words in (
+            ("DEBUG_INFO_BTF", "it has no BTF"),
+            ("KALLSYMS_ALL", "its kallsyms has functions alone (no CONFIG_KALLSYMS_ALL)"),
+        ):
+            if not self.has(option):
+                return words
+        return None
+
+    @cached_property
     def percpu(self) -> range:
         """Where the image's per-CPU variables are, as kallsyms has their symbols."""
         return range(*(next(s.address for s in self.image if s.name == f"__per_cpu_{end}") for end in ("start", "end")))
@@ -310,7 +321,7 @@ PLAIN = (symbols, iomem, page_walk)
 
 def questions(facts: Facts, count: int, vmlinux: bool = True) -> list[Question]:
     """Of all groups that can be answered; `count` bounds those of which there are thousands."""
-    groups = GROUPS if vmlinux or facts.has("DEBUG_INFO_BTF") else PLAIN
+    groups = GROUPS if vmlinux or facts.lacks is None else PLAIN
     return [each for group in groups for each in group(facts, count)]
 
 

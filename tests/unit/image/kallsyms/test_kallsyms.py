@@ -21,7 +21,7 @@ from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
 from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
 from kplug.image.symbols.symbol_list import SymbolList
-from kplug.memory.kallsyms_image import symbols_in_memory
+from kplug.memory.kallsyms_image import image_from_memory, symbols_in_memory
 from kplug.memory.vmcoreinfo import VmcoreInfo
 
 TEXT = {64: 0xFFFFFFFF81000000, 32: 0xC0100000}
@@ -100,6 +100,18 @@ def test_a_32_bit_kernel_keeps_its_words_in_4_bytes() -> None:
     found = symbols_in_memory(reader(data, text), VmcoreInfo("\n".join(lines)), "i386")
     assert found is not None
     assert listed(found) == symbols
+
+
+def test_the_release_without_a_symbol_for_the_banner_is_vmcoreinfos() -> None:
+    data, written, _ = made(LATEST)
+    text = TEXT[64]
+    lines = [
+        "OSRELEASE=6.1.0-57",
+        *(f"SYMBOL(kallsyms_{n})={text + 0x4000 + at:x}" for n, at in written.places.items()),
+    ]
+    image = image_from_memory(reader(data, text), VmcoreInfo("\n".join(lines)), "x86_64", "a dump")
+    assert image is not None
+    assert (image.banner, image.release) == (None, "6.1.0-57")
 
 
 def test_the_description_says_how_many_and_how() -> None:
