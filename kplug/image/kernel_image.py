@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from kplug.arch.registry import named
 from kplug.frozen import Frozen
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import Section, Segment, section_to_segment_mapping
@@ -194,9 +195,10 @@ class KernelImage:
 
     @cached_property
     def index(self) -> SymbolIndex:
-        """The symbols by address; boundary symbols themselves hold nothing."""
+        """The symbols by address; boundary symbols themselves hold nothing, but for the one that is the first code."""
         regions = (*self.regions.regions, *self.regions.empty)
         markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
+        markers.discard(named(self.machine).head_symbol or "")
         starts = {region.start_symbol for region in regions if region.start_symbol}
         return SymbolIndex(self.symbols, markers, starts, self._known_size)
 

@@ -16,4 +16,4 @@ _OPTIONS = {"vmlinux": "-s", "vmlinuz": "--vmlinuz", "System.map": "--system-map
 def test_the_first_answer(kernel: str, source: str, cell: Recorder) -> None:
     files = kernels.files(kernel)
     cell.about("release", files.release)
-    first_answer(cell, _OPTIONS[source], files.root / source)
+    first_answer(cell, _OPTIONS[source], files.root / source, kernel)

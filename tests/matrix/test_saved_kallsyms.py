@@ -82,5 +82,5 @@ def test_answers_of_a_saved_kallsyms(
     differences.check()
 
 
-def test_the_first_answer(saved: Path, cell: Recorder) -> None:
-    first_answer(cell, "--kallsyms", saved)
+def test_the_first_answer(full: Full, saved: Path, cell: Recorder) -> None:
+    first_answer(cell, "--kallsyms", saved, full.name)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.oracle import kernels
 from support.recorder import Recorder
 
 MEGABYTES = 400
@@ -21,9 +22,10 @@ print(json.dumps([status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 102
 """
 
 
-def first_answer(cell: Recorder, option: str, path: Path) -> None:
-    """Ask the shell where linux_banner is, in `path` as the source that `option` says."""
-    words = [sys.executable, "-m", "kplug", "where", option, str(path), "linux_banner"]
+def first_answer(cell: Recorder, option: str, path: Path, kernel: str) -> None:
+    """Ask the shell where a symbol of the kernel is, in `path` as the source that `option` says."""
+    name = "linux_banner" if kernels.lists_data(kernel) else "schedule"
+    words = [sys.executable, "-m", "kplug", "where", option, str(path), name]
     _ask(words)  # has the file read into memory
     runs = [_ask(words) for _ in range(_RUNS)]
     megabytes = max(run[1] for run in runs)

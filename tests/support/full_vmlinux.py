@@ -57,7 +57,7 @@ class Full:
     @cached_property
     def lists_data(self) -> bool:
         """Whether the kernel's own kallsyms have more than code."""
-        return "\nCONFIG_KALLSYMS_ALL=y\n" in (self.root / "config").read_text()
+        return kernels.lists_data(self.name)
 
     @property
     def unmoved(self) -> int:

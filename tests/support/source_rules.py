@@ -64,7 +64,7 @@ class Listed(NamedTuple):
         for address, name in zip(symbols.addresses, symbols.names):
             link = address - kaslr_offset & MASK if address >= unmoved else address
             names.setdefault(link, set()).add(name.decode())
-        return cls(sorted(names), names, not any(letter in symbols.letters for letter in b"drbDRB"))
+        return cls(sorted(names), names, not any(letter in symbols.letters for letter in b"drb"))
 
 
 class Differences:

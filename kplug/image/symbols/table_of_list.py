@@ -174,8 +174,15 @@ class ListedSymbolTable(SymbolTable):
 
     @cached_property
     def _bounds(self) -> list[int]:
-        """Where a section begins or ends, sorted: no symbol reaches beyond."""
-        return sorted({bound for s in self.sections if s.allocated for bound in (s.address, s.end)})
+        """Where a section begins or ends, and where a boundary symbol is that the linker left absolute (arm's vectors),
+        sorted: no symbol reaches beyond."""
+        letters, places = self._list.letters, self._places
+        absolute = (
+            self.values[number]
+            for number in self._list.boundary_numbers.values()
+            if letters[number] in _ABSOLUTE and not places[number]
+        )
+        return sorted({*absolute, *(bound for s in self.sections if s.allocated for bound in (s.address, s.end))})
 
     def _to_the_next(self) -> array[int]:
         """The bytes from each symbol to the next one that can hold an address, or to the end of its section."""

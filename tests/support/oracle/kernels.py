@@ -60,6 +60,11 @@ def root(name: str) -> Path:
     return Path(files(name).root)
 
 
+def lists_data(name: str) -> bool:
+    """Whether the kernel's own kallsyms have more than code."""
+    return "\nCONFIG_KALLSYMS_ALL=y\n" in (root(name) / "config").read_text()
+
+
 def vmlinux(name: str) -> str:
     """The vmlinux with its symbols and debug information."""
     return str(root(name) / "vmlinux")

@@ -66,6 +66,7 @@ PAIRS = [
     Pair("__cpuidle_text_start", "__cpuidle_text_end", "cpuidle.text"),
     Pair("__lock_text_start", "__lock_text_end", "spinlock.text"),
     Pair("__kprobes_text_start", "__kprobes_text_end", "kprobes.text"),
+    *(Pair(f"__{part}_text_start", f"__{part}_text_end", f"text.{part}") for part in ("split", "unlikely", "hot")),
     Pair("__noinstr_text_start", "__noinstr_text_end", "noinstr.text"),
     Pair("__static_call_text_start", "__static_call_text_end", "static_call.text"),
     Pair("__indirect_thunk_start", "__indirect_thunk_end", "indirect_thunk"),
@@ -79,6 +80,7 @@ PAIRS = [
     Pair("__idmap_text_start", "__idmap_text_end", "idmap.text", "text"),
     # Read-only data.
     Pair("__sched_class_highest", "__sched_class_lowest", "sched_classes"),
+    Pair("__begin_sched_classes", "__end_sched_classes", "sched_classes"),  # up to 5.12
     Pair("__start_ro_after_init", "__end_ro_after_init", "ro_after_init"),
     Pair("__start___jump_table", "__stop___jump_table", "jump_table"),
     Pair("__start_static_call_sites", "__stop_static_call_sites", "static_call_sites"),
@@ -95,6 +97,12 @@ PAIRS = [
     Pair("__start___ksymtab_gpl", "__stop___ksymtab_gpl", "ksymtab_gpl"),
     Pair("__start___kcrctab", "__stop___kcrctab", "kcrctab"),
     Pair("__start___kcrctab_gpl", "__stop___kcrctab_gpl", "kcrctab_gpl"),
+    *(
+        Pair(f"__start___{table}_{kind}", f"__stop___{table}_{kind}", f"{table}_{kind}")
+        for table in ("ksymtab", "kcrctab")
+        for kind in ("gpl_future", "unused", "unused_gpl")  # up to 5.11
+    ),
+    Pair("__start___kflagstab", "__stop___kflagstab", "kflagstab"),
     Pair("__start___param", "__stop___param", "param"),
     Pair("__start___modver", "__stop___modver", "modver"),
     Pair("__start___kcfi_traps", "__stop___kcfi_traps", "kcfi_traps"),
@@ -112,6 +120,7 @@ PAIRS = [
     Pair("__exittext_begin", "__exittext_end", "exit.text"),
     Pair("__alt_instructions", "__alt_instructions_end", "altinstructions"),
     Pair("init_idmap_pg_dir", "init_idmap_pg_end", "init_idmap_pg_dir", None, ARM64),
+    Pair("__pi_init_idmap_pg_dir", "__pi_init_idmap_pg_end", "init_idmap_pg_dir", None, ARM64),
     Pair("__start_mcount_loc", "__stop_mcount_loc", "mcount_loc"),
     Pair("__start_ftrace_events", "__stop_ftrace_events", "ftrace_events"),
     Pair("__start_ftrace_eval_maps", "__stop_ftrace_eval_maps", "ftrace_eval_map"),
@@ -151,7 +160,11 @@ PAIRS = [
     Pair("__cfi_sites", "__cfi_sites_end", "cfi_sites"),
     Pair("__ibt_endbr_seal", "__ibt_endbr_seal_end", "ibt_endbr_seal"),
     Pair("__apicdrivers", "__apicdrivers_end", "apicdrivers"),
+    Pair("__iommu_table", "__iommu_table_end", "iommu_table", None, X86),
+    Pair("_einittext", "__inittext_end", "altinstr_aux", None, X86),
     Pair("__hyp_reloc_begin", "__hyp_reloc_end", "hyp.reloc"),
+    Pair("__rela_start", "__rela_end", "rela.dyn", None, ARM64),
+    Pair("__relr_start", "__relr_end", "relr.dyn", None, ARM64),
     Pair("__pi_rela_start", "__pi_rela_end", "rela.dyn", None, ARM64),
     Pair("__pi_relr_start", "__pi_relr_end", "relr.dyn", None, ARM64),
     Pair("__init_scratch_begin", "__init_scratch_end", "init.scratch", "init", (*X86, *I386)),  # beyond _end
@@ -174,11 +187,15 @@ PAIRS = [
     Pair("__vvar_page", "__init_begin", "vvar", "data", (*X86, *I386)),
     Pair("__mmuoff_data_start", "__mmuoff_data_end", "mmuoff.data"),
     Pair("__smp_locks", "__smp_locks_end", "smp_locks", "data"),
+    Pair("__relocate_kernel_start", "__relocate_kernel_end", "relocate_kernel", None, X86),
+    Pair("__hyp_data_start", "__hyp_data_end", "hyp.data", None, ARM64),
     Pair("__hyp_bss_start", "__hyp_bss_end", "hyp.bss"),
     Pair("__start_bss_decrypted", "__end_bss_decrypted", "bss..decrypted"),
     Pair("__start_bss_decrypted_unused", "__end_bss_decrypted", "bss..decrypted.unused"),
     Pair("init_pg_dir", "init_pg_end", "init_pg_dir", "bss", ARM64),
     Pair("init_pg_end", "early_init_stack", "early_init_stack", "bss", ARM64),
+    Pair("__pi_init_pg_dir", "__pi_init_pg_end", "init_pg_dir", "bss", ARM64),
+    Pair("__pi_init_pg_end", "early_init_stack", "early_init_stack", "bss", ARM64),
     Pair("__brk_base", "__brk_limit", "brk", "brk", (*X86, *I386)),
     # s390: code that stays below 2 GiB, what is patched there, and what the decompressor fills in.
     Pair(
@@ -189,6 +206,11 @@ PAIRS = [
         S390,
     ),
     Pair("__got_start", "__got_end", "got", None, S390),
+    Pair("__skey_region_start", "__skey_region_end", "skey_region", None, S390),
+    Pair("__dynsym_start", "__dynsym_end", "dynsym", None, S390),
+    Pair("__rela_dyn_start", "__rela_dyn_end", "rela.dyn", None, S390),
+    Pair("__stack_prot_start", "__stack_prot_end", "stack_prot", None, S390),
+    Pair("__s390dbf_info", "__s390dbf_info_end", "s390dbf_info", None, S390),
     Pair("_start_amode31_refs", "_end_amode31_refs", "amode31.refs", None, S390),
     Pair("_samode31", "_eamode31", "amode31", None, S390),
     Pair("_stext_amode31", "_etext_amode31", "amode31.text", None, S390),
@@ -223,6 +245,7 @@ PAIRS = [
     Pair("__pv_table_begin", "__pv_table_end", "pv_table", None, ARM),
     # Per-CPU.
     Pair("__per_cpu_start", "__per_cpu_end", "percpu", "percpu"),
+    Pair("__per_cpu_hot_start", "__per_cpu_hot_end", "percpu.hot"),
     Pair("__kvm_nvhe___per_cpu_start", "__kvm_nvhe___per_cpu_end", "hyp.data..percpu"),
 ]
 

@@ -122,7 +122,10 @@ class Oracle:
         found: list[Region] = []
         for pair in PAIRS:
             start, end = self.value(pair.start), self.value(pair.end)
-            if self.machine in pair.machines and start is not None and end is not None:
+            if self.machine not in pair.machines or start is None or end is None:
+                continue
+            # The same by two names: one under the prefix of the code that runs before the kernel is mapped.
+            if not any((region.start, region.end, region.name) == (start, end, pair.name) for region in found):
                 found.append(Region(start, end, pair.name, pair.region_class, pair.start, pair.end))
         page = self.value(ONE_PAGE.start)
         if page is not None and self.machine in ONE_PAGE.machines:

@@ -20,6 +20,17 @@ ffffffff80002010 T do_trap_ecall_u
 ffffffff80003000 T _etext
 ffffffff80004000 B _end
 """
+ARM = """\
+c0208000 T _text
+c0300000 T _stext
+c0300010 T vector_swi
+c1000000 T _etext
+c1400000 A __vectors_start
+c1400000 T __vectors_lma
+c1400020 A __vectors_end
+c1400060 T start_kernel
+c1500000 B _end
+"""
 # Of both i386 and riscv.
 I386 = """\
 c1000000 T _text
@@ -38,6 +49,16 @@ S390X = """\
 """
 
 
+def test_no_symbol_reaches_over_a_boundary_that_is_absolute(tmp_path: Path) -> None:
+    """arm's vectors: the symbols between which their bytes lie in the image are no section's."""
+    path = tmp_path / "System.map"
+    path.write_text(ARM)
+    image = open_system_map(str(path))
+    assert image.machine == "arm"
+    names = [image.index.innermost(0xC1400000 + offset) for offset in (0, 0x1F, 0x20, 0x21)]
+    assert [name and name.symbol.name for name in names] == ["__vectors_lma", "__vectors_lma", "__vectors_end", None]
+
+
 def test_code_before_text_is_the_images_too(tmp_path: Path) -> None:
     """riscv's image begins at _start, some pages before _text."""
     path = tmp_path / "System.map"
@@ -45,6 +66,7 @@ def test_code_before_text_is_the_images_too(tmp_path: Path) -> None:
     image = open_system_map(str(path))
     assert image.machine == "riscv64"
     assert [extent.symbol.name for extent in image.index.chain(0xFFFFFFFF800010DC)] == ["_start_kernel"]
+    assert [extent.symbol.name for extent in image.index.chain(0xFFFFFFFF80000008)] == ["_start"]
     assert [region.name for region in image.regions.chain(0xFFFFFFFF800010DC)] == ["head.text"]
 
 
