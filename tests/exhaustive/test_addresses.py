@@ -13,6 +13,8 @@ from support.oracle_comparison import KASLR_OFFSET, Subject, claims
 from support.recorder import Recorder
 from support.sampling import Sampling
 
+from kplug.linker.regions import Region
+
 pytestmark = pytest.mark.kernel
 
 
@@ -75,6 +77,35 @@ def test_every_known_pair_is_a_region(subject: Subject) -> None:
     tree = subject.image.regions
     assert described(r for r in tree.regions if r is not tree.root) == described(subject.oracle.regions)
     assert described(tree.empty) == described(subject.oracle.empty)
+
+
+#: x86: what is beyond the image, and the unused end of what is decrypted.
+FREED_BESIDES = {"init.scratch", "bss..decrypted.unused"}
+READ_ONLY = [("_stext", "_etext"), ("__start_rodata", "__end_rodata"), ("__start_ro_after_init", "__end_ro_after_init")]
+WRITTEN = [("_sdata", "_edata"), ("__bss_start", "__bss_stop")]
+#: arch/arm64/mm/mmu.c and arch/riscv/mm/init.c: mark_rodata_ro().
+READ_ONLY_BESIDES = {"aarch64": [("__start_rodata", "__init_begin")], "riscv64": [("__end_rodata", "_data")]}
+
+
+def test_what_is_freed_and_what_is_read_only(subject: Subject, cell: Recorder) -> None:
+    """By the bounds that free_initmem() and mark_rodata_ro() go by."""
+    oracle, tree = subject.oracle, subject.image.regions
+
+    def within(region: Region, pairs: Iterable[tuple[str, str]]) -> bool:
+        bounds = [(oracle.value(start), oracle.value(end)) for start, end in pairs]
+        return any(low <= region.start and region.end <= high for low, high in bounds if low is not None and high)
+
+    wrong = []
+    for region in tree.regions[1:]:
+        freed, read_only = region.freed_after_boot is True, region.read_only_after_init
+        if freed != within(region, [("__init_begin", "__init_end")]) and region.name not in FREED_BESIDES:
+            wrong.append((region.name, "freed", freed))
+        if within(region, [*READ_ONLY, *READ_ONLY_BESIDES.get(oracle.machine, ())]):
+            wrong += [(region.name, "read-only", read_only)] * (read_only is not True)
+        elif within(region, WRITTEN):
+            wrong += [(region.name, "read-only", read_only)] * (read_only is not False)
+    cell.compared("regions' fates", len(tree.regions) - 1, len(wrong))
+    assert wrong == []
 
 
 def test_every_start_stop_pair_is_a_region(subject: Subject) -> None:

@@ -160,7 +160,7 @@ PAIRS = [
     Pair("__cfi_sites", "__cfi_sites_end", "cfi_sites"),
     Pair("__ibt_endbr_seal", "__ibt_endbr_seal_end", "ibt_endbr_seal"),
     Pair("__apicdrivers", "__apicdrivers_end", "apicdrivers"),
-    Pair("__iommu_table", "__iommu_table_end", "iommu_table", None, X86),
+    Pair("__iommu_table", "__iommu_table_end", "iommu_table", None, (*X86, *I386)),
     Pair("_einittext", "__inittext_end", "altinstr_aux", None, X86),
     Pair("__hyp_reloc_begin", "__hyp_reloc_end", "hyp.reloc"),
     Pair("__rela_start", "__rela_end", "rela.dyn", None, ARM64),
