@@ -35,7 +35,7 @@ def _offset(full: Full) -> int:
 def saved(full: Full, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `cat /proc/kallsyms` prints it."""
     digits = 8 if full.files.arch in ("armhf", "i386") else 16
-    percpu = {row.value: row for row in full.symbol_rows if row.name == "__per_cpu_end" and row.value < 1 << 30}
+    percpu = {row.value: row for row in full.symbol_rows if row.name == "__per_cpu_end" and row.value < full.start}
     lines = []
     for line in Path(full.path("System.map")).read_text().splitlines():
         address, letter, name = int(line.split(" ")[0], 16), line.split(" ")[1], line.split(" ", 2)[2]
