@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kplug.log.common_lines import END_OF_TRACE
-from kplug.log.event_kinds.memory import warning_at
+from kplug.log.event_kinds.corruption import warning_at
 from kplug.log.event_kinds.stalls import TASK
 from kplug.log.kinds import EventKind, Heading, Wording
 
@@ -69,6 +69,19 @@ KINDS = (
             "CPU 0: Machine Check Exception: 0000000000000004",
             "arch/x86/kernel/cpu/mcheck of 2.6",
         ),
+        Wording(
+            r"Kernel panic - not syncing: (?P<panic>(?P<what>[^\n]{0,40}(?:[Mm]achine [Cc]heck"
+            r"|hardware error)[^\n]{0,60}))",
+            "Kernel panic - not syncing: Fatal machine check on current CPU",
+            "arch/x86/kernel/cpu/mce/core.c, mce_panic(), its first line lost",
+            title="kernel panic: {what}",
+        ),
+        Wording(
+            r"EDAC (?P<what>\w{1,20}: \d{1,10} [CU]E) ",
+            "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_Ha#0_Chan#0_DIMM#0",
+            "drivers/edac/edac_mc.c, edac_ce_error()",
+            title="EDAC {what}",
+        ),
     ),
     _machine_check(
         "Machine check",
@@ -80,7 +93,7 @@ KINDS = (
         "NETDEV WATCHDOG[: {device}][ ({driver})]: transmit queue timed out",
         (
             Wording(
-                r"NETDEV WATCHDOG: (?P<device>\S{1,64}) \((?P<driver>[^)\n]{0,64})\): transmit queue",
+                r"NETDEV WATCHDOG: (?P<device>[^\s:]{1,64})(?: \((?P<driver>[^)\n]{0,64})\))?: transmit",
                 "NETDEV WATCHDOG: eth0 (e1000e): transmit queue 2 timed out",
                 f"{_TIMEOUT}, before 6.7",
             ),
@@ -104,6 +117,22 @@ KINDS = (
         ends=(END_OF_TRACE,),
         blames=(),
         resumes=True,
+    ),
+    EventKind(
+        "sysrq",
+        "sysrq: {what}",
+        (
+            Wording(
+                r"(?:sysrq: )?(?:SysRq : |sysrq: )(?P<what>Emergency (?:Sync|Remount R/O|Thaw of all"
+                r" frozen filesystems)|Resetting"
+                r"|Power Off|Terminate All Tasks|Kill All Tasks|Manual OOM execution|Nice All RT Tasks"
+                r"|Dump ftrace buffer"
+                r"|Keyboard mode set to system default|SAK|HELP)",
+                "sysrq: Emergency Sync",
+                f"{_SYSRQ}, __handle_sysrq()",
+            ),
+        ),
+        alone=True,
     ),
     EventKind(
         "sysrq",

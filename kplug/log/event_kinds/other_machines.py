@@ -67,6 +67,23 @@ KINDS = (
         Wording(rf"Failing address: {_NULL} TEID", "Failing address: 0000000000000000 TEID: 0000000000000483", _S390),
     ),
     _oops(
+        "stack-overflow",
+        "kernel stack overflow[ in {function}]",
+        Wording(
+            r"Kernel stack overflow\.", "Kernel stack overflow.", "arch/s390/kernel/traps.c, kernel_stack_overflow()"
+        ),
+        Wording(
+            r"Kernel stack overflow in process ",
+            "Kernel stack overflow in process c00000003fa00000, r1=c00000003fa57f80",
+            "arch/powerpc/kernel/traps.c, StackOverflow()",
+        ),
+        Wording(
+            r"Kernel panic - not syncing: (?P<panic>(?:Corrupt kernel stack, can't continue|kernel stack overflow))",
+            "Kernel panic - not syncing: Corrupt kernel stack, can't continue.",
+            "arch/s390/kernel/traps.c, kernel_stack_overflow(), its first line lost",
+        ),
+    ),
+    _oops(
         "page-fault",
         "BUG: unable to handle kernel paging request[ in {function}]",
         Wording(

@@ -46,6 +46,12 @@ KINDS = (
                 f"{_CORE}, schedule_debug()",
                 title="BUG: scheduling in a non-blocking section[ in {function}]",
             ),
+            Wording(
+                r"bad: scheduling from the idle thread!",
+                "bad: scheduling from the idle thread!",
+                "kernel/sched/idle.c, dequeue_task_idle()",
+                title="bad: scheduling from the idle thread[ in {function}]",
+            ),
         ),
         _CONTEXT,
         _HEADINGS,

@@ -18,7 +18,7 @@ WAITING = (
     r"(?:do_|__)*wait_for_common(?:_.*)?|wait_for_completion.*|(?:__|out_of_line_)?wait_on_.*|bit_wait.*|"
     r"(?:__)?(?:mutex|rt_mutex|rwbase|ww_mutex|rwsem)_.*|__mutex_lock.*|(?:__)?down(?:_.*)?|percpu_down_.*|"
     r"__percpu_.*|folio_wait_.*|prepare_to_wait.*|(?:__)?wait_rcu_gp|wait_rcu_exp_gp|msleep.*|usleep_range.*|"
-    r"fsleep|ssleep|_raw_.*|call_rwsem_.*|__down_.*|kthread_parkme|do_nanosleep|__sched_text_start|"
+    r"fsleep|ssleep|_raw_.*|call_rwsem_.*|__down_.*|kthread_parkme|dequeue_task.*|do_nanosleep|__sched_text_start|"
     r"rcu_barrier|cancel_(?:delayed_)?work_sync|__cancel_work.*|(?:__)?flush_(?:work|workqueue|delayed_work).*|"
     r"drain_workqueue|kthread_stop.*|(?:__)?lock_page.*|__?folio_lock.*|io_wait_event.*|complete_all",
 )
@@ -68,6 +68,11 @@ KINDS = (
                 r"(?:\s?\{ ?(?P<cpu>\d{1,5}))?",
                 "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D } 5282 jiffies s: 2513",
                 f"{_RCU}, print_other_cpu_stall(); tree_exp.h; tasks.h",
+            ),
+            Wording(
+                r"INFO: (?P<flavour>\w{3,40}) detected stall on CPU (?P<cpu>\d{1,5})",
+                "INFO: rcu_sched_state detected stall on CPU 1 (t=15000 jiffies)",
+                "kernel/rcutree.c, print_cpu_stall() before 3.1",
             ),
             Wording(
                 r"(?:rcu: )?INFO: (?P<flavour>\w{3,40}) detected stalls\? \(Late IPI",
@@ -225,7 +230,7 @@ KINDS = (
         ),
         (
             Heading(
-                r"INFO: task [^\n]{1,64}:\d{1,10} (?:<\w{1,20}> )?is blocked on an? [\w -]{1,40}",
+                r"INFO: task [^\n]{1,64}:\d{1,10} (?:<\w{1,20}> )?(?:is )?blocked on an? [\w -]{1,40}",
                 "owner",
                 "INFO: task sh:501 is blocked on a mutex likely owned by task owner:499.",
                 "kernel/hung_task.c, debug_show_blocker(): 6.16 and later",
