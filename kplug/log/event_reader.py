@@ -17,6 +17,8 @@ from kplug.log.text import LogText, read_text
 # Reports that are open at once: of so many callers, and one in another.
 _MOST_CALLERS = 64
 _DEEPEST = 4
+# A report is over if its caller has said nothing for so many lines; the lesser one is for one whose end was seen.
+_LONGEST_SILENCE, _SILENCE_AFTER_END = 2000, 50
 # A line that a console of 80 columns wrapped is put together of so many.
 _MOST_WRAPPED = 16
 _KEY = 3
@@ -83,7 +85,6 @@ class EventReader:
         self._open: dict[str | None, list[Report]] = {}
         self._borders: dict[str | None, int] = {}
         self._held: LogText | None = None
-        self._last_held = 0
         self._wrapped: list[LogText] = []
         # Whether a kernel did since it was booted.
         self._has_spoken = False
@@ -94,7 +95,8 @@ class EventReader:
             if line.fills_the_columns and line.prefixed:
                 self._hold(line)
                 return []
-            return self._feed(line, line.number)
+            silent = self._silent(line.number) if self._open else []
+            return [*silent, *self._feed(line, line.number)] if silent else self._feed(line, line.number)
         if line.prefixed or not line.message or len(self._wrapped) >= _MOST_WRAPPED:
             return [*self._release(), *self.feed(line)]
         self._wrapped.append(line)
@@ -110,10 +112,6 @@ class EventReader:
             began.append(self._held.number)
         return min((*began, *self._borders.values()), default=None)
 
-    def flush(self) -> list[Event]:
-        """The events as far as they go, for who waits for no more lines; what comes begins anew."""
-        return self.close()
-
     def close(self) -> list[Event]:
         """The events that the end of the log ends."""
         done = self._release()
@@ -122,6 +120,18 @@ class EventReader:
         self._open.clear()
         self._borders.clear()
         return sorted(done, key=lambda event: event.first_line)
+
+    def _silent(self, number: int) -> list[Event]:
+        """Close the reports whose callers are silent."""
+        done: list[Event] = []
+        for key, reports in list(self._open.items()):
+            # Several callers may share reports, and these be over with the first of them.
+            while self._open.get(key) is reports:
+                limit = _SILENCE_AFTER_END if reports[-1].ended else _LONGEST_SILENCE
+                if reports[-1].last_line >= number - limit:
+                    break
+                done.extend(self._over(key))
+        return done
 
     def _hold(self, line: LogText) -> None:
         self._held, self._wrapped = line, [line]

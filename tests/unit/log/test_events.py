@@ -167,6 +167,19 @@ def test_lines_of_two_callers_are_told_apart() -> None:
     assert len(found["null-deref"].traces[0].frames) == 3
 
 
+def test_a_report_whose_caller_is_silent_is_over() -> None:
+    report = [line.replace("] ", "][  T215] ", 1) for line in crafted.ARM64.splitlines(keepends=True)]
+    taken = []
+
+    def some() -> Iterator[str]:
+        for number, line in enumerate([*report, *["[   14.0][    C1] other\n"] * 500]):
+            taken.append(number)
+            yield line
+
+    assert next(iter(events(some()))).complete
+    assert len(taken) < len(report) + 100
+
+
 def test_lines_of_programs_and_of_others_are_in_no_event() -> None:
     text = crafted.ARM64.splitlines(keepends=True)
     text[14:14] = [f"a program's line {number}\n" for number in range(40)]

@@ -39,6 +39,12 @@ def test_any_log_is_read(lines: list[str]) -> None:
         assert all(event.first_line <= number <= event.last_line for number in numbers)
 
 
+def test_reports_that_other_cpus_joined_are_over_once() -> None:
+    text = ["[ 1.0][    C0] rcu: INFO: rcu_sched self-detected stall on CPU", "[ 1.0][    C1] NMI backtrace for cpu 1"]
+    lines = [*text, *["[ 1.0][    T9] other"] * 5000, *text]
+    assert [(event.type, event.last_line) for event in events(lines)] == [("rcu-stall", 2), ("rcu-stall", 5004)]
+
+
 @given(st.lists(st.binary(max_size=200), max_size=20))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_are_read_and_come_back(lines: list[bytes]) -> None:
