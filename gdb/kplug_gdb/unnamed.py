@@ -106,6 +106,13 @@ def _in_live_target() -> tuple[RunningKernel, View]:
         raise TargetError(
             f"none is looked for in memory, because gdb's architecture for the target is {name} (`set architecture`)"
         )
+    declared = machine.architecture()
+    taken, orders = machine.word().order, declared.byte_orders if declared is not None else ()
+    if taken not in orders:
+        usual = " or ".join(orders)
+        raise TargetError(
+            f"none is looked for in memory, because gdb takes the target for {taken}-endian (`set endian {usual}`)"
+        )
     pc = registers.program_counter()
     if not registers.paging() or registers.in_startup():
         where = f" (the CPU is at {pc:#x}, in firmware or startup code)" if pc is not None else ""

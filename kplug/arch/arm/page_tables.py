@@ -25,7 +25,7 @@ class Tables(Frozen):
     split: int = 0
 
     levels = 2
-    entries = top_entries = 4096
+    entries, top_entries = 256, 4096
     entry_size = 4
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:

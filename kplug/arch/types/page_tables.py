@@ -67,7 +67,8 @@ class Paging(Frozen):
     kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` is the number of bits that
     page tables translate; the bits above repeat the highest, or (arm64) are all the same. `kernel_start` is the lowest
     address that is no program's. `level_bits` is how many bits of an address a table below the top translates, where
-    it is not a whole page of entries.
+    it is not a whole page of entries. `tables_start` is the address that the top table's first entry maps, where that
+    does not follow from their bits.
     """
 
     page_shift: int
@@ -81,6 +82,7 @@ class Paging(Frozen):
     upper_half: int
     kernel_start: int = 1 << 63
     level_bits: int | None = None
+    tables_start: int | None = None
 
     @cached_property
     def entry_size(self) -> int:
@@ -91,6 +93,10 @@ class Paging(Frozen):
     def table_bits(self) -> int:
         """How many bits of an address a table below the top translates."""
         return self.level_bits or self.page_shift - (self.entry_size.bit_length() - 1)
+
+    def first_address(self, mask: int) -> int:
+        """What the kernel's top table maps first; `mask` has all bits of an address."""
+        return self.tables_start if self.tables_start is not None else mask + 1 - (1 << self.address_bits)
 
     @property
     def page_size(self) -> int:
@@ -119,6 +125,7 @@ class PagingSources(Protocol):
     numbers: Mapping[str, int]
     others: Mapping[str, str]
     ram_start: int | None
+    little_endian: bool
     page_size: int | None
     image: range | None
     has_image: bool

@@ -122,7 +122,7 @@ class TablePageLocator:
         top = paging.tables(paging.root, False)
         # One table for both halves, or a separate one for the kernel.
         first = top.top_entries // 2 if named(self._kernel.machine).shared_top_table else 0
-        upper = self._kernel.word.mask + 1 - (1 << paging.address_bits)
+        upper = paging.first_address(self._kernel.word.mask)
         found: dict[int, _Table] = {}
         _collect(found, tables, paging.root, first, top.top_entries, upper, None)
         return found

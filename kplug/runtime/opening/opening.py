@@ -190,9 +190,7 @@ def _open_core(
         how.append("memory: pages that makedumpfile left out read as zeros; its ELF files do not say which those are")
     if little_endian != header.little_endian:
         right, wrong = ("little-endian", "big-endian") if little_endian else ("big-endian", "little-endian")
-        target.warnings.append(
-            f"{path}: the kernel is {right}, and the file says {wrong}: registers in it are not right"
-        )
+        how.append(f"byte order: {right}, as the kernel has it; the file says {wrong}, and its registers are not used")
     lost = missing_words(parts)
     if lost is not None:
         target.warnings.append(f"{path}: {lost}")

@@ -36,7 +36,7 @@ def walk_for_drgn(prog: drgn.Program, starts: Iterable[int], *, still: bool) -> 
     word = word_of(prog)
     facts = with_vmcoreinfo(AddressSpaceFacts(), info, machine_of(prog))
     for start in sorted(set(starts))[:_MOST_STARTS] or [0]:
-        paging = make(_Noted(info, facts, start))
+        paging = make(_Noted(info, facts, start, word.little_endian))
         if paging.root is None:
             continue
         walker = _Walker(prog, paging.tables(paging.root, False), word, still)
@@ -66,13 +66,14 @@ class _Noted:
 
     has_image = False
 
-    def __init__(self, info: VmcoreInfo, facts: AddressSpaceFacts, ram_start: int) -> None:
+    def __init__(self, info: VmcoreInfo, facts: AddressSpaceFacts, ram_start: int, little_endian: bool) -> None:
         self.image: range | None = None
         self.facts = facts
         self.numbers: Mapping[str, int] = info.numbers
         self.others: Mapping[str, str] = info.others
         self.page_size = info.page_size
         self.ram_start: int | None = ram_start
+        self.little_endian = little_endian
         self._symbols = info.symbols
 
     def symbol(self, *names: str) -> int | None:

@@ -39,7 +39,7 @@ class Mappings:
         top = self._tables.levels - 1
         # One table for both halves, or a separate one for the kernel.
         first = self._tables.top_entries // 2 if named(kernel.machine).shared_top_table else 0
-        upper = kernel.word.mask + 1 - (1 << paging.address_bits)
+        upper = paging.first_address(kernel.word.mask)
         self._walk(paging.root, top, upper, first)
 
     def _left_out(self) -> Iterator[range]:

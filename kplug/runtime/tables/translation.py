@@ -180,6 +180,7 @@ class _PagingSources:
         self.numbers = kernel.vmcoreinfo.numbers
         self.others = kernel.vmcoreinfo.others
         self.ram_start: int | None = None
+        self.little_endian = kernel.word.little_endian
         self.page_size = kernel.vmcoreinfo.page_size
         self.image = _image_range(kernel)
         self.has_image = kernel.image is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kplug.arch.types.boundaries import BoundaryRows, row
-from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names
+from kplug.arch.types.page_tables import Paging, PagingSources
+from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names, VectorTable
 from kplug.model import RODATA
 
 _SCRIPT = "arch/powerpc/kernel/vmlinux.lds.S"
@@ -44,6 +47,21 @@ def boundaries() -> BoundaryRows:
     }
 
 
+_PAGE_OFFSET = 0xC000000000000000  # CONFIG_PAGE_OFFSET
+_DATA_ACCESS = 0x4300  # of the vectors for translation on (arch/powerpc/kernel/exceptions-64s.S)
+
+
+def _data_access(base: int, read: Callable[[int, int], bytes | None]) -> int | None:
+    """The vector of data storage interrupts, which is its own handler's code."""
+    return None if read(base + _DATA_ACCESS, 4) is None else base + _DATA_ACCESS
+
+
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.ppc64.page_tables import paging
+
+    return paging(sources)
+
+
 ARCHITECTURE = Architecture(
     name="ppc64",
     title="ppc64",
@@ -60,8 +78,12 @@ ARCHITECTURE = Architecture(
     byte_orders=(LITTLE, BIG),
     telling_symbols=("start_here_multiplatform", "system_call_common"),
     boundaries=boundaries,
+    paging=_paging,
+    vector_table=VectorTable(
+        "vectors", symbols=("exc_virt_0x4300_data_access",), handler=_data_access, fixed=_PAGE_OFFSET
+    ),
     poison_deltas=(0x5DEADBEEF0000000,),
-    linear_map=0xC000000000000000,
+    linear_map=_PAGE_OFFSET,
     upper_half=True,
     char_signed=False,
 )
