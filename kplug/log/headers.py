@@ -9,7 +9,7 @@ from kplug.log.kinds import Wording
 
 _PRINT_INFO = "lib/dump_stack.c, dump_stack_print_info()"
 _TAINTS = r"(?:Kdump: loaded )?(?:(?P<untainted>Not tainted)|Tainted: (?P<taints>[A-Z][A-Z -]{0,60}?))"
-_KERNEL = r"\s+\(?(?P<release>\w[\w.+~-]{0,127})\s+(?P<build>#[^\n)]{1,200})"
+_KERNEL = r"\s+\(?(?P<release>\w[\w.+~-]{0,127})\s+(?P<build>#[^\n()]{1,200}(?:\([^\n()]{0,80}\)[^\n()]{0,100}){0,4})"
 
 HEADERS = (
     Wording(

@@ -230,7 +230,8 @@ class Report:
     def _begin_trace(self, trace: TraceReader) -> None:
         self._past_head()
         self._trace = trace
-        trace.main = trace.main and not self._of_another_cpu
+        if self._of_another_cpu:
+            trace.set_aside()
         if len(self._traces) < _MOST_TRACES and sum(len(each.frames) for each in self._traces) < _MOST_FRAMES:
             self._traces.append(trace)
 

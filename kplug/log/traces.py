@@ -164,6 +164,10 @@ class TraceReader:
         self.frames.extend(found)
         return bool(found) or rest is not None
 
+    def set_aside(self) -> None:
+        """It is not what the event is about."""
+        self.main = False
+
     def add(self, frame: Frame) -> None:
         if len(self.frames) < _MOST_FRAMES:
             self.frames.append(frame._replace(context=self._current[-1]))

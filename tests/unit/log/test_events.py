@@ -266,12 +266,15 @@ def test_each_event_comes_as_soon_as_its_end_is_seen() -> None:
             "PO",
         ),
         ("Pid: 1, comm: a b Not tainted (2.6.24 #1)", "2.6.24", ""),
+        ("CPU: 0 PID: 1 Comm: a b Not tainted 7.2.13 #1 PREEMPT(lazy) ", "7.2.13", ""),
         ("CPU: 0 PID: 1 Comm: a b Not tainted syzkaller #0", "syzkaller", ""),
     ],
 )
 def test_headers_of_all_ages(header: str, release: str, letters: str) -> None:
     event = one(f"kernel BUG at mm/slab.c:12!\n{header}\n")
     assert (event.pid, event.comm, event.release) == (1, "a b", release)
+    assert event.build is not None
+    assert event.build.count("(") == event.build.count(")")
     assert "".join(taint.letter for taint in event.taint or ()) == letters
 
 
