@@ -18,7 +18,7 @@ _DETAILS = (
         f"{_LOCKDEP}, print_circular_bug_header() and its likes",
     ),
     Wording(
-        rf"(?:[0-9a-f]{{8,16}} )?\([^\n]{{1,200}}\)\{{[^\n]{{1,30}}?\}}[^\n]{{0,30}}?, {_AT}",
+        rf"(?:[0-9a-f]{{8,16}} )?\([^\n{{]{{1,200}}\{{[^\n}}]{{1,30}}\}}[^\n,]{{0,30}}, {_AT}",
         "ffff88810a3b4c58 (&dev->ring_lock){+.+.}-{3:3}, at: schedule+0x44/0x1a0",
         f"{_LOCKDEP}, print_lock(): the first one is whom the report is about",
     ),
@@ -80,7 +80,7 @@ def _words(words: str, example: str, since: str = "") -> tuple[Wording, ...]:
 
 # The locks that a task holds, each with who took it.
 _HELD = Wording(
-    rf"#\d{{1,3}}:\s+(?:[0-9a-f]{{8,16}} )?\([^\n]{{1,300}}, {_AT}",
+    rf"#\d{{1,3}}:\s{{1,9}}(?:[0-9a-f]{{8,16}} )?\([^\n]{{1,300}}, {_AT}",
     "#0: ffff888104f2c068 (&pipe->mutex){+.+.}-{3:3}, at: schedule+0x2f/0x40",
     f"{_LOCKDEP}, lockdep_print_held_locks()",
 )
@@ -160,7 +160,7 @@ KINDS = (
         "WARNING: locking bug[ in {function}]",
         Wording(
             rf"WARNING: (?:CPU: \d{{1,5}} PID: \d{{1,10}} )?(?:at"
-            rf" )?\S{{0,200}}kernel/locking/lockdep\.c:\d{{1,6}}(?: at)?\s+"
+            rf" )?\S{{0,200}}kernel/locking/lockdep\.c:\d{{1,6}}(?: at)?\s{{1,9}}"
             rf"{SYMBOL}",
             "WARNING: CPU: 0 PID: 1 at kernel/locking/lockdep.c:4702 __lock_acquire+0x4/0xc7",
             f"DEBUG_LOCKS_WARN_ON() in {_LOCKDEP}",

@@ -25,13 +25,13 @@ WAITING = (
 # Lines about a task, above its trace.
 TASK = (
     Wording(
-        r"task:(?P<comm>\S[^\n]{0,63}?)\s+state:(?P<state>\S)[^\n]{0,30}? stack:\s*\d{1,10}\s+pid:\s*(?P<pid>\d{1,10})",
+        r"task:(?P<comm>\S[^\n]{0,63}?)\s{1,30}state:(?P<state>\S)[^\n]{0,30}? stack:\s{0,30}\d{1,10}\s{1,30}pid:\s{0,30}(?P<pid>\d{1,10})",
         "task:kworker/0:1     state:D stack:0     pid:77    tgid:77    ppid:2      flags:0x00004000",
         f"{_SHOW_TASK}, 5.11 and later",
     ),
     Wording(
-        r"(?P<comm>\S[^\n]{0,30}?)\s+(?P<state>[RSDTtXZPI])\s+(?:running task|[0-9a-f]{8,16}|\d{1,6})\s+\d{1,10}\s+"
-        r"(?P<pid>\d{1,10})\s+\d{1,10}(?: \(\w{1,20}\))?\s+0x[0-9a-f]{8}",
+        r"(?P<comm>\S[^\n]{0,30}?)\s{1,30}(?P<state>[RSDTtXZPI])\s{1,30}(?:running task|[0-9a-f]{8,16}|\d{1,6})\s{1,30}\d{1,10}\s{1,30}"
+        r"(?P<pid>\d{1,10})\s{1,30}\d{1,10}(?: \(\w{1,20}\))?\s{1,30}0x[0-9a-f]{8}",
         "kworker/0:1     D ffff88007fc93540     0   411      2 0x00000000",
         f"{_SHOW_TASK}, before 5.11",
     ),
@@ -216,7 +216,7 @@ KINDS = (
         (
             Wording(
                 r"(?:Not tainted|Tainted:"
-                r" [A-Z](?:[A-Z ]{0,40}[A-Z])?)\s+(?P<release>\d[\w.+~-]{1,128})\s+(?P<build>#[^\n]{1,200})",
+                r" [A-Z](?:[A-Z ]{0,40}[A-Z])?)\s{1,30}(?P<release>\d[\w.+~-]{1,128})\s{1,30}(?P<build>#[^\n]{1,200})",
                 "Not tainted 6.12.9-amd64 #1 Debian 6.12.9-1",
                 _HUNG,
             ),
