@@ -109,6 +109,8 @@ class Finders:
             if found is not None:
                 self._types = BtfTypes(kernel.prog, found, self._address_of, kernel.machine)
                 self.types_source = found.where
+            elif self.problem is None and _lists_code_only(kernel):
+                self.problem = "kallsyms without variables (no CONFIG_KALLSYMS_ALL) does not say where BTF is"
         return self._types
 
     def _find_type(self, prog: drgn.Program, kinds: Any, name: str, filename: str | None) -> drgn.Type | None:
@@ -202,6 +204,11 @@ def _section_of_the_image(kernel: Kernel) -> bytes | None:
     elf = kernel.image.image.elf if kernel.image is not None else None
     section = elf.section(".BTF") if elf is not None else None
     return elf.section_bytes(section, MAX_BYTES) if elf is not None and section is not None else None
+
+
+def _lists_code_only(kernel: Kernel) -> bool:
+    listed = kernel.image.image.listed if kernel.image is not None else None
+    return listed is not None and not any(letter in listed.letters for letter in b"drb")
 
 
 def _of_the_running_kernel(kernel: Kernel) -> Btf | None:

@@ -363,17 +363,19 @@ def gdb(facts: Facts, vmlinux: bool, scratch: Path) -> Asker:
     """On the machine itself, which is stopped."""
     from vmimages.architectures import architecture
 
-    assert facts.vm is not None
+    vm = facts.vm
+    assert vm is not None
     program = gdbhelp.GDB if architecture(facts.files.arch).is_the_hosts else gdbhelp.GDB_OF_ALL
     assert program is not None
-    before = [*(() if vmlinux else _GDB_MACHINES.get(facts.files.arch, ())), gdbhelp.connect(facts.vm)]
+    before = [*(() if vmlinux else _GDB_MACHINES.get(facts.files.arch, ())), gdbhelp.connect(vm)]
 
     def ask(addresses: Sequence[int]) -> list[Answer]:
         commands = _commands(addresses)
         session = gdbhelp.run(
-            commands, scratch, vmlinux=facts.files.vmlinux if vmlinux else None, before=before, program=program,
-            timeout=_SECONDS,
+            [*commands, "disconnect"], scratch, vmlinux=facts.files.vmlinux if vmlinux else None, before=before,
+            program=program, timeout=_SECONDS,
         )  # fmt: skip
+        assert vm.qmp.status() != "running"  # as it would after `detach`, with which gdb ends otherwise
         return [answer for command in commands for answer in session[command].json]
 
     return ask
