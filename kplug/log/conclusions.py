@@ -35,7 +35,7 @@ def conclude(report: Report, whole: bool) -> Event:
     taints = read_taints(facts["taints"]) if "taints" in facts else () if "untainted" in facts else None
     address = _hexadecimal(facts.get("address"))
     if address is None and report.kind.accesses:
-        address = report.registers.get("CR2")
+        address = report.data.registers.get("CR2")
     return Event(
         report.first_line,
         report.last_line,
@@ -57,11 +57,11 @@ def conclude(report: Report, whole: bool) -> Event:
         facts.get("workqueue"),
         report.ip,
         traces,
-        report.registers,
-        tuple(report.stack),
-        report.code,
-        tuple(report.modules) if report.modules is not None else None,
-        tuple(report.unloaded),
+        report.data.registers,
+        tuple(report.data.stack),
+        report.data.code,
+        tuple(report.data.modules) if report.data.modules is not None else None,
+        tuple(report.data.unloaded),
         facts.get("panic"),
         _hexadecimal(facts.get("kaslr_offset")),
         facts,

@@ -7,9 +7,10 @@ from functools import cache
 
 from kplug.log import registers as regs
 from kplug.log.common_lines import AFTER_END, END_OF_PANIC, END_OF_TRACE, PANIC, WITHIN
-from kplug.log.event import Code, Frame, Module, Trace
-from kplug.log.headers import HEADERS, MODULES, read_modules
+from kplug.log.event import Frame, Trace
+from kplug.log.headers import HEADERS, MODULES
 from kplug.log.kinds import EventKind, Heading, Wording
+from kplug.log.report_data import ReportData
 from kplug.log.text import LogText
 from kplug.log.traces import HEADINGS, TraceReader, read_frames
 
@@ -20,12 +21,7 @@ STRAY, BELONGS, LAST = range(3)
 _STRAYS_AFTER_END = 3
 _OF_A_PROGRAM = 0.02
 _MOST_TRACES = 500
-_MOST_WORDS = 4096
 _MOST_FRAMES = 8000
-_MOST_REGISTERS = 200
-_MOST_MODULES = 10000
-# A line of modules shorter than this was not wrapped.
-_NARROWEST = 60
 # What a mail program's line ends with that goes on in the next one, and how that begins.
 _UNFINISHED = re.compile(
     r"[^\n]{0,120}?(?P<name>\b(?:[RE][A-Z0-9]{2}|R\d|[FG]S|CR\d|EFLAGS|x\d{1,2}|Comm|Tainted)\s?:)\s*$"
@@ -70,18 +66,9 @@ class Report:
         self._prefixed = prefixed
         self._trace: TraceReader | None = None
         self._traces: list[TraceReader] = []
-        self._registers: dict[str, int] = {}
-        self._users = False
-        self._in_list: int | None = None
-        self._in_stack = False
-        self._in_dump = False
-        self._wide_modules = False
+        self.data = ReportData()
         self._unfinished: str | None = None
         self.ip: Frame | None = None
-        self.stack: list[int] = []
-        self.code: Code | None = None
-        self.modules: list[Module] | None = None
-        self.unloaded: list[Module] = []
         self.state(wording, match)
 
     # What it states
@@ -204,7 +191,10 @@ class Report:
         if pointer is not None:
             self._take_pointer(line, pointer[1])
             return True
-        if self._take_heading(line) or self._take_header(line) or self._take_data(line):
+        if self._take_heading(line) or self._take_header(line):
+            return True
+        if self.data.take(line, self._in_trace):
+            self._enter_body()
             return True
         after = match_any(AFTER_END, message)
         found = after or match_any(WITHIN, message)
@@ -222,10 +212,14 @@ class Report:
             return True
         return False
 
-    def _past_head(self) -> None:
+    def _enter_body(self) -> None:
         if self.phase == HEAD:
             self.phase = BODY
-        self._in_list, self._in_stack, self._in_dump, self._wide_modules = None, False, False, False
+
+    def _past_head(self) -> None:
+        """A line came that is neither of the first ones nor data."""
+        self._enter_body()
+        self.data.begin_anew()
 
     def _begin_trace(self, trace: TraceReader) -> None:
         self._past_head()
@@ -238,8 +232,7 @@ class Report:
     def _take_pointer(self, line: LogText, match: re.Match[str]) -> None:
         stated = {name: value for name, value in match.groupdict().items() if value is not None}
         self._past_head()
-        self._users = regs.has_user_segment(line.message)
-        if self._users or self._of_another_cpu:
+        if self.data.turn_to_program(line.message) or self._of_another_cpu:
             return
         frame = regs.ip_frame(stated, line.number)
         if "cpu" in stated:
@@ -250,7 +243,7 @@ class Report:
                 self._trace.add(frame)
         elif self.ip is None or (self.ip.function is None and frame.function is not None):
             self.ip = frame
-        self._take_registers(line.message)
+        self.data.take_registers(line.message, self._in_trace)
 
     def _is_ip(self, frame: Frame) -> bool:
         return self.ip is not None and (self.ip.function, self.ip.offset) == (frame.function, frame.offset)
@@ -293,83 +286,9 @@ class Report:
         if cpu is not None and self.kind.joined_by:
             self._of_another_cpu = self.facts.get("cpu", cpu) != cpu
 
-    def _take_data(self, line: LogText) -> bool:
-        """Registers, code, stack words, modules."""
-        message = line.message
-        modules = MODULES.match(message)
-        if modules is not None:
-            self._past_head()
-            self._take_modules(modules.group("modules"))
-            self._wide_modules = len(line.raw) >= _NARROWEST or ("[last" in message and "]" not in message)
-            return True
-        code = regs.code_text(message)
-        if code is not None:
-            self._past_head()
-            self._in_dump = True
-            if not self._users and self.code is None:
-                self.code = regs.read_code(code)
-            return True
-        words = regs.read_words(message)
-        # dump_stack() before 4.9 has them without a heading.
-        is_bare = len(words) > 2 and self._in_list is None and not self._traces
-        if words and (self._in_stack or self._in_list is not None or is_bare):
-            if self._in_stack or is_bare:
-                self.stack.extend(words[: max(_MOST_WORDS - len(self.stack), 0)])
-            elif self._in_list is not None:
-                self._keep_registers({f"r{self._in_list + index}": word for index, word in enumerate(words)})
-                self._in_list += len(words)
-            return True
-        if self._in_dump and regs.is_code_row(message):
-            more = regs.read_code(message)
-            if self.code is not None and more is not None and not self._users and more.unit == self.code.unit:
-                marked = self.code.marked
-                if marked is None and more.marked is not None:
-                    marked = len(self.code.data) + more.marked
-                self.code = Code(self.code.data + more.data, marked, more.unit)
-            return True
-        if self._in_dump and regs.is_dump_row(message):
-            if self.code is None or self.code.marked is None:
-                more = regs.read_code(message)
-                if more is not None:
-                    before = self.code.data if self.code is not None else b""
-                    marked = more.marked + len(before) if more.marked is not None else None
-                    self.code = Code(before + more.data, marked, more.unit)
-            return True
-        if message.startswith(("Stack:", "Exception stack(")):
-            self._past_head()
-            self._in_stack = message.startswith("Stack:")
-            self.stack.extend(regs.read_words(message[len("Stack:") :].strip()) if self._in_stack else ())
-            return True
-        if self._take_registers(message):
-            self._in_list = 4 if message.startswith("Krnl GPRS") else None
-            return True
-        if self._wide_modules and line.time is None:
-            return self._take_modules(message)
-        return False
-
-    def _take_registers(self, message: str) -> bool:
-        found = regs.read_registers(message)
-        if not found and not regs.is_registers(message):
-            return False
-        self._past_head()
-        self._users = self._users or regs.has_user_segment(message)
-        self._keep_registers(found)
-        return True
-
-    def _keep_registers(self, found: dict[str, int]) -> None:
-        # Those in the middle of a trace are of what was interrupted.
-        if not self._users and not any(trace.frames for trace in self._traces):
-            for name, value in found.items() if len(self._registers) < _MOST_REGISTERS else ():
-                self._registers.setdefault(name, value)
-
-    def _take_modules(self, text: str) -> bool:
-        found = read_modules(text)
-        if found is None:
-            return False
-        self.modules = self.modules or []
-        self.modules.extend(found[0][: max(_MOST_MODULES - len(self.modules), 0)])
-        self.unloaded.extend(found[1][: max(_MOST_MODULES - len(self.unloaded), 0)])
-        return True
+    @property
+    def _in_trace(self) -> bool:
+        return any(trace.frames for trace in self._traces)
 
     @property
     def is_whole(self) -> bool:
@@ -380,7 +299,3 @@ class Report:
     @property
     def traces(self) -> tuple[Trace, ...]:
         return tuple(trace.trace for trace in self._traces if trace.frames)
-
-    @property
-    def registers(self) -> dict[str, int]:
-        return self._registers
