@@ -96,6 +96,8 @@ class Report:
 
     def is_own(self, message: str) -> bool:
         """Whether the line is one that the kind declares for the middle of its reports."""
+        if self.phase == ENDED:
+            return False
         own = match_any(self.kind.details, message) or match_any(self.kind.ends, message)
         return own is not None or any(pattern.match(message) for _, pattern in _headings(self.kind.headings))
 

@@ -13,7 +13,7 @@ _AT = rf"at: (?:\[<[0-9a-f]{{8,16}}>\])?\s{{0,8}}{SYMBOL_AND_MODULE}"
 _DETAILS = (
     Wording(
         rf"{_OF_TASK} (?:\[HC\d[^\n]{{1,60}}\] )?(?:is (?:trying to|freeing|leaving|just)|just changed"
-        rf"|takes:|still has)",
+        rf"|takes:)",
         "sh/215 is trying to acquire lock:",
         f"{_LOCKDEP}, print_circular_bug_header() and its likes",
     ),

@@ -93,16 +93,24 @@ KINDS = (
         "NETDEV WATCHDOG[: {device}][ ({driver})]: transmit queue timed out",
         (
             Wording(
-                r"NETDEV WATCHDOG: (?P<device>[^\s:]{1,64})(?: \((?P<driver>[^)\n]{0,64})\))?: transmit",
-                "NETDEV WATCHDOG: eth0 (e1000e): transmit queue 2 timed out",
-                f"{_TIMEOUT}, before 6.7",
-            ),
-            Wording(
                 r"(?:(?P<driver>\S{1,64}) \S{1,64} )?(?P<device>\S{1,64}): NETDEV WATCHDOG: CPU:"
                 r" (?P<cpu>\d{1,5}): transmit",
                 "e1000e 0000:05:00.0 eth0: NETDEV WATCHDOG: CPU: 3: transmit queue 0 timed out 5376 ms",
                 _TIMEOUT,
                 has=(": NETDEV WATCHDOG: ",),
+            ),
+        ),
+        blames=(),
+        alone=True,
+    ),
+    EventKind(
+        "netdev-watchdog",
+        "NETDEV WATCHDOG[: {device}][ ({driver})]: transmit queue timed out",
+        (
+            Wording(
+                r"NETDEV WATCHDOG: (?P<device>[^\s:]{1,64})(?: \((?P<driver>[^)\n]{0,64})\))?: transmit",
+                "NETDEV WATCHDOG: eth0 (e1000e): transmit queue 2 timed out",
+                f"{_TIMEOUT}, before 6.7",
             ),
             warning_at(r"net/sched/sch_generic\.c", "dev_watchdog"),
         ),

@@ -25,12 +25,14 @@ WAITING = (
 # Lines about a task, above its trace.
 TASK = (
     Wording(
-        r"task:(?P<comm>\S[^\n]{0,63}?)\s{1,30}state:(?P<state>\S)[^\n]{0,30}? stack:\s{0,30}\d{1,10}\s{1,30}pid:\s{0,30}(?P<pid>\d{1,10})",
+        r"task:(?P<comm>\S[^\n]{0,63}?)\s{1,30}state:(?P<state>\S)[^\n]{0,30}?"
+        r" stack:\s{0,30}\d{1,10}\s{1,30}pid:\s{0,30}(?P<pid>\d{1,10})",
         "task:kworker/0:1     state:D stack:0     pid:77    tgid:77    ppid:2      flags:0x00004000",
         f"{_SHOW_TASK}, 5.11 and later",
     ),
     Wording(
-        r"(?P<comm>\S[^\n]{0,30}?)\s{1,30}(?P<state>[RSDTtXZPI])\s{1,30}(?:running task|[0-9a-f]{8,16}|\d{1,6})\s{1,30}\d{1,10}\s{1,30}"
+        r"(?P<comm>\S[^\n]{0,30}?)\s{1,30}(?P<state>[RSDTtXZPI])\s{1,30}(?:running task|[0-9a-f]{8,16}"
+        r"|\d{1,6})\s{1,30}\d{1,10}\s{1,30}"
         r"(?P<pid>\d{1,10})\s{1,30}\d{1,10}(?: \(\w{1,20}\))?\s{1,30}0x[0-9a-f]{8}",
         "kworker/0:1     D ffff88007fc93540     0   411      2 0x00000000",
         f"{_SHOW_TASK}, before 5.11",
@@ -221,7 +223,8 @@ KINDS = (
                 _HUNG,
             ),
             Wording(
-                r"\"echo 0 > /proc/sys/kernel/hung_task_|Blocked by coredump|Future hung task|Showing all locks held",
+                r"\"echo 0 > /proc/sys/kernel/hung_task_|Blocked by coredump|Future hung task|Showing"
+                r" all locks held|={40,50}$",
                 '"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.',
                 _HUNG,
             ),
