@@ -41,6 +41,22 @@ def test_the_events_of_a_log(name: str) -> None:
     assert [{key: stated(event, key) for key in each} for event, each in zip(found, expected)] == expected
 
 
+def test_one_log_after_another() -> None:
+    """All in one: what is open at the end of one log takes nothing of the next."""
+    lines: list[bytes] = []
+    begins: dict[int, str] = {}
+    for name in EXPECTED:
+        begins[len(lines) + 1] = name
+        lines += (LOGS / f"{name}.log").read_bytes().split(b"\n")[:-1]
+        lines += [b"[  500.%06d] usb 1-1: new high-speed USB device" % number for number in range(41)]
+    found: dict[str, list[str]] = {name: [] for name in EXPECTED}
+    for event in sorted(events(lines), key=lambda event: event.first_line):
+        if event.type != "reboot":
+            found[begins[max(begin for begin in begins if begin <= event.first_line)]].append(event.type)
+    expected = {name: [each["type"] for each in of_log] for name, of_log in EXPECTED.items()}
+    assert found == {name: [each for each in types if each != "reboot"] for name, types in expected.items()}
+
+
 def test_each_type_is_in_some_log() -> None:
     assert set(TYPES) == {each["type"] for of_log in EXPECTED.values() for each in of_log}
 
