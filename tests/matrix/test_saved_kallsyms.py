@@ -13,7 +13,7 @@ from support.first_answer import first_answer
 from support.full_vmlinux import Full
 from support.recorder import Recorder
 from support.sampling import Sampling
-from support.source_rules import Listed, compare_symbols, same_columns
+from support.source_rules import KALLSYMS_TABLES, Listed, compare_symbols, same_columns
 
 from kplug.image.opening.sources import Given, join
 from kplug.image.placed import PlacedImage
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.source("kallsyms")]
 KASLR_OFFSET = 0x8A00000
 #: Debian's kernels for these have no CONFIG_RANDOMIZE_BASE.
 UNMOVED = ("armhf", "ppc64el")
-_LEFT_OUT = re.compile(r"kallsyms_|__crc_|__efistub_|__kvm_nvhe_\$|\.L|\$[xdat](\.|$)")
+_LEFT_OUT = re.compile(KALLSYMS_TABLES + r"|__crc_|__efistub_|__kvm_nvhe_\$|\.L|\$[xdat](\.|$)")
 
 
 def _offset(full: Full) -> int:

@@ -30,6 +30,10 @@ NO_CLASS = "the class of what no region holds is told by its section"
 CODE_ONLY = "kallsyms have code only: of the rest it is told what its section tells"
 RULES = (TO_THE_NEXT, INNER, OTHER_NAME, LEFT_OUT, BEYOND, NO_SECTIONS, NO_CLASS, CODE_ONLY)
 
+# Of scripts/kallsyms.c itself.
+KALLSYMS_TABLES = (
+    r"kallsyms_(addresses|offsets|relative_base|num_syms|names|markers|token_table|token_index|seqs_of_names)$"
+)
 # What the builds leave out of System.map and kallsyms: scripts/mksysmap; up to 6.1 of kallsyms is_ignored_symbol() and
 # is_ignored_prefix in scripts/kallsyms.c. Lists may have them all the same: each build leaves out some.
 NAMES_LEFT_OUT = tuple(
@@ -41,7 +45,7 @@ NAMES_LEFT_OUT = tuple(
         r"__ksymtab_",
         r"__efistub_",  # arm64: the EFI stub
         r"__cfi_|__kcfi_typeid_|__pfx_",
-        r"kallsyms_",  # kallsyms' own tables, of kallsyms alone
+        KALLSYMS_TABLES,  # of kallsyms alone
         r"\.L|\$[xdat](\.|$)|__pi_\$|__pi_\.L|__kvm_nvhe_\$|__kvm_nvhe_\.L",  # assembler labels, mapping symbols
         r"_SDA2?_BASE_$",
         r"__gnu_lto_|\.Ltmp",
