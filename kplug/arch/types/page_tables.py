@@ -68,7 +68,8 @@ class Paging(Frozen):
     page tables translate; the bits above repeat the highest, or (arm64) are all the same. `kernel_start` is the lowest
     address that is no program's. `level_bits` is how many bits of an address a table below the top translates, where
     it is not a whole page of entries. `tables_start` is the address that the top table's first entry maps, where that
-    does not follow from their bits.
+    does not follow from their bits. `shifts` are the bits below those that each level translates, and `lowest_entries`
+    is the length of the lowest tables, where the levels are of different sizes.
     """
 
     page_shift: int
@@ -83,6 +84,8 @@ class Paging(Frozen):
     kernel_start: int = 1 << 63
     level_bits: int | None = None
     tables_start: int | None = None
+    shifts: tuple[int, ...] = ()
+    lowest_entries: int | None = None
 
     @cached_property
     def entry_size(self) -> int:
@@ -93,6 +96,16 @@ class Paging(Frozen):
     def table_bits(self) -> int:
         """How many bits of an address a table below the top translates."""
         return self.level_bits or self.page_shift - (self.entry_size.bit_length() - 1)
+
+    def shift(self, level: int) -> int:
+        """How many bits of an address the tables below a level's entry translate."""
+        return self.shifts[level] if self.shifts else self.page_shift + self.table_bits * level
+
+    def length(self, tables: Tables, level: int) -> int:
+        """The number of entries of a level's table."""
+        if level == tables.levels - 1:
+            return tables.top_entries
+        return self.lowest_entries if self.lowest_entries is not None and level == 0 else tables.entries
 
     def first_address(self, mask: int) -> int:
         """What the kernel's top table maps first; `mask` has all bits of an address."""

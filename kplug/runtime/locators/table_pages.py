@@ -156,7 +156,7 @@ class TablePageLocator:
         paging = tables.paging
         if user_root is None or paging is None:
             return None
-        shift = paging.page_shift + paging.table_bits * (paging.tables(0, True).levels - 1)
+        shift = paging.shift(paging.tables(0, True).levels - 1)
         data = try_read(self._kernel.read_physical, root, last * paging.entry_size)
         entries = self._kernel.word.numbers(data or b"", paging.entry_size)
         slot = next((number for number, entry in enumerate(entries) if entry), None)

@@ -58,7 +58,7 @@ class Mappings:
         waiting, count, word = [(root, top, upper)], 0, kernel.word
         while waiting:
             table, level, start = waiting.pop()
-            size = tables.top_entries if level == top else tables.entries
+            size = paging.length(tables, level)
             data = try_read(kernel.read_physical, table, size * paging.entry_size)
             if data is None:
                 self.problem = "some of the kernel's page tables cannot be read"
@@ -67,7 +67,7 @@ class Mappings:
             if count > _MAX_TABLES:
                 self.problem = f"the kernel has over {_MAX_TABLES:,} page tables, and no more were searched"
                 return
-            span = paging.page_shift + paging.table_bits * level
+            span = paging.shift(level)
             for number, entry in enumerate(word.numbers(data, paging.entry_size)):
                 if not entry or (level == top and number < first):
                     continue

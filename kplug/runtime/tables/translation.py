@@ -102,18 +102,18 @@ class PageTables:
         """
         paging = self._own()
         tables = paging.tables(root, False)
-        per_level, word = paging.table_bits, self._kernel.word
+        word = self._kernel.word
         top = tables.levels - 1
         yield root, top, 0
         waiting = [(root, top, 0)]
         while waiting:
             table, level, start = waiting.pop()
-            count = tables.top_entries if level == top else tables.entries
+            count = paging.length(tables, level)
             data = try_read(self._kernel.read_physical, table, count * paging.entry_size)
             if data is None:
                 continue
             numbers = word.numbers(data, paging.entry_size)
-            span = paging.page_shift + per_level * level
+            span = paging.shift(level)
             for number in range(first, last) if level == top else range(count):
                 entry = numbers[number]
                 below = tables.table_below(entry, level) if entry else None

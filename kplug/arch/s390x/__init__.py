@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import BIG, Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
 
 _SCRIPT = "arch/s390/kernel/vmlinux.lds.S"
@@ -60,6 +61,18 @@ def _program_check(base: int, read: Callable[[int, int], bytes | None]) -> int |
     return None if word is None else int.from_bytes(word, BIG)
 
 
+def _paging(sources: PagingSources) -> Paging:
+    from kplug.arch.s390x.page_tables import paging
+
+    return paging(sources)
+
+
+def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
+    from kplug.arch.s390x.page_tables import cpu_tables
+
+    return cpu_tables(register, kernel)
+
+
 ARCHITECTURE = Architecture(
     name="s390x",
     title="s390x",
@@ -81,6 +94,8 @@ ARCHITECTURE = Architecture(
     link_alignment=1 << 20,  # TEXT_OFFSET
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
+    paging=_paging,
+    cpu_tables=_cpu_tables,
     # KASLR moves by multiples of THREAD_SIZE (arch/s390/boot/startup.c), anywhere.
     kaslr_window=KaslrWindow(None, None, (1 << 20, 16 << 10)),
     # The kernel maps each CPU's lowcore at 0.

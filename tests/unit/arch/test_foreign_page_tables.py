@@ -1,0 +1,98 @@
+"""Page tables of s390x, ppc64 and riscv64, over crafted entries: their layouts are in the architectures' manuals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pytest
+
+from kplug.arch.ppc64.page_tables import Tables as Ppc64
+from kplug.arch.riscv64.page_tables import Tables as Riscv64
+from kplug.arch.s390x.page_tables import Tables as S390x
+from kplug.arch.types.page_tables import Tables, Translation
+
+
+def translated(tables: Tables, memory: Mapping[int, int], address: int) -> Translation | None:
+    return tables.translate(lambda place: memory.get(place, 0), address)
+
+
+def swapped(entry: int) -> int:
+    return int.from_bytes(entry.to_bytes(8, "little"), "big")
+
+
+class TestS390x:
+    INVALID = 0x20
+    TABLES = S390x(0x10000, 3)
+    MEMORY: ClassVar = {
+        0x10000 + 8 * 0x7FF: 0x20007,  # region 3
+        0x10000 + 8 * 0x7FE: 0x80000407 | 1 << 9,  # 2 GiB, protected
+        0x10000 + 8 * 0x7FD: 0x20027,  # invalid
+        0x20000 + 8 * 0x7FF: 0x30800,  # a page table, of 2 KiB
+        0x20000 + 8 * 0x7FE: 0x500500,  # 1 MiB, no execution
+        0x20000 + 8 * 0x7FD: INVALID,
+        0x30800 + 8 * 0xFF: 0x7000 | 1 << 9,  # a page, protected
+        0x30800 + 8 * 0xFE: 0x400,  # invalid
+    }
+
+    @pytest.mark.parametrize(
+        ("address", "physical", "rights", "size"),
+        [
+            (0x3FFFFFFF123, 0x7123, "r-x", 0x1000),
+            (0x3FFFFE12345, 0x512345, "rw-", 1 << 20),
+            (0x3FF00001234, 0x80001234, "r-x", 1 << 31),
+        ],
+    )
+    def test_a_page(self, address: int, physical: int, rights: str, size: int) -> None:
+        found = translated(self.TABLES, self.MEMORY, address)
+        assert found is not None
+        assert (found.physical, found.permissions, found.page_size) == (physical, rights, size)
+        assert found.room == size - address % size
+
+    @pytest.mark.parametrize("address", [0x3FFFFFFE000, 0x3FFFFD00000, 0x3FE80000000, 1 << 42])
+    def test_nothing(self, address: int) -> None:
+        memory = {place: self.MEMORY.get(place, self.INVALID | 0x400) for place in range(0x10000, 0x40000, 8)}
+        assert translated(self.TABLES, memory, address) is None
+
+
+class TestPpc64:
+    @pytest.mark.parametrize("shift", [12, 16])
+    @pytest.mark.parametrize("little_endian", [True, False])
+    def test_a_page(self, shift: int, little_endian: bool) -> None:
+        stored = swapped if little_endian else int
+        address = 0xC008000000236308
+        low = address >> shift & (1 << 21 - shift) - 1
+        memory = {
+            0x10000 + 8 * 0x1000: stored(1 << 63 | 0x20009),
+            0x20000: stored(1 << 63 | 0x30009),
+            0x30000 + 8: stored(1 << 63 | 0x40009),
+            0x40000 + 8 * low: stored(3 << 62 | 0x70000 | 0x8 | 0x5),
+            0x30000 + 16: stored(3 << 62 | 0x200000 | 0x8 | 0x6),
+        }
+        tables = Ppc64(0x10000, shift, little_endian)
+        found = translated(tables, memory, address)
+        assert found is not None
+        assert (found.physical, found.permissions) == (0x70000 + address % (1 << shift), "r-x")
+        large = translated(tables, memory, 0xC008000000412345)
+        assert large is not None
+        assert (large.physical, large.permissions, large.page_size) == (0x212345, "rw-", 2 << 20)
+        assert translated(tables, memory, 0xC000000000000000) is None
+
+
+class TestRiscv64:
+    @pytest.mark.parametrize("levels", [3, 4, 5])
+    def test_pages_of_each_size(self, levels: int) -> None:
+        memory = {0x1000 * level + 8 * 511: 0x1000 * (level - 1) >> 2 | 1 for level in range(2, levels + 1)}
+        memory[0x1000 + 8 * 511] = 0x87654000 >> 2 | 0xCB
+        memory[0x1000 + 8 * 496] = (0x87650000 | 0x8000) >> 2 | 1 << 63 | 0xC7  # one of 16: 64 KiB
+        memory[0x2000 + 8 * 510] = 0x87600000 >> 2 | 0xCF
+        tables = Riscv64(0x1000 * levels, levels)
+        for address, physical, rights, size in (
+            (0xFFFFFFFFFFFFF123, 0x87654123, "r-x", 0x1000),
+            (0xFFFFFFFFFFFF0123, 0x87650123, "rw-", 0x10000),
+            (0xFFFFFFFFFFC12345, 0x87612345, "rwx", 2 << 20),
+        ):
+            found = translated(tables, memory, address)
+            assert found is not None
+            assert (found.physical, found.permissions, found.page_size) == (physical, rights, size)
+        assert translated(tables, memory, 0x7FFFFFFFFFFFF123) is None
