@@ -50,6 +50,20 @@ class Stretches:
                     return known
         return self._look_up(address)
 
+    def forget(self) -> None:
+        """Give back the memory of what was asked so far."""
+        self._known.clear()
+        self._blocks.clear()
+        self._placed.forget_symbols()
+
+    def around(self, address: int) -> tuple[int, Known] | None:
+        """As `at`, with the start of the stretch."""
+        known = self.at(address)
+        if known is None:
+            return None
+        starts = self._blocks[address >> _BLOCK_BITS][0]
+        return starts[bisect_right(starts, address) - 1], known
+
     def _look_up(self, address: int) -> Known | None:
         stretch = self._placed.stretch(address)
         if stretch is None:

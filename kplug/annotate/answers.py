@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kplug.session import Session
     from kplug.stretches import Known
 
+# Of a long log, a kernel has some ten thousand stretches; each takes kilobytes.
+_MOST_STRETCHES = 4096
 # Reasons that are kept.
 _MOST_REASONS = 100
 
@@ -36,19 +38,26 @@ _NOT_IN = {
 
 
 class LogAnswers:
-    """Answers what a log names. `unresolved` are the first reasons why something was not answered."""
+    """Answers what a log names. `unresolved` takes the first reasons why something was not answered."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, unresolved: dict[str, None] | None = None) -> None:
         self._session = session
         self._lines = session.resolver.lines
         self._plain = session.resolver.without_lines()
+        self.has_lines = self._lines is not None
         self.has_kernel = session.main is not None or bool(session.images)
         self.bits = session.word.bits if self.has_kernel else 64
-        self.unresolved: dict[str, None] = {}
+        self.unresolved: dict[str, None] = {} if unresolved is None else unresolved
 
-    def stretch(self, address: int) -> Known | None:
-        """What is known of all addresses around one, but for their lines; None where each has an answer of its own."""
-        return self._plain.stretches.at(address) if self._plain.stretches is not None else None
+    def stretch(self, address: int) -> tuple[int, Known] | None:
+        """The start, and what is known of all addresses from there on but for their lines; None where each has an
+        answer of its own."""
+        stretches = self._plain.stretches
+        if stretches is None:
+            return None
+        if len(stretches) >= _MOST_STRETCHES:  # whoever asks keeps what it needs of them
+            stretches.forget()
+        return stretches.around(address)
 
     def places(self, address: int) -> Iterable[Layer]:
         """The source line of an address in an image."""

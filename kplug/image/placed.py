@@ -166,6 +166,11 @@ class PlacedImage:
         start, end = piece.start if start < piece.start else start, piece.end if end > piece.end else end
         return piece, start + moved, end + moved, moved, () if layer is None else (layer,)
 
+    def forget_symbols(self) -> None:
+        """Give back the memory of the layers of the symbols that were asked about."""
+        self._symbol_layers.clear()
+        self._gap_layers.clear()
+
     def symbol_layers(self, link_address: int, section: Section | None) -> tuple[Layer, ...]:
         """The symbols that hold a link address, widest first, or the gap between two of them in its section."""
         chain = self.image.index.chain(link_address)

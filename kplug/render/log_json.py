@@ -64,14 +64,13 @@ class LogJson:
         return "".join([f"{text}\n" for _, _, text in sorted(objects, key=lambda each: each[:2])]).encode()
 
     def _in(self, data: bytes, line: int) -> Iterator[_Find]:
-        counted = start = 0
-        for found in found_in(data, self._answers.bits):
-            line += data.count(b"\n", counted, found.start)
-            start = max(start, data.rfind(b"\n", counted, found.start) + 1)
-            counted = found.start
-            if found.end - start <= LONGEST_LINE:
-                text = data[found.start : found.end].decode("ascii")
-                yield line, found.start - start + 1, text, found.is_symbol or role_of(data, found.start)
+        counted = begin = 0
+        for start, end, is_symbol in found_in(data, self._answers.bits):
+            line += data.count(b"\n", counted, start)
+            begin = max(begin, data.rfind(b"\n", counted, start) + 1)
+            counted = start
+            if end - begin <= LONGEST_LINE:
+                yield line, start - begin + 1, data[start:end].decode("ascii"), is_symbol or role_of(data, start)
 
     def _objects(self, line: int, column: int, text: str, role: _Role) -> Iterator[str]:
         for where in self._where(text, role):

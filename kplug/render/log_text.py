@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kplug import model
-from kplug.log.finding import Found, found_in, role_of
+from kplug.log.finding import addresses_in, numbers, role_of, symbols_in
 from kplug.log.pieces import LONGEST_LINE, Kind, Piece
 from kplug.model import Annotation, Layer
 from kplug.outputs import InModule
 from kplug.render.log_marks import MARK, NO_NEWLINE, OWN, SEPARATOR
 from kplug.render.safe import safe
 from kplug.render.style import PLAIN, Style
-from kplug.summary import chosen, summarize
+from kplug.summary import Choice, chosen, summarize
 
 if TYPE_CHECKING:
     from kplug.annotate.answers import Answer, LogAnswers
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
 
 # Answers that are kept: a long log has the same ones again and again, and too many to keep all.
 _MOST_KEPT = 50_000
-# Of one line: a longer list is no help.
-_MOST_IN_LINE = 200
-_OWN_MARK = re.compile(rb"(?m)^#> ")
+_PAGE_BITS = 12
 
-# What the answers of a stretch have in common: the text before the offset, where that counts from, and the text after.
-_Form = tuple[bytes, int, bytes, "Known"]
+# What the answers up to an end have in common: the text before the offset, where that counts from, and the text after;
+# or else what says it for each address.
+_Form = tuple[int, bytes, int, bytes, "Choice | None"]
 
 
 class LogText:
@@ -39,7 +39,8 @@ class LogText:
         self._margin = margin
         self._held: list[bytes] = []  # the notes on a line that has not ended
         self._kept: dict[bytes, Sequence[bytes]] = {}
-        self._forms: dict[int, _Form] = {}  # by the id of what is known of a stretch, which is in it to stay
+        self._forms: dict[int, _Form] = {}  # by the starts of their stretches
+        self._pages: dict[int, tuple[list[int], list[_Form]]] = {}  # the starts, sorted, and forms of those asked for
 
     def feed(self, piece: Piece, line: int) -> bytes:
         """The next piece of the log, which begins in that line, with its annotations."""
@@ -47,7 +48,7 @@ class LogText:
             return self._annotated(piece.data)
         if piece.kind is Kind.BEGIN:
             searched = piece.data[:LONGEST_LINE]
-            self._held = self._of_line(searched, found_in(searched, self._answers.bits))
+            self._held = [note for _, note in self._notes_in(searched)]
             is_like_ours = not self._margin and piece.data.startswith(MARK)
             return (OWN if is_like_ours else b"") + piece.data
         if piece.kind is Kind.MORE:
@@ -62,87 +63,109 @@ class LogText:
         return b""
 
     def _annotated(self, data: bytes) -> bytes:
-        parts: list[bytes] = []
-        copied = line_end = 0  # up to there the log's bytes are in the parts
-        here: list[Found] = []
-        for found in found_in(data, self._answers.bits):
-            if found[0] >= line_end:
-                if here:
-                    copied = self._put(parts, data, copied, line_end, here)
-                line_end = data.find(b"\n", found[0]) + 1 or len(data)
-                here = []
-            here.append(found)
-        if here:
-            copied = self._put(parts, data, copied, line_end, here)
-        self._copy(parts, data, copied, len(data))
-        return b"".join(parts)
+        notes = self._notes_in(data)
+        is_usual = not self._margin and MARK not in data and data[-1:] == b"\n"
+        return self._below(data, notes) if is_usual else b"".join(self._line_by_line(data, notes))
 
-    def _of_line(self, data: bytes, found: Sequence[Found]) -> list[bytes]:
-        """The notes on what was found in one line."""
-        notes: list[bytes] = []
-        for each in found[:_MOST_IN_LINE]:
-            for note in self._notes(data, each):
-                if note not in notes:
-                    notes.append(note)
-        return notes
+    def _notes_in(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Where something was found in the lines, and the notes on that, in their order."""
+        answers = self._answers
+        digits = answers.bits // 4
+        starts = addresses_in(data, answers.bits)
+        texts = [data[start : start + digits] for start in starts]
+        pages, has_lines, notes = self._pages, answers.has_lines, list[tuple[int, bytes]]()
+        append = notes.append
+        for start, text, address in zip(starts, texts, numbers(texts, answers.bits)):
+            page = pages.get(address >> _PAGE_BITS)
+            form = None
+            if page is not None:
+                position = bisect_right(page[0], address)
+                if position:
+                    form = page[1][position - 1]
+                    if address >= form[0]:
+                        form = None
+            if form is None:
+                form = self._form(address)
+                if form is None:
+                    note = self._of_address(data, start, text, address)
+                    if note:
+                        append((start, note))
+                    continue
+            _, name, base, tail, choice = form
+            if choice is not None:
+                note = self._with_head(text, address, choice, tail)
+            else:
+                note = b"%s%s%x%s" % (text, name, address - base, tail)
+            append((start, note + self._place(address) if has_lines else note))
+        symbols = symbols_in(data)
+        if symbols:
+            for start, end, _ in symbols:
+                notes += [(start, note) for note in self._of_symbol(data[start:end])]
+            notes.sort()
+        return notes if _has_short_lines(data) else _in_beginnings(data, notes)
 
     # -- where annotations stand ---------------------------------------------------------------------------------------
 
-    def _put(self, parts: list[bytes], data: bytes, copied: int, line_end: int, found: list[Found]) -> int:
-        """The log up to the end of a line, and the notes on what was found in that; returns where it was put to."""
-        if line_end - found[0][0] > LONGEST_LINE or len(found) > 1:
-            longest = max(data.rfind(b"\n", copied, found[0][0]) + 1, copied) + LONGEST_LINE
-            found = [each for each in found if each[1] <= longest]
-        notes = self._of_line(data, found)
-        if not notes:
-            return copied
-        if not self._margin:
-            self._copy(parts, data, copied, line_end)
-            is_open = data[line_end - 1] != 10
-            if is_open:
-                parts.append(b"\n")
-            parts += [MARK + note + b"\n" for note in notes]
-            if is_open:
-                parts.append(NO_NEWLINE)
-            return line_end
-        line_start = data.rfind(b"\n", copied, line_end - 1) + 1 or copied
-        self._copy(parts, data, copied, line_start)
-        parts.append(_beside(data[line_start:line_end], b"; ".join(notes)))
-        return line_end
+    def _below(self, data: bytes, notes: Sequence[tuple[int, bytes]]) -> bytes:
+        """Whole lines, of which none looks like an annotation, with the notes below."""
+        parts: list[bytes] = []
+        append = parts.append
+        copied = line_end = 0  # up to there the log's bytes are in the parts
+        last = b""
+        for start, note in notes:
+            if start >= line_end:
+                line_end = data.find(b"\n", start) + 1
+                append(data[copied:line_end])
+                copied = line_end
+            elif note == last:
+                continue
+            append(b"#> %s\n" % note)
+            last = note
+        append(data[copied:])
+        return b"".join(parts)
 
-    def _copy(self, parts: list[bytes], data: bytes, start: int, end: int) -> None:
-        """The log's lines as they are; with a mark for those that look like annotations."""
-        lines = data[start:end]
-        if self._margin and SEPARATOR in lines:
-            lines = b"".join([_beside(each, b"") if SEPARATOR in each else each for each in lines.splitlines(True)])
-        elif not self._margin and MARK in lines:
-            lines = _OWN_MARK.sub(OWN + MARK, lines)
-        parts.append(lines)
+    def _line_by_line(self, data: bytes, notes: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+        end, at = 0, 0
+        for line in data.splitlines(True) if b"\r" not in data else io.BytesIO(data):
+            end += len(line)
+            here = []
+            while at < len(notes) and notes[at][0] < end:
+                here.append(notes[at][1])
+                at += 1
+            yield from self._with_notes(line, list(dict.fromkeys(here)))
+
+    def _with_notes(self, line: bytes, notes: Sequence[bytes]) -> Iterator[bytes]:
+        if self._margin:
+            yield _beside(line, b"; ".join(notes)) if notes or SEPARATOR in line else line
+            return
+        if line.startswith(MARK):
+            yield OWN
+        yield line
+        if notes:
+            is_open = line[-1:] != b"\n"
+            yield b"\n" if is_open else b""
+            yield from (MARK + note + b"\n" for note in notes)
+            yield NO_NEWLINE if is_open else b""
 
     # -- what they say -------------------------------------------------------------------------------------------------
 
-    def _notes(self, data: bytes, found: Found) -> Sequence[bytes]:
-        start, end, is_symbol = found
-        text = data[start:end]
-        if is_symbol:
-            notes = self._kept.get(text)
-            if notes is None:
-                words = text.decode("ascii")
-                notes = self._keep(text, [self._note(words, each) for each in self._answers.of_symbol(words)])
-            return notes
-        address = int(text, 16)
-        note = self._near(text, address)
-        if note is not None:
-            return (note,)
+    def _of_symbol(self, text: bytes) -> Sequence[bytes]:
+        notes = self._kept.get(text)
+        if notes is None:
+            words = text.decode("ascii")
+            notes = self._keep(text, [self._note(words, each) for each in self._answers.of_symbol(words)])
+        return notes
+
+    def _of_address(self, data: bytes, start: int, text: bytes, address: int) -> bytes | None:
         role = role_of(data, start)
         if role is None:
-            return ()
+            return None
         key = text + role.value.encode()
         notes = self._kept.get(key)
         if notes is None:
             answer = self._answers.of_address(address, role)
             notes = self._keep(key, [] if answer is None else [self._note(text.decode("ascii"), answer)])
-        return notes
+        return notes[0] if notes else None
 
     def _keep(self, text: bytes, notes: Sequence[bytes]) -> Sequence[bytes]:
         if len(self._kept) >= _MOST_KEPT:
@@ -150,27 +173,32 @@ class LogText:
         self._kept[text] = notes
         return notes
 
-    def _near(self, text: bytes, address: int) -> bytes | None:
-        """The note on an address of which all that is around it has the same answer but for the offset."""
-        known = self._answers.stretch(address)
-        if known is None:
+    def _form(self, address: int) -> _Form | None:
+        """What is said of all addresses around one; None where each has an answer of its own."""
+        stretch = self._answers.stretch(address)
+        if stretch is None:
             return None
-        form = self._forms.get(id(known)) or self._make_form(address, known)
+        start, known = stretch
+        form = self._forms.get(start)
         if form is None:
-            return None
-        name, start, tail, _ = form
-        return b"%s%s%x%s%s" % (text, name, address - start, tail, self._place(address))
-
-    def _make_form(self, address: int, known: Known) -> _Form | None:
-        choice = chosen(Annotation("", address, None, known[2], known[3]))
-        counted = choice.before_offset()
-        if counted is None:
-            return None
-        style = self._style
-        before, after = style.paint(style.symbol, f"{safe(counted[0])}0x\n").split("\n")
-        form = f"  {before}".encode(), counted[1], f"{after}{self._tail(choice.tail)}".encode(), known
-        self._forms[id(known)] = form
+            form = self._forms[start] = self._make_form(address, known)
+        starts, forms = self._pages.setdefault(address >> _PAGE_BITS, ([], []))
+        position = bisect_right(starts, start)
+        starts.insert(position, start)
+        forms.insert(position, form)
         return form
+
+    def _make_form(self, address: int, known: Known) -> _Form:
+        choice = chosen(Annotation("", address, None, known[2], known[3]))
+        counted, tail, style = choice.before_offset(), self._tail(choice.tail), self._style
+        if counted is None:
+            return known[0], b"", 0, tail.encode(), choice
+        before, after = style.paint(style.symbol, f"{safe(counted[0])}0x\n").split("\n")
+        return known[0], f"  {before}".encode(), counted[1], f"{after}{tail}".encode(), None
+
+    def _with_head(self, text: bytes, address: int, choice: Choice, tail: bytes) -> bytes:
+        head = self._style.paint(self._style.symbol, safe(choice.head(address)))
+        return b"%s  %s%s" % (text, head.encode(), tail)
 
     def _tail(self, tail: Sequence[str]) -> str:
         return "".join([f"  {self._style.paint(self._style.section, safe(word))}" for word in tail])
@@ -195,6 +223,21 @@ class LogText:
         for warning in annotation.warnings:
             words += f"  {style.paint(style.warning, f'({safe(warning)})')}"
         return words.encode("utf-8", "backslashreplace")
+
+
+def _has_short_lines(data: bytes) -> bool:
+    """Whether no line is too long to be searched as a whole, as nearly always."""
+    half = LONGEST_LINE // 2
+    return all(data.find(b"\n", start, start + half) >= 0 for start in range(0, len(data) - half, half))
+
+
+def _in_beginnings(data: bytes, notes: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Those of the notes that are on the beginning of their line."""
+    return [
+        each
+        for each in notes
+        if data.find(b"\n", max(0, each[0] - LONGEST_LINE), each[0]) >= 0 or each[0] < LONGEST_LINE
+    ]
 
 
 def _head(annotation: Annotation, head: str) -> str:

@@ -6,7 +6,8 @@ import argparse
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
@@ -26,6 +27,7 @@ from kplug.render.style import Style
 from kplug.session import Session
 from kplug.shell.arguments import HINTS, add_color_argument, add_files_arguments, add_memory_arguments, source_of
 from kplug.shell.log_input import open_log, reader
+from kplug.shell.log_jobs import Part, in_processes, parts, reader_of
 from kplug.source import Source
 
 SUMMARY = "a log, an oops or a trace, with an answer for each address in it"
@@ -53,6 +55,14 @@ _Form = Union[LogText, LogJson, LogSummary]
 # Reasons for what could not be resolved; the further ones are much the same.
 _MOST_REASONS = 5
 
+_MOST_JOBS = 256
+
+# Kernels of a log that stay open: it may have a thousand boots, each at another place.
+_MOST_OPEN = 4
+
+# Of a shorter log, one process is done before others have begun.
+_LONG_LOG = 1 << 25
+
 
 def parser() -> Parser:
     """The parser of the command's own words."""
@@ -65,6 +75,13 @@ def parser() -> Parser:
     form.add_argument("--json", action="store_true", help="objects for events and addresses, one per line")
     form.add_argument("--summary", action="store_true", help="one line for each event: an oops, a warning, a stall")
     made.add_argument("--strip", action="store_true", help="remove the annotations of an annotated log")
+    made.add_argument(
+        "-j",
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="processes for a file's text (default: processors, if it is long)",
+    )
     lines = made.add_mutually_exclusive_group()
     lines.add_argument(
         "-l", "--lines", action="store_true", default=None, help="source lines (default: where there are)"
@@ -75,6 +92,12 @@ def parser() -> Parser:
     add_files_arguments(which)
     add_color_argument(made)
     return made
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_JOBS:
+        raise argparse.ArgumentTypeError(f"not a number of processes: {text!r}")
+    return int(text)
 
 
 def run(words: Sequence[str], style_of: Callable[[str, TextIO], Style]) -> bool:
@@ -108,7 +131,7 @@ class _Run:
         self._style = style
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
         self._texts: dict[tuple[int | None, str | None, str | None], _Form] = {}
-        self._answers: list[LogAnswers] = []
+        self._unresolved: dict[str, None] = {}
         self._said: dict[str, None] = {}
         self._is_wrong = False
 
@@ -116,6 +139,10 @@ class _Run:
         """One log. KplugError."""
         write, flush = sys.stdout.buffer.write, sys.stdout.buffer.flush
         known = self._boots(descriptor)
+        jobs = self._jobs(descriptor) if known else 1
+        if jobs > 1:
+            self._in_processes(descriptor, known, jobs)
+            return
         boot = Boot()
         line, position, text = 1, 0, None
         for piece in pieces(reader(descriptor, self._arguments.follow)):
@@ -135,13 +162,36 @@ class _Run:
             write(text.close())
             flush()
 
+    def _jobs(self, descriptor: int) -> int:
+        """How many processes the file is worth. An event may go on in the next part; annotations do not."""
+        if self._arguments.follow or self._arguments.json or self._arguments.summary:
+            return 1
+        if self._arguments.jobs is not None:
+            return int(self._arguments.jobs)
+        return len(os.sched_getaffinity(0)) if os.fstat(descriptor).st_size >= _LONG_LOG else 1
+
+    def _in_processes(self, descriptor: int, known: Sequence[Boot], jobs: int) -> None:
+        boot_of = {boot.start: boot for boot in known}
+        starts = sorted(boot_of)
+
+        def work(part: Part) -> Iterator[bytes]:
+            text = self._text(boot_of[starts[bisect_right(starts, part.start) - 1]])
+            return (text.feed(piece, 1) for piece in pieces(reader_of(descriptor, part)))
+
+        def report() -> bytes:
+            return "\0".join(self._unresolved).encode("utf-8", "surrogateescape")
+
+        for boot in known[:_MOST_OPEN]:  # what is said of them is said once, and what is opened is shared
+            self._text(boot)
+        for reasons in in_processes(jobs, list(parts(descriptor, starts[1:])), work, report):
+            self._unresolved.update(dict.fromkeys(filter(None, reasons.decode("utf-8", "surrogateescape").split("\0"))))
+
     def is_answered(self) -> bool:
         """Whether all was resolved; says what was not."""
-        reasons = [why for answers in self._answers for why in answers.unresolved]
-        distinct = list(dict.fromkeys(reasons))
-        for why in distinct[:_MOST_REASONS]:
+        reasons = sorted(self._unresolved)
+        for why in reasons[:_MOST_REASONS]:
             self._say(why)
-        if len(distinct) > _MOST_REASONS:
+        if len(reasons) > _MOST_REASONS:
             self._say("and others that could not be resolved")
         return not reasons and not self._is_wrong
 
@@ -168,8 +218,9 @@ class _Run:
         if key not in self._texts:
             if self._arguments.summary:
                 return self._texts.setdefault(key, LogSummary(self._style))
-            answers = LogAnswers(self._session(offset, boot))
-            self._answers.append(answers)
+            while len(self._texts) >= _MOST_OPEN:
+                del self._texts[next(iter(self._texts))]
+            answers = LogAnswers(self._session(offset, boot), self._unresolved)
             margin, style = self._arguments.margin, self._style
             self._texts[key] = LogJson(answers) if self._arguments.json else LogText(answers, style, margin)
         return self._texts[key]

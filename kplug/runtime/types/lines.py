@@ -17,6 +17,9 @@ from kplug.model import Layer
 if TYPE_CHECKING:
     import drgn
 
+# A log may have a million distinct addresses.
+_MOST_KEPT = 50_000
+
 SOURCE = "DWARF, read by drgn"
 
 
@@ -47,6 +50,8 @@ class DrgnLines:
         """The source line of a code address; nothing if the DWARF has none (data, assembly without it)."""
         key = id(placed.image), link_address
         if key not in self._layers:
+            if len(self._layers) >= _MOST_KEPT:
+                self._layers.clear()
             self._layers[key] = self._layer(link_address, placed)
         layer = self._layers[key]
         return () if layer is None else (layer,)

@@ -10,7 +10,7 @@ from kplug.log.finding import Role, found_in, role_of
 
 
 def texts(data: bytes, bits: int = 64) -> list[str]:
-    return [data[found.start : found.end].decode() for found in found_in(data, bits)]
+    return [data[start:end].decode() for start, end, _ in found_in(data, bits)]
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_the_role_of_an_address(before: bytes, role: Role | None) -> None:
 def test_any_bytes_are_searched(data: bytes) -> None:
     found = found_in(data, 64)
     assert found == sorted(found)
-    assert all(each.start < each.end and b"\n" not in data[each.start : each.end] for each in found)
+    assert all(start < end and b"\n" not in data[start:end] for start, end, _ in found)

@@ -19,7 +19,7 @@ from kplug.log.pieces import LONGEST_LINE, pieces
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.session import Session
-from kplug.shell import cli
+from kplug.shell import cli, log_jobs
 
 START = f"{BASE_64 + 0x10:016x}"
 OOPS = f"""\
@@ -154,6 +154,23 @@ def test_a_log_of_another_kernel_is_not_answered(
 def test_what_cannot_be_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["annotate", *words]) == 2
     assert capsys.readouterr().err.startswith("kplug")
+
+
+@pytest.mark.parametrize("form", ["--inline", "--margin"])
+def test_processes_give_the_same(
+    vmlinux: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(log_jobs, "_PART_BYTES", 1000)
+    monkeypatch.setattr(log_jobs, "_MOST_KEPT", 70_000)
+    log = tmp_path / "log"
+    log.write_bytes(OOPS.encode() * 40 + b"x" * 80_000 + b"\n" + OOPS.encode() * 40 + b"no newline " + START.encode())
+    found = []
+    for jobs in ("1", "2", "3"):
+        assert cli.main(["annotate", "-s", vmlinux, form, "-j", jobs, str(log)]) == 1
+        found.append(capfdbinary.readouterr())
+    assert found[0].out.count(b"LIST_POISON1") == 80
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 # -- byte for byte -----------------------------------------------------------------------------------------------------
