@@ -11,7 +11,7 @@ from kplug.log.common_lines import BORDERS, PANIC
 from kplug.log.conclusions import conclude
 from kplug.log.event import Event
 from kplug.log.kinds import EventKind, Wording, kinds
-from kplug.log.report import BODY, HEAD, LAST, STRAY, Report, match_any
+from kplug.log.report import BODY, ENDED, HEAD, LAST, STRAY, Report, match_any
 from kplug.log.text import LogText, read_text
 
 # Reports that are open at once: of so many callers, and one in another.
@@ -160,8 +160,7 @@ class EventReader:
             return self._outside(line, last)
         report = reports[-1]
         begin = begins(line.message)
-        # A panic is the end of the report that is open.
-        if begin is not None and match_any((PANIC,), line.message) is None and not report.is_own(line.message):
+        if begin is not None and not self._ends_it(report, begin[0], line) and not report.is_own(line.message):
             kind, wording, match = begin
             if kind.alone:
                 return self._begin(line, last, begin)
@@ -182,6 +181,13 @@ class EventReader:
             self._borders.pop(key, None)
             return []
         return self._stray(line, last)
+
+    @staticmethod
+    def _ends_it(report: Report, kind: EventKind, line: LogText) -> bool:
+        """Whether the line is of the panic that the report leads to; one that says its own reason may be of another."""
+        if match_any((PANIC,), line.message) is None:
+            return False
+        return kind.general or report.phase != ENDED or kind.type == report.kind.type
 
     def _stray(self, line: LogText, last: int) -> list[Event]:
         key = line.caller
