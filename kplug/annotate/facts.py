@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kplug.frozen import Frozen, replace
 from kplug.image.banner import START, parse_banner
 from kplug.log.pieces import Kind, Piece
+from kplug.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from kplug.image.kernel_image import KernelImage
@@ -17,17 +19,35 @@ if TYPE_CHECKING:
 _OFFSET = re.compile(rb"Kernel Offset: (?:(disabled)|0x([0-9a-f]{1,16}) )")
 # lib/dump_stack.c, dump_stack_print_info(): the taint, or that there is none, the release and the build's number.
 _BUILD = re.compile(rb"ainted(?:: [ A-Z]{1,64}?)? ([0-9]\S{0,128}) (#\d{1,9}\S{0,64})")
+# An address and its symbol, as traces had them before 4.11, and some architectures still have; not that of a module.
+_PAIR = re.compile(
+    rb"\[<([0-9a-f]{8}|[0-9a-f]{16})>\]\s{1,4}(?:\? )?\(?([A-Za-z_][\w.$]{0,511})\+0x([0-9a-f]{1,8})/0x([0-9a-f]{1,8})"
+    rb"(?![\w.$+/]| \[)"
+)
+_MOST_PAIRS = 8
 _BOOT = START
 _MOST_OF_LINE = 512
+_SMALLEST_PAGE = 0x1000
+
+
+class Pair(NamedTuple):
+    """A place that a log has twice: its address, and its symbol, how far it is in that, and the symbol's size."""
+
+    address: int
+    symbol: str
+    offset: int
+    size: int
 
 
 class Boot(Frozen):
-    """What is known of a kernel from `start` in the log on, where its first line is: None is what is not."""
+    """What is known of a kernel from `start` in the log on, where its first line is: None is what is not. `pairs` are
+    places from which its KASLR offset follows, if the log does not state that."""
 
     start: int = 0
     kaslr_offset: int | None = None
     release: str | None = None
     build: str | None = None
+    pairs: tuple[Pair, ...] = ()
 
 
 def in_boots(data: bytes, before: Boot) -> Iterator[tuple[bytes, Boot]]:
@@ -48,6 +68,9 @@ def _with_facts(part: bytes, boot: Boot) -> Boot:
         offset = 0 if match.group(1) else int(match.group(2), 16)
     if offset is not None:
         boot = replace(boot, kaslr_offset=offset)
+    if boot.kaslr_offset is None and len(boot.pairs) < _MOST_PAIRS:
+        found = [*boot.pairs, *map(_pair, islice(_PAIR.finditer(part), _MOST_PAIRS))]
+        boot = replace(boot, pairs=tuple(dict.fromkeys(found))[:_MOST_PAIRS])
     if boot.release is None:
         at = part.find(_BOOT)
         banner = parse_banner(part[at : at + _MOST_OF_LINE]) if at >= 0 else None
@@ -59,6 +82,26 @@ def _with_facts(part: bytes, boot: Boot) -> Boot:
             release, build = (each.decode("ascii", "backslashreplace") for each in named.groups())
             boot = replace(boot, release=release, build=build)
     return boot
+
+
+def _pair(match: re.Match[bytes]) -> Pair:
+    address, symbol, offset, size = match.groups()
+    return Pair(int(address, 16), symbol.decode("ascii"), int(offset, 16), int(size, 16))
+
+
+def offset_of_pairs(pairs: Sequence[Pair], image: KernelImage) -> int | None:
+    """How far the image was moved, if all pairs that it has say the same; None if that is not known."""
+    common: set[int] | None = None
+    for pair in pairs:
+        offsets = {
+            pair.address - pair.offset - symbol.address
+            for symbol in image.symbols.exact(pair.symbol)
+            if pair.size in (symbol.size, image.index.distance_to_next(symbol.address))
+        }
+        offsets = {offset for offset in offsets if not offset % _SMALLEST_PAGE}
+        if offsets:
+            common = offsets if common is None else common & offsets
+    return common.pop() if common is not None and len(common) == 1 else None
 
 
 def boots(log: Iterable[Piece]) -> list[Boot]:

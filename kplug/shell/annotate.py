@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
-from kplug.annotate.facts import Boot, boots, in_boots, wrong_build
+from kplug.annotate.facts import Boot, Pair, boots, in_boots, offset_of_pairs, wrong_build
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.commands.base import HelpFormatter, Parser
 from kplug.errors import UsageError
@@ -130,7 +130,7 @@ class _Run:
         self._arguments = arguments
         self._style = style
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
-        self._texts: dict[tuple[int | None, str | None, str | None], _Form] = {}
+        self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...]], _Form] = {}
         self._unresolved: dict[str, None] = {}
         self._said: dict[str, None] = {}
         self._is_wrong = False
@@ -212,9 +212,9 @@ class _Run:
     def _text(self, boot: Boot) -> _Form:
         """What annotates the lines of one boot."""
         offset = boot.kaslr_offset if self._takes_offset() else None
-        key = offset, boot.release, boot.build
+        key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else ()
         if self._arguments.summary:  # which needs no kernel
-            key = None, None, None
+            key = None, None, None, ()
         if key not in self._texts:
             if self._arguments.summary:
                 return self._texts.setdefault(key, LogSummary(self._style))
@@ -242,9 +242,13 @@ class _Run:
         except NothingKnownError:
             self._say("no vmlinux (-s FILE): only what the log itself says is known")
             return nothing
-        wrong = wrong_build(boot, session.main.image) if session.main is not None else None
+        main = session.main
+        wrong = wrong_build(boot, main.image) if main is not None else None
         if wrong is None:
-            return session
+            moved = None
+            if main is not None and offset is None and not main.placement.known and self._takes_offset():
+                moved = offset_of_pairs(boot.pairs, main.image)
+            return session if moved is None else self._opened(replace(source, kaslr_offset=moved))
         if is_named:
             self._is_wrong = True
             self._say(f"wrong vmlinux: {wrong}: it is not used")

@@ -138,6 +138,18 @@ def test_the_log_says_where_the_kernel_is(
     assert b"  start_kernel+0x0  " in capsysbinary.readouterr().out
 
 
+def test_where_the_kernel_is_follows_from_an_address_with_its_symbol(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    vmlinux, log = tmp_path / "vmlinux", tmp_path / "log"
+    vmlinux.write_bytes(bytes(small_vmlinux()))
+    size = next(iter(open_vmlinux(str(vmlinux)).symbols.exact("start_kernel"))).size
+    moved = BASE_64 + 0x200010
+    log.write_text(f"at {moved:016x}\n [<{moved + 4:016x}>] ? start_kernel+0x4/{size:#x}\n")
+    assert cli.main(["annotate", "-s", str(vmlinux), str(log)]) == 0
+    assert f"\n#> {moved:016x}  start_kernel+0x0  ".encode() in capsysbinary.readouterr().out
+
+
 def test_a_log_of_another_kernel_is_not_answered(
     vmlinux: str, oops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
