@@ -85,8 +85,8 @@ _HELD = Wording(
     f"{_LOCKDEP}, lockdep_print_held_locks()",
 )
 _SPIN_BUGS = (
-    r"lockup suspected|already unlocked|recursion|cpu recursion|bad magic|wrong owner|wrong CPU|trylock failure on UP"
-    r"|lockup|write-lockup|already unlocked|uninitialized|cpu-lockup"
+    r"lockup suspected|lockup|write-lockup|cpu-lockup|already unlocked|recursion|cpu recursion|bad magic|wrong owner"
+    r"|wrong CPU|trylock failure on UP|uninitialized"
 )
 
 KINDS = (

@@ -21,7 +21,8 @@ ALLOCATING = (
     r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|(?:__)?folio_put.*|"
     r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
     r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
-    r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
+    r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|"
+    r"on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
 )
 
 
@@ -46,6 +47,15 @@ _PAGE = (
 _PAGE_HEADINGS = (
     Heading(r"page last free (?:pid|stack)", "freed", "page last free stack trace:", "mm/page_owner.c", main=False),
 )
+_MEM_INFO = Wording(
+    r"(?:Mem-Info:|Node \d{1,4} |(?:in)?active_(?:anon|file):|unevictable:|slab_reclaimable:|mapped:|free:|kernel_misc"
+    r"|sec_pagetables|kernel_stack|anon \d|file \d|DMA(?:32)?[: ]|Normal[: ]|HighMem|Movable|lowmem_reserve|per-cpu:"
+    r"|CPU\s{1,4}\d{1,5}: hi:|\d{1,10} (?:total |pages |free |reserved |slab )|Swap cache|Free swap|Total swap"
+    r"|cache:|rss:|node \d{1,4}: slabs|warn_alloc_show_mem)",
+    "Mem-Info:",
+    "mm/show_mem.c, __show_mem()",
+)
+
 KINDS: tuple[EventKind, ...] = (
     EventKind(
         "bad-page",
@@ -151,20 +161,13 @@ KINDS: tuple[EventKind, ...] = (
             ),
         ),
         (
+            _MEM_INFO,
             Wording(
-                r"(?:Mem-Info:|Node \d{1,4} |active_anon:|active_file:|inactive_|unevictable:"
-                r"|slab_reclaimable:|mapped:|free:"
-                r"|kernel_misc|sec_pagetables|DMA(?:32)?[: ]|Normal[: ]|HighMem|Movable|lowmem_reserve"
-                r"|CPU\s{1,4}\d{1,5}: hi:"
-                r"|\d{1,10} (?:total |pages |free |reserved |slab )|Swap cache|Free swap|Total swap"
-                r"|\w[\w/-]{0,64} cpuset="
-                r"|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]|memory: usage|swap: usage"
-                r"|kmem: usage|memory\+swap"
-                r"|Memory cgroup stats|anon \d|file \d|kernel_stack|Unreclaimable slab|Name\s{5}|oom-kill:|Task in /"
-                r"|Out of memory: Kill process|Memory cgroup out of memory: Kill process|oom_reaper: |cache:|rss:"
-                r"|COMPACTION|\w[\w-]{0,40} {1,40}\d{1,12}KB|per-cpu:)",
-                "Mem-Info:",
-                f"{_OOM}; mm/show_mem.c",
+                r"(?:\w[\w/-]{0,64} cpuset=|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]|memory: usage|swap: usage"
+                r"|kmem: usage|memory\+swap|Memory cgroup stats|Unreclaimable slab|Name\s{5}|oom-kill:|Task in /|oom_reaper: "
+                r"|(?:O|Memory cgroup o)ut of memory: Kill process|\w[\w-]{0,40} {1,40}\d{1,12}KB|COMPACTION)",
+                "Tasks state (memory values in pages):",
+                f"{_OOM}, dump_tasks() and dump_header()",
             ),
         ),
         ends=(
@@ -214,17 +217,7 @@ KINDS: tuple[EventKind, ...] = (
                 f"{_SLUB}, slab_out_of_memory()",
             ),
         ),
-        (
-            Wording(
-                r"(?:Mem-Info:|Node \d{1,4} |active_anon:|active_file:|inactive_|unevictable:"
-                r"|slab_reclaimable:|mapped:|free:"
-                r"|DMA(?:32)?[: ]|Normal[: ]|lowmem_reserve|CPU\s{1,4}\d{1,5}: hi:|\d{1,10} (?:total "
-                r"|pages |free |reserved )"
-                r"|Swap cache|Free swap|Total swap|cache: |node \d{1,4}: slabs|per-cpu:|warn_alloc_show_mem)",
-                "Mem-Info:",
-                "mm/show_mem.c",
-            ),
-        ),
+        (_MEM_INFO,),
         blames=("trace",),
         passed_over=ALLOCATING,
         strays=20,

@@ -15,7 +15,7 @@ _SHOW_TASK = "kernel/sched/core.c, sched_show_task()"
 # The functions in which a task waits; kernel/sched, kernel/locking, mm/filemap.c, fs/buffer.c.
 WAITING = (
     r"(?:__)?schedule(?:_.*)?|io_schedule(?:_.*)?|preempt_schedule.*|__cond_resched|__switch_to(?:_.*)?|context_switch|"
-    r"(?:do_|__)*wait_for_common(?:_.*)?|wait_for_completion.*|(?:__|out_of_line_)?wait_on_.*|bit_wait.*|"
+    r"(?:do_|__){0,3}wait_for_common(?:_.*)?|wait_for_completion.*|(?:__|out_of_line_)?wait_on_.*|bit_wait.*|"
     r"(?:__)?(?:mutex|rt_mutex|rwbase|ww_mutex|rwsem)_.*|__mutex_lock.*|(?:__)?down(?:_.*)?|percpu_down_.*|"
     r"__percpu_.*|folio_wait_.*|prepare_to_wait.*|(?:__)?wait_rcu_gp|wait_rcu_exp_gp|msleep.*|usleep_range.*|"
     r"fsleep|ssleep|_raw_.*|call_rwsem_.*|__down_.*|kthread_parkme|dequeue_task.*|do_nanosleep|__sched_text_start|"
