@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kplug.session import Session
     from kplug.stretches import Known
 
+AS_LINKED = "the KASLR offset is not known: addresses are taken as linked (--kaslr OFFSET)"
 # Of a long log, a kernel has some ten thousand stretches; each takes kilobytes.
 _MOST_STRETCHES = 4096
 # Reasons that are kept.
@@ -38,15 +39,23 @@ _NOT_IN = {
 
 
 class LogAnswers:
-    """Answers what a log names. `unresolved` takes the first reasons why something was not answered."""
+    """Answers what a log names. `unresolved` takes the first reasons why something was not answered, `assumed` what the
+    answers take for granted."""
 
-    def __init__(self, session: Session, unresolved: dict[str, None] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        unresolved: dict[str, None] | None = None,
+        assumed: dict[str, None] | None = None,
+    ) -> None:
         self._session = session
         self._lines = session.resolver.lines
         self._plain = session.resolver.without_lines()
         self.has_lines = self._lines is not None
         self.has_kernel = session.main is not None or bool(session.images)
         self.bits = session.word.bits if self.has_kernel else 64
+        self.assumed: dict[str, None] = {} if assumed is None else assumed
+        self._is_unmoved = session.main is not None and not session.main.placement.known
         self.unresolved: dict[str, None] = {} if unresolved is None else unresolved
 
     def stretch(self, address: int) -> tuple[int, Known] | None:
@@ -57,7 +66,10 @@ class LogAnswers:
             return None
         if len(stretches) >= _MOST_STRETCHES:  # whoever asks keeps what it needs of them
             stretches.forget()
-        return stretches.around(address)
+        found = stretches.around(address)
+        if found is not None and self._is_unmoved:
+            self.assumed[AS_LINKED] = None
+        return found
 
     def places(self, address: int) -> Iterable[Layer]:
         """The source line of an address in an image."""
@@ -82,6 +94,8 @@ class LogAnswers:
                 return None
             return as_place(annotation) if role is Role.FAULT else annotation
         if annotation.first(model.IMAGE) is not None or annotation.first(model.MODULE) is not None:
+            if self._is_unmoved:
+                self.assumed[AS_LINKED] = None
             return replace(annotation, layers=(*annotation.layers, *self.places(address)), warnings=())
         if annotation.first(model.SPECIAL) is not None:
             return annotation if _is_told(annotation, role) else None

@@ -20,7 +20,7 @@ from kplug.log.pieces import Kind, Piece, pieces
 from kplug.opening import NothingKnownError, open_session
 from kplug.render.log_events import LogSummary
 from kplug.render.log_json import LogJson
-from kplug.render.log_marks import without_annotations
+from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.render.safe import safe
 from kplug.render.style import Style
@@ -132,6 +132,7 @@ class _Run:
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
         self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...]], _Form] = {}
         self._unresolved: dict[str, None] = {}
+        self._assumed: dict[str, None] = {}
         self._said: dict[str, None] = {}
         self._is_wrong = False
 
@@ -145,22 +146,31 @@ class _Run:
             return
         boot = Boot()
         line, position, text = 1, 0, None
+        first = 0  # bytes of the first line, which are shown before the kernel is opened
         for piece in pieces(reader(descriptor, self._arguments.follow)):
             whole = in_boots(piece.data, boot) if piece.kind is Kind.LINES else ((piece.data, boot),)
             for part, boot in whole:
                 while len(known) > 1 and known[1].start <= position:
                     known.pop(0)
+                if text is None and self._is_inline() and not part.startswith(MARK):
+                    first = part.find(b"\n") + 1
+                    write(part[:first])
+                    flush()
                 if text is None or piece.kind in (Kind.LINES, Kind.BEGIN):
                     former, text = text, self._text(known[0] if known else boot)
                     if former not in (None, text):
                         write(former.close())
-                write(text.feed(Piece(piece.kind, part), line))
+                write(memoryview(text.feed(Piece(piece.kind, part), line))[first:])
+                first = 0
                 line += part.count(b"\n")
                 position += len(part)
             flush()
         if text is not None:
             write(text.close())
             flush()
+
+    def _is_inline(self) -> bool:
+        return not (self._arguments.margin or self._arguments.json or self._arguments.summary)
 
     def _jobs(self, descriptor: int) -> int:
         """How many processes the file is worth. An event may go on in the next part; annotations do not."""
@@ -179,15 +189,20 @@ class _Run:
             return (text.feed(piece, 1) for piece in pieces(reader_of(descriptor, part)))
 
         def report() -> bytes:
-            return "\0".join(self._unresolved).encode("utf-8", "surrogateescape")
+            said = ("\0".join(each) for each in (self._assumed, self._unresolved))
+            return "\n".join(said).encode("utf-8", "surrogateescape")
 
         for boot in known[:_MOST_OPEN]:  # what is said of them is said once, and what is opened is shared
             self._text(boot)
-        for reasons in in_processes(jobs, list(parts(descriptor, starts[1:])), work, report):
-            self._unresolved.update(dict.fromkeys(filter(None, reasons.decode("utf-8", "surrogateescape").split("\0"))))
+        for said in in_processes(jobs, list(parts(descriptor, starts[1:])), work, report):
+            assumed, _, reasons = said.decode("utf-8", "surrogateescape").partition("\n")
+            self._assumed.update(dict.fromkeys(filter(None, assumed.split("\0"))))
+            self._unresolved.update(dict.fromkeys(filter(None, reasons.split("\0"))))
 
     def is_answered(self) -> bool:
         """Whether all was resolved; says what was not."""
+        for assumed in self._assumed:
+            self._say(assumed)
         reasons = sorted(self._unresolved)
         for why in reasons[:_MOST_REASONS]:
             self._say(why)
@@ -220,7 +235,7 @@ class _Run:
                 return self._texts.setdefault(key, LogSummary(self._style))
             while len(self._texts) >= _MOST_OPEN:
                 del self._texts[next(iter(self._texts))]
-            answers = LogAnswers(self._session(offset, boot), self._unresolved)
+            answers = LogAnswers(self._session(offset, boot), self._unresolved, self._assumed)
             margin, style = self._arguments.margin, self._style
             self._texts[key] = LogJson(answers) if self._arguments.json else LogText(answers, style, margin)
         return self._texts[key]
