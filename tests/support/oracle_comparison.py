@@ -234,7 +234,14 @@ class Subject:
         for group in holders:
             row, start = group.chosen, move.runtime(group.start)
             expected.append(
-                (row.name, start, start + group.end - group.start, row.letter, row.binding, row.size or None)
+                (
+                    row.name,
+                    start,
+                    start + group.end - group.start,
+                    self.oracle.letter(row),
+                    row.binding,
+                    row.size or None,
+                )
             )
             expected.append((group.sizeless, list(group.others)))
         got: list[Any] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kplug.image.elf.file import ElfFile
 from kplug.image.elf.sections import section_to_segment_mapping
 from kplug.image.kernel_image import KernelImage
@@ -63,13 +65,17 @@ def assert_as_readelf(path: str) -> None:
     assert mapping_names(elf) == binutils.mapping(path)
 
 
-def assert_symbols_as_nm(image: KernelImage, rows: list[binutils.SymbolRow]) -> None:
+def assert_symbols_as_nm(
+    image: KernelImage,
+    rows: list[binutils.SymbolRow],
+    letter_of: Callable[[binutils.SymbolRow], str] = lambda row: row.letter,
+) -> None:
     """Letters, sizes, types, bindings and names of every entry of the symbol table."""
     wrong = []
     for row in rows[1:]:
         symbol = image.symbols.symbol(row.number)
         got = (symbol.address, symbol.size, symbol.type, symbol.binding, symbol.letter)
         name = symbol.name if row.type != "SECTION" else row.name  # readelf and nm show the section's name
-        if (*got, name) != (row.value, row.size, row.type, row.binding, row.letter, row.name):
+        if (*got, name) != (row.value, row.size, row.type, row.binding, letter_of(row), row.name):
             wrong.append((row, got, symbol.name))
     assert not wrong, f"{len(wrong)} symbols differ; the first: {wrong[:8]}"

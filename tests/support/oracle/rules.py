@@ -232,6 +232,17 @@ class Oracle:
             markers[address] = Group(address, address, ranked[0], _names_but(ranked[0], ranked), True)
         return groups, markers
 
+    def letter(self, row: SymbolRow) -> str:
+        """nm's; but in a section that is written and executed nm calls all text: there the region tells what it is."""
+        flags = self.section_rows[int(row.section)].flags if row.section.isdigit() else ""
+        if row.letter not in "tT" or not {"W", "X"} <= {*flags}:
+            return row.letter
+        piece = self._pieces[bisect_right(self._bounds, row.value)]
+        if any(region.name == "relocate_kernel" for region in piece.regions):  # the code in .data
+            return row.letter
+        told = {"data": "d", "percpu": "d", "rodata": "r", "bss": "b", "brk": "b"}.get(piece.region_class, "t")
+        return told if row.letter == "t" else told.upper()
+
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def bounds(self) -> list[int]:
