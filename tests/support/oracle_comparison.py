@@ -233,16 +233,8 @@ class Subject:
         expected: list[Any] = []
         for group in holders:
             row, start = group.chosen, move.runtime(group.start)
-            expected.append(
-                (
-                    row.name,
-                    start,
-                    start + group.end - group.start,
-                    self.oracle.letter(row),
-                    row.binding,
-                    row.size or None,
-                )
-            )
+            end, letter = start + group.end - group.start, self.oracle.letter(row)
+            expected.append((row.name, start, end, letter, row.binding, row.size or None))
             expected.append((group.sizeless, list(group.others)))
         got: list[Any] = []
         for layer in layers:
