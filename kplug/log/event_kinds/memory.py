@@ -13,12 +13,14 @@ _KMEMLEAK = "mm/kmemleak.c"
 
 # Functions that allocate or free memory for whom they are called by.
 ALLOCATING = (
-    r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|kmalloc.*|"
+    r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|"
+    r"kmalloc.*|"
     r"kmemdup.*|kstrn?dup.*|kmemleak_.*|(?:___?)?slab_.*|(?:__)?do_kmalloc.*|(?:__)?alloc_(?:frozen_)?pages.*|"
     r"alloc_page.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
     r"allocate_slab|cache_alloc.*|kmem_getpages|fallback_alloc|folio_alloc.*|(?:__)?folio_alloc.*|warn_alloc.*|"
     r"alloc_debug_processing|get_partial_node.*|get_any_partial|create_object|object_cache_.*",
-    r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|(?:__)?folio_put.*|"
+    r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|"
+    r"(?:__)?folio_put.*|"
     r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
     r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
     r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|"
@@ -163,8 +165,9 @@ KINDS: tuple[EventKind, ...] = (
         (
             _MEM_INFO,
             Wording(
-                r"(?:\w[\w/-]{0,64} cpuset=|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]|memory: usage|swap: usage"
-                r"|kmem: usage|memory\+swap|Memory cgroup stats|Unreclaimable slab|Name\s{5}|oom-kill:|Task in /|oom_reaper: "
+                r"(?:\w[\w/-]{0,64} cpuset=|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]"
+                r"|(?:memory|swap|kmem): usage|memory\+swap|Memory cgroup stats|Unreclaimable slab|Name\s{5}"
+                r"|oom-kill:|Task in /|oom_reaper: "
                 r"|(?:O|Memory cgroup o)ut of memory: Kill process|\w[\w-]{0,40} {1,40}\d{1,12}KB|COMPACTION)",
                 "Tasks state (memory values in pages):",
                 f"{_OOM}, dump_tasks() and dump_header()",
