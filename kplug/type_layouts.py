@@ -8,6 +8,16 @@ from typing import Protocol
 from kplug.frozen import Frozen
 from kplug.named_tuples import NamedTuple
 
+#: As C programmers write them: compilers write the first into DWARF, and BTF has it from there.
+USUAL_NAMES = {
+    "long unsigned int": "unsigned long",
+    "long int": "long",
+    "short unsigned int": "unsigned short",
+    "short int": "short",
+    "long long unsigned int": "unsigned long long",
+    "long long int": "long long",
+}
+
 
 class LayoutMember(NamedTuple):
     """A member of a struct or union: `name` is empty for an anonymous one, `bit_size` 0 unless it is a bit-field."""

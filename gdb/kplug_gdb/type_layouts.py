@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import gdb
-from kplug.type_layouts import LayoutMember, TypeLayout
+from kplug.type_layouts import USUAL_NAMES, LayoutMember, TypeLayout
 
+_COMPILERS_NAME = re.compile(rf"\b({'|'.join(sorted(USUAL_NAMES, key=len, reverse=True))})\b")
 _STRUCTURED = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 
 
@@ -28,13 +30,18 @@ def _layout(type_: gdb.Type) -> TypeLayout:
     is_declared = plain.code in _STRUCTURED and not plain.fields() and plain.sizeof <= 1
     size = None if is_declared or plain.code in (gdb.TYPE_CODE_VOID, gdb.TYPE_CODE_FUNC) else plain.sizeof
     if plain.code in _STRUCTURED:
-        return TypeLayout(str(type_), size, members=lambda: _members(plain))
+        return TypeLayout(_name(type_), size, members=lambda: _members(plain))
     if plain.code == gdb.TYPE_CODE_ARRAY:
         first, last = plain.range()
         return TypeLayout(
-            str(type_), plain.sizeof, element=lambda: _layout(plain.target()), count=max(0, last - first + 1)
+            _name(type_), plain.sizeof, element=lambda: _layout(plain.target()), count=max(0, last - first + 1)
         )
-    return TypeLayout(str(type_), size)
+    return TypeLayout(_name(type_), size)
+
+
+def _name(type_: gdb.Type) -> str:
+    """gdb 12 and older give the compiler's names."""
+    return _COMPILERS_NAME.sub(lambda found: USUAL_NAMES[found[0]], str(type_))
 
 
 def _members(plain: gdb.Type) -> Sequence[LayoutMember]:

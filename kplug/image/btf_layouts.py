@@ -7,22 +7,13 @@ from collections.abc import Sequence
 from kplug.errors import InputError
 from kplug.image import btf
 from kplug.image.btf import Btf, BtfType
-from kplug.type_layouts import LayoutMember, TypeLayout
+from kplug.type_layouts import USUAL_NAMES, LayoutMember, TypeLayout
 
 _TRANSPARENT = frozenset((btf.TYPEDEF, btf.VOLATILE, btf.CONST, btf.RESTRICT, btf.TYPE_TAG, btf.DECL_TAG))
 _KEYWORDS = {btf.STRUCT: "struct", btf.UNION: "union", btf.ENUM: "enum", btf.ENUM64: "enum"}
 _QUALIFIERS = {btf.VOLATILE: "volatile", btf.CONST: "const", btf.RESTRICT: "restrict"}
 _MAX_DEPTH = 63
-# As C programmers write them: BTF has the names that compilers write into DWARF.
-_USUAL = {
-    "long unsigned int": "unsigned long",
-    "long int": "long",
-    "short unsigned int": "unsigned short",
-    "short int": "short",
-    "long long unsigned int": "unsigned long long",
-    "long long int": "long long",
-}
-_IN_BTF = {usual: name for name, usual in _USUAL.items()}
+_IN_BTF = {usual: name for name, usual in USUAL_NAMES.items()}
 
 
 class BtfLayouts:
@@ -109,4 +100,4 @@ class BtfLayouts:
             return f"{'union' if entry.flag else 'struct'} {entry.name}"
         if entry.kind in (btf.TYPE_TAG, btf.DECL_TAG):
             return self._name(entry.number, depth + 1)
-        return _USUAL.get(entry.name, entry.name) or "void"
+        return USUAL_NAMES.get(entry.name, entry.name) or "void"
