@@ -79,6 +79,7 @@ ARCHITECTURE = Architecture(
     names=Names(
         elf=(ElfMachine(22, 64),),
         kernel="s390",
+        uname=("S390X",),  # as QEMU writes it into compressed dumps
         debian=("s390x",),
         other=("s390",),
         drgn="S390X",

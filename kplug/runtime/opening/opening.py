@@ -136,8 +136,8 @@ def _open_core(
     header = read_header(path)
     if header.machine == dump_header.NO_MACHINE:
         raise InputError(
-            f"{path}: a compressed dump of QEMU's that does not say its machine, as of arm64: drgn's library cannot "
-            "read these; dump as ELF (dump-guest-memory without -z)"
+            f"{path}: a compressed dump of QEMU's that does not say its machine (only of x86 and s390x it does): drgn's "
+            "library cannot read these; dump as ELF (dump-guest-memory without -z)"
         )
     machine = header.machine or (image.machine if image is not None else None)
     if image is not None and image.machine and header.machine is not None and image.machine != header.machine:

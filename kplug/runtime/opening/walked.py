@@ -9,7 +9,7 @@ import drgn
 from kplug.arch.registry import named
 from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Tables
-from kplug.arch.types.word import WordFormat, byte_order
+from kplug.arch.types.word import WIDEST_MASK, WordFormat, byte_order
 from kplug.errors import TargetError
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.reading import FaultError, entry_reader
@@ -42,7 +42,8 @@ def walk_for_drgn(prog: drgn.Program, starts: Iterable[int], *, still: bool) -> 
         walker = _Walker(prog, paging.tables(paging.root, False), word, still)
         if vmcoreinfo_search.name_is_there(prog, info, walker.read):
             first = paging.kernel_start
-            prog.add_memory_segment(first, word.mask + 1 - first, walker.segment, False)
+            # drgn takes a size of 64 bits.
+            prog.add_memory_segment(first, min(word.mask + 1 - first, WIDEST_MASK), walker.segment, False)
             return
 
 

@@ -31,6 +31,7 @@ _DECLARED: tuple[tuple[str, str, str], ...] = (
     ("struct list_head *", "mm/percpu.c, up to 5.8", "pcpu_slot"),
     ("unsigned long []", "mm/percpu.c and arch/*/kernel/setup_percpu.c", "__per_cpu_offset"),
     ("struct pglist_data *[]", "mm/numa.c and arch/*/mm/numa.c", "node_data"),
+    ("struct pglist_data", "mm/memblock.c, without CONFIG_NUMA", "contig_page_data"),
     ("nodemask_t []", "mm/page_alloc.c", "node_states"),
     ("unsigned int", "mm/page_alloc.c", "nr_node_ids"),
     ("atomic_long_t", "mm/page_alloc.c", "_totalram_pages"),
