@@ -136,7 +136,7 @@ def _open_core(
     header = read_header(path)
     if header.machine == dump_header.NO_MACHINE:
         raise InputError(
-            f"{path}: a compressed dump of QEMU's that does not say its machine (only of x86 and s390x it does): drgn's "
+            f"{path}: a compressed dump of QEMU's that does not say its machine (those of x86 and s390x do): drgn's "
             "library cannot read these; dump as ELF (dump-guest-memory without -z)"
         )
     machine = header.machine or (image.machine if image is not None else None)
