@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Union
 
 from kplug import model
+from kplug.arch.types.word import WIDEST_BITS
 from kplug.errors import ExpressionError, KplugError, TargetError
 from kplug.frozen import replace
 from kplug.log.finding import Role
@@ -53,7 +54,7 @@ class LogAnswers:
         self._plain = session.resolver.without_lines()
         self.has_lines = self._lines is not None
         self.has_kernel = session.main is not None or bool(session.images)
-        self.bits = session.word.bits if self.has_kernel else 64
+        self.bits = session.word.bits if session.machine else WIDEST_BITS
         self.assumed: dict[str, None] = {} if assumed is None else assumed
         self._is_unmoved = session.main is not None and not session.main.placement.known
         self.unresolved: dict[str, None] = {} if unresolved is None else unresolved
@@ -86,9 +87,12 @@ class LogAnswers:
 
     def of_address(self, address: int, role: Role) -> Annotation | None:
         """The answer for an address; None for a number of which there is nothing to say."""
-        if not address or not self.has_kernel:
+        if not address or not self._session.machine:
             return None
         annotation = self._plain.where(address)
+        specials = {layer.details["what"] for layer in annotation.layers if layer.kind == model.SPECIAL}
+        if not self.has_kernel and specials == {NON_CANONICAL_VALUE}:
+            return None  # how many bits its addresses have is not known
         if not self._session.word.is_kernel(address):
             if not _is_told(annotation, role):
                 return None
@@ -97,9 +101,9 @@ class LogAnswers:
             if self._is_unmoved:
                 self.assumed[AS_LINKED] = None
             return replace(annotation, layers=(*annotation.layers, *self.places(address)), warnings=())
-        if annotation.first(model.SPECIAL) is not None:
+        if specials:
             return annotation if _is_told(annotation, role) else None
-        if self._session.space is None:
+        if self._session.space is None or not self.has_kernel:
             return None
         return None if self._session.space.area_at(address).hole else annotation
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from kplug.arch.registers import is_register
+from kplug.arch.registry import declared
 from kplug.frozen import Frozen, replace
 from kplug.image.banner import START, parse_banner
 from kplug.log.pieces import Kind, Piece
@@ -25,6 +28,7 @@ _PAIR = re.compile(
     rb"(?![\w.$+/]| \[)"
 )
 _MOST_PAIRS = 8
+_REGISTER = re.compile(rb"(?<![\w.])([A-Za-z]{1,3}\d{0,2}) ?: ?(?:[0-9a-f]{4}:)?(?:[0-9a-f]{16}|[0-9a-f]{8})(?!\w)")
 _BOOT = START
 _MOST_OF_LINE = 512
 _SMALLEST_PAGE = 0x1000
@@ -102,6 +106,19 @@ def offset_of_pairs(pairs: Sequence[Pair], image: KernelImage) -> int | None:
         if offsets:
             common = offsets if common is None else common & offsets
     return common.pop() if common is not None and len(common) == 1 else None
+
+
+def machine_in(data: bytes) -> str:
+    """The one architecture that has the registers in some lines; "" if there are none, or several have them."""
+    names = {match.group(1).decode("ascii") for match in _REGISTER.finditer(data)}
+    counts = Counter(
+        each.name
+        for each in declared()
+        for name in names
+        if each.registers is not None and is_register(name, each.name)
+    )
+    (first, most), (_, second) = [*counts.most_common(2), ("", 0), ("", 0)][:2]
+    return first if most > second else ""
 
 
 def boots(log: Iterable[Piece]) -> list[Boot]:

@@ -107,4 +107,5 @@ def role_of(data: bytes, start: int) -> Role | None:
     register = _REGISTER_BEFORE.fullmatch(before)
     if register is None:
         return Role.TEXT
-    return None if register.group(1).decode("ascii", "replace") in NO_ADDRESSES else Role.REGISTER
+    name = register.group(1).decode("ascii")
+    return None if name in NO_ADDRESSES or name == "Oops" else Role.REGISTER  # the latter has the error's code

@@ -37,7 +37,8 @@ class LogText:
         self._answers = answers
         self._style = style
         self._margin = margin
-        self._held: list[bytes] = []  # the notes on a line that has not ended
+        self._is_open = False  # whether a line has not ended, and the notes on that
+        self._held: list[bytes] = []
         self._kept: dict[bytes, Sequence[bytes]] = {}
         self._forms: dict[int, _Form] = {}  # by the starts of their stretches
         self._pages: dict[int, tuple[list[int], list[_Form]]] = {}  # the starts, sorted, and forms of those asked for
@@ -48,19 +49,19 @@ class LogText:
             return self._annotated(piece.data)
         if piece.kind is Kind.BEGIN:
             searched = piece.data[:LONGEST_LINE]
+            self._is_open = True
             self._held = [note for _, note in self._notes_in(searched)]
             is_like_ours = not self._margin and piece.data.startswith(MARK)
             return (OWN if is_like_ours else b"") + piece.data
         if piece.kind is Kind.MORE:
             return piece.data
-        notes, self._held = self._held, []
-        if self._margin:  # whatever the line has, the last separator is ours
-            return _beside(piece.data, b"; ".join(notes))
-        return piece.data + b"".join([MARK + note + b"\n" for note in notes])
+        notes, self._held, self._is_open = self._held, [], False
+        return b"".join(self._with_notes(piece.data, notes, is_always=True))
 
     def close(self) -> bytes:
-        """What follows the end of the log."""
-        return b""
+        """What follows the end of the log: the notes on a line that is too long to be kept, and has no end."""
+        notes, self._held, is_open, self._is_open = self._held, [], self._is_open, False
+        return b"".join(self._with_notes(b"", notes, is_always=True)) if is_open else b""
 
     def _annotated(self, data: bytes) -> bytes:
         notes = self._notes_in(data)
@@ -134,11 +135,12 @@ class LogText:
                 at += 1
             yield from self._with_notes(line, list(dict.fromkeys(here)))
 
-    def _with_notes(self, line: bytes, notes: Sequence[bytes]) -> Iterator[bytes]:
+    def _with_notes(self, line: bytes, notes: Sequence[bytes], is_always: bool = False) -> Iterator[bytes]:
+        """A line, or the end of one, with notes; `is_always`: what is before it may look like a note."""
         if self._margin:
-            yield _beside(line, b"; ".join(notes)) if notes or SEPARATOR in line else line
+            yield _beside(line, b"; ".join(notes)) if notes or is_always or SEPARATOR in line else line
             return
-        if line.startswith(MARK):
+        if line.startswith(MARK) and not is_always:
             yield OWN
         yield line
         if notes:

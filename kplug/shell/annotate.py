@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
-from kplug.annotate.facts import Boot, Pair, boots, in_boots, offset_of_pairs, wrong_build
+from kplug.annotate.facts import Boot, Pair, boots, in_boots, machine_in, offset_of_pairs, wrong_build
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.commands.base import HelpFormatter, Parser
 from kplug.errors import UsageError
@@ -130,11 +130,13 @@ class _Run:
         self._arguments = arguments
         self._style = style
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
-        self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...]], _Form] = {}
+        self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...], str], _Form] = {}
         self._unresolved: dict[str, None] = {}
         self._assumed: dict[str, None] = {}
         self._said: dict[str, None] = {}
         self._is_wrong = False
+        self._has_kernel = True
+        self._machine = ""  # where there is no kernel to tell
 
     def annotate(self, descriptor: int) -> None:
         """One log. KplugError."""
@@ -157,7 +159,7 @@ class _Run:
                     write(part[:first])
                     flush()
                 if text is None or piece.kind in (Kind.LINES, Kind.BEGIN):
-                    former, text = text, self._text(known[0] if known else boot)
+                    former, text = text, self._text(known[0] if known else boot, part)
                     if former not in (None, text):
                         write(former.close())
                 write(memoryview(text.feed(Piece(piece.kind, part), line))[first:])
@@ -186,7 +188,8 @@ class _Run:
 
         def work(part: Part) -> Iterator[bytes]:
             text = self._text(boot_of[starts[bisect_right(starts, part.start) - 1]])
-            return (text.feed(piece, 1) for piece in pieces(reader_of(descriptor, part)))
+            yield from (text.feed(piece, 1) for piece in pieces(reader_of(descriptor, part)))
+            yield text.close()
 
         def report() -> bytes:
             said = ("\0".join(each) for each in (self._assumed, self._unresolved))
@@ -224,18 +227,20 @@ class _Run:
         os.lseek(descriptor, 0, os.SEEK_SET)
         return found
 
-    def _text(self, boot: Boot) -> _Form:
-        """What annotates the lines of one boot."""
+    def _text(self, boot: Boot, data: bytes = b"") -> _Form:
+        """What annotates the lines of one boot; `data` are some of them."""
+        if not self._has_kernel and not self._machine:
+            self._machine = machine_in(data)
         offset = boot.kaslr_offset if self._takes_offset() else None
-        key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else ()
+        key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else (), self._machine
         if self._arguments.summary:  # which needs no kernel
-            key = None, None, None, ()
+            key = None, None, None, (), ""
         if key not in self._texts:
             if self._arguments.summary:
                 return self._texts.setdefault(key, LogSummary(self._style))
             while len(self._texts) >= _MOST_OPEN:
                 del self._texts[next(iter(self._texts))]
-            answers = LogAnswers(self._session(offset, boot), self._unresolved, self._assumed)
+            answers = LogAnswers(self._session(offset, boot, data), self._unresolved, self._assumed)
             margin, style = self._arguments.margin, self._style
             self._texts[key] = LogJson(answers) if self._arguments.json else LogText(answers, style, margin)
         return self._texts[key]
@@ -245,9 +250,8 @@ class _Run:
         source = self._source
         return not source.has_memory and source.kallsyms is None and self._arguments.kaslr == "auto"
 
-    def _session(self, offset: int | None, boot: Boot) -> Session:
+    def _session(self, offset: int | None, boot: Boot, data: bytes) -> Session:
         """The kernel, moved by the offset; without images if there is none, or if the log is of another one."""
-        nothing = session_of(Found(), front_end=FrontEnd(HINTS))
         source = replace(self._source, lines=self._arguments.lines is not False)
         is_named = source.has_memory or source.files
         if offset is not None and is_named:
@@ -256,7 +260,9 @@ class _Run:
             session = self._opened(source)
         except NothingKnownError:
             self._say("no vmlinux (-s FILE): only what the log itself says is known")
-            return nothing
+            self._has_kernel = False
+            self._machine = self._machine or machine_in(data)
+            return session_of(Found(machine=self._machine), front_end=FrontEnd(HINTS))
         main = session.main
         wrong = wrong_build(boot, main.image) if main is not None else None
         if wrong is None:
@@ -269,7 +275,8 @@ class _Run:
             self._say(f"wrong vmlinux: {wrong}: it is not used")
         else:
             self._say(f"{wrong}, which runs here (-s FILE names another)")
-        return nothing
+        assert main is not None
+        return session_of(Found(machine=main.image.machine), front_end=FrontEnd(HINTS))
 
     def _opened(self, source: Source) -> Session:
         if self._arguments.lines:

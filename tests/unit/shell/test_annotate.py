@@ -16,11 +16,13 @@ from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
 from kplug.log.pieces import LONGEST_LINE, pieces
+from kplug.opening import NothingKnownError
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.session import Session
-from kplug.shell import cli, log_jobs
+from kplug.shell import annotate, cli, log_jobs
 
+VALUES = [b"#> 0000000000000018  NULL+0x18", b"#> dead000000000100  LIST_POISON1"]
 START = f"{BASE_64 + 0x10:016x}"
 OOPS = f"""\
 [    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000018
@@ -153,16 +155,30 @@ def test_where_the_kernel_is_follows_from_an_address_with_its_symbol(
     assert f"\n#> {moved:016x}  start_kernel+0x0  ".encode() in capsysbinary.readouterr().out
 
 
-def test_a_log_of_another_kernel_is_not_answered(
-    vmlinux: str, oops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+def test_of_a_log_of_another_kernel_values_alone_are_told(
+    vmlinux: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     log = tmp_path / "log"
     log.write_text("CPU: 0 PID: 1 Comm: sh Not tainted 3.2.1-other #7\n" + OOPS)
     assert cli.main(["annotate", "-s", vmlinux, str(log)]) == 1
     output, errors = capsysbinary.readouterr()
-    assert output == log.read_bytes()
+    assert b"".join(without_annotations(io.BytesIO(output))) == log.read_bytes()
+    assert [line for line in output.splitlines() if line.startswith(MARK)] == VALUES
     assert errors.startswith(b"kplug: wrong vmlinux: the log is of kernel 3.2.1-other, and ")
     assert errors.count(b"\n") == 1
+
+
+def test_without_a_kernel_values_are_told(
+    oops: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def nothing(*_: object) -> None:
+        raise NothingKnownError("nothing")
+
+    monkeypatch.setattr(annotate, "open_session", nothing)
+    assert cli.main(["annotate", oops]) == 0
+    output, errors = capsysbinary.readouterr()
+    assert [line for line in output.splitlines() if line.startswith(MARK)] == VALUES
+    assert errors == b"kplug: no vmlinux (-s FILE): only what the log itself says is known\n"
 
 
 @pytest.mark.parametrize("words", [["/nonexistent"], ["/"], ["-f"], ["--json", "--margin"]])
@@ -204,8 +220,9 @@ WORDS = st.sampled_from(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 def test_without_annotations_it_is_the_log(session: Session, margin: bool, reads: list[bytes]) -> None:
     text = LogText(LogAnswers(session), margin=margin)
-    annotated = b"".join(text.feed(piece, 1) for piece in pieces(iter([*reads, b""]).__next__))
-    assert b"".join(without_annotations(io.BytesIO(annotated), margin)) == b"".join(reads)
+    annotated = b"".join(text.feed(piece, 1) for piece in pieces(iter([*reads, b""]).__next__)) + text.close()
+    is_same = b"".join(without_annotations(io.BytesIO(annotated), margin)) == b"".join(reads)
+    assert is_same  # the bytes themselves are too many to show
 
 
 def test_bytes_read_one_by_one_give_the_same(session: Session) -> None:
