@@ -35,6 +35,7 @@ from kplug.image.symbols.symbol import (
 )
 from kplug.image.symbols.symbol_list import SymbolList
 from kplug.image.symbols.symbol_places import SymbolPlaces
+from kplug.linker.object_prefixes import OBJECT_PREFIXES
 
 if TYPE_CHECKING:
     from kplug.image.symbols.source_files import SourceFiles
@@ -46,6 +47,8 @@ _FEW_QUESTIONS = 64
 _FEW_PLACES = 2
 # Of more of them, most entries have a byte of one.
 _MANY_PLACES = 256
+# How labels and mapping symbols begin.
+_LABELS = tuple(f"{prefix}{start}".encode() for prefix in ("", *OBJECT_PREFIXES) for start in (".L", "$"))
 
 
 class SymbolTable(SymbolPlaces):
@@ -116,15 +119,15 @@ class SymbolTable(SymbolPlaces):
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, entry) of the sizeless symbols without a type, which come from assignments in the linker script and
-        from assembler labels. Local labels (.L) and export tables' own are left out, which are no boundaries: there are
-        tens of thousands of them.
+        from assembler labels. Local labels (.L) and mapping symbols ($x), also with a prefix of
+        objcopy's, and export tables' own are left out, which are no boundaries: there are tens of thousands of them.
         """
         typeless = self._type_mask((STT_NOTYPE,))
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}
         bookkeeping = both(self._section_mask(exports), self._binding_mask(STB_LOCAL))
         wanted = without_mask(without_mask(typeless, bookkeeping), self._section_mask((SHN_UNDEF,)))
         strings, column = self._strings, self._name_column
-        found = [i for i in self._sizeless(wanted) if not strings.startswith(b".L", column[i])]
+        found = [i for i in self._sizeless(wanted) if not strings.startswith(_LABELS, column[i])]
         return list(zip(self._all_names(found), found))
 
     def boundary_candidates(self) -> dict[str, int]:
