@@ -38,9 +38,9 @@ REPORTING = (
     ),
     Functions(
         """die die_* __die __die_* oops_begin oops_end oops_enter oops_exit no_context __bad_area* bad_area*
-        page_fault_oops kernelmode_fixup_or_oops* make_task_dead do_exit do_group_exit rewind_stack_* arm_notify_die
-        arm64_notify_die __do_kernel_fault die_kernel_fault do_kern_addr_fault do_user_addr_fault show_fault_oops
-        pgtable_bad crash_kexec __crash_kexec handle_stack_overflow __die_body bad_kernel_*""",
+        page_fault_oops kernelmode_fixup_or_oops* make_task_dead rewind_stack_* arm_notify_die arm64_notify_die
+        __do_kernel_fault die_kernel_fault do_kern_addr_fault do_user_addr_fault show_fault_oops pgtable_bad
+        crash_kexec __crash_kexec handle_stack_overflow __die_body bad_kernel_*""",
         "arch/*/mm/fault.c, kernel/exit.c",
     ),
     Functions(
@@ -151,9 +151,10 @@ REPORTING = (
     Functions("rust_helper_BUG core::panicking::* *::rust_begin_unwind *::panic_const::*", "rust, library/core"),
     Functions("ref_tracker_* ref_tracker_dir_*", "lib/ref_tracker.c"),
     Functions(
-        """kprobe_* kprobes_* opt_pre_handler optimized_callback ftrace_* __fentry__ mcount arch_ftrace_* __bpf_trap
-        perf_trace_* trace_event_* __x86_indirect_thunk_* __x86_return_thunk *_thunk* __cfi_* __ubsan_* cfi_*
-        should_fail* fail_dump should_failslab __should_fail*""",
+        """ftrace_call ftrace_caller ftrace_regs_caller ftrace_regs_call ftrace_graph_* ftrace_stub
+        kprobe_ftrace_handler kprobe_handler opt_pre_handler optimized_callback __fentry__ mcount arch_ftrace_*
+        __bpf_trap __x86_indirect_thunk_* __x86_return_thunk *_thunk* __cfi_* __ubsan_* cfi_* should_fail* fail_dump
+        should_failslab __should_fail*""",
         "kernel/trace, kernel/kprobes.c, lib/fault-inject.c",
     ),
 )
@@ -191,7 +192,8 @@ HELPERS = (
         """__list_add __list_add_valid* __list_del_entry __list_del_entry_valid* __list_del list_add list_add_tail
         list_del list_del_init list_del_rcu __hlist_del hlist_del* hlist_add_* list_move* rb_erase* rb_insert_*
         __rb_insert_* __rb_erase_color rb_first* rb_next* rb_prev rb_last rb_replace_* __rb_* ____rb_*
-        timerqueue_add klist_next klist_put klist_del klist_prev llist_* plist_*""",
+        timerqueue_add klist_next klist_put klist_del klist_prev llist_* plist_* perf_trace_*
+        trace_event_raw_event_* trace_event_buffer_*""",
         "lib/list_debug.c, lib/rbtree.c, lib/klist.c",
     ),
     Functions(
