@@ -70,6 +70,7 @@ def _size(entry: int, level: int) -> int:
 
 
 PAGE_OFFSET = 0xC0000000  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
+_MODULES = PAGE_OFFSET - (16 << 20)  # TASK_SIZE: modules are right below the kernel (arch/arm/include/asm/memory.h)
 
 
 def paging(sources: PagingSources) -> Paging:
@@ -95,8 +96,8 @@ def paging(sources: PagingSources) -> Paging:
         root=None if top is None or offset is None else top - offset,
         # The long descriptors are those of arm64, with 32 bits of virtual address and one bit against execution.
         tables=lambda root, _user: LongTables(root, 32, 12, user=True) if long else Tables(root),
-        upper_half=PAGE_OFFSET,
-        kernel_start=PAGE_OFFSET,
+        upper_half=_MODULES,
+        kernel_start=_MODULES,
         level_bits=None if long else 8,
     )
 
