@@ -27,40 +27,47 @@ _Role = Union[Role, bool, None]
 _Find = tuple[int, int, str, _Role]
 
 
-class LogJson:
-    """What a log names, as objects."""
+class Open:
+    """What of a log is not over yet: its events, and what was found that may be of one."""
 
-    def __init__(self, answers: LogAnswers) -> None:
+    def __init__(self) -> None:
+        self.events = EventFeed()
+        self.finds: list[_Find] = []
+
+
+class LogJson:
+    """What a log names, as objects. `is_open` is shared by all that the log is given to in turn."""
+
+    def __init__(self, answers: LogAnswers, is_open: Open) -> None:
         self._answers = answers
         self._json = JsonLines()
-        self._events = EventFeed()
-        self._finds: list[_Find] = []  # what may be of an event
+        self._open = is_open
 
     def feed(self, piece: Piece, line: int) -> bytes:
         """The objects that are known with the next piece of the log, which begins in that line."""
-        events = self._events.feed(piece, line)
+        events = self._open.events.feed(piece, line)
         if piece.kind is Kind.LINES:
-            self._finds.extend(self._in(piece.data, line))
+            self._open.finds.extend(self._in(piece.data, line))
         elif piece.kind is Kind.BEGIN:
-            self._finds.extend(self._in(piece.data[:LONGEST_LINE], line))
-        return self._known(events, self._events.first_line)
+            self._open.finds.extend(self._in(piece.data[:LONGEST_LINE], line))
+        return self._known(events, self._open.events.first_line)
 
     def close(self) -> bytes:
         """The objects that the end of the log ends."""
-        return self._known(self._events.close(), None)
+        return self._known(self._open.events.close(), None)
 
     def _known(self, events: Sequence[Event], open_since: int | None) -> bytes:
         """The events that are over, and what was found outside of them, up to what is not over yet."""
         for event in events:
-            self._finds = [each for each in self._finds if not event.first_line <= each[0] <= event.last_line]
+            self._open.finds = [each for each in self._open.finds if not event.first_line <= each[0] <= event.last_line]
         objects = [(event.last_line, 0, event_object(event, self._answers)) for event in events]
         held = []
-        for line, column, text, role in self._finds:
-            if open_since is not None and line >= open_since and len(self._finds) < _MOST_HELD:
+        for line, column, text, role in self._open.finds:
+            if open_since is not None and line >= open_since and len(self._open.finds) < _MOST_HELD:
                 held.append((line, column, text, role))
             else:
                 objects += [(line, column, find) for find in self._objects(line, column, text, role)]
-        self._finds = held
+        self._open.finds = held
         return "".join([f"{text}\n" for _, _, text in sorted(objects, key=lambda each: each[:2])]).encode()
 
     def _in(self, data: bytes, line: int) -> Iterator[_Find]:

@@ -19,7 +19,7 @@ from kplug.frozen import replace
 from kplug.log.pieces import Kind, Piece, pieces
 from kplug.opening import NothingKnownError, open_session
 from kplug.render.log_events import LogSummary
-from kplug.render.log_json import LogJson
+from kplug.render.log_json import LogJson, Open
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.render.safe import safe
@@ -136,6 +136,7 @@ class _Run:
         self._said: dict[str, None] = {}
         self._is_wrong = False
         self._has_kernel = True
+        self._open = Open()
         self._machine = ""  # where there is no kernel to tell
 
     def annotate(self, descriptor: int) -> None:
@@ -159,9 +160,7 @@ class _Run:
                     write(part[:first])
                     flush()
                 if text is None or piece.kind in (Kind.LINES, Kind.BEGIN):
-                    former, text = text, self._text(known[0] if known else boot, part)
-                    if former not in (None, text):
-                        write(former.close())
+                    text = self._text(known[0] if known else boot, part)
                 write(memoryview(text.feed(Piece(piece.kind, part), line))[first:])
                 first = 0
                 line += part.count(b"\n")
@@ -242,7 +241,7 @@ class _Run:
                 del self._texts[next(iter(self._texts))]
             answers = LogAnswers(self._session(offset, boot, data), self._unresolved, self._assumed)
             margin, style = self._arguments.margin, self._style
-            self._texts[key] = LogJson(answers) if self._arguments.json else LogText(answers, style, margin)
+            self._texts[key] = LogJson(answers, self._open) if self._arguments.json else LogText(answers, style, margin)
         return self._texts[key]
 
     def _takes_offset(self) -> bool:

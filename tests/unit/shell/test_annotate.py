@@ -15,8 +15,9 @@ from kplug.annotate.answers import LogAnswers
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
-from kplug.log.pieces import LONGEST_LINE, pieces
+from kplug.log.pieces import LONGEST_LINE, Kind, Piece, pieces
 from kplug.opening import NothingKnownError
+from kplug.render.log_json import LogJson, Open
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.session import Session
@@ -125,6 +126,17 @@ def test_events_are_objects_and_their_lines_no_finds(tmp_path: Path, capsys: pyt
     assert (event["address"], event["access"], event["taint"]) == ("0x18", "read", "GOE")
     assert event["frames"][0]["function"] == "start_kernel"
     assert event["registers"]["RBX"] == "0xffff888000001234"
+
+
+def test_an_event_is_one_whatever_becomes_known_in_it(session: Session) -> None:
+    """A pipe may give a log line by line; its kernel is named in the middle of an oops."""
+    found, is_open = [], Open()
+    for number, line in enumerate(EVENT.encode().splitlines(True), 1):
+        found.append(LogJson(LogAnswers(session), is_open).feed(Piece(Kind.LINES, line), number))
+    found.append(LogJson(LogAnswers(session), is_open).close())
+    objects = [json.loads(each) for each in b"".join(found).splitlines()]
+    assert [each["schema"] for each in objects] == ["kplug.find/1", "kplug.event/1", "kplug.find/1"]
+    assert (objects[1]["first_line"], objects[1]["last_line"]) == (2, 13)
 
 
 def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
