@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "vm-images"), str(ROOT / "tests")]
 
 from matrix import held, results, support_page  # noqa: E402
-from matrix.cells import Cell, chosen  # noqa: E402
+from matrix.cells import CELLS, Cell, chosen  # noqa: E402
 from matrix.results import FAILED, PASSED, STOPPED, Result  # noqa: E402
 from matrix.tools import NotHereError, Setting, setting  # noqa: E402
 from vmimages.paths import cache_root  # noqa: E402
 
 SIDE_BY_SIDE = 2
 HELD = 3  # kernels at most that are fetched and not done with
-_GUESSED_SECONDS = 60.0  # of a cell that has never run
+_GUESSED_SECONDS = 60.0  # of a cell when none like it has run
 _LOOK = 0.5
 
 
@@ -58,7 +58,7 @@ class Matrix:
 
     def __init__(self, cells: Sequence[Cell], known: dict[str, Result], keep: bool) -> None:
         def seconds(cell: Cell) -> float:
-            return known[cell.name].seconds if cell.name in known else _GUESSED_SECONDS
+            return expected(cell, known)[0]
 
         groups: dict[str, list[Cell]] = {}
         for cell in sorted(cells, key=seconds, reverse=True):
@@ -252,14 +252,29 @@ def words_of_held() -> str:
     return f"held now: {', '.join(f'{name} {held.megabytes(name):.0f} MB' for name in names) or 'none'}"
 
 
-def _estimate(cells: Sequence[Cell], known: dict[str, Result]) -> str:
+def expected(cell: Cell, known: Mapping[str, Result]) -> tuple[float, float]:
+    """The seconds that a cell will take, and those of the processor: what it took; else what others like it did."""
+    if cell.name in known and known[cell.name].seconds:
+        return known[cell.name].seconds, known[cell.name].cpu_seconds
+    alike = [known[each.name] for each in CELLS if each.name in known and (each.half, each.source) == _kind(cell)]
+    alike = [each for each in alike if each.seconds]
+    if not alike:
+        return _GUESSED_SECONDS, _GUESSED_SECONDS
+    return sum(each.seconds for each in alike) / len(alike), sum(each.cpu_seconds for each in alike) / len(alike)
+
+
+def _kind(cell: Cell) -> tuple[str, str]:
+    return cell.half, cell.source
+
+
+def _estimate(cells: Sequence[Cell], known: Mapping[str, Result]) -> str:
     never = sum(cell.name not in known for cell in cells)
-    seconds = sum(known[cell.name].seconds if cell.name in known else _GUESSED_SECONDS for cell in cells)
-    processor = sum(known[cell.name].cpu_seconds for cell in cells if cell.name in known)
-    guessed = f", {never} of which have never run and count a minute each" if never else ""
+    both = [expected(cell, known) for cell in cells if cell.stop is None]
+    seconds, processor = sum(each[0] for each in both), sum(each[1] for each in both)
+    guessed = f", {never} of which have never run and are guessed by others" if never else ""
     return (
         f"estimate {seconds / 60 / SIDE_BY_SIDE:.0f} min two at a time, by what they took{guessed} "
-        f"({processor / 60:.0f} min of the processor)"
+        f"({processor / 60 / SIDE_BY_SIDE:.0f} min if nothing else runs here)"
     )
 
 
