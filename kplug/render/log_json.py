@@ -58,16 +58,17 @@ class LogJson:
 
     def _known(self, events: Sequence[Event], open_since: int | None) -> bytes:
         """The events that are over, and what was found outside of them, up to what is not over yet."""
+        finds = self._open.finds
         for event in events:
-            self._open.finds[:] = [each for each in self._open.finds if not event.first_line <= each[0] <= event.last_line]
+            finds[:] = [each for each in finds if not event.first_line <= each[0] <= event.last_line]
         objects = [(event.last_line, 0, event_object(event, self._answers)) for event in events]
         held = []
-        for line, column, text, role in self._open.finds:
-            if open_since is not None and line >= open_since and len(self._open.finds) < _MOST_HELD:
+        for line, column, text, role in finds:
+            if open_since is not None and line >= open_since and len(finds) < _MOST_HELD:
                 held.append((line, column, text, role))
             else:
                 objects += [(line, column, find) for find in self._objects(line, column, text, role)]
-        self._open.finds[:] = held
+        finds[:] = held
         return "".join([f"{text}\n" for _, _, text in sorted(objects, key=lambda each: each[:2])]).encode()
 
     def _in(self, data: bytes, line: int) -> Iterator[_Find]:
