@@ -33,6 +33,7 @@ _COMMAND_WORDS = 200
 _KERNEL_LETTERS = "tTdDbBrR"
 # The compiler's labels, which 5.10's kallsyms has too, and the marks of code and data in Arm's modules.
 _NO_NAMES = (".L", "$")
+_VM_IOREMAP = 1  # include/linux/vmalloc.h
 # /proc/iomem's names of the image's parts, and their class.
 IOMEM = {"Kernel code": "text", "Kernel rodata": "rodata", "Kernel data": "data", "Kernel bss": "bss"}
 _WITHOUT_OFFSET = ("i386", "armhf")  # whose VMCOREINFO does not say how far KASLR moved the kernel
@@ -53,6 +54,7 @@ class Question(NamedTuple):
     group: str
     address: int
     wrong: Callable[[Answer], str]
+    is_device: bool = False  # a device's registers are mapped there, which are not to be read on a machine that runs
 
 
 @dataclass
@@ -160,7 +162,8 @@ def symbols(facts: Facts, count: int) -> Iterator[Question]:
         def wrong(answer: Answer, names: set[str] = facts.named[address], link: int = address - offset) -> str:
             if not symbol_names(answer) & names:
                 return f"not {' or '.join(sorted(names))}"
-            if answer["link_address"] is None and facts.files.arch in _WITHOUT_OFFSET:
+            # Null where the memory does not tell it: to gdb without a vmlinux, for these and where data is not listed.
+            if answer["link_address"] is None and (facts.files.arch in _WITHOUT_OFFSET or facts.lacks is not None):
                 return ""
             return "" if int(answer["link_address"] or "0", 16) == link else f"link address, not {link:#x}"
 
@@ -294,8 +297,9 @@ def vmap(facts: Facts, count: int) -> Iterator[Question]:
             there = (int(found["start"], 16), int(found["end"], 16)) if found else None
             return "" if there == (start, end) else f"vmap {found.get('start')}, not {start:#x}"
 
-        yield Question("vmap", start, wrong)
-        yield Question("vmap", end - 1, wrong)
+        is_device = bool(area.vm.flags.value_() & _VM_IOREMAP)
+        yield Question("vmap", start, wrong, is_device)
+        yield Question("vmap", end - 1, wrong, is_device)
 
 
 def page_walk(facts: Facts, count: int) -> Iterator[Question]:
