@@ -60,6 +60,7 @@ class Cell:
 COST = "matrix/test_cost.py"
 #: Built by clang, small; its kallsyms have functions only.
 BUILT = "amd64-6.12-clang"
+BUILT_BY_GCC = "amd64-6.12-page-owner"
 #: Each source that a kernel has on a disk, and the tests that compare its answers with what readelf and nm print.
 SOURCES: dict[str, tuple[str, ...]] = {
     "vmlinux": ("exhaustive/test_addresses.py", "exhaustive/test_tables.py", "exhaustive/test_kernel_facts.py", COST),
@@ -75,6 +76,8 @@ SOURCES_OF = {BUILT: {**SOURCES, "vmlinuz": _FUNCTIONS_ONLY, "kallsyms": _FUNCTI
 
 def _static() -> Iterator[Cell]:
     for kernel in KERNELS:
+        if kernel.name == BUILT_BY_GCC:
+            continue  # its forms alone
         for source, tests in SOURCES_OF.get(kernel.name, SOURCES).items():
             yield Cell(STATIC, kernel.name, source, tests, ("-m", "not boot", "--every-address"))
 
@@ -149,9 +152,10 @@ def _tools() -> Iterator[Cell]:
             yield Cell(PYTHON, f"python-{version}", "gdb", ("gdb",), ("-m", "not boot"), stop)
 
 
-#: The forms that tests/matrix/test_forms.py makes of a kernel's vmlinux.
-FORMS = ("zlib", "zstd", "zlib-gnu", "dwz", "dwz-alone", "debug_names", "gdb_index", "debuglink", "vmlinux.debug")
-BUILDS = tuple(Cell(BUILD, BUILT, form, ("matrix/test_forms.py",)) for form in (*FORMS, "build-id"))
+#: The forms that tests/matrix/test_forms.py makes of a kernel's vmlinux. dwz does not know clang's .debug_addr.
+FORMS = ("zlib", "zstd", "zlib-gnu", "debug_names", "gdb_index", "debuglink", "vmlinux.debug", "build-id")
+FORMS_OF = {BUILT: FORMS, BUILT_BY_GCC: (*FORMS, "dwz", "dwz-alone")}
+BUILDS = tuple(Cell(BUILD, name, form, ("matrix/test_forms.py",)) for name, forms in FORMS_OF.items() for form in forms)
 
 CELLS: tuple[Cell, ...] = (*_static(), *_booted(), *_tools(), *BUILDS)
 

@@ -80,7 +80,8 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("amd64-sid", "amd64", (Source(SID, "linux-image-cloud-amd64"),), default=False),
     Kernel("arm64-sid", "arm64", (Source(SID, "linux-image-cloud-arm64"),), default=False),
     Kernel("riscv64-6.12", "riscv64", (Source(TRIXIE, "linux-image-riscv64"),), default=False, files_only=True),
-    # By clang, with ThinLTO and kCFI, and kallsyms of functions only.
+    # Small ones: by gcc; and by clang, with ThinLTO and kCFI, and kallsyms of functions only.
+    Kernel("amd64-6.12-page-owner", "amd64", (), default=False, tested=False, tree="page-owner"),
     Kernel("amd64-6.12-clang", "amd64", (), default=False, tested=False, tree="clang"),
     *(
         Kernel(
