@@ -58,9 +58,6 @@ class Cell:
 # -- from files --------------------------------------------------------------------------------------------------------
 
 COST = "matrix/test_cost.py"
-#: Built by clang, small; its kallsyms have functions only.
-BUILT = "amd64-6.12-clang"
-BUILT_BY_GCC = "amd64-6.12-page-owner"
 #: Each source that a kernel has on a disk, and the tests that compare its answers with what readelf and nm print.
 SOURCES: dict[str, tuple[str, ...]] = {
     "vmlinux": ("exhaustive/test_addresses.py", "exhaustive/test_tables.py", "exhaustive/test_kernel_facts.py", COST),
@@ -69,16 +66,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vmlinuz+System.map": ("sources/test_answers.py",),
     "kallsyms": ("matrix/test_saved_kallsyms.py", COST),
 }
-_FUNCTIONS_ONLY = ("matrix/test_functions_only.py",)
-#: Those of a kernel of which some are asked something else.
-SOURCES_OF = {BUILT: {**SOURCES, "vmlinuz": _FUNCTIONS_ONLY, "kallsyms": _FUNCTIONS_ONLY}}
 
 
 def _static() -> Iterator[Cell]:
     for kernel in KERNELS:
-        if kernel.name == BUILT_BY_GCC:
-            continue  # its forms alone
-        for source, tests in SOURCES_OF.get(kernel.name, SOURCES).items():
+        for source, tests in SOURCES.items():
             yield Cell(STATIC, kernel.name, source, tests, ("-m", "not boot", "--every-address"))
 
 
@@ -154,7 +146,7 @@ def _tools() -> Iterator[Cell]:
 
 #: The forms that tests/matrix/test_forms.py makes of a kernel's vmlinux. dwz does not know clang's .debug_addr.
 FORMS = ("zlib", "zstd", "zlib-gnu", "debug_names", "gdb_index", "debuglink", "vmlinux.debug", "build-id")
-FORMS_OF = {BUILT: FORMS, BUILT_BY_GCC: (*FORMS, "dwz", "dwz-alone")}
+FORMS_OF = {"amd64-6.12-clang": FORMS, "amd64-6.12-page-owner": (*FORMS, "dwz", "dwz-alone")}
 BUILDS = tuple(Cell(BUILD, name, form, ("matrix/test_forms.py",)) for name, forms in FORMS_OF.items() for form in forms)
 
 CELLS: tuple[Cell, ...] = (*_static(), *_booted(), *_tools(), *BUILDS)
