@@ -140,6 +140,7 @@ NAMES: dict[int, str] = {
     131: "ENOTRECOVERABLE",
     132: "ERFKILL",
     133: "EHWPOISON",
+    134: "EFTYPE",  # in the headers of 7.2, not in those of 6.12
     512: "ERESTARTSYS",
     513: "ERESTARTNOINTR",
     514: "ERESTARTNOHAND",
