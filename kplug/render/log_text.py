@@ -102,7 +102,7 @@ class LogText:
         if symbols:
             for start, end, _ in symbols:
                 notes += [(start, note) for note in self._of_symbol(data[start:end])]
-            notes.sort()
+            notes.sort(key=lambda each: each[0])
         return notes if _has_short_lines(data) else _in_beginnings(data, notes)
 
     # -- where annotations stand ---------------------------------------------------------------------------------------
@@ -126,14 +126,16 @@ class LogText:
         return b"".join(parts)
 
     def _line_by_line(self, data: bytes, notes: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Any lines with the notes below or beside them; one that follows its like is left out, as in `_below`."""
         end, at = 0, 0
-        for line in data.splitlines(True) if b"\r" not in data else io.BytesIO(data):
+        for line in io.BytesIO(data):
             end += len(line)
-            here = []
+            here: list[bytes] = []
             while at < len(notes) and notes[at][0] < end:
-                here.append(notes[at][1])
+                if notes[at][1] not in here[-1:]:
+                    here.append(notes[at][1])
                 at += 1
-            yield from self._with_notes(line, list(dict.fromkeys(here)))
+            yield from self._with_notes(line, here)
 
     def _with_notes(self, line: bytes, notes: Sequence[bytes], is_always: bool = False) -> Iterator[bytes]:
         """A line, or the end of one, with notes; `is_always`: what is before it may look like a note."""
