@@ -109,7 +109,7 @@ PAIRS = [
     Pair("fineibt_preamble_start", "fineibt_preamble_end", "fineibt_preamble", None, X86),
     Pair("fineibt_caller_start", "fineibt_caller_end", "fineibt_caller", None, X86),
     Pair("fineibt_paranoid_start", "fineibt_paranoid_end", "fineibt_paranoid", None, X86),
-    Pair("__start___ex_table", "__stop___ex_table", "ex_table"),
+    Pair("__start___ex_table", "__stop___ex_table", "ex_table", "rodata"),  # s390 up to 6.x: in data, protected
     Pair("__start_notes", "__stop_notes", "notes"),
     Pair("__start_BTF", "__stop_BTF", "BTF"),
     Pair("__hyp_rodata_start", "__hyp_rodata_end", "hyp.rodata", "rodata"),
