@@ -38,8 +38,8 @@ CONVENTIONAL_STARTS = (b"__start_", b"__stop_", b"__end_")
 CONVENTIONAL_END = b"_end"
 _BEGINS = (b"_start", b"_begin")
 CONVENTIONAL_SUFFIXES = (*_BEGINS, CONVENTIONAL_END)
-# Of a number that has an address, of 64-bit kernels, and of 32-bit ones with more memory (kernel_sec_start of arm).
-_VARIABLE_BYTES = 8
+# Of numbers that are two addresses (kernel_sec_start of arm), with one or two others between them (io_tlb_start, 5.10).
+_VARIABLES_BYTES = 32
 
 
 @cache
@@ -107,7 +107,7 @@ def conventional_pairs(symbols: Mapping[str, int]) -> Iterator[Region]:
         label = stem.strip("_.")
         for end_name in ends:
             end = symbols.get(end_name)
-            if end is not None and end - start == _VARIABLE_BYTES and not name.startswith("_"):
+            if end is not None and 0 < end - start <= _VARIABLES_BYTES and not name.startswith("_"):
                 break  # two variables side by side, of which the list or the assembler states no size
             if end is not None and label:
                 pairs.append(Region(label, start, end, name, end_name, source=BY_CONVENTION))

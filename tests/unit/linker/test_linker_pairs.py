@@ -80,6 +80,7 @@ def test_a_text_region_that_no_table_knows_is_found() -> None:
         {"__tracepoint_contention_begin": 0x21000, "__tracepoint_contention_end": 0x21050},
         {"_start": 0x21000, "_end_": 0x22000},
         {"kernel_sec_start": 0x21000, "kernel_sec_end": 0x21008},  # two variables of arm
+        {"io_tlb_start": 0x21004, "io_tlb_end": 0x21010},  # and two with others between them
     ],
 )
 def test_names_that_only_look_like_a_pair_are_no_region(symbols: dict[str, int]) -> None:
