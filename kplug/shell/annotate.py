@@ -60,7 +60,8 @@ _MOST_JOBS = 256
 # Kernels of a log that stay open: it may have a thousand boots, each at another place.
 _MOST_OPEN = 4
 
-# Of a shorter log, one process is done before others have begun.
+# Of a shorter log, one process is done before others have begun. A longer one may have a million distinct addresses,
+# and the source line of each takes a tenth of a millisecond or more.
 _LONG_LOG = 1 << 25
 
 
@@ -84,7 +85,11 @@ def parser() -> Parser:
     )
     lines = made.add_mutually_exclusive_group()
     lines.add_argument(
-        "-l", "--lines", action="store_true", default=None, help="source lines (default: where there are)"
+        "-l",
+        "--lines",
+        action="store_true",
+        default=None,
+        help="source lines (default: if there are, and FILE is not long)",
     )
     lines.add_argument("--no-lines", dest="lines", action="store_false", help="no source lines")
     which = made.add_argument_group("the kernel")
@@ -130,20 +135,23 @@ class _Run:
         self._arguments = arguments
         self._style = style
         self._source = source_of(argparse.Namespace(**{**vars(arguments), "lines": False}))
-        self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...], str], _Form] = {}
+        self._texts: dict[tuple[int | None, str | None, str | None, tuple[Pair, ...], tuple[str, bool]], _Form] = {}
         self._unresolved: dict[str, None] = {}
         self._assumed: dict[str, None] = {}
         self._said: dict[str, None] = {}
         self._is_wrong = False
         self._has_kernel = True
+        self._is_long = False
         self._open = Open()
         self._machine = ""  # where there is no kernel to tell
 
     def annotate(self, descriptor: int) -> None:
         """One log. KplugError."""
         write, flush = sys.stdout.buffer.write, sys.stdout.buffer.flush
+        status = os.fstat(descriptor)
+        self._is_long = stat.S_ISREG(status.st_mode) and status.st_size >= _LONG_LOG
         known = self._boots(descriptor)
-        jobs = self._jobs(descriptor) if known else 1
+        jobs = self._jobs() if known else 1
         if jobs > 1:
             self._in_processes(descriptor, known, jobs)
             return
@@ -173,13 +181,13 @@ class _Run:
     def _is_inline(self) -> bool:
         return not (self._arguments.margin or self._arguments.json or self._arguments.summary)
 
-    def _jobs(self, descriptor: int) -> int:
+    def _jobs(self) -> int:
         """How many processes the file is worth. An event may go on in the next part; annotations do not."""
         if self._arguments.follow or self._arguments.json or self._arguments.summary:
             return 1
         if self._arguments.jobs is not None:
             return int(self._arguments.jobs)
-        return len(os.sched_getaffinity(0)) if os.fstat(descriptor).st_size >= _LONG_LOG else 1
+        return len(os.sched_getaffinity(0)) if self._is_long else 1
 
     def _in_processes(self, descriptor: int, known: Sequence[Boot], jobs: int) -> None:
         boot_of = {boot.start: boot for boot in known}
@@ -231,9 +239,9 @@ class _Run:
         if not self._has_kernel and not self._machine:
             self._machine = machine_in(data)
         offset = boot.kaslr_offset if self._takes_offset() else None
-        key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else (), self._machine
+        key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else (), (self._machine, self._is_long)
         if self._arguments.summary:  # which needs no kernel
-            key = None, None, None, (), ""
+            key = None, None, None, (), ("", False)
         if key not in self._texts:
             if self._arguments.summary:
                 return self._texts.setdefault(key, LogSummary(self._style))
@@ -251,7 +259,8 @@ class _Run:
 
     def _session(self, offset: int | None, boot: Boot, data: bytes) -> Session:
         """The kernel, moved by the offset; without images if there is none, or if the log is of another one."""
-        source = replace(self._source, lines=self._arguments.lines is not False)
+        wanted = self._arguments.lines
+        source = replace(self._source, lines=not self._is_long if wanted is None else wanted)
         is_named = source.has_memory or source.files
         if offset is not None and is_named:
             source = replace(source, kaslr_offset=offset)
