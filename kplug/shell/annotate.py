@@ -271,6 +271,8 @@ class _Run:
             self._has_kernel = False
             self._machine = self._machine or machine_in(data)
             return session_of(Found(machine=self._machine), front_end=FrontEnd(HINTS))
+        for warning in session.warnings if wanted else ():
+            self._say(warning)
         main = session.main
         wrong = wrong_build(boot, main.image) if main is not None else None
         if wrong is None:
