@@ -195,10 +195,11 @@ class KernelImage:
 
     @cached_property
     def index(self) -> SymbolIndex:
-        """The symbols by address; boundary symbols themselves hold nothing, but for the one that is the first code."""
+        """The symbols by address; boundary symbols hold nothing, but in a list, without sizes, the first code's."""
         regions = (*self.regions.regions, *self.regions.empty)
         markers = {name for region in regions for name in (region.start_symbol, region.end_symbol) if name}
-        markers.discard(named(self.machine).head_symbol or "")
+        if self._listed is not None:
+            markers.discard(named(self.machine).head_symbol or "")
         starts = {region.start_symbol for region in regions if region.start_symbol}
         return SymbolIndex(self.symbols, markers, starts, self._known_size)
 
