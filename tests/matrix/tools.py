@@ -45,7 +45,7 @@ def setting(cell: Cell) -> Setting:
     if cell.half == PYTHON and cell.source == "gdb":
         suite = PYTHON_GDBS[version]
         assert isinstance(suite, str)
-        return _with_gdb(_unpacked(suite, "gdb", "gdb"))
+        return _with_gdb(_unpacked(suite, "gdb-multiarch", "gdb-multiarch"))
     if cell.half == PYTHON:
         python = _environment(cell.subject, _interpreter(version), [str(ROOT), "pytest", "hypothesis"])
         return Setting(python, {}, {"Python": _printed(python, "--version").partition(" ")[2]})
@@ -57,7 +57,8 @@ def setting(cell: Cell) -> Setting:
 def _with_gdb(gdb: Path) -> Setting:
     embedded = _printed(gdb, "-nx", "-batch", "-ex", "python import platform; print(platform.python_version())")
     about = {"gdb": _printed(gdb, "--version").splitlines()[0].rpartition(" ")[2], "Python": embedded}
-    return Setting(_VENV, {"KPLUG_GDB": str(gdb)}, about)
+    # Debian's plain gdb knows this machine's architecture alone: the tests of others have gdb-multiarch beside it.
+    return Setting(_VENV, {} if gdb == Path(shutil.which("gdb") or "") else {"KPLUG_GDB": str(gdb)}, about)
 
 
 def _printed(program: Path | str, *words: str) -> str:
@@ -122,7 +123,7 @@ def _unpacked(suite: str, package: str, program: str) -> Path:
 
 
 def _is_needed(package: str) -> bool:
-    return package.startswith(("lib", "python3", "media-types", "tzdata"))
+    return package == "gdb" or package.startswith(("lib", "python3", "media-types", "tzdata"))
 
 
 def _interpreter(version: str) -> Path:
