@@ -206,8 +206,10 @@ def test_gdb(plain: Path, made: Made, addresses: Sequence[str], tmp_path: Path, 
         for answers in (expected, got):
             for answer in answers.values():
                 answer["layers"] = [layer for layer in answer["layers"] if layer["kind"] != "line"]
-        assert all("which gdb has not read" in answer.pop("warnings")[0] for answer in got.values())
-        assert not any(answer.pop("warnings") for answer in expected.values())
+        for answer in got.values():
+            said = [warning for warning in answer["warnings"] if "which gdb has not read" in warning]
+            assert len(said) == 1
+            answer["warnings"].remove(said[0])
     _compare(cell, "answers in gdb", expected, got)
 
 
