@@ -13,6 +13,7 @@ from kplug.frozen import Frozen
 
 _MOST = (1 << 32) - 1
 _SUPERSECTION = 1 << 18
+_SHIFTS = (12, 20)
 
 
 class Tables(Frozen):
@@ -98,7 +99,7 @@ def paging(sources: PagingSources) -> Paging:
         tables=lambda root, _user: LongTables(root, 32, 12, user=True) if long else Tables(root),
         upper_half=_MODULES,
         kernel_start=_MODULES,
-        level_bits=None if long else 8,
+        shifts=() if long else _SHIFTS,
     )
 
 

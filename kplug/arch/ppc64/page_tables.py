@@ -11,7 +11,7 @@ from kplug.frozen import Frozen
 
 PAGE_OFFSET = 0xC000000000000000  # CONFIG_PAGE_OFFSET, and where every kernel for servers runs
 _BITS = 52
-_TOP_SHIFT, _PER_LEVEL = 39, 9
+_SHIFTS = (21, 30, 39)  # of the levels above the lowest
 _VALID, _LEAF = 1 << 63, 1 << 62
 _READ, _WRITE, _EXECUTE = 1 << 2, 1 << 1, 1 << 0
 _PAGE, _TABLE = (1 << 53) - (1 << 12), (1 << 60) - (1 << 8)
@@ -28,8 +28,8 @@ class Tables(Frozen):
 
     levels = 4
     entry_size = 8
-    entries = 1 << _PER_LEVEL
-    top_entries = 1 << _BITS - _TOP_SHIFT
+    entries = 1 << 9
+    top_entries = 1 << _BITS - _SHIFTS[-1]
 
     def translate(self, read: ReadEntry, address: int) -> Translation | None:
         """The translation of a virtual address, or None if it is not mapped."""
@@ -66,8 +66,7 @@ class Tables(Frozen):
         return entry & _PAGE & -(1 << self._shift(level))
 
     def _shift(self, level: int) -> int:
-        # Tables of 64 KiB pages have 32 entries at the lowest level.
-        return self.page_shift if level == 0 else _TOP_SHIFT - _PER_LEVEL * (self.levels - 1 - level)
+        return (self.page_shift, *_SHIFTS)[level]
 
     def _entry(self, raw: int) -> int:
         return int.from_bytes(raw.to_bytes(8, "little"), "big") if self.swapped else raw
@@ -90,6 +89,7 @@ def paging(sources: PagingSources) -> Paging:
         root=None if top is None else top - PAGE_OFFSET,
         tables=lambda root, _user: Tables(root, shift, little_endian),
         upper_half=PAGE_OFFSET,
-        level_bits=_PER_LEVEL,
         tables_start=PAGE_OFFSET,
+        shifts=(shift, *_SHIFTS),
+        lowest_entries=1 << _SHIFTS[0] - shift,
     )

@@ -66,10 +66,9 @@ class Paging(Frozen):
     `direct_map` likewise, up to the last page of RAM. Both are None if not known. `root` is the physical address of the
     kernel's own tables, `tables(root, user)` makes tables of the same shape. `address_bits` is the number of bits that
     page tables translate; the bits above repeat the highest, or (arm64) are all the same. `kernel_start` is the lowest
-    address that is no program's. `level_bits` is how many bits of an address a table below the top translates, where
-    it is not a whole page of entries. `tables_start` is the address that the top table's first entry maps, where that
-    does not follow from their bits. `shifts` are the bits below those that each level translates, and `lowest_entries`
-    is the length of the lowest tables, where the levels are of different sizes.
+    address that is no program's. `tables_start` is the address that the top table's first entry maps, where that does
+    not follow from their bits. `shifts` are the bits below those that each level translates, where tables are not pages
+    full of entries; `lowest_entries` is the length of the lowest tables, where it differs from the others'.
     """
 
     page_shift: int
@@ -82,7 +81,6 @@ class Paging(Frozen):
     tables: Callable[[int, bool], Tables]
     upper_half: int
     kernel_start: int = 1 << 63
-    level_bits: int | None = None
     tables_start: int | None = None
     shifts: tuple[int, ...] = ()
     lowest_entries: int | None = None
@@ -92,14 +90,11 @@ class Paging(Frozen):
         """The bytes of an entry of any table."""
         return self.tables(0, False).entry_size
 
-    @property
-    def table_bits(self) -> int:
-        """How many bits of an address a table below the top translates."""
-        return self.level_bits or self.page_shift - (self.entry_size.bit_length() - 1)
-
     def shift(self, level: int) -> int:
-        """How many bits of an address the tables below a level's entry translate."""
-        return self.shifts[level] if self.shifts else self.page_shift + self.table_bits * level
+        """How many bits of an address are below those that a level's tables translate."""
+        if self.shifts:
+            return self.shifts[level]
+        return self.page_shift + level * (self.page_shift - (self.entry_size.bit_length() - 1))
 
     def length(self, tables: Tables, level: int) -> int:
         """The number of entries of a level's table."""
@@ -116,7 +111,7 @@ class Paging(Frozen):
         return 1 << self.page_shift
 
     def is_user(self, address: int) -> bool:
-        """Whether an address belongs to user programs, by its highest bit."""
+        """Whether an address belongs to user programs."""
         return address < self.kernel_start
 
     def is_canonical(self, address: int) -> bool:

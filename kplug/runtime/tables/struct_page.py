@@ -333,7 +333,9 @@ class Pages:
     @property
     def _huge_order(self) -> int:
         paging = page_tables(self._kernel).paging
-        return paging.table_bits if paging is not None else self._page_shift - (self._word.size.bit_length() - 1)
+        if paging is None:
+            return self._page_shift - (self._word.size.bit_length() - 1)
+        return paging.shift(1) - paging.page_shift
 
     def _walk_per_cpu(self, lists: drgn.Object, found: dict[int, int]) -> None:
         """Follow the lists of one CPU and zone; each ends when it comes back to its head, or is invalid."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import pytest
 
 from kplug.arch.ppc64.page_tables import Tables as Ppc64
+from kplug.arch.ppc64.page_tables import paging as ppc64_paging
 from kplug.arch.riscv64.page_tables import Tables as Riscv64
 from kplug.arch.s390x.page_tables import Tables as S390x
+from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Tables, Translation
 
 
@@ -19,6 +22,26 @@ def translated(tables: Tables, memory: Mapping[int, int], address: int) -> Trans
 
 def swapped(entry: int) -> int:
     return int.from_bytes(entry.to_bytes(8, "little"), "big")
+
+
+class Sources:
+    """A kernel of which the size of its pages alone is known (`PagingSources`)."""
+
+    facts, numbers, others = AddressSpaceFacts(), MappingProxyType({}), MappingProxyType({})
+    ram_start = image = None
+    little_endian, has_image = True, False
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+
+    def symbol(self, *names: str) -> int | None:
+        return None
+
+    def has_symbol(self, name: str) -> bool:
+        return False
+
+    def variable(self, name: str, image_offset: int | None = None) -> int | None:
+        return None
 
 
 class TestS390x:
@@ -77,6 +100,16 @@ class TestPpc64:
         assert large is not None
         assert (large.physical, large.permissions, large.page_size) == (0x212345, "rw-", 2 << 20)
         assert translated(tables, memory, 0xC000000000000000) is None
+
+    @pytest.mark.parametrize(("page_size", "lowest_bits"), [(4 << 10, 9), (64 << 10, 5)])
+    def test_the_bits_of_each_level(self, page_size: int, lowest_bits: int) -> None:
+        """RADIX_PTE_INDEX_SIZE, RADIX_PMD_INDEX_SIZE and so on: arch/powerpc/include/asm/book3s/64/radix-{4k,64k}.h."""
+        paging = ppc64_paging(Sources(page_size))
+        tables = paging.tables(0, False)
+        bits = [lowest_bits, 9, 9, 13]
+        assert [1 << each for each in bits] == [paging.length(tables, level) for level in range(4)]
+        shift = page_size.bit_length() - 1
+        assert [paging.shift(level) for level in range(4)] == [shift + sum(bits[:level]) for level in range(4)]
 
 
 class TestRiscv64:
