@@ -119,8 +119,8 @@ class SymbolTable(SymbolPlaces):
     @cached_property
     def typeless_entries(self) -> list[tuple[str, int]]:
         """(name, entry) of the sizeless symbols without a type, which come from assignments in the linker script and
-        from assembler labels. Local labels (.L) and mapping symbols ($x), also with a prefix of
-        objcopy's, and export tables' own are left out, which are no boundaries: there are tens of thousands of them.
+        from assembler labels. Local labels (.L) and mapping symbols ($x), also with a prefix of objcopy's, and export
+        tables' own are left out, which are no boundaries: there are tens of thousands of them.
         """
         typeless = self._type_mask((STT_NOTYPE,))
         exports = {s.index for s in self.sections if s.name.startswith(("__ksymtab", "__kcrctab", "__kflagstab"))}

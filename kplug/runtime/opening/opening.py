@@ -8,7 +8,6 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import drgn
 
@@ -38,9 +37,6 @@ from kplug.runtime.opening.split import join
 from kplug.runtime.opening.types_read import types_read_while
 from kplug.runtime.opening.vmlinux import load_vmlinux, set_debug_directories
 from kplug.runtime.opening.walked import has_other_order, walk_for_drgn
-
-if TYPE_CHECKING:
-    pass
 
 # drgn imports its plug-ins when the first target is set. Its own and kplug's add commands to its prompt, and take
 # longer to import than a dump to open. Those of others, which may find debug information, are loaded.
