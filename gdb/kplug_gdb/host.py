@@ -87,14 +87,18 @@ class PlacedKernel:
         known = placed.image.symbols.exact("start_kernel")
         return any(GdbLines().line_layers(placed.symbol_address(each), each.address, placed) for each in known)
 
-    @remembered(FOR_EVER)
+    @remembered(UNTIL_RESUMED)  # or until gdb reads a file
     def _unread_file(self) -> str | None:
         """That gdb has not read a debug file that kplug found, for the user: gdb takes the name of one from a link."""
         image = self.images[0].image
         found = dwarf_file(image.elf) if image.on_disk and not has_dwarf(image.elf) else None
         if found is None or self._has_lines():
             return None
-        return f"they are in {found.path}, which gdb has not read (`symbol-file {found.path}` has it do so)"
+        if SETTINGS.vmlinux:  # gdb's lines are taken for the file that has this name
+            remedy = f"`symbol-file {found.path}` and `set kplug vmlinux {found.path}` have it do so"
+        else:
+            remedy = f"`symbol-file {found.path}` has it do so"
+        return f"they are in {found.path}, which gdb has not read ({remedy})"
 
     def _without_lines(self, lines: bool) -> tuple[str, ...]:
         missing = self.missing_file() or self._unread_file() if lines else None
@@ -103,9 +107,13 @@ class PlacedKernel:
     def _direct_map(self) -> int | None:
         return self.facts(True).page_offset_base
 
-    @remembered(FOR_EVER)
     def session(self, finding: Finding, lines: bool) -> Session:
         """The session of this kernel, as it was found."""
+        return self._session(finding, lines, self._without_lines(lines))
+
+    @remembered(FOR_EVER)
+    def _session(self, finding: Finding, lines: bool, without_lines: tuple[str, ...]) -> Session:
+        """One for each warning: gdb may read debug information later."""
         return self.session_as(finding, lines, FrontEnd(_HINTS))
 
     def session_as(self, finding: Finding, lines: bool, front_end: FrontEnd) -> Session:

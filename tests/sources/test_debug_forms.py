@@ -186,9 +186,12 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_gdb_has_not_read_a_file_that_kplug_found(folder: Path, tmp_path: Path) -> None:
-    answer = run(["kwhere other"], tmp_path, vmlinux=folder / "stripped-5")["kwhere other"].text
-    file = folder / "stripped-5.debug"
-    assert f"no source lines: they are in {file}, which gdb has not read (`symbol-file {file}`" in answer
+    vmlinux, file = folder / "stripped-5", folder / "stripped-5.debug"
+    words = f"no source lines: they are in {file}, which gdb has not read (`symbol-file {file}`"
+    answers = run(["kwhere other", f"add-symbol-file {file}", "kwhere other+0"], tmp_path, vmlinux=vmlinux)
+    assert words in answers["kwhere other"].text
+    assert "c.c:6" in answers["kwhere other+0"].text
+    assert "warning" not in answers["kwhere other+0"].text
 
 
 def test_a_module_of_which_libdw_reads_nothing(folder: Path) -> None:
