@@ -64,7 +64,7 @@ def open_kernel(request: Request, meanwhile: Callable[[], None] | None = None, a
         if known is not info:
             how = [*target.how, "KASLR offset: not in VMCOREINFO; from its _stext and that of the vmlinux"]
             del target  # a guest's monitor serves one client at a time
-            target, info, image, has_dwarf = _with_vmlinux(request, known.text, image)
+            target, _, image, has_dwarf = _with_vmlinux(request, known.text, image)
             target.how[:] = how
         prog = target.prog
     if meanwhile is not None and has_dwarf:
