@@ -91,8 +91,10 @@ class PlacedKernel:
     def _unread_file(self) -> str | None:
         """That gdb has not read a debug file that kplug found, for the user: gdb takes the name of one from a link."""
         image = self.images[0].image
-        found = dwarf_file(image.elf) if image.on_disk and not has_dwarf(image.elf) else None
-        if found is None or self._has_lines():
+        if not image.on_disk or has_dwarf(image.elf) or self._has_lines():
+            return None
+        found = dwarf_file(image.elf)
+        if found is None:
             return None
         if SETTINGS.vmlinux:  # gdb's lines are taken for the file that has this name
             remedy = f"`symbol-file {found.path}` and `set kplug vmlinux {found.path}` have it do so"
