@@ -19,6 +19,8 @@ _ACCESSES = {
     **dict.fromkeys(("write", "store", "w"), "write"),
     **dict.fromkeys(("execute", "exec", "fetch", "x"), "execute"),
 }
+# arch/riscv/include/asm/csr.h: EXC_INST_PAGE_FAULT and so on.
+_CAUSES = {12: "execute", 13: "read", 15: "write"}
 
 
 def conclude(report: Report, whole: bool) -> Event:
@@ -26,7 +28,7 @@ def conclude(report: Report, whole: bool) -> Event:
     facts = report.facts
     traces = report.traces
     function, functions = _blamed(report, traces)
-    access = _access(facts)
+    access = _access(facts) or _access_by_cause(report)
     named = dict(facts)
     if function is not None:
         named["function"] = function
@@ -43,7 +45,7 @@ def conclude(report: Report, whole: bool) -> Event:
         titled(report.title or report.kind.title, named),
         function,
         signature(report.kind.type, functions),
-        report.is_whole or (whole and not report.kind.ends),
+        not report.kind.incomplete and (report.is_whole or (whole and not report.kind.ends)),
         access,
         address,
         _decimal(facts.get("bytes")),
@@ -135,6 +137,16 @@ def _access(facts: dict[str, str]) -> str | None:
     if "fsr" in facts:  # arch/arm/mm/fault.h: FSR_WRITE
         return "write" if int(facts["fsr"], 16) & 1 << 11 else "read"
     return None
+
+
+def _access_by_cause(report: Report) -> str | None:
+    """What a page fault's registers say that was done: scause of riscv, DSISR of powerpc."""
+    registers = report.data.registers
+    if report.kind.type not in ("null-deref", "page-fault"):
+        return None
+    if "DSISR" in registers:  # arch/powerpc/include/asm/reg.h: DSISR_ISSTORE
+        return "write" if registers["DSISR"] & 0x02000000 else "read"
+    return _CAUSES.get(registers.get("cause", 0))
 
 
 def _hexadecimal(text: str | None) -> int | None:

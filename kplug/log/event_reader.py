@@ -116,7 +116,8 @@ class EventReader:
         """The events that the end of the log ends."""
         done = self._release()
         for reports in {id(each): each for each in self._open.values()}.values():
-            done.extend(conclude(report, whole=False) for report in reversed(reports))
+            for report in reversed(reports):
+                done.extend(_concluded(report, whole=False))
         self._open.clear()
         self._borders.clear()
         return sorted(done, key=lambda event: event.first_line)
@@ -160,7 +161,12 @@ class EventReader:
             return self._outside(line, last)
         report = reports[-1]
         begin = begins(line.message)
-        if begin is not None and not self._ends_it(report, begin[0], line) and not report.is_own(line.message):
+        if (
+            begin is not None
+            and not begin[0].outside
+            and not self._ends_it(report, begin[0], line)
+            and not report.is_own(line.message)
+        ):
             kind, wording, match = begin
             if kind.alone:
                 return self._begin(line, last, begin)
@@ -246,14 +252,23 @@ class EventReader:
                 reports = self._open.get(key)
         if reports is None and len(self._open) >= _MOST_CALLERS:
             done.extend(self._over(next(iter(self._open))))
-        self._open.setdefault(key, []).append(Report(kind, wording, match, first, last, line.prefixed))
+        report = Report(kind, wording, match, first, last, line.prefixed)
+        if kind.outside:
+            report.take(line, last)
+        self._open.setdefault(key, []).append(report)
         return done
 
     def _over(self, key: str | None) -> list[Event]:
         """Close the innermost report of a caller."""
         reports = self._open[key]
-        event = conclude(reports.pop(), whole=True)
+        done = _concluded(reports.pop(), whole=True)
         if not reports:
             self._open = {each: others for each, others in self._open.items() if others is not reports}
             self._borders.pop(key, None)
-        return [event]
+        return done
+
+
+def _concluded(report: Report, whole: bool) -> list[Event]:
+    """The event of a report; none if only lines were left of it that say nothing of the kernel's own code."""
+    event = conclude(report, whole)
+    return [] if report.kind.outside and event.function is None else [event]

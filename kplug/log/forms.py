@@ -36,11 +36,13 @@ _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
 _FACILITIES = "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res\\d{1,2}|local\\d"
 
 # A symbol as %pS prints it, and the module that follows.
-SYMBOL = rf"(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])"
+# Before 2.6.24 the module stood before the symbol.
+_IN_MODULE = r"(?::(?P<module_before>[A-Za-z_][\w.-]{0,63}):)?"
+SYMBOL = rf"{_IN_MODULE}(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])"
 MODULE = r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])"
 # The same in a text, where decode_stacktrace.sh may have put a place for the offset.
 SYMBOL_AND_MODULE = (
-    rf"(?P<symbol>(?:{_IN_FILE})?{NAME})(?:\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])|(?=\s\({PLACE}))"
+    rf"{_IN_MODULE}(?P<symbol>(?:{_IN_FILE})?{NAME})(?:\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])|(?=\s\({PLACE}))"
     rf"(?:{MODULE})?"
 )
 
@@ -56,7 +58,9 @@ PREFIXES = (
     ),
     Form("[  T123] ", r"\[\s{0,12}(?P<caller>[TC]\d{1,10})\]", "printk.c, print_caller(): CONFIG_PRINTK_CALLER"),
     Form(
-        "-(0)[123:task] ", r"-?\((?P<cpu>\d{1,4})\)\[\d{1,10}:[^\]\[]{1,40}\]", "print_prefix() of MediaTek's kernels"
+        "-(0)[123:task] ",
+        r"-?\((?P<cpu>\d{1,4})\)\[(?P<caller>\d{1,10}):[^\]\[]{1,40}\]",
+        "print_prefix() of MediaTek's kernels",
     ),
     Form("<4>", r"<(?P<level>\d{1,3})>(?:1 )?", "printk.c, print_syslog(): /proc/kmsg, pstore, netconsole; RFC 5424"),
     Form(

@@ -56,7 +56,9 @@ class EventKind(NamedTuple):
     `joined_by`: lines by which other CPUs' reports become part of this one.
     `resumes`: after its end the registers come once more. `accesses`: CR2 is what it accessed.
     `strays`: how many lines of others it may have in it at once. `alone`: the report is its first line, and may be in
-    the middle of another. `again`: it is one only where a kernel spoke before, as a boot is.
+    the middle of another. `again`: it is one only where a kernel spoke before, as a boot is. `incomplete`: what it
+    begins with is no report's first line; that was lost. `outside`: in a report it begins none, where others have such
+    lines too.
     """
 
     type: str
@@ -74,6 +76,8 @@ class EventKind(NamedTuple):
     strays: int = 30
     alone: bool = False
     again: bool = False
+    incomplete: bool = False
+    outside: bool = False
 
 
 # The types of docs/json.md.

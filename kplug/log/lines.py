@@ -147,7 +147,7 @@ def _matches(text: str, position: int, forms: tuple[Form, ...]) -> Iterator[tupl
 
 
 def _mention(text: str, stated: dict[str, str]) -> Mention:
-    module = stated.get("module")
+    module = stated.get("module") or stated.get("module_before")
     if module is None and "module_file" in stated:
         module = stated["module_file"].rpartition("/")[2].partition(".ko")[0].replace("-", "_")
     symbol, offset, size = stated.get("symbol"), stated.get("offset"), _number(stated.get("size"))

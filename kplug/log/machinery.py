@@ -36,6 +36,7 @@ REPORTING = (
         "panic vpanic nmi_panic __stack_chk_fail check_panic_on_warn panic_bad_stack handle_bad_stack bad_stack",
         "kernel/panic.c",
     ),
+    Functions("Ldiv0 Ldiv0_64 .Ldiv0* __div0", "arch/arm/lib/lib1funcs.S, arch/arm/kernel/traps.c"),
     Functions(
         """die die_* __die __die_* oops_begin oops_end oops_enter oops_exit no_context __bad_area* bad_area*
         page_fault_oops kernelmode_fixup_or_oops* make_task_dead rewind_stack_* arm_notify_die arm64_notify_die

@@ -124,7 +124,7 @@ def ip_frame(stated: dict[str, str], number: int) -> Frame:
         stated.get("symbol"),
         int(offset, 0) if offset else None,
         int(size, 0) if size else None,
-        stated.get("module"),
+        stated.get("module") or stated.get("module_before"),
         stated.get("build_id"),
         int(address, 16) if address and address[0] != "(" else None,
         False,

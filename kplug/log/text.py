@@ -17,6 +17,8 @@ _USUAL = re.compile(
     r"(?:<(?P<level>\d{1,3})>)?\[ {0,12}(?P<time>\d{1,10}\.\d{1,9})\](?:\[ {0,12}(?P<caller>[TC]\d{1,10})\])?"
 )
 _MORE = frozenset("[<>\x1b(-0123456789")
+# journalctl -o short-monotonic puts the host after the time.
+_HOSTED, _HOST = " kernel: ", 80
 _UNPRINTED = dict.fromkeys((*range(9), *range(14, 27), *range(28, 32), 127))
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 # 80 columns: what terminals and consoles wrap at, and mark nowhere.
@@ -27,7 +29,8 @@ class LogText(NamedTuple):
     """A line. `raw` has its bytes as text (UTF-8, surrogates for what is not), its end of line included, as given;
     `message` is what the kernel said, from `begin` in `raw` on, without blanks around it, colours, the unprintable.
 
-    `time`, `caller` (T and a PID, or C and a CPU), `cpu` and `level` are as the prefixes state them, else None.
+    `time`, `caller` (T and a PID, or C and a CPU; MediaTek: a PID), `cpu` and `level` are as the prefixes state,
+    else None.
     """
 
     number: int
@@ -70,7 +73,7 @@ def read_text(number: int, line: str | bytes) -> LogText:
     usual = _USUAL.match(text)
     if usual is not None:
         begin = _after_blanks(text, usual.end())
-        if begin == len(text) or text[begin] not in _MORE:
+        if begin == len(text) or (text[begin] not in _MORE and text.find(_HOSTED, begin, begin + _HOST) < 0):
             message = text[begin:].rstrip()
             level, time, caller = usual.groups()
             if not message.isprintable():

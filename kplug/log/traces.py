@@ -99,7 +99,7 @@ def _found(stated: dict[str, str | None], number: int, context: str) -> tuple[Fr
         stated.get("symbol"),
         _number(stated.get("offset")),
         _number(stated.get("size")),
-        stated.get("module"),
+        stated.get("module") or stated.get("module_before"),
         stated.get("build_id"),
         (int(address, 16) or None) if address else None,
         questionable,

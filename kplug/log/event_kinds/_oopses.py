@@ -9,12 +9,16 @@ ADDRESS = r"(?:0x)?(?P<address>[0-9a-fA-F]{1,16})"
 FAULT = "arch/x86/mm/fault.c, show_fault_oops()"
 TRAPS = "arch/x86/kernel/traps.c"
 ARM64 = "arch/arm64/mm/fault.c, die_kernel_fault()"
+RISCV = "arch/riscv/kernel/traps.c"
+S390_TRAPS = "arch/s390/kernel/traps.c, do_trap()"
+# What die() of s390 prints after its words.
+PROGRAM_CHECK = r"[0-9a-f]{4} ilc:\d \[#"
 READ, WRITE, EXECUTE = ((("access", each),) for each in ("read", "write", "execute"))
 
 # What die() prints before its own words since 5.0 or so: Oops, in 6.9 and later before the exception's name too.
 OOPS = r"(?:Oops: )?"
 # The error code and how many oopses there were.
-NUMBER = r"[^\n]{0,120}?\[#\d{1,6}\]"
+NUMBER = r"[^\n]{0,120}?\[#?\d{1,6}\]"
 
 # Further lines that say what was done: of the page-fault handlers of several architectures.
 ACCESS = (
@@ -73,6 +77,17 @@ def oops(
     details: tuple[Wording, ...] = ACCESS,
     general: bool = False,
     accesses: bool = False,
+    incomplete: bool = False,
 ) -> EventKind:
     """What ends in die(), which all architectures have."""
-    return EventKind(type, title, begins, details, ends=ENDS, general=general, resumes=True, accesses=accesses)
+    return EventKind(
+        type,
+        title,
+        begins,
+        details,
+        ends=ENDS,
+        general=general,
+        resumes=True,
+        accesses=accesses,
+        incomplete=incomplete,
+    )

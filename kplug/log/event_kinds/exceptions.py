@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from kplug.log.event_kinds._oopses import ACCESS, ADDRESS, ARM64, EXECUTE, FAULT, NUMBER, OOPSED, TRAPS, WRITE, oops
+from kplug.log.event_kinds._oopses import (
+    ACCESS,
+    ADDRESS,
+    ARM64,
+    EXECUTE,
+    FAULT,
+    NUMBER,
+    OOPSED,
+    PROGRAM_CHECK,
+    RISCV,
+    S390_TRAPS,
+    TRAPS,
+    WRITE,
+    oops,
+)
 from kplug.log.forms import SYMBOL_AND_MODULE
 from kplug.log.kinds import EventKind, Wording
 
@@ -15,8 +29,14 @@ _NULL_DEREF = oops(
         f"{FAULT}, 5.1 and later",
     ),
     Wording(
-        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel NULL pointer dereference(?: at)?(?: virtual address)?(?:"
-        rf" {ADDRESS}| {{1,16}}\(null\))?(?: when (?P<access>read|write|execute))?",
+        r"BUG: unable to handle kernel NULL pointer dereference at {1,16}\(null\)",
+        "BUG: unable to handle kernel NULL pointer dereference at           (null)",
+        f"{FAULT}, before 4.15: %p of 0",
+        states=(("address", "0"),),
+    ),
+    Wording(
+        rf"(?:BUG: |CPU \d{{1,5}} )?[Uu]nable to handle kernel NULL pointer dereference(?: at)?(?: virtual address)?"
+        rf"(?: {ADDRESS})?(?: when (?P<access>read|write|execute))?",
         "BUG: unable to handle kernel NULL pointer dereference at 0000000000000018",
         f"{FAULT}, before 5.1; {ARM64}; arch/arm/mm/fault.c; arch/riscv/mm/fault.c",
     ),
@@ -95,6 +115,7 @@ _OOPS_ALONE = oops(
     ),
     general=True,
     accesses=True,
+    incomplete=True,
 )
 _GPF = oops(
     "gpf",
@@ -130,6 +151,8 @@ _INVALID_OPCODE = oops(
         "Internal error: Oops - Undefined instruction: 0000000002000000 [#1] SMP",
         "arch/arm64/kernel/traps.c, do_el1_undef(); arch/arm/kernel/traps.c, do_undefinstr()",
     ),
+    Wording(r"Oops - illegal instruction \[#", "Oops - illegal instruction [#1]", f"{RISCV}: do_trap_insn_illegal()"),
+    Wording(rf"illegal operation: {PROGRAM_CHECK}", "illegal operation: 0001 ilc:1 [#1] SMP", S390_TRAPS),
     general=True,
 )
 _DIVIDE = oops(
@@ -141,6 +164,9 @@ _DIVIDE = oops(
         f"{TRAPS}, exc_divide_error()",
     ),
     Wording(r"Division by zero in kernel\.", "Division by zero in kernel.", "arch/arm/kernel/traps.c, __div0()"),
+    Wording(
+        rf"fixpoint divide exception: {PROGRAM_CHECK}", "fixpoint divide exception: 0009 ilc:2 [#1] SMP", S390_TRAPS
+    ),
 )
 _DIED_OF_IT = Wording(rf"{OOPSED}double fault: [0-9a-f]{{4}} {NUMBER}", "double fault: 0000 [#1] SMP", TRAPS)
 _DOUBLE_FAULT = oops(
@@ -199,6 +225,17 @@ _TRAP = oops(
         "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
         "arch/arm64/kernel/traps.c, die()",
         title="Internal error[ in {function}]",
+    ),
+    Wording(
+        r"Oops - (?P<trap>[\w ()-]{1,60}) \[#",
+        "Oops - load access fault [#1]",
+        f"{RISCV}: do_trap_error()",
+    ),
+    Wording(
+        rf"(?!monitor event)(?P<trap>[a-zA-Z][\w -]{{2,60}}): {PROGRAM_CHECK}",
+        "addressing exception: 0005 ilc:3 [#1] SMP",
+        S390_TRAPS,
+        has=(" ilc:",),
     ),
     Wording(
         rf"(?P<trap>unchecked MSR access error): .{{1,120}}?\({SYMBOL_AND_MODULE}\)",

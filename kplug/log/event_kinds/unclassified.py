@@ -58,4 +58,36 @@ KINDS = (
         ),
         general=True,
     ),
+    EventKind(
+        "other",
+        "report without its beginning[ in {function}]",
+        (
+            Wording(
+                r"CPU: \d{1,5}\s+(?:UID: \d{1,10} )?PID: \d",
+                "CPU: 1 UID: 0 PID: 215 Comm: sh Not tainted 6.12.117-cloud-amd64 #1",
+                "lib/dump_stack.c, dump_stack_print_info()",
+            ),
+            Wording(
+                r"Pid: \d{1,10}, comm: ",
+                "Pid: 1, comm: swapper/0 Not tainted 3.2.0-4-amd64 #1",
+                "the same, before 3.10",
+            ),
+            Wording(
+                r"RIP: 0010:|EIP: 0060:|EIP: \w{1,100}\+0x|EIP is at |RIP  ?\[<|IP: \[<",
+                "RIP: 0010:schedule+0x4/0xc7",
+                "arch/x86, show_regs()",
+            ),
+            Wording(
+                r"pc : \w{1,100}\+0x|PC is at \w", "pc : schedule+0x4/0xc7", "arch/arm64 and arch/arm, show_regs()"
+            ),
+            Wording(r"epc : \w{1,100}\+0x", "epc : schedule+0x4/0xc7", "arch/riscv, show_regs()"),
+            Wording(r"NIP \[", "NIP [c0000000009b8c34] schedule+0x4/0xc7", "arch/powerpc, show_regs()"),
+            Wording(r"Krnl PSW : ", "Krnl PSW : 0704d00180000000 0000000000b8c34a (schedule+0x4/0xc7)", "arch/s390"),
+            Wording(r"Call [Tt]race:", "Call Trace:", "show_stack() of most architectures"),
+        ),
+        general=True,
+        resumes=True,
+        incomplete=True,
+        outside=True,
+    ),
 )
