@@ -77,7 +77,8 @@ def test_the_margin_is_stripped(
 
 def test_objects(vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
-    log.write_text(OOPS.replace("BUG: kernel NULL pointer dereference, ", "no event: an "))
+    plain = OOPS.replace("BUG: kernel NULL pointer dereference, ", "no event: an ")
+    log.write_text(plain.replace("RIP: 0010:", "at        "))
     assert cli.main(["annotate", "-s", vmlinux, "--json", str(log)]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {each["schema"] for each in found} == {"kplug.find/1"}
