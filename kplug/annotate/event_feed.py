@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EventFeed:
-    """Finds the events of one log."""
+    """Finds the events of logs, one after another."""
 
     def __init__(self) -> None:
         self._reader = EventReader()
@@ -38,8 +38,9 @@ class EventFeed:
         return self._reader.first_line
 
     def close(self) -> list[Event]:
-        """The events that the end of the log ends."""
-        return self._reader.close()
+        """The events that the end of the log ends. What is fed after it is another log."""
+        reader, self._reader = self._reader, EventReader()
+        return reader.close()
 
 
 def symbol_text(frame: Frame) -> str | None:

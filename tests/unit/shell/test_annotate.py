@@ -147,6 +147,16 @@ def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("2-13  BUG: ")
 
 
+@pytest.mark.parametrize("form", ["--summary", "--json"])
+def test_the_first_boot_of_a_further_log_is_no_reboot(
+    vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"[    0.0] Linux version {open_vmlinux(vmlinux).release or ''}-1 (a@b) (gcc) #1 SMP\n[    1.0] up\n")
+    cli.main(["annotate", "-s", vmlinux, form, str(log), str(log)])
+    assert capsys.readouterr().out == ""
+
+
 def test_the_log_says_where_the_kernel_is(
     vmlinux: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
