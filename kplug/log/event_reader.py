@@ -17,6 +17,8 @@ from kplug.log.text import LogText, read_text
 # Reports that are open at once: of so many callers, and one in another.
 _MOST_CALLERS = 64
 _DEEPEST = 4
+# Callers whose lines are of another's report; more are not joined to it, as no line may take long.
+_MOST_JOINED = 512
 # A report is over if its caller has said nothing for so many lines; the lesser one is for one whose end was seen.
 _LONGEST_SILENCE, _SILENCE_AFTER_END = 2000, 50
 # A line that a console of 80 columns wrapped is put together of so many.
@@ -217,7 +219,7 @@ class EventReader:
             self._borders[key] = line.number
         elif self._borders.get(key, line.number) < line.number - 2:
             del self._borders[key]
-        if key is not None and self._open and match_any(_joining(), line.message) is not None:
+        if key is not None and 0 < len(self._open) <= _MOST_JOINED and match_any(_joining(), line.message) is not None:
             self._join(line)
         if line.time is not None:
             self._has_spoken = True

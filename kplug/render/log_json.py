@@ -59,8 +59,7 @@ class LogJson:
     def _known(self, events: Sequence[Event], open_since: int | None) -> bytes:
         """The events that are over, and what was found outside of them, up to what is not over yet."""
         finds = self._open.finds
-        for event in events:
-            finds[:] = [each for each in finds if not event.first_line <= each[0] <= event.last_line]
+        finds[:] = list(_outside(events, finds))
         objects = [(event.last_line, 0, event_object(event, self._answers)) for event in events]
         held = []
         for line, column, text, role in finds:
@@ -98,3 +97,14 @@ class LogJson:
             yield self._json.in_module(each) if isinstance(each, InModule) else self._json.annotation(each)
         if not answers:
             yield "null"
+
+
+def _outside(events: Sequence[Event], finds: Sequence[_Find]) -> Iterator[_Find]:
+    """Those of the finds, which are in the log's order, that are in no event's lines."""
+    begun = sorted(((event.first_line, event.last_line) for event in events), reverse=True)
+    last = 0
+    for find in finds:
+        while begun and begun[-1][0] <= find[0]:
+            last = max(last, begun.pop()[1])
+        if find[0] > last:
+            yield find

@@ -140,6 +140,15 @@ def test_an_event_is_one_whatever_becomes_known_in_it(session: Session) -> None:
     assert (objects[1]["first_line"], objects[1]["last_line"]) == (2, 13)
 
 
+def test_finds_in_and_between_events_of_one_line(session: Session) -> None:
+    event = b"BUG: Bad rss-counter state mm:" + START.encode() + b" type:MM_FILEPAGES val:1\n"
+    text = LogJson(LogAnswers(session), Open())
+    output = text.feed(Piece(Kind.LINES, (event + b"of none: " + START.encode() + b"\n") * 3), 1) + text.close()
+    objects = [json.loads(each) for each in output.splitlines()]
+    assert [each.get("line", each.get("first_line")) for each in objects] == [1, 2, 3, 4, 5, 6]
+    assert [each["schema"] for each in objects] == ["kplug.event/1", "kplug.find/1"] * 3
+
+
 def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     log.write_text(EVENT)
@@ -152,7 +161,7 @@ def test_the_first_boot_of_a_further_log_is_no_reboot(
     vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     log = tmp_path / "log"
-    log.write_text(f"[    0.0] Linux version {open_vmlinux(vmlinux).release or ''}-1 (a@b) (gcc) #1 SMP\n[    1.0] up\n")
+    log.write_text(f"[    0.0] Linux version {open_vmlinux(vmlinux).release or ''}-1 (a@b) #1 SMP\n[    1.0] up\n")
     cli.main(["annotate", "-s", vmlinux, form, str(log), str(log)])
     assert capsys.readouterr().out == ""
 
