@@ -388,7 +388,7 @@ def test_another_stub_is_asked_on_request_only(dumped: DumpSet, tmp_path: Path) 
         (told,) = session["kplug --json"].json[0]["missing"]
         assert "set kplug drgn on" in told["remedy"]
         session = run(["set kplug drgn on", command], tmp_path, vmlinux=dumped.files.vmlinux, before=[stub.command])
-        assert few < 30 < stub.memory_packets() - few
+        assert 20 * few < stub.memory_packets() - few
     (answer,) = session[command].json
     assert layer(answer, "module")["name"] == symbol.module
     assert symbol.name in symbol_names(answer)

@@ -372,8 +372,11 @@ def test_broken_tables(table: str, dumped: DumpSet, kernel_61: KernelFiles, tmp_
 
 @pytest.mark.parametrize("when", [3, 40, 400])
 def test_connection_drops(when: int, dumped: DumpSet, memory: ElfMemory, tmp_path: Path) -> None:
-    with Stub(memory, registers(dumped), drop_after=when) as stub:
-        session = run(["kwhere schedule", "kplug"], tmp_path, before=[X86_64, stub.command])
+    for _ in range(3):
+        with Stub(memory, registers(dumped), drop_after=when) as stub:
+            session = run(["kwhere schedule", "kplug"], tmp_path, before=[X86_64, stub.command])
+        if "internal problem" not in session.stderr:  # gdb 13 itself dies of a lost connection now and then
+            break
     assert "no vmlinux" in session["kwhere schedule"].complaint
     assert "no vmlinux" in session["kplug"].text
 

@@ -16,4 +16,4 @@ class HeadersGone(VMError):
 
 
 class QEMUCrashed(VMError):
-    """A signal ended QEMU: a fault of QEMU's own, not of the guest or of its options."""
+    """A signal ended QEMU, or the guest panicked on its threads: a fault of QEMU's own, not of the guest's options."""

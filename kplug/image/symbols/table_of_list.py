@@ -176,11 +176,10 @@ class ListedSymbolTable(SymbolTable):
     def _bounds(self) -> list[int]:
         """Where a section begins or ends, and where a boundary symbol is that the linker left absolute (arm's vectors),
         sorted: no symbol reaches beyond."""
-        letters, places = self._list.letters, self._places
         absolute = (
             self.values[number]
             for number in self._list.boundary_numbers.values()
-            if letters[number] in _ABSOLUTE and not places[number]
+            if self._list.letter(number) in _ABSOLUTE and not self._is_place(number)
         )
         return sorted({*absolute, *(bound for s in self.sections if s.allocated for bound in (s.address, s.end))})
 

@@ -108,7 +108,6 @@ def test_drgns_own_prompt_says_the_same_of_a_part(crashed: DumpSet, tmp_path: Pa
             assert words == [f"{MISSING_PART}: {physical:#x}"] * 2
     # Of these no page was excluded: where one cannot be read, it or a page table is in another part.
     found = [said(asked.target.read, crashed.truth.address(name)) for name in SYMBOLS]
-    assert MISSING_PART in found[0]
     assert all(MISSING_PART in words for words in found if words)
 
 

@@ -352,6 +352,9 @@ def test_every_type_is_laid_out_as_dwarf_says(both: Both, sampling: Sampling) ->
     assert only_there < 60
 
 
+VOID_POINTER = (drgn.TypeKind.POINTER, None, (drgn.TypeKind.VOID, None, None))
+
+
 def test_the_table_of_variables_is_what_dwarf_says(both: Both) -> None:
     full, checked = both.known.prog, 0
     for name, declared in variable_types(both.kernel.machine).items():
@@ -363,7 +366,10 @@ def test_the_table_of_variables_is_what_dwarf_says(both: Both) -> None:
         if ours.kind == drgn.TypeKind.ARRAY and not ours.length:
             assert theirs.kind == drgn.TypeKind.ARRAY, name
             ours, theirs = ours.type, theirs.type
-        assert _resolved(ours) == _resolved(theirs), name
+        if _resolved(theirs) == VOID_POINTER:  # some releases say less: 5.12 to 6.14 of hardirq_stack_ptr
+            assert ours.kind == drgn.TypeKind.POINTER, name
+        else:
+            assert _resolved(ours) == _resolved(theirs), name
         checked += 1
     assert checked > 70
 
