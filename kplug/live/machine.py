@@ -35,7 +35,6 @@ _CONFIG_PLACES = ("/boot/config-{release}", "/lib/modules/{release}/config", "/l
 # /proc/modules has a line for each module, /proc/iomem one for each resource.
 _MAX_BYTES = 1 << 24
 _PIECE_BYTES = 1 << 12
-_RESOURCE = r"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)"
 _MODULE = r"(\S+) (\d+) .* (\S+) 0x([0-9a-f]{1,16})(?: .*)?"
 
 
@@ -119,11 +118,15 @@ class Machine:
         """
         found: dict[str, tuple[int, int]] = {}
         for line in (self.text("/proc/iomem") or "").splitlines():
-            match = re.fullmatch(_RESOURCE, line)
-            if match is not None and match.group(3).startswith("Kernel "):
-                start, last = int(match.group(1), 16), int(match.group(2), 16)
-                if last > start:
-                    found.setdefault(match.group(3), (start, last + 1))
+            bounds, _, name = line.partition(" : ")
+            if not name.startswith("Kernel "):
+                continue
+            try:
+                start, last = (int(bound, 16) for bound in bounds.split("-"))
+            except ValueError:
+                continue
+            if last > start:
+                found.setdefault(name, (start, last + 1))
         return found
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
@@ -39,7 +39,13 @@ class LineBlocks:
     def with_added(self, added: Sequence[tuple[int, bytes]]) -> LineBlocks:
         """The same with these lines too, each before the one that begins at a position in the text: in order."""
         places = [place for place, _ in added]
-        numbers = [0, *(n + bisect_right(places, s) for s, n in zip(self._starts[1:], self._numbers[1:]))]
+        # What is added before all lines is in the first block; before the others is what is added up to their starts.
+        numbers, begin = [0], 1
+        for before, place in enumerate(places):
+            end = max(bisect_left(self._starts, place), begin)
+            numbers += map(before.__add__, self._numbers[begin:end])
+            begin = end
+        numbers += map(len(places).__add__, self._numbers[begin:])
         return LineBlocks(self._text, self._end, self._check, self._starts, numbers, added)
 
     def __len__(self) -> int:

@@ -30,6 +30,8 @@ NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 # Lines that do not show an address: %pK, and %p before there was enough randomness (lib/vsprintf.c).
 _HIDDEN = rb"\s*\((?:null|_*ptrval_*)\)"
 _ZERO = rb"0{8,16}\s"
+# How a line begins that shows one, in most lists the first: no pattern need be made.
+_NOT_HIDDEN = tuple(bytes((digit,)) for digit in b"123456789abcdef")
 _NOT_ZERO = rb"(?m)^0*[1-9a-fA-F]"
 _LINE = rb"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8})\s+[!-~]\s+\S+(?:\s+\[\S+\])?\s*"
 # scripts/mksysmap: symbols of debug sections and undefined ones (these have no address) are left out; so are absolute
@@ -120,6 +122,8 @@ class KallsymsListing:
 
     @cached_property
     def hidden(self) -> bool:
+        if self._data[:1].startswith(_NOT_HIDDEN):
+            return False
         if re.match(_HIDDEN, self._data):
             return True
         return re.match(_ZERO, self._data) is not None and not re.search(_NOT_ZERO, self._data)

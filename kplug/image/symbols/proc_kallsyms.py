@@ -31,7 +31,7 @@ from kplug.named_tuples import NamedTuple
 
 # nm's letters, except those of symbols without an address.
 _LETTERS = bytes(set(range(ord("!"), ord("~") + 1)) - set(b"NUuw"))
-_LINE = rb"(?:[0-9a-f]{16}|[0-9a-f]{8}) [!-~] \S+\Z"
+_HEX_DIGITS = b"0123456789abcdef"
 _DATA, _STATIC_DATA = (re.compile(b" [" + letters + b"] ") for letters in (DATA_LETTERS, STATIC_DATA_LETTERS))
 _TEXT_BOUNDS = tuple(name.encode() for name in TEXT_BOUNDS)
 
@@ -100,8 +100,20 @@ class SymbolLines(SymbolList):
         scan.go_on(text, end)
         made = cls(text, end, source, read_all, machine, scan)
         sample = made._lines.sample()
-        regular = made._is_regular(sample) and all(re.match(_LINE, line) for line in (sample[0], sample[-1]))
+        regular = made._is_regular(sample) and all(map(made._is_line, (sample[0], sample[-1])))
         return made if regular else None
+
+    def _is_line(self, line: bytes) -> bool:
+        """Whether it has the kernel's form: an address in lower case, a letter, a name."""
+        words = line.split()
+        return (
+            len(words) == 3
+            and line == b" ".join(words)
+            and len(words[0]) == self._digits
+            and not words[0].strip(_HEX_DIGITS)
+            and len(words[1]) == 1
+            and b"!" <= words[1] <= b"~"
+        )
 
     def _is_regular(self, lines: Sequence[bytes]) -> bool:
         """Whether the lines have letters of symbols with an address, and are sorted: at one address in any order."""
