@@ -19,6 +19,13 @@ PANIC = Wording(
     "Kernel panic - not syncing: Fatal exception in interrupt",
     f"{_PANIC}, panic()",
 )
+# A reason to panic that a report before it has led to; any other one after its end is another event's.
+PANIC_OVER_REPORT = Wording(
+    r"(?:Kernel panic - not syncing|kernel panic): (?:(?:Oops: )?Fatal |Unrecoverable |Attempted to kill "
+    r"|Aiee, killing |Machine halted|Oopsed too often|[^\n]{0,80}(?:panic_on_|=panic set|warned too often))",
+    "Kernel panic - not syncing: KASAN: panic_on_warn set ...",
+    f"{_PANIC}, check_panic_on_warn(); kernel/exit.c; mm/kasan/report.c; die() of each architecture",
+)
 END_OF_TRACE = Wording(
     r"-{2,4}\[ end trace ", "---[ end trace 0000000000000000 ]---", f"{_PANIC}, print_oops_end_marker()"
 )
@@ -107,7 +114,6 @@ WITHIN = (
         "WARNING: kernel stack regs at 00 in sh:1 has bad 'bp' value",
         "arch/x86/kernel/unwind_frame.c",
     ),
-    Wording(r"Dumping ftrace buffer:", "Dumping ftrace buffer:", "several"),
     Wording(r"Oops(?: - [^\n:]{1,40})?(?:: [0-9a-f]{4,16})? \[#\d", "Oops [#1]", "die() of several architectures"),
     Wording(
         r"LE (?:PAGE_SIZE|SMP)|BE (?:PAGE_SIZE|SMP)",

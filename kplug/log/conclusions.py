@@ -45,7 +45,7 @@ def conclude(report: Report, whole: bool) -> Event:
         titled(report.title or report.kind.title, named),
         function,
         signature(report.kind.type, functions),
-        not report.kind.incomplete and (report.is_whole or (whole and not report.kind.ends)),
+        not report.kind.incomplete and not report.mixed and (report.is_whole or (whole and not report.kind.ends)),
         access,
         address,
         _decimal(facts.get("bytes")),

@@ -66,7 +66,8 @@ class Event(NamedTuple):
 
     `address` is what was accessed; `access` "read", "write" or "execute"; `bytes` how many. `ip` is the frame at the
     instruction pointer. `function` is the first that is not of the reporting machinery. `panic` is why the kernel
-    panicked at the event's end. `complete`: the end of the report was seen.
+    panicked at the event's end. `complete`: the end of the report was seen, and nothing shows that lines of another
+    task's report are among its own.
     """
 
     first_line: int

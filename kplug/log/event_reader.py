@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from kplug.log.beginnings import beginnings
-from kplug.log.common_lines import BORDERS, PANIC
+from kplug.log.common_lines import BORDERS, PANIC, PANIC_OVER_REPORT
 from kplug.log.conclusions import conclude
 from kplug.log.event import Event
 from kplug.log.kinds import EventKind, Wording, kinds
@@ -118,8 +118,8 @@ class EventReader:
         """The events that the end of the log ends."""
         done = self._release()
         for reports in {id(each): each for each in self._open.values()}.values():
-            for report in reversed(reports):
-                done.extend(_concluded(report, whole=False))
+            while reports:
+                done.extend(_innermost(reports, whole=False))
         self._open.clear()
         self._borders.clear()
         return sorted(done, key=lambda event: event.first_line)
@@ -192,10 +192,14 @@ class EventReader:
 
     @staticmethod
     def _ends_it(report: Report, kind: EventKind, line: LogText) -> bool:
-        """Whether the line is of the panic that the report leads to; one that says its own reason may be of another."""
+        """Whether the line is of the panic that the report leads to."""
         if match_any((PANIC,), line.message) is None:
             return False
-        return kind.general or report.phase != ENDED or kind.type == report.kind.type
+        return (
+            report.phase != ENDED
+            or kind.type == report.kind.type
+            or (kind.general and match_any((PANIC_OVER_REPORT,), line.message) is not None)
+        )
 
     def _stray(self, line: LogText, last: int) -> list[Event]:
         key = line.caller
@@ -263,14 +267,19 @@ class EventReader:
     def _over(self, key: str | None) -> list[Event]:
         """Close the innermost report of a caller."""
         reports = self._open[key]
-        done = _concluded(reports.pop(), whole=True)
+        done = _innermost(reports, whole=True)
         if not reports:
             self._open = {each: others for each, others in self._open.items() if others is not reports}
             self._borders.pop(key, None)
         return done
 
 
-def _concluded(report: Report, whole: bool) -> list[Event]:
-    """The event of a report; none if only lines were left of it that say nothing of the kernel's own code."""
+def _innermost(reports: list[Report], whole: bool) -> list[Event]:
+    """The event of the last report, which is taken out; none if only lines were left of it that say nothing of the
+    kernel's own code."""
+    report = reports.pop()
+    if reports and report.mixes_with(reports[-1]):
+        report.mix()
+        reports[-1].mix()
     event = conclude(report, whole)
     return [] if report.kind.outside and event.function is None else [event]

@@ -42,7 +42,8 @@ SYMBOL = rf"{_IN_MODULE}(?P<symbol>(?:{_IN_FILE})?{NAME})\+(?P<offset>{_NUMBER})
 MODULE = r"\s+\[(?P<module>[A-Za-z_][\w.-]{0,63})(?:\s+(?P<build_id>[0-9a-f]{8,64}))?\](?![^\s,;:)])"
 # The same in a text, where decode_stacktrace.sh may have put a place for the offset.
 SYMBOL_AND_MODULE = (
-    rf"{_IN_MODULE}(?P<symbol>(?:{_IN_FILE})?{NAME})(?:\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])|(?=\s\({PLACE}))"
+    rf"{_IN_MODULE}(?P<symbol>(?:{_IN_FILE})?{NAME})"
+    rf"(?:\+(?P<offset>{_NUMBER})/(?P<size>{_NUMBER})(?![\w.$+/])|(?=\s\({PLACE}))"
     rf"(?:{MODULE})?"
 )
 
@@ -84,7 +85,8 @@ PREFIXES = (
     ),
     Form(
         "Nov 30 12:00:00 host kernel: ",
-        rf"{_WORD}\s{{1,2}}\d{{1,2}}\s(?:\d{{4}}\s)?{_CLOCK}(?=\s)(?:\s[^\s:]{{1,255}})?(?:\s(?:kernel|[\w.-]{{1,64}}\[\d{{1,10}}\]):)?",
+        rf"{_WORD}\s{{1,2}}\d{{1,2}}\s(?:\d{{4}}\s)?{_CLOCK}(?=\s)(?:\s[^\s:]{{1,255}})?"
+        r"(?:\s(?:kernel|[\w.-]{1,64}\[\d{1,10}\]):)?",
         "syslog (RFC 3164), journalctl",
     ),
     Form("host kernel: ", r"(?:[\w.:-]{1,255}\s)?kernel(?:\[\d{1,10}\])?:(?=\s|\[|<)", "syslog, journalctl"),
@@ -170,7 +172,8 @@ BEFORE = (
     Form("[exception RIP: ", r"\[exception [RE]IP:\s+", "crash's bt"),
     Form(
         "[<c0101234>] (unwind_backtrace) from ",
-        rf"(?:\[<{HEX}>\]\s+)?\(?{NAME}(?:\+0x[0-9a-f]{{1,16}}/0x[0-9a-f]{{1,16}})?\)?\s+from\s+(?=\(?[\w.$]{{1,512}}\+|\[<)",
+        rf"(?:\[<{HEX}>\]\s+)?\(?{NAME}(?:\+0x[0-9a-f]{{1,16}}/0x[0-9a-f]{{1,16}})?\)?"
+        r"\s+from\s+(?=\(?[\w.$]{1,512}\+|\[<)",
         "arch/arm/kernel/traps.c, dump_backtrace_entry(): the frame, and where it was called",
     ),
     Form(
@@ -290,7 +293,8 @@ TITLES = (
 REGISTERS = (
     Form(
         "RSP: 0018:ffffc90000013e08 EFLAGS: 00010246",
-        r"(?:R[0-9A-Z]{2}|E[A-Z]{2}|CR2|DR\d|[FG]S|status|NIP|CTR|ORIG_RAX|epc|[a-z]{1,2}\d{0,2})\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?[0-9a-fA-F]{8}",
+        r"(?:R[0-9A-Z]{2}|E[A-Z]{2}|CR2|DR\d|[FG]S|status|NIP|CTR|ORIG_RAX|epc|[a-z]{1,2}\d{0,2})"
+        r"\s{0,4}:\s{0,4}(?:[0-9a-fA-F]{4}:)?(?:\[<)?[0-9a-fA-F]{8}",
         "show_regs() of each architecture",
     ),
     Form(

@@ -6,7 +6,8 @@ import re
 
 # .isra.0, .constprop.0, .part.0, .cold and .lto_priv of gcc, .llvm.HASH of clang's LTO and CFI.
 _SUFFIX = re.compile(
-    r"\.(?:isra|constprop|part|cold|lto_priv|llvm|localalias|specialized|resume|cfi|cfi_jt|warm|clone)(?:\.\d{1,20})?(?=\.|$)"
+    r"\.(?:isra|constprop|part|cold|lto_priv|llvm|localalias|specialized|resume|cfi|cfi_jt|warm|clone)"
+    r"(?:\.\d{1,20})?(?=\.|$)"
 )
 _NUMBER = re.compile(r"\.\d{1,10}$")
 _PREFIXES = ("__pfx_", "__cfi_", "__pi_", "__kprobes_text_")

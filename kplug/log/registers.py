@@ -57,9 +57,10 @@ POINTERS = (
 )
 # A register's name and value, or what takes the place of the value.
 _PAIR = re.compile(
-    r"(?<![\w.$])(?P<name>ORIG_[RE]AX|[RE]?FLAGS|SS:E?SP|badaddr|status|cause|[A-Za-z]\w{0,6}|\$"
-    r" ?\d{1,2})\s{0,4}:\s{0,4}"
-    r"(?:(?P<cs>[0-9a-fA-F]{4}):)?(?:\[<)?(?P<value>[0-9a-fA-F]{16}|[0-9a-fA-F]{8})(?:\((?P<limit>[0-9a-f]{1,8})\))?(?![\w.$+])"
+    r"(?<![\w.$])(?P<name>ORIG_[RE]AX|[RE]?FLAGS|SS:E?SP|badaddr|status|cause|[A-Za-z]\w{0,6}"
+    r"|\$ ?\d{1,2})\s{0,4}:\s{0,4}"
+    r"(?:(?P<cs>[0-9a-fA-F]{4}):)?(?:\[<)?(?P<value>[0-9a-fA-F]{16}|[0-9a-fA-F]{8})"
+    r"(?:\((?P<limit>[0-9a-f]{1,8})\))?(?![\w.$+])"
 )
 _SEGMENTS = re.compile(
     r"CS:\s{1,2}(?P<cs>[0-9a-f]{4}) DS: [0-9a-f]{4} ES: [0-9a-f]{4}(?: [A-Z]{2}: [0-9a-f]{4}){0,3} CR0: "

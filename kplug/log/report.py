@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 
 from kplug.log import registers as regs
@@ -47,6 +48,13 @@ def _headings(own: tuple[Heading, ...]) -> tuple[tuple[Heading, re.Pattern[str]]
     return tuple((heading, re.compile(heading.pattern)) for heading in (*own, *HEADINGS))
 
 
+def _are_different(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bool:
+    """Whether these are two tasks. A task may change its CPU while it reports; those that idle have one PID."""
+    pids = one.get("pid"), other.get("pid")
+    cpus = one.get("cpu"), other.get("cpu")
+    return None not in pids and (pids[0] != pids[1] or (pids[0] == "0" and None not in cpus and cpus[0] != cpus[1]))
+
+
 class Report:
     """A report whose lines are being read; `closed` makes its event."""
 
@@ -60,6 +68,9 @@ class Report:
         self.last_line = last
         self.facts: dict[str, str] = {}
         self.ended = False
+        # Whether lines of another task's report are among its own.
+        self.mixed = False
+        self._reporter: dict[str, str | None] = {}
         self._strays = 0.0
         # Where one CPU reports of another, it may print its own state first.
         self._of_another_cpu = False
@@ -93,6 +104,13 @@ class Report:
     def merges(self, kind: EventKind) -> bool:
         """Whether a first line of that kind, in the first lines of this report, is of the same event."""
         return self.kind.general or kind.general
+
+    def mixes_with(self, outer: Report) -> bool:
+        """Whether the report in whose lines it was is another task's: nothing says then which line is whose."""
+        return self.mixed or _are_different(self._reporter, outer._reporter)
+
+    def mix(self) -> None:
+        self.mixed = True
 
     def is_own(self, message: str) -> bool:
         """Whether the line is one that the kind declares for the middle of its reports."""
@@ -278,10 +296,20 @@ class Report:
         found = match_any(HEADERS, line.message)
         if found is None:
             return False
+        stated = found[1].groupdict()
         self._past_head()
-        self._turn_to(found[1].groupdict().get("cpu"))
+        self._turn_to(stated.get("cpu"))
+        self._note_reporter(stated)
         self.state(*found, but=("comm", "pid") if self._of_another_cpu else ())
         return True
+
+    def _note_reporter(self, stated: dict[str, str | None]) -> None:
+        if not self.kind.ends or self.phase == PANICKED:
+            return  # other CPUs' states may be in it
+        self.mixed = self.mixed or _are_different(self._reporter, stated)
+        for name in ("cpu", "pid"):
+            if self._reporter.get(name) is None:
+                self._reporter[name] = stated.get(name)
 
     def _turn_to(self, cpu: str | None) -> None:
         """The lines that follow are of this CPU, as a kind knows whose reports have several."""

@@ -25,7 +25,8 @@ FRAMES = (
     Form(
         "[<c0101234>] (dump_backtrace) from [<c0105678>] (show_stack+0x18/0x1c)",
         rf"(?:\[<(?P<callee_address>{HEX})>\]\s+)?\(?(?P<callee>{NAME})(?:\+0x[0-9a-f]{{1,16}}/0x[0-9a-f]{{1,16}})?"
-        rf"(?:\s\[[\w-]{{1,64}}\])?\)?\s+from\s+(?:\[<(?P<address>{HEX})>\]\s*)?\(?(?:{SYMBOL}(?:{MODULE})?|0x[0-9a-f]{{1,8}})\)?\s*$",
+        rf"(?:\s\[[\w-]{{1,64}}\])?\)?\s+from\s+(?:\[<(?P<address>{HEX})>\]\s*)?"
+        rf"\(?(?:{SYMBOL}(?:{MODULE})?|0x[0-9a-f]{{1,8}})\)?\s*$",
         "arch/arm/kernel/traps.c, dump_backtrace_entry()",
     ),
     Form(
@@ -36,7 +37,8 @@ FRAMES = (
     ),
     Form(
         "context_switch kernel/sched/core.c:5282 [inline]",
-        rf"(?:\[<\s{{1,8}}inline\s{{1,8}}>\]\s+)?(?P<symbol>{NAME})\s+(?P<place>{PLACE})(?P<inlined>\s+\[inline\])?\s*$",
+        rf"(?:\[<\s{{1,8}}inline\s{{1,8}}>\]\s+)?(?P<symbol>{NAME})\s+(?P<place>{PLACE})"
+        r"(?P<inlined>\s+\[inline\])?\s*$",
         "syzkaller",
     ),
     Form(
@@ -65,8 +67,9 @@ _CONTEXTS = {"TASK": "task", "IRQ": "irq", "SOFTIRQ": "softirq", "NMI": "nmi"}
 _ENDS = ("EOI", "EOE")
 # What is below everything: entries from programs, and where threads and CPUs begin.
 _BOTTOM = re.compile(
-    r"ret_from_|entry_|el0|ret_fast_syscall|ret_slow_syscall|(?:ia32_)?sys(?:tem_call|enter|call)_?|secondary_startup|start_kernel"
-    r"|x86_64_start|kernel_thread|__secondary_switched|start_secondary|common_interrupt_return|handle_syscall|do_SYSENTER"
+    r"ret_from_|entry_|el0|ret_fast_syscall|ret_slow_syscall|(?:ia32_)?sys(?:tem_call|enter|call)_?|secondary_startup"
+    r"|start_kernel|x86_64_start|kernel_thread|__secondary_switched|start_secondary|common_interrupt_return"
+    r"|handle_syscall|do_SYSENTER"
 )
 # Below these the CPU was interrupted: what is above them was not the task's own. arch/arm64/kernel/entry.S, and older.
 _BORDERS = {

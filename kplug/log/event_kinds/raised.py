@@ -56,9 +56,7 @@ _STACK_CORRUPTION = EventKind(
             title="kernel panic: stack is corrupted[ in {function}]",
         ),
     ),
-    passed_over=(
-        r"(?:__)?schedule(?:_.*)?|preempt_schedule.*|schedule_debug|_?_?_?preempt_schedule.*|_?_?cond_resched|retint_kernel",
-    ),
+    passed_over=(r"(?:__)?schedule(?:_.*)?|_{0,3}preempt_schedule.*|_?_?cond_resched|retint_kernel",),
 )
 
 _WARNING = EventKind(

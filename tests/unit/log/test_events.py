@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator
 
@@ -137,14 +138,43 @@ def test_a_panic() -> None:
     assert event.panic == "Attempted to kill init! exitcode=0x0000000b"
 
 
+@pytest.mark.parametrize(
+    ("reason", "types"),
+    [
+        ("panic_on_warn set ...", ["warning"]),
+        ("KASAN: panic_on_warn set ...", ["warning"]),
+        ("Fatal exception in interrupt", ["warning"]),
+        ("Attempted to kill init! exitcode=0x00000009", ["warning"]),
+        ("VFS: Unable to mount root fs on unknown-block(0,0)", ["warning", "panic"]),
+        ("sysrq triggered crash", ["warning", "panic"]),
+    ],
+)
+def test_a_panic_is_of_the_report_before_it_if_that_led_to_it(reason: str, types: list[str]) -> None:
+    found = list(events(f"{crafted.WARNING}[ 40.1] Kernel panic - not syncing: {reason}\n".splitlines()))
+    assert ([event.type for event in found], found[-1].panic) == (types, reason)
+    assert len(types) == 1 or found[0].panic is None
+
+
 def test_a_warning_inside_an_oops_is_an_event_of_its_own() -> None:
     oops = crafted.X86.splitlines(keepends=True)
-    warning, outer = events([*oops[:18], *crafted.WARNING.splitlines(keepends=True), *oops[18:]])
+    by_the_same = crafted.WARNING.replace("PID: 7", "PID: 215")
+    warning, outer = events([*oops[:18], *by_the_same.splitlines(keepends=True), *oops[18:]])
     assert (warning.type, warning.first_line, warning.last_line) == ("warning", 19, 18 + lines(crafted.WARNING))
     assert (outer.type, outer.first_line, outer.last_line) == ("null-deref", 1, lines(crafted.X86 + crafted.WARNING))
     assert outer == one(crafted.X86)._replace(
         last_line=outer.last_line, traces=outer.traces, code=outer.code, ip=outer.ip, stated=outer.stated
     )
+
+
+@pytest.mark.parametrize("ahead", range(20))
+def test_of_two_reports_that_nothing_tells_apart_none_is_complete(ahead: int) -> None:
+    """Where lines of both are in one, or one is in the other."""
+    first = crafted.X86.splitlines(keepends=True)[:-3]
+    second = [line.replace("PID: 215", "PID: 300").replace("plant", "weed") for line in first]
+    mixed = [line for pair in itertools.zip_longest(first[ahead:], second, fillvalue="") for line in pair]
+    found = list(events([*first[:ahead], *filter(None, mixed)]))
+    assert len(found) > 1
+    assert not any(event.complete for event in found)
 
 
 def test_an_event_of_one_line_does_not_end_the_report_that_it_is_in() -> None:

@@ -16,6 +16,7 @@ COMMON = (
     *common_lines.AFTER_END,
     *common_lines.WITHIN,
     common_lines.PANIC,
+    common_lines.PANIC_OVER_REPORT,
     common_lines.END_OF_TRACE,
     common_lines.END_OF_PANIC,
     *headers.HEADERS,
