@@ -47,6 +47,14 @@ SYMBOL_AND_MODULE = (
     rf"(?:{MODULE})?"
 )
 
+
+def as_number(text: str | None) -> int | None:
+    """An offset or a size, as a line states it."""
+    if text is None:
+        return None
+    return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
+
+
 # What a carrier states is in the groups `time`, `caller` (T and a PID, or C and a CPU), `cpu` and `level`.
 PREFIXES = (
     Form("> ", r"(?:[>|][ \t]?)+", "quoted mail", alone=False),

@@ -55,10 +55,9 @@ class EventKind(NamedTuple):
     `passed_over`: patterns of functions that are never guilty of this kind, besides the machinery (`machinery`).
     `joined_by`: lines by which other CPUs' reports become part of this one.
     `resumes`: after its end the registers come once more. `accesses`: CR2 is what it accessed.
-    `strays`: how many lines of others it may have in it at once. `alone`: the report is its first line, and may be in
-    the middle of another. `again`: it is one only where a kernel spoke before, as a boot is. `incomplete`: what it
-    begins with is no report's first line; that was lost. `outside`: in a report it begins none, where others have such
-    lines too.
+    `alone`: the report is its first line, and may be in the middle of another. `again`: it is one only where a kernel
+    spoke before, as a boot is. `incomplete`: what it begins with is no report's first line; that was lost. `outside`:
+    in a report it begins none, where others have such lines too.
     """
 
     type: str
@@ -73,7 +72,6 @@ class EventKind(NamedTuple):
     joined_by: tuple[Wording, ...] = ()
     resumes: bool = False
     accesses: bool = False
-    strays: int = 30
     alone: bool = False
     again: bool = False
     incomplete: bool = False

@@ -17,6 +17,7 @@ from kplug.log.forms import (
     REGISTERS,
     TITLES,
     Form,
+    as_number,
 )
 from kplug.log.text import read_prefixes
 from kplug.named_tuples import NamedTuple
@@ -150,7 +151,7 @@ def _mention(text: str, stated: dict[str, str]) -> Mention:
     module = stated.get("module") or stated.get("module_before")
     if module is None and "module_file" in stated:
         module = stated["module_file"].rpartition("/")[2].partition(".ko")[0].replace("-", "_")
-    symbol, offset, size = stated.get("symbol"), stated.get("offset"), _number(stated.get("size"))
+    symbol, offset, size = stated.get("symbol"), stated.get("offset"), as_number(stated.get("size"))
     if size is not None and size >= _MOST_BYTES:
         size = None
     address = _address(stated.get("address"))
@@ -166,18 +167,12 @@ def _mention(text: str, stated: dict[str, str]) -> Mention:
             unplaced = f"{symbol} and a source line, and no address"
         elif symbol is None:
             unplaced = "neither an address nor a symbol"
-    return Mention(text, symbol, _number(offset), size, module, address, None, unplaced, stated.get("build_id"))
+    return Mention(text, symbol, as_number(offset), size, module, address, None, unplaced, stated.get("build_id"))
 
 
 def _address(text: str | None) -> int | None:
     """The address; None where the kernel hid it as zeros."""
     return (int(text, 16) or None) if text is not None else None
-
-
-def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
 
 
 def _registers(text: str) -> tuple[Mention, ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from kplug.log.event import Code, Frame
-from kplug.log.forms import HEX, SYMBOL_AND_MODULE
+from kplug.log.forms import HEX, SYMBOL_AND_MODULE, as_number
 from kplug.log.kinds import Wording
 
 _SYMBOL = SYMBOL_AND_MODULE
@@ -120,11 +120,10 @@ def read_words(message: str) -> tuple[int, ...]:
 def ip_frame(stated: dict[str, str], number: int) -> Frame:
     """The frame that a pointer's line names."""
     address = stated.get("address") or stated.get("bare")
-    offset, size = stated.get("offset"), stated.get("size")
     return Frame(
         stated.get("symbol"),
-        int(offset, 0) if offset else None,
-        int(size, 0) if size else None,
+        as_number(stated.get("offset")),
+        as_number(stated.get("size")),
         stated.get("module") or stated.get("module_before"),
         stated.get("build_id"),
         int(address, 16) if address and address[0] != "(" else None,

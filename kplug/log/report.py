@@ -19,7 +19,8 @@ from kplug.log.traces import HEADINGS, TraceReader, read_frames
 HEAD, BODY, ENDED, PANICKED = range(4)
 # Whether a line is of the report; the last one closes it.
 STRAY, BELONGS, LAST = range(3)
-_STRAYS_AFTER_END = 3
+# How many lines of others it may have in it at once.
+_STRAYS, _STRAYS_AFTER_END = 30, 3
 _OF_A_PROGRAM = 0.02
 _MOST_TRACES = 500
 _MOST_FRAMES = 8000
@@ -56,7 +57,7 @@ def _are_different(one: Mapping[str, str | None], other: Mapping[str, str | None
 
 
 class Report:
-    """A report whose lines are being read; `closed` makes its event."""
+    """A report whose lines are being read; `kplug.log.conclusions` makes its event."""
 
     def __init__(
         self, kind: EventKind, wording: Wording, match: re.Match[str], first: int, last: int, prefixed: bool
@@ -149,7 +150,7 @@ class Report:
         if line.message:
             # Among lines with a prefix, those without are of programs that write to the same console.
             self._strays += 1 if line.prefixed or not self._prefixed else _OF_A_PROGRAM
-        limit = _STRAYS_AFTER_END if self.phase == ENDED else self.kind.strays
+        limit = _STRAYS_AFTER_END if self.phase == ENDED else _STRAYS
         return self._strays > limit
 
     def _take(self, line: LogText) -> int:

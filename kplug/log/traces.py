@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 from kplug.log.event import Frame, Trace
-from kplug.log.forms import HEX, MODULE, NAME, PLACE, SYMBOL, Form
+from kplug.log.forms import HEX, MODULE, NAME, PLACE, SYMBOL, Form, as_number
 from kplug.log.kinds import Heading
 
 # A report has fewer; a log without end may have as many as it likes.
@@ -100,8 +100,8 @@ def _found(stated: dict[str, str | None], number: int, context: str) -> tuple[Fr
     address = stated.get("address") or stated.get("bare")
     frame = Frame(
         stated.get("symbol"),
-        _number(stated.get("offset")),
-        _number(stated.get("size")),
+        as_number(stated.get("offset")),
+        as_number(stated.get("size")),
         stated.get("module") or stated.get("module_before"),
         stated.get("build_id"),
         (int(address, 16) or None) if address else None,
@@ -113,12 +113,6 @@ def _found(stated: dict[str, str | None], number: int, context: str) -> tuple[Fr
     )
     callee = stated.get("callee")
     return (Frame(callee, line_number=number, context=context), frame) if callee else (frame,)
-
-
-def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
 
 
 class TraceReader:

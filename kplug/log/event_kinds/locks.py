@@ -62,9 +62,7 @@ _LOCKING = (r"lock_sock(?:_nested)?|release_sock|_raw_(?:spin|read|write)_.*|(?:
 
 def _lockdep(title: str, *begins: Wording, more: tuple[Wording, ...] = (), blames: tuple[str, ...] = ()) -> EventKind:
     blames = blames or ("stated", "trace")
-    return EventKind(
-        "lockdep", title, begins, (*more, *_DETAILS), _HEADINGS, blames=blames, passed_over=_LOCKING, strays=20
-    )
+    return EventKind("lockdep", title, begins, (*more, *_DETAILS), _HEADINGS, blames=blames, passed_over=_LOCKING)
 
 
 def _words(words: str, example: str, since: str = "") -> tuple[Wording, ...]:
@@ -180,7 +178,6 @@ KINDS = (
         ),
         blames=("trace",),
         passed_over=(r".*rcu_(?:dereference|read|lock).*",),
-        strays=20,
     ),
     EventKind(
         "bug",

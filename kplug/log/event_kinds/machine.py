@@ -167,7 +167,6 @@ KINDS = (
         tuple(Heading(wording.pattern, "task", wording.example, wording.source, main=False) for wording in TASK),
         blames=(),
         joined_by=(Wording(r"NMI backtrace for cpu \d", "NMI backtrace for cpu 3", "lib/nmi_backtrace.c"),),
-        strays=20,
     ),
     EventKind(
         "reboot",

@@ -181,7 +181,6 @@ KINDS: tuple[EventKind, ...] = (
             ),
         ),
         blames=(),
-        strays=40,
     ),
     EventKind(
         "oom",
@@ -223,6 +222,5 @@ KINDS: tuple[EventKind, ...] = (
         (_MEM_INFO,),
         blames=("trace",),
         passed_over=ALLOCATING,
-        strays=20,
     ),
 )

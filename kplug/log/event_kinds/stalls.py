@@ -115,7 +115,6 @@ KINDS = (
         ),
         passed_over=(*_INTERRUPTS, *WAITING),
         joined_by=(_OTHER_CPU,),
-        strays=20,
     ),
     EventKind(
         "soft-lockup",
@@ -144,7 +143,6 @@ KINDS = (
         passed_over=_INTERRUPTS,
         joined_by=(_OTHER_CPU,),
         resumes=True,
-        strays=20,
     ),
     EventKind(
         "hard-lockup",
@@ -197,7 +195,6 @@ KINDS = (
         blames=("ip", "trace"),
         passed_over=_INTERRUPTS,
         joined_by=(_OTHER_CPU,),
-        strays=20,
     ),
     EventKind(
         "hung-task",

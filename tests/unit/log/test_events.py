@@ -359,6 +359,14 @@ def test_a_function_is_named_as_in_the_source(name: str, function: str) -> None:
     assert (event.function, event.signature) == (function, f"gpf:{function}")
 
 
+@pytest.mark.parametrize(("offset", "number"), [("0x1f", 0x1F), ("0X1F", 0x1F), ("31", 31), ("031", 31)])
+def test_an_offset_is_read_however_it_is_written(offset: str, number: int) -> None:
+    place = f"foo+{offset}/{offset}"
+    event = one(f"general protection fault: 0000 [#1] SMP\nRIP: 0010:{place}\nCall Trace:\n {place}\n")
+    assert event.ip is not None
+    assert [(frame.offset, frame.size) for frame in (event.ip, *event.frames)] == [(number, number)] * 2
+
+
 def test_helpers_are_blamed_only_if_there_is_nobody_else() -> None:
     report = "general protection fault: 0000 [#1] SMP\nRIP: 0010:__list_del_entry_valid+0x1/0x20\nCall Trace:\n"
     assert one(report).function == "__list_del_entry_valid"
