@@ -19,13 +19,14 @@ SCHEMA = "kplug.event/1"
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": ")).encode
 
 
-def event_object(event: Event, answers: LogAnswers) -> str:
-    """The object for one event, without a newline."""
+def event_object(event: Event, answers: LogAnswers, path: str | None) -> str:
+    """The object for one event of the log in that file, without a newline."""
     frames = event.frames
     others = [trace for trace in event.traces if trace.frames is not frames]
     return _encode(
         {
             "schema": SCHEMA,
+            "file": path,
             "first_line": event.first_line,
             "last_line": event.last_line,
             "type": event.type,
@@ -82,9 +83,11 @@ def _frame(frame: Frame, answers: LogAnswers) -> dict[str, Any]:
     }
 
 
-def event_line(event: Event, style: Style) -> str:
+def event_line(event: Event, style: Style, path: str | None = None) -> str:
     """One line for an event: where it is, its title, and whose it was."""
     where = f"{event.first_line}-{event.last_line}"
+    if path is not None:
+        where = safe(f"{path}:{where}")
     return "  ".join([style.paint(style.address, where), style.paint(style.symbol, safe(event.title)), *_facts(event)])
 
 
@@ -101,10 +104,11 @@ def _facts(event: Event) -> Sequence[str]:
 
 
 class LogSummary:
-    """The events of a log, one line each."""
+    """The events of a log, one line each, with the log's path if there are several."""
 
-    def __init__(self, style: Style) -> None:
+    def __init__(self, style: Style, path: str | None = None) -> None:
         self._style = style
+        self._path = path
         self._events = EventFeed()
 
     def feed(self, piece: Piece, line: int) -> bytes:
@@ -116,4 +120,4 @@ class LogSummary:
         return self._lines(self._events.close())
 
     def _lines(self, events: Sequence[Event]) -> bytes:
-        return "".join([f"{event_line(event, self._style)}\n" for event in events]).encode()
+        return "".join([f"{event_line(event, self._style, self._path)}\n" for event in events]).encode()

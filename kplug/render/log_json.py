@@ -28,11 +28,16 @@ _Find = tuple[int, int, str, _Role]
 
 
 class Open:
-    """What of a log is not over yet: its events, and what was found that may be of one."""
+    """What of a log is not over yet: its events, and what was found that may be of one. `path` is where the log is."""
 
     def __init__(self) -> None:
+        self.path: str | None = None
         self.events = EventFeed()
         self.finds: list[_Find] = []
+
+    def begin(self, path: str | None) -> None:
+        """Another log, in that file."""
+        self.path = path
 
 
 class LogJson:
@@ -60,7 +65,7 @@ class LogJson:
         """The events that are over, and what was found outside of them, up to what is not over yet."""
         finds = self._open.finds
         finds[:] = list(_outside(events, finds))
-        objects = [(event.last_line, 0, event_object(event, self._answers)) for event in events]
+        objects = [(event.last_line, 0, event_object(event, self._answers, self._open.path)) for event in events]
         held = []
         for line, column, text, role in finds:
             if open_since is not None and line >= open_since and len(finds) < _MOST_HELD:
@@ -80,9 +85,10 @@ class LogJson:
                 yield line, start - begin + 1, data[start:end].decode("ascii"), is_symbol or role_of(data, start)
 
     def _objects(self, line: int, column: int, text: str, role: _Role) -> Iterator[str]:
+        path = "null" if self._open.path is None else _string(self._open.path)
         for where in self._where(text, role):
             yield (
-                f'{{"schema": "{SCHEMA}", "line": {line}, "column": {column}, '
+                f'{{"schema": "{SCHEMA}", "file": {path}, "line": {line}, "column": {column}, '
                 f'"text": {_string(text)}, "where": {where}}}'
             )
 

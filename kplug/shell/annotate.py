@@ -8,7 +8,7 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO, Union
+from typing import TYPE_CHECKING, TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
 from kplug.annotate.facts import Boot, Pair, boots, in_boots, machine_in, offset_of_pairs, wrong_build
@@ -18,17 +18,22 @@ from kplug.errors import UsageError
 from kplug.frozen import replace
 from kplug.log.pieces import Kind, Piece, pieces
 from kplug.opening import NothingKnownError, open_session
-from kplug.render.log_events import LogSummary
-from kplug.render.log_json import LogJson, Open
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.render.safe import safe
 from kplug.render.style import Style
 from kplug.session import Session
 from kplug.shell.arguments import HINTS, add_color_argument, add_files_arguments, add_memory_arguments, source_of
-from kplug.shell.log_input import open_log, reader
+from kplug.shell.log_input import follower, open_log, reader
 from kplug.shell.log_jobs import Part, in_processes, parts, reader_of
 from kplug.source import Source
+
+if TYPE_CHECKING:  # the grammar of events takes 40 ms to import, which what prints none does not need
+    from kplug.render.log_events import LogSummary
+    from kplug.render.log_json import LogJson, Open
+
+    # What prints a log.
+    _Form = Union[LogText, LogJson, LogSummary]
 
 SUMMARY = "a log, an oops or a trace, with an answer for each address in it"
 _DESCRIPTION = """Print a kernel's log as it is, and below each line what the addresses and symbols in it are: symbol,
@@ -49,9 +54,6 @@ _EPILOG = """examples:
 
 exit status: 0 all answered; 1 something could not be resolved; 2 usage, or an input that cannot be read"""
 
-# What prints a log.
-_Form = Union[LogText, LogJson, LogSummary]
-
 # Reasons for what could not be resolved; the further ones are much the same.
 _MOST_REASONS = 5
 
@@ -69,7 +71,9 @@ def parser() -> Parser:
     """The parser of the command's own words."""
     made = Parser(prog="kplug annotate", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
     made.add_argument("files", nargs="*", metavar="FILE", help="a log (default: standard input, as is `-`)")
-    made.add_argument("-f", "--follow", action="store_true", help="wait for more at the end of the file")
+    made.add_argument(
+        "-f", "--follow", action="store_true", help="wait for more at the end of the file; what replaces it is read too"
+    )
     form = made.add_mutually_exclusive_group()
     form.add_argument("--inline", action="store_true", help="annotations below each line (the default)")
     form.add_argument("--margin", action="store_true", help="annotations at the end of each line")
@@ -111,20 +115,22 @@ def run(words: Sequence[str], style_of: Callable[[str, TextIO], Style]) -> bool:
     paths = arguments.files or ["-"]
     if arguments.follow and (len(paths) > 1 or paths == ["-"]):
         raise UsageError("kplug annotate: -f follows one FILE")
+    if arguments.strip and (arguments.json or arguments.summary or arguments.follow):
+        raise UsageError("kplug annotate: --strip gives the log back: without --json, --summary and -f")
     logs = [open_log(path) for path in paths]
     if arguments.strip:
         for descriptor in logs:
             _strip(descriptor, arguments.margin)
         return True
     run = _Run(arguments, style_of(arguments.color, sys.stdout))
-    for descriptor in logs:
-        run.annotate(descriptor)
+    for path, descriptor in zip(paths, logs):
+        run.annotate(path, descriptor)
     return run.is_answered()
 
 
 def _strip(descriptor: int, margin: bool) -> None:
-    with os.fdopen(descriptor, "rb", closefd=descriptor != 0) as lines:
-        sys.stdout.buffer.writelines(without_annotations(lines, margin))
+    with os.fdopen(descriptor, "rb", closefd=descriptor != 0) as log:
+        sys.stdout.buffer.writelines(without_annotations(log, margin))
     sys.stdout.buffer.flush()
 
 
@@ -142,11 +148,13 @@ class _Run:
         self._is_wrong = False
         self._has_kernel = True
         self._is_long = False
-        self._open = Open()
+        self._open: Open | None = None
+        self._summary: LogSummary | None = None
         self._machine = ""  # where there is no kernel to tell
 
-    def annotate(self, descriptor: int) -> None:
+    def annotate(self, path: str, descriptor: int) -> None:
         """One log. KplugError."""
+        self._begin(None if path == "-" else path)
         write, flush = sys.stdout.buffer.write, sys.stdout.buffer.flush
         status = os.fstat(descriptor)
         self._is_long = stat.S_ISREG(status.st_mode) and status.st_size >= _LONG_LOG
@@ -158,7 +166,10 @@ class _Run:
         boot = Boot()
         line, position, text = 1, 0, None
         first = 0  # bytes of the first line, which are shown before the kernel is opened
-        for piece in pieces(reader(descriptor, self._arguments.follow)):
+        is_followed = self._arguments.follow
+        for piece in pieces(follower(descriptor, path) if is_followed else reader(descriptor)):
+            if is_followed and position >= status.st_size:
+                known = []  # the file has grown
             whole = in_boots(piece.data, boot) if piece.kind is Kind.LINES else ((piece.data, boot),)
             for part, boot in whole:
                 while len(known) > 1 and known[1].start <= position:
@@ -177,6 +188,18 @@ class _Run:
         if text is not None:
             write(text.close())
             flush()
+
+    def _begin(self, path: str | None) -> None:
+        """Make ready what prints events, which go on from one boot of a log to the next, but not from log to log."""
+        if self._arguments.json:
+            from kplug.render.log_json import Open
+
+            self._open = self._open or Open()
+            self._open.begin(path)
+        elif self._arguments.summary:
+            from kplug.render.log_events import LogSummary
+
+            self._summary = LogSummary(self._style, path if len(self._arguments.files) > 1 else None)
 
     def _is_inline(self) -> bool:
         return not (self._arguments.margin or self._arguments.json or self._arguments.summary)
@@ -236,21 +259,25 @@ class _Run:
 
     def _text(self, boot: Boot, data: bytes = b"") -> _Form:
         """What annotates the lines of one boot; `data` are some of them."""
+        if self._summary is not None:
+            return self._summary  # which needs no kernel
         if not self._has_kernel and not self._machine:
             self._machine = machine_in(data)
         offset = boot.kaslr_offset if self._takes_offset() else None
         key = offset, boot.release, boot.build, boot.pairs[:1] if offset is None else (), (self._machine, self._is_long)
-        if self._arguments.summary:  # which needs no kernel
-            key = None, None, None, (), ("", False)
         if key not in self._texts:
-            if self._arguments.summary:
-                return self._texts.setdefault(key, LogSummary(self._style))
             while len(self._texts) >= _MOST_OPEN:
                 del self._texts[next(iter(self._texts))]
             answers = LogAnswers(self._session(offset, boot, data), self._unresolved, self._assumed)
-            margin, style = self._arguments.margin, self._style
-            self._texts[key] = LogJson(answers, self._open) if self._arguments.json else LogText(answers, style, margin)
+            self._texts[key] = self._made(answers)
         return self._texts[key]
+
+    def _made(self, answers: LogAnswers) -> _Form:
+        if self._open is None:
+            return LogText(answers, self._style, self._arguments.margin)
+        from kplug.render.log_json import LogJson
+
+        return LogJson(answers, self._open)
 
     def _takes_offset(self) -> bool:
         """Whether the log's KASLR offset counts: not where the kernel's place is known otherwise."""

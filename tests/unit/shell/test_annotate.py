@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.elf_builder import BASE_64, small_vmlinux
 
 from kplug.annotate.answers import LogAnswers
+from kplug.errors import KplugError
 from kplug.image.opening.files import open_vmlinux
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
@@ -21,7 +22,7 @@ from kplug.render.log_json import LogJson, Open
 from kplug.render.log_marks import MARK, without_annotations
 from kplug.render.log_text import LogText
 from kplug.session import Session
-from kplug.shell import annotate, cli, log_jobs
+from kplug.shell import annotate, cli, log_input, log_jobs
 
 VALUES = [b"#> 0000000000000018  NULL+0x18", b"#> dead000000000100  LIST_POISON1"]
 START = f"{BASE_64 + 0x10:016x}"
@@ -156,6 +157,19 @@ def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("2-13  BUG: ")
 
 
+def test_of_several_logs_it_is_said_which(
+    vmlinux: str, oops: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(EVENT)
+    assert cli.main(["annotate", "--summary", oops, str(log)]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [f"{oops}:1-4", f"{log}:2-13"]
+    cli.main(["annotate", "-s", vmlinux, "--json", oops, str(log)])
+    files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert files == sorted(files, reverse=True)
+    assert {*files} == {oops, str(log)}
+
+
 @pytest.mark.parametrize("form", ["--summary", "--json"])
 def test_the_first_boot_of_a_further_log_is_no_reboot(
     vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
@@ -213,7 +227,11 @@ def test_without_a_kernel_values_are_told(
     assert errors == b"kplug: no vmlinux (-s FILE): only what the log itself says is known\n"
 
 
-@pytest.mark.parametrize("words", [["/nonexistent"], ["/"], ["-f"], ["--json", "--margin"]])
+@pytest.mark.parametrize(
+    "words",
+    [["/nonexistent"], ["/"], ["-f"], ["--json", "--margin"]]
+    + [["--strip", option, "/dev/null"] for option in ("-f", "--json", "--summary")],
+)
 def test_what_cannot_be_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["annotate", *words]) == 2
     assert capsys.readouterr().err.startswith("kplug")
@@ -234,6 +252,25 @@ def test_processes_give_the_same(
     assert found[0].out.count(b"LIST_POISON1") == 80
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+def test_a_followed_log_says_later_where_the_kernel_is(
+    vmlinux: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndError(KplugError):
+        """Of what would never end."""
+
+    def happen(_: float) -> None:
+        if b"at" in log.read_bytes():
+            raise EndError
+        with log.open("a") as grown:
+            grown.write(f"Kernel Offset: 0x200000 from 0xffffffff81000000\nat {BASE_64 + 0x200010:016x}\n")
+
+    log = tmp_path / "log"
+    log.write_text("[    0.0] begins\n")
+    monkeypatch.setattr(log_input.time, "sleep", happen)
+    assert cli.main(["annotate", "-s", vmlinux, "-f", str(log)]) == 2
+    assert b"  start_kernel+0x0  " in capsysbinary.readouterr().out
 
 
 # -- byte for byte -----------------------------------------------------------------------------------------------------
