@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from kplug.named_tuples import NamedTuple
 
@@ -34,20 +35,27 @@ def _alternatives(pattern: str, length: int) -> list[_Begun]:
 
 def _split(pattern: str) -> list[str]:
     """The alternatives of a pattern."""
-    parts, depth, start, position = [], 0, 0, 0
+    ends = [position for position, character, depth in _walk(pattern, 0) if character == "|" and depth == 0]
+    return [pattern[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(pattern)])]
+
+
+def _end_of_group(pattern: str, start: int) -> int:
+    return next(position for position, _, depth in _walk(pattern, start) if depth == 0)
+
+
+def _walk(pattern: str, start: int) -> Iterator[tuple[int, str, int]]:
+    """The characters from there on that are in no class and not escaped, each with how many groups are open then."""
+    depth, position = 0, start
     while position < len(pattern):
         character = pattern[position]
         if character == "\\":
             position += 1
         elif character == "[":
             position = _end_of_class(pattern, position)
-        elif character in "()":
-            depth += 1 if character == "(" else -1
-        elif character == "|" and depth == 0:
-            parts.append(pattern[start:position])
-            start = position + 1
+        else:
+            depth += (character == "(") - (character == ")")
+            yield position, character, depth
         position += 1
-    return [*parts, pattern[start:]]
 
 
 def _end_of_class(pattern: str, start: int) -> int:
@@ -56,21 +64,6 @@ def _end_of_class(pattern: str, start: int) -> int:
     while pattern[position] != "]":
         position += 2 if pattern[position] == "\\" else 1
     return position
-
-
-def _end_of_group(pattern: str, start: int) -> int:
-    depth, position = 0, start
-    while True:
-        character = pattern[position]
-        if character == "\\":
-            position += 1
-        elif character == "[":
-            position = _end_of_class(pattern, position)
-        elif character in "()":
-            depth += 1 if character == "(" else -1
-            if depth == 0:
-                return position
-        position += 1
 
 
 def _sequence(pattern: str, length: int) -> list[_Begun]:
