@@ -60,8 +60,9 @@ _HEADINGS = (
 _LOCKING = (r"lock_sock(?:_nested)?|release_sock|_raw_(?:spin|read|write)_.*|(?:down|up)_.*|mutex_.*|rcu_read_.*",)
 
 
-def _lockdep(title: str, *begins: Wording, more: tuple[Wording, ...] = (), blames: tuple[str, ...] = ()) -> EventKind:
-    blames = blames or ("stated", "trace")
+def _lockdep(
+    title: str, *begins: Wording, more: tuple[Wording, ...] = (), blames: tuple[str, ...] = ("stated", "trace")
+) -> EventKind:
     return EventKind("lockdep", title, begins, (*more, *_DETAILS), _HEADINGS, blames=blames, passed_over=_LOCKING)
 
 

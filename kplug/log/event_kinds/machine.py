@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kplug.log.common_lines import END_OF_TRACE
 from kplug.log.event_kinds.corruption import warning_at
-from kplug.log.event_kinds.stalls import TASK
+from kplug.log.event_kinds.stalls import OTHER_CPU, TASK
 from kplug.log.kinds import EventKind, Heading, Wording
 
 _MCE = "arch/x86/kernel/cpu/mce/core.c, print_mce()"
@@ -166,7 +166,7 @@ KINDS = (
         ),
         tuple(Heading(wording.pattern, "task", wording.example, wording.source, main=False) for wording in TASK),
         blames=(),
-        joined_by=(Wording(r"NMI backtrace for cpu \d", "NMI backtrace for cpu 3", "lib/nmi_backtrace.c"),),
+        joined_by=(OTHER_CPU,),
     ),
     EventKind(
         "reboot",

@@ -44,7 +44,7 @@ _NMI = (
         r"NMI backtrace for cpu \d{1,5} skipped", "NMI backtrace for cpu 1 skipped: idling at 0", "lib/nmi_backtrace.c"
     ),
 )
-_OTHER_CPU = Wording(
+OTHER_CPU = Wording(
     r"NMI backtrace for cpu \d", "NMI backtrace for cpu 3", "lib/nmi_backtrace.c: in the lines of that CPU"
 )
 # An interrupt's own functions, and RCU's, above what it interrupted.
@@ -114,7 +114,7 @@ KINDS = (
             ),
         ),
         passed_over=(*_INTERRUPTS, *WAITING),
-        joined_by=(_OTHER_CPU,),
+        joined_by=(OTHER_CPU,),
     ),
     EventKind(
         "soft-lockup",
@@ -141,7 +141,7 @@ KINDS = (
             *_NMI,
         ),
         passed_over=_INTERRUPTS,
-        joined_by=(_OTHER_CPU,),
+        joined_by=(OTHER_CPU,),
         resumes=True,
     ),
     EventKind(
@@ -194,7 +194,7 @@ KINDS = (
         ),
         blames=("ip", "trace"),
         passed_over=_INTERRUPTS,
-        joined_by=(_OTHER_CPU,),
+        joined_by=(OTHER_CPU,),
     ),
     EventKind(
         "hung-task",
@@ -239,7 +239,7 @@ KINDS = (
         ),
         blames=("trace",),
         passed_over=WAITING,
-        joined_by=(_OTHER_CPU,),
+        joined_by=(OTHER_CPU,),
     ),
     EventKind(
         "workqueue-stall",
