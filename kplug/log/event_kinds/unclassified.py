@@ -1,4 +1,4 @@
-"""What is told by its word alone. The file's name is the last one: what others declare comes before it."""
+"""Reports that are known by their words alone. The file's name sorts last: what the others declare is tried first."""
 
 from __future__ import annotations
 

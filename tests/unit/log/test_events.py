@@ -376,8 +376,6 @@ def test_helpers_are_blamed_only_if_there_is_nobody_else() -> None:
 def test_a_special_line_above_a_bug_says_what_it_is() -> None:
     event = one("PANIC: double fault, error_code: 0x0\nkernel BUG at mm/slab.c:1!\ninvalid opcode: 0000 [#1] SMP\n")
     assert event.type == "double-fault"
-    bordered = "kernel BUG at mm/slab.c:1!\n------------[ cut here ]------------\nkernel BUG at mm/slab.c:2!\n"
-    assert [event.first_line for event in events(bordered.splitlines())] in ([1, 2], [1])
 
 
 def test_what_decode_stacktrace_made_of_it() -> None:

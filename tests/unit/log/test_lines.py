@@ -131,7 +131,7 @@ def test_what_a_worker_is_for_is_no_source_line() -> None:
         ("RAX: 0000000000000000 RBX: ffff8b226f739300", ["RAX: 0000000000000000", "RBX: ffff8b226f739300"]),
     ],
 )
-def test_none_or_several_are_told(line: str, texts: list[str]) -> None:
+def test_a_line_may_name_none_or_several(line: str, texts: list[str]) -> None:
     read = read_line(line)
     assert read is not None
     assert [mention.text for mention in read.mentions] == texts
