@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.gdb_expected import addresses_command, check_symbols, listed, sample
-from support.gdbhelp import PATIENT, run
+from support.gdbhelp import PATIENT, Session, run, surviving
 from support.rsp_stub import ElfMemory, Stub, registers_of
 
 if TYPE_CHECKING:
@@ -159,9 +159,12 @@ def test_another_kernel(
 def test_connection_drops(
     dumped: DumpSet, memory: ElfMemory, bare_61: Path, at_connection: int, tmp_path: Path, when: int
 ) -> None:
-    with Stub(memory, registers(dumped), drop_after=at_connection + when) as stub:
-        session = run(["kwhere $pc", "kwhere schedule init_task", "kwhere --brief schedule"], tmp_path,
-                      vmlinux=bare_61, before=[stub.command], timeout=600)  # fmt: skip
+    def asked() -> Session:
+        with Stub(memory, registers(dumped), drop_after=at_connection + when) as stub:
+            return run(["kwhere $pc", "kwhere schedule init_task", "kwhere --brief schedule"], tmp_path,
+                       vmlinux=bare_61, before=[stub.command], timeout=600)  # fmt: skip
+
+    session = surviving(asked)
     failed = [result for result in session.results if result.error is not None]
     assert len(failed) <= 2
     for result in failed:

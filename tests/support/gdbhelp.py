@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,15 @@ class Session:
 
     def all(self, command: str) -> list[Result]:
         return [result for result in self.results if result.command == command]
+
+
+def surviving(asked: Callable[[], Session]) -> Session:
+    """What a gdb says whose connection drops: gdb 13 itself dies of that now and then, and is started again."""
+    for _ in range(3):
+        session = asked()
+        if "internal problem" not in session.stderr:
+            break
+    return session
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
