@@ -35,7 +35,6 @@ if TYPE_CHECKING:  # the grammar of events takes 40 ms to import, which what pri
     # What prints a log.
     _Form = Union[LogText, LogJson, LogSummary]
 
-SUMMARY = "a log, an oops or a trace, with an answer for each address in it"
 _DESCRIPTION = """Print a kernel's log as it is, and below each line what the addresses and symbols in it are: symbol,
 section, region and, with debug information, the source line with its inlined callers; registers by value (poison,
 ERR_PTR, NULL and near it, ...). FILE may be `-` or missing: standard input, line by line as it comes.

@@ -13,7 +13,6 @@ from kplug.outputs import Column, Table
 if TYPE_CHECKING:
     from kplug.live.survey import Survey, SurveyRow
 
-SUMMARY = "what is there for answers about the running kernel, and what is missing"
 _DESCRIPTION = """Look for all sources of information on the running kernel. Say what each is used for, and which
 command gets what is missing. Exit status 0 if kwhere can answer with symbols, 1 if not."""
 _EPILOG = """examples:

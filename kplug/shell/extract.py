@@ -15,7 +15,6 @@ from kplug.image.boot.boot_image import BootImage, open_boot_image
 from kplug.progress import Progress
 from kplug.render.safe import safe
 
-SUMMARY = "write the kernel that is packed in a vmlinuz"
 _DESCRIPTION = """Write the kernel that is packed in a boot image: the ELF file (x86), or the flat Image (arm64, riscv).
 Containers are opened by their headers, one in the other to the end (bzImage, zImage, EFI zboot, uImage, FIT, Android's
 boot image, ...; docs/sources.md lists them); anything else is searched. What is written is byte for byte what
