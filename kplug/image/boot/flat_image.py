@@ -153,8 +153,8 @@ def start_by_pointers(data: bytes, symbols: SymbolList, word: WordFormat, alignm
     return best if number >= max(_LEAST_POINTERS, _CLEARLY * next_best) else None
 
 
-def moved_to(symbols: SymbolList, base: int) -> SymbolList:
-    """The symbols, whose addresses count from the start of the image, at their link addresses."""
+def moved_to(symbols: SymbolList, base: int, zero: int) -> SymbolList:
+    """The symbols of an image linked at `base`, at their link addresses: theirs count from `zero`."""
     source = f"{symbols.source}; linked at {base:#x}, according to its pointers"
-    addresses = [address + base for address in symbols.addresses]
+    addresses = [address + zero for address in symbols.addresses]
     return SymbolList(symbols.strings, symbols.name_offsets, addresses, symbols.letters, source)

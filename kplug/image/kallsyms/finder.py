@@ -105,15 +105,19 @@ def locate(token_table: TokenTable, read: Read, address_of: AddressOf | None = N
 
 def _with_relocated_base(tables: KallsymsTables, data: Bytes, address_of: AddressOf | None) -> KallsymsTables:
     """The tables with the base from a relocation, if the word itself is 0 (64-bit RELA)."""
-    base = None
-    if tables.word_size == 8:
-        kinds = registry.relative_relocations(8 * tables.word_size, tables.byte_order)
-        base = _relocated_word(
-            data, _base_position(tables), address_of, struct_order(tables.byte_order == LITTLE), kinds
-        )
+    base = relocated_base(tables, data, address_of)
     if base is None:
         return replace(tables, from_start=True)
     return replace(tables, relative_base=base)
+
+
+def relocated_base(tables: KallsymsTables, data: Bytes, address_of: AddressOf | None) -> int | None:
+    """The base that a relocation puts where the tables have 0; None if there is none."""
+    if tables.relative_base != 0 or tables.word_size != 8:
+        return None
+    kinds = registry.relative_relocations(8 * tables.word_size, tables.byte_order)
+    order = struct_order(tables.byte_order == LITTLE)
+    return _relocated_word(data, _base_position(tables), address_of, order, kinds)
 
 
 def _base_position(tables: KallsymsTables) -> int:

@@ -75,7 +75,7 @@ def unpacks_itself(image: KernelImage) -> bool:
 
 def _from_flat(boot: BootImage) -> KernelImage:
     from kplug.image.boot.flat_image import FlatImage, address_of_start, link_base, moved_to, start_by_pointers
-    from kplug.image.kallsyms.finder import find_tables
+    from kplug.image.kallsyms.finder import find_tables, relocated_base
     from kplug.image.kallsyms.symbols import decode
     from kplug.image.opening.symbol_list_kernel import machine_of
 
@@ -93,7 +93,8 @@ def _from_flat(boot: BootImage) -> KernelImage:
             base = start_by_pointers(data, symbols, word, architecture.link_alignment)
         if base is None:
             raise InputError(f"{boot.path}: its kallsyms count from where it is linked, which nothing in it tells")
-        symbols = moved_to(symbols, base)
+        # Without CONFIG_KALLSYMS_ALL they count from the first function, which is not at the start.
+        symbols = moved_to(symbols, base, relocated_base(tables, data, base.__add__) or base)
     else:
         base = address_of_start(data, symbols, word)
     elf = FlatImage(boot.path, data, machine, word, base or 0, lambda: symbols, memory_size=memory_size)
