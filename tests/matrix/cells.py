@@ -110,7 +110,7 @@ def _booted() -> Iterator[Cell]:
 # -- debuggers, interpreters, builds -----------------------------------------------------------------------------------
 
 GDBS: dict[str, Stop | None] = {
-    "gdb-12": Stop("packages", "no Debian release has it (bullseye 10.1, bookworm 13.1), and PyPI's begin with 16"),
+    "gdb-12": Stop("packages", "no suite of the mirror has it (bullseye: 10.1, bookworm: 13.1); PyPI's begin with 16"),
     "gdb-13": None,
     "gdb-multiarch-13": None,
     "gdb-16": None,

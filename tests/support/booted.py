@@ -155,9 +155,9 @@ def symbols(facts: Facts, count: int) -> Iterator[Question]:
     offset = facts.truth.kaslr_offset(facts.files)
     own = {s.address for s in facts.truth.symbols if s.module is None and s.kind in _KERNEL_LETTERS}
     top = facts.truth.address(facts.truth.first)
-    for address in facts.some(
-        sorted(at for at in own & set(facts.named) if at >= top and at not in facts.percpu), count
-    ):
+    # _end is the first address that is not the image's: on arm64 a guard page's.
+    own = {at for at in own & set(facts.named) if "_end" not in facts.named[at]}
+    for address in facts.some(sorted(at for at in own if at >= top and at not in facts.percpu), count):
 
         def wrong(answer: Answer, names: set[str] = facts.named[address], link: int = address - offset) -> str:
             if not symbol_names(answer) & names:

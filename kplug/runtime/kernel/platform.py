@@ -7,6 +7,9 @@ import drgn
 from kplug.arch import registry
 from kplug.arch.types.word import WordFormat
 
+#: In a Program's cache: where its memory begins, by what its page tables were found with.
+RAM_START = "kplug.ram_start"
+
 
 def machine_of(prog: drgn.Program) -> str:
     """The architecture of the program; empty if drgn does not know it yet."""

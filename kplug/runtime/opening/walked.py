@@ -14,7 +14,7 @@ from kplug.errors import TargetError
 from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.reading import FaultError, entry_reader
 from kplug.memory.vmcoreinfo import VmcoreInfo
-from kplug.runtime.kernel.platform import machine_of, word_of
+from kplug.runtime.kernel.platform import RAM_START, machine_of, word_of
 from kplug.runtime.opening import vmcoreinfo_search
 
 _MOST_STARTS = 64
@@ -42,6 +42,7 @@ def walk_for_drgn(prog: drgn.Program, starts: Iterable[int], *, still: bool) -> 
         walker = _Walker(prog, paging.tables(paging.root, False), word, still)
         if vmcoreinfo_search.name_is_there(prog, info, walker.read):
             first = paging.kernel_start
+            prog.cache[RAM_START] = start
             # drgn takes a size of 64 bits.
             prog.add_memory_segment(first, min(word.mask + 1 - first, WIDEST_MASK), walker.segment, False)
             return

@@ -14,6 +14,7 @@ from kplug.memory.kernel_note import with_vmcoreinfo
 from kplug.memory.reading import entry_reader, try_read
 from kplug.runtime.kernel.facts import facts_of
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.kernel.platform import RAM_START
 
 
 class PageTables:
@@ -179,7 +180,7 @@ class _PagingSources:
         self.facts = facts
         self.numbers = kernel.vmcoreinfo.numbers
         self.others = kernel.vmcoreinfo.others
-        self.ram_start: int | None = None
+        self.ram_start: int | None = kernel.prog.cache.get(RAM_START)
         self.little_endian = kernel.word.little_endian
         self.page_size = kernel.vmcoreinfo.page_size
         self.image = _image_range(kernel)

@@ -16,7 +16,7 @@ from support.bounded_kallsyms import Bounded
 from support.kallsyms_writer import ABSOLUTE, BASE, FORMS, PC, Form, Written, image, some_symbols
 
 from kplug.errors import InputError, TargetError
-from kplug.image.kallsyms.finder import find_tables
+from kplug.image.kallsyms.finder import find_tables, relocated_base
 from kplug.image.kallsyms.in_memory import find_in_memory, from_symbols
 from kplug.image.kallsyms.symbols import decode
 from kplug.image.kallsyms.tables import KallsymsNotFoundError
@@ -145,6 +145,13 @@ def test_a_relative_base_of_zero_is_what_the_relocation_says() -> None:
     without = find_tables(unrelocated + others)
     assert without.from_start
     assert decode(unrelocated, without).addresses[0] == 0
+
+    # The first function, where kallsyms have no more (CONFIG_KALLSYMS_ALL), is not at the start of the image.
+    functions = unrelocated + others + struct.pack("<QQQ", base + place, 0x403, base + 0x10000)
+    tables = find_tables(functions)
+    assert tables.from_start
+    assert relocated_base(tables, functions, base.__add__) == base + 0x10000
+    assert relocated_base(without, unrelocated + others, base.__add__) is None
 
 
 def test_a_relocation_is_read_in_the_byte_order_of_the_tables() -> None:
