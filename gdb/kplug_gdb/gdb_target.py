@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gdb
 from kplug.arch.calls import call_reach, calls_before
@@ -15,6 +15,7 @@ from kplug.lifetimes import Memo
 from kplug.memory.thread_size import thread_size
 from kplug.model import UNKNOWN_STATE, State
 from kplug.records import Records, Supply
+from kplug.space.address_space import AddressSpace
 from kplug.target import FramePlace, Register, StackBounds, Target
 from kplug_gdb import linked, machine, registers
 from kplug_gdb.corefile import core_path
@@ -22,7 +23,7 @@ from kplug_gdb.current_view import CurrentView
 from kplug_gdb.reading import has_process
 from kplug_gdb.type_layouts import pointed_types
 from kplug_gdb.values import as_address, is_place, symbol_address
-from kplug_gdb.views import CORES, PhysicalCoreView
+from kplug_gdb.views import CORES, LiveView, PhysicalCoreView
 
 # The core's grammar, which is not C: core.c:schedule, "? schedule+0x4/0xc7 [ext4]".
 _KERNELS_OWN = re.compile(r"\?.*|.*\s\[[\w.-]+\]|[^\s:']+\.\w+:\w.*")
@@ -36,17 +37,23 @@ class GdbTarget(Target):
     """The selected inferior, with its memory read through `current`.
 
     `images` are the vmlinux in its place, then modules; empty while they are not known. `memo` has the kernel's
-    remembered values, `supply` its own records, if they can be read.
+    remembered values, `supply` its own records, if they can be read, `space` its memory map.
     """
 
     def __init__(
-        self, current: CurrentView, memo: Memo, images: Sequence[PlacedImage] = (), supply: Supply | None = None
+        self,
+        current: CurrentView,
+        memo: Memo,
+        images: Sequence[PlacedImage] = (),
+        supply: Supply | None = None,
+        space: Callable[[], AddressSpace | None] | None = None,
     ) -> None:
         self._current = current
         self._memo = memo
         self._images = images
         self._kernel = images[0] if images else None
         self._supply = supply
+        self._space = space
 
     @property
     def memo(self) -> Memo:
@@ -66,7 +73,20 @@ class GdbTarget(Target):
         return self._current.read(address, size)
 
     def state(self, address: int) -> State:
-        return self._current.view.state(address) if self._current.view is not None else UNKNOWN_STATE
+        view = self._current.view
+        if view is None:
+            return UNKNOWN_STATE
+        found = view.state(address)
+        if found == UNKNOWN_STATE and isinstance(view, LiveView) and self._is_memory(address):
+            return view.state_by_reading(address)
+        return found
+
+    def _is_memory(self, address: int) -> bool:
+        """Whether an address is in an image, or in an area of memory alone."""
+        if any(placed.piece(address) is not None for placed in self._images):
+            return True
+        space = self._space() if self._space is not None else None
+        return space is not None and space.is_memory(address)
 
     def evaluate(self, expression: str) -> int:
         """The value of a gdb expression, as an address. Kernel symbols in it are taken at their runtime addresses."""

@@ -19,7 +19,7 @@ from kplug.memory.kernel_note import noted_facts
 from kplug.memory.variables import static_facts
 from kplug.records import on_demand
 from kplug.session import Missing, Session
-from kplug.space.address_space import AddressSpaceFacts
+from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
 from kplug_gdb import drgn_kernel, events, physical
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.drgn_kernel import COST, DrgnRecords
@@ -53,7 +53,7 @@ class PlacedKernel:
         self._current = current
         core = drgn_kernel.core_path_of(current.view)
         self.drgn = DrgnRecords(images[0], core, current, self.memo, self._direct_map) if asks_drgn else None
-        self.target = GdbTarget(current, self.memo, images, self.drgn)
+        self.target = GdbTarget(current, self.memo, images, self.drgn, self._space)
 
     @remembered(UNTIL_RESUMED)
     def facts(self, lasting: bool) -> AddressSpaceFacts:
@@ -61,6 +61,10 @@ class PlacedKernel:
         if self._current.view is None or not lasting:
             return static_facts(self.images[0])
         return noted_facts(self.images[0], self._current.view.read)
+
+    @remembered(UNTIL_RESUMED)
+    def _space(self) -> AddressSpace | None:
+        return address_space(self.images[0].image.machine, self.facts(True))
 
     @remembered(FOR_EVER)
     def missing_file(self) -> str | None:

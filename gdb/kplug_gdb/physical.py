@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gdb
-from kplug.arch.types.page_tables import ReadEntry, Tables, Translation
+from kplug.arch.types.page_tables import ReadEntry, Translation, Translator
 from kplug.errors import TargetError
 from kplug.memory.reading import FaultError, Read
 from kplug_gdb import machine, registers
@@ -63,15 +63,15 @@ class _Question:
 
     def __init__(self) -> None:
         self.mode: bool | None = None
-        self.tables: dict[bool, Tables | None] = {}
-        self._chunks: dict[tuple[Tables, int, int], int] = {}
+        self.tables: dict[bool, Translator | None] = {}
+        self._chunks: dict[tuple[Translator, int, int], int] = {}
 
     def ask_mode(self) -> bool | None:
         if self.mode is None:
             self.mode = mode_on()
         return self.mode
 
-    def translate(self, tables: Tables, entry: ReadEntry, place: int) -> tuple[int, int] | None:
+    def translate(self, tables: Translator, entry: ReadEntry, place: int) -> tuple[int, int] | None:
         """The physical address of a virtual one, and how many bytes after it are known to follow it; None if it is not
         mapped."""
         for shift in _CHUNKS:
@@ -131,7 +131,7 @@ def _put_back() -> None:
         raise
 
 
-def current_tables(*, kernel: bool) -> Tables | None:
+def current_tables(*, kernel: bool) -> Translator | None:
     """The selected CPU's page tables; None without paging, or if its registers do not show them.
 
     `kernel`: the kernel's tables under page-table isolation, whichever the CPU uses right now.
@@ -150,13 +150,13 @@ def why_not_walked() -> str:
     return f"kplug cannot walk its page tables ({machine.name()})"
 
 
-def entry_reader(tables: Tables, read: Read) -> ReadEntry:
+def entry_reader(tables: Translator, read: Read) -> ReadEntry:
     """What reads an entry of these tables; `read` reads physical memory."""
     size, order = tables.entry_size, machine.word().order
     return lambda address: int.from_bytes(read(address, size), order)
 
 
-def translation(tables: Tables, address: int) -> Translation | None:
+def translation(tables: Translator, address: int) -> Translation | None:
     """The translation of an address in these tables, or None."""
     with physical_memory():
         try:
@@ -165,7 +165,7 @@ def translation(tables: Tables, address: int) -> Translation | None:
             return None  # a table outside of memory
 
 
-def read_through(tables: Tables, address: int, size: int) -> bytes:
+def read_through(tables: Translator, address: int, size: int) -> bytes:
     """`size` bytes at a virtual address of these tables. FaultError if it is not mapped."""
     data, mask, entry = b"", machine.mask(), entry_reader(tables, read_plainly)
     with physical_memory():

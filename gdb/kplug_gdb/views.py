@@ -40,12 +40,14 @@ class LiveView:
         return read_plainly(address, size)
 
     def state(self, address: int) -> State:
-        """Mapped or not, by reading a byte; with permissions, if the stub allows walking the page tables."""
+        """By walking the page tables, if the stub allows it."""
+        found = _walked_state(address, kernel=False) if registers.paging() else None
+        return found or UNKNOWN_STATE
+
+    def state_by_reading(self, address: int) -> State:
+        """Mapped or not, by reading a byte. For memory only: reading a device's register may change or stop it."""
         if not registers.paging():
             return UNKNOWN_STATE
-        found = _walked_state(address, kernel=False)
-        if found is not None:
-            return found
         try:
             read_plainly(address, 1)
         except FaultError:
@@ -102,7 +104,7 @@ CORES = (CoreView, PhysicalCoreView)
 
 
 def _walked_state(address: int, *, kernel: bool) -> State | None:
-    """Mapping and permissions from the page tables; None if they cannot be walked (not x86_64, not QEMU)."""
+    """Mapping and permissions from the page tables; None if they cannot be walked."""
     tables = physical.current_tables(kernel=kernel) if physical.stub_has_it() else None
     if tables is None:
         return None

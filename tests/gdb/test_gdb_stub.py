@@ -30,7 +30,7 @@ def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_p
     command = addresses_command(symbols)
     with Stub(memory, registers(dumped)) as stub:
         session = run(
-            ["kwhere --json $pc", command, "kaslr", "kplug", "kwhere --json 0xffffffff70000000", "kaslr --apply",
+            ["kwhere --json $pc", command, "kaslr", "kplug", "kwhere --json 0xffffffff80000000", "kaslr --apply",
              "p/x (unsigned long)&init_task", "kwhere --json $pc "],
             tmp_path, vmlinux=bare_61, before=[stub.command],
         )  # fmt: skip
@@ -40,13 +40,27 @@ def test_plain_reads_do(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_p
     assert int(answer["address"], 16) == registers(dumped)["rip"]
     assert answer["state"]["mapped"] is True
     assert answer["state"]["permissions"] is None
-    assert session["kwhere --json 0xffffffff70000000"].json[0]["state"]["mapped"] is False
+    assert session["kwhere --json 0xffffffff80000000"].json[0]["state"]["mapped"] is False
     assert "IDT at its fixed address" in session["kaslr"].text
     assert hex(dumped.truth.address("init_task")) in session["p/x (unsigned long)&init_task"].text
     assert session["kwhere --json $pc "].json[0]["summary"] == answer["summary"]
     # It is not QEMU: it is asked that once, and no monitor command and no mode change is tried.
     assert sum(packet == "qqemu.PhyMemMode" for packet in packets) == 1
     assert not [packet for packet in packets if packet.startswith(("qRcmd", "Qqemu"))]
+
+
+def test_addresses_that_may_be_a_devices(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:
+    """Without page tables, no byte of them is read to see whether one is mapped: a device would notice it."""
+    lines = (dumped.root / "truth" / "vmallocinfo").read_text().splitlines()
+    device = int(next(line for line in lines if line.endswith("ioremap")).split("-")[0], 16)
+    hole, fixmap = 0xFFFFFFFF70000000, 0xFFFFFFFFFF5FC000
+    asked = [f"kwhere --json {address:#x}" for address in (device, hole, fixmap, 0x400000)]
+    with Stub(memory, registers(dumped)) as stub:
+        session = run(asked, tmp_path, vmlinux=bare_61, before=[stub.command])
+        packets = list(stub.packets)
+    for command in asked:
+        assert session[command].json[0]["state"]["mapped"] is None, command
+        assert not [packet for packet in packets if packet.startswith(f"m{command.split('0x')[1]},")], command
 
 
 def test_loading_reads_no_memory(dumped: DumpSet, memory: ElfMemory, bare_61: Path, tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ _COMMAND_WORDS = 200
 _KERNEL_LETTERS = "tTdDbBrR"
 # The compiler's labels, which 5.10's kallsyms has too, and the marks of code and data in Arm's modules.
 _NO_NAMES = (".L", "$")
-_VM_IOREMAP = 1  # include/linux/vmalloc.h
 # /proc/iomem's names of the image's parts, and their class.
 IOMEM = {"Kernel code": "text", "Kernel rodata": "rodata", "Kernel data": "data", "Kernel bss": "bss"}
 _WITHOUT_OFFSET = ("i386", "armhf")  # whose VMCOREINFO does not say how far KASLR moved the kernel
@@ -54,7 +53,6 @@ class Question(NamedTuple):
     group: str
     address: int
     wrong: Callable[[Answer], str]
-    is_device: bool = False  # a device's registers are mapped there, which are not to be read on a machine that runs
 
 
 @dataclass
@@ -297,9 +295,8 @@ def vmap(facts: Facts, count: int) -> Iterator[Question]:
             there = (int(found["start"], 16), int(found["end"], 16)) if found else None
             return "" if there == (start, end) else f"vmap {found.get('start')}, not {start:#x}"
 
-        is_device = bool(area.vm.flags.value_() & _VM_IOREMAP)
-        yield Question("vmap", start, wrong, is_device)
-        yield Question("vmap", end - 1, wrong, is_device)
+        yield Question("vmap", start, wrong)
+        yield Question("vmap", end - 1, wrong)
 
 
 def page_walk(facts: Facts, count: int) -> Iterator[Question]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
-from kplug.arch.types.page_tables import Paging, PagingSources
+from kplug.arch.types.page_tables import Paging, PagingSources, Translator
 from kplug.arch.types.record import (
     BIG,
     LITTLE,
@@ -88,6 +88,12 @@ def _paging(sources: PagingSources) -> Paging:
     return paging(sources)
 
 
+def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Translator | None:
+    from kplug.arch.aarch64.paging import cpu_tables
+
+    return cpu_tables(register, kernel)
+
+
 ARCHITECTURE = Architecture(
     name="aarch64",
     title="arm64",
@@ -135,6 +141,7 @@ ARCHITECTURE = Architecture(
         VariableStack("sdei_stack_critical_ptr", "sdei", "SDEI critical", is_pointer=True),
     ),
     paging=_paging,
+    cpu_tables=_cpu_tables,
     upper_half=True,
     image_physical=_image_physical,
     # The offset is a multiple of 2 MiB within a quarter of the address space; firmware may load the image at any

@@ -185,6 +185,10 @@ class AddressSpace(Frozen):
         """Whether the hardware can translate the address at all, without removing a tag."""
         return self.area_at(address).kind != NON_CANONICAL
 
+    def is_memory(self, address: int) -> bool:
+        """Whether an address is in an area of memory alone: in vmalloc, say, it may be a device's."""
+        return self.area_at(address).name in (DIRECT_MAP, IMAGE_MAPPING, MODULES)
+
     def is_user(self, address: int) -> bool:
         """Whether the address is canonical and in the half of user programs."""
         return self.area_at(address).kind == USER

@@ -26,8 +26,19 @@ class Translation(Frozen):
     level: int
 
 
-class Tables(Protocol):
-    """One set of page tables. Walking memory that is not a page table is safe: a walk takes at most `levels` reads."""
+class Translator(Protocol):
+    """What translates addresses. Walking memory that is not a page table is safe: each level is read once at most."""
+
+    @property
+    def entry_size(self) -> int:
+        """The bytes of an entry."""
+
+    def translate(self, read: ReadEntry, address: int) -> Translation | None:
+        """The translation of a virtual address, or None if it is not mapped. Errors are those of `read`."""
+
+
+class Tables(Translator, Protocol):
+    """One set of page tables."""
 
     @property
     def root(self) -> int:
@@ -38,19 +49,12 @@ class Tables(Protocol):
         """The number of tables that a walk goes through."""
 
     @property
-    def entry_size(self) -> int:
-        """The bytes of an entry."""
-
-    @property
     def entries(self) -> int:
         """The number of entries in a full table."""
 
     @property
     def top_entries(self) -> int:
         """The number of entries in the top table, which is shorter if an address has few bits for it."""
-
-    def translate(self, read: ReadEntry, address: int) -> Translation | None:
-        """The translation of a virtual address, or None if it is not mapped. Errors are those of `read`."""
 
     def table_below(self, entry: int, level: int) -> int | None:
         """The physical address of the table that an entry of a level's table points to, or None."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
-from kplug.arch.types.page_tables import Paging, PagingSources, Tables
+from kplug.arch.types.page_tables import Paging, PagingSources, Translator
 from kplug.arch.types.registers import Calls, FlagNames, Registers
 from kplug.arch.types.special_values import Poison
 from kplug.arch.types.word import BIG, LITTLE, ByteOrder, WordFormat, word_format
@@ -222,7 +222,7 @@ class Architecture(Frozen):
     calls_push: bool = False  # a call pushes its return address
     # The page tables of a CPU from its control registers, as a debugger shows them: (register by name, whether to
     # return the kernel's tables even if the CPU uses others now). None without paging or without the registers.
-    cpu_tables: Callable[[Callable[[str], int | None], bool], Tables | None] | None = None
+    cpu_tables: Callable[[Callable[[str], int | None], bool], Translator | None] | None = None
     qemu_note: bool = False  # QEMU's dumps have a note of its own with control registers (struct QEMUCPUState)
 
     # -- stacks --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kplug.arch.aarch64 import page_tables as aarch64
+from kplug.arch.aarch64.paging import cpu_tables
 from kplug.arch.arm import page_tables as arm
 from kplug.arch.i386 import page_tables as i386
 from kplug.arch.types.page_tables import Translation
@@ -249,3 +250,67 @@ def test_arm() -> None:
     assert arm.cpu_tables(registers.get, True) == arm.Tables(0x4180_8000, 0x4020_4000, 0)
     assert arm.cpu_tables({**registers, "TTBCR": 1 << 31}.get, True) is None  # the long descriptors
     assert arm.cpu_tables({**registers, "SCTLR": 0}.get, True) is None
+
+
+# What QEMU 7.2 shows of a CPU in Debian's 6.12, by the gdb command `info registers system`.
+ARM64_52 = {  # -cpu max
+    "cpsr": 0x414000C5, "SCTLR": 0x2000018B474591D, "TCR_EL1": 0x95001F6B54C350C,
+    "TTBR0_EL1": 0x4387E201, "TTBR1_EL1": 0x2000041A79001,
+}  # fmt: skip
+ARM64_48 = {  # -cpu cortex-a72
+    "cpsr": 0x400000C5, "SCTLR": 0x200000034F4D91D, "TCR_EL1": 0x500074B5503510,
+    "TTBR0_EL1": 0x4811E000, "TTBR1_EL1": 0x32000041A79000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("registers", "bits", "lower"), [(ARM64_52, 52, 0x4387E200), (ARM64_48, 48, 0x4811E000)], ids=["52", "48"]
+)
+def test_the_tables_of_an_arm64_cpu(registers: dict[str, int], bits: int, lower: int) -> None:
+    tables = cpu_tables(registers.get, False)
+    assert tables is not None
+    assert (tables.lower, tables.upper) == (
+        aarch64.Tables(lower, bits, 12, True), aarch64.Tables(0x41A79000, bits, 12),
+    )  # fmt: skip
+    assert cpu_tables(registers.get, True) == tables
+    in_user_mode = {**registers, "cpsr": 0}
+    assert cpu_tables(in_user_mode.get, False) == tables
+    assert cpu_tables(in_user_mode.get, True) is None
+    assert cpu_tables({**in_user_mode, "cpsr": 0x10}.get, False) == tables  # a 32-bit program
+    for wrong in (
+        {"cpsr": 0x9}, {"cpsr": 0xD}, {"cpsr": 0x13},  # EL2, EL3, a privileged mode of 32 bits
+        {"cpsr": 0, "HCR_EL2": 1 << 27}, {"SCTLR": 0}, {"TCR_EL1": registers["TCR_EL1"] ^ 1 << 59},
+        {"TCR_EL1": registers["TCR_EL1"] & ~(3 << 30)},
+    ):  # fmt: skip
+        assert cpu_tables({**registers, **wrong}.get, False) is None, wrong
+    for name in registers:
+        assert cpu_tables({key: value for key, value in registers.items() if key != name}.get, False) is None, name
+
+
+def test_the_half_of_an_arm64_address() -> None:
+    """Bit 55 chooses; the top byte is ignored where TCR_EL1.TBI0 or TBI1 is set; EPD0 and EPD1 disable walks."""
+    leaf, control = 0x7654000 | VALID | TABLE, 16 | 16 << 16 | 2 << 30
+    base = {**ARM64_48, "TTBR0_EL1": 0x10000, "TTBR1_EL1": 0x20000}
+
+    def first_read(address: int, more: int = 0) -> int | None:
+        tables, read = cpu_tables({**base, "TCR_EL1": control | more}.get, False), []
+        assert tables is not None
+        tables.translate(lambda slot: read.append(slot) or leaf, address)  # type: ignore[func-returns-value]
+        return read[0] if read else None
+
+    assert (first_read(0x1000), first_read(0xFFFF_0000_0000_1000)) == (0x10000, 0x20000)
+    for tagged, bit, expected in ((0x12 << 56, 37, 0x10000), (0x12FF << 48, 38, 0x20000)):
+        assert first_read(tagged) is None
+        assert first_read(tagged, 1 << bit) == expected
+    assert first_read(0x1000, 1 << 7) is None
+    assert first_read(0xFFFF_0000_0000_1000, 1 << 23) is None
+
+
+@pytest.mark.parametrize(("granules", "shift"), [(2 << 14 | 1 << 30, 14), (1 << 14 | 3 << 30, 16)])
+def test_the_granules_of_an_arm64_cpu(granules: int, shift: int) -> None:
+    """TG0 and TG1 have other values for one size. 52-bit physical addresses have their highest bits in 5:2."""
+    high = 0xA << 2 if shift == 16 else 0
+    tables = cpu_tables({**ARM64_48, "TCR_EL1": 17 | 17 << 16 | granules, "TTBR1_EL1": 0x40000 | high}.get, False)
+    assert tables is not None
+    assert tables.upper == aarch64.Tables(0x40000 | (0xA << 48 if high else 0), 47, shift)
+    assert tables.lower == aarch64.Tables(0x4811E000, 47, shift, True)
