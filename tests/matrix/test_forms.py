@@ -187,7 +187,9 @@ def _batches(addresses: Sequence[str]) -> list[Sequence[str]]:
     return [few[at : at + _WORDS] for at in range(0, len(few), _WORDS)]
 
 
-def test_gdb(plain: Path, made: Made, addresses: Sequence[str], tmp_path: Path, cell: Recorder) -> None:
+def test_gdb(
+    kernel: str, source: str, plain: Path, made: Made, addresses: Sequence[str], tmp_path: Path, cell: Recorder
+) -> None:
     def asked(made: Made) -> dict[str, Any]:
         commands = [f"kwhere -l --json {' '.join(batch)}" for batch in _batches(addresses)]
         wrapper = tmp_path / "gdb"
@@ -199,13 +201,18 @@ def test_gdb(plain: Path, made: Made, addresses: Sequence[str], tmp_path: Path, 
         return _answers("".join(session[command].text for command in commands))
 
     expected, got = asked(Made(plain)), asked(made)
-    if made.vmlinux.with_suffix(".debug").exists():
-        cell.stopped(
-            "gdb", "source lines: it takes debug files by build ID and .gnu_debuglink, not by their name; kplug says so"
-        )
+    unread, no_lines = made.vmlinux.with_suffix(".debug").exists(), None
+    if unread:
+        no_lines = "it takes debug files by build ID and .gnu_debuglink, not by their name; kplug says so"
+    elif source == "debug_names" and "clang" in kernel:
+        # Of 1,671 units 21 have ranges there, those from assembly; gcc writes ranges of all.
+        no_lines = "with .debug_names it finds an address's unit by .debug_aranges, which clang does not write"
+    if no_lines is not None:
+        cell.stopped("gdb", f"source lines: {no_lines}")
         for answers in (expected, got):
             for answer in answers.values():
                 answer["layers"] = [layer for layer in answer["layers"] if layer["kind"] != "line"]
+    if unread:
         for answer in got.values():
             said = [warning for warning in answer["warnings"] if "which gdb has not read" in warning]
             assert len(said) == 1
