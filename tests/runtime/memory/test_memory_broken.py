@@ -299,6 +299,7 @@ def test_the_state_of_a_kernel_on_arm64() -> None:
 
         def __init__(self) -> None:
             self.memo = Memo()
+            self.prog = drgn.Program()
             self.word = named("aarch64").word()
 
         def symbol(self, name: str) -> int | None:
