@@ -27,7 +27,7 @@ class LineScan:
         """Look at the lines up to `end`, where one ends."""
         start, number = self.starts[-1], self.numbers[-1]
         while 0 < (following := text.find(b"\n", start + _BLOCK_BYTES, end) + 1) < end:
-            number += text[start:following].count(b"\n")
+            number += _lines_in(text[start:following])
             start = following
             self.starts.append(start)
             self.numbers.append(number)
@@ -35,3 +35,8 @@ class LineScan:
         self.names.update(names)
         self.conventional.update(filter(is_conventional, names))
         self.end = end
+
+
+def _lines_in(block: bytes) -> int:
+    """How many lines end in it. count() looks at each byte, replace() finds them by memchr(): half the time."""
+    return len(block) - len(block.replace(b"\n", b""))
