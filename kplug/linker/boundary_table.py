@@ -158,7 +158,7 @@ INIT_ROWS: tuple[BoundaryRow, ...] = (
         freed=True,
         where=EVERY_SCRIPT,
     ),
-    _row("inittext", "_sinittext _einittext"),
+    _row("inittext", "_sinittext _einittext", cls=INIT, freed=True),  # arm64's kallsyms of code lack __inittext_end
     _row(
         "init.data",
         "__initdata_begin __initdata_end",  # arm64, loongarch

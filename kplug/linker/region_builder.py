@@ -106,7 +106,11 @@ def _root(symbols: Mapping[str, int]) -> Region | None:
 
 
 def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None) -> Region | None:
-    """The region that the row describes, if this image has it and its bounds are plausible."""
+    """The region that the row describes, if this image has it and its bounds are plausible.
+
+    A pair counts where none before it does. Of a list without the names of data a pair may lack its end: the region is
+    there, but what bounds it in other kernels bounds something else in this one.
+    """
     for pair in row.pairs:
         start = symbols.get(pair.start)
         if start is None:
@@ -117,8 +121,10 @@ def _from_row(row: BoundaryRow, symbols: Mapping[str, int], root: Region | None)
             bounds: tuple[int, str | None] = (end, end_symbol)
         elif row.length is not None and all(name in symbols for name in row.length):
             bounds = (start + symbols[row.length[1]] - symbols[row.length[0]], None)
-        else:
+        elif any(name in symbols for name in pair.ends):
             continue
+        else:
+            return None
         region = Region(
             row.name, start, bounds[0], pair.start, bounds[1], row.region_class, row.freed, row.read_only_after_init
         )

@@ -300,6 +300,19 @@ def test_the_last_page_table_of_arm64_is_as_long_as_the_one_before() -> None:
     assert (region.end - region.start, region.end_symbol) == (0x1000, None)
 
 
+def test_a_pair_without_its_end_leaves_the_region_unknown() -> None:
+    # arm64's kallsyms of code alone: __inittext_end lies among data. _einittext is an earlier end, of another region.
+    symbols = dict(symbols_of("arm64-6.12"))
+    for name in ("__inittext_end", "__init_end"):
+        del symbols[name]
+    tree = build_region_tree(symbols, "aarch64")
+    assert "init.text" not in names(tree.regions)
+    region = named(tree, "inittext")
+    assert (region.start, region.end) == (symbols["_sinittext"], symbols["_einittext"])
+    assert region.region_class == INIT
+    assert region.freed_after_boot is True
+
+
 def test_an_unused_table_is_not_the_padding_behind_it() -> None:
     # amd64 builds no cpuidle_method driver: 8 bytes of alignment follow the symbol.
     tree = tree_of("amd64-6.12")
