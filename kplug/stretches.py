@@ -93,7 +93,9 @@ class Stretches:
         if self._space is None or self._area is None:
             return piece.layers
         area = self._space.area_at(address)
-        if area.parts or not area.start <= start <= end < area.end:
+        if not area.start <= start <= end < area.end:
+            return None
+        if any(part.start <= end and start < part.end for part in area.parts):
             return None
         area_layers = tuple(self._area.locate(address))
         return area_layers + piece.layers if in_order((area_layers, piece.layers))[:1] == [*area_layers] else None

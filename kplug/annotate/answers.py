@@ -105,6 +105,8 @@ class LogAnswers:
             return annotation if _is_told(annotation, role) else None
         if self._session.space is None or not self.has_kernel:
             return None
+        if not self._session.word.kernel_start and address < 1 << self.bits // 2:
+            return None  # more likely a number: s390x maps memory from 0 on
         return None if self._session.space.area_at(address).hole else annotation
 
     def of_symbol(self, text: str) -> Sequence[Answer]:

@@ -11,6 +11,7 @@ from kplug import model
 from kplug.arch.types.memory_map import CPU_ENTRY_AREA, DIRECT_MAP, FIXMAP, MODULES, VMALLOC, AddressSpace, Area
 from kplug.commands.base import Command, add_json_argument
 from kplug.errors import KplugError, TargetError, UsageError
+from kplug.expressions import with_hint
 from kplug.frozen import replace
 from kplug.outputs import Address, Column, Hex, HumanSize, Output, Problem, Table
 
@@ -39,7 +40,12 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     if space is None:
         from kplug.arch import registry
 
-        raise UsageError(f"kplug has no memory map of {registry.named(session.machine).title}")
+        architecture = registry.named(session.machine)
+        if architecture.memory_map is None:
+            raise UsageError(f"kplug has no memory map of {architecture.title}")
+        why = f"{architecture.title} lays its memory out when it boots, and its variables that tell it are not known"
+        raise UsageError(with_hint(why, session.hints.memory))
+    bits = space.bits
     contents: list[Area] = []
     with_modules = [area for area in space.areas if area.name in (MODULES, VMALLOC)]
     if arguments.verbose or any(_is_called(area, word) for area in with_modules for word in arguments.places):
@@ -51,13 +57,13 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     for warning in space.warnings:
         yield Problem(warning)
     if not arguments.places:
-        rows = [row for area in areas for row in _rows(area, 0, _ALL if arguments.verbose else None)]
+        rows = [row for area in areas for row in _rows(area, 0, _ALL if arguments.verbose else None, bits)]
         yield Table("kplug.map/1", _COLUMNS, rows, space.description, indented="name")
         return
     for word in arguments.places:
         named = [area for area in areas if _is_called(area, word)]
         if named:
-            rows = [row for area in named for row in _rows(area, 0, _ALL)]
+            rows = [row for area in named for row in _rows(area, 0, _ALL, bits)]
             yield Table("kplug.map/1", _COLUMNS, rows, indented="name")
             continue
         try:
@@ -66,6 +72,9 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
             yield Problem(str(error))
             continue
         for address in addresses:
+            if not space.holds(address):
+                yield Problem(f"{word}: more than {bits} bits")
+                continue
             rows = [{**row, "input": word, "address": Hex(address)} for row in _holding(areas, space, address)]
             title = hex(address) if word.lower().removeprefix("0x") == f"{address:x}" else f"{word}: {address:#x}"
             yield Table("kplug.map/1", _COLUMNS, rows, title, indented="name")
@@ -85,7 +94,7 @@ def _is_called(area: Area, word: str) -> bool:
 def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterator[dict[str, Any]]:
     """The rows that hold an address, widest first."""
     area = next(area for area in areas if area.start <= address < area.end)
-    yield next(_rows(area, 0, 0))
+    yield next(_rows(area, 0, 0, space.bits))
     parts = list(space.parts_at(address))
     if not parts:
         part = area.part_at(address)
@@ -93,11 +102,13 @@ def _holding(areas: Sequence[Area], space: AddressSpace, address: int) -> Iterat
             parts.append(part)
             part = part.part_at(address)
     for depth, part in enumerate(parts, 1):
-        yield next(_rows(part, depth, 0))
+        yield next(_rows(part, depth, 0, space.bits))
 
 
-def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]]:
-    """The row of an area or part, and the rows of its parts, `levels` deep; None for the default."""
+def _rows(area: Area, depth: int, levels: int | None, bits: int) -> Iterator[dict[str, Any]]:
+    """The row of an area or part, and the rows of its parts, `levels` deep (None: the default). `bits` are those of an
+    address.
+    """
     usual = levels is None
     details = area.details
     compiled = details.get("compiled_start")
@@ -116,8 +127,8 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
         "depth": depth,
         "kind": "part" if depth else "hole" if area.hole else "area",
         "half": area.kind,
-        "start": Address(area.start),
-        "end": Address(area.end),
+        "start": Address(area.start, bits),
+        "end": Address(area.end, bits),
         "size": HumanSize(area.end - area.start),
         "moved": None if compiled is None or area.nominal else Hex(area.start - int(compiled, 16)),
         "compiled_start": compiled,
@@ -131,7 +142,7 @@ def _rows(area: Area, depth: int, levels: int | None) -> Iterator[dict[str, Any]
     if levels:
         for part in area.parts:
             if not (usual and part.details.get("minor")):
-                yield from _rows(part, depth + 1, None if usual and levels == _ALL else levels - 1)
+                yield from _rows(part, depth + 1, None if usual and levels == _ALL else levels - 1, bits)
 
 
 def _source(area: Area) -> str:

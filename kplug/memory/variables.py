@@ -71,8 +71,8 @@ def memory_facts(placed: PlacedImage, read: Read) -> AddressSpaceFacts:
     facts = static_facts(placed)
     known: dict[str, Any] = {}
     architecture = named(placed.image.machine)
-    for name, field, size in architecture.variables:
-        value = _variable(placed, read, name, size)
+    for name, field, size, *within in architecture.variables:
+        value = _variable(placed, read, name, size, *within)
         if value or (value is not None and field == "phys_base"):  # which is 0 where the image was not moved
             known.setdefault(field, value)
     if facts.pgtable_l5_enabled is None and "page_offset_base" in known:  # set after the level is
@@ -107,10 +107,12 @@ def _command_line(placed: PlacedImage, read: Read) -> bytes | None:
     return text.partition(b"\0")[0] or None
 
 
-def _variable(placed: PlacedImage, read: Read, name: str, size: int) -> int | None:
-    """The value of a variable of the image in memory, signed if `size` is negative; None if it cannot be read."""
+def _variable(placed: PlacedImage, read: Read, name: str, size: int, within: int = 0) -> int | None:
+    """The value of a variable of the image in memory, or of what is `within` it, signed if `size` is negative; None if
+    it cannot be read.
+    """
     address = _address(placed, name)
-    data = try_read(read, address, abs(size)) if address is not None else None
+    data = try_read(read, address + within, abs(size)) if address is not None else None
     return None if data is None else int.from_bytes(data, placed.image.elf.word.order, signed=size < 0)
 
 

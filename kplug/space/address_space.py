@@ -24,6 +24,6 @@ def machines() -> tuple[str, ...]:
 
 
 def address_space(machine: str, facts: AddressSpaceFacts | None = None) -> AddressSpace | None:
-    """The map of a kernel, from the known `facts`; None if no map is declared for the machine."""
+    """The map of a kernel, from the known `facts`; None if no map is declared for the machine, or these give none."""
     memory_map = registry.named(machine).memory_map
     return None if memory_map is None else memory_map(facts or AddressSpaceFacts())

@@ -99,6 +99,8 @@ class AreaLocator:
         self._layers: dict[int, Layer] = {}
 
     def locate(self, address: int) -> Iterable[Layer]:
+        if not self._space.holds(address):
+            return ()
         area = self._space.area_at(address)
         layer = self._layers.get(area.start)
         if layer is None:

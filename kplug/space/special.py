@@ -49,8 +49,14 @@ def specials(
     word = word or architecture.word()
     if not 0 <= address < TOP:
         raise ValueError(f"not a 64-bit address: {address:#x}")
-    kind = None if space is None else space.area_at(address).kind
-    if kind == KERNEL and address < architecture.address_mask + 1 - _LAST_VALUES and address not in _SIGN_EXTENDED:
+    kind = space.area_at(address).kind if space is not None and space.holds(address) else None
+    # In a kernel with 32 bits, or without a half of its own, memory may be where a special value is.
+    if (
+        kind == KERNEL
+        and word.is_only_kernel(address)
+        and address < TOP - _LAST_VALUES
+        and address not in _SIGN_EXTENDED
+    ):
         return ()
     found = [*_error_pointers(address, architecture), *_null(address), *_poisons(address, architecture, word)]
     explained = bool(found) and not all(special.guess for special in found)

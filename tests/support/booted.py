@@ -320,7 +320,25 @@ def page_walk(facts: Facts, count: int) -> Iterator[Question]:
         yield Question("page walk", address, wrong)
 
 
-GROUPS = (symbols, modules, module_symbols, iomem, percpu, stacks, vmap, page_walk)
+def areas(facts: Facts, count: int) -> Iterator[Question]:
+    """What the guest lists in /proc/vmallocinfo, and its modules: in which area of the address space they are."""
+    places = [("modules", start) for start, _ in facts.truth.modules.values()]
+    for line in facts.truth.text("vmallocinfo").splitlines():
+        found = re.match(r"0x([0-9a-f]+)-0x([0-9a-f]+) ", line)
+        if found and "iotable_init" not in line:  # on arm, memory of CMA in the direct map
+            places += [("", int(found[1], 16)), ("", int(found[2], 16) - 1)]
+    for kind, address in places:
+        names = ("modules", "vmalloc") if kind else ("modules", "vmalloc", "ioremap")
+
+        def wrong(answer: Answer, names: tuple[str, ...] = names) -> str:
+            outer = next(iter(layers(answer, "area")), {})
+            is_right = outer.get("name", "").startswith(names) and not outer["details"]["hole"]
+            return "" if is_right else f"in {outer.get('name')}, not in {' or '.join(names)}"
+
+        yield Question("areas", address, wrong)
+
+
+GROUPS = (symbols, modules, module_symbols, iomem, percpu, stacks, vmap, areas, page_walk)
 #: What needs no types.
 PLAIN = (symbols, iomem, page_walk)
 

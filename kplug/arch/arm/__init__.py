@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, VectorTable
 from kplug.model import DATA, RODATA, TEXT
@@ -62,6 +63,12 @@ def _system_call(base: int, read: Callable[[int, int], bytes | None]) -> int | N
     return None if word is None else int.from_bytes(word, LITTLE)
 
 
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
+    from kplug.arch.arm.memory_map import address_space
+
+    return address_space(facts)
+
+
 def _paging(sources: PagingSources) -> Paging:
     from kplug.arch.arm.page_tables import paging
 
@@ -95,7 +102,9 @@ ARCHITECTURE = Architecture(
     elf=ElfWords(mapping_symbols=True),
     telling_symbols=("__vectors_start", "vector_swi"),
     boundaries=_boundaries,
+    memory_map=_memory_map,
     paging=_paging,
+    vmaps_in_direct_map=True,  # dma_contiguous_remap(): the memory of CMA
     shared_top_table=True,
     cpu_methods=True,
     cpu_tables=_cpu_tables,
@@ -105,6 +114,8 @@ ARCHITECTURE = Architecture(
         handler=_system_call,
         fixed=0xFFFF0000,  # CONFIG_VECTORS_BASE of all that have an MMU
     ),
+    symbol_facts=(("pkmap_page_table", "has_highmem", True, False),),
+    variables=(("high_memory", "high_memory", 4),),
     poison_deltas=(0,),
     linear_map=0xC0000000,  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
     char_signed=False,

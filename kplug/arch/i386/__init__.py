@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
 from kplug.arch.x86_64 import PROPERTIES
@@ -24,6 +25,12 @@ def _first_handler(base: int, read: Callable[[int, int], bytes | None]) -> int |
         return None
     low, high = struct.unpack("<H4xH", gate)  # Intel SDM vol. 3, "IDT Descriptors"
     return int(high << 16 | low)
+
+
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
+    from kplug.arch.i386.memory_map import address_space
+
+    return address_space(facts)
 
 
 def _paging(sources: PagingSources) -> Paging:
@@ -60,9 +67,11 @@ ARCHITECTURE = Architecture(
     elf=ElfWords(properties=PROPERTIES),
     telling_symbols=("startup_32_smp", "entry_INT80_32"),
     boundaries=_boundaries,
+    memory_map=_memory_map,
     # KASLR moves within KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_32_types.h), physically and virtually.
     kaslr_window=KaslrWindow(_PAGE_OFFSET, _PAGE_OFFSET + (512 << 20), (2 << 20,)),
     paging=_paging,
+    cpu_entry_areas=0,
     shared_top_table=True,
     cpu_tables=_cpu_tables,
     vector_table=VectorTable(
@@ -71,6 +80,8 @@ ARCHITECTURE = Architecture(
         handler=_first_handler,
         monitor=r"^IDT=\s+([0-9a-f]+) [0-9a-f]+",
     ),
+    symbol_facts=(("pkmap_page_table", "has_highmem", True, False), ("initial_pg_pmd", "pae", True, False)),
+    variables=(("high_memory", "high_memory", 4), ("__FIXADDR_TOP", "fixaddr_top", 4)),
     poison_deltas=(0,),
     linear_map=_PAGE_OFFSET,
     char_signed=True,

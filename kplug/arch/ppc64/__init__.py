@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources
-from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names, VectorTable
+from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names, SecondSource, VectorTable
 from kplug.model import RODATA
 
 _SCRIPT = "arch/powerpc/kernel/vmlinux.lds.S"
@@ -56,6 +57,12 @@ def _data_access(base: int, read: Callable[[int, int], bytes | None]) -> int | N
     return None if read(base + _DATA_ACCESS, 4) is None else base + _DATA_ACCESS
 
 
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace:
+    from kplug.arch.ppc64.memory_map import address_space
+
+    return address_space(facts)
+
+
 def _paging(sources: PagingSources) -> Paging:
     from kplug.arch.ppc64.page_tables import paging
 
@@ -78,10 +85,15 @@ ARCHITECTURE = Architecture(
     byte_orders=(LITTLE, BIG),
     telling_symbols=("start_here_multiplatform", "system_call_common"),
     boundaries=boundaries,
+    memory_map=_memory_map,
     paging=_paging,
     vector_table=VectorTable(
         "vectors", symbols=("exc_virt_0x4300_data_access",), handler=_data_access, fixed=_PAGE_OFFSET
     ),
+    symbol_facts=(("__vmalloc_start", "is_server", True, False),),
+    variables=(("__vmalloc_start", "vmalloc_start", 8), ("max_pfn", "max_pfn", 8)),
+    vmcoreinfo_derived=lambda numbers: {"radix": bool(numbers["RADIX_MMU"])} if "RADIX_MMU" in numbers else {},  # 6.7
+    second_sources=(SecondSource("vmalloc_start", number="VMALLOC_START"),),  # 6.9 and later
     poison_deltas=(0x5DEADBEEF0000000,),
     linear_map=_PAGE_OFFSET,
     upper_half=True,

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
-from kplug.arch.types.record import BIG, Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
+from kplug.arch.types.record import (
+    BIG,
+    Architecture,
+    ElfMachine,
+    ElfWords,
+    KaslrWindow,
+    Names,
+    SecondSource,
+    VectorTable,
+)
 
 _SCRIPT = "arch/s390/kernel/vmlinux.lds.S"
 
@@ -61,6 +71,12 @@ def _program_check(base: int, read: Callable[[int, int], bytes | None]) -> int |
     return None if word is None else int.from_bytes(word, BIG)
 
 
+def _memory_map(facts: AddressSpaceFacts) -> AddressSpace | None:
+    from kplug.arch.s390x.memory_map import address_space
+
+    return address_space(facts)
+
+
 def _paging(sources: PagingSources) -> Paging:
     from kplug.arch.s390x.page_tables import paging
 
@@ -95,12 +111,32 @@ ARCHITECTURE = Architecture(
     link_alignment=1 << 20,  # TEXT_OFFSET
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
+    memory_map=_memory_map,
     paging=_paging,
     cpu_tables=_cpu_tables,
     # KASLR moves by multiples of THREAD_SIZE (arch/s390/boot/startup.c), anywhere.
     kaslr_window=KaslrWindow(None, None, (1 << 20, 16 << 10)),
     # The kernel maps each CPU's lowcore at 0.
     vector_table=VectorTable("lowcore", symbols=("pgm_check_handler",), handler=_program_check, fixed=0),
+    symbol_facts=(("vm_layout", "image_is_apart", True, False),),
+    variables=(
+        # struct vm_layout (6.10 and later): kaslr_offset, kaslr_offset_phys, identity_base, identity_size
+        ("vm_layout", "page_offset_base", 8, 16),
+        ("vm_layout", "identity_size", 8, 24),
+        ("vmemmap", "vmemmap_start", 8),
+        ("vmemmap_size", "vmemmap_size", 8),
+        ("VMALLOC_START", "vmalloc_start", 8),
+        ("VMALLOC_END", "vmalloc_end", 8),
+        ("MODULES_VADDR", "modules_vaddr", 8),
+        ("MODULES_END", "modules_end", 8),
+        ("__abs_lowcore", "abs_lowcore", 8),
+        ("__memcpy_real_area", "memcpy_real_area", 8),
+        ("max_pfn", "max_pfn", 8),
+    ),
+    second_sources=(  # 6.9 and later
+        SecondSource("vmalloc_start", number="VMALLOC_START"),
+        SecondSource("vmemmap_start", symbol="vmemmap"),
+    ),
     poison_deltas=(0xDEAD000000000000, 0),  # 7.x; all before
     char_signed=False,
 )

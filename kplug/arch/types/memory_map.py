@@ -24,6 +24,8 @@ MODULES = "modules"
 FIXMAP = "fixmap"
 IMAGE_MAPPING = "kernel image mapping"  # x86_64; arm64 has the image in vmalloc
 CPU_ENTRY_AREA = "cpu_entry_area"
+IOREMAP = "ioremap"  # ppc64; elsewhere in vmalloc
+LOWMEM = "lowmem"  # what the direct map is called where it does not hold all memory
 
 # Enumerators of `enum fixed_addresses` that are bounds, not slots.
 PERMANENT_SLOTS_END = "__end_of_permanent_fixed_addresses"
@@ -84,6 +86,24 @@ class AddressSpaceFacts(Frozen):
     kimage_voffset: int | None = None  # vmcoreinfo, variable: virtual - physical of the image
     phys_offset: int | None = None  # vmcoreinfo PHYS_OFFSET, variable memstart_addr: physical address of PAGE_OFFSET
 
+    # arm, i386.
+    high_memory: int | None = None  # variable: where lowmem ends
+    has_highmem: bool | None = None  # CONFIG_HIGHMEM: symbol pkmap_page_table
+    fixaddr_top: int | None = None  # variable __FIXADDR_TOP
+    pae: bool | None = None  # CONFIG_X86_PAE: symbol initial_pg_pmd
+    most_cpus: int | None = None  # NR_CPUS: the length of __per_cpu_offset, from debug information
+
+    # ppc64.
+    radix: bool | None = None  # vmcoreinfo RADIX_MMU
+    is_server: bool | None = None  # CONFIG_PPC_BOOK3S_64: symbol __vmalloc_start
+
+    # s390x.
+    image_is_apart: bool | None = None  # the image is in no mapping of memory: symbol vm_layout, 6.10 and later
+    identity_size: int | None = None  # vm_layout.identity_size
+    vmemmap_size: int | None = None  # variable
+    abs_lowcore: int | None = None  # variable __abs_lowcore
+    memcpy_real_area: int | None = None  # variable __memcpy_real_area
+
     @property
     def runtime_image(self) -> tuple[int, int] | None:
         """The image's place in memory, if it is known."""
@@ -129,7 +149,7 @@ class Area(Frozen):
 
 
 class AddressSpace(Frozen):
-    """The whole 64-bit space of one kernel as areas: sorted, disjoint, without gaps.
+    """The whole space of one kernel, of 64 or 32 bits, as areas: sorted, disjoint, without gaps.
 
     `warnings` are sentences about impossible facts that were not used.
     """
@@ -147,15 +167,29 @@ class AddressSpace(Frozen):
     __hash__ = object.__hash__
     __repr__ = object.__repr__
 
+    @property
+    def bits(self) -> int:
+        """The bits of an address."""
+        return self.areas[-1].end.bit_length() - 1
+
+    def holds(self, address: int) -> bool:
+        """Whether an address has no more bits than the machine's."""
+        return address < self.areas[-1].end
+
+    @cached_property
+    def _beyond(self) -> Area:
+        why = f"more than {self.bits} bits"
+        return Area(f"no address: {why}", self.areas[-1].end, TOP, why, hole=True, kind=NON_CANONICAL)
+
     @cached_property
     def _starts(self) -> list[int]:
         return [area.start for area in self.areas]
 
     def area_at(self, address: int) -> Area:
-        """The one area that holds `address` (0 <= address < 2**64)."""
+        """The one area that holds `address` (0 <= address < 2**64); a hole, if it has more bits than the machine's."""
         if not 0 <= address < TOP:
             raise ValueError(f"not a 64-bit address: {address:#x}")
-        return self.areas[bisect_right(self._starts, address) - 1]
+        return self.areas[bisect_right(self._starts, address) - 1] if self.holds(address) else self._beyond
 
     def parts_at(self, address: int) -> Iterator[Area]:
         """The parts of the area that hold `address`, widest first; in the fixmap, its slot."""
@@ -194,23 +228,23 @@ class AddressSpace(Frozen):
         return self.area_at(address).kind == USER
 
 
-def whole(claims: Sequence[Area]) -> tuple[Area, ...]:
-    """The whole 64-bit space from `claims`, the most certain first: where two overlap, the earlier keeps the bytes.
+def whole(claims: Sequence[Area], bits: int = 64) -> tuple[Area, ...]:
+    """The whole space of `bits` from `claims`, the most certain first: where two overlap, the earlier keeps the bytes.
 
     Unclaimed ranges become holes named after their neighbours. Facts read from a broken dump can put a claim anywhere;
     the result always covers the space exactly once.
     """
     taken: list[Area] = []
     for claim in claims:
-        taken.extend(_free_parts(claim, taken))
+        taken.extend(_free_parts(claim, taken, 1 << bits))
         taken.sort(key=lambda area: area.start)
-    return tuple(_with_holes(taken))
+    return tuple(_with_holes(taken, 1 << bits))
 
 
-def _free_parts(claim: Area, taken: Sequence[Area]) -> list[Area]:
-    """The parts of `claim` that lie in no area of `taken` (sorted)."""
+def _free_parts(claim: Area, taken: Sequence[Area], top: int) -> list[Area]:
+    """The parts of `claim` below `top` that lie in no area of `taken` (sorted)."""
     parts: list[Area] = []
-    cursor, end = max(claim.start, 0), min(claim.end, TOP)
+    cursor, end = max(claim.start, 0), min(claim.end, top)
     for area in taken:
         if area.end <= cursor:
             continue
@@ -229,11 +263,11 @@ def _clipped(area: Area, start: int, end: int) -> Area:
     return replace(area, start=start, end=end, parts=tuple(part for part in parts if part.start < part.end))
 
 
-def _with_holes(areas: Sequence[Area]) -> Iterable[Area]:
+def _with_holes(areas: Sequence[Area], top: int) -> Iterable[Area]:
     cursor = 0
     below = "the bottom of the address space"
     for area in [*areas, None]:
-        start = TOP if area is None else area.start
+        start = top if area is None else area.start
         if cursor < start:
             above = "the top of the address space" if area is None else _short(area.name)
             yield Area(f"hole between {below} and {above}", cursor, start, "no area of the layout is here", hole=True)

@@ -195,7 +195,8 @@ class Architecture(Frozen):
     iomem: tuple[Resource, ...] = ()
 
     # -- addresses -----------------------------------------------------------------------------------------------------
-    memory_map: Callable[[AddressSpaceFacts], AddressSpace] | None = None
+    # The map of a kernel; None where the facts give nothing of it.
+    memory_map: Callable[[AddressSpaceFacts], AddressSpace | None] | None = None
     # Kernel addresses have the top bit set: the kernel has nothing in the lower half.
     upper_half: bool = False
     # How a kernel maps its memory, from memory and VMCOREINFO.
@@ -205,9 +206,10 @@ class Architecture(Frozen):
     # The physical address of the tables through which a program reaches an address: (top table, address, address bits,
     # page size, read of an entry). None: the top table itself.
     user_root: Callable[[int, int, int, int, Callable[[int], int]], int] | None = None
-    cpu_entry_areas: int | None = (
-        None  # the area of the CPUs' struct cpu_entry_area, of which the first follows the IDT
-    )
+    # Some vmap areas are in the direct map.
+    vmaps_in_direct_map: bool = False
+    # Where the first CPU's struct cpu_entry_area is, after the IDT; 0 if its place depends on the configuration.
+    cpu_entry_areas: int | None = None
     # What drgn needs for a kernel without VMCOREINFO: the symbols of the top table, and the page size.
     least_vmcoreinfo: LeastVmcoreinfo | None = None
     # The top page table of a program maps the kernel in its upper half as well; else the kernel has a table of its own.
@@ -238,8 +240,9 @@ class Architecture(Frozen):
     vector_table: VectorTable | None = None
     # Symbols that tell a fact of the address space: name, the fact, its value if the kernel has the symbol, and if not.
     symbol_facts: tuple[tuple[str, str, bool | None, bool | None], ...] = ()
-    # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be).
-    variables: tuple[tuple[str, str, int], ...] = ()
+    # Variables: name, the fact of the address space that each holds, its bytes (negative where the value may be); and
+    # where in the variable, if that is a structure, it is.
+    variables: tuple[tuple[str, str, int] | tuple[str, str, int, int], ...] = ()
     # Whether this boot moved the kernel, as recorded by its decompressor: from a symbol and a read of memory.
     boot_kaslr: Callable[[Callable[[str], int | None], Callable[[int, int], bytes | None]], bool | None] | None = None
     # NUMBER() entries of VMCOREINFO that hold a fact, and what else its numbers say about the address space.

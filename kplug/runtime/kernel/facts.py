@@ -83,6 +83,7 @@ def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
         if "_cea_offset" in prog:  # 6.2 (97e3d26b5e5f), and its backports: in random order, by multiples of the size
             offset = prog["_cea_offset"]
         areas = []
+        most_cpus = prog["__per_cpu_offset"].type_.length if "__per_cpu_offset" in prog else 1
         for cpu in possible_cpus(kernel):
             index = cpu if offset is None else helpers.per_cpu(offset, cpu).value_()
             areas.append((cpu, first + index * area.size))
@@ -95,4 +96,5 @@ def _cpu_entry_areas(kernel: Kernel, first: int) -> dict[str, Any]:
         "cpu_entry_areas": tuple(areas),
         "cpu_entry_area_size": area.size,
         "cpu_entry_area_members": members,
+        "most_cpus": most_cpus,
     }

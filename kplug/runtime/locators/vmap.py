@@ -9,7 +9,8 @@ from typing import Any
 import drgn
 
 from kplug import model
-from kplug.arch.types.memory_map import MODULES, VMALLOC
+from kplug.arch.registry import named
+from kplug.arch.types.memory_map import DIRECT_MAP, IOREMAP, MODULES, VMALLOC
 from kplug.errors import TargetError
 from kplug.kinds import Kind, Role, before_range, name_and_offset, register
 from kplug.lifetimes import UNTIL_RESUMED, remembered
@@ -261,7 +262,8 @@ class VmapLocator:
             return
         space = space_of(self._kernel)
         held = space.area_at(address) if space is not None else None
-        if held is not None and not held.name.startswith((VMALLOC, MODULES)):
+        also = (DIRECT_MAP,) if named(self._kernel.machine).vmaps_in_direct_map else ()
+        if held is not None and not held.name.startswith((VMALLOC, MODULES, IOREMAP, *also)):
             return
         areas = vmap_areas(self._kernel)
         area = areas.at(address)

@@ -201,8 +201,24 @@ def test_sizes_with_a_digit_behind_the_point_are_not_exact(size: int, words: str
 def test_an_architecture_without_a_map() -> None:
     from kplug.errors import UsageError
 
-    with pytest.raises(UsageError, match="no memory map of s390x"):
-        run(machine="s390x")
+    with pytest.raises(UsageError, match="no memory map of sparc64"):
+        run(machine="sparc64")
+
+
+def test_a_map_that_only_memory_tells() -> None:
+    from kplug.errors import UsageError
+
+    with pytest.raises(UsageError, match="s390x lays its memory out when it boots"):
+        run(machine="s390x", facts=AddressSpaceFacts())
+
+
+def test_addresses_of_a_machine_of_32_bits_have_8_digits() -> None:
+    facts = AddressSpaceFacts(image_start=0xC1000000, high_memory=0xCFFE0000)
+    (table,) = run("direct-map", machine="i386", facts=facts)
+    lines = list(Renderer(argparse.Namespace()).lines(table))
+    assert lines[-1].split()[:2] == ["0xc0000000", "0xcffe0000"]
+    (problem,) = run("0x1c1dbaa13", machine="i386", facts=facts)
+    assert problem == Problem("0x1c1dbaa13: more than 32 bits")
 
 
 # arm64, from what VMCOREINFO of a real kind of kernel tells (arch/arm64/kernel/vmcore_info.c).
