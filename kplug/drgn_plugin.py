@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # The names at the prompt of all commands in kplug.commands.COMMANDS, which would have to be imported for them.
 NAMES = (
     *("kwhere", "kregs", "kstack", "kx", "ksym", "kregions", "ksections", "ksegments", "kmap", "kmod"),
-    *("kinfo", "knotes", "kaslr", "kplug"),
+    *("klog", "kinfo", "knotes", "kaslr", "kplug"),
 )
 
 

@@ -88,10 +88,19 @@ class InModule(Frozen):
     section: str
 
 
+class Log(Frozen):
+    """A kernel's log. `answers` are those for what it names (a `kplug.annotate.answers.LogAnswers`; that file imports
+    this one): with none it is shown alone, else explained, or `events`: the events in it, a line each."""
+
+    text: bytes
+    answers: Any = None
+    events: bool = False
+
+
 class Problem(Frozen):
     """A question that could not be answered; the others still are. Exit status 1 at the shell."""
 
     message: str
 
 
-Output = Union[Annotation, InModule, Table, NamedFacts, Problem]
+Output = Union[Annotation, InModule, Table, NamedFacts, Log, Problem]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kplug.frozen import Frozen
 from kplug.lifetimes import Memo
 from kplug.model import UNKNOWN_STATE, State
+
+if TYPE_CHECKING:
+    from kplug.memory.vmcoreinfo import VmcoreInfo
 
 
 class Register(Frozen):
@@ -90,6 +93,10 @@ class Target(Protocol):
 
     def core_path(self) -> str | None:
         """The path of the vmcore or core file; None if the target is not one."""
+        return None
+
+    def vmcoreinfo(self) -> VmcoreInfo | None:
+        """What the kernel says of itself for readers of its dumps, where that is at hand."""
         return None
 
     def is_zero_filled(self, address: int) -> bool:

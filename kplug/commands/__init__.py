@@ -20,6 +20,7 @@ _FILES = {
     "segments": "layout",
     "map": "map",
     "mod": "mod",
+    "log": "log",
     "info": "info",
     "notes": "notes",
     "kaslr": "status",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 
 from kplug.model import Annotation
-from kplug.outputs import InModule, NamedFacts, Output, Problem, Table
+from kplug.outputs import InModule, Log, NamedFacts, Output, Problem, Table
 from kplug.render.style import PLAIN, Style
 from kplug.render.text import TextRenderer
 
@@ -26,6 +26,7 @@ class Renderer:
             self._json = JsonLines()
         self._brief = getattr(arguments, "brief", False)
         self._lines = getattr(arguments, "lines", False)
+        self._style = style
         self._text = TextRenderer(style)
         self._blocks = 0
 
@@ -56,6 +57,10 @@ class Renderer:
                 yield self._json.record(output.schema, output.facts)
             else:
                 yield from self._text.facts(output)
+        elif isinstance(output, Log):
+            from kplug.render.log_output import log_lines  # few commands have a log
+
+            yield from log_lines(output, self._style, self._json is not None)
         elif isinstance(output, Problem):
             yield self._text.problem(output)
         self._blocks += 1

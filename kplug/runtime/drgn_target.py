@@ -12,6 +12,7 @@ from kplug.arch.registers import canonical, is_register
 from kplug.errors import ExpressionError, TargetError
 from kplug.lifetimes import Memo
 from kplug.memory.thread_size import thread_size
+from kplug.memory.vmcoreinfo import VmcoreInfo
 from kplug.runtime.finders import types_source
 from kplug.runtime.kernel.kernel import Kernel
 from kplug.runtime.kernel.panic_message import last_words
@@ -83,6 +84,9 @@ class DrgnTarget(Target):
             return {}
         found = {"crashed": str(crashed._replace(crashed=False)), "panic": words.panic, "reason": words.reason}
         return {name: text for name, text in found.items() if text is not None}
+
+    def vmcoreinfo(self) -> VmcoreInfo | None:
+        return self.kernel.vmcoreinfo or None
 
     def is_zero_filled(self, address: int) -> bool:
         return is_zero_filled(self.kernel, address)

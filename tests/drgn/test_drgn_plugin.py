@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import drgn
 import pytest
 from drgn.commands import CommandArgumentError, CommandError, run_command
+from drgn.helpers.linux.printk import get_printk_records
 from support.drgn_prompt import Prompt
 
 from kplug import drgn_plugin
@@ -90,6 +91,18 @@ def test_output_goes_where_it_is_sent(prog: drgn.Program, tmp_path: Path) -> Non
     assert [json.loads(line)["input"] for line in file.read_text().splitlines()] == ["&init_task", "schedule"]
     run_command(prog, f"ksym -p tcp_v4_ | head -n 2 > {file}")
     assert file.read_text().split()[:3] == ["ADDRESS", "SIZE", "T"]
+
+
+@pytest.mark.kernel
+def test_the_log_is_the_one_that_drgn_reads(prog: drgn.Program, capfd: pytest.CaptureFixture[str]) -> None:
+    run_command(prog, "klog --plain", globals={})
+    expected = [
+        f"[{record.timestamp // 10**9:5}.{record.timestamp // 1000 % 10**6:06}] {line}"
+        for record in get_printk_records(prog)
+        for line in record.text.decode().split("\n")
+    ]
+    assert expected[0].startswith("[    0.000000] Linux version ")
+    assert capfd.readouterr().out.splitlines() == expected
 
 
 # -- typed at the prompt -----------------------------------------------------------------------------------------------
