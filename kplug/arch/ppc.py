@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from kplug.arch.ppc64 import boundaries
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.record import BIG, Architecture, ElfMachine, Names
+
+
+def _machine_code() -> MachineCode:
+    from kplug.arch.ppc64.machine_code import MACHINE_CODE_32
+
+    return MACHINE_CODE_32
+
 
 ARCHITECTURE = Architecture(
     name="ppc",
@@ -20,5 +28,6 @@ ARCHITECTURE = Architecture(
     bits=32,
     byte_orders=(BIG,),
     boundaries=boundaries,
+    machine_code=_machine_code,
     char_signed=False,
 )

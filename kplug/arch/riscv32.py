@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from kplug.arch.riscv64 import ELF_WORDS, boundaries
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.record import Architecture, ElfMachine, Names
+
+
+def _machine_code() -> MachineCode:
+    from kplug.arch.riscv64.machine_code import MACHINE_CODE_32
+
+    return MACHINE_CODE_32
+
 
 ARCHITECTURE = Architecture(
     name="riscv32",
@@ -21,5 +29,6 @@ ARCHITECTURE = Architecture(
     head_symbol="_start",
     boundaries=boundaries,
     upper_half=True,
+    machine_code=_machine_code,
     char_signed=False,
 )

@@ -59,6 +59,7 @@ def _sources() -> dict[str, Path]:
 # What others made to be assigned to: the interpreter's own hooks, and the ways of libraries.
 EXCEPTIONS = {
     "kplug/files/decoder_backends.py": {"function.restype", "function.argtypes"},  # how ctypes declares a function
+    "kplug/log/machine_code.py": {"made.detail", "made.syntax"},  # how capstone is told what to give
     "kplug/repl/dispatch.py": {"builtins._", "sys.displayhook"},  # Python's own prompt
     "kplug/repl/prompt.py": {  # prompt-toolkit's events
         "self._session.app.after_render",

@@ -127,6 +127,7 @@ def test_no_rooms_import_each_other_in_a_circle(room_of) -> None:  # type: ignor
         ("drgn", {"kplug.runtime", "kplug.repl", "kplug.drgn", "kplug.drgn_plugin", "kplug_gdb"}),
         ("prompt_toolkit", {"kplug.repl"}),
         ("gdb", {"kplug_gdb"}),
+        ("capstone", {"kplug.log.machine_code"}),
     ],
 )
 def test_only_these_rooms_import(package: str, rooms: set[str]) -> None:
@@ -144,7 +145,7 @@ def test_nothing_else_has_to_be_installed() -> None:
     others = {each.split(".")[0] for imported in _imports().values() for each in imported}
     # typing_extensions is a type checker's own, and only for it (kplug/frozen.py).
     others -= {*getattr(sys, "stdlib_module_names", ()), *_UNPACKERS, "kplug", "kplug_gdb", "typing_extensions"}
-    assert others == {"drgn", "prompt_toolkit", "gdb"}
+    assert others == {"drgn", "prompt_toolkit", "gdb", "capstone"}
 
 
 def test_no_file_is_long_but_tables() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Translator
 from kplug.arch.types.record import (
@@ -94,6 +95,12 @@ def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Translat
     return cpu_tables(register, kernel)
 
 
+def _machine_code() -> MachineCode:
+    from kplug.arch.aarch64.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="aarch64",
     title="arm64",
@@ -181,5 +188,6 @@ ARCHITECTURE = Architecture(
     kasan_shadow_offset=_kasan_shadow_offset,
     top_byte_tags=True,
     signed_pointers=True,
+    machine_code=_machine_code,
     char_signed=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, ElfWords, Names, VectorTable
@@ -81,6 +82,12 @@ def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables |
     return cpu_tables(register, kernel)
 
 
+def _machine_code() -> MachineCode:
+    from kplug.arch.arm.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="arm",
     title="arm",
@@ -118,5 +125,6 @@ ARCHITECTURE = Architecture(
     variables=(("high_memory", "high_memory", 4),),
     poison_deltas=(0,),
     linear_map=0xC0000000,  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
+    machine_code=_machine_code,
     char_signed=False,
 )

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import Architecture, ElfMachine, ElfWords, KaslrWindow, Names, VectorTable
@@ -47,6 +48,13 @@ def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables |
 
 _PAGE_OFFSET = 0xC0000000  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
 
+
+def _machine_code() -> MachineCode:
+    from kplug.arch.x86_64.machine_code import MACHINE_CODE_32
+
+    return MACHINE_CODE_32
+
+
 ARCHITECTURE = Architecture(
     name="i386",
     title="i386",
@@ -84,5 +92,6 @@ ARCHITECTURE = Architecture(
     variables=(("high_memory", "high_memory", 4), ("__FIXADDR_TOP", "fixaddr_top", 4)),
     poison_deltas=(0,),
     linear_map=_PAGE_OFFSET,
+    machine_code=_machine_code,
     char_signed=True,
 )

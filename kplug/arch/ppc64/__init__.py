@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources
 from kplug.arch.types.record import BIG, LITTLE, Architecture, ElfMachine, Names, SecondSource, VectorTable
@@ -69,6 +70,12 @@ def _paging(sources: PagingSources) -> Paging:
     return paging(sources)
 
 
+def _machine_code() -> MachineCode:
+    from kplug.arch.ppc64.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="ppc64",
     title="ppc64",
@@ -97,5 +104,6 @@ ARCHITECTURE = Architecture(
     poison_deltas=(0x5DEADBEEF0000000,),
     linear_map=_PAGE_OFFSET,
     upper_half=True,
+    machine_code=_machine_code,
     char_signed=False,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import (
     DIRECT_MAP,
     FIXMAP,
@@ -246,6 +247,13 @@ _REGISTERS = Registers(
     monitor={},
 )
 
+
+def _machine_code() -> MachineCode:
+    from kplug.arch.riscv64.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="riscv64",
     title="riscv64",
@@ -295,5 +303,6 @@ ARCHITECTURE = Architecture(
     ),
     kasan_shadow_offset=_kasan_shadow_offset,
     poison_deltas=(0xDEAD000000000000, 0),  # 5.10.y, 6.1 and later; 4.19, 5.4 and 5.15
+    machine_code=_machine_code,
     char_signed=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kplug.arch.types.boundaries import BoundaryRows, row
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import (
@@ -89,6 +90,12 @@ def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables |
     return cpu_tables(register, kernel)
 
 
+def _machine_code() -> MachineCode:
+    from kplug.arch.s390x.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="s390x",
     title="s390x",
@@ -138,5 +145,6 @@ ARCHITECTURE = Architecture(
         SecondSource("vmemmap_start", symbol="vmemmap"),
     ),
     poison_deltas=(0xDEAD000000000000, 0),  # 7.x; all before
+    machine_code=_machine_code,
     char_signed=False,
 )

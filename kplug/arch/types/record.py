@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Translator
 from kplug.arch.types.registers import Calls, FlagNames, Registers
@@ -221,6 +222,7 @@ class Architecture(Frozen):
     registers: Callable[[], Registers] | None = None
     flag_names: Callable[[], FlagNames] | None = None
     calls: Callable[[], Calls] | None = None
+    machine_code: Callable[[], MachineCode] | None = None
     calls_push: bool = False  # a call pushes its return address
     # The page tables of a CPU from its control registers, as a debugger shows them: (register by name, whether to
     # return the kernel's tables even if the CPU uses others now). None without paging or without the registers.

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from kplug.arch.types.boundaries import BoundaryRows
+from kplug.arch.types.machine_code import MachineCode
 from kplug.arch.types.memory_map import AddressSpace, AddressSpaceFacts
 from kplug.arch.types.page_tables import Paging, PagingSources, Tables
 from kplug.arch.types.record import (
@@ -129,6 +130,12 @@ def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables |
     return cpu_tables(register, kernel)
 
 
+def _machine_code() -> MachineCode:
+    from kplug.arch.x86_64.machine_code import MACHINE_CODE
+
+    return MACHINE_CODE
+
+
 ARCHITECTURE = Architecture(
     name="x86_64",
     title="x86_64",
@@ -244,5 +251,6 @@ ARCHITECTURE = Architecture(
     poison_deltas=(0xDEAD000000000000,),
     fills=(Poison(0xCC, "int3", "padding between functions", "arch/x86/kernel/vmlinux.lds.S", guess=True),),
     kasan_shadow_offset=_kasan_shadow_offset,
+    machine_code=_machine_code,
     char_signed=True,
 )
