@@ -43,7 +43,7 @@ def test_no_symbol_of_a_vmlinuz_is_missing_and_none_is_wrong(full: Full, cell: R
         assert known == {(row.value, row.size, row.letter, row.name) for row in named(own)}
         return
     found, expected = rows(image.listed), system_map(full)
-    assert sum(expected.values()) > kernels.least(full.name, 80_000)
+    assert sum(expected.values()) > kernels.least(full.name, 60_000)
     absolute = {(row.value, row.name) for row in full.symbol_rows if row.section == "ABS"}
     missing = [row for row in expected - found if row not in absolute and not row[1].startswith(IGNORED)]
     if not full.lists_data:

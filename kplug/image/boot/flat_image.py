@@ -89,6 +89,9 @@ def _start_by_exports(data: bytes, symbols: SymbolList, word: WordFormat) -> int
     """
     counts: Counter[int] = Counter()
     for name in _EXPORTED:
+        (start, number), (_, next_best) = [*counts.most_common(2), (0, 0), (0, 0)][:2]
+        if number >= _LEAST_EXPORTS and number >= 2 * next_best:
+            return start  # each name more takes two searches through the image
         address = symbols.address(name)
         if address is None:
             continue

@@ -138,14 +138,17 @@ def _relocated_word(
         return None
     for kind in kinds:
         start, end = struct.pack(order + "Q", place), re.escape(struct.pack(order + "Q", kind))
+        before = 0  # bytes of the entry, which the pattern begins behind: it is slow to find if it begins with any byte
         if address_of is not None:
             pattern = re.escape(start) + end
         elif order == "<":  # images are linked at a multiple of 64 KiB
             pattern = re.escape(start[:2]) + rb"[\0-\xff]{6}" + end
         else:
-            pattern = rb"[\0-\xff]{6}" + re.escape(start[6:]) + end
+            before = 6
+            pattern = re.escape(start[before:]) + end
         for match in re.finditer(pattern, data):
-            entry = bytes(data[match.start() : match.start() + _RELOCATION_BYTES])
+            at = match.start() - before
+            entry = bytes(data[at : at + _RELOCATION_BYTES]) if at >= 0 else b""
             if len(entry) == _RELOCATION_BYTES:
                 target, _, value = struct.unpack(order + "QQQ", entry)
                 if address_of is not None or target - value == position:

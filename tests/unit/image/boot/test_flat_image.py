@@ -8,7 +8,7 @@ from array import array
 import pytest
 
 from kplug.arch import registry
-from kplug.image.boot.flat_image import start_by_pointers
+from kplug.image.boot.flat_image import address_of_start, start_by_pointers
 from kplug.image.opening.symbols_elf import held_bytes
 from kplug.image.symbols.symbol_list import SymbolList
 
@@ -38,6 +38,28 @@ def test_pointers_are_read_as_the_architecture_has_them() -> None:
     assert start_by_pointers(data, symbols, architecture.word(), architecture.link_alignment) == 0x100000
     little = architecture.word(little_endian=True)
     assert start_by_pointers(data, symbols, little, architecture.link_alignment) is None
+
+
+EXPORTED = ("schedule", "kfree", "vfree", "vmalloc")
+
+
+@pytest.mark.parametrize(
+    ("exported", "rivals", "found"),
+    [(EXPORTED, (), True), (EXPORTED[:2], (), False), (EXPORTED, EXPORTED[:3], True)],
+)
+def test_exported_symbols_tell_where_it_begins(exported: tuple[str, ...], rivals: tuple[str, ...], found: bool) -> None:
+    """A struct kernel_symbol's names may be elsewhere in the image, too: fewer names agree on those."""
+    start, page = 0xC0208000, 0x1000
+    word = registry.named("armv7l").word()
+    strings = b"".join(name.encode().ljust(16, b"\0") for name in exported)
+    rows = [word.packed((start + 0x40 * at, start + page + 16 * at)) for at in range(len(exported))]
+    elsewhere = b"".join((name if name in rivals else "").encode().ljust(16, b"\0") for name in exported)
+    data = b"".join(rows).ljust(page, b"\0") + strings.ljust(page, b"\0") + elsewhere.ljust(page, b"\0")
+    names = b"".join(name.encode() + b"\0" for name in exported)
+    offsets = array("I", [names.index(name.encode()) for name in exported])
+    addresses = [start + 0x40 * at for at in range(len(exported))]
+    symbols = SymbolList(names, offsets, addresses, b"T" * len(exported), "kallsyms")
+    assert address_of_start(data, symbols, word) == (start if found else None)
 
 
 @pytest.mark.parametrize(
