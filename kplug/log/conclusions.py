@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from kplug.log.event import Event, Frame, Trace
+from kplug.log.event import Event, Frame
 from kplug.log.headers import read_taints
 from kplug.log.machinery import is_machinery, is_reporting
 from kplug.log.report import Report
@@ -27,8 +27,8 @@ def conclude(report: Report, whole: bool) -> Event:
     """The event of a report; `whole`: the log goes on after it, which ends it if its kind has no mark for that."""
     facts = report.facts
     traces = report.traces
-    function, functions = _blamed(report, traces)
     access = _access(facts) or _access_by_cause(report)
+    function, functions = _blamed(report, _callers(report, access) or _suspects(report))
     named = dict(facts)
     if function is not None:
         named["function"] = function
@@ -90,8 +90,17 @@ def _value(name: str, named: dict[str, str]) -> str | None:
     return named[lower].capitalize() if lower in named else None
 
 
-def _blamed(report: Report, traces: tuple[Trace, ...]) -> tuple[str | None, list[str]]:
-    """The guilty function, and with it those that called it, for the signature."""
+def _callers(report: Report, access: str | None) -> list[list[str]]:
+    """Whom a call to where no code is can be blamed on: nothing ran where the pointer is."""
+    ip = report.ip
+    if access != "execute" or ip is None or ip.offset:
+        return []
+    traces = [[frame for frame in trace.frames if not report.is_ip(frame)] for trace in report.traces if trace.main]
+    found = [functions_of(frames) for frames in ([report.data.link] if report.data.link else [], *traces)]
+    return [functions for functions in found if functions]
+
+
+def _suspects(report: Report) -> list[list[str]]:
     candidates: list[list[str]] = []
     for where in report.kind.blames:
         if where == "stated" and "symbol" in report.facts:
@@ -99,7 +108,12 @@ def _blamed(report: Report, traces: tuple[Trace, ...]) -> tuple[str | None, list
         elif where == "ip" and report.ip is not None:
             candidates.append(functions_of([report.ip]))
         elif where == "trace":
-            candidates.extend(functions_of(trace.frames) for trace in traces if trace.main)
+            candidates.extend(functions_of(trace.frames) for trace in report.traces if trace.main)
+    return candidates
+
+
+def _blamed(report: Report, candidates: list[list[str]]) -> tuple[str | None, list[str]]:
+    """The guilty function, and with it those that called it, for the signature."""
     # If all are helpers, the first of these; if all report, nobody is named.
     for passes in (is_machinery, is_reporting):
         left = [_below(functions, passes, report.kind.passed_over) for functions in candidates]

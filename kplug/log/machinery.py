@@ -209,6 +209,11 @@ HELPERS = (
         "kernel/locking, kernel/softirq.c",
     ),
     Functions(
+        "__delay __udelay __ndelay __const_udelay __timer_delay __loop_delay __loop_udelay __delay_cycles delay_tsc"
+        " delay_loop delay_halt delay_halt_* udelay ndelay mdelay udelay_simple",
+        "arch/*/lib/delay.c: who waits without sleeping",
+    ),
+    Functions(
         """kfree kfree_* kvfree kvfree_* kzfree* kmem_cache_free* kmem_cache_alloc* __kmem_cache_* slab_free*
         __slab_free do_slab_free slab_alloc* __slab_alloc ___slab_alloc slab_post_alloc_hook slab_pre_alloc_hook
         __kmalloc* kmalloc* kzalloc* kcalloc* kvmalloc* __kvmalloc* krealloc* __do_krealloc __do_kmalloc*
@@ -219,7 +224,8 @@ HELPERS = (
         pcpu_alloc* __list_lru_init list_lru_init* kstrdup* free_large_kmalloc large_kmalloc_* __free_slab free_slab
         discard_slab new_slab allocate_slab __do_kmalloc_* alloc_pages alloc_pages_* alloc_page_interleave
         memdup_user* __alloc_pages* __alloc_frozen_pages* alloc_frozen_pages* get_page_from_freelist prep_new_page
-        post_alloc_hook free_pages* __free_pages* free_unref_* __get_free_page* __folio_alloc* ___kmalloc_* vmalloc*
+        post_alloc_hook free_pages* __free_pages* free_unref_* __get_free_page* __folio_alloc* folio_alloc*
+        vma_alloc_* ___kmalloc_* vmalloc*
         vzalloc* __vmalloc* vfree __vunmap __virt_to_phys* __phys_addr* virt_to_head_page* __kmalloc_large_node*
         kmemdup_nul alloc_slab_page* free_frozen_page*""",
         "mm/slub.c, mm/page_alloc.c, mm/vmalloc.c, mm/util.c",

@@ -111,6 +111,12 @@ def is_registers(message: str) -> bool:
     return _FLAGS_LINES.match(message) is not None or _ONLY_SYMBOLS.match(message) is not None
 
 
+def link_frame(message: str) -> Frame | None:
+    """Where the call returns to that was the last, of machines with a register for that."""
+    match = _ONLY_SYMBOLS.match(message)
+    return ip_frame({name: value for name, value in match.groupdict().items() if value}, 0) if match else None
+
+
 def read_words(message: str) -> tuple[int, ...]:
     """The words of a stack dump, or the further registers of a list."""
     match = _WORDS.match(message)

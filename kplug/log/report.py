@@ -260,13 +260,13 @@ class Report:
             self.facts.setdefault("cpu", stated["cpu"])
         if self._trace is not None and self._trace.frames:
             # At the end of old oopses the pointer is repeated.
-            if frame.function is not None and not self._is_ip(frame):
+            if frame.function is not None and not self.is_ip(frame):
                 self._trace.add(frame)
         elif self.ip is None or (self.ip.function is None and frame.function is not None):
             self.ip = frame
         self.data.take_registers(line.message, self._in_trace)
 
-    def _is_ip(self, frame: Frame) -> bool:
+    def is_ip(self, frame: Frame) -> bool:
         return self.ip is not None and (self.ip.function, self.ip.offset) == (frame.function, frame.offset)
 
     def _take_heading(self, line: LogText) -> bool:
@@ -275,7 +275,8 @@ class Report:
             if match is None:
                 continue
             stated = match.groupdict()
-            cpu, pid = stated.pop("cpu", None), stated.pop("pid", None)
+            # Whose trace it is need not be who reports.
+            cpu, pid, _ = (stated.pop(name, None) for name in ("cpu", "pid", "comm"))
             self._turn_to(cpu)
             for name, value in stated.items():
                 self.facts.setdefault(name, value)

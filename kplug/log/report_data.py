@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kplug.log import registers as regs
-from kplug.log.event import Code, Module
+from kplug.log.event import Code, Frame, Module
 from kplug.log.headers import MODULES, read_modules
 from kplug.log.text import LogText
 
@@ -22,6 +22,8 @@ class ReportData:
 
     def __init__(self) -> None:
         self.registers: dict[str, int] = {}
+        # What called last, where a register has it.
+        self.link: Frame | None = None
         self.stack: list[int] = []
         self.code: Code | None = None
         self.modules: list[Module] | None = None
@@ -101,6 +103,8 @@ class ReportData:
         self.begin_anew()
         self._of_a_program = self._of_a_program or regs.has_user_segment(message)
         self._keep_registers(found, in_trace)
+        if self.link is None and not in_trace:
+            self.link = regs.link_frame(message)
         # s390 has them in lists, of which the further lines have no names.
         self._next_in_list = 4 if message.startswith("Krnl GPRS") else None
         return True

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import dumping, initramfs, manifest, paths
+from . import dumping, initramfs, manifest, mishaps, paths
 from .boot_images import BOOT_IMAGES, boot_image
 from .building import headers
 from .command import run_beside
@@ -141,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("-o", "--output", type=Path, help="the folder to write to; in the cache by default")
     _machine_options(sub)
+
+    sub = add("mishaps", _mishaps, "have a guest report what kernels report, and keep its log of each in a file")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("ways", nargs="*", metavar="WAY", help=f"all without any; {', '.join(mishaps.MISHAPS)}")
+    sub.add_argument("-o", "--output", type=Path, default=Path(), help="the folder to write to; this one by default")
 
     sub = add("clean", _clean, "remove dumps, package lists and leftovers from the cache")
     sub.add_argument("--all", action="store_true", help="the kernels and boot images too")
@@ -326,6 +331,12 @@ def _truth(arguments: argparse.Namespace) -> int:
         kaslr_offset = found.kaslr_offset(vm.files)
         print(f"{into}  release {vm.files.release}  slide {kaslr_offset:#x}  symbols {len(found.symbols)}"
               f"  modules {len(found.modules)}")  # fmt: skip
+    return 0
+
+
+def _mishaps(arguments: argparse.Namespace) -> int:
+    for path in mishaps.write(arguments.name, arguments.ways, arguments.output):
+        print(path, flush=True)
     return 0
 
 

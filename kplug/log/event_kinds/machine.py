@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kplug.log.common_lines import END_OF_TRACE
 from kplug.log.event_kinds.corruption import warning_at
+from kplug.log.event_kinds.memory import MEM_INFO
 from kplug.log.event_kinds.stalls import OTHER_CPU, TASK
 from kplug.log.kinds import EventKind, Heading, Wording
 
@@ -159,10 +160,11 @@ KINDS = (
             Wording(
                 r"(?:Sending|sending) NMI|NMI backtrace for cpu \d{1,5} skipped|Showing all locks"
                 r"|Sched Debug|cpu#\d|cfs_rq"
-                r"|\.\w{1,40} {1,60}: |(?:rt|dl)_rq|runnable tasks|Mem-Info|Node \d|Showing busy workqueues",
+                r"|\.\w{1,40} {1,60}: |(?:rt|dl)_rq|runnable tasks|Showing busy workqueues",
                 "Sending NMI from CPU 0 to CPUs 1:",
                 "lib/nmi_backtrace.c; kernel/sched/debug.c",
             ),
+            MEM_INFO,
         ),
         tuple(Heading(wording.pattern, "task", wording.example, wording.source, main=False) for wording in TASK),
         blames=(),

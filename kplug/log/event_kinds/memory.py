@@ -16,7 +16,7 @@ ALLOCATING = (
     r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|"
     r"kmalloc.*|"
     r"kmemdup.*|kstrn?dup.*|kmemleak_.*|(?:___?)?slab_.*|(?:__)?do_kmalloc.*|(?:__)?alloc_(?:frozen_)?pages.*|"
-    r"alloc_page.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
+    r"alloc_page.*|vma_alloc_.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
     r"allocate_slab|cache_alloc.*|kmem_getpages|fallback_alloc|folio_alloc.*|(?:__)?folio_alloc.*|warn_alloc.*|"
     r"alloc_debug_processing|get_partial_node.*|get_any_partial|create_object|object_cache_.*",
     r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|"
@@ -49,7 +49,7 @@ _PAGE = (
 _PAGE_HEADINGS = (
     Heading(r"page last free (?:pid|stack)", "freed", "page last free stack trace:", "mm/page_owner.c", main=False),
 )
-_MEM_INFO = Wording(
+MEM_INFO = Wording(
     r"(?:Mem-Info:|Node \d{1,4} |(?:in)?active_(?:anon|file):|unevictable:|slab_reclaimable:|mapped:|free:|kernel_misc"
     r"|sec_pagetables|kernel_stack|anon \d|file \d|DMA(?:32)?[: ]|Normal[: ]|HighMem|Movable|lowmem_reserve|per-cpu:"
     r"|CPU\s{1,4}\d{1,5}: hi:|\d{1,10} (?:total |pages |free |reserved |slab )|Swap cache|Free swap|Total swap"
@@ -163,7 +163,7 @@ KINDS: tuple[EventKind, ...] = (
             ),
         ),
         (
-            _MEM_INFO,
+            MEM_INFO,
             Wording(
                 r"(?:\w[\w/-]{0,64} cpuset=|Tasks state|\[\s{0,6}pid\s{0,6}\]|\[\s{0,8}\d{1,10}\]"
                 r"|(?:memory|swap|kmem): usage|memory\+swap|Memory cgroup stats|Unreclaimable slab|Name\s{5}"
@@ -219,7 +219,7 @@ KINDS: tuple[EventKind, ...] = (
                 f"{_SLUB}, slab_out_of_memory()",
             ),
         ),
-        (_MEM_INFO,),
+        (MEM_INFO,),
         blames=("trace",),
         passed_over=ALLOCATING,
     ),
