@@ -123,6 +123,7 @@ ARCHITECTURE = Architecture(
     ),
     symbol_facts=(("pkmap_page_table", "has_highmem", True, False),),
     variables=(("high_memory", "high_memory", 4),),
+    vmcoreinfo_facts=(("VMALLOC_START", "vmalloc_start"),),  # 6.9 and later
     poison_deltas=(0,),
     linear_map=0xC0000000,  # CONFIG_PAGE_OFFSET; rarely something else (CONFIG_VMSPLIT_...)
     machine_code=_machine_code,

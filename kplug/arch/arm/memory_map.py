@@ -87,6 +87,13 @@ def _lowmem_and_vmalloc(facts: AddressSpaceFacts, split: int, source: str) -> It
         yield Area(DIRECT_MAP, split, high, "high_memory", details=lowmem)
         yield Area(VMALLOC, vmalloc, _VMALLOC_END, "high_memory", details=note)
         return
+    start = facts.vmalloc_start
+    if start is not None and split < start - _VMALLOC_OFFSET < start < _VMALLOC_END and start % _VMALLOC_OFFSET == 0:
+        end = start - _VMALLOC_OFFSET
+        yield Area(DIRECT_MAP, split, end, "VMALLOC_START", details=lowmem)
+        yield Area(f"{DIRECT_MAP} or the hole above it", end, start, "VMALLOC_START")
+        yield Area(VMALLOC, start, _VMALLOC_END, "VMALLOC_START", details=note)
+        return
     image_end = facts.runtime_image[1] if facts.runtime_image is not None else split
     if split < image_end < _VMALLOC_END:
         yield Area(DIRECT_MAP, split, image_end, f"{source}; the image is in it", details=lowmem)
@@ -96,9 +103,11 @@ def _lowmem_and_vmalloc(facts: AddressSpaceFacts, split: int, source: str) -> It
 
 def _fixed(facts: AddressSpaceFacts, source: str) -> Iterator[Area]:
     """What has the same place in all kernels."""
-    note = {"note": "from 5.11 on; nothing before"}
+    note = {"note": "older kernels have nothing here"}
     yield Area("device tree", _VMALLOC_END, 0xFFC00000, source, details=note)
-    yield Area(f"{FIXMAP} or the guard below it", 0xFFC00000, 0xFFC80000, source, details={"note": "fixmap up to 5.10"})
+    yield Area(
+        f"{FIXMAP} or the guard below it", 0xFFC00000, 0xFFC80000, source, details={"note": "fixmap in older kernels"}
+    )
     parts = fixmap_parts(facts, _FIXADDR_TOP, _PAGE)
     yield Area(FIXMAP, 0xFFC80000, _FIXADDR_END, source, parts=parts)
     yield Area("TCM", 0xFFFE0000, 0xFFFF0000, source, details={"note": "where the CPU has such memory"})

@@ -90,6 +90,7 @@ ARCHITECTURE = Architecture(
     ),
     symbol_facts=(("pkmap_page_table", "has_highmem", True, False), ("initial_pg_pmd", "pae", True, False)),
     variables=(("high_memory", "high_memory", 4), ("__FIXADDR_TOP", "fixaddr_top", 4)),
+    vmcoreinfo_facts=(("VMALLOC_START", "vmalloc_start"),),  # 6.9 and later
     poison_deltas=(0,),
     linear_map=_PAGE_OFFSET,
     machine_code=_machine_code,

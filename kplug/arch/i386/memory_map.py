@@ -72,6 +72,8 @@ def _refused(facts: AddressSpaceFacts, split: int) -> Iterator[str]:
 
 def _high_memory(facts: AddressSpaceFacts, split: int) -> int | None:
     high = facts.high_memory
+    if high is None and facts.vmalloc_start is not None:
+        high = facts.vmalloc_start - _VMALLOC_OFFSET
     return high if high is not None and split < high < 0xFF000000 and high % _PAGE == 0 else None
 
 
@@ -119,8 +121,9 @@ def _lowmem_and_vmalloc(
     end, bounds = (vmalloc_end, "") if vmalloc_end else (upper, " (bounds not known)")
     note = {"note": "also modules"}
     if high is not None:
-        yield Area(DIRECT_MAP, split, high, "high_memory", details={"also_called": LOWMEM})
-        yield Area(f"{VMALLOC}{unsure}{bounds}", high + _VMALLOC_OFFSET, end, "high_memory", details=note)
+        told = "high_memory" if facts.high_memory is not None else "VMALLOC_START"
+        yield Area(DIRECT_MAP, split, high, told, details={"also_called": LOWMEM})
+        yield Area(f"{VMALLOC}{unsure}{bounds}", high + _VMALLOC_OFFSET, end, told, details=note)
         return
     image_end = facts.runtime_image[1] if facts.runtime_image is not None else split
     if split < image_end < end:

@@ -95,11 +95,17 @@ def paging(sources: PagingSources) -> Paging:
 
 
 _REAL_SPACE = 1 << 5
+# The control register of the address space that bits 16 and 17 of the PSW select: the primary, secondary and home one
+# (Principles of Operation, "Translation Modes"); not the one that is chosen by access registers.
+_SPACES = {0: "cr1", 2: "cr7", 3: "cr13"}
+_HOME = 3
 
 
 def cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
-    """See `Architecture.cpu_tables`: the kernel's are of the home space, those in use of the primary one."""
-    control = register("cr13" if kernel else "cr1")
+    """See `Architecture.cpu_tables`: the kernel's are of the home space; programs run in the primary one."""
+    mask = register("pswm")
+    space = _SPACES.get(_HOME if kernel else 0 if mask is None else mask >> 46 & 3)
+    control = register(space) if space is not None else None
     if control is None or control & _REAL_SPACE:
         return None
     return Tables(control & _TABLE, 2 + (control >> 2 & 3))

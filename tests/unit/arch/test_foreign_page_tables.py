@@ -12,6 +12,7 @@ from kplug.arch.ppc64.page_tables import Tables as Ppc64
 from kplug.arch.ppc64.page_tables import paging as ppc64_paging
 from kplug.arch.riscv64.page_tables import Tables as Riscv64
 from kplug.arch.s390x.page_tables import Tables as S390x
+from kplug.arch.s390x.page_tables import cpu_tables as s390x_cpu_tables
 from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Tables, Translation
 
@@ -129,3 +130,20 @@ class TestRiscv64:
             assert found is not None
             assert (found.physical, found.permissions, found.page_size) == (physical, rights, size)
         assert translated(tables, memory, 0x7FFFFFFFFFFFF123) is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "root"),
+    [
+        (0x0705000180000000, 0x1_0000),  # a program: problem state, primary space
+        (0x0704800180000000, 0x2_0000),  # secondary space
+        (0x0706C00180000000, 0x3_0000),  # the kernel, as QEMU shows it: home space
+        (0x0704400180000000, None),  # by access registers
+        (None, 0x1_0000),
+    ],
+)
+def test_s390x_by_the_address_space_that_the_psw_selects(mask: int | None, root: int | None) -> None:
+    """An ASCE: 7 are a region-third table (DT 01) of full length."""
+    registers = {"cr1": 0x1_0007, "cr7": 0x2_0007, "cr13": 0x3_0007, **({} if mask is None else {"pswm": mask})}
+    assert s390x_cpu_tables(registers.get, False) == (None if root is None else S390x(root, 3))
+    assert s390x_cpu_tables(registers.get, True) == S390x(0x3_0000, 3)

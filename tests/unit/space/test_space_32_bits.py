@@ -154,6 +154,18 @@ def test_the_files_of_arm_alone_do_not_say_where_lowmem_ends() -> None:
     assert found.area_at(0xBFFFFFFF).name == "modules or pkmap"
 
 
+def test_vmcoreinfo_has_the_start_of_vmalloc_from_6_9_on() -> None:
+    """A kernel whose symbols are functions alone has no high_memory."""
+    found = space("i386", image_start=0xC1000000, vmalloc_start=0xD07E0000)
+    assert (found.area_at(0xCFFDFFFF).name, found.area_at(0xCFFE0000).hole) == ("direct map", True)
+    assert found.area_at(0xD07E0000).name.startswith("vmalloc, pkmap")
+    found = space("arm", image_start=0xC0208000, vmalloc_start=0xD0800000)
+    assert found.area_at(0xCFFFFFFF).name == "direct map"
+    assert found.area_at(0xD0000000).name == found.area_at(0xD07FFFFF).name == "direct map or the hole above it"
+    assert found.area_at(0xD0800000).name == "vmalloc"
+    assert space("arm", image_start=0xC0208000, vmalloc_start=0x1000).area_at(0xC0000000).name.startswith("vmalloc or")
+
+
 @pytest.mark.parametrize("machine", ["i386", "arm"])
 def test_special_values_stand_beside_the_area(machine: str) -> None:
     found = space(machine, image_start=0xC1000000 if machine == "i386" else 0xC0208000)
