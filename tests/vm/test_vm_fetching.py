@@ -66,7 +66,7 @@ class FakeApt:
 
     def download(self, package: Package, update: Callable[[float], None]) -> Path:
         self.mirror.downloads += 1
-        if package.name in self.mirror.missing:
+        if self.mirror.missing & {package.name, f"{package.name}={package.version}"}:
             raise VMError(f"{package.name}: 404 Not Found")
         path = self.mirror.folder / f"{package.name}_{self.mirror.downloads}.deb"
         return make_deb(path, "p", "1", self.mirror.files[package.name, package.version])
@@ -108,6 +108,14 @@ def test_fetch(mirror: Mirror, cache: Path) -> None:
     assert not list(mirror.folder.glob("*.deb"))
     info = json.loads(files.info.read_text())
     assert info["packages"][f"linux-image-{NEW}-dbg"] == {"version": "9.1.2-1", "sha256": "00"}
+
+
+def test_an_older_busybox_is_taken_where_the_newest_is_gone(mirror: Mirror) -> None:
+    mirror.add("busybox-static", "1:1+deb11u1", {"usr/bin/busybox": b"newer"})
+    mirror.missing.add("busybox-static=1:1+deb11u1")
+    files = fetching.fetch(NAME, quiet=True)
+    assert files.busybox.read_bytes() == b"busybox"
+    assert json.loads(files.info.read_text())["busybox_version"] == "1:1"
 
 
 def test_a_kernel_for_its_files_alone(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

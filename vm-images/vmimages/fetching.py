@@ -179,10 +179,14 @@ def _download(apt: PrivateApt, package: Any, progress: Progress) -> Path:
 
 
 def _busybox(apt: PrivateApt, progress: Progress) -> tuple[Path, str]:
-    found = apt.show("busybox-static")
-    if not found:
-        raise VMError(f"busybox-static isn't in {', '.join(apt.suites)}")
-    return _download(apt, found[0], progress), found[0].version
+    """The newest that is whole on the mirror: a suite that is archived may list files that are gone."""
+    failed = f"busybox-static isn't in {', '.join(apt.suites)}"
+    for package in apt.show("busybox-static"):
+        try:
+            return _download(apt, package, progress), package.version
+        except VMError as error:
+            failed = str(error)
+    raise VMError(failed)
 
 
 def _unpack(row: Kernel, packages: _Packages, progress: Progress, stop: threading.Event) -> None:

