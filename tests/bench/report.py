@@ -44,9 +44,9 @@ class Report:
         beside = (_value(Spread.of(ours).middle, unit), _value(Spread.of(peer).middle, unit))
         self._add(what, beside, Spread.of(pairs), limit, "", at_least)
 
-    def figure(self, what: str, ours: Sequence[float], unit: str) -> None:
-        """What has no limit, and no peer beside it."""
-        self._add(what, ("", ""), Spread.of(ours), None, unit, False)
+    def figure(self, what: str, ours: Sequence[float], unit: str, limit: float | None = None) -> None:
+        """What has no peer beside it."""
+        self._add(what, ("", ""), Spread.of(ours), limit, unit, False)
 
     def processor(
         self, what: str, wall: Sequence[float], spent: Sequence[float], limit: float | None, peer: Sequence[float] = ()

@@ -21,7 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path[0:1] = [ROOT, os.path.join(ROOT, "vm-images")]
 sys.path.append(os.path.join(ROOT, "tests"))
 
-from bench import dumps, files, gdb_guest, lists  # noqa: E402
+from bench import dumps, files, gdb_guest, lists, logs  # noqa: E402
 from bench.report import Report  # noqa: E402
 from bench.setting import Setting  # noqa: E402
 
@@ -34,6 +34,9 @@ SECTIONS: dict[str, Callable[[Report, Setting], None]] = {
     "dump": dumps.start,
     "warm": dumps.warm,
     "gdb": gdb_guest.gdb,
+    "million": logs.million_addresses,
+    "log": logs.long_log,
+    "pipe": logs.piped_oops,
 }
 
 
