@@ -89,8 +89,8 @@ class InModule(Frozen):
 
 
 class Log(Frozen):
-    """A kernel's log. `answers` are those for what it names (a `kplug.annotate.answers.LogAnswers`; that file imports
-    this one): with none it is shown alone, else explained, or `events`: the events in it, a line each."""
+    """A kernel's log. With `answers` for what it names (a `kplug.annotate.answers.LogAnswers`; that file imports this
+    one) it is explained; with `events`, these are shown instead of it, a line each."""
 
     text: bytes
     answers: Any = None

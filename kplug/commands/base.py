@@ -77,7 +77,8 @@ class Command(Frozen):
     `takes_symbols` says that its words complete as symbols, `takes_modules` as the names of loaded modules. `words` is
     the name of the argument with the words to answer, "" if there is none; a front end may pass an iterator for it (at
     the shell `-` means the words on standard input). `file_word` is the name of the argument for a file that is
-    inspected on its own: if it is given, no kernel is opened.
+    inspected on its own: if it is given, no kernel is opened. `needs_types`: most calls read the kernel's types, so
+    these are read while the kernel is opened.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Command(Frozen):
     takes_modules: bool = False
     words: str = ""
     file_word: str = ""
+    needs_types: bool = True
 
     @property
     def host_name(self) -> str:

@@ -23,7 +23,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--plain", action="store_true", help="the log alone, as dmesg prints it")
     form.add_argument("--json", action="store_true", help="objects for events and addresses, one per line")
     parser.add_argument(
-        "--caller", action="store_true", help="who wrote a line, where the kernel does not print it: [ T123], [ C1]"
+        "--caller", action="store_true", help="before the text who wrote it: a task, [  T123], or a CPU, [    C1]"
     )
 
 
@@ -31,14 +31,15 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
     from kplug.memory.printk import read_log
 
     log = read_log(_source(session, memory_target(session, "log")))
-    text = log.text(log.prints_callers or arguments.caller)
-    if arguments.plain:
-        yield Log(text)
+    # Which lines are one event's, the callers tell where several CPUs wrote at once.
+    text = log.text(log.prints_callers or arguments.caller or arguments.events)
+    if arguments.plain or arguments.events:
+        yield Log(text, events=arguments.events)
     else:
         from kplug.annotate.answers import LogAnswers
 
         answers = LogAnswers(session)
-        yield Log(text, answers, arguments.events)
+        yield Log(text, answers)
         yield from map(Problem, answers.unresolved)
     yield from map(Problem, log.missing)
     if not log.records and not log.missing:
@@ -75,4 +76,5 @@ addresses and symbols in it are, as `kplug annotate` does for a log in a file.""
     ),
     add_arguments=_add_arguments,
     run=_run,
+    needs_types=False,
 )

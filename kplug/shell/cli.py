@@ -189,7 +189,8 @@ def _command_session(command: Command, arguments: argparse.Namespace) -> Session
     if not command.file_word or getattr(arguments, command.file_word) is None:
         try:
             words = getattr(arguments, command.words) if command.words else ()
-            return open_session(source_of(arguments), HINTS, asked=None if command.file_word else words)
+            asked = words if command.needs_types and not command.file_word else None
+            return open_session(source_of(arguments), HINTS, asked=asked)
         except NothingKnownError:
             if not command.file_word:
                 raise

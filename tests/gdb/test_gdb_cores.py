@@ -181,7 +181,7 @@ def test_cpus_of_a_dump_that_the_kernel_itself_made(tmp_path: Path) -> None:
 
     crashed = kexec_dumps("amd64-6.1", quiet=True)
     session = run(
-        ["knotes --json", "thread 2", "kwhere --json $pc"],
+        ["knotes --json", "thread 2", "kwhere --json $pc", "klog --plain", "klog -e"],
         tmp_path, vmlinux=crashed.files.vmlinux, before=[f"core-file {crashed.paths['vmcore']}"],
     )  # fmt: skip
     notes = [row for row in session["knotes --json"].json if row["name"] == "PRSTATUS"]
@@ -189,3 +189,8 @@ def test_cpus_of_a_dump_that_the_kernel_itself_made(tmp_path: Path) -> None:
     (answer,) = session["kwhere --json $pc"].json
     assert answer["address"] == notes[1]["registers"]["rip"]
     assert layer(answer, "symbol")["name"] == "__crash_kexec"
+    said = [line for line in crashed.truth.text("console").splitlines() if line.startswith("[")]
+    shown = session["klog --plain"].text.splitlines()
+    assert shown[shown.index(said[0]) :] == said
+    (event,) = session["klog -e"].text.splitlines()
+    assert "  kernel panic: sysrq triggered crash  sh " in event

@@ -72,6 +72,11 @@ class TestMoved:
         assert layer(session[f"kwhere --json {address}"].json[0], "area")["name"] == "vmalloc"
         assert layer(session[f"kwhere --json {module_base:#x}"].json[0], "area")["name"] == "modules"
 
+    def test_the_log(self, moved: VM, bare_61: Path, tmp_path: Path) -> None:
+        said = moved.run("dmesg").splitlines()
+        session = run(["klog --plain"], tmp_path, vmlinux=bare_61, before=[connect(moved)])
+        assert session["klog --plain"].text.splitlines()[: len(said)] == said
+
     def test_runs_on_and_stops(self, moved: VM, moved_truth: GroundTruth, bare_61: Path, tmp_path: Path) -> None:
         schedule, tick = moved_truth.address("schedule"), moved_truth.address("update_process_times")
         session = run(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import drgn
 import pytest
-from support.answers import rows
+from support.answers import outputs, rows
 from support.open_dumps import session_in
 from support.threads import target_of
 
 from kplug import model
 from kplug.arch.registers import canonical
 from kplug.errors import TargetError
+from kplug.outputs import Log
 from kplug.runtime.attached import session_for
 from kplug.runtime.drgn_target import DrgnTarget
 from kplug.session import Session
@@ -77,6 +78,15 @@ def test_frames_are_the_kernels_own_trace(crashed: DumpSet, target: DrgnTarget) 
     # panic() calls vpanic() since 6.17, which the compiler may have taken into it.
     assert frames[:2] == ["__crash_kexec", "vpanic" if "vpanic" in said else "panic"]
     assert frames[frames.index("sysrq_handle_crash") :][: len(shared)] == shared
+
+
+def test_the_log_goes_on_as_the_console_does(crashed: DumpSet, session: Session) -> None:
+    (log,) = outputs(session, "log", "--plain")
+    assert isinstance(log, Log)
+    said = [line for line in crashed.truth.text("console").splitlines() if line.startswith("[")]
+    shown = iter(log.text.decode().splitlines())
+    assert said
+    assert [line for line in said if line not in shown] == []  # an iterator: in this order
 
 
 def session_pid(crashed: DumpSet) -> str:
