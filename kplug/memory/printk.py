@@ -211,7 +211,7 @@ def _of_ring(source: Source, pointer: int) -> PrintkLog:
     _, time, length, caller = _known(layouts, "printk_info", "ts_nsec", "text_len", "caller_id")
     ring = word.at(read(pointer, word.size), 0)
     bits = word.unsigned(read(ring + data_ring + size_bits, 4), 0, 4)
-    if not 0 < bits <= _MOST_BYTES.bit_length():
+    if not 0 < bits < _MOST_BYTES.bit_length():
         raise TargetError("there is no ring buffer where it says")
     start = word.at(read(ring + data_ring + texts, word.size), 0)
     lost = _Lost()
@@ -270,12 +270,13 @@ class _Texts:
 
     def __init__(self, source: Source, lost: _Lost, ring: range, descriptors: Sequence[_Descriptor]) -> None:
         self._word, self._lost, self._size = source.word, lost, len(ring)
-        blocks = [each for each in descriptors if not each.begin & 1]
+        mask = source.word.mask
+        blocks = [each for each in descriptors if not each.begin & 1 and each.next - each.begin & mask <= self._size]
         # Positions only grow, and begin again at 0 when a word has no more bits. The writers' order need not be theirs.
         self._origin = blocks[0].begin - self._size if blocks else 0
         end = max([self._position(each.next) for each in blocks], default=0)
         self._first = max(min([self._position(each.begin) for each in blocks], default=0), end - self._size)
-        first = self._origin + self._first & self._word.mask
+        first = self._origin + self._first & mask
         self._data = _Part(source, lost, ring, first, end - self._first)
 
     def _position(self, place: int) -> int:

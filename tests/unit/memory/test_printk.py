@@ -99,13 +99,15 @@ def test_what_is_overwritten_is_not_taken_for_a_record() -> None:
     first = ring.printk(b"its text is another's")
     second = ring.printk(b"its descriptor is another's")
     third = ring.printk(b"what is known of it is another's")
+    fourth = ring.printk(b"its place is another's")
     ring.printk(b"whole")
+    ring.put(ring.descriptor(fourth) + 16, LITTLE_64.packed([1 << 40]))
     ring.put(TEXTS, LITTLE_64.packed([first + 16]))
     ring.put(ring.descriptor(second), LITTLE_64.packed([(2 << 62) | (second + 16)]))
     ring.number(INFOS + third % 16 * 88, 18, 8)
     log = log_of(ring)
     assert texts(log) == [b"whole"]
-    assert log.missing == ["3 messages of the kernel's log: not in memory any more: overwritten, or never stored"]
+    assert log.missing == ["4 messages of the kernel's log: not in memory any more: overwritten, or never stored"]
 
 
 def test_writers_may_have_placed_their_texts_in_another_order() -> None:
