@@ -110,7 +110,9 @@ def _booted() -> Iterator[Cell]:
 # -- debuggers, interpreters, builds -----------------------------------------------------------------------------------
 
 GDBS: dict[str, Stop | None] = {
-    "gdb-12": Stop("packages", "no suite of the mirror has it (bullseye: 10.1, bookworm: 13.1); PyPI's begin with 16"),
+    "gdb-12": Stop(
+        "packages", "no Debian release has it (bullseye: 10.1, bookworm: 13.1), only Ubuntu 22.04; PyPI's begin with 16"
+    ),
     "gdb-13": None,
     "gdb-multiarch-13": None,
     "gdb-16": None,
@@ -125,7 +127,7 @@ PYTHON_SUITES = {"3.13": "trixie", "3.14": "sid"}
 #: The suite whose gdb embeds that Python. 3.11 is that of all gdbs above.
 PYTHON_GDBS: dict[str, str | Stop] = {
     "3.9": Stop("packages", "only bullseye's gdb embeds it, which is 10.1; kplug's oldest is 12"),
-    "3.10": Stop("packages", "no gdb of Debian's or PyPI's embeds it"),
+    "3.10": Stop("packages", "no gdb of Debian's or PyPI's embeds it, only Ubuntu 22.04's 12.1"),
     "3.12": Stop("packages", "no gdb of Debian's or PyPI's embeds it"),
     "3.13": "trixie",
     "3.14": "sid",
