@@ -55,6 +55,7 @@ class LogAnswers:
         self.has_lines = self._lines is not None
         self.has_kernel = session.main is not None or bool(session.images)
         self.bits = session.word.bits if session.machine else WIDEST_BITS
+        self.machine = session.machine if self.has_kernel else ""
         self.assumed: dict[str, None] = {} if assumed is None else assumed
         self._is_unmoved = session.main is not None and not session.main.placement.known
         self.unresolved: dict[str, None] = {} if unresolved is None else unresolved

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kplug.arch.registry import find
 from kplug.frozen import Frozen, replace
 from kplug.log.machine_code import architecture_of, disassembler, in_memory, text_of
 
@@ -53,19 +52,19 @@ class Faulting(Frozen):
     agrees: bool | None = None
 
 
-def faulting_instruction(event: Event, machine: str | None = None) -> Faulting | None:
-    """The marked instruction of an event; `machine`: of this architecture, where the caller knows it.
+def faulting_instruction(event: Event, machine: str = "") -> Faulting | None:
+    """The marked instruction of an event; `machine`: of this architecture, where the registers do not tell.
 
     None without machine code in the report, without capstone, or if the architecture is not known.
     """
     if event.code is None or event.code.marked is None:
         return None
-    architecture = find(machine) if machine is not None else architecture_of(event)
+    architecture = architecture_of(event, machine)
     if architecture is None or architecture.machine_code is None:
         return None
     of = architecture.machine_code()
     tool = disassembler(of, event.code.unit)
-    raw = next(tool.disasm(in_memory(event.code, of)[event.code.marked :], 0), None) if tool is not None else None
+    raw = next(tool.disasm(in_memory(event.code, of)[event.code.marked :], 0, 1), None) if tool is not None else None
     if raw is None:
         return None
     text = text_of(raw, of)
@@ -139,8 +138,17 @@ def _operands(raw: Any, of: MachineCode) -> Iterator[tuple[_Address, str | None]
                 segment if segment in of.segments else None,
                 not getattr(each, "ext", 0) and not getattr(each, "subtracted", False) and base != of.program_counter,
             ),
-            _ACCESS.get(each.access) if of.stores is None else _access(raw, of),
+            _access(raw, of) if of.stores is not None else _stated_access(raw, each, of),
         )
+
+
+def _stated_access(raw: Any, operand: Any, of: MachineCode) -> str | None:
+    """How an instruction accesses an operand, as capstone says."""
+    access = _ACCESS.get(operand.access)
+    is_destination = operand is raw.operands[-1]
+    if access == "read" and is_destination and re.match(of.reads, raw.mnemonic) is None:
+        return None
+    return access
 
 
 def _access(raw: Any, of: MachineCode) -> str | None:

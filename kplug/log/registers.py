@@ -62,6 +62,7 @@ _PAIR = re.compile(
     r"(?:(?P<cs>[0-9a-fA-F]{4}):)?(?:\[<)?(?P<value>[0-9a-fA-F]{16}|[0-9a-fA-F]{8})"
     r"(?:\((?P<limit>[0-9a-f]{1,8})\))?(?![\w.$+])"
 )
+_POINTER_NAME = re.compile(r"[RE]IP(?=:| is at)|NIP")
 _SEGMENTS = re.compile(
     r"CS:\s{1,2}(?P<cs>[0-9a-f]{4}) DS: [0-9a-f]{4} ES: [0-9a-f]{4}(?: [A-Z]{2}: [0-9a-f]{4}){0,3} CR0: "
     r"(?P<cr0>[0-9a-f]{8,16})"
@@ -121,6 +122,12 @@ def read_words(message: str) -> tuple[int, ...]:
     """The words of a stack dump, or the further registers of a list."""
     match = _WORDS.match(message)
     return tuple(int(word, 16) for word in match.group("words").split()) if match is not None else ()
+
+
+def pointer_name(message: str) -> str | None:
+    """The name of the instruction pointer in its line; None where that is for all of its architecture's widths."""
+    match = _POINTER_NAME.match(message)
+    return match.group() if match is not None else None
 
 
 def ip_frame(stated: dict[str, str], number: int) -> Frame:

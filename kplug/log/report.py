@@ -256,6 +256,9 @@ class Report:
         if self.data.turn_to_program(line.message) or self._of_another_cpu:
             return
         frame = regs.ip_frame(stated, line.number)
+        name = regs.pointer_name(line.message)
+        if name is not None:
+            self.facts.setdefault("pointer", name)
         if "cpu" in stated:
             self.facts.setdefault("cpu", stated["cpu"])
         if self._trace is not None and self._trace.frames:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kplug.annotate.event_feed import EventFeed, line_of
+from kplug.annotate.machine_code import code_answer
 from kplug.render.safe import safe
 from kplug.render.style import Style
 
 if TYPE_CHECKING:
     from kplug.annotate.answers import LogAnswers
     from kplug.log.event import Event, Frame
+    from kplug.log.faulting import Faulting
     from kplug.log.pieces import Piece
 
 SCHEMA = "kplug.event/1"
@@ -58,6 +60,7 @@ def event_object(event: Event, answers: LogAnswers, path: str | None) -> str:
                 for trace in others
             ],
             "registers": {name: _hex(value) for name, value in event.registers.items()},
+            "code": _code(event, answers),
             "modules": None if event.modules is None else [module.name for module in event.modules],
             "panic": event.panic,
             "sentence": None,
@@ -80,6 +83,47 @@ def _frame(frame: Frame, answers: LogAnswers) -> dict[str, Any]:
         "questionable": frame.questionable,
         "line": frame.place if layer is None else layer.name,
         "inlined": [] if layer is None else layer.details["inlined"],
+    }
+
+
+def _code(event: Event, answers: LogAnswers) -> dict[str, Any] | None:
+    code, answer = event.code, code_answer(event, answers)
+    if code is None:
+        return None
+    faulting = None if answer is None else answer.faulting
+    return {
+        "machine": None if answer is None else answer.machine,
+        "bytes": code.data.hex(),
+        "unit": code.unit,
+        "marked": code.marked,
+        "instructions": None
+        if answer is None
+        else [
+            {"offset": each.offset, "bytes": each.data.hex(), "text": each.text or None, "guess": each.guess}
+            for each in answer.instructions
+        ],
+        "faulting": None if faulting is None else {"text": faulting.text, **_operand(faulting)},
+        "words": None if answer is None else answer.words,
+    }
+
+
+def _operand(faulting: Faulting) -> dict[str, Any]:
+    operand = faulting.operand
+    if operand is None:
+        return {"operand": None, "agrees": None}
+    return {
+        "operand": {
+            "base": operand.base,
+            "base_value": _hex(operand.base_value),
+            "index": operand.index,
+            "index_value": _hex(operand.index_value),
+            "scale": operand.scale,
+            "displacement": operand.displacement,
+            "segment": operand.segment,
+            "address": _hex(operand.address),
+            "access": operand.access,
+        },
+        "agrees": faulting.agrees,
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kplug import model
+from kplug.annotate.code_lines import CodeLines
 from kplug.log.finding import addresses_in, numbers, role_of, symbols_in
 from kplug.log.pieces import LONGEST_LINE, Kind, Piece
 from kplug.model import Annotation, Layer
@@ -19,11 +20,14 @@ from kplug.summary import Choice, chosen, summarize
 
 if TYPE_CHECKING:
     from kplug.annotate.answers import Answer, LogAnswers
+    from kplug.annotate.machine_code import CodeAnswer
     from kplug.stretches import Known
 
 # Answers that are kept: a long log has the same ones again and again, and too many to keep all.
 _MOST_KEPT = 50_000
 _PAGE_BITS = 12
+# Instructions before and after the one at the instruction pointer.
+_AROUND = 6, 4
 
 # What the answers up to an end have in common: the text before the offset, where that counts from, and the text after;
 # or else what says it for each address.
@@ -39,6 +43,7 @@ class LogText:
         self._margin = margin
         self._is_open = False  # whether a line has not ended, and the notes on that
         self._held: list[bytes] = []
+        self._code = CodeLines(answers)
         self._kept: dict[bytes, Sequence[bytes]] = {}
         self._forms: dict[int, _Form] = {}  # by the starts of their stretches
         self._pages: dict[int, tuple[list[int], list[_Form]]] = {}  # the starts, sorted, and forms of those asked for
@@ -49,6 +54,7 @@ class LogText:
             return self._annotated(piece.data)
         if piece.kind is Kind.BEGIN:
             searched = piece.data[:LONGEST_LINE]
+            self._code.forget()
             self._is_open = True
             self._held = [note for _, note in self._notes_in(searched)]
             is_like_ours = not self._margin and piece.data.startswith(MARK)
@@ -61,10 +67,14 @@ class LogText:
     def close(self) -> bytes:
         """What follows the end of the log: the notes on a line that is too long to be kept, and has no end."""
         notes, self._held, is_open, self._is_open = self._held, [], self._is_open, False
+        self._code.forget()
         return b"".join(self._with_notes(b"", notes, is_always=True)) if is_open else b""
 
     def _annotated(self, data: bytes) -> bytes:
         notes = self._notes_in(data)
+        code = [(end, note) for end, answer, is_own in self._code.answers_in(data) for note in self._on(answer, is_own)]
+        if code:
+            notes = sorted([*notes, *code], key=lambda each: each[0])
         is_usual = not self._margin and MARK not in data and data[-1:] == b"\n"
         return self._below(data, notes) if is_usual else b"".join(self._line_by_line(data, notes))
 
@@ -170,6 +180,16 @@ class LogText:
             answer = self._answers.of_address(address, role)
             notes = self._keep(key, [] if answer is None else [self._note(text.decode("ascii"), answer)])
         return notes[0] if notes else None
+
+    def _on(self, code: CodeAnswer, is_own: bool) -> Iterator[bytes]:
+        """The notes on machine code; `is_own`: at its own line, not where its registers are complete."""
+        if is_own:
+            for each in code.around(*((0, 0) if self._margin else _AROUND)):
+                mark = "=>" if not each.offset else " ?" if each.guess else "  "
+                place = self._style.paint(self._style.symbol, safe(code.place(each)))
+                yield f"{mark} {place}  {safe(each.text)}".encode()
+        if code.words is not None:
+            yield safe(code.words).encode()
 
     def _keep(self, text: bytes, notes: Sequence[bytes]) -> Sequence[bytes]:
         if len(self._kept) >= _MOST_KEPT:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from kplug.annotate.code_lines import CODE, CONTEXT
 from kplug.errors import InputError
 from kplug.named_tuples import NamedTuple
 
@@ -31,9 +32,17 @@ def parts(descriptor: int, cuts: Sequence[int]) -> Iterator[Part]:
     start = 0
     for cut in (*sorted(cuts), size):
         while start < cut:
-            end = min(_line_end(descriptor, start + _PART_BYTES, size), cut)
+            end = min(_part_end(descriptor, start + _PART_BYTES, size), cut)
             yield Part(start, end)
             start = end
+
+
+def _part_end(descriptor: int, position: int, size: int) -> int:
+    """Where a line ends, from there on, and no report whose machine code is explained may go on."""
+    position = _line_end(descriptor, position, size)
+    while position < size and CODE in os.pread(descriptor, 2 * CONTEXT, max(0, position - CONTEXT)):
+        position = _line_end(descriptor, position + CONTEXT, size)
+    return position
 
 
 def _line_end(descriptor: int, position: int, size: int) -> int:

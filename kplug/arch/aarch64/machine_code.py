@@ -13,4 +13,6 @@ MACHINE_CODE = MachineCode(
     stores="st",
     both="(?:ld|st)(?:add|clr|eor|set|[su](?:max|min))|swp|cas",
     passive="prf",
+    relative="adr",
+    page_relative="adrp",
 )

@@ -17,5 +17,6 @@ MACHINE_CODE = MachineCode(
     stores="st|mvi|mvg?hi|mvhhi",
     both="[nox]iy?$|al?g?si|cs|la[aonx]",
     passive="lay?$|larl|pfd",
+    relative="larl|exrl|[cl]g?h?f?rl|stg?rl|br|jg?|bras",
     fault_page=4096,  # the translation-exception identification has no more
 )

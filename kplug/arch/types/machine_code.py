@@ -21,8 +21,11 @@ class MachineCode(Frozen):
     `operand` is a pattern for the memory operand in an instruction's text, with the groups `base`, `displacement`, and
     perhaps `index`; None if capstone's own operands are whole. `zero` are registers that are no base but stand for 0,
     `segments` those whose base counts.
-    `stores` and `both` are patterns for the mnemonics that write memory, and for those that read and write it; None
-    where capstone knows. `passive` is one for those that access no memory, although they have such an operand.
+
+    The rest are patterns for mnemonics. `stores` write memory, `both` read and write it, the others read; None where
+    capstone knows, which takes some that write for reading: that is believed of an operand that is not the destination,
+    the last one, and of `reads`. `passive` access no memory, although they have such an operand. The last number of
+    `relative`, which are no branches, is counted from the instruction, that of `page_relative` from its page.
 
     `written` turns capstone's mnemonic and operands into those of the kernel's own tools. `fault_page`: the fault
     address has no bits below the page.
@@ -41,7 +44,10 @@ class MachineCode(Frozen):
     segments: frozenset[str] = frozenset()
     program_counter: str | None = None
     stores: str | None = None
+    reads: str = "(?!)"
     both: str = "(?!)"
     passive: str = "(?!)"
+    relative: str = "(?!)"
+    page_relative: str = "(?!)"
     written: Callable[[str, str], str] | None = None
     fault_page: int = 1

@@ -78,6 +78,7 @@ MACHINE_CODE = MachineCode(
     syntax="CS_OPT_SYNTAX_ATT",
     segments=frozenset(("fs", "gs")),
     program_counter="rip",
+    reads=r"(?:\w+ )?(?:cmp(?!xchg)|test|bt[wlq]?$|scas|call|jmp|push|i?mul|i?div|ldmxcsr|l[gi]dt)",
     passive="lea|nop|prefetch|invlpg",
     written=written,
 )

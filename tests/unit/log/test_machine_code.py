@@ -31,7 +31,14 @@ def objdump(data: bytes, path: Path, *words: str) -> Sequence[tuple[int, str]]:
     command = ["objdump", "-D", "-b", "binary", *words, str(path)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = re.findall(r"(?m)^ +([0-9a-f]+):\t[0-9a-f ]+\t(.+)$", listing)
-    return [(int(offset, 16), re.sub(r"\s+", " ", text.split("#")[0]).strip()) for offset, text in rows]
+    return [(int(offset, 16), _from_here(int(offset, 16), text.split("#")[0])) for offset, text in rows]
+
+
+def _from_here(offset: int, text: str) -> str:
+    """The instruction with the target of a branch as the assembler has it, counted from the instruction."""
+    text = re.sub(r"\s+", " ", text).strip()
+    branch = re.fullmatch(r"((?:j\w+|call) )0x([0-9a-f]+)", text)
+    return text if branch is None else f"{branch.group(1)}.{int(branch.group(2), 16) - offset:+#x}"
 
 
 def fault(base: str | None, value: int | None, displacement: int, address: int, access: str) -> Operand:
@@ -96,6 +103,8 @@ X86 = (
     ("65 48 8b 04 25 28 00 00 00", "mov %gs:0x28,%rax", {"GS": 0xFFFF88813FC00000}, 0xFFFF88813FC00028, "read"),
     ("c7 00 05 00 00 00", "movl $0x5,(%rax)", {"RAX": 0}, 0, "write"),
     ("ff 50 18", "call *0x18(%rax)", {"RAX": 0}, 0x18, "read"),
+    ("ff 30", "push (%rax)", {"RAX": 0x2000}, 0x2000, "read"),
+    ("48 0f b1 0a", "cmpxchg %rcx,(%rdx)", {"RDX": 8}, 8, None),  # capstone says that it reads
     ("0f 18 08", "prefetcht0 (%rax)", {"RAX": 0}, None, None),
     ("48 8d 40 08", "lea 0x8(%rax),%rax", {"RAX": 0}, None, None),
 )
