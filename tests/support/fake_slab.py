@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from support.fake_kernel import CPUS, MAPCOUNT_NONE, PG_HEAD, PGTY_SLAB, STRUCT_PAGE, FakeKernel
 from support.fake_machines import PAGE
@@ -30,10 +30,12 @@ class FakeSlab:
         inuse: int | None = None,
         link: int = LINK,
         kasan: tuple[int, int] | None = None,
+        sheaves: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         """The numbers of the objects on the slab's list of free ones, and on CPU 1's. Of a number that is given twice,
         the first counts, so that the list loops. A cache with a left red zone has the flag for it, if none are given.
-        `kasan`: where KASAN has its records of an allocation and of a free, from the object.
+        `kasan`: where KASAN has its records of an allocation and of a free, from the object. `sheaves`: the members of
+        a cache for them.
         """
         self.fake, self.left_pad, self.secret, self.link_at = fake, left_pad, SECRET if hardened else 0, link
         fake.struct(
@@ -43,11 +45,11 @@ class FakeSlab:
         fake.struct("kmem_cache_cpu", 24, freelist=("void *", 0), tid=("unsigned long", 8), slab=("struct slab *", 16))
         info = {"kasan_info": ("struct kasan_cache", 72)} if kasan is not None else {}
         fake.struct(
-            "kmem_cache", 80, flags=("unsigned int", 64), inuse=("unsigned int", 68), name=("char *", 0),
+            "kmem_cache", 128, flags=("unsigned int", 64), inuse=("unsigned int", 68), name=("char *", 0),
             size=("unsigned int", 8), object_size=("unsigned int", 12),
             offset=("unsigned int", 16), refcount=("int", 20), red_left_pad=("unsigned int", 24),
             cpu_slab=("struct kmem_cache_cpu *", 40), **({"random": ("unsigned long", 32)} if hardened else {}),
-            **info,
+            **info, **(sheaves or {}),
         )  # fmt: skip
         cpu_slab = fake.percpu("fake_cpu_slab", "struct kmem_cache_cpu")
         self.cache = fake.make(

@@ -196,7 +196,7 @@ class SlabLocator:
         """Whether an object is allocated, and whose list it is on. TargetError if memory cannot be read."""
         slabs, cache, base = slab.slabs, slab.cache, slab.base
         if not slabs.is_slub:
-            return self._drgn_state(start, FREE), None
+            return self._drgn_state(start), None
         pages = pages_of(self._kernel)
         assert pages is not None
         place, word = pages.base + slab.head * pages.size, self._kernel.word
@@ -211,14 +211,12 @@ class SlabLocator:
                     free = _free_objects(word, cache, memory, base, word.at(data, slabs.cpu_freelist))
                     if start in free:
                         return CPU_FREE, cpu
+            sheaves = slabs.in_sheaves(cache) if cache.has_sheaves else {}
         except FaultError as error:
             raise TargetError(f"whether the slab object at {start:#x} is allocated: {error}") from None
         except _CorruptedError:
             return CORRUPTED, None
-        if cache.has_sheaves:
-            state = self._drgn_state(start, CPU_FREE)
-            return state, slabs.sheaf_cpu(cache, start) if state == CPU_FREE else None
-        return ALLOCATED, None
+        return (CPU_FREE, sheaves[start]) if start in sheaves else (ALLOCATED, None)
 
     def _unless_quarantined(self, cache: Cache, start: int) -> str | None:
         """The state of an object that is on no list of free ones: KASAN keeps freed ones for a while."""
@@ -233,10 +231,9 @@ class SlabLocator:
         kept = kasan.is_quarantined(cache, start)
         return QUARANTINED if kept else ALLOCATED if kept is False else FREED if freed else None
 
-    def _drgn_state(self, address: int, free: str) -> str | None:
-        """What drgn says of an object that it may know better; `free` is the word for one that is not allocated."""
+    def _drgn_state(self, address: int) -> str | None:
         info = self._drgn_info(address)
-        return None if info is None or info.allocated is None else ALLOCATED if info.allocated else free
+        return None if info is None or info.allocated is None else ALLOCATED if info.allocated else FREE
 
     def _drgn_info(self, address: int) -> Any:
         with self._kernel.reading(f"the slab object at {address:#x}"):

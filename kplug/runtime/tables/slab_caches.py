@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 
 import drgn
 
@@ -12,6 +13,8 @@ from kplug.named_tuples import NamedTuple
 from kplug.runtime.kernel import helpers
 from kplug.runtime.kernel.cpus import online_cpus
 from kplug.runtime.kernel.kernel import Kernel
+from kplug.runtime.kernel.lists import list_nodes
+from kplug.runtime.kernel.nodes import online_node_numbers
 
 OBJECT, LEFT_RED_ZONE, RIGHT_RED_ZONE, FREE_POINTER = "object", "left red zone", "right red zone", "free pointer"
 ALLOCATION_TRACK, FREE_TRACK, REQUESTED_SIZE = "allocation track", "free track", "requested size"
@@ -21,6 +24,7 @@ NO_KASAN_FREE_META = 0x7FFFFFFF  # KASAN_NO_FREE_META
 
 _MAX_NAME = 256
 _MAX_SHEAF = 1 << 12  # objects; calculate_sheaf_capacity() gives some tens
+_MAX_FULL_SHEAVES = 1 << 12  # of a node; MAX_FULL_SHEAVES is 10
 
 # slab.h: 4fd8ab3e6cb5 (6.9) made the bits an enumeration; before, they were these for all of SLUB's time.
 _FLAGS = {
@@ -63,6 +67,7 @@ class Cache:
 
     def __init__(self, slabs: Slabs, address: int) -> None:
         prog = slabs.kernel.prog
+        self.address = address
         with slabs.kernel.reading(f"the slab cache at {address:#x}"):
             cache = drgn.Object(prog, "struct kmem_cache *", address)
             name = prog.read_c_string(cache.name.value_(), max_size=_MAX_NAME)
@@ -73,9 +78,8 @@ class Cache:
             self.left_pad: int = cache.red_left_pad.value_() if slabs.has_left_pad and slabs.debugs else 0
             self.next_offset: int = cache.offset.value_() if slabs.is_slub else 0
             self.random = cache.random.value_() if slabs.is_hardened else None
-            # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU
-            self.sheaves = cache.cpu_sheaves.read_() if slabs.may_have_sheaves else None
-            self.has_sheaves = self.sheaves is not None and bool(self.sheaves.value_())
+            # 2d517aa09bbc (6.18): free objects of any slab, in bags for each CPU, and for each node
+            self.has_sheaves: bool = slabs.may_have_sheaves and bool(cache.cpu_sheaves.value_())
             self.per_cpu = self._cpu_slabs(slabs, cache)
             self.flags: int = cache.flags.value_() & ~slabs.without_effect if slabs.is_slub else 0
             self.is_typesafe_by_rcu = bool(self.flags & slabs.typesafe_by_rcu) if slabs.is_slub else False
@@ -215,21 +219,47 @@ class Slabs:
         bits = self.word.unsigned(data, self.counters, 4)
         return bits >> (16 if self.word.little_endian else 1) & 0x7FFF
 
-    def sheaf_cpu(self, cache: Cache, start: int) -> int | None:
-        """The CPU in one of whose sheaves an object is; None if in none of them: then it is in a node's."""
+    @remembered(UNTIL_RESUMED)
+    def in_sheaves(self, cache: Cache) -> dict[int, int | None]:
+        """The free objects in a cache's sheaves, each with the CPU that has it; None for a node's."""
+        found: dict[int, int | None] = {}
         with self.kernel.reading(f"the sheaves of the slab cache {cache.name}"):
+            whole = drgn.Object(self.kernel.prog, "struct kmem_cache *", cache.address)
+            for sheaf in self._nodes_sheaves(whole):
+                found.update(dict.fromkeys(_objects(sheaf)))
             for cpu in self.cpus:
-                sheaves = helpers.per_cpu_ptr(cache.sheaves, cpu)
+                sheaves = helpers.per_cpu_ptr(whole.cpu_sheaves.read_(), cpu)
                 for sheaf in (sheaves.main.read_(), sheaves.spare.read_()):
-                    count = min(sheaf.size.value_(), _MAX_SHEAF) if sheaf else 0
-                    if count and start in sheaf.objects[:count].value_():
-                        return cpu
-        return None
+                    found.update(dict.fromkeys(_objects(sheaf), cpu))
+        return found
+
+    def _nodes_sheaves(self, cache: drgn.Object) -> Iterator[drgn.Object]:
+        """The full sheaves that a cache's nodes have."""
+        link = drgn.offsetof(self.kernel.prog.type("struct slab_sheaf"), "barn_list")
+        split = self.kernel.prog.type("struct kmem_cache").has_member("per_node")  # 5ba6bc27b1f9 (7.1)
+        for number in online_node_numbers(self.kernel.prog):
+            node = cache.per_node[number] if split else cache.node[number].read_()
+            barn = node.barn.read_() if split or node else None
+            if not barn:
+                continue
+            try:
+                places = [*list_nodes(self.kernel, barn.sheaves_full.address_of_().value_(), _MAX_FULL_SHEAVES)]
+            except TargetError as error:
+                raise TargetError(f"node {number}'s list of sheaves: {error}") from None
+            for place in places:
+                yield drgn.Object(self.kernel.prog, "struct slab_sheaf *", place - link)
 
     @remembered(UNTIL_RESUMED)
     def cache(self, address: int) -> Cache:
         """The cache whose struct is at an address. TargetError if that cannot be read, or is none."""
         return Cache(self, address)
+
+
+def _objects(sheaf: drgn.Object) -> Sequence[int]:
+    """The objects that a sheaf has; a null pointer has none."""
+    count = min(sheaf.size.value_(), _MAX_SHEAF) if sheaf else 0
+    objects: Sequence[int] = sheaf.objects[:count].value_() if count else ()
+    return objects
 
 
 def _members(kind: drgn.Type, name: str) -> set[str | None]:

@@ -10,16 +10,15 @@ import pytest
 
 pytest.importorskip("drgn")
 
-import drgn
 from support.fake_kernel import DATA, INIT_TEXT, PERCPU, PGTY_SLAB, FakeKernel
 from support.fake_machines import MACHINES, PAGE, Machine
 from support.fake_slab import LINK, FakeSlab
 from support.fake_tracks import FakeTracks
+from support.fake_zones import FakeZones
 
 from kplug.errors import TargetError
 from kplug.model import Layer
 from kplug.runtime.locators.slab import KIND, SlabLocator
-from kplug.runtime.tables.slab_caches import slabs_of
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -184,25 +183,72 @@ def test_objects_on_a_cpus_own_list(machine: Machine) -> None:
     assert [("cpu" in told(slab, offset).details) for offset in (0x208, 0x308)] == [False, False]
 
 
-@pytest.mark.parametrize(("place", "cpu"), [("main", 1), ("spare", 1), ("barn", None)])
-def test_the_cpu_that_has_an_object_in_a_sheaf(place: str, cpu: int | None) -> None:
-    fake = FakeKernel()
-    slab = FakeSlab(fake)
-    fake.struct(
-        "slab_sheaf", 16, capacity=("unsigned int", 0), size=("unsigned int", 4), objects=("void * []", 16),
-    )  # fmt: skip
-    fake.struct("slub_percpu_sheaves", 16, main=("struct slab_sheaf *", 0), spare=("struct slab_sheaf *", 8))
-    sheaves = fake.percpu("fake_sheaves", "struct slub_percpu_sheaves")
-    sheaf = fake.take(64)
-    fake.words(sheaf, 2 << 32 | 2, 0, slab.object(3), slab.object(1), slab.object(2))
-    if place != "barn":
-        fake.put("slub_percpu_sheaves", fake.cpu_area(1) + sheaves, {place: sheaf})
-    slabs = slabs_of(fake.kernel)
-    cache = slabs.cache(slab.cache)
-    per_cpu = drgn.Object(fake.prog, "struct slub_percpu_sheaves *", fake.prog["fake_sheaves"].address_)
-    cache.sheaves = per_cpu
-    assert slabs.sheaf_cpu(cache, slab.object(1)) == cpu
-    assert slabs.sheaf_cpu(cache, slab.object(2)) is None
+class FakeSheaves:
+    """A cache whose free objects are in sheaves: CPUs' own, and those in the only node's barn. `split`: the barns are
+    in an array beside the nodes, as since 7.1.
+    """
+
+    def __init__(self, *, split: bool) -> None:
+        self.fake = fake = FakeKernel()
+        FakeZones(fake)
+        pointer = {"per_node": ("struct kmem_cache_per_node_ptrs [1]", 88)}
+        fake.struct(
+            "kmem_cache_per_node_ptrs", 16, barn=("struct node_barn *", 0), node=("struct kmem_cache_node *", 8)
+        )
+        fake.struct("kmem_cache_node", 16, barn=("struct node_barn *", 8))
+        fake.struct("node_barn", 32, sheaves_full=("struct list_head", 8))
+        fake.struct(
+            "slab_sheaf", 32, barn_list=("struct list_head", 0), size=("unsigned int", 16), objects=("void * []", 24),
+        )  # fmt: skip
+        fake.struct("slub_percpu_sheaves", 16, main=("struct slab_sheaf *", 0), spare=("struct slab_sheaf *", 8))
+        self.slab = FakeSlab(
+            fake,
+            sheaves={
+                "cpu_sheaves": ("struct slub_percpu_sheaves *", 80),
+                **(pointer if split else {"node": ("struct kmem_cache_node *[1]", 88)}),
+            },
+        )
+        self.of_cpus = fake.percpu("fake_sheaves", "struct slub_percpu_sheaves")
+        self.barn = fake.make("node_barn")
+        node = fake.make("kmem_cache_node", {} if split else {"barn": self.barn})
+        fake.put("kmem_cache", self.slab.cache, {"cpu_sheaves": fake.prog["fake_sheaves"].address_ or 0})
+        fake.words(self.slab.cache + 88, self.barn if split else node)
+        self.fill_barn()
+
+    def sheaf(self, *numbers: int) -> int:
+        """A sheaf with these objects. What it had before stands behind them."""
+        places = [*map(self.slab.object, numbers), self.slab.object(3)]
+        sheaf = self.fake.take(24 + 8 * len(places))
+        self.fake.words(sheaf, 0, 0, len(numbers), *places)
+        return sheaf
+
+    def fill_barn(self, *sheaves: int) -> None:
+        places = [self.barn + 8, *sheaves]
+        for place, following in zip(places, [*places[1:], places[0]]):
+            self.fake.words(place, following)
+
+
+@pytest.mark.parametrize("split", [True, False], ids=["7.1", "6.18"])
+def test_objects_in_sheaves(split: bool) -> None:
+    sheaves = FakeSheaves(split=split)
+    fake, slab = sheaves.fake, sheaves.slab
+    fake.put(
+        "slub_percpu_sheaves",
+        fake.cpu_area(1) + sheaves.of_cpus,
+        {"main": sheaves.sheaf(), "spare": sheaves.sheaf(1)},
+    )
+    sheaves.fill_barn(sheaves.sheaf(2), sheaves.sheaf(0))
+    assert states(slab) == ["cpu-free", "cpu-free", "cpu-free", "allocated"]
+    assert [told(slab, number * 0x100).details.get("cpu") for number in range(4)] == [None, 1, None, None]
+
+
+def test_a_list_of_sheaves_that_loops() -> None:
+    sheaves = FakeSheaves(split=True)
+    sheaf = sheaves.sheaf(1)
+    sheaves.fill_barn(sheaf)
+    sheaves.fake.words(sheaf, sheaf)
+    with pytest.raises(TargetError, match=r"^node 0's list of sheaves: it loops$"):
+        list(SlabLocator(sheaves.fake.kernel).locate(sheaves.slab.base))
 
 
 def test_links_scrambled_as_before_5_7() -> None:
