@@ -53,7 +53,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
             contents += session.contents() if session.contents is not None else ()
         except TargetError as error:
             yield Problem(str(error))
-    areas = tuple(_with_contents(area, session, space, contents) for area in space.areas)
+    areas = with_contents(session, space, contents)
     for warning in space.warnings:
         yield Problem(warning)
     if not arguments.places:
@@ -78,6 +78,11 @@ def _run(session: Session, arguments: argparse.Namespace) -> Iterator[Output]:
             rows = [{**row, "input": word, "address": Hex(address)} for row in _holding(areas, space, address)]
             title = hex(address) if word.lower().removeprefix("0x") == f"{address:x}" else f"{word}: {address:#x}"
             yield Table("kplug.map/1", _COLUMNS, rows, title, indented="name")
+
+
+def with_contents(session: Session, space: AddressSpace, contents: Sequence[Area] = ()) -> tuple[Area, ...]:
+    """The areas of the space, with what is in them as parts."""
+    return tuple(_with_contents(area, session, space, contents) for area in space.areas)
 
 
 def _is_called(area: Area, word: str) -> bool:

@@ -87,13 +87,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_cell, value))
     if isinstance(value, HumanSize):
-        return _human_size(value)
+        return human_size(value)
     if isinstance(value, Address):
         return f"{value:#0{2 + value.bits // 4}x}"
     return f"{value:#x}" if isinstance(value, (Hex, Size)) else safe(str(value))
 
 
-def _human_size(size: int) -> str:
+def human_size(size: int) -> str:
     """A number of bytes in the largest unit that fits: exact (`64 TiB`), or with one decimal digit."""
     units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
     power = max(0, min(len(units) - 1, (size.bit_length() - 1) // 10))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, TextIO, Union
 
 from kplug.annotate.answers import LogAnswers
 from kplug.annotate.facts import Boot, Pair, boots, in_boots, machine_in, offset_of_pairs, wrong_build
+from kplug.arch.registry import named
 from kplug.assembly import Found, FrontEnd, session_of
 from kplug.commands.base import HelpFormatter, Parser
+from kplug.commands.map import with_contents
 from kplug.errors import UsageError
 from kplug.frozen import replace
 from kplug.log.pieces import Kind, Piece, pieces
@@ -29,11 +31,13 @@ from kplug.shell.log_jobs import Part, in_processes, parts, reader_of
 from kplug.source import Source
 
 if TYPE_CHECKING:  # the grammar of events takes 40 ms to import, which what prints none does not need
+    from kplug.arch.types.memory_map import Area
     from kplug.render.log_events import LogSummary
+    from kplug.render.log_html import LogHtml, Page
     from kplug.render.log_json import LogJson, Open
 
     # What prints a log.
-    _Form = Union[LogText, LogJson, LogSummary]
+    _Form = Union[LogText, LogJson, LogSummary, LogHtml]
 
 _DESCRIPTION = """Print a kernel's log as it is, and below each line what the addresses and symbols in it are: symbol,
 section, region and, with debug information, the source line with its inlined callers; registers by value (poison,
@@ -50,6 +54,7 @@ _EPILOG = """examples:
   kplug annotate -s vmlinux --module-dir DIR -   with the modules' debug files
   kplug annotate --summary console.log           the events in it, a line each
   kplug annotate --json -s vmlinux oops.txt      events and addresses as objects (docs/json.md)
+  kplug annotate --html -s vmlinux oops.txt > oops.html      a page for a browser
 
 exit status: 0 all answered; 1 something could not be resolved; 2 usage, or an input that cannot be read"""
 
@@ -78,6 +83,7 @@ def parser() -> Parser:
     form.add_argument("--margin", action="store_true", help="annotations at the end of each line")
     form.add_argument("--json", action="store_true", help="objects for events and addresses, one per line")
     form.add_argument("--summary", action="store_true", help="one line for each event: an oops, a warning, a stall")
+    form.add_argument("--html", action="store_true", help="one page: the log with what it names, its events, and a map")
     made.add_argument("--strip", action="store_true", help="remove the annotations of an annotated log")
     made.add_argument(
         "-j",
@@ -114,8 +120,10 @@ def run(words: Sequence[str], style_of: Callable[[str, TextIO], Style]) -> bool:
     paths = arguments.files or ["-"]
     if arguments.follow and (len(paths) > 1 or paths == ["-"]):
         raise UsageError("kplug annotate: -f follows one FILE")
-    if arguments.strip and (arguments.json or arguments.summary or arguments.follow):
-        raise UsageError("kplug annotate: --strip gives the log back: without --json, --summary and -f")
+    if arguments.strip and (arguments.json or arguments.summary or arguments.html or arguments.follow):
+        raise UsageError("kplug annotate: --strip gives the log back: without --json, --summary, --html and -f")
+    if arguments.html and arguments.follow:
+        raise UsageError("kplug annotate: --html is of a whole log: without -f")
     logs = [open_log(path) for path in paths]
     if arguments.strip:
         for descriptor in logs:
@@ -124,6 +132,7 @@ def run(words: Sequence[str], style_of: Callable[[str, TextIO], Style]) -> bool:
     run = _Run(arguments, style_of(arguments.color, sys.stdout))
     for path, descriptor in zip(paths, logs):
         run.annotate(path, descriptor)
+    run.end()
     return run.is_answered()
 
 
@@ -149,6 +158,7 @@ class _Run:
         self._is_long = False
         self._open: Open | None = None
         self._summary: LogSummary | None = None
+        self._page: Page | None = None
         self._machine = ""  # where there is no kernel to tell
 
     def annotate(self, path: str, descriptor: int) -> None:
@@ -173,7 +183,7 @@ class _Run:
             for part, boot in whole:
                 while len(known) > 1 and known[1].start <= position:
                     known.pop(0)
-                if text is None and self._is_inline() and not part.startswith(MARK):
+                if text is None and self._is_text() and not self._arguments.margin and not part.startswith(MARK):
                     first = part.find(b"\n") + 1
                     write(part[:first])
                     flush()
@@ -199,13 +209,24 @@ class _Run:
             from kplug.render.log_events import LogSummary
 
             self._summary = LogSummary(self._style, path if len(self._arguments.files) > 1 else None)
+        elif self._arguments.html:
+            from kplug.render.log_html import Page
 
-    def _is_inline(self) -> bool:
-        return not (self._arguments.margin or self._arguments.json or self._arguments.summary)
+            self._page = self._page or Page()
+            sys.stdout.buffer.write(self._page.begin(path))
+
+    def end(self) -> None:
+        """Write what follows the last log."""
+        if self._page is not None:
+            sys.stdout.buffer.writelines(self._page.end([*self._said, *self._assumed, *self._reasons()]))
+            sys.stdout.buffer.flush()
+
+    def _is_text(self) -> bool:
+        return not (self._arguments.json or self._arguments.summary or self._arguments.html)
 
     def _jobs(self) -> int:
         """How many processes the file is worth. An event may go on in the next part; annotations do not."""
-        if self._arguments.follow or self._arguments.json or self._arguments.summary:
+        if self._arguments.follow or not self._is_text():
             return 1
         if self._arguments.jobs is not None:
             return int(self._arguments.jobs)
@@ -235,12 +256,15 @@ class _Run:
         """Whether all was resolved; says what was not."""
         for assumed in self._assumed:
             self._say(assumed)
-        reasons = sorted(self._unresolved)
-        for why in reasons[:_MOST_REASONS]:
+        for why in self._reasons():
             self._say(why)
-        if len(reasons) > _MOST_REASONS:
-            self._say("and others that could not be resolved")
-        return not reasons and not self._is_wrong
+        return not self._unresolved and not self._is_wrong
+
+    def _reasons(self) -> Sequence[str]:
+        """Why something could not be resolved, not all of it."""
+        reasons = sorted(self._unresolved)
+        others = ["and others that could not be resolved"] if len(reasons) > _MOST_REASONS else []
+        return [*reasons[:_MOST_REASONS], *others]
 
     def _say(self, sentence: str) -> None:
         if sentence not in self._said:
@@ -267,11 +291,15 @@ class _Run:
         if key not in self._texts:
             while len(self._texts) >= _MOST_OPEN:
                 del self._texts[next(iter(self._texts))]
-            answers = LogAnswers(self._session(offset, boot, data), self._unresolved, self._assumed)
-            self._texts[key] = self._made(answers)
+            session = self._session(offset, boot, data)
+            self._texts[key] = self._made(LogAnswers(session, self._unresolved, self._assumed), session)
         return self._texts[key]
 
-    def _made(self, answers: LogAnswers) -> _Form:
+    def _made(self, answers: LogAnswers, session: Session) -> _Form:
+        if self._page is not None:
+            from kplug.render.log_html import LogHtml
+
+            return LogHtml(answers, self._page, *_map_of(session))
         if self._open is None:
             return LogText(answers, self._style, self._arguments.margin)
         from kplug.render.log_json import LogJson
@@ -325,3 +353,17 @@ class _Run:
             if not source.lines:
                 raise
             return open_session(replace(source, lines=False), HINTS)  # without drgn
+
+
+def _map_of(session: Session) -> tuple[str, Callable[[], Sequence[Area]]]:
+    """The kernel's name, and what gives its address space."""
+
+    def areas() -> Sequence[Area]:
+        space = session.space
+        return () if space is None else with_contents(session, space)
+
+    main = session.main
+    if main is None:
+        return named(session.machine).title, areas
+    offset = main.placement.kaslr_offset_text if main.placement.known else "not known"
+    return f"{main.image.name} {main.image.release or ''}, KASLR offset {offset}", areas

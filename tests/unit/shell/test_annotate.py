@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from html import escape
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.elf_builder import BASE_64, small_vmlinux
+from support.page_reader import PageReader
 
 from kplug.annotate.answers import LogAnswers
 from kplug.errors import KplugError
@@ -170,6 +172,17 @@ def test_of_several_logs_it_is_said_which(
     assert {*files} == {oops, str(log)}
 
 
+def test_a_page(vmlinux: str, oops: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["annotate", "-s", vmlinux, "--html", oops, oops]) == 1
+    output, errors = capsys.readouterr()
+    page = PageReader(output)
+    assert page.log == OOPS * 2
+    assert [text for href, text in page.links if href == "#h1" and text] == ["0000000000000018"] * 2
+    assert "&gt; vmlinux" in output  # on the map
+    for line in errors.splitlines():
+        assert f"<li>{escape(line.removeprefix('kplug: '))}</li>" in output
+
+
 @pytest.mark.parametrize("form", ["--summary", "--json"])
 def test_the_first_boot_of_a_further_log_is_no_reboot(
     vmlinux: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
@@ -230,7 +243,8 @@ def test_without_a_kernel_values_are_told(
 @pytest.mark.parametrize(
     "words",
     [["/nonexistent"], ["/"], ["-f"], ["--json", "--margin"]]
-    + [["--strip", option, "/dev/null"] for option in ("-f", "--json", "--summary")],
+    + [["--strip", option, "/dev/null"] for option in ("-f", "--json", "--summary", "--html")]
+    + [["--html", option, "/dev/null"] for option in ("-f", "--json", "--summary", "--margin", "--inline")],
 )
 def test_what_cannot_be_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["annotate", *words]) == 2
