@@ -7,6 +7,7 @@ import re
 from kplug.arch.types.machine_code import MachineCode
 from kplug.frozen import replace
 
+_SHIFTS = frozenset(("shl", "shr", "sar", "rol", "ror", "rcl", "rcr", "shld", "shrd"))
 # Mnemonics that capstone gives a suffix for the size of their operands, and objdump only where no register tells it.
 _SIZED = frozenset(
     (
@@ -27,7 +28,7 @@ _SIZED = frozenset(
             "scas",
         ),
         *("add", "sub", "adc", "sbb", "cmp", "inc", "dec", "neg", "mul", "imul", "div", "idiv", "bswap"),
-        *("and", "or", "xor", "not", "test", "shl", "shr", "sar", "rol", "ror", "rcl", "rcr", "shld", "shrd"),
+        *("and", "or", "xor", "not", "test", *_SHIFTS),
         *("bt", "bts", "btr", "btc", "bsf", "bsr", "tzcnt", "lzcnt", "popcnt"),
     )
 )
@@ -36,7 +37,9 @@ _UNSIZED = frozenset(("call", "jmp", "ret", "push", "pop", "pushf", "popf", "lea
 _PREFIXED = re.compile(r"(?P<prefixes>(?:(?:lock|rep(?:n?[ez])?|notrack|xacquire|xrelease) )*)(?P<name>\S+)$")
 _NUMBER = re.compile(r"(?<![\w%])(?P<dollar>\$?)(?P<value>-?(?:0x[0-9a-f]+|\d+))(?![\w)])")
 _MEMORY = re.compile(r"\((?P<base>%\w+)?(?:, ?(?P<index>%\w+)(?:, ?(?P<scale>\d))?)?\)")
-_REGISTER = re.compile(r"(?:^|, )%")
+# A register that tells the size of the operands: no segment, and no count of a shift.
+_SIZING = re.compile(r"(?:^|, )%(?!\w+:)")
+_COUNT = re.compile(r"^%cl, ")
 _BITS = {"b": 8, "w": 16, "l": 32, "q": 64}
 
 
@@ -54,7 +57,8 @@ def written(mnemonic: str, operands: str) -> str:
     bits = 64
     if suffix in _BITS and (stem in _UNSIZED or stem in _SIZED or stem.startswith("cmov")):
         bits = _BITS[suffix]
-        if stem in _UNSIZED or _REGISTER.search(_MEMORY.sub("", operands)) is not None:
+        sizing = _COUNT.sub("", operands) if stem in _SHIFTS else operands
+        if stem in _UNSIZED or _SIZING.search(_MEMORY.sub("", sizing)) is not None:
             name = stem
 
     def number(match: re.Match[str]) -> str:

@@ -103,6 +103,8 @@ X86 = (
     ("65 48 8b 04 25 28 00 00 00", "mov %gs:0x28,%rax", {"GS": 0xFFFF88813FC00000}, 0xFFFF88813FC00028, "read"),
     ("c7 00 05 00 00 00", "movl $0x5,(%rax)", {"RAX": 0}, 0, "write"),
     ("ff 50 18", "call *0x18(%rax)", {"RAX": 0}, 0x18, "read"),
+    ("65 ff 08", "decl %gs:(%rax)", {"RAX": 8, "GS": 0x100}, 0x108, "read and write"),
+    ("41 d3 7c 24 50", "sarl %cl,0x50(%r12)", {"R12": 0}, 0x50, None),
     ("ff 30", "push (%rax)", {"RAX": 0x2000}, 0x2000, "read"),
     ("48 0f b1 0a", "cmpxchg %rcx,(%rdx)", {"RDX": 8}, 8, None),  # capstone says that it reads
     ("0f 18 08", "prefetcht0 (%rax)", {"RAX": 0}, None, None),
