@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kplug import model
 from kplug.errors import KplugError, TargetError
-from kplug.frozen import Frozen
+from kplug.frozen import Frozen, replace
 from kplug.image.images import Images, as_images
 from kplug.image.placed import Piece, PlacedImage
 from kplug.kinds import in_order
@@ -111,7 +111,7 @@ def on_demand(images: Sequence[PlacedImage], target: Target, supply: Supply) -> 
     asked = _Asked(images[0], supply)
     return Records(
         _Images(images, asked),
-        (_Locator(asked, static.locators), _AreaParts(asked)),
+        (_Locator(asked, static.locators), AreaParts(asked)),
         _Instances(asked, static.percpu),
         _States(asked, target),
         _Modules(supply),
@@ -233,15 +233,15 @@ class _Locator:
             raise TargetError("; ".join(dict.fromkeys(problems)))
 
 
-class _AreaParts:
+class AreaParts:
     """The parts of an area that debug information alone knows: the fixmap's slots, the CPUs' entry areas.
 
-    The session's own map, made before the records, has the area without them.
+    The session's own map, made before the records, has the area without these, and what is known without them.
     """
 
     def __init__(self, asked: _Asked) -> None:
         self._asked = asked
-        self._made: tuple[AddressSpaceFacts, AddressSpace | None] | None = None
+        self._made: tuple[AddressSpaceFacts, AddressSpace | None, AddressSpace | None] | None = None
 
     def locate(self, address: int) -> Iterable[Layer]:
         records = self._asked.of(address)
@@ -249,9 +249,14 @@ class _AreaParts:
             return ()
         facts = records.facts()
         if self._made is None or self._made[0] is not facts:
-            self._made = facts, address_space(self._asked.machine, facts)
-        space = self._made[1]
-        return area_parts(space, space.area_at(address), address) if space is not None else ()
+            untyped = replace(facts, fixed_addresses=(), cpu_entry_areas=(), cpu_entry_area_size=None)
+            machine = self._asked.machine
+            self._made = facts, address_space(machine, facts), address_space(machine, untyped)
+        with_types, without = (
+            [] if space is None else list(area_parts(space, space.area_at(address), address))
+            for space in self._made[1:]
+        )
+        return [part for part in with_types if part not in without]
 
 
 class _Instances:

@@ -14,13 +14,13 @@ from kplug.image.opening.debug_files import dwarf_file, has_dwarf, missing_dwarf
 from kplug.image.placed import PlacedImage
 from kplug.image.placement import Placement, as_linked
 from kplug.lifetimes import FOR_EVER, UNTIL_FILES_CHANGE, UNTIL_RESUMED, Memo, remembered
-from kplug.memory.kaslr_offset import Finding
+from kplug.memory.kaslr_offset import Finding, with_warning
 from kplug.memory.kernel_note import noted_facts
 from kplug.memory.variables import static_facts
 from kplug.records import on_demand
 from kplug.session import Missing, Session
 from kplug.space.address_space import AddressSpace, AddressSpaceFacts, address_space
-from kplug_gdb import drgn_kernel, events, physical
+from kplug_gdb import drgn_kernel, events, machine, physical
 from kplug_gdb.current_view import CurrentView
 from kplug_gdb.drgn_kernel import COST, DrgnRecords
 from kplug_gdb.finder import Finder, FoundKernel
@@ -29,6 +29,7 @@ from kplug_gdb.lines import GdbLines
 from kplug_gdb.reading import CLOSED, has_process
 from kplug_gdb.settings import SETTINGS
 from kplug_gdb.type_layouts import GdbLayouts
+from kplug_gdb.views import KernelTablesView
 from kplug_gdb.vmlinux import NoVmlinuxError, OpenedImages
 from kplug_gdb.waiting import doing
 
@@ -166,9 +167,10 @@ class Host:
     def session(self) -> Session:
         """The session for a question, with the kernel's place verified now. KplugError, worded for the user."""
         known, found = self._known()
-        if not found.finding.lasting:
-            return known.session_as(found.finding, SETTINGS.lines, FrontEnd(_HINTS))
-        return known.session(found.finding, SETTINGS.lines)
+        finding = _of_program(found)
+        if not finding.lasting:
+            return known.session_as(finding, SETTINGS.lines, FrontEnd(_HINTS))
+        return known.session(finding, SETTINGS.lines)
 
     def finding(self) -> Finding:
         """How the kernel's place was found, verified now. KplugError, worded for the user."""
@@ -253,6 +255,15 @@ class Host:
         if SETTINGS.drgn == "off":
             description = "off (set kplug drgn auto)"
         return facts if description is None else {**facts, "drgn": description}
+
+
+def _of_program(found: FoundKernel) -> Finding:
+    """The finding, with a warning where the CPU's registers are a program's, and could be taken for the kernel's."""
+    architecture = machine.architecture()
+    if architecture is None or not architecture.separate_programs or not isinstance(found.view, KernelTablesView):
+        return found.finding
+    said = f"the CPU runs a program, which has its own addresses on {architecture.title}; what is said is the kernel's"
+    return with_warning(found.finding, said)
 
 
 def _missing(known: PlacedKernel, found: FoundKernel) -> list[Missing]:

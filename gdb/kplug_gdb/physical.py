@@ -165,6 +165,12 @@ def translation(tables: Translator, address: int) -> Translation | None:
             return None  # a table outside of memory
 
 
+def _absolute(physical: int, room: int) -> tuple[int, int]:
+    architecture = machine.architecture()
+    absolute = architecture.absolute if architecture is not None else None
+    return (physical, room) if absolute is None else absolute(registers.register, physical, room)
+
+
 def read_through(tables: Translator, address: int, size: int) -> bytes:
     """`size` bytes at a virtual address of these tables. FaultError if it is not mapped."""
     data, mask, entry = b"", machine.mask(), entry_reader(tables, read_plainly)
@@ -177,6 +183,6 @@ def read_through(tables: Translator, address: int, size: int) -> bytes:
                 found = None
             if found is None:
                 raise FaultError(f"nothing is mapped at {place:#x}")
-            physical, room = found
+            physical, room = _absolute(*found)
             data += read_plainly(physical, min(room, size - len(data)))
     return data

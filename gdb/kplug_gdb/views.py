@@ -116,10 +116,10 @@ def _walked_state(address: int, *, kernel: bool) -> State | None:
 
 def may_be_isolated() -> bool:
     """Whether the selected CPU may map hardly any of the kernel, which can be read through page tables all the same: it
-    uses the user's half of a pair of page tables, or (arm) debuggers see what it may read, in user mode.
+    uses the user's half of a pair of page tables, or (arm, s390x) debuggers see what it may read, in user mode.
     """
     cr3 = registers.register("cr3")
-    if cr3 is not None:
+    if cr3 is not None and registers.register("pswm") is None:  # s390x has a cr3 too, which means something else
         return bool(cr3 & registers.CR3_USER_TABLES) and physical.stub_has_it()
     return (
         registers.privileged() is False and physical.stub_has_it() and physical.current_tables(kernel=True) is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.elf_builder import BASE_64, small_vmlinux
@@ -20,9 +22,10 @@ from kplug.image.placed import PlacedImage
 from kplug.image.placement import as_linked
 from kplug.lifetimes import Memo
 from kplug.model import Layer, State
-from kplug.records import Records, on_demand
+from kplug.records import AreaParts, Records, on_demand
 from kplug.session import Missing
-from kplug.space.address_space import AddressSpaceFacts
+from kplug.space.address_space import AddressSpaceFacts, address_space
+from kplug.space.locators import AreaLocator
 from kplug.target import Target
 
 TEXT = BASE_64 + 0x14
@@ -271,3 +274,13 @@ def test_user_addresses_are_those_of_the_process_that_is_named(images: Sequence[
             pass
         (answer,) = session.where(address)
         assert answer.warnings == ("nobody's",)
+
+
+def test_a_part_that_both_maps_have_is_told_once() -> None:
+    """s390x's lowcore: no debug information is needed for it."""
+    facts = AddressSpaceFacts(vmemmap_start=0x37200000000, vmalloc_start=0x37FFE700000, vmalloc_end=0x3FF7E700000)
+    asked: Any = SimpleNamespace(machine="s390x", of=lambda address: SimpleNamespace(facts=lambda: facts))
+    space = address_space("s390x", facts)
+    assert space is not None
+    assert [layer.name for layer in AreaLocator(space).locate(0x10)] == ["direct map", "lowcore"]
+    assert list(AreaParts(asked).locate(0x10)) == []

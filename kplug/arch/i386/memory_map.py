@@ -42,10 +42,18 @@ def address_space(facts: AddressSpaceFacts) -> AddressSpace:
     top = facts.fixaddr_top
     if top is None or not _is_fixaddr_top(top):
         top = _FIXADDR_TOP
+    slots = _slots(facts)
+    placed = _top_down(facts, top - slots[1] * _PAGE, source) if slots is not None else []
+    if placed and placed[-1].start > split:
+        end, others = placed[-1].start - 2 * _PAGE, []
+    else:
+        placed, others = [], [*(["pkmap"] if facts.has_highmem is not False else []), "LDT remap", CPU_ENTRY_AREA]
+        end, others = (top - slots[1] * _PAGE, others) if slots is not None else (top, [*others, FIXMAP])
     claims = [
         Area("user", 0, split, source, kind=USER),
-        *_fixmap(facts, top),
-        *_below_the_fixmap(facts, split, top, source),
+        *_fixmap(facts, top, slots),
+        *placed,
+        *_lowmem_and_vmalloc(facts, split, end, others, source),
     ]
     warnings = [*facts.refused, *_refused(facts, split)]
     description = f"i386, PAGE_OFFSET {split:#x}{'' if page_offset else ' (assumed)'}"
@@ -77,60 +85,63 @@ def _high_memory(facts: AddressSpaceFacts, split: int) -> int | None:
     return high if high is not None and split < high < 0xFF000000 and high % _PAGE == 0 else None
 
 
-def _fixmap(facts: AddressSpaceFacts, top: int) -> Iterator[Area]:
-    """The fixmap, and below it the slots for early boot; nothing where the number of slots is not known."""
+def _slots(facts: AddressSpaceFacts) -> tuple[int, int] | None:
+    """The number of slots of the fixmap, of those that stay and of all; None if they are not known or impossible."""
     permanent, slots = permanent_slots(facts), dict(facts.fixed_addresses).get(SLOTS_END)
     if permanent is None or slots is None or not 0 < permanent <= slots < 1 << 14:
+        return None
+    return permanent, slots
+
+
+def _fixmap(facts: AddressSpaceFacts, top: int, slots: tuple[int, int] | None) -> Iterator[Area]:
+    """The fixmap, and below it the slots for early boot."""
+    if slots is None:
         return
-    parts, start = fixmap_parts(facts, top, _PAGE), top - permanent * _PAGE
+    parts, start, early = fixmap_parts(facts, top, _PAGE), *(top - number * _PAGE for number in slots)
     yield Area(FIXMAP, start, top, "FIXADDR_START", parts=parts)
-    if slots > permanent:
-        details = {"note": "slots that are used early in boot: early_ioremap()"}
-        yield Area(f"early {FIXMAP}", top - slots * _PAGE, start, "enum fixed_addresses", details=details, parts=parts)
+    details = {"note": "slots that are used early in boot: early_ioremap()"}
+    yield Area(f"early {FIXMAP}", early, start, "enum fixed_addresses", details=details, parts=parts)
 
 
-def _below_the_fixmap(facts: AddressSpaceFacts, split: int, top: int, source: str) -> Iterator[Area]:
-    """All from PAGE_OFFSET to the fixmap."""
-    slots, size, cpus = dict(facts.fixed_addresses).get(SLOTS_END), facts.cpu_entry_area_size, facts.most_cpus
-    has_highmem = facts.has_highmem
-    above = [*(("pkmap",) if has_highmem is not False else ()), "LDT remap", CPU_ENTRY_AREA]
-    vmalloc_end = None
-    if slots and size and cpus and facts.pae is not None:
-        pmd = 2 << 20 if facts.pae else 4 << 20
-        pages = cpus * -(-size // _PAGE)
-        area = (top - slots * _PAGE - _PAGE * (pages + 1)) // pmd * pmd
-        ldt = (area - _PAGE) // pmd * pmd
-        yield _cpu_entry_area(facts, area, area + (pages + 1) * _PAGE, size)
-        note = "the LDT of a program, under page-table isolation"
-        yield Area("LDT remap", ldt, ldt + pmd, source, details={"note": note})
-        lowest = ldt
-        if has_highmem:
-            lowest = (ldt - _PAGE) // pmd * pmd
-            yield Area("pkmap", lowest, lowest + pmd, source, details={"note": "kmap() of pages above lowmem"})
-        if has_highmem is not None:
-            vmalloc_end = lowest - 2 * _PAGE
-    slots_start = top - slots * _PAGE if slots else top
-    yield from _lowmem_and_vmalloc(facts, split, vmalloc_end, slots_start, above if slots else [*above, FIXMAP], source)
+def _top_down(facts: AddressSpaceFacts, limit: int, source: str) -> list[Area]:
+    """What is below the fixmap, which begins at `limit`, from the top down; nothing where a size of it is not known."""
+    size, cpus = facts.cpu_entry_area_size, facts.most_cpus
+    if not size or not cpus or facts.pae is None or facts.has_highmem is None:
+        return []
+    pmd = 2 << 20 if facts.pae else 4 << 20
+    length = (cpus * -(-size // _PAGE) + 1) * _PAGE
+    entry_area = (limit - length) // pmd * pmd
+    ldt = (entry_area - _PAGE) // pmd * pmd
+    note = "the LDT of a program, under page-table isolation"
+    found = [
+        _cpu_entry_area(facts, entry_area, entry_area + length, size),
+        Area("LDT remap", ldt, ldt + pmd, source, details={"note": note}),
+    ]
+    if facts.has_highmem:
+        start = (ldt - _PAGE) // pmd * pmd
+        found.append(Area("pkmap", start, start + pmd, source, details={"note": "kmap() of pages above lowmem"}))
+    return found
 
 
 def _lowmem_and_vmalloc(
-    facts: AddressSpaceFacts, split: int, vmalloc_end: int | None, upper: int, above: list[str], source: str
+    facts: AddressSpaceFacts, split: int, end: int, others: list[str], source: str
 ) -> Iterator[Area]:
-    """Memory, and vmalloc above it. What is not known to be the one or the other has both names."""
-    high, unsure = _high_memory(facts, split), "" if vmalloc_end else f", {', '.join(above[:-1])} or {above[-1]}"
-    end, bounds = (vmalloc_end, "") if vmalloc_end else (upper, " (bounds not known)")
-    note = {"note": "also modules"}
+    """Memory, and vmalloc above it up to `end`. Where the `others` may begin is not known."""
+    lowmem, note = {"also_called": LOWMEM}, {"note": "also modules"}
+    high = _high_memory(facts, split)
     if high is not None:
         told = "high_memory" if facts.high_memory is not None else "VMALLOC_START"
-        yield Area(DIRECT_MAP, split, high, told, details={"also_called": LOWMEM})
-        yield Area(f"{VMALLOC}{unsure}{bounds}", high + _VMALLOC_OFFSET, end, told, details=note)
+        yield Area(DIRECT_MAP, split, high, told, details=lowmem)
+        yield Area(_one_of(VMALLOC, *others), high + _VMALLOC_OFFSET, end, told, details=note)
         return
     image_end = facts.runtime_image[1] if facts.runtime_image is not None else split
     if split < image_end < end:
-        lowmem = {"also_called": LOWMEM}
         yield Area(DIRECT_MAP, split, image_end, f"{source}; the image is in it", details=lowmem)
-    joined = f"{VMALLOC}, {DIRECT_MAP}{unsure}" if unsure else f"{VMALLOC} or {DIRECT_MAP}"
-    yield Area(f"{joined} (bounds not known)", max(split, image_end), end, source, details=note)
+    yield Area(_one_of(VMALLOC, DIRECT_MAP, *others), max(split, image_end), end, source, details=note)
+
+
+def _one_of(*names: str) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]} (bounds not known)" if len(names) > 1 else names[0]
 
 
 def _cpu_entry_area(facts: AddressSpaceFacts, start: int, end: int, size: int) -> Area:

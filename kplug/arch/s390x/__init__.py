@@ -84,6 +84,12 @@ def _paging(sources: PagingSources) -> Paging:
     return paging(sources)
 
 
+def _absolute(register: Callable[[str], int | None], real: int, room: int) -> tuple[int, int]:
+    from kplug.arch.s390x.page_tables import absolute
+
+    return absolute(register("prefix") or 0, real, room)
+
+
 def _cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | None:
     from kplug.arch.s390x.page_tables import cpu_tables
 
@@ -119,8 +125,10 @@ ARCHITECTURE = Architecture(
     telling_symbols=("startup_continue", "pgm_check_handler"),
     boundaries=_boundaries,
     memory_map=_memory_map,
+    separate_programs=True,
     paging=_paging,
     cpu_tables=_cpu_tables,
+    absolute=_absolute,
     # KASLR moves by multiples of THREAD_SIZE (arch/s390/boot/startup.c), anywhere.
     kaslr_window=KaslrWindow(None, None, (1 << 20, 16 << 10)),
     # The kernel maps each CPU's lowcore at 0.

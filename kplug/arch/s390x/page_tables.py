@@ -109,3 +109,17 @@ def cpu_tables(register: Callable[[str], int | None], kernel: bool) -> Tables | 
     if control is None or control & _REAL_SPACE:
         return None
     return Tables(control & _TABLE, 2 + (control >> 2 & 3))
+
+
+_LOWCORE = 8192
+
+
+def absolute(prefix: int, real: int, room: int) -> tuple[int, int]:
+    """See `Architecture.absolute`: the first 8 KiB of memory and a CPU's prefix area change places (Principles of
+    Operation, "Prefixing"). `real` and the bytes after it are of one page.
+    """
+    area = real // _LOWCORE * _LOWCORE
+    room = min(room, area + _LOWCORE - real) if prefix else room
+    if area == 0:
+        return real + prefix, room
+    return (real - prefix if area == prefix else real), room

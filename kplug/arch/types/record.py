@@ -198,6 +198,8 @@ class Architecture(Frozen):
     # -- addresses -----------------------------------------------------------------------------------------------------
     # The map of a kernel; None where the facts give nothing of it.
     memory_map: Callable[[AddressSpaceFacts], AddressSpace | None] | None = None
+    # Programs have an address space of their own, with the numbers that the kernel has in its own.
+    separate_programs: bool = False
     # Kernel addresses have the top bit set: the kernel has nothing in the lower half.
     upper_half: bool = False
     # How a kernel maps its memory, from memory and VMCOREINFO.
@@ -227,6 +229,9 @@ class Architecture(Frozen):
     # The page tables of a CPU from its control registers, as a debugger shows them: (register by name, whether to
     # return the kernel's tables even if the CPU uses others now). None without paging or without the registers.
     cpu_tables: Callable[[Callable[[str], int | None], bool], Translator | None] | None = None
+    # Where in memory is what a CPU reads at a physical address, if a register moves some: (register by name, physical
+    # address, bytes wanted); the address, and how many of the bytes follow it there.
+    absolute: Callable[[Callable[[str], int | None], int, int], tuple[int, int]] | None = None
     qemu_note: bool = False  # QEMU's dumps have a note of its own with control registers (struct QEMUCPUState)
 
     # -- stacks --------------------------------------------------------------------------------------------------------

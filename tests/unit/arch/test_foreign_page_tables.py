@@ -12,6 +12,7 @@ from kplug.arch.ppc64.page_tables import Tables as Ppc64
 from kplug.arch.ppc64.page_tables import paging as ppc64_paging
 from kplug.arch.riscv64.page_tables import Tables as Riscv64
 from kplug.arch.s390x.page_tables import Tables as S390x
+from kplug.arch.s390x.page_tables import absolute
 from kplug.arch.s390x.page_tables import cpu_tables as s390x_cpu_tables
 from kplug.arch.types.memory_map import AddressSpaceFacts
 from kplug.arch.types.page_tables import Tables, Translation
@@ -147,3 +148,17 @@ def test_s390x_by_the_address_space_that_the_psw_selects(mask: int | None, root:
     registers = {"cr1": 0x1_0007, "cr7": 0x2_0007, "cr13": 0x3_0007, **({} if mask is None else {"pswm": mask})}
     assert s390x_cpu_tables(registers.get, False) == (None if root is None else S390x(root, 3))
     assert s390x_cpu_tables(registers.get, True) == S390x(0x3_0000, 3)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "real", "found"),
+    [
+        (0, 0x10, (0x10, 0x4000)),
+        (0x6000, 0x10, (0x6010, 0x1FF0)),
+        (0x6000, 0x1FF8, (0x7FF8, 8)),
+        (0x6000, 0x2000, (0x2000, 0x2000)),
+        (0x6000, 0x7FF0, (0x1FF0, 0x10)),
+    ],
+)
+def test_s390x_has_each_cpus_lowcore_at_0(prefix: int, real: int, found: tuple[int, int]) -> None:
+    assert absolute(prefix, real, 0x4000) == found

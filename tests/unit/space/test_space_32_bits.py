@@ -182,3 +182,10 @@ def test_an_address_of_more_bits_is_none(machine: str) -> None:
     assert not found.is_canonical(1 << 32)
     assert list(AreaLocator(found).locate(1 << 32)) == []
     assert specials(0x1C1DBAA13, machine, found) == ()
+
+
+def test_sizes_that_leave_no_memory_are_not_used() -> None:
+    """Of a dump with broken types."""
+    found = space("i386", **{**PAE, "cpu_entry_area_size": 1 << 40})
+    assert found.area_at(0xF0000000).name.startswith("vmalloc, pkmap")
+    assert [(low.end, high.start) for low, high in zip(found.areas, found.areas[1:]) if low.end != high.start] == []
