@@ -333,9 +333,12 @@ def areas(facts: Facts, count: int) -> Iterator[Question]:
     """What the guest lists in /proc/vmallocinfo, and its modules: in which area of the address space they are."""
     places = [("modules", start) for start, _ in facts.truth.modules.values()]
     for line in facts.truth.text("vmallocinfo").splitlines():
-        found = re.match(r"0x([0-9a-f]+)-0x([0-9a-f]+) ", line)
-        if found and "iotable_init" not in line:  # on arm, memory of CMA in the direct map
-            places += [("", int(found[1], 16)), ("", int(found[2], 16) - 1)]
+        found = re.match(r"0x([0-9a-f]+)-0x([0-9a-f]+) +(\d+)", line)
+        if found is None or "iotable_init" in line:  # on arm, memory of CMA in the direct map
+            continue
+        start, end = int(found[1], 16), int(found[2], 16)
+        if end - start == int(found[3]):  # else they are hashes, as before no_hash_pointers (5ead723a20e0, 5.12)
+            places += [("", start), ("", end - 1)]
     for kind, address in places:
         names = ("modules", "vmalloc") if kind else ("modules", "vmalloc", "ioremap")
 
