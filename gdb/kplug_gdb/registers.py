@@ -26,10 +26,17 @@ EFER_NO_EXECUTE = 1 << 11
 CR3_USER_TABLES = 1 << 12
 
 
+def _innermost() -> gdb.Frame:
+    try:
+        return gdb.newest_frame()
+    except gdb.error:  # gdb 13 on s390x, once after its caches were emptied: "PC not saved"
+        return gdb.newest_frame()
+
+
 def register(*names: str) -> int | None:
     """The value of the first of these registers that exists, in the innermost frame; None if none does."""
     try:
-        frame = gdb.newest_frame()
+        frame = _innermost()
     except gdb.error:
         return None
     for name in names:
@@ -53,7 +60,7 @@ def counter(frame: gdb.Frame) -> int:
 def program_counter() -> int | None:
     """The selected CPU's program counter, whichever frame is selected."""
     try:
-        return counter(gdb.newest_frame())
+        return counter(_innermost())
     except gdb.error:
         return None
 
