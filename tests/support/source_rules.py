@@ -44,6 +44,7 @@ NAMES_LEFT_OUT = tuple(
         r"__flags_",  # their flags, since 7.2
         r"__ksymtab_",
         r"__efistub_",  # arm64: the EFI stub
+        r"__kvm_nvhe_",  # arm64: all that runs at EL2, in 5.10
         r"__cfi_|__kcfi_typeid_|__pfx_",
         KALLSYMS_TABLES,  # of kallsyms alone
         r"\.L|\$[xdat](\.|$)|__pi_\$|__pi_\.L|__kvm_nvhe_\$|__kvm_nvhe_\.L",  # assembler labels, mapping symbols

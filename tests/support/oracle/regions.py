@@ -113,6 +113,7 @@ PAIRS = [
     Pair("__start_notes", "__stop_notes", "notes"),
     Pair("__start_BTF", "__stop_BTF", "BTF"),
     Pair("__hyp_rodata_start", "__hyp_rodata_end", "hyp.rodata", "rodata"),
+    Pair("idmap_pg_dir", "idmap_pg_end", "idmap_pg_dir", "rodata", ARM64),  # 5.10
     Pair("idmap_pg_dir", "tramp_pg_dir", "idmap_pg_dir", "rodata", ARM64),
     Pair("tramp_pg_dir", "reserved_pg_dir", "tramp_pg_dir", "rodata", ARM64),
     Pair("reserved_pg_dir", "swapper_pg_dir", "reserved_pg_dir", "rodata", ARM64),
