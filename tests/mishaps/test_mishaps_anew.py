@@ -1,5 +1,4 @@
-"""Everything that the module `mishaps` has happen, in kernels booted for it: what kplug says of each log. It takes
-minutes: with --whole only."""
+"""Everything that the module `mishaps` has happen, in kernels booted for it: what kplug says of each log."""
 
 from __future__ import annotations
 
@@ -10,9 +9,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.boot]
 
 
 @pytest.mark.parametrize("name", ["amd64-6.1", "amd64-6.12", "amd64-sid", "arm64-6.12"])
-def test_what_happened(name: str, pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.option.whole:
-        pytest.skip("three minutes of a guest: --whole")
+def test_what_happened(name: str) -> None:
     from vmimages.mishaps import mishap_logs
 
     found, expected = {}, {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vmimages.paths import cache_root, locked
 
-from support.oracle import extract_vmlinux, kernels
+from support.oracle import kernel_scripts, kernels
 
 NAMES = kernels.ALL
 
@@ -55,7 +55,10 @@ def by_the_script(name: str, image: Path, folder: Path, whole: bool) -> bytes:
     output = folder / "by-the-script"
     with output.open("wb") as file:
         subprocess.run(
-            ["sh", str(extract_vmlinux.script(name)), str(image)], stdout=file, stderr=subprocess.DEVNULL, check=False
+            ["sh", str(kernel_scripts.script(name, "extract-vmlinux")), str(image)],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            check=False,
         )
     return output.read_bytes()
 

@@ -1,6 +1,6 @@
-"""The kernel's own scripts/extract-vmlinux, out of the linux-source package of a kernel's version: an outside oracle.
+"""The kernel's own scripts, out of the linux-source package of a kernel's version: outside oracles.
 
-No smaller package has it. Only the script is kept, in the cache of vm-images.
+No smaller package has them. Only the script is kept, in the cache of vm-images.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from vmimages.resolve import series_of
 from support.oracle import kernels
 
 
-def script(name: str) -> Path:
-    """The script of the kernel `name`, fetched if the cache doesn't have it: of its very version if that is still
-    on the mirror, else of the newest of its series."""
+def script(name: str, file: str) -> Path:
+    """The file of that name in scripts/ of the kernel `name`, fetched if the cache doesn't have it: of its very version
+    if that is still on the mirror, else of the newest of its series."""
     info = json.loads((kernels.root(name) / "info.json").read_text())
     series = series_of(info["release"])
     assert series is not None
-    place = cache_root() / "scripts" / f"extract-vmlinux-{info['version']}"
+    place = cache_root() / "scripts" / f"{file}-{info['version']}"
     with locked("lock"):  # apt's folders are shared with the fetching of kernels
         if not place.exists():
-            _fetch(manifest.find(name), f"linux-source-{series[0]}", info["version"], place)
+            _fetch(manifest.find(name), f"linux-source-{series[0]}", info["version"], file, place)
     return place
 
 
-def _fetch(row: manifest.Kernel, package_name: str, version: str, place: Path) -> None:
+def _fetch(row: manifest.Kernel, package_name: str, version: str, file: str, place: Path) -> None:
     for source in row.sources:
         apt = PrivateApt(source.suites, row.arch)
         apt.update(lambda _: None)
@@ -43,7 +43,7 @@ def _fetch(row: manifest.Kernel, package_name: str, version: str, place: Path) -
         raise AssertionError(f"{package_name} is in no suite of {row.name}")
     package = next((each for each in found if each.version == version), found[0])
     deb = apt.download(package, lambda _: None)
-    text = _from_sources(deb)
+    text = _from_sources(deb, file)
     apt.forget([deb])
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
@@ -52,7 +52,7 @@ def _fetch(row: manifest.Kernel, package_name: str, version: str, place: Path) -
     temporary.rename(place)
 
 
-def _from_sources(deb: Path) -> bytes:
+def _from_sources(deb: Path, name: str) -> bytes:
     """The script's text, out of the tar file of sources that is in the package."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as unpacking:
         assert unpacking.stdout is not None
@@ -63,9 +63,9 @@ def _from_sources(deb: Path) -> bytes:
                     continue
                 with tarfile.open(fileobj=inner, mode="r|*") as sources:
                     for each in sources:
-                        if each.name.endswith("/scripts/extract-vmlinux"):
+                        if each.name.endswith(f"/scripts/{name}"):
                             file = sources.extractfile(each)
                             assert file is not None
                             unpacking.kill()
                             return file.read()
-    raise AssertionError(f"{deb} has no scripts/extract-vmlinux")
+    raise AssertionError(f"{deb} has no scripts/{name}")
