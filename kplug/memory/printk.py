@@ -26,6 +26,8 @@ _PAGE = 4096  # no kernel has smaller ones
 # CONFIG_LOG_BUF_SHIFT is 25 at most, log_buf_len= of the command line may be 2 GiB; a descriptor is for 32 bytes.
 _MOST_BYTES = 1 << 31
 _MOST_COUNT_BITS = 26
+# What may be missing: as much as the largest CONFIG_LOG_BUF_SHIFT has. Where more is, a size is broken.
+_MOST_MISSING = 1 << 25
 # gdb's values are bounded (max-value-size), and so is the time in which a stub answers.
 _AT_ONCE = 1 << 15
 # enum desc_state, in the upper two bits of a descriptor's state_var.
@@ -172,7 +174,10 @@ class _Part:
             pages = -(-(start % _PAGE + size) // _PAGE)
             if pages == 1:
                 self._lost.failed(error)
-                self._missing.append(range(at, at + size))
+                follows = self._missing and self._missing[-1].stop == at
+                self._missing.append(range(self._missing.pop().start if follows else at, at + size))
+                if sum(map(len, self._missing)) > _MOST_MISSING:
+                    raise TargetError(f"too much of it cannot be read: {error}") from error
                 return bytes(size)
             half = pages // 2 * _PAGE - start % _PAGE
             return self._piece(start, half, at) + self._piece(start + half, size - half, at + half)
@@ -185,11 +190,14 @@ class _Part:
 
 
 def _known(layouts: Layouts, name: str, *members: str) -> list[int]:
-    """The size of a type, and the offsets of members. TargetError if one is not known."""
-    found = [layouts.size(name), *(layouts.offset(name, member) for member in members)]
-    if None in found:
+    """The size of a type, and the offsets of members. TargetError if one is not known, or they cannot be."""
+    size, offsets = layouts.size(name), [layouts.offset(name, member) for member in members]
+    known = [each for each in offsets if each is not None]
+    if size is None or len(known) < len(offsets):
         raise TargetError(f"neither VMCOREINFO nor debug information says what struct {name} is")
-    return [each for each in found if each is not None]
+    if not all(0 <= each < size <= _PAGE for each in known):
+        raise TargetError(f"what VMCOREINFO or debug information says of struct {name} is impossible")
+    return [size, *known]
 
 
 # -- since 5.10 --------------------------------------------------------------------------------------------------------
@@ -325,7 +333,7 @@ def _of_buffer(source: Source, pointer: int) -> PrintkLog:
     if not header <= size <= _MOST_BYTES or max(at, end) > size:
         raise TargetError("there is no buffer where it says")
     lost = _Lost()
-    data = _Part(source, lost, range(start, start + size), 0, size)
+    data = _Part(source, lost, range(start, start + size), 0, end if at <= end else size)
     records: list[Record] = []
     has_wrapped = at <= end
     while at != end:

@@ -188,6 +188,16 @@ def test_a_broken_buffer_is_read_as_far_as_it_goes() -> None:
     assert log_of(buffer).missing == ["the kernel's log ends early: the dump does not have 0x10000"]
 
 
+def test_a_size_far_beyond_memory() -> None:
+    buffer = Buffer(LITTLE_64)
+    buffer.size, buffer.first = 1 << 31, 1 << 30
+    buffer.indexes()
+    with pytest.raises(
+        TargetError, match=r"^the kernel's log \(log_buf\): too much of it cannot be read: nothing is mapped"
+    ):
+        log_of(buffer)
+
+
 # -- where its form is from --------------------------------------------------------------------------------------------
 
 
@@ -222,6 +232,14 @@ def test_without_vmcoreinfo_the_types_tell() -> None:
         assert texts(read_log(source)) == [b"hello"]
         with pytest.raises(TargetError, match="neither VMCOREINFO nor debug information says what struct"):
             read_log(Source(memory.read, LITTLE_64, symbols, Layouts(None)))
+
+
+@pytest.mark.parametrize("line", ["SIZE(printk_log)=0", "SIZE(printk_log)=65536", "OFFSET(printk_log.len)=-8"])
+def test_sizes_that_cannot_be(line: str) -> None:
+    buffer = Buffer(LITTLE_64)
+    buffer.printk(b"hello")
+    with pytest.raises(TargetError, match="says of struct printk_log is impossible"):
+        log_of(buffer, VmcoreInfo(f"{line}\n{buffer.note().text}"))  # the first of a name counts
 
 
 def test_another_variable_of_that_name_is_passed_over() -> None:
