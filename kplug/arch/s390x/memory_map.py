@@ -66,7 +66,8 @@ def _claims(
     if real is not None and lowcore is not None and vmemmap < lowcore < real < vmalloc:
         note = {"note": "a page through which memory is read by its real address"}
         yield Area("real memory copy", real, real + _PAGE, "__memcpy_real_area", details=note)
-        yield Area("absolute lowcore", lowcore, real, "__abs_lowcore", details={"note": "each CPU's lowcore"})
+        end = real - (real - lowcore) % _LOWCORE  # it starts at a whole lowcore, and so may end a page below
+        yield Area("absolute lowcore", lowcore, end, "__abs_lowcore", details={"note": "each CPU's lowcore"})
     yield from _vmemmap(facts, vmemmap, min(vmalloc, lowcore or vmalloc))
     yield from _identity(facts, vmemmap)
 

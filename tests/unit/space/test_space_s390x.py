@@ -30,7 +30,7 @@ FACTS = {
 AREAS = [
     (0x0, 0xFFFFFFF, "direct map"),
     (0x37200000000, 0x372003FFFFF, "vmemmap"),
-    (0x37FFE4FE000, 0x37FFE6FEFFF, "absolute lowcore"),
+    (0x37FFE4FE000, 0x37FFE6FDFFF, "absolute lowcore"),
     (0x37FFE6FF000, 0x37FFE6FFFFF, "real memory copy"),
     (0x37FFE700000, 0x3FF7E6FFFFF, "vmalloc"),
     (0x3FF7E700000, 0x3FFFE6FFFFF, "modules"),
