@@ -55,6 +55,8 @@ class CodeLines:
             if match is code and self._is_open:
                 begin = self._after
             event = self._event(text[max(begin, at - CONTEXT) : at], is_cut=at - CONTEXT > begin)
+            if event is not None and match is code and not _is_its(event, match.group()):
+                event = None
             answer = None if event is None else code_answer(event, self._answers)
             self._is_open = match is code and answer is not None and answer.words is None
             if not self._is_open:
@@ -79,3 +81,11 @@ class CodeLines:
             if event.last_line >= len(lines) and event.code is not None:
                 found = event
         return found
+
+
+def _is_its(event: Event, line: bytes) -> bool:
+    """Whether an event's code is that of this line. It may be that of one above, which `_LINE` does not match."""
+    from kplug.log.registers import code_text, read_code
+    from kplug.log.text import read_text
+
+    return event.code == read_code(code_text(read_text(0, line).message) or "")

@@ -37,7 +37,7 @@ class CodeAnswer(NamedTuple):
         """The marked instruction with so many before, in its function if that is known to begin there, and after it."""
         begin = None if self.into_function is None else -self.into_function
         shown = [each for each in self.instructions if each.text and (begin is None or each.offset >= begin)]
-        marked = next((at for at, each in enumerate(shown) if not each.offset), 0)
+        marked = next((at for at, each in enumerate(shown) if not each.offset), len(shown))
         return shown[max(0, marked - before) : marked + after + 1]
 
     def place(self, instruction: Instruction) -> str:

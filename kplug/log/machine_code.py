@@ -65,9 +65,10 @@ def architecture_of(event: Event, machine: str = "") -> Architecture | None:
 
 @cache
 def disassembler(code: MachineCode, unit: int) -> Any:
-    """Capstone for instructions of an architecture, in units of so many bytes; None without it."""
+    """Capstone for instructions of an architecture, in units of so many bytes; None without it, or if the kernel prints
+    them in other units."""
     capstone = _capstone()
-    if capstone is None:
+    if capstone is None or unit not in (code.shortest, code.longest):
         return None
     number = next((getattr(capstone, name) for name in code.capstone if hasattr(capstone, name)), None)
     if number is None:

@@ -172,7 +172,8 @@ def index_entry(event: Mapping[str, Any], target: str) -> str:
     lines = f"lines {event['first_line']}-{event['last_line']}"
     facts = [attribute(fact) for fact in (event["file"], lines, task, cpu, event["release"]) if fact]
     facts.append("complete" if event["complete"] else '<span class="cut">cut off</span>')
-    sentence = f"<p>{attribute(event['sentence'])}</p>" if event.get("sentence") else ""
+    said = (event["sentence"], (event["code"] or {}).get("words"))
+    sentence = "".join([f"<p>{attribute(words)}</p>" for words in said if words])
     return (
         f'<li><span class="kind">{attribute(event["type"])}</span><a href="#{target}">{attribute(event["title"])}</a>'
         f'{sentence}<span class="facts">{" · ".join(facts)}</span></li>\n'

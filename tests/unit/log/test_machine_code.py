@@ -80,6 +80,12 @@ def test_a_register_that_the_log_lacks_resolves_nothing() -> None:
     assert (found.operand.base, found.operand.address) == ("x0", None)
 
 
+def test_in_units_of_another_architecture_there_is_none() -> None:
+    event = event_in("guest-amd64-6.1-null")
+    assert event.code is not None
+    assert faulting_instruction(event._replace(code=event.code._replace(unit=4))) is None
+
+
 def test_what_is_no_fault_has_an_instruction_alone() -> None:
     assert faulting_instruction(event_in("ubsan-trap-arm64-6.12")) == Faulting("brk #0x5512")
     jump = event_in("guest-amd64-6.12-call-slab")  # what was at the address is no access of its own

@@ -57,6 +57,22 @@ def test_an_address_that_is_not_the_faults_is_not_said() -> None:
     assert b"so it reads" not in shown
 
 
+def test_below_another_line_the_instructions_are_not_said() -> None:
+    coloured = GUEST.replace(b"<48> 8b 04 25 18", b"\x1b[1m<48>\x1b[0m 8b 04 25 18", 1)
+    # The line in colours is none that annotate knows; the next one is the user program's.
+    assert not any("=>" in note for note in notes_after(coloured, b"Code: 40 00 48 c7"))
+    assert "#> => deaths_read_null.constprop.0+0x5  mov 0x18,%rax" in notes_after(
+        GUEST.replace(b" 66 66 2e 0f 1f 84 00 00 00\n", b" c3\x1b[0m\n", 1), b"Code: "
+    )
+
+
+def test_where_the_marked_bytes_are_no_instruction_the_margin_has_none() -> None:
+    cut = GUEST.replace(b"<48> 8b 04 25 18 00 00 00 c3 cc cc cc cc 66 66 2e 0f 1f 84 00 00 00", b"<48>")
+    assert notes_after(cut, b"Code: ")[-1] == "#>    deaths_read_null.constprop.0+0x0  nopl (%rax,%rax,1)"
+    text = LogText(LogAnswers(Session([])), margin=True)
+    assert b"nopl" not in text.feed(Piece(Kind.LINES, cut), 1) + text.close()
+
+
 def test_what_may_begin_elsewhere_is_a_guess() -> None:
     moved = GUEST.replace(b"deaths_read_null.constprop.0+0x5/", b"deaths_read_null.constprop.0+0x105/")
     marks = [note[3:5] for note in notes_after(moved, b"Code: ") if "deaths_read_null" in note]
