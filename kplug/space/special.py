@@ -347,7 +347,7 @@ def _plausible(address: int, space: AddressSpace) -> bool:
 
 
 def _user(address: int, space: AddressSpace) -> Iterator[Special]:
-    if not space.area_at(address).hole:
-        yield Special(
-            USER_ADDRESS, "user address", "In the half of the address space that each program has for itself."
-        )
+    area = space.area_at(address)
+    if not area.hole:
+        meaning = "In the half of the address space that each program has for itself."
+        yield Special(USER_ADDRESS, "user address", meaning, guess="if" in area.details)

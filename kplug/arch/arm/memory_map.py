@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from kplug.arch.types.memory_map import (
     DIRECT_MAP,
     FIXMAP,
+    LOWER_PAGE_OFFSET,
     LOWMEM,
     MODULES,
     USER,
@@ -63,13 +64,14 @@ def _below_memory(facts: AddressSpaceFacts, split: int, source: str) -> Iterator
         offset = modules - _KASAN_SHADOW  # CONFIG_KASAN_SHADOW_OFFSET
         user_end = (modules >> 3) + offset
         yield Area("KASAN shadow", user_end, modules, source)
-    yield Area("user", 0, user_end, source, kind=USER)
+    lower = {} if page_offset_of(facts) else LOWER_PAGE_OFFSET
+    yield Area("user", 0, user_end, source, details=lower, kind=USER)
     note = {"note": "from the middle on in a Thumb-2 kernel; with CONFIG_ARM_MODULE_PLTS more of them are in vmalloc"}
     if facts.has_highmem is None:
-        yield Area(f"{MODULES} or pkmap", split - _PMD, split, source)
+        yield Area(f"{MODULES} or pkmap", split - _PMD, split, source, details=lower)
     elif facts.has_highmem:
         yield Area("pkmap", split - _PMD, split, source, details={"note": "kmap() of pages above lowmem"})
-    yield Area(MODULES, modules, split, source, details=note)
+    yield Area(MODULES, modules, split, source, details={**note, **lower})
 
 
 def _high_memory(facts: AddressSpaceFacts, split: int) -> int | None:

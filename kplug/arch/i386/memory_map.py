@@ -13,6 +13,7 @@ from kplug.arch.types.memory_map import (
     CPU_ENTRY_AREA,
     DIRECT_MAP,
     FIXMAP,
+    LOWER_PAGE_OFFSET,
     LOWMEM,
     SLOTS_END,
     USER,
@@ -50,7 +51,7 @@ def address_space(facts: AddressSpaceFacts) -> AddressSpace:
         placed, others = [], [*(["pkmap"] if facts.has_highmem is not False else []), "LDT remap", CPU_ENTRY_AREA]
         end, others = (top - slots[1] * _PAGE, others) if slots is not None else (top, [*others, FIXMAP])
     claims = [
-        Area("user", 0, split, source, kind=USER),
+        Area("user", 0, split, source, details={} if page_offset else LOWER_PAGE_OFFSET, kind=USER),
         *_fixmap(facts, top, slots),
         *placed,
         *_lowmem_and_vmalloc(facts, split, end, others, source),

@@ -26,6 +26,8 @@ IMAGE_MAPPING = "kernel image mapping"  # x86_64; arm64 has the image in vmalloc
 CPU_ENTRY_AREA = "cpu_entry_area"
 IOREMAP = "ioremap"  # ppc64; elsewhere in vmalloc
 LOWMEM = "lowmem"  # what the direct map is called where it does not hold all memory
+# Of what is below PAGE_OFFSET, if that is assumed.
+LOWER_PAGE_OFFSET: Mapping[str, str] = {"if": "PAGE_OFFSET is lower", "then": "the kernel's, from there on"}
 
 # Enumerators of `enum fixed_addresses` that are bounds, not slots.
 PERMANENT_SLOTS_END = "__end_of_permanent_fixed_addresses"

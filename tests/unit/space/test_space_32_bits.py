@@ -175,6 +175,13 @@ def test_special_values_stand_beside_the_area(machine: str) -> None:
     assert specials(0xC1234560, machine, found, word) == ()
 
 
+@pytest.mark.parametrize(("machine", "start"), [("i386", 0xC1000000), ("arm", 0xC0208000)])
+def test_without_the_link_address_the_split_is_a_guess(machine: str, start: int) -> None:
+    for found, is_guess in ((space(machine), True), (space(machine, image_start=start), False)):
+        assert ("if" in found.area_at(0xBF800000).details) is is_guess
+        assert [each.guess for each in specials(0x9F123450, machine, found)] == [is_guess]
+
+
 @pytest.mark.parametrize("machine", ["i386", "arm"])
 def test_an_address_of_more_bits_is_none(machine: str) -> None:
     found = space(machine)
