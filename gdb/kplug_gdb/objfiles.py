@@ -14,6 +14,7 @@ import gdb
 from kplug.errors import InputError
 from kplug.frozen import Frozen
 from kplug.image.banner import START as BANNER
+from kplug_gdb import events
 
 # Each Linux kernel has one of these sections, and no other program does.
 _KERNEL_SECTIONS = ("__ksymtab", "__ex_table", ".init.text", "__param")
@@ -88,9 +89,8 @@ def module_paths() -> tuple[str, ...]:
 
 def sections(*names: str) -> Iterator[tuple[str, str, int]]:
     """(file, section, address) of gdb's files, at the addresses that gdb uses; with `names` those sections only."""
-    text = gdb.execute(f"maintenance info sections -all-objects {' '.join(names)}", to_string=True)
     path = ""
-    for line in text.splitlines():
+    for line in _printed_sections(names).splitlines():
         heading = _FILE_LINE.match(line)
         if heading:
             path = heading.group("path")
@@ -98,6 +98,23 @@ def sections(*names: str) -> Iterator[tuple[str, str, int]]:
         section = _SECTION_LINE.match(line)
         if section:
             yield path, section.group("name"), int(section.group("start"), 16)
+
+
+# By the sections' names; of that generation of `events`.
+_printed: dict[tuple[str, ...], str] = {}
+_printed_at = -1
+
+
+def _printed_sections(names: tuple[str, ...]) -> str:
+    """What gdb prints of them, until something changes: on arm, gdb 13 loses 22 MB for each section that it prints."""
+    global _printed_at
+    if _printed_at != events.generation():
+        _printed.clear()
+        _printed_at = events.generation()
+    if names not in _printed:
+        command = f"maintenance info sections -all-objects {' '.join(names)}"
+        _printed[names] = gdb.execute(command, to_string=True)
+    return _printed[names]
 
 
 def applied_offset(path: str, section: str, link_address: int, mask: int) -> int | None:
