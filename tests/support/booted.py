@@ -313,7 +313,13 @@ def page_walk(facts: Facts, count: int) -> Iterator[Question]:
     if facts.vm is None:
         return
     cpu = facts.vm.privileges().index(0)
-    own = [s.address for s in facts.truth.symbols if s.kind in _KERNEL_LETTERS and s.address not in facts.percpu]
+    own = [
+        symbol.address
+        for symbol in facts.truth.symbols
+        if symbol.kind in _KERNEL_LETTERS and symbol.address not in facts.percpu
+        # Whether a module is there is said not to be known where the kernel lacks that, without a vmlinux.
+        if symbol.module is None or facts.lacks is None
+    ]
     for address in facts.some(own, count // 8):
         said = facts.vm.monitor(f"gva2gpa {address:#x}", cpu)
         found = re.search(r"gpa: (?:0x)?([0-9a-f]+)", said)
