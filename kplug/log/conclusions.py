@@ -9,11 +9,11 @@ from kplug.log.event import Event, Frame
 from kplug.log.headers import read_taints
 from kplug.log.machinery import is_machinery, is_reporting
 from kplug.log.report import Report
+from kplug.log.sentence import sentence
 from kplug.log.signature import functions_of, signature
+from kplug.log.templates import filled
 
-_OPTIONAL = re.compile(r"\[([^\[\]]{0,200})\]")
 _HEXADECIMAL = re.compile(r"\b(?:0x[0-9a-f]{5,16}|[0-9a-f]{16}|(?=[a-f]{0,7}\d)[0-9a-f]{8})\b")
-_NAME = re.compile(r"\{(\w{1,40})\}")
 _ACCESSES = {
     **dict.fromkeys(("read", "load", "r"), "read"),
     **dict.fromkeys(("write", "store", "w"), "write"),
@@ -38,7 +38,7 @@ def conclude(report: Report, whole: bool) -> Event:
     address = _hexadecimal(facts.get("address"))
     if address is None and report.kind.accesses:
         address = report.data.registers.get("CR2")
-    return Event(
+    event = Event(
         report.first_line,
         report.last_line,
         report.kind.type,
@@ -68,26 +68,13 @@ def conclude(report: Report, whole: bool) -> Event:
         _hexadecimal(facts.get("kaslr_offset")),
         facts,
     )
+    return event._replace(sentence=sentence(event, report.sentence or report.kind.sentence))
 
 
 def titled(template: str, named: dict[str, str]) -> str:
     """The title, without the bracketed parts that name what is not stated."""
-
-    def part(match: re.Match[str]) -> str:
-        names = _NAME.findall(match.group(1))
-        return match.group(1) if all(_value(name, named) is not None for name in names) else ""
-
     # Addresses differ from boot to boot.
-    return _HEXADECIMAL.sub(
-        "ADDR", _NAME.sub(lambda match: _value(match.group(1), named) or "", _OPTIONAL.sub(part, template))
-    ).strip()
-
-
-def _value(name: str, named: dict[str, str]) -> str | None:
-    if name in named:
-        return named[name]
-    lower = name.lower()
-    return named[lower].capitalize() if lower in named else None
+    return _HEXADECIMAL.sub("ADDR", filled(template, named))
 
 
 def _callers(report: Report, access: str | None) -> list[list[str]]:

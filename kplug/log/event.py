@@ -66,8 +66,8 @@ class Event(NamedTuple):
 
     `address` is what was accessed; `access` "read", "write" or "execute"; `bytes` how many. `ip` is the frame at the
     instruction pointer. `function` is the first that is not of the reporting machinery. `panic` is why the kernel
-    panicked at the event's end. `complete`: the end of the report was seen, and nothing shows that lines of another
-    task's report are among its own.
+    panicked at the event's end. `sentence`: what happened, in plain English. `complete`: the end of the report was
+    seen, and nothing shows that lines of another task's report are among its own.
     """
 
     first_line: int
@@ -98,6 +98,7 @@ class Event(NamedTuple):
     panic: str | None = None
     kaslr_offset: int | None = None
     stated: Mapping[str, str] = {}  # what the wordings of its kind name besides
+    sentence: str = ""
 
     @property
     def frames(self) -> Sequence[Frame]:

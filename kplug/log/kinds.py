@@ -18,7 +18,8 @@ class Wording(NamedTuple):
 
     Named groups are what it states: `address`, `access` (a word for it), `bytes`, `cpu`, `pid`, `comm`, `file`,
     `source_line`, `panic`; `symbol`, `offset`, `size`, `module` (SYMBOL in `forms`) are the function blamed; any
-    other one can be used in titles. Repetitions are bounded. `title` is the event's, where the wording has its own.
+    other one can be used in titles. Repetitions are bounded. `title` and `sentence` are the event's, where the wording
+    has its own.
     `states`: facts that the wording has by itself, such as access="write". `has`: one of these is in the message; for
     first lines that may begin with anything, so that not every line of a log is matched with the pattern.
     """
@@ -27,6 +28,7 @@ class Wording(NamedTuple):
     example: str
     source: str
     title: str | None = None
+    sentence: str | None = None
     states: tuple[tuple[str, str], ...] = ()
     has: tuple[str, ...] = ()
 
@@ -46,7 +48,12 @@ class EventKind(NamedTuple):
 
     `type` is the word for it in docs/json.md. `title`: names in braces are what the lines state: `function`,
     `access`, any named group; with a capital, as in `{Access}`, its first letter is one too. What is in square brackets
-    goes if it has a name that is not stated.
+    goes if it has a name that is not stated; where it has several parts with `|` between them, the first one that has
+    none such stays.
+    `sentence`: what happened, in plain English, in the same way. Names besides, in words: `task`; `who` (task and CPU,
+    a subject) and `by` (the same, after a comma); `did` and `target` (the access, and of what address); `how` (who
+    accessed how much); `object` (who allocated and freed it), `allocated` (who did); `callee` (what the function
+    called).
     `begins`: the first line of a report. `details`: further lines of it, without those that reports have in common
     (`common_lines`): registers, headers, frames, modules.
     `ends`: its last line; a kind without is at its end after its trace.
@@ -62,6 +69,7 @@ class EventKind(NamedTuple):
 
     type: str
     title: str
+    sentence: str
     begins: tuple[Wording, ...]
     details: tuple[Wording, ...] = ()
     headings: tuple[Heading, ...] = ()

@@ -16,6 +16,22 @@ class Functions(NamedTuple):
     source: str
 
 
+# Functions that allocate or free memory for whom they are called by.
+ALLOCATING = (
+    r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|"
+    r"kmalloc.*|"
+    r"kmemdup.*|kstrn?dup.*|kmemleak_.*|(?:___?)?slab_.*|(?:__)?do_kmalloc.*|(?:__)?alloc_(?:frozen_)?pages.*|"
+    r"alloc_page.*|vma_alloc_.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
+    r"allocate_slab|cache_alloc.*|kmem_getpages|fallback_alloc|folio_alloc.*|(?:__)?folio_alloc.*|warn_alloc.*|"
+    r"alloc_debug_processing|get_partial_node.*|get_any_partial|create_object|object_cache_.*",
+    r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|"
+    r"(?:__)?folio_put.*|"
+    r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
+    r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
+    r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|"
+    r"on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
+)
+
 # What reports an event, and what the CPU or the kernel enters to do so.
 REPORTING = (
     Functions(

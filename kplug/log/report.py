@@ -64,7 +64,7 @@ class Report:
     ) -> None:
         self.kind = kind
         self.phase = HEAD
-        self.title = wording.title
+        self.title, self.sentence = wording.title, wording.sentence
         self.first_line = first
         self.last_line = last
         self.facts: dict[str, str] = {}
@@ -95,7 +95,7 @@ class Report:
         """A further first line: of another kind if that says more than the first one."""
         if self.kind.general and not kind.general:
             # What blamed a function before is the general wording.
-            self.kind, self.title = kind, wording.title
+            self.kind, self.title, self.sentence = kind, wording.title, wording.sentence
             for name, value in match.groupdict().items():
                 if value is not None:
                     self.facts[name] = value

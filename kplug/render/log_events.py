@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kplug.annotate.event_feed import EventFeed, line_of
 from kplug.annotate.machine_code import code_answer
+from kplug.annotate.sentence import sentence_of
 from kplug.render.safe import safe
 from kplug.render.style import Style
 
@@ -63,7 +64,7 @@ def event_object(event: Event, answers: LogAnswers, path: str | None) -> str:
             "code": _code(event, answers),
             "modules": None if event.modules is None else [module.name for module in event.modules],
             "panic": event.panic,
-            "sentence": None,
+            "sentence": sentence_of(event, answers),
         }
     )
 
@@ -128,7 +129,7 @@ def _operand(faulting: Faulting) -> dict[str, Any]:
 
 
 def event_line(event: Event, style: Style, path: str | None = None) -> str:
-    """One line for an event: where it is, its title, and whose it was."""
+    """One line for an event: where it is, its title, whose it was, and what happened."""
     where = f"{event.first_line}-{event.last_line}"
     if path is not None:
         where = safe(f"{path}:{where}")
@@ -143,6 +144,7 @@ def _facts(event: Event) -> Sequence[str]:
         event.release,
         None if event.panic is None else "then a panic",
         None if event.complete else "cut off",
+        event.sentence,
     ]
     return [safe(fact) for fact in facts if fact]
 

@@ -73,6 +73,7 @@ OOPSED = rf"(?:traps: |kasan: GPF could be caused by NULL-ptr deref or user memo
 def oops(
     type: str,
     title: str,
+    sentence: str,
     *begins: Wording,
     details: tuple[Wording, ...] = ACCESS,
     general: bool = False,
@@ -83,6 +84,7 @@ def oops(
     return EventKind(
         type,
         title,
+        sentence,
         begins,
         details,
         ends=ENDS,

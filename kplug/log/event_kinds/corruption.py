@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kplug.log.common_lines import END_OF_TRACE
-from kplug.log.event_kinds.memory import ALLOCATING
 from kplug.log.forms import SYMBOL, SYMBOL_AND_MODULE
 from kplug.log.kinds import EventKind, Heading, Wording
+from kplug.log.machinery import ALLOCATING
 
 _USERCOPY = "mm/usercopy.c"
 _SLUB = "mm/slub.c"
 _LIST = "lib/list_debug.c"
-_READ, _WRITE = (("access", "read"),), (("access", "write"),)
+_READ = (("access", "read"), ("direction", "to"))
+_WRITE = (("access", "write"), ("direction", "from"))
 
 _USERCOPY_WORDS = r"[Kk]ernel memory {} attempt detected {} (?:(?P<address>[0-9a-f]{{8,16}})|\S)"
 
@@ -32,11 +33,21 @@ def _bug_at(file: str) -> Wording:
     )
 
 
-def _found_out(type: str, title: str, *words: Wording, places: tuple[Wording, ...], passed: str = "-") -> EventKind:
+def _found_out(
+    type: str, title: str, sentence: str, *words: Wording, places: tuple[Wording, ...], passed: str = "-"
+) -> EventKind:
     """What is said on a line of its own, before or after that of BUG() or WARN() in the file that checks it."""
     every = (*words, *places)
     return EventKind(
-        type, title, every, every, ends=(END_OF_TRACE,), blames=("trace",), passed_over=(passed,), resumes=True
+        type,
+        title,
+        sentence,
+        every,
+        every,
+        ends=(END_OF_TRACE,),
+        blames=("trace",),
+        passed_over=(passed,),
+        resumes=True,
     )
 
 
@@ -44,6 +55,7 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "usercopy",
         "BUG: bad usercopy[ in {function}]",
+        "Hardened usercopy refused a copy[ {direction} user space][ in {function}][, {by}].",
         Wording(
             rf"(?:usercopy: )?{_USERCOPY_WORDS.format('exposure', 'from')}",
             "usercopy: Kernel memory exposure attempt detected from SLUB object 'kmalloc-64' (offset 16, size 128)!",
@@ -62,6 +74,7 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "usercopy",
         "WARNING: bad usercopy[ in {function}]",
+        "Hardened usercopy warned of a copy to or from user space[ in {function}][, {by}].",
         Wording(
             r"Bad or missing usercopy whitelist\? Kernel memory (?:exposure|overwrite) ",
             "Bad or missing usercopy whitelist? Kernel memory exposure attempt detected from SLUB object 'x'",
@@ -73,8 +86,10 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "list-corruption",
         "BUG: corrupted list[ in {function}]",
+        "The kernel found a corrupted list[ in {function}][, {by}][: an entry has {poison}, as after its deletion].",
         Wording(
-            r"(?:list_debug: )?list_(?:add|del) (?:corruption|double add)",
+            r"(?:list_debug: )?list_(?:add|del) (?:corruption|double add)"
+            r"(?:, ?\w{1,40}->\w{4} is (?P<poison>LIST_POISON[12]))?",
             "list_del corruption, ffff88810c0f2e40->next is LIST_POISON1 (dead000000000100)",
             _LIST,
         ),
@@ -84,6 +99,7 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "refcount",
         "WARNING: refcount bug[ in {function}]",
+        "The kernel found a wrong reference count[ in {function}][, {by}][: {what}].",
         Wording(
             r"refcount_t: (?P<what>[^\n]{1,100})",
             "refcount_t: underflow; use-after-free.",
@@ -101,6 +117,7 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "odebug",
         "WARNING: ODEBUG bug[ in {function}]",
+        "Debugobjects found an object in the wrong state[ in {function}][, {by}][: {what}].",
         Wording(
             r"ODEBUG: (?P<what>\w[\w ]{1,40}?) \(active state",
             "ODEBUG: free active (active state 0) object: ffff88810b2d4058 object type: timer_list hint: 0x0",
@@ -117,6 +134,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "bug",
         "slab error in {symbol}",
+        "The slab allocator found an error in cache {cache}[ in {function}][, {by}].",
         (
             Wording(
                 r"slab error in (?P<symbol>\w{1,100})\(\): cache [`'](?P<cache>[^'\n]{1,64})'",
@@ -131,6 +149,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "bug",
         "BUG {cache}: {what}",
+        'The slab allocator found "{what}" in cache {cache}[ in {function}][, {by}][{object}].',
         (
             Wording(
                 r"BUG:? (?P<cache>\S{1,64}) \((?:Not tainted|Tainted: [^)\n]{1,60})\): (?!kasan:)"

@@ -23,6 +23,7 @@ from kplug.log.kinds import EventKind, Wording
 _NULL_DEREF = oops(
     "null-deref",
     "BUG: unable to handle kernel NULL pointer dereference[ in {function}]",
+    "{who} {did} {target}[ in {function}].",
     Wording(
         rf"BUG: kernel NULL pointer dereference(?:, address: {ADDRESS})?",
         "BUG: kernel NULL pointer dereference, address: 0000000000000018",
@@ -45,6 +46,7 @@ _NULL_DEREF = oops(
 _PAGE_FAULT = oops(
     "page-fault",
     "BUG: unable to handle kernel paging request[ in {function}]",
+    "{who} {did} {target}[ in {function}], which faulted.",
     Wording(
         rf"BUG: unable to handle page fault(?: for address: {ADDRESS})?",
         "BUG: unable to handle page fault for address: ffffc90000a00000",
@@ -92,6 +94,7 @@ _PAGE_FAULT = oops(
 _OOPS_ALONE = oops(
     "page-fault",
     "BUG: unable to handle kernel paging request[ in {function}]",
+    "{who} {did} {target}[ in {function}], which faulted.",
     Wording(
         rf"Oops: (?:Oops: )?(?P<error_code>[0-9a-f]{{4}}) {NUMBER}",
         "Oops: 0002 [#1] SMP PTI",
@@ -120,6 +123,7 @@ _OOPS_ALONE = oops(
 _GPF = oops(
     "gpf",
     "general protection fault[ in {function}]",
+    "{who} took a general protection fault[ in {function}][, {hint} {target}][; KASAN says {kasan} near {near}].",
     Wording(
         rf"{OOPSED}general protection fault,? ?(?P<hint>(?:probably )?for non-canonical address|maybe for address)"
         rf" {ADDRESS}",
@@ -136,11 +140,13 @@ _GPF = oops(
         "stack segment: 0000 [#1] SMP",
         f"{TRAPS}, exc_stack_segment()",
         title="stack segment fault[ in {function}]",
+        sentence="{who} took a stack segment fault[ in {function}].",
     ),
 )
 _INVALID_OPCODE = oops(
     "invalid-opcode",
     "invalid opcode[ in {function}]",
+    "{who} ran an invalid instruction[ in {function}].",
     Wording(
         rf"{OOPSED}invalid (?:opcode|operand): [0-9a-f]{{4}} {NUMBER}",
         "invalid opcode: 0000 [#1] SMP",
@@ -158,12 +164,18 @@ _INVALID_OPCODE = oops(
 _DIVIDE = oops(
     "divide",
     "divide error[ in {function}]",
+    "{who} took a divide error[ in {function}]: a division by zero, or a result that is too large.",
     Wording(
         rf"{OOPSED}divide[ _]error: [0-9a-f]{{4}} {NUMBER}",
         "divide error: 0000 [#1] SMP",
         f"{TRAPS}, exc_divide_error()",
     ),
-    Wording(r"Division by zero in kernel\.", "Division by zero in kernel.", "arch/arm/kernel/traps.c, __div0()"),
+    Wording(
+        r"Division by zero in kernel\.",
+        "Division by zero in kernel.",
+        "arch/arm/kernel/traps.c, __div0()",
+        sentence="{who} divided by zero[ in {function}].",
+    ),
     Wording(
         rf"fixpoint divide exception: {PROGRAM_CHECK}", "fixpoint divide exception: 0009 ilc:2 [#1] SMP", S390_TRAPS
     ),
@@ -172,6 +184,7 @@ _DIED_OF_IT = Wording(rf"{OOPSED}double fault: [0-9a-f]{{4}} {NUMBER}", "double 
 _DOUBLE_FAULT = oops(
     "double-fault",
     "double fault[ in {function}]",
+    "{who} took a double fault[ in {function}].",
     Wording(
         r"(?:traps: )?PANIC: double fault(?:,|:) (?:gs_base|error_code)",
         "traps: PANIC: double fault, error_code: 0x0",
@@ -190,6 +203,7 @@ _DOUBLE_FAULTED = Wording(
 _STACK_OVERFLOW = oops(
     "stack-overflow",
     "BUG: stack guard page was hit[ in {function}]",
+    "{who} ran over the end of a kernel stack[ in {function}].",
     Wording(
         rf"BUG: (?:(?P<stack>[A-Z#0-9]{{2,20}}) )?stack guard page was hit at (?:{ADDRESS}|\()",
         "BUG: stack guard page was hit at 00000000d38d0adc (stack is 00000000ad8df8f5..00000000e1bbd4f3)",
@@ -213,6 +227,7 @@ _STACK_OVERFLOW = oops(
 _TRAP = oops(
     "other",
     "{trap}[ in {function}]",
+    'The kernel reported "{trap}"[ in {function}][, {by}].',
     Wording(
         rf"{OOPSED}(?P<trap>int3|overflow|bounds|alignment check|invalid TSS|segment not present|SIMD exception"
         rf"|coprocessor [\w ]{{1,30}}|simd exception|control protection[\w -]{{0,30}}|iret exception|debug): "
@@ -253,6 +268,7 @@ _TRAP = oops(
 _SERROR = EventKind(
     "machine-check",
     "SError Interrupt[ in {function}]",
+    "{who} took an SError interrupt[ in {function}].",
     (
         Wording(
             r"SError Interrupt on CPU ?(?P<cpu>\d{1,5}), code (?P<esr>0x[0-9a-f]{8,16})",

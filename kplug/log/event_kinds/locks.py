@@ -61,9 +61,22 @@ _LOCKING = (r"lock_sock(?:_nested)?|release_sock|_raw_(?:spin|read|write)_.*|(?:
 
 
 def _lockdep(
-    title: str, *begins: Wording, more: tuple[Wording, ...] = (), blames: tuple[str, ...] = ("stated", "trace")
+    title: str,
+    sentence: str,
+    *begins: Wording,
+    more: tuple[Wording, ...] = (),
+    blames: tuple[str, ...] = ("stated", "trace"),
 ) -> EventKind:
-    return EventKind("lockdep", title, begins, (*more, *_DETAILS), _HEADINGS, blames=blames, passed_over=_LOCKING)
+    return EventKind(
+        "lockdep",
+        title,
+        f"Lockdep found {sentence}[ in {{function}}][, {{by}}].",
+        begins,
+        (*more, *_DETAILS),
+        _HEADINGS,
+        blames=blames,
+        passed_over=_LOCKING,
+    )
 
 
 def _words(words: str, example: str, since: str = "") -> tuple[Wording, ...]:
@@ -91,6 +104,7 @@ _SPIN_BUGS = (
 KINDS = (
     _lockdep(
         "possible deadlock[ in {function}]",
+        "a possible deadlock",
         *_words("possible circular locking dependency detected", "possible circular locking dependency detected"),
         *_words("possible recursive locking detected", "possible recursive locking detected"),
         *_words("possible irq lock inversion dependency detected", "possible irq lock inversion dependency detected"),
@@ -99,39 +113,58 @@ KINDS = (
             "HARDIRQ-safe -> HARDIRQ-unsafe lock order detected",
         ),
     ),
-    _lockdep("inconsistent lock state[ in {function}]", *_words("inconsistent lock state", "inconsistent lock state")),
+    _lockdep(
+        "inconsistent lock state[ in {function}]",
+        "a lock in an inconsistent state",
+        *_words("inconsistent lock state", "inconsistent lock state"),
+    ),
     _lockdep(
         "{level}: bad unlock balance[ in {function}]",
+        "a lock that is released and not held",
         *_words("bad unlock balance detected", "bad unlock balance detected!"),
         blames=("trace",),
     ),
     _lockdep(
         "{level}: bad contention[ in {function}]",
+        "contention for a lock that is not held",
         *_words("bad contention detected", "bad contention detected!"),
         blames=("trace",),
     ),
-    _lockdep("{level}: held lock freed[ in {function}]", *_words("held lock freed", "held lock freed!")),
+    _lockdep(
+        "{level}: held lock freed[ in {function}]",
+        "that memory with a held lock is freed",
+        *_words("held lock freed", "held lock freed!"),
+    ),
     _lockdep(
         "{level}: still has locks held[ in {function}]",
+        "that a task still holds locks",
         *_words(rf"{_OF_TASK} still has locks held", "sh/215 still has locks held!"),
         more=(_HELD,),
     ),
     _lockdep(
         "{level}: lock held when returning to user space[ in {function}]",
+        "a lock that is held when returning to user space",
         *_words("lock held when returning to user space", "lock held when returning to user space!"),
         more=(_HELD,),
     ),
     _lockdep(
         "{level}: nested lock was not taken[ in {function}]",
+        "that the outer lock of a nested one is not held",
         *_words("Nested lock was not taken", "Nested lock was not taken"),
     ),
-    _lockdep("{level}: chain_key collision[ in {function}]", *_words("chain_key collision", "chain_key collision")),
+    _lockdep(
+        "{level}: chain_key collision[ in {function}]",
+        "a chain_key collision",
+        *_words("chain_key collision", "chain_key collision"),
+    ),
     _lockdep(
         "BUG: Invalid wait context[ in {function}]",
+        "an invalid wait context",
         Wording(r"\[ BUG: Invalid wait context", "[ BUG: Invalid wait context ]", f"{_LOCKDEP}, 5.7 and later"),
     ),
     _lockdep(
         "INFO: trying to register non-static key[ in {function}]",
+        "a lock whose key is not static",
         Wording(
             r"INFO: trying to register non-static key",
             "INFO: trying to register non-static key.",
@@ -141,11 +174,13 @@ KINDS = (
     ),
     _lockdep(
         "BUG: {limit} too low!",
+        "that its limit {limit} is too low",
         Wording(r"BUG: (?P<limit>MAX_[A-Z_]{3,40}) too low", "BUG: MAX_LOCKDEP_ENTRIES too low!", _LOCKDEP),
         blames=("trace",),
     ),
     _lockdep(
         "BUG: {what}[ in {function}]",
+        "misuse of a lock ({what})",
         Wording(
             r"BUG: (?P<what>key) [0-9a-f]{8,16} (?:has not been registered|not in \.data)",
             "BUG: key ffff88810c0f2e40 has not been registered!",
@@ -157,6 +192,7 @@ KINDS = (
     ),
     _lockdep(
         "WARNING: locking bug[ in {function}]",
+        "a locking bug",
         Wording(
             rf"WARNING: (?:CPU: \d{{1,5}} PID: \d{{1,10}} )?(?:at"
             rf" )?\S{{0,200}}kernel/locking/lockdep\.c:\d{{1,6}}(?: at)?\s{{1,9}}"
@@ -168,6 +204,7 @@ KINDS = (
     EventKind(
         "rcu-usage",
         "{level}: suspicious RCU usage[ in {function}]",
+        "RCU was used suspiciously[ in {function}][ at {place}][, {by}].",
         _words("suspicious RCU usage", "suspicious RCU usage", ", lockdep_rcu_suspicious()"),
         (
             Wording(
@@ -183,6 +220,7 @@ KINDS = (
     EventKind(
         "bug",
         "BUG: {lock} {what}[ in {function}]",
+        'The kernel reported "{lock} {what}"[ in {function}][, {by}].',
         (
             Wording(
                 rf"BUG: (?P<lock>spinlock|rwlock) (?P<what>{_SPIN_BUGS}) on CPU#(?P<cpu>\d{{1,5}}), {_OF_TASK}",
@@ -203,6 +241,7 @@ KINDS = (
     EventKind(
         "bug",
         "BUG: using {what}() in preemptible code[ in {function}]",
+        "{who} used {what}() in preemptible code[ in {function}].",
         (
             Wording(
                 rf"BUG: using (?P<what>{NAME})\(\) in preemptible \[[0-9a-f]{{1,16}}\] code: {_OF_TASK}",

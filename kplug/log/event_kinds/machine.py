@@ -15,7 +15,7 @@ _SYSRQ = "drivers/tty/sysrq.c"
 _ERROR = r"(?:mce: )?\[Hardware Error\]: "
 
 
-def _machine_check(title: str, *begins: Wording, general: bool = False) -> EventKind:
+def _machine_check(title: str, sentence: str, *begins: Wording, general: bool = False) -> EventKind:
     details = (
         Wording(
             rf"(?:{_ERROR}(?!CPU \d)|\{{\d{{1,10}}\}}\[Hardware Error\]: (?!Hardware error from)|MCE:"
@@ -25,12 +25,13 @@ def _machine_check(title: str, *begins: Wording, general: bool = False) -> Event
             f"{_MCE}; {_GHES}",
         ),
     )
-    return EventKind("machine-check", title, begins, details, general=general, blames=())
+    return EventKind("machine-check", title, sentence, begins, details, general=general, blames=())
 
 
 KINDS = (
     _machine_check(
         "Machine check[: {what}]",
+        "The machine reported an error[ on CPU {cpu}][: {what}][, bank {bank}].",
         Wording(
             rf"{_ERROR}CPU (?P<cpu>\d{{1,5}}): (?P<what>Machine Check(?: Exception)?):"
             rf" [0-9a-fx]{{1,18}} Bank (?P<bank>\d{{1,3}})",
@@ -43,6 +44,7 @@ KINDS = (
             "{1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 4",
             _GHES,
             title="Hardware error from {what}",
+            sentence="The firmware reported a hardware error from {what}.",
             has=("[Hardware Error]: Hardware error from ",),
         ),
         Wording(
@@ -86,12 +88,14 @@ KINDS = (
     ),
     _machine_check(
         "Machine check",
+        "The machine reported an error, which was logged.",
         Wording(rf"{_ERROR}Machine check events logged", "mce: [Hardware Error]: Machine check events logged", _MCE),
         general=True,
     ),
     EventKind(
         "netdev-watchdog",
         "NETDEV WATCHDOG[: {device}][ ({driver})]: transmit queue timed out",
+        "A transmit queue[ of network device {device}][ ({driver})] timed out.",
         (
             Wording(
                 r"(?:(?P<driver>\S{1,64}) \S{1,64} )?(?P<device>\S{1,64}): NETDEV WATCHDOG: CPU:"
@@ -107,6 +111,7 @@ KINDS = (
     EventKind(
         "netdev-watchdog",
         "NETDEV WATCHDOG[: {device}][ ({driver})]: transmit queue timed out",
+        "A transmit queue[ of network device {device}][ ({driver})] timed out.",
         (
             Wording(
                 r"NETDEV WATCHDOG: (?P<device>[^\s:]{1,64})(?: \((?P<driver>[^)\n]{0,64})\))?: transmit",
@@ -130,6 +135,7 @@ KINDS = (
     EventKind(
         "sysrq",
         "sysrq: {what}",
+        'Somebody asked for "{what}" by sysrq[, {by}].',
         (
             Wording(
                 r"(?:sysrq: )?(?:SysRq : |sysrq: )(?P<what>Emergency (?:Sync|Remount R/O|Thaw of all"
@@ -146,6 +152,7 @@ KINDS = (
     EventKind(
         "sysrq",
         "sysrq: {what}",
+        'Somebody asked for "{what}" by sysrq[, {by}].',
         (
             Wording(
                 r"(?:sysrq: )?(?:SysRq : |sysrq: )?(?P<what>Show (?:State|Blocked State|backtrace of"
@@ -173,6 +180,7 @@ KINDS = (
     EventKind(
         "reboot",
         "reboot: {what}",
+        'The kernel ended with "{what}".',
         (
             Wording(
                 r"(?:reboot: )?(?P<what>Restarting system|System halted|Power down|Starting new kernel)",
@@ -185,6 +193,7 @@ KINDS = (
     EventKind(
         "reboot",
         "unexpected kernel reboot",
+        "A kernel booted again, and the log does not say why.",
         (
             Wording(r"Booting the kernel", "Booting the kernel.", "arch/x86/boot/compressed/misc.c: the next boot"),
             Wording(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kplug.log.kinds import EventKind, Heading, Wording
+from kplug.log.machinery import ALLOCATING
 
 _ADDRESS = r"(?:0x)?(?P<address>[0-9a-fA-F]{8,16})"
 _PAGE_ALLOC = "mm/page_alloc.c"
@@ -11,25 +12,13 @@ _SLUB = "mm/slub.c"
 _OOM = "mm/oom_kill.c"
 _KMEMLEAK = "mm/kmemleak.c"
 
-# Functions that allocate or free memory for whom they are called by.
-ALLOCATING = (
-    r"(?:__)?(?:k|v|kv)[mcz]alloc(?:_.*)?|(?:__)?k(?:re|v)alloc.*|krealloc.*|(?:__)?kmem_cache_.*|__kmalloc.*|"
-    r"kmalloc.*|"
-    r"kmemdup.*|kstrn?dup.*|kmemleak_.*|(?:___?)?slab_.*|(?:__)?do_kmalloc.*|(?:__)?alloc_(?:frozen_)?pages.*|"
-    r"alloc_page.*|vma_alloc_.*|(?:__)?get_free_pages?.*|get_zeroed_page.*|(?:__)?vmalloc_.*|vmalloc|vzalloc|new_slab|"
-    r"allocate_slab|cache_alloc.*|kmem_getpages|fallback_alloc|folio_alloc.*|(?:__)?folio_alloc.*|warn_alloc.*|"
-    r"alloc_debug_processing|get_partial_node.*|get_any_partial|create_object|object_cache_.*",
-    r"(?:__)?free_(?:unref|frozen|one|the|hot_cold|pages?|pcp).*|free_pages?(?:_.*)?|(?:__)?put_page.*|"
-    r"(?:__)?folio_put.*|"
-    r"release_pages|prep_new_page|get_page_from_freelist|rmqueue.*|(?:__)?free_slab|discard_slab|(?:k|v|kv|kz)free.*|"
-    r"check_(?:object|slab|bytes_and_report)|free_(?:consistency_checks|debug_processing)|print_trailer|slab_err|"
-    r"object_err|slab_bug|(?:__)?(?:set|reset)_page_owner.*|post_alloc_hook.*|slab_pad_check|check_pad_bytes|"
-    r"on_freelist|bad_page.*|print_bad_pte|page_remove_rmap",
-)
 
-
-def _bad_page(title: str, *begins: Wording, details: tuple[Wording, ...] = (), alone: bool = False) -> EventKind:
-    return EventKind("bad-page", title, begins, details, blames=("trace",), passed_over=ALLOCATING, alone=alone)
+def _bad_page(
+    title: str, sentence: str, *begins: Wording, details: tuple[Wording, ...] = (), alone: bool = False
+) -> EventKind:
+    return EventKind(
+        "bad-page", title, sentence, begins, details, blames=("trace",), passed_over=ALLOCATING, alone=alone
+    )
 
 
 _PAGE = (
@@ -62,6 +51,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "bad-page",
         "BUG: Bad page {what}[ in {function}]",
+        "The kernel found a bad page {what}[ in {function}][, {by}].",
         (
             Wording(
                 r"BUG: Bad page (?P<what>state|cache) in process (?P<comm>[^\n]{1,64}?)\s{1,2}pfn:",
@@ -76,6 +66,7 @@ KINDS: tuple[EventKind, ...] = (
     ),
     _bad_page(
         "BUG: Bad page map",
+        "The kernel found a bad page table entry[ in {function}][, {by}].",
         Wording(
             r"BUG: Bad page map in process (?P<comm>[^\n]{1,64}?)\s{1,2}pte:",
             "BUG: Bad page map in process sh  pte:800000011a3b4867 pmd:10a2c067",
@@ -85,6 +76,7 @@ KINDS: tuple[EventKind, ...] = (
     ),
     _bad_page(
         "BUG: Bad rss-counter state",
+        "The kernel found a wrong rss counter[ in {function}] as it freed an address space.",
         Wording(
             r"BUG: Bad rss-counter state mm:",
             "BUG: Bad rss-counter state mm:00000000f1e2d3c4 type:MM_ANONPAGES val:3",
@@ -94,6 +86,7 @@ KINDS: tuple[EventKind, ...] = (
     ),
     _bad_page(
         "BUG: non-zero {what} on freeing mm",
+        "The kernel found {what} not zero[ in {function}] as it freed an address space.",
         Wording(
             r"BUG: non-zero (?P<what>\w{1,30}) on freeing mm:",
             "BUG: non-zero pgtables_bytes on freeing mm: 4096",
@@ -104,6 +97,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "leak",
         "memory leak[ in {function}]",
+        "Kmemleak suspects a leak[, allocated in {function}][ by {task}].",
         (Wording(r"BUG: memory leak", "BUG: memory leak", "syzkaller's reports, above what kmemleak prints"),),
         general=True,
         blames=("trace",),
@@ -112,6 +106,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "leak",
         "memory leak[ in {function}]",
+        "Kmemleak suspects a leak[ of {bytes} bytes][, allocated in {function}][ by {task}].",
         (
             Wording(
                 rf"unreferenced object (?:\(percpu\) )?{_ADDRESS} \(size (?P<bytes>\d{{1,20}})\):",
@@ -142,9 +137,10 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "leak",
         "memory leak",
+        "Kmemleak suspects [{count} ]new memory leaks.",
         (
             Wording(
-                r"kmemleak: \d{1,10} new suspected memory leaks",
+                r"kmemleak: (?P<count>\d{1,10}) new suspected memory leaks",
                 "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
                 f"{_KMEMLEAK}, kmemleak_scan()",
             ),
@@ -154,6 +150,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "oom",
         "Out of memory[: killed {victim}]",
+        "[The OOM killer killed {victim} (pid {victim_pid})|{who} invoked the OOM killer].",
         (
             Wording(
                 r"(?P<comm>\S[^\n]{0,63}?) invoked oom-killer: ",
@@ -175,7 +172,8 @@ KINDS: tuple[EventKind, ...] = (
         ),
         ends=(
             Wording(
-                r"(?:[\w ()-]{0,80}: )?Killed process \d{1,10},?(?: UID \d{1,10},)? \((?P<victim>[^)\n]{1,64})\)",
+                r"(?:[\w ()-]{0,80}: )?Killed process (?P<victim_pid>\d{1,10}),?(?: UID \d{1,10},)?"
+                r" \((?P<victim>[^)\n]{1,64})\)",
                 "Out of memory: Killed process 2501 (sh) total-vm:1860088kB, anon-rss:1799200kB, file-rss:0kB",
                 f"{_OOM}, __oom_kill_process()",
             ),
@@ -185,10 +183,11 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "oom",
         "Out of memory[: killed {victim}]",
+        "[The OOM killer killed {victim} (pid {victim_pid})|{who} invoked the OOM killer].",
         (
             Wording(
-                r"(?:Memory cgroup o|O)ut of memory(?: \([^)\n]{1,40}\))?: Kill(?:ed)? process \d{1,10} "
-                r"\((?P<victim>[^)\n]{1,64})\)",
+                r"(?:Memory cgroup o|O)ut of memory(?: \([^)\n]{1,40}\))?: Kill(?:ed)? process "
+                r"(?P<victim_pid>\d{1,10}) \((?P<victim>[^)\n]{1,64})\)",
                 "Out of memory: Killed process 2501 (sh) total-vm:1860088kB, anon-rss:1799200kB, file-rss:0kB",
                 f"{_OOM}, __oom_kill_process(): its first lines are lost",
             ),
@@ -200,9 +199,11 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "alloc-failure",
         "{what}[ in {function}]",
+        '{who} reported "{what}"[ of order {order}][ in {function}].',
         (
             Wording(
-                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls))[:. ]",
+                r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls))[:. ]"
+                r"(?: ?order:(?P<order>\d{1,3}))?",
                 "sh: page allocation failure: order:9, mode:0x40dc0(GFP_KERNEL|__GFP_COMP), nodemask=(null)",
                 f"{_PAGE_ALLOC}, warn_alloc()",
                 has=(": page allocation ",),

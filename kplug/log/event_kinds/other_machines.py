@@ -12,6 +12,8 @@ _S390 = "arch/s390/mm/fault.c"
 _NULL = r"(?:0x)?(?P<address>0{0,13}[0-9a-f]{1,3})(?![0-9a-fx])"
 _ON = r" on (?P<access>read|write)"
 _EXECUTE = (("access", "execute"),)
+# arch/s390/mm/fault.c: the address has no bits below the page's.
+_PAGE_ONLY = (("page_only", "yes"),)
 _DETAILS = (
     Wording(r"Faulting instruction address: ", "Faulting instruction address: 0xc000000000a1b2c4", _POWERPC),
     Wording(
@@ -23,6 +25,7 @@ _DETAILS = (
         rf"Failing address: (?!0{{13}}){_ADDRESS} TEID",
         "Failing address: 6b6b6b6b6b6b6000 TEID: 6b6b6b6b6b6b6803",
         _S390,
+        states=_PAGE_ONLY,
     ),
     Wording(
         r"Fault in |AS:[0-9a-f]{16}|Oops: [0-9a-f]{4} ilc:",
@@ -33,14 +36,15 @@ _DETAILS = (
 )
 
 
-def _oops(type: str, title: str, *begins: Wording, general: bool = False) -> EventKind:
-    return EventKind(type, title, begins, _DETAILS, ends=(END_OF_TRACE,), general=general, resumes=True)
+def _oops(type: str, title: str, sentence: str, *begins: Wording, general: bool = False) -> EventKind:
+    return EventKind(type, title, sentence, begins, _DETAILS, ends=(END_OF_TRACE,), general=general, resumes=True)
 
 
 KINDS = (
     _oops(
         "null-deref",
         "BUG: unable to handle kernel NULL pointer dereference[ in {function}]",
+        "{who} {did} {target}[ in {function}].",
         Wording(
             rf"BUG: Kernel NULL pointer dereference(?:{_ON})? at {_ADDRESS}",
             "BUG: Kernel NULL pointer dereference on read at 0x00000008",
@@ -64,11 +68,17 @@ KINDS = (
             title="BUG: unable to handle kernel paging request[ in {function}]",
             states=_EXECUTE,
         ),
-        Wording(rf"Failing address: {_NULL} TEID", "Failing address: 0000000000000000 TEID: 0000000000000483", _S390),
+        Wording(
+            rf"Failing address: {_NULL} TEID",
+            "Failing address: 0000000000000000 TEID: 0000000000000483",
+            _S390,
+            states=_PAGE_ONLY,
+        ),
     ),
     _oops(
         "stack-overflow",
         "kernel stack overflow[ in {function}]",
+        "{who} ran over the end of a kernel stack[ in {function}].",
         Wording(
             r"Kernel stack overflow\.", "Kernel stack overflow.", "arch/s390/kernel/traps.c, kernel_stack_overflow()"
         ),
@@ -86,6 +96,7 @@ KINDS = (
     _oops(
         "page-fault",
         "BUG: unable to handle kernel paging request[ in {function}]",
+        "{who} {did} {target}[ in {function}], which faulted.",
         Wording(
             rf"BUG: Unable to handle kernel (?:data access(?:{_ON})?|instruction fetch) at {_ADDRESS}",
             "BUG: Unable to handle kernel data access on write at 0xd000000012345678",

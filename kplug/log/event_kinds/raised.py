@@ -10,6 +10,7 @@ from kplug.log.kinds import EventKind, Wording
 _BUG = oops(
     "bug",
     "kernel BUG[ in {function}]",
+    "{who} hit a BUG()[ in {function}][ at {file}:{source_line}].",
     Wording(
         r"[Kk]ernel BUG at (?P<file>[^\s!:]{1,200}):(?P<source_line>\d{1,7})!?",
         "kernel BUG at fs/ext4/inode.c:2721!",
@@ -36,6 +37,7 @@ _BUG = oops(
 _STACK_CORRUPTION = EventKind(
     "stack-corruption",
     "kernel panic: stack is corrupted[ in {function}]",
+    "The kernel stack was found corrupted[ in {function}][, {by}].",
     (
         Wording(
             rf"Kernel panic - not syncing: (?P<panic>stack-protector: Kernel stack is corrupted in: "
@@ -62,6 +64,7 @@ _STACK_CORRUPTION = EventKind(
 _WARNING = EventKind(
     "warning",
     "WARNING[ in {function}]",
+    "{who} hit a warning[ in {function}][ at {place}][: {condition}].",
     (
         Wording(
             rf"WARNING: CPU: (?P<cpu>\d{{1,5}}) PID: (?P<pid>\d{{1,10}}) at (?:(?P<place>{PLACE})\s+)?"
@@ -94,6 +97,7 @@ _WARNING = EventKind(
 _PANIC = EventKind(
     "panic",
     "kernel panic: {panic}",
+    'The kernel panicked[ in {function}][, {by}][: "{panic}"].',
     (
         Wording(
             r"Kernel panic - not syncing: (?P<panic>(?P<reason>Attempted to kill (?:init|the idle task)!)[^\n]{0,80})",

@@ -17,6 +17,7 @@ _RULE = "=" * 66
 _IN = rf"in (?:{SYMBOL_AND_MODULE}|(?P<named>{NAME}) {PLACE}|(?:0x)?[0-9a-f]{{8,16}})"
 
 _KASAN_TITLE = "KASAN: {bug}[ {Access}][ in {function}]"
+_KASAN_SENTENCE = "KASAN reported {bug}[ in {function}][{how}][{object}]."
 _KASAN_DETAILS = (
     Wording(
         rf"(?P<access>Read|Write) of size (?P<bytes>\d{{1,20}})(?: at addr (?:{_ADDRESS}|\(null\)))? {_TASK}",
@@ -31,6 +32,11 @@ _KASAN_DETAILS = (
     Wording(rf"Free of addr {_ADDRESS} {_TASK}", "Free of addr ffff888012345708 by task sh/88", f"{_KASAN}, 6.3"),
     Wording(r"Pointer tag: \[", "Pointer tag: [f7], memory tag: [f5]", "mm/kasan/report_tags.c"),
     Wording(r"Asynchronous fault: ", "Asynchronous fault: no details available", f"{_KASAN}, kasan_report_async()"),
+    Wording(
+        r"which belongs to the cache (?P<cache>\S{1,64}) of size (?P<object_size>\d{1,20})",
+        "which belongs to the cache kmalloc-64 of size 64",
+        f"{_KASAN}, describe_object()",
+    ),
     Wording(
         r"The buggy address (?:belongs|is located) |which belongs to the cache |\d{1,10} bytes (?:inside|to the) "
         r"|(?:freed |allocated )?\d{1,10}-byte region \[",
@@ -99,7 +105,9 @@ _KASAN_ENDS = (Wording(r"={66}$", _RULE, f"{_KASAN}, end_report()"),)
 
 
 def _kasan(*begins: Wording, general: bool = False, blames: tuple[str, ...] = ("stated", "trace")) -> EventKind:
-    return EventKind("kasan", _KASAN_TITLE, begins, _KASAN_DETAILS, _KASAN_HEADINGS, _KASAN_ENDS, general, blames)
+    return EventKind(
+        "kasan", _KASAN_TITLE, _KASAN_SENTENCE, begins, _KASAN_DETAILS, _KASAN_HEADINGS, _KASAN_ENDS, general, blames
+    )
 
 
 KINDS: tuple[EventKind, ...] = (
@@ -109,12 +117,14 @@ KINDS: tuple[EventKind, ...] = (
             "BUG: KASan: use after free in kfree+0x41/0x90 at addr ffff880035d3c018",
             f"{_KASAN}, print_error_description() of 4.0",
             title="KASAN: use-after-free[ {Access}][ in {function}]",
+            sentence="KASAN reported use-after-free[ in {function}][{how}][{object}].",
         ),
         Wording(
             rf"BUG: KASan: out of bounds (?:access |on stack )?{_IN}(?: at addr {_ADDRESS})?",
             "BUG: KASan: out of bounds access in kfree+0x41/0x90 at addr ffff880035d3c018",
             f"{_KASAN}, print_error_description() of 4.0",
             title="KASAN: out-of-bounds[ {Access}][ in {function}]",
+            sentence="KASAN reported out-of-bounds[ in {function}][{how}][{object}].",
         ),
         Wording(
             rf"BUG: KAS[Aa][Nn]: (?P<bug>[\w -]{{1,60}}?) {_IN}(?: at addr {_ADDRESS})?(?![^\n]{{0,200}}\[inline\])",
@@ -144,6 +154,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kfence",
         "KFENCE: {bug}[ {access}][ in {function}]",
+        "KFENCE reported {bug}[ {access}][ in {function}][, {by}][{object}].",
         (
             Wording(
                 rf"BUG: KFENCE: (?P<bug>out-of-bounds|use-after-free|invalid) (?P<access>read|write) {_IN}",
@@ -166,6 +177,12 @@ KINDS: tuple[EventKind, ...] = (
                 rf"(?:Corrupted memory at|Invalid free of) {_ADDRESS}",
                 "Corrupted memory at 0xffff8c3f33557b00 [ ! . . . ] (in kfence-#156):",
                 f"{_KFENCE}, kfence_report_error()",
+            ),
+            Wording(
+                r"kfence-#\d{1,10}: 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16},"
+                r" size=(?P<object_size>\d{1,20}), cache=(?P<cache>\S{1,64})",
+                "kfence-#72: 0xffff8c3f2e292000-0xffff8c3f2e29201f, size=32, cache=kmalloc-32",
+                f"{_KFENCE}, kfence_print_object()",
             ),
             Wording(
                 r"kfence-#\d{1,10}: |no (?:allocation|deallocation) stack",
@@ -195,6 +212,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kmsan",
         "KMSAN: {bug}[ in {function}]",
+        "KMSAN reported {bug}[ in {function}][, {by}][; the memory comes from {allocated}].",
         (
             Wording(
                 rf"BUG: KMSAN: (?P<bug>[\w-]{{1,60}}) {_IN}",
@@ -234,6 +252,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kcsan",
         "KCSAN: {bug}[ in {symbol}][ / {other}]",
+        "KCSAN reported {bug}[ in {function}][ and {other}].",
         (
             Wording(
                 rf"BUG: KCSAN: (?P<bug>[\w:, -]{{1,60}}?) in (?P<symbol>{NAME}) / (?P<other>{NAME})",
@@ -272,6 +291,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "ubsan",
         "UBSAN: {bug}[ in {function}]",
+        "UBSAN reported [{bug}|undefined behaviour][ in {function}][ at {place}][, {by}].",
         (
             Wording(
                 rf"UBSAN: Undefined behaviour in (?P<place>{PLACE})",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kplug.log.event_kinds.memory import ALLOCATING
 from kplug.log.event_kinds.stalls import WAITING
 from kplug.log.kinds import EventKind, Heading, Wording
+from kplug.log.machinery import ALLOCATING
 
 _CORE = "kernel/sched/core.c"
 _CONTEXT = (
@@ -34,6 +34,7 @@ KINDS = (
     EventKind(
         "atomic",
         "BUG: scheduling while atomic[ in {function}]",
+        "{who} scheduled while atomic[ in {function}].",
         (
             Wording(
                 r"BUG: scheduling while atomic: (?P<comm>[^\n]{1,64})/(?P<pid>\d{1,10})/0x[0-9a-f]{1,8}",
@@ -45,12 +46,14 @@ KINDS = (
                 "BUG: scheduling in a non-blocking section: sh/812/1",
                 f"{_CORE}, schedule_debug()",
                 title="BUG: scheduling in a non-blocking section[ in {function}]",
+                sentence="{who} scheduled in a section that must not block[ in {function}].",
             ),
             Wording(
                 r"bad: scheduling from the idle thread!",
                 "bad: scheduling from the idle thread!",
                 "kernel/sched/idle.c, dequeue_task_idle()",
                 title="bad: scheduling from the idle thread[ in {function}]",
+                sentence="The idle thread scheduled[ in {function}][, {by}].",
             ),
         ),
         _CONTEXT,
@@ -61,6 +64,7 @@ KINDS = (
     EventKind(
         "atomic",
         "BUG: sleeping function called from invalid context[ in {function}]",
+        "{who} called a function that may sleep where nothing may sleep[, in {function}].",
         (
             Wording(
                 r"BUG: sleeping function called from invalid context at (?P<place>\S{1,200}:\d{1,7})",
@@ -72,6 +76,7 @@ KINDS = (
                 "BUG: assuming atomic context at kernel/locking/mutex.c:580",
                 f"{_CORE}, __cant_sleep(), __cant_migrate()",
                 title="BUG: assuming {what} context[ in {function}]",
+                sentence="{who} ran code for {what} context in another context[ in {function}].",
             ),
         ),
         _CONTEXT,

@@ -59,6 +59,7 @@ KINDS = (
     EventKind(
         "rcu-stall",
         "INFO: rcu detected stall[ in {function}]",
+        "An RCU grace period was held up[ in {function}][, {by}].",
         (
             Wording(
                 r"(?:rcu: )?INFO: (?P<flavour>\w{3,40}) self-detected stall on CPU(?:\s?\{ ?(?P<cpu>\d{1,5}))?",
@@ -119,10 +120,11 @@ KINDS = (
     EventKind(
         "soft-lockup",
         "BUG: soft lockup[ in {function}]",
+        "[CPU {cpu}|A CPU] was stuck[ for {seconds} s][ in {function}][, in task {task}].",
         (
             Wording(
-                r"(?:NMI watchdog: |watchdog: )?BUG: soft lockup - CPU#(?P<cpu>\d{1,5}) stuck for \d{1,10}s! "
-                r"\[(?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10})\]",
+                r"(?:NMI watchdog: |watchdog: )?BUG: soft lockup - CPU#(?P<cpu>\d{1,5}) stuck for "
+                r"(?P<seconds>\d{1,10})s! \[(?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10})\]",
                 "watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [sh:1422]",
                 f"{_WATCHDOG}, watchdog_timer_fn()",
             ),
@@ -147,6 +149,7 @@ KINDS = (
     EventKind(
         "hard-lockup",
         "BUG: hard lockup[ in {function}]",
+        "[CPU {cpu}|CPUs {other}|A CPU] took no interrupts for too long[ in {function}][, in task {task}].",
         (
             Wording(
                 r"(?:NMI watchdog: |watchdog: )?Watchdog detected hard LOCKUP on cpu ?(?P<cpu>\d{1,5})",
@@ -199,17 +202,20 @@ KINDS = (
     EventKind(
         "hung-task",
         "INFO: task hung[ in {function}]",
+        "[Task {task}|A task] has waited[ for more than {seconds} s][ in {function}][, which called {callee}].",
         (
             Wording(
-                r"INFO: task (?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10}) blocked (?:in I/O wait )?for more than \d",
+                r"INFO: task (?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10}) blocked (?:in I/O wait )?for more than "
+                r"(?P<seconds>\d{1,10})",
                 "INFO: task sh:215 blocked for more than 120 seconds.",
                 _HUNG,
             ),
             Wording(
-                r"INFO: task (?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10}) can't die for more than \d",
+                r"INFO: task (?P<comm>[^\n]{1,64}):(?P<pid>\d{1,10}) can't die for more than (?P<seconds>\d{1,10})",
                 "INFO: task sh:215 can't die for more than 143 seconds.",
                 "kernel/hung_task.c of linux-next",
                 title="INFO: task can't die[ in {function}]",
+                sentence="Task {task} was killed and has not died[ for more than {seconds} s][, in {function}].",
             ),
         ),
         (
@@ -244,9 +250,10 @@ KINDS = (
     EventKind(
         "workqueue-stall",
         "BUG: workqueue lockup",
+        "A pool of workqueue workers was stuck[ for {seconds} s][ in {function}].",
         (
             Wording(
-                r"BUG: workqueue lockup - pool",
+                r"BUG: workqueue lockup - pool(?:[^\n]{0,100}? stuck for (?P<seconds>\d{1,10})s)?",
                 "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!",
                 f"{_WORKQUEUE}, wq_watchdog_timer_fn()",
             ),
@@ -266,6 +273,7 @@ KINDS = (
     EventKind(
         "bug",
         "BUG: workqueue leaked {what}[ in {function}]",
+        'The work function[ {function}] leaked "{what}"[, {by}].',
         (
             Wording(
                 r"BUG: workqueue leaked (?P<what>lock or atomic):"

@@ -8,9 +8,10 @@ KINDS = (
     EventKind(
         "other",
         "unregister_netdevice: waiting for DEV to become free",
+        "The kernel waits for network device {device} to become free.",
         (
             Wording(
-                r"unregister_netdevice: waiting for \S{1,64} to become free",
+                r"unregister_netdevice: waiting for (?P<device>\S{1,64}) to become free",
                 "unregister_netdevice: waiting for eth0 to become free. Usage count = 1",
                 "net/core/dev.c, netdev_wait_allrefs_any()",
             ),
@@ -20,6 +21,7 @@ KINDS = (
     EventKind(
         "other",
         "VFS: {what} (use-after-free)",
+        'The VFS reported "{what}".',
         (
             Wording(
                 r"VFS: (?P<what>Busy inodes after unmount)",
@@ -38,6 +40,7 @@ KINDS = (
     EventKind(
         "bug",
         "BUG: Dentry still in use[ in {where}]",
+        "A dentry was still in use[ in {function}][, {by}].",
         (
             Wording(
                 r"BUG: Dentry [^\n]{1,200} still in use(?: \(-?\d{1,10}\) \[(?P<where>unmount) of)?",
@@ -49,6 +52,7 @@ KINDS = (
     EventKind(
         "bug",
         "BUG: {what}[ in {function}]",
+        'The kernel reported a bug[ in {function}][, {by}]: "{what}".',
         (
             Wording(
                 r"BUG: (?!KASAN:|memory leak)(?P<what>[A-Za-z][^\n:,!.<>/\[\]{}()]{2,80})",
@@ -61,6 +65,7 @@ KINDS = (
     EventKind(
         "other",
         "report without its beginning[ in {function}]",
+        "A report was made[ in {function}][, {by}], but its beginning is lost.",
         (
             Wording(
                 r"CPU: \d{1,5}\s+(?:UID: \d{1,10} )?PID: \d",

@@ -27,6 +27,8 @@ COMMON = (
 OF_KINDS = [
     each for kind in kinds() for each in (*kind.begins, *kind.details, *kind.ends, *kind.headings, *kind.joined_by)
 ]
+# Made of what all reports have: `kplug.log.kinds.EventKind`.
+WORDS = {"function", "cpu", "task", "who", "by", "did", "target", "how", "object", "allocated", "callee"}
 BEGINS = [(kind, wording) for kind in kinds() for wording in kind.begins]
 
 
@@ -42,3 +44,13 @@ def test_a_first_line_is_of_its_kind(kind: EventKind, wording: Wording) -> None:
     found = begins(wording.example)
     assert found is not None
     assert (found[0].type, found[0].title) == (kind.type, kind.title)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.title)
+def test_a_sentence_names_what_the_lines_state_and_ends(kind: EventKind) -> None:
+    patterns = [each.pattern for each in (*kind.begins, *kind.details, *kind.ends, *kind.headings)]
+    stated = {name for pattern in patterns for name in re.compile(pattern).groupindex}
+    stated |= {name for each in (*kind.begins, *kind.details) for name, _ in each.states}
+    for template in (kind.sentence, *(each.sentence for each in kind.begins if each.sentence is not None)):
+        assert template.endswith(".")
+        assert set(re.findall(r"\{(\w+)\}", template)) <= stated | WORDS

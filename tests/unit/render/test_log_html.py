@@ -171,12 +171,13 @@ def test_events_are_listed_with_where_they_begin(session: Session) -> None:
     assert block["aria-label"] == title
 
 
-def test_an_event_in_the_list_says_what_the_faulting_instruction_accessed(session: Session) -> None:
+def test_an_event_in_the_list_says_what_happened_and_what_the_instruction_accessed(session: Session) -> None:
     pytest.importorskip("capstone")
     at = EVENT.index("[    2.0] RSP")
     text = page_of(session, [f"{EVENT[:at]}[    2.0] Code: 90 <48> 8b 40 18 c3\n{EVENT[at:]}".encode()])
     index = text[text.index('<nav id="events"') :]
     assert "<p>mov 0x18(%rax),%rax: RAX is NULL, so it reads NULL+0x18</p>" in index
+    assert "<p>&lt;sh&gt; (pid 183) on CPU 0 read NULL+0x18 in start_kernel.</p>" in index
 
 
 def test_an_event_that_is_cut_off_is_said_to_be(session: Session) -> None:

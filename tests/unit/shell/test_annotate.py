@@ -156,7 +156,9 @@ def test_a_line_for_each_event(tmp_path: Path, capsys: pytest.CaptureFixture[str
     log = tmp_path / "log"
     log.write_text(EVENT)
     assert cli.main(["annotate", "--summary", str(log)]) == 0
-    assert capsys.readouterr().out.startswith("2-13  BUG: ")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("2-13  BUG: ")
+    assert line.endswith("  sh (pid 183) on CPU 0 read NULL+0x18 in start_kernel.")
 
 
 def test_of_several_logs_it_is_said_which(
