@@ -100,8 +100,8 @@ def sections(*names: str) -> Iterator[tuple[str, str, int]]:
             yield path, section.group("name"), int(section.group("start"), 16)
 
 
-# By the sections' names; of that generation of `events`.
-_printed: dict[tuple[str, ...], str] = {}
+# By the program space, which no event is for when it changes, and the sections' names; of that generation of `events`.
+_printed: dict[tuple[gdb.Progspace | None, tuple[str, ...]], str] = {}
 _printed_at = -1
 
 
@@ -111,10 +111,11 @@ def _printed_sections(names: tuple[str, ...]) -> str:
     if _printed_at != events.generation():
         _printed.clear()
         _printed_at = events.generation()
-    if names not in _printed:
+    key = (gdb.current_progspace(), names)
+    if key not in _printed:
         command = f"maintenance info sections -all-objects {' '.join(names)}"
-        _printed[names] = gdb.execute(command, to_string=True)
-    return _printed[names]
+        _printed[key] = gdb.execute(command, to_string=True)
+    return _printed[key]
 
 
 def applied_offset(path: str, section: str, link_address: int, mask: int) -> int | None:

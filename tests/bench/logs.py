@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ PART = 10_000
 LOG_BYTES = 1 << 30
 MILLION_ROUNDS, LOG_ROUNDS, PIPE_ROUNDS = 2, 2, 5
 MOST_MEGABYTES = 200
+PIPE_SECONDS = 60
 OOPS = "tests/data/logs/guest-amd64-6.1-null.log"
 
 
@@ -92,6 +94,9 @@ def _first_line(setting: Setting, text: bytes) -> float:
         assert process.stdout is not None
         process.stdin.write(text)
         process.stdin.flush()
+        if not select.select([process.stdout], [], [], PIPE_SECONDS)[0]:
+            process.kill()
+            raise BenchError(f"kplug annotate printed nothing in {PIPE_SECONDS} s, while its input was open")
         line = process.stdout.readline()
         seconds = time.perf_counter() - begin
         process.stdin.close()

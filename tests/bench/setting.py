@@ -55,7 +55,7 @@ class Setting:
 
 
 def text_addresses(vmlinux: str, count: int, seed: int) -> Sequence[int]:
-    """Random addresses of the kernel's text, the same for every tool."""
+    """Random distinct addresses of the kernel's text, the same for every tool."""
     from elftools.elf.elffile import ELFFile
 
     with open(vmlinux, "rb") as file:
@@ -64,4 +64,4 @@ def text_addresses(vmlinux: str, count: int, seed: int) -> Sequence[int]:
             raise BenchError(f"{vmlinux} has no .text")
         start, size = section["sh_addr"], section["sh_size"]
     generator = random.Random(seed)
-    return [generator.randrange(start, start + size) for _ in range(count)]
+    return generator.sample(range(start, start + size), count)

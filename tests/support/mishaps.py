@@ -94,6 +94,11 @@ def truths(way: str, arch: str, log: str) -> list[dict[str, object]]:
 
 
 def answers(log: bytes, truths: list[dict[str, object]]) -> list[dict[str, object]]:
-    """What kplug says of the first events of a log, of the same keys."""
+    """What kplug says, of the same keys, of the event that comes nearest to each: a log may have others beside it."""
     found: list[Event] = sorted(events(log.split(b"\n")), key=lambda event: event.first_line)
-    return [{key: getattr(event, key) for key in truth} for event, truth in zip(found, truths)]
+    said = [[{key: getattr(event, key) for key in truth} for event in found] for truth in truths]
+    return [max(each, key=lambda one: _agreement(one, truth)) for each, truth in zip(said, truths) if each]
+
+
+def _agreement(said: dict[str, object], truth: dict[str, object]) -> int:
+    return sum(said[key] == value for key, value in truth.items())

@@ -25,7 +25,7 @@ _SAID = "mishaps: "
 _PANIC_ENDS = "end Kernel panic"
 _RCU = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
 _WATCHDOG, _HUNG = "/proc/sys/kernel/watchdog_thresh", "/proc/sys/kernel/hung_task_timeout_secs"
-# Before each, so that a way that has its own limit for one of these is the only one who is reported.
+# Before each, so that a way that has its own limit for one of these is the only one that is reported.
 _PATIENT = f"dmesg -c >/dev/null; echo 60 >{_RCU}; echo 60 >{_WATCHDOG}; echo 0 >{_HUNG}"
 
 
@@ -72,12 +72,13 @@ MISHAPS: dict[str, Mishap] = {
 
 
 def mishap_logs(name: str, ways: Iterable[str] = (), *, quiet: bool = False) -> Iterator[tuple[str, str]]:
-    """Each of the ways, without any all, that the kernel `name` has, and what its log said then. One boot has all that
-    are not fatal."""
-    wanted = list(ways) or list(MISHAPS)
-    unknown = [way for way in wanted if way not in MISHAPS]
+    """Each of the ways, without any all, that the kernel `name` has, and what its log said then; in the order of
+    MISHAPS. One boot has all that are not fatal."""
+    asked = list(ways)
+    unknown = [way for way in asked if way not in MISHAPS]
     if unknown:
         raise VMError(f"no mishap {unknown[0]!r}; there are: {', '.join(MISHAPS)}")
+    wanted = [way for way in MISHAPS if not asked or way in asked]
     boots = [[way for way in wanted if not MISHAPS[way].fatal], *([way] for way in wanted if MISHAPS[way].fatal)]
     inside = (("mishaps.ko", building.module(fetch(name, quiet=quiet), SPECIMENS / "mishaps", quiet)),)
     for together in filter(None, boots):

@@ -138,7 +138,7 @@ def _relocated_word(
         return None
     for kind in kinds:
         start, end = struct.pack(order + "Q", place), re.escape(struct.pack(order + "Q", kind))
-        before = 0  # bytes of the entry, which the pattern begins behind: it is slow to find if it begins with any byte
+        before = 0  # bytes of the entry before the pattern, which is slow to find if it begins with any byte
         if address_of is not None:
             pattern = re.escape(start) + end
         elif order == "<":  # images are linked at a multiple of 64 KiB
