@@ -61,10 +61,11 @@ def frame_places(frames: Sequence[Frame], size: int) -> Sequence[FramePlace]:
 
 
 def _saved_at(frame: Frame, callee: Frame | None, size: int) -> int | None:
-    """Where the return address is that leads to a frame without a stack pointer: in the callee's record (AAPCS64, "The
-    Frame Pointer"), after the caller's frame pointer.
+    """Where the return address is that leads to a frame, if that is known: in the callee's record (AAPCS64, "The Frame
+    Pointer"), after the caller's frame pointer. The word below the caller's stack pointer may be an old copy of it.
     """
     if frame.saved_at is not None:
         return frame.saved_at
-    pointer = callee.registers.get(_FRAME_POINTER) if callee is not None and not frame.sp else None
-    return pointer + size if pointer else None
+    pointer = callee.registers.get(_FRAME_POINTER) if callee is not None else None
+    # Without a record of its own, the callee has its caller's.
+    return pointer + size if pointer and (not frame.sp or pointer < frame.sp) else None

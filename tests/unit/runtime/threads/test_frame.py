@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kplug.commands.return_addresses import frame_slots
 from kplug.commands.stacks_entered import stacks_entered
 from kplug.runtime.threads.frame import Frame, frame_places
 from kplug.target import StackBounds
@@ -35,3 +36,15 @@ def test_a_record_is_on_the_stack_of_its_frame() -> None:
     )
     assert entered == {0: IRQ, 4: TASK}
     assert stacks_entered(FRAMES, lambda at: IRQ if at < 0x2000 else TASK) == entered
+
+
+def test_an_old_copy_of_a_return_address_is_passed_over() -> None:
+    callee, caller = frame(0, 0x8010, 0x8000), frame(1, 0x8090, 0x8080)
+    words = [0] * 64
+    words[3] = words[15] = caller.pc  # after the callee's record, and just below the caller's stack pointer
+    assert set(frame_slots(frame_places([callee, caller], 8), 0x8000, words, 8)) == {0x8018}
+
+
+def test_a_callee_without_a_record_of_its_own_has_its_callers() -> None:
+    callee, caller = frame(0, 0x8090, 0x8000), frame(1, 0x8090, 0x8080)
+    assert frame_places([callee, caller], 8)[1].saved_at is None
