@@ -8,6 +8,7 @@ kernel, in user programs. So a text counts only if the kernel that it describes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import drgn
 
@@ -76,6 +77,11 @@ def _hits(
         except drgn.FaultError as error:
             faults += 1
             missing = max(error.address, position) // _PAGE * _PAGE
+            # The fault may be in memory after that page, which drgn read at once with it and with what is before it.
+            for first, last in ((position, missing - 1), (missing, missing + _PAGE - 1)):
+                with suppress(drgn.FaultError):
+                    if first <= last:
+                        yield from prog.search_memory(_START).set_address_range(first, last, physical=True)
         hole = hole + _PAGE if missing // _PAGE * _PAGE <= position else _PAGE
         position = missing + _PAGE
         if not scattered and hole >= _HOLE:
