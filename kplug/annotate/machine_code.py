@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kplug import model
+from kplug.log.event import address_words
 from kplug.log.faulting import Faulting, faulting_instruction
 from kplug.log.finding import Role
 from kplug.log.machine_code import Instruction, architecture_of, has_disassembler, instructions
@@ -15,10 +16,8 @@ from kplug.summary import summarize
 if TYPE_CHECKING:
     from kplug.annotate.answers import LogAnswers
     from kplug.log.event import Event
-    from kplug.log.faulting import Operand
 
 NO_DISASSEMBLER = "the machine code in the log is not disassembled: that needs capstone (pip install 'kplug[log]')"
-_NEAR_NULL = 4096
 _VERBS = {"read": "reads", "write": "writes", "read and write": "reads and writes"}
 
 
@@ -77,15 +76,8 @@ def _words(faulting: Faulting, answers: LogAnswers) -> str | None:
     values = [(operand.base, operand.base_value), (operand.index, operand.index_value)]
     said = [f"{name} is {_value(value, answers)}" for name, value in values if name is not None and value is not None]
     verb = _VERBS.get(operand.access or "", "accesses")
-    what = f"it {verb} {_address(operand)}"
+    what = f"it {verb} {address_words(operand.address)}"
     return f"{faulting.text}: {', '.join(said)}, so {what}" if said else f"{faulting.text}: {what}"
-
-
-def _address(operand: Operand) -> str:
-    assert operand.address is not None
-    if operand.address < _NEAR_NULL:
-        return f"NULL+{operand.address:#x}" if operand.address else "NULL"
-    return f"{operand.address:#x}"
 
 
 def _value(value: int, answers: LogAnswers) -> str:

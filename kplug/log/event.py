@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from kplug.named_tuples import NamedTuple
 
+# Where a NULL pointer's members are.
+FIRST_PAGE = 4096
+
 
 class Frame(NamedTuple):
     """A line of a trace. `questionable`: the kernel was not sure of it and put "? " before it or "(unreliable)" after.
@@ -104,3 +107,10 @@ class Event(NamedTuple):
     def frames(self) -> Sequence[Frame]:
         """The frames of the event itself: those of its first trace that is not of something before it."""
         return next((trace.frames for trace in self.traces if trace.main and trace.frames), ())
+
+
+def address_words(address: int) -> str:
+    """An address that was accessed, from NULL on if it is near that."""
+    if address < FIRST_PAGE:
+        return f"NULL+{address:#x}" if address else "NULL"
+    return f"{address:#x}"

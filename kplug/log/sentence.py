@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kplug.log.event import Event
+from kplug.log.event import FIRST_PAGE, Event, address_words
 from kplug.log.machinery import ALLOCATING, is_machinery
 from kplug.log.names import normal
 from kplug.log.signature import functions_of
@@ -11,8 +11,6 @@ from kplug.log.templates import filled
 _DID = {"read": "read", "write": "wrote to", "execute": "jumped to"}
 _DID_BYTES = {"read": "read", "write": "wrote"}
 _INTERRUPTED = {"irq": "an interrupt", "softirq": "a softirq", "nmi": "an NMI"}
-# The first page is where a NULL pointer's members are.
-_FIRST_PAGE = 4096
 _LONGEST_WORDS = 80
 
 
@@ -75,10 +73,8 @@ def _target(event: Event) -> str:
     if address is None:
         return "an address that the log does not state"
     if "page_only" in event.stated:
-        return "the first page (NULL or near it)" if address < _FIRST_PAGE else f"the page at {address:#x}"
-    if address < _FIRST_PAGE:
-        return f"NULL+{address:#x}" if address else "NULL"
-    return f"{address:#x}"
+        return "the first page (NULL or near it)" if address < FIRST_PAGE else f"the page at {address:#x}"
+    return address_words(address)
 
 
 def _how(event: Event, who: str, by: str) -> str:

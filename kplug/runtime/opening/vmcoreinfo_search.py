@@ -66,22 +66,24 @@ def _hits(
     """The addresses in a range where the text may begin. Unreadable memory is skipped. `done` are the bytes searched
     before, and the total.
     """
+
+    def search(first: int, stop: int) -> Iterator[int]:
+        yield from prog.search_memory(_START).set_address_range(first, stop - 1, physical=True)
+
     position, hole, faults = start, 0, 0
     while position < end and faults < _MAX_FAULTS:
         progress.update((done[0] + position - start) / done[1])
         stop = min(end, (position // _STEP + 1) * _STEP)
         try:
-            yield from prog.search_memory(_START).set_address_range(position, stop - 1, physical=True)
+            yield from search(position, stop)
             position = stop
             continue
         except drgn.FaultError as error:
             faults += 1
             missing = max(error.address, position) // _PAGE * _PAGE
-            # The fault may be in memory after that page, which drgn read at once with it and with what is before it.
-            for first, last in ((position, missing - 1), (missing, missing + _PAGE - 1)):
-                with suppress(drgn.FaultError):
-                    if first <= last:
-                        yield from prog.search_memory(_START).set_address_range(first, last, physical=True)
+        # That page is the first of several that drgn read at once, of which any may be missing.
+        with suppress(drgn.FaultError):
+            yield from search(max(missing, position), min(missing + _PAGE, end))
         hole = hole + _PAGE if missing // _PAGE * _PAGE <= position else _PAGE
         position = missing + _PAGE
         if not scattered and hole >= _HOLE:
