@@ -30,8 +30,8 @@ Answer = Union[Annotation, InModule]
 
 _PERCPU = ("percpu-offset", "percpu-pointer", "percpu-template")
 
-# What a special value is told of. A number in a text may be anything: a small one, or one in the user's half, is not
-# said to be an address there.
+# The special values that are not said of a number there, which may be anything: a small one, or one in the user's half,
+# is not said to be an address.
 _NOT_IN = {
     Role.TEXT: frozenset((NULL, USER_ADDRESS, NON_CANONICAL_VALUE, *_PERCPU)),
     Role.REGISTER: frozenset((NULL, *_PERCPU)),

@@ -1,4 +1,4 @@
-"""A log as a page (HTML): its own lines, what is behind the addresses in them, its events, and a map.
+"""A log as a page (HTML): its own lines, what the addresses in them are, its events, and a map.
 
 The lines are written as they come. What is known only at the end (the events, the map, the answers) follows them; the
 page shows events and map above.

@@ -131,9 +131,9 @@ def _lowmem_and_vmalloc(
     lowmem, note = {"also_called": LOWMEM}, {"note": "also modules"}
     high = _high_memory(facts, split)
     if high is not None:
-        told = "high_memory" if facts.high_memory is not None else "VMALLOC_START"
-        yield Area(DIRECT_MAP, split, high, told, details=lowmem)
-        yield Area(_one_of(VMALLOC, *others), high + _VMALLOC_OFFSET, end, told, details=note)
+        known_by = "high_memory" if facts.high_memory is not None else "VMALLOC_START"
+        yield Area(DIRECT_MAP, split, high, known_by, details=lowmem)
+        yield Area(_one_of(VMALLOC, *others), high + _VMALLOC_OFFSET, end, known_by, details=note)
         return
     image_end = facts.runtime_image[1] if facts.runtime_image is not None else split
     if split < image_end < end:

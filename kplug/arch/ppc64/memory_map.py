@@ -81,10 +81,10 @@ def _claims(facts: AddressSpaceFacts, known: _Bounds | None, source: str) -> Ite
         return
     if facts.kasan_shadow and bounds is _WIDE:
         yield Area("KASAN shadow", *_KASAN_SHADOW, source)
-    told = source if known is None else "__vmalloc_start" if facts.vmalloc_start is not None else "RADIX_MMU"
-    yield Area(VMALLOC, *bounds.area(0), told, details={"note": "also modules"})
-    yield _io(*bounds.area(1), told)
-    yield Area(VMEMMAP, *bounds.area(2), told)
+    known_by = source if known is None else "__vmalloc_start" if facts.vmalloc_start is not None else "RADIX_MMU"
+    yield Area(VMALLOC, *bounds.area(0), known_by, details={"note": "also modules"})
+    yield _io(*bounds.area(1), known_by)
+    yield Area(VMEMMAP, *bounds.area(2), known_by)
     memory: dict[str, object] = {"also_called": "linear map"}
     if facts.max_pfn and facts.page_size and PAGE_OFFSET + facts.max_pfn * facts.page_size < bounds.vmalloc:
         memory["ram_end"] = f"{PAGE_OFFSET + facts.max_pfn * facts.page_size:#x}"
@@ -94,7 +94,7 @@ def _claims(facts: AddressSpaceFacts, known: _Bounds | None, source: str) -> Ite
         for number, name in enumerate((VMALLOC, IOREMAP, VMEMMAP))
         if known is None
     )
-    yield Area(DIRECT_MAP, PAGE_OFFSET, bounds.vmalloc, told, details=memory, parts=others)
+    yield Area(DIRECT_MAP, PAGE_OFFSET, bounds.vmalloc, known_by, details=memory, parts=others)
 
 
 def _io(start: int, end: int, source: str) -> Area:
