@@ -86,7 +86,8 @@ KINDS: tuple[EventKind, ...] = (
     _found_out(
         "list-corruption",
         "BUG: corrupted list[ in {function}]",
-        "The kernel found a corrupted list[ in {function}][, {by}][: an entry has {poison}, as after its deletion].",
+        "The kernel found a corrupted list[ in {function}][, {by}]"
+        "[: a pointer of an entry is {poison}, as its deletion leaves it].",
         Wording(
             r"(?:list_debug: )?list_(?:add|del) (?:corruption|double add)"
             r"(?:, ?\w{1,40}->\w{4} is (?P<poison>LIST_POISON[12]))?",

@@ -123,7 +123,7 @@ _OOPS_ALONE = oops(
 _GPF = oops(
     "gpf",
     "general protection fault[ in {function}]",
-    "{who} took a general protection fault[ in {function}][, {hint} {target}][; KASAN says {kasan} near {near}].",
+    "{who} took a general protection fault[ in {function}][, {hint} {target}][; KASAN says {kasan} from {near} on].",
     Wording(
         rf"{OOPSED}general protection fault,? ?(?P<hint>(?:probably )?for non-canonical address|maybe for address)"
         rf" {ADDRESS}",

@@ -51,7 +51,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "bad-page",
         "BUG: Bad page {what}[ in {function}]",
-        "The kernel found a bad page {what}[ in {function}][, {by}].",
+        'The kernel reported "bad page {what}"[ in {function}][, {by}].',
         (
             Wording(
                 r"BUG: Bad page (?P<what>state|cache) in process (?P<comm>[^\n]{1,64}?)\s{1,2}pfn:",
@@ -199,7 +199,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "alloc-failure",
         "{what}[ in {function}]",
-        '{who} reported "{what}"[ of order {order}][ in {function}].',
+        '{who} met "{what}"[ of order {order}][ in {function}].',
         (
             Wording(
                 r"(?P<comm>\S[^\n]{0,63}?): (?P<what>page allocation (?:failure|stalls))[:. ]"

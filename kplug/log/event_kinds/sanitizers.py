@@ -17,7 +17,7 @@ _RULE = "=" * 66
 _IN = rf"in (?:{SYMBOL_AND_MODULE}|(?P<named>{NAME}) {PLACE}|(?:0x)?[0-9a-f]{{8,16}})"
 
 _KASAN_TITLE = "KASAN: {bug}[ {Access}][ in {function}]"
-_KASAN_SENTENCE = "KASAN reported {bug}[ in {function}][{how}][{object}]."
+_KASAN_SENTENCE = 'KASAN reported "{bug}"[ in {function}][{how}][{object}].'
 _KASAN_DETAILS = (
     Wording(
         rf"(?P<access>Read|Write) of size (?P<bytes>\d{{1,20}})(?: at addr (?:{_ADDRESS}|\(null\)))? {_TASK}",
@@ -117,14 +117,14 @@ KINDS: tuple[EventKind, ...] = (
             "BUG: KASan: use after free in kfree+0x41/0x90 at addr ffff880035d3c018",
             f"{_KASAN}, print_error_description() of 4.0",
             title="KASAN: use-after-free[ {Access}][ in {function}]",
-            sentence="KASAN reported use-after-free[ in {function}][{how}][{object}].",
+            sentence='KASAN reported "use-after-free"[ in {function}][{how}][{object}].',
         ),
         Wording(
             rf"BUG: KASan: out of bounds (?:access |on stack )?{_IN}(?: at addr {_ADDRESS})?",
             "BUG: KASan: out of bounds access in kfree+0x41/0x90 at addr ffff880035d3c018",
             f"{_KASAN}, print_error_description() of 4.0",
             title="KASAN: out-of-bounds[ {Access}][ in {function}]",
-            sentence="KASAN reported out-of-bounds[ in {function}][{how}][{object}].",
+            sentence='KASAN reported "out-of-bounds"[ in {function}][{how}][{object}].',
         ),
         Wording(
             rf"BUG: KAS[Aa][Nn]: (?P<bug>[\w -]{{1,60}}?) {_IN}(?: at addr {_ADDRESS})?(?![^\n]{{0,200}}\[inline\])",
@@ -154,7 +154,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kfence",
         "KFENCE: {bug}[ {access}][ in {function}]",
-        "KFENCE reported {bug}[ {access}][ in {function}][, {by}][{object}].",
+        'KFENCE reported "{bug}[ {access}]"[ in {function}][, {by}][{object}].',
         (
             Wording(
                 rf"BUG: KFENCE: (?P<bug>out-of-bounds|use-after-free|invalid) (?P<access>read|write) {_IN}",
@@ -212,7 +212,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kmsan",
         "KMSAN: {bug}[ in {function}]",
-        "KMSAN reported {bug}[ in {function}][, {by}][; the memory comes from {allocated}].",
+        'KMSAN reported "{bug}"[ in {function}][, {by}][; {allocated} allocated the memory].',
         (
             Wording(
                 rf"BUG: KMSAN: (?P<bug>[\w-]{{1,60}}) {_IN}",
@@ -252,7 +252,7 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         "kcsan",
         "KCSAN: {bug}[ in {symbol}][ / {other}]",
-        "KCSAN reported {bug}[ in {function}][ and {other}].",
+        'KCSAN reported "{bug}"[ in {function}][ and {other}].',
         (
             Wording(
                 rf"BUG: KCSAN: (?P<bug>[\w:, -]{{1,60}}?) in (?P<symbol>{NAME}) / (?P<other>{NAME})",

@@ -28,7 +28,7 @@ def test_the_rows_alone_decide_what_is_paged(
     lines: list[str], paged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pages = tmp_path / "pages"
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, ROWS)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *args, **named: os.terminal_size((80, ROWS)))
     monkeypatch.setattr(Screen, "_pager", lambda self: f"cat > '{pages}'")
     with Screen().opened() as writer:
         for line in lines:
