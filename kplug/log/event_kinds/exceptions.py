@@ -46,7 +46,7 @@ _NULL_DEREF = oops(
 _PAGE_FAULT = oops(
     "page-fault",
     "BUG: unable to handle kernel paging request[ in {function}]",
-    "{who} {did} {target}[ in {function}], which faulted.",
+    "{who} faulted[ in {function}] as it {did} {target}.",
     Wording(
         rf"BUG: unable to handle page fault(?: for address: {ADDRESS})?",
         "BUG: unable to handle page fault for address: ffffc90000a00000",
@@ -94,7 +94,7 @@ _PAGE_FAULT = oops(
 _OOPS_ALONE = oops(
     "page-fault",
     "BUG: unable to handle kernel paging request[ in {function}]",
-    "{who} {did} {target}[ in {function}], which faulted.",
+    "{who} faulted[ in {function}] as it {did} {target}.",
     Wording(
         rf"Oops: (?:Oops: )?(?P<error_code>[0-9a-f]{{4}}) {NUMBER}",
         "Oops: 0002 [#1] SMP PTI",

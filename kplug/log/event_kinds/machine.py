@@ -180,7 +180,7 @@ KINDS = (
     EventKind(
         "reboot",
         "reboot: {what}",
-        'The kernel ended with "{what}".',
+        'The kernel printed "{what}".',
         (
             Wording(
                 r"(?:reboot: )?(?P<what>Restarting system|System halted|Power down|Starting new kernel)",

@@ -96,7 +96,7 @@ KINDS = (
     _oops(
         "page-fault",
         "BUG: unable to handle kernel paging request[ in {function}]",
-        "{who} {did} {target}[ in {function}], which faulted.",
+        "{who} faulted[ in {function}] as it {did} {target}.",
         Wording(
             rf"BUG: Unable to handle kernel (?:data access(?:{_ON})?|instruction fetch) at {_ADDRESS}",
             "BUG: Unable to handle kernel data access on write at 0xd000000012345678",

@@ -22,4 +22,4 @@ from kplug.log import events
 def test_the_meaning_of_the_address(machine: str, address: str, said: str) -> None:
     (event,) = events([f"BUG: unable to handle page fault for address: {address}\n"])
     answers = LogAnswers(session_of(Found(machine=machine), front_end=FrontEnd({})))
-    assert sentence_of(event, answers) == f"The kernel accessed {said}, which faulted."
+    assert sentence_of(event, answers) == f"The kernel faulted as it accessed {said}."

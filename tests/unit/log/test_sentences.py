@@ -53,7 +53,7 @@ def test_what_the_log_does_not_state_is_not_said() -> None:
         report("BUG: kernel NULL pointer dereference") == "The kernel accessed an address that the log does not state."
     )
     assert report("BUG: unable to handle page fault for address: ffffc90000a00000") == (
-        "The kernel accessed 0xffffc90000a00000, which faulted."
+        "The kernel faulted as it accessed 0xffffc90000a00000."
     )
     assert report("watchdog: BUG: soft lockup - CPU#3") == "CPU 3 was stuck."
 
